@@ -1,0 +1,97 @@
+//! Text to [`Config`]: pure, no files, descriptors, pids or clock. Names are resolved by whoever
+//! calls, behind [`Resolver`]. Every finding has a file, a line, a column and what was expected,
+//! and all findings of all files are collected before anything is refused.
+
+mod diagnostic;
+mod expand;
+mod main_cf;
+mod master_cf;
+mod master_toml;
+mod parameters;
+mod service;
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
+pub use parameters::{ImportedVariable, Parameters};
+pub use service::{Endpoint, Kind, RunOptions, Service, Wakeup};
+
+/// What one installation's files say, checked and with all names resolved.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The parameters that the master itself reads.
+    pub parameters: Parameters,
+    /// The services, in the order of the table; no two have the same [`Service::identity`].
+    pub services: Vec<Arc<Service>>,
+    /// What deserves attention but does not stand in the way.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A file's name for messages, and what is in it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub path: PathBuf,
+    pub text: Vec<u8>,
+}
+
+/// The files of one configuration, as they were read.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// `config_directory`.
+    pub directory: PathBuf,
+    pub main_cf: Source,
+    pub master_cf: Source,
+    /// Optional settings that neither of Postfix's files has room for.
+    pub master_toml: Option<Source>,
+}
+
+/// A user of the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// The system's names, replaced by a table in tests.
+pub trait Resolver {
+    /// The machine's own name, as `gethostname(2)` has it.
+    fn hostname(&self) -> String;
+    /// The addresses of a host name (never called for a literal address).
+    ///
+    /// # Errors
+    /// The system's words on why there is none.
+    fn host(&self, name: &str) -> Result<Vec<IpAddr>, String>;
+    /// The port of a TCP service in services(5).
+    fn tcp_service(&self, name: &str) -> Option<u16>;
+    /// The addresses of all network interfaces that are up.
+    fn interfaces(&self) -> Vec<IpAddr>;
+    /// A user of passwd(5).
+    fn user(&self, name: &str) -> Option<User>;
+    /// The first name in passwd(5) for a user ID.
+    fn user_name(&self, uid: u32) -> Option<String>;
+    /// Whether the kernel can create sockets of this family (Postfix, `inet_proto.c`).
+    fn has_family(&self, family: Family) -> bool;
+    /// A variable of the environment in which the master was started.
+    fn environment(&self, name: &str) -> Option<OsString>;
+}
+
+/// The two network protocols of `inet_protocols`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Config {
+    /// Reads a whole configuration.
+    ///
+    /// # Errors
+    /// All findings of all files, warnings included, when at least one of them is an error.
+    pub fn parse(sources: &Sources, resolver: &dyn Resolver) -> Result<Self, Diagnostics> {
+        let _ = (sources, resolver, Path::new(""));
+        todo!()
+    }
+}

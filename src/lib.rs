@@ -1,0 +1,3 @@
+#![deny(unsafe_code)]
+pub mod config;
+pub mod proto;
