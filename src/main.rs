@@ -1,1 +1,9 @@
-fn main() {}
+//! Postfix's master(8), and anybody's. See `start` for the order in which things happen.
+
+use std::process::ExitCode;
+
+use master::runtime::SystemClock;
+
+fn main() -> ExitCode {
+    master::start::main(Box::new(SystemClock))
+}

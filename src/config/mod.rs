@@ -49,7 +49,7 @@ pub struct Sources {
 }
 
 /// A user of the system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct User {
     pub uid: u32,
     pub gid: u32,
@@ -92,6 +92,13 @@ impl Config {
     /// All findings of all files, warnings included, when at least one of them is an error.
     pub fn parse(sources: &Sources, resolver: &dyn Resolver) -> Result<Self, Diagnostics> {
         let _ = (sources, resolver, Path::new(""));
+        todo!()
+    }
+}
+
+impl Parameters {
+    pub fn parse(sources: &Sources, resolver: &dyn Resolver) -> Result<Self, Diagnostics> {
+        let _ = (sources, resolver);
         todo!()
     }
 }

@@ -1,0 +1,196 @@
+//! The command line, which is that of Postfix's master(8).
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the command line asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `-c`: the configuration directory.
+    pub config_directory: Option<PathBuf>,
+    /// `-D`: run the debugger after initialization.
+    pub debug: bool,
+    /// `-d`: stay attached to the terminal, and say so to the children.
+    pub attached: bool,
+    /// `-e`: end after so long.
+    pub exit_time: Option<Duration>,
+    /// `-i`: run as process 1 of a container.
+    pub init: bool,
+    /// `-s`: keep standard output.
+    pub keep_stdout: bool,
+    /// `-t`: only test whether a master is running.
+    pub test_lock: bool,
+    /// `-v`: say more, so many times.
+    pub verbose: u32,
+    /// `-w`: wait in the foreground until the daemon is up.
+    pub wait: bool,
+    /// `-h`: show the options.
+    pub help: bool,
+    /// `-V`: show the version.
+    pub version: bool,
+}
+
+/// Shown when the command line is not understood, and by `-h`.
+pub const USAGE: &str = "\
+usage: master [-Ddistvw] [-c config_dir] [-e exit_time]
+  -c config_dir  read main.cf and master.cf in this directory (/etc/postfix)
+  -D             run debugger_command after initialization
+  -d             do not detach from the terminal
+  -e exit_time   end after so many seconds
+  -h             show this
+  -i             run as process 1 of a container
+  -s             keep standard output open
+  -t             test: exit 0 when no master is running, 1 when one is
+  -V             show the version
+  -v             say more; may be repeated
+  -w             wait until the daemon is up, and exit 0 only then
+";
+
+impl Options {
+    /// Reads the arguments after the program's name. `MAIL_VERBOSE` and `MAIL_DEBUG` in the
+    /// environment are `-v` and `-D`.
+    ///
+    /// # Errors
+    /// What is wrong, for the user.
+    pub fn parse(
+        arguments: impl Iterator<Item = OsString>,
+        environment: impl Fn(&str) -> bool,
+    ) -> Result<Self, String> {
+        let mut options = Self {
+            verbose: u32::from(environment("MAIL_VERBOSE")),
+            debug: environment("MAIL_DEBUG"),
+            ..Self::default()
+        };
+        let mut arguments = arguments;
+        while let Some(argument) = arguments.next() {
+            match argument.as_bytes() {
+                b"--" => match arguments.next() {
+                    None => break,
+                    Some(extra) => return Err(unexpected(&extra)),
+                },
+                [b'-', first, rest @ ..] => options.cluster(*first, rest, &mut arguments)?,
+                _ => return Err(unexpected(&argument)),
+            }
+        }
+        options.check()?;
+        Ok(options)
+    }
+
+    /// Options written together, as in `-dv`; the value of one may follow without a space.
+    fn cluster(
+        &mut self,
+        first: u8,
+        rest: &[u8],
+        arguments: &mut impl Iterator<Item = OsString>,
+    ) -> Result<(), String> {
+        let mut letter = first;
+        let mut rest = rest;
+        loop {
+            if matches!(letter, b'c' | b'e') {
+                let value = match rest {
+                    [] => arguments.next(),
+                    _ => Some(OsString::from_vec(rest.to_vec())),
+                };
+                let letter = char::from(letter);
+                let value = value.ok_or(format!("option -{letter} needs a value"))?;
+                return self.with_value(letter, value);
+            }
+            self.flag(letter)?;
+            match rest {
+                [] => return Ok(()),
+                [next, more @ ..] => (letter, rest) = (*next, more),
+            }
+        }
+    }
+
+    fn with_value(&mut self, letter: char, value: OsString) -> Result<(), String> {
+        if letter == 'c' {
+            self.config_directory = Some(value.into());
+            return Ok(());
+        }
+        let seconds = value.to_str().and_then(|v| v.parse::<u32>().ok());
+        let bad = || format!("option -e: \"{}\" is no number of seconds", value.to_string_lossy());
+        self.exit_time = Some(Duration::from_secs(seconds.ok_or_else(bad)?.into()));
+        Ok(())
+    }
+
+    fn flag(&mut self, letter: u8) -> Result<(), String> {
+        match letter {
+            b'D' => self.debug = true,
+            b'd' => self.attached = true,
+            b'h' => self.help = true,
+            b'i' => {
+                self.init = true;
+                self.keep_stdout = true;
+            }
+            b's' => self.keep_stdout = true,
+            b't' => self.test_lock = true,
+            b'V' => self.version = true,
+            b'v' => self.verbose += 1,
+            b'w' => self.wait = true,
+            _ => return Err(format!("unknown option -{}", char::from(letter))),
+        }
+        Ok(())
+    }
+
+    /// Some options contradict each other (Postfix, `master.c`).
+    fn check(&self) -> Result<(), String> {
+        if self.test_lock && self.wait {
+            return Err("the -t and -w options cannot be used together".into());
+        }
+        if self.init && (self.debug || self.attached || self.wait) {
+            return Err("the -i option cannot be used with -D, -d, or -w".into());
+        }
+        Ok(())
+    }
+}
+
+fn unexpected(argument: &OsString) -> String {
+    format!("unexpected argument \"{}\"", argument.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(line.split_whitespace().map(OsString::from), |_| false)
+    }
+
+    #[test]
+    fn options_may_be_written_together_and_values_attached() {
+        let options = parse("-dvv -c/etc/postfix-out -e 30").unwrap();
+        assert!(options.attached);
+        assert_eq!(options.verbose, 2);
+        assert_eq!(options.config_directory, Some("/etc/postfix-out".into()));
+        assert_eq!(options.exit_time, Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn the_environment_counts_as_options() {
+        let options = Options::parse(std::iter::empty(), |name| name == "MAIL_DEBUG").unwrap();
+        assert!(options.debug);
+        assert_eq!(options.verbose, 0);
+    }
+
+    #[test]
+    fn process_one_keeps_its_standard_output() {
+        let options = parse("-i").unwrap();
+        assert!(options.init && options.keep_stdout);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        assert_eq!(parse("-x").unwrap_err(), "unknown option -x");
+        assert_eq!(parse("-dx").unwrap_err(), "unknown option -x");
+        assert_eq!(parse("-c").unwrap_err(), "option -c needs a value");
+        assert_eq!(parse("start").unwrap_err(), "unexpected argument \"start\"");
+        assert!(parse("-e soon").unwrap_err().contains("soon"));
+        assert!(parse("-t -w").unwrap_err().contains("-t and -w"));
+        for other in ["-D", "-d", "-w"] {
+            assert!(parse(&format!("-i {other}")).is_err());
+        }
+    }
+}

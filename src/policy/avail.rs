@@ -1,0 +1,151 @@
+//! Who listens. While a child of a service is available, it accepts for itself and the master
+//! looks away; only when none is, and the limit has room for one more, does the master watch the
+//! listeners. At the limit, services that strangers can reach turn to stress mode.
+//!
+//! The rules are those of Postfix's `master_avail.c`.
+
+use std::time::Duration;
+
+use super::timers::Timer;
+use super::{Action, Record, Service, ServiceId, Table, Time};
+use crate::proto::Availability;
+
+/// How long stress mode outlasts the last moment at the limit, and how long the warning about the
+/// limit is not repeated (Postfix, `master_avail.c`).
+pub(super) const STRESS_TIME: Duration = Duration::from_secs(1000);
+
+impl Service {
+    /// Whether the master has to take the next connection to a child.
+    pub(super) fn wants_clients(&self) -> bool {
+        self.avail == 0
+            && !self.spawning
+            && !self.throttled()
+            && !self.removed()
+            && self.has_room(self.total)
+    }
+
+    /// Whether clients have to wait because every child is busy and no more may be started.
+    fn at_limit(&self) -> bool {
+        let open = !self.throttled() && !self.removed();
+        open && self.avail == 0 && !self.has_room(self.total)
+    }
+}
+
+/// Watches the listeners or leaves them alone, and says when clients have to wait.
+pub(super) fn settle(
+    service: &mut Service,
+    id: ServiceId,
+    now: Time,
+    verbose: bool,
+    out: &mut Vec<Action>,
+) {
+    if verbose {
+        out.push(Action::Log(Record::Counts {
+            service: service.config.clone(),
+            avail: service.avail,
+            total: service.total,
+        }));
+    }
+    if service.at_limit() && service.config.stress_eligible() {
+        warn_limit(service, now, out);
+    }
+    let wanted = service.wants_clients();
+    if wanted != service.listening {
+        service.listening = wanted;
+        out.push(match wanted {
+            true => Action::Watch(id),
+            false => Action::Unwatch(id),
+        });
+    }
+}
+
+fn warn_limit(service: &mut Service, now: Time, out: &mut Vec<Action>) {
+    let recent = |at: Time| now.saturating_sub(at) <= STRESS_TIME;
+    if !service.limit_warned.is_some_and(recent) {
+        service.limit_warned = Some(now);
+        out.push(Action::Log(Record::LimitReached(service.config.clone())));
+    }
+}
+
+impl Table {
+    /// A connection waits. What a turn's earlier events changed may have taken care of it.
+    pub(super) fn connection(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+        let Some(service) = self.service_mut(id) else {
+            return;
+        };
+        if !service.wants_clients() {
+            return;
+        }
+        if service.config.stress_eligible() && !service.has_room(service.total + 1) {
+            self.prolong_stress(now, id, out);
+        }
+        self.spawn(now, id, out);
+    }
+
+    /// The last child that the limit allows is about to be started.
+    fn prolong_stress(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+        let Some(service) = self.service_mut(id) else {
+            return;
+        };
+        let entered = !service.stressed(now);
+        let until = now + STRESS_TIME;
+        service.stress_until = Some(until);
+        let config = service.config.clone();
+        self.timers.add(until, Timer::StressEnd(id));
+        if entered {
+            out.push(Action::Log(Record::StressBegins(config)));
+            // Children that know nothing of the stress make room for those that do.
+            self.restart(now, id, out);
+        }
+    }
+
+    pub(super) fn stress_ended(&mut self, id: ServiceId, out: &mut Vec<Action>) {
+        if let Some(service) = self.service_mut(id) {
+            service.stress_until = None;
+            out.push(Action::Log(Record::StressEnds(service.config.clone())));
+        }
+    }
+
+    fn spawn(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+        let generation = self.generation.wrapping_add(1);
+        self.generation = generation;
+        let Some(service) = self.service_mut(id) else {
+            return;
+        };
+        service.spawning = true;
+        let stress = service.config.stress_eligible() && service.stressed(now);
+        out.push(Action::Spawn {
+            service: id,
+            generation,
+            stress,
+        });
+        self.touch(id);
+    }
+
+    /// One more child is available.
+    pub(super) fn avail_more(&mut self, id: ServiceId, pid: super::Pid) {
+        self.set_availability(id, pid, Availability::Available);
+    }
+
+    /// One child less is available.
+    pub(super) fn avail_less(&mut self, id: ServiceId, pid: super::Pid) {
+        self.set_availability(id, pid, Availability::Taken);
+    }
+
+    /// The one place where a child's mark and its service's count change, together.
+    fn set_availability(&mut self, id: ServiceId, pid: super::Pid, to: Availability) {
+        let Some(child) = self.children.get_mut(&pid) else {
+            return;
+        };
+        if std::mem::replace(&mut child.availability, to) == to {
+            return;
+        }
+        if let Some(service) = self.service_mut(id) {
+            match to {
+                Availability::Available => service.avail += 1,
+                Availability::Taken => service.avail -= 1,
+            }
+        }
+        self.touch(id);
+    }
+}

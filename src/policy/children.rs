@@ -1,0 +1,211 @@
+//! What children do: start, report, end (Postfix, `master_spawn.c` and `master_status.c`).
+
+use super::{Action, Child, ExitStatus, Pid, Record, ServiceId, Table, Time};
+use crate::proto::{Availability, StatusReport};
+
+/// SIGTERM and SIGKILL, the numbers of which are the same on every system.
+const SENT_BY_US: [i32; 2] = [15, 9];
+
+impl Table {
+    /// A new child counts as available from the moment it is started.
+    pub(super) fn spawned(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        generation: u32,
+        pid: Pid,
+        out: &mut Vec<Action>,
+    ) {
+        // The kernel gives no pid twice before it was reaped; should we have missed that, the
+        // newcomer is the truth.
+        self.forget_child(pid);
+        let verbose = self.verbose;
+        let Some(service) = self.service_mut(id) else {
+            return;
+        };
+        service.spawning = false;
+        service.total += 1;
+        let position = service.children.len();
+        service.children.push(pid);
+        if verbose {
+            let service = service.config.clone();
+            out.push(Action::Log(Record::Spawned { service, pid }));
+        }
+        self.children.insert(
+            pid,
+            Child {
+                service: id,
+                generation,
+                availability: Availability::Taken,
+                uses: 0,
+                leaving: false,
+                position,
+            },
+        );
+        self.avail_more(id, pid);
+        self.start_conditional_wakeups(now, id, out);
+    }
+
+    /// The system had no room for another process: better tried again later.
+    pub(super) fn spawn_failed(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        error: i32,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(service) = self.service_mut(id) else {
+            return;
+        };
+        service.spawning = false;
+        out.push(Action::Log(Record::SpawnFailed {
+            service: service.config.clone(),
+            error,
+        }));
+        self.throttle(now, id, out);
+    }
+
+    /// A report: gossip, believed only when all of it fits together.
+    pub(super) fn report(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        writer: Pid,
+        report: StatusReport,
+        out: &mut Vec<Action>,
+    ) {
+        let pid = report.pid;
+        if writer != pid {
+            let claimed = pid;
+            return self.gossip(now, id, out, |service| Record::ForgedReport {
+                service,
+                writer,
+                claimed,
+            });
+        }
+        let Some(child) = self.children.get_mut(&pid).filter(|c| c.service == id) else {
+            // A child of a child, or one that was reaped before its report was read.
+            return;
+        };
+        if child.generation != report.generation {
+            let generation = report.generation;
+            return self.gossip(now, id, out, |service| Record::StaleReport {
+                service,
+                pid,
+                generation,
+            });
+        }
+        let Some(availability) = report.availability() else {
+            let value = report.available;
+            return self.gossip(now, id, out, |service| Record::UnknownStatus {
+                service,
+                pid,
+                value,
+            });
+        };
+        if child.leaving || child.availability == availability {
+            return;
+        }
+        match availability {
+            Availability::Available => {
+                child.uses = child.uses.saturating_add(1);
+                self.avail_more(id, pid);
+            }
+            Availability::Taken => self.avail_less(id, pid),
+        }
+    }
+
+    /// A record that is no report: its boundaries keep it from harming its neighbours.
+    pub(super) fn garbage(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        writer: Pid,
+        length: usize,
+        out: &mut Vec<Action>,
+    ) {
+        self.gossip(now, id, out, |service| Record::PartialReport {
+            service,
+            writer,
+            length,
+        });
+    }
+
+    /// Says what is wrong with a report, but not more often than a confused child deserves.
+    fn gossip(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        out: &mut Vec<Action>,
+        record: impl FnOnce(std::sync::Arc<crate::config::Service>) -> Record,
+    ) {
+        let Some(service) = self.service_mut(id) else {
+            return;
+        };
+        let config = service.config.clone();
+        if let Some(suppressed) = service.gossip.allow(now) {
+            out.push(Action::Log(record(config.clone())));
+            if suppressed > 0 {
+                out.push(Action::Log(Record::Suppressed {
+                    service: config,
+                    count: suppressed,
+                }));
+            }
+        }
+    }
+
+    /// A child ended. One that fails before it has served anybody is a symptom of something
+    /// structural, so its service is throttled.
+    pub(super) fn exited(
+        &mut self,
+        now: Time,
+        pid: Pid,
+        status: ExitStatus,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(child) = self.children.get(&pid) else {
+            return;
+        };
+        let id = child.service;
+        // A child that was told to leave says nothing about the command of today.
+        let telling = child.uses == 0 && !child.leaving;
+        let Some(service) = self.services[id.index()].as_ref() else {
+            return;
+        };
+        let removed = service.removed();
+        let ours = matches!(status, ExitStatus::Signal(n) if removed && SENT_BY_US.contains(&n));
+        if status != ExitStatus::Code(0) && !ours {
+            out.push(Action::Log(Record::Ended {
+                service: service.config.clone(),
+                pid,
+                status,
+            }));
+            if telling && !removed && !service.throttled() {
+                out.push(Action::Log(Record::BadStartup(service.config.clone())));
+                self.throttle(now, id, out);
+            }
+        }
+        self.forget_child(pid);
+    }
+
+    fn forget_child(&mut self, pid: Pid) {
+        let Some(child) = self.children.get(&pid) else {
+            return;
+        };
+        let (id, position) = (child.service, child.position);
+        self.avail_less(id, pid);
+        self.children.remove(&pid);
+        let Some(service) = self.services[id.index()].as_mut() else {
+            return;
+        };
+        service.total -= 1;
+        service.children.swap_remove(position);
+        if let Some(moved) = service.children.get(position) {
+            if let Some(moved) = self.children.get_mut(moved) {
+                moved.position = position;
+            }
+        }
+        self.touch(id);
+        self.forget_if_done(id);
+    }
+}

@@ -1,0 +1,407 @@
+//! The rules: facts from outside go in as [`Event`]s, wishes come out as [`Action`]s.
+//!
+//! Pure and deterministic: no clock (time is an argument), no descriptor, no system call, and no
+//! result that depends on the order of a hash table. Everything that decides can be tested and
+//! simulated without a process. The rules themselves are Postfix's, `src/master/master_avail.c`,
+//! `master_spawn.c`, `master_status.c` and `master_wakeup.c`; where ours differ, the code says why.
+
+mod avail;
+mod children;
+mod record;
+mod reload;
+#[cfg(test)]
+mod tests;
+mod throttle;
+mod timers;
+mod wakeup;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config;
+use crate::proto::{Availability, StatusReport};
+
+pub use record::Record;
+pub use reload::{Entry, Plan};
+use timers::Timers;
+
+/// Monotonic time since some origin that never changes while the table lives.
+pub type Time = Duration;
+
+/// A process.
+pub type Pid = i32;
+
+/// A service's place in the table. A place is used again once the service that had it is gone,
+/// its last child included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(u32);
+
+impl ServiceId {
+    /// The place as an index, for whoever keeps descriptors beside the table.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The place with this index.
+    ///
+    /// # Panics
+    /// Above 4,294,967,295, which no table can reach.
+    pub fn from_index(index: usize) -> Self {
+        Self(u32::try_from(index).expect("fewer than 2^32 services"))
+    }
+}
+
+/// A fact from outside.
+#[derive(Debug)]
+pub enum Event {
+    /// A watched listener of the service has a connection waiting.
+    Connection { service: ServiceId },
+    /// A whole report came through the service's status channel; the kernel names the `writer`.
+    Report {
+        service: ServiceId,
+        writer: Pid,
+        report: StatusReport,
+    },
+    /// A record of a wrong length came through the service's status channel.
+    Garbage {
+        service: ServiceId,
+        writer: Pid,
+        length: usize,
+    },
+    /// The child that [`Action::Spawn`] asked for runs.
+    Spawned {
+        service: ServiceId,
+        generation: u32,
+        pid: Pid,
+    },
+    /// The child that [`Action::Spawn`] asked for could not be made; `error` is an errno.
+    SpawnFailed { service: ServiceId, error: i32 },
+    /// A process ended and was reaped.
+    Exit { pid: Pid, status: ExitStatus },
+    /// Time has passed; see [`Table::next_deadline`].
+    Deadline,
+    /// A new configuration was read and checked, and its listeners are open.
+    Reload(Plan),
+    /// The master was told to end by this signal.
+    Stop { signal: i32 },
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    Code(i32),
+    Signal(i32),
+}
+
+/// A wish that the runtime carries out at once, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Report connections that wait on the service's listeners, until `Unwatch`.
+    Watch(ServiceId),
+    Unwatch(ServiceId),
+    /// Start a child, and answer with [`Event::Spawned`] or [`Event::SpawnFailed`].
+    Spawn {
+        service: ServiceId,
+        generation: u32,
+        stress: bool,
+    },
+    Signal {
+        pid: Pid,
+        signal: Signal,
+    },
+    /// Give the service a new status channel: the children that share the old one leave as soon
+    /// as they have finished with their client.
+    RenewStatus(ServiceId),
+    /// Connect to the service as a client would and send a wake-up.
+    Wake(ServiceId),
+    /// The service is no more: close its listeners and its status channel.
+    Close(ServiceId),
+    /// End the master and, with SIGTERM, its whole process group.
+    Terminate {
+        signal: i32,
+    },
+    Log(Record),
+}
+
+/// The signals that the master sends to single children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Term,
+    Kill,
+}
+
+/// One service: Postfix's `MASTER_SERV`.
+#[derive(Debug)]
+pub struct Service {
+    config: Arc<config::Service>,
+    /// Children that wait for a client, as far as the master was told.
+    avail: u32,
+    /// All children, also those that were told to leave.
+    total: u32,
+    /// Whether the runtime was asked to watch the listeners.
+    listening: bool,
+    /// A spawn that was asked for and not yet answered.
+    spawning: bool,
+    throttled_until: Option<Time>,
+    /// Stress mode ends then, 1000 s after the limit was last in reach.
+    stress_until: Option<Time>,
+    limit_warned: Option<Time>,
+    gossip: record::Limiter,
+    wakeup_at: Option<Time>,
+    /// Wake-ups wait for the first use (`?` in the table).
+    wakeup_waits: bool,
+    /// Removed by a reload; what children remain are killed then.
+    kill_at: Option<Time>,
+    /// No particular order; [`Child::position`] is the place in here.
+    children: Vec<Pid>,
+    /// Whether the service is in [`Table::touched`].
+    touched: bool,
+}
+
+impl Service {
+    fn new(config: Arc<config::Service>) -> Self {
+        Self {
+            wakeup_waits: config.wakeup.is_some_and(|w| w.conditional),
+            config,
+            avail: 0,
+            total: 0,
+            listening: false,
+            spawning: false,
+            throttled_until: None,
+            stress_until: None,
+            limit_warned: None,
+            gossip: record::Limiter::default(),
+            wakeup_at: None,
+            kill_at: None,
+            children: Vec::new(),
+            touched: false,
+        }
+    }
+
+    /// The table's line as it holds now.
+    pub fn config(&self) -> &Arc<config::Service> {
+        &self.config
+    }
+
+    /// Children that wait for a client, as far as the master was told.
+    pub fn avail(&self) -> u32 {
+        self.avail
+    }
+
+    /// All children.
+    pub fn total(&self) -> u32 {
+        self.total
+    }
+
+    /// Whether the listeners are to be watched.
+    pub fn listening(&self) -> bool {
+        self.listening
+    }
+
+    /// Whether a failing command keeps the service from starting children.
+    pub fn throttled(&self) -> bool {
+        self.throttled_until.is_some()
+    }
+
+    /// Whether children that start now are told of stress.
+    pub fn stressed(&self, now: Time) -> bool {
+        self.stress_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether a reload took the service away, and it only waits for its children to leave.
+    pub fn removed(&self) -> bool {
+        self.kill_at.is_some()
+    }
+
+    /// Whether the limit has room for a child when there are `total` of them already.
+    fn has_room(&self, total: u32) -> bool {
+        self.config.max == 0 || total < self.config.max
+    }
+}
+
+/// One child: Postfix's `MASTER_PROC`.
+#[derive(Debug)]
+struct Child {
+    service: ServiceId,
+    generation: u32,
+    availability: Availability,
+    /// How often it became available again, that is, how many clients it has served.
+    uses: u32,
+    /// Its status channel was renewed: it was told to leave and cannot report any more.
+    leaving: bool,
+    /// Its place in [`Service::children`].
+    position: usize,
+}
+
+/// All services and children, and the timers.
+#[derive(Debug, Default)]
+pub struct Table {
+    services: Vec<Option<Service>>,
+    free: Vec<ServiceId>,
+    /// The services that are configured, by kind and canonical name; removed ones are not here.
+    names: BTreeMap<(config::Kind, String), ServiceId>,
+    /// Never iterated, so that its order cannot matter.
+    children: HashMap<Pid, Child>,
+    timers: Timers,
+    generation: u32,
+    /// The services whose interest in their listeners is to be looked at again.
+    touched: Vec<ServiceId>,
+    kill_time: Duration,
+    verbose: bool,
+}
+
+impl Table {
+    /// An empty table. Children of removed services get `kill_time` to leave. A `verbose` table
+    /// logs what it does, not only what goes wrong.
+    pub fn new(kill_time: Duration, verbose: bool) -> Self {
+        Self {
+            kill_time,
+            verbose,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in one fact and appends what is to be done about it. Interest in listeners is not
+    /// among it: that waits for [`Table::settle`].
+    pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::Connection { service } => self.connection(now, service, out),
+            Event::Report {
+                service,
+                writer,
+                report,
+            } => self.report(now, service, writer, report, out),
+            Event::Garbage {
+                service,
+                writer,
+                length,
+            } => self.garbage(now, service, writer, length, out),
+            Event::Spawned {
+                service,
+                generation,
+                pid,
+            } => self.spawned(now, service, generation, pid, out),
+            Event::SpawnFailed { service, error } => self.spawn_failed(now, service, error, out),
+            Event::Exit { pid, status } => self.exited(now, pid, status, out),
+            Event::Deadline => self.deadline(now, out),
+            Event::Reload(plan) => self.reload(now, plan, out),
+            Event::Stop { signal } => out.extend([
+                Action::Log(Record::Terminating { signal }),
+                Action::Terminate { signal },
+            ]),
+        }
+    }
+
+    /// Ends a turn: decides once for every service that the turn's events touched whether its
+    /// listeners are to be watched.
+    pub fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
+        while let Some(id) = self.touched.pop() {
+            if let Some(service) = self.services[id.index()].as_mut() {
+                service.touched = false;
+                avail::settle(service, id, now, self.verbose, out);
+            }
+        }
+    }
+
+    /// When [`Event::Deadline`] is due next.
+    pub fn next_deadline(&mut self) -> Option<Time> {
+        let services = &self.services;
+        self.timers.next(|at, timer| {
+            let service = services.get(timer.service().index());
+            service
+                .and_then(Option::as_ref)
+                .is_some_and(|s| timers::armed(s, timer) == Some(at))
+        })
+    }
+
+    /// The service at this place.
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(id.index())?.as_ref()
+    }
+
+    /// All services with their places, removed ones included.
+    pub fn services(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
+        let places = self.services.iter().enumerate();
+        places.filter_map(|(index, s)| Some((ServiceId::from_index(index), s.as_ref()?)))
+    }
+
+    /// Which service a process belongs to.
+    pub fn service_of(&self, pid: Pid) -> Option<ServiceId> {
+        Some(self.children.get(&pid)?.service)
+    }
+
+    /// All children, removed services' included.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.services().flat_map(|(_, s)| s.children.iter().copied())
+    }
+
+    fn service_mut(&mut self, id: ServiceId) -> Option<&mut Service> {
+        self.services.get_mut(id.index())?.as_mut()
+    }
+
+    /// Has [`Table::settle`] look at the service.
+    fn touch(&mut self, id: ServiceId) {
+        if let Some(service) = self.services.get_mut(id.index()).and_then(Option::as_mut) {
+            if !service.touched {
+                service.touched = true;
+                self.touched.push(id);
+            }
+        }
+    }
+
+    fn deadline(&mut self, now: Time, out: &mut Vec<Action>) {
+        while self.next_deadline().is_some_and(|at| at <= now) {
+            let Some(timer) = self.timers.pop() else {
+                return;
+            };
+            match timer {
+                timers::Timer::Unthrottle(id) => self.unthrottle(id, out),
+                timers::Timer::Wakeup(id) => self.wake(now, id, out),
+                timers::Timer::StressEnd(id) => self.stress_ended(id, out),
+                timers::Timer::Kill(id) => self.kill_children(id, out),
+            }
+        }
+    }
+
+    /// Whether all invariants hold; call it after [`Table::settle`].
+    ///
+    /// # Errors
+    /// The first one that does not, in words.
+    pub fn check(&self) -> Result<(), String> {
+        for (pid, child) in &self.children {
+            let service = self.service(child.service);
+            let service = service.ok_or(format!("child {pid} of a service that is not there"))?;
+            if service.children.get(child.position) != Some(pid) {
+                return Err(format!("child {pid} is not in its service's list"));
+            }
+        }
+        let listed: usize = self.services().map(|(_, s)| s.children.len()).sum();
+        if listed != self.children.len() {
+            return Err(format!("{listed} listed, {} known", self.children.len()));
+        }
+        self.services().try_for_each(|(id, service)| {
+            self.check_service(service)
+                .map_err(|what| format!("{id:?} {}: {what}", service.config.canonical))
+        })
+    }
+
+    fn check_service(&self, service: &Service) -> Result<(), String> {
+        let Service { avail, total, .. } = *service;
+        let children = service.children.iter().map(|pid| &self.children[pid]);
+        let marked = children.filter(|c| c.availability == Availability::Available);
+        if service.children.len() as u32 != total {
+            return Err(format!("total {total} of {}", service.children.len()));
+        }
+        if marked.count() as u32 != avail {
+            return Err(format!("avail {avail} is not what the children are marked"));
+        }
+        if service.listening != service.wants_clients() {
+            return Err(format!("listening is {}", service.listening));
+        }
+        if service.removed() && total == 0 {
+            return Err("removed, and nothing to wait for".into());
+        }
+        Ok(())
+    }
+}

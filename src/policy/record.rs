@@ -1,0 +1,249 @@
+//! What the policy has to say, as values; the words are here and nowhere else.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{ExitStatus, Pid, Time};
+use crate::config::Service;
+
+/// One thing to log. It displays as one line or several.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    Ended {
+        service: Arc<Service>,
+        pid: Pid,
+        status: ExitStatus,
+    },
+    BadStartup(Arc<Service>),
+    SpawnFailed {
+        service: Arc<Service>,
+        error: i32,
+    },
+    LimitReached(Arc<Service>),
+    StressBegins(Arc<Service>),
+    StressEnds(Arc<Service>),
+    Killing {
+        service: Arc<Service>,
+        pid: Pid,
+    },
+    PartialReport {
+        service: Arc<Service>,
+        writer: Pid,
+        length: usize,
+    },
+    ForgedReport {
+        service: Arc<Service>,
+        writer: Pid,
+        claimed: Pid,
+    },
+    StaleReport {
+        service: Arc<Service>,
+        pid: Pid,
+        generation: u32,
+    },
+    UnknownStatus {
+        service: Arc<Service>,
+        pid: Pid,
+        value: i32,
+    },
+    /// So many lines like the one before were left out.
+    Suppressed {
+        service: Arc<Service>,
+        count: u64,
+    },
+    Terminating {
+        signal: i32,
+    },
+    // Only of a verbose table:
+    Counts {
+        service: Arc<Service>,
+        avail: u32,
+        total: u32,
+    },
+    Spawned {
+        service: Arc<Service>,
+        pid: Pid,
+    },
+    Throttled(Arc<Service>),
+    Unthrottled(Arc<Service>),
+    Waking(Arc<Service>),
+}
+
+impl Record {
+    /// Whether somebody should look into it; otherwise it is for information.
+    pub fn is_warning(&self) -> bool {
+        match self {
+            Self::Ended { .. }
+            | Self::BadStartup(_)
+            | Self::SpawnFailed { .. }
+            | Self::LimitReached(_)
+            | Self::Killing { .. }
+            | Self::PartialReport { .. }
+            | Self::ForgedReport { .. }
+            | Self::UnknownStatus { .. }
+            | Self::Suppressed { .. } => true,
+            Self::StressBegins(_)
+            | Self::StressEnds(_)
+            | Self::StaleReport { .. }
+            | Self::Terminating { .. }
+            | Self::Counts { .. }
+            | Self::Spawned { .. }
+            | Self::Throttled(_)
+            | Self::Unthrottled(_)
+            | Self::Waking(_) => false,
+        }
+    }
+}
+
+/// `service "NAME" (CANONICAL)`, how every line names a service.
+struct Named<'a>(&'a Service);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "service \"{}\" ({})", self.0.name, self.0.canonical)
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended {
+                service,
+                pid,
+                status,
+            } => {
+                write!(f, "process {} pid {pid} ", service.path.display())?;
+                match status {
+                    ExitStatus::Code(code) => write!(f, "exit status {code}"),
+                    ExitStatus::Signal(signal) => write!(f, "killed by signal {signal}"),
+                }
+            }
+            Self::BadStartup(service) => write!(
+                f,
+                "{}: bad command startup -- throttling",
+                service.path.display()
+            ),
+            Self::SpawnFailed { service, error } => write!(
+                f,
+                "{}: cannot start a process: {} -- throttling",
+                Named(service),
+                io::Error::from_raw_os_error(*error)
+            ),
+            Self::LimitReached(service) => write!(
+                f,
+                "{} has reached its process limit \"{}\": new clients may experience noticeable \
+                 delays\n\
+                 to let more clients in at a time, raise the maxproc column of this service in \
+                 master.cf, or shorten the time that a client takes\n\
+                 settings that adapt to such stress are explained in \
+                 https://www.postfix.org/STRESS_README.html",
+                Named(service),
+                service.max
+            ),
+            Self::StressBegins(service) => write!(
+                f,
+                "{}: stress mode begins: the process limit \"{}\" is reached",
+                Named(service),
+                service.max
+            ),
+            Self::StressEnds(service) => write!(f, "{}: stress mode ends", Named(service)),
+            Self::Killing { service, pid } => write!(
+                f,
+                "removed {}: process {} pid {pid} did not end in time, sending SIGKILL",
+                Named(service),
+                service.path.display()
+            ),
+            Self::PartialReport {
+                service,
+                writer,
+                length,
+            } => write!(
+                f,
+                "{}: child (pid {writer}) sent partial status update ({length} bytes)",
+                Named(service)
+            ),
+            Self::ForgedReport {
+                service,
+                writer,
+                claimed,
+            } => write!(
+                f,
+                "{}: ignoring status update from pid {writer} in the name of pid {claimed}",
+                Named(service)
+            ),
+            Self::StaleReport {
+                service,
+                pid,
+                generation,
+            } => write!(
+                f,
+                "{}: ignoring status update from child pid {pid} generation {generation}",
+                Named(service)
+            ),
+            Self::UnknownStatus {
+                service,
+                pid,
+                value,
+            } => write!(
+                f,
+                "{}: ignoring unknown status {value} from child pid {pid}",
+                Named(service)
+            ),
+            Self::Suppressed { service, count } => write!(
+                f,
+                "{}: {count} more bad status updates were not logged",
+                Named(service)
+            ),
+            Self::Terminating { signal } => write!(f, "terminating on signal {signal}"),
+            Self::Counts {
+                service,
+                avail,
+                total,
+            } => write!(
+                f,
+                "{}: avail {avail} total {total} max {}",
+                Named(service),
+                service.max
+            ),
+            Self::Spawned { service, pid } => write!(
+                f,
+                "{}: started {} pid {pid}",
+                Named(service),
+                service.path.display()
+            ),
+            Self::Throttled(service) => write!(f, "{}: throttled", Named(service)),
+            Self::Unthrottled(service) => write!(f, "{}: no longer throttled", Named(service)),
+            Self::Waking(service) => write!(f, "{}: waking up", Named(service)),
+        }
+    }
+}
+
+/// Lets a few lines through in every minute and counts the rest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limiter {
+    since: Option<Time>,
+    passed: u32,
+    suppressed: u64,
+}
+
+impl Limiter {
+    const PERIOD: Duration = Duration::from_secs(60);
+    const LINES: u32 = 10;
+
+    /// Whether a line may be written now and, if so, how many were left out before it.
+    pub(super) fn allow(&mut self, now: Time) -> Option<u64> {
+        let fresh = |since: Time| now.saturating_sub(since) < Self::PERIOD;
+        if !self.since.is_some_and(fresh) {
+            self.since = Some(now);
+            self.passed = 0;
+        }
+        if self.passed == Self::LINES {
+            self.suppressed += 1;
+            return None;
+        }
+        self.passed += 1;
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}

@@ -1,0 +1,165 @@
+//! The difference between two configurations, and how the table gets from one to the other.
+//!
+//! A service is known by its kind and canonical name: `25` and `smtp` are one service. What is kept
+//! keeps its listeners and its children, which leave when they have finished with their client.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::timers::Timer;
+use super::{Action, Record, Service, ServiceId, Signal, Table, Time};
+use crate::config;
+use crate::proto::Availability;
+
+/// One service of a new configuration and its place in the table.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub id: ServiceId,
+    pub service: Arc<config::Service>,
+    /// Whether the table has the service already.
+    pub known: bool,
+}
+
+/// What a new configuration means for the table that [made](Table::plan) it, as long as no other
+/// event comes between.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub entries: Vec<Entry>,
+    /// The services that are configured now and no longer in the new configuration.
+    pub removed: Vec<ServiceId>,
+    pub kill_time: Duration,
+}
+
+impl Table {
+    /// Gives every service of a new configuration its place; changes nothing.
+    pub fn plan(&self, config: &config::Config) -> Plan {
+        let mut free = self.free.iter().rev().copied();
+        let mut unused = (self.services.len()..).map(ServiceId::from_index);
+        let mut kept = BTreeSet::new();
+        let mut entries = Vec::with_capacity(config.services.len());
+        for service in &config.services {
+            let (kind, canonical) = service.identity();
+            let known = self.names.get(&(kind, canonical.to_owned())).copied();
+            kept.extend(known);
+            let id = known.or_else(|| free.next()).or_else(|| unused.next());
+            entries.push(Entry {
+                id: id.expect("places do not run out before memory does"),
+                service: service.clone(),
+                known: known.is_some(),
+            });
+        }
+        let removed = self.names.values().filter(|id| !kept.contains(id));
+        Plan {
+            entries,
+            removed: removed.copied().collect(),
+            kill_time: config.parameters.service_kill_time,
+        }
+    }
+
+    pub(super) fn reload(&mut self, now: Time, plan: Plan, out: &mut Vec<Action>) {
+        self.kill_time = plan.kill_time;
+        for Entry { id, service, known } in plan.entries {
+            if known {
+                self.replace(id, service);
+                self.restart(now, id, out);
+            } else {
+                self.insert(id, service);
+                self.start_wakeups(now, id, out);
+            }
+            self.touch(id);
+        }
+        for id in plan.removed {
+            self.remove(now, id, out);
+        }
+    }
+
+    fn insert(&mut self, id: ServiceId, config: Arc<config::Service>) {
+        match self.free.pop() {
+            Some(free) => debug_assert_eq!(free, id, "plan() takes free places in this order"),
+            None => self.services.push(None),
+        }
+        let (kind, canonical) = config.identity();
+        self.names.insert((kind, canonical.to_owned()), id);
+        self.services[id.index()] = Some(Service::new(config));
+    }
+
+    fn replace(&mut self, id: ServiceId, config: Arc<config::Service>) {
+        if let Some(service) = self.service_mut(id) {
+            service.wakeup_waits = config.wakeup.is_some_and(|w| w.conditional);
+            service.config = config;
+        }
+    }
+
+    /// Tells the children to leave when they have finished, and begins the wake-ups anew.
+    pub(super) fn restart(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+        let Some(service) = self.services[id.index()].as_mut() else {
+            return;
+        };
+        service.wakeup_at = None;
+        // Who was told to leave is no longer counted on. Postfix goes on counting it, and so
+        // leaves a service without anyone to listen when the child does not go.
+        service.avail = 0;
+        for pid in &service.children {
+            if let Some(child) = self.children.get_mut(pid) {
+                child.leaving = true;
+                child.availability = Availability::Taken;
+            }
+        }
+        if !service.children.is_empty() {
+            out.push(Action::RenewStatus(id));
+        }
+        self.start_wakeups(now, id, out);
+        self.touch(id);
+    }
+
+    /// Takes a service out of service. Nobody waits for its children: they are told to end, and
+    /// killed when they have not done so in time.
+    fn remove(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+        let kill_at = now + self.kill_time;
+        let Some(service) = self.services[id.index()].as_mut() else {
+            return;
+        };
+        let (kind, canonical) = service.config.identity();
+        self.names.remove(&(kind, canonical.to_owned()));
+        service.kill_at = Some(kill_at);
+        service.wakeup_at = None;
+        service.throttled_until = None;
+        service.stress_until = None;
+        service.listening = false;
+        out.push(Action::Close(id));
+        let signal = Signal::Term;
+        out.extend(
+            service
+                .children
+                .iter()
+                .map(|&pid| Action::Signal { pid, signal }),
+        );
+        self.timers.add(kill_at, Timer::Kill(id));
+        self.forget_if_done(id);
+    }
+
+    /// The children of a removed service have had their time.
+    pub(super) fn kill_children(&mut self, id: ServiceId, out: &mut Vec<Action>) {
+        let Some(service) = self.service_mut(id) else {
+            return;
+        };
+        let signal = Signal::Kill;
+        for &pid in &service.children {
+            let service = service.config.clone();
+            out.push(Action::Log(Record::Killing { service, pid }));
+            out.push(Action::Signal { pid, signal });
+        }
+        // What even SIGKILL does not end (a child stuck in the kernel) is not asked again.
+        service.kill_at = Some(Time::MAX);
+    }
+
+    /// Gives the place of a removed service free once its last child is gone.
+    pub(super) fn forget_if_done(&mut self, id: ServiceId) {
+        let done = |s: &Service| s.removed() && s.children.is_empty();
+        if self.service(id).is_some_and(done) {
+            self.services[id.index()] = None;
+            self.free.push(id);
+        }
+    }
+}

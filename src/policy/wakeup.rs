@@ -1,0 +1,51 @@
+//! Periodic wake-ups, for services that have work to do although nobody connects (Postfix,
+//! `master_wakeup.c`).
+
+use super::timers::Timer;
+use super::{Action, Record, ServiceId, Table, Time};
+
+impl Table {
+    /// Begins the service's wake-ups with one at once, unless they wait for its first use.
+    pub(super) fn start_wakeups(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+        let waits = |s: &super::Service| s.wakeup_waits || s.config.wakeup.is_none();
+        if self.service(id).is_some_and(|s| !waits(s)) {
+            self.wake(now, id, out);
+        }
+    }
+
+    /// The service has a child: wake-ups that waited for its first use begin.
+    pub(super) fn start_conditional_wakeups(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(service) = self.service_mut(id) else {
+            return;
+        };
+        if std::mem::take(&mut service.wakeup_waits) {
+            self.start_wakeups(now, id, out);
+        }
+    }
+
+    /// Wakes the service up, but not while it is throttled, and sets the next time.
+    pub(super) fn wake(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+        let verbose = self.verbose;
+        let Some(service) = self.service_mut(id) else {
+            return;
+        };
+        let Some(wakeup) = service.config.wakeup else {
+            service.wakeup_at = None;
+            return;
+        };
+        if !service.throttled() {
+            if verbose {
+                out.push(Action::Log(Record::Waking(service.config.clone())));
+            }
+            out.push(Action::Wake(id));
+        }
+        let next = now + wakeup.every;
+        service.wakeup_at = Some(next);
+        self.timers.add(next, Timer::Wakeup(id));
+    }
+}

@@ -1,0 +1,249 @@
+//! From files to a configuration in force: at start, and again at each reload. A reload is a
+//! transaction: everything is read, checked and opened first, and only then does anything change.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, ensure};
+
+use super::ports::Opened;
+use super::{Event, Runtime};
+use crate::config::{
+    Config, Family, ImportedVariable, Parameters, Resolver, Source, Sources, User,
+};
+use crate::log::{Settings, Target};
+use crate::policy::{Plan, Time};
+use crate::sys::names;
+use crate::sys::spawn::Environment;
+
+/// A configuration file that is larger is none.
+const FILE_MAX: u64 = 16 * 1024 * 1024;
+
+/// Where the configuration is.
+#[derive(Clone, Debug)]
+pub struct Location {
+    /// Absolute, because the working directory changes.
+    pub directory: PathBuf,
+}
+
+impl Location {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Which file could not be read, and why.
+    pub fn read(&self) -> anyhow::Result<Sources> {
+        let toml = self.directory.join("master.toml");
+        Ok(Sources {
+            directory: self.directory.clone(),
+            main_cf: read(self.directory.join("main.cf"))?,
+            master_cf: read(self.directory.join("master.cf"))?,
+            master_toml: toml.exists().then(|| read(toml)).transpose()?,
+        })
+    }
+}
+
+fn read(path: PathBuf) -> anyhow::Result<Source> {
+    let mut text = Vec::new();
+    let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    file.take(FILE_MAX + 1)
+        .read_to_end(&mut text)
+        .with_context(|| format!("read {}", path.display()))?;
+    ensure!(
+        text.len() as u64 <= FILE_MAX,
+        "{}: larger than {FILE_MAX} bytes, which no configuration is",
+        path.display()
+    );
+    Ok(Source { path, text })
+}
+
+/// The environment in which the master was started.
+pub type Inherited = BTreeMap<OsString, OsString>;
+
+/// The system's names, for the configuration.
+#[derive(Debug)]
+pub struct Names<'a>(pub &'a Inherited);
+
+impl Resolver for Names<'_> {
+    fn hostname(&self) -> String {
+        names::hostname()
+    }
+
+    fn host(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        names::host(name).map_err(|error| error.to_string())
+    }
+
+    fn tcp_service(&self, name: &str) -> Option<u16> {
+        names::tcp_service(name)
+    }
+
+    fn interfaces(&self) -> Vec<IpAddr> {
+        names::interfaces()
+    }
+
+    fn user(&self, name: &str) -> Option<User> {
+        let (uid, gid) = names::user(name)?;
+        Some(User { uid, gid })
+    }
+
+    fn user_name(&self, uid: u32) -> Option<String> {
+        names::user_name(uid)
+    }
+
+    fn has_family(&self, family: Family) -> bool {
+        names::has_inet_family(family == Family::Ipv6)
+    }
+
+    fn environment(&self, name: &str) -> Option<OsString> {
+        self.0.get(Path::new(name).as_os_str()).cloned()
+    }
+}
+
+/// The environment of the children: what `import_environment` lets through or sets, and what
+/// Postfix's programs tell each other in this way (Postfix, `mail_params.c`, `maillog_client.c`).
+pub fn environment(parameters: &Parameters, inherited: &Inherited) -> BTreeMap<OsString, OsString> {
+    let mut variables = BTreeMap::new();
+    for variable in &parameters.import_environment {
+        match variable {
+            ImportedVariable::Keep(name) => {
+                let name = OsString::from(name);
+                let value = inherited.get(&name).cloned();
+                variables.extend(value.map(|value| (name, value)));
+            }
+            ImportedVariable::Set(name, value) => {
+                variables.insert(name.into(), value.clone());
+            }
+        }
+    }
+    variables.insert("MAIL_LOGTAG".into(), parameters.syslog_name.clone().into());
+    variables.remove(Path::new("POSTLOG_SERVICE").as_os_str());
+    variables.remove(Path::new("POSTLOG_HOSTNAME").as_os_str());
+    if !parameters.maillog_file.is_empty() {
+        let socket = postlog_socket(parameters).into_os_string();
+        let hostname = parameters.myhostname.clone().into();
+        variables.insert("POSTLOG_SERVICE".into(), socket);
+        variables.insert("POSTLOG_HOSTNAME".into(), hostname);
+    }
+    variables
+}
+
+fn postlog_socket(parameters: &Parameters) -> PathBuf {
+    let queue = &parameters.queue_directory;
+    queue.join("public").join(&parameters.postlog_service_name)
+}
+
+/// `NAME=VALUE`, as programs are given them; what holds a zero byte is no variable.
+fn as_strings(variables: BTreeMap<OsString, OsString>) -> Vec<CString> {
+    let strings = variables.into_iter().filter_map(|(name, value)| {
+        let mut string = name;
+        string.push("=");
+        string.push(value);
+        CString::new(string.into_vec()).ok()
+    });
+    strings.collect()
+}
+
+/// Where the parameters have the log go.
+pub fn log_settings(parameters: &Parameters, terminal: bool) -> Settings {
+    let target = match parameters.maillog_file.as_str() {
+        "" => Target::Syslog {
+            facility: parameters.syslog_facility.clone(),
+        },
+        file => Target::Postlog {
+            socket: postlog_socket(parameters),
+            file: Some(file.into()),
+            permissions: parameters.maillog_file_permissions,
+            hostname: parameters.myhostname.clone(),
+        },
+    };
+    Settings {
+        tag: format!("{}/master", parameters.syslog_name),
+        target,
+        terminal,
+    }
+}
+
+/// A configuration that can be put in force without anything going wrong.
+pub(super) struct Prepared {
+    config: Config,
+    plan: Plan,
+    opened: Opened,
+}
+
+impl Runtime {
+    /// Opens what a configuration needs and does not have yet; changes nothing.
+    ///
+    /// # Errors
+    /// All endpoints that cannot be opened, one a line.
+    pub(super) fn prepare(&self, config: Config) -> anyhow::Result<Prepared> {
+        let plan = self.table.plan(&config);
+        let opened = self.ports.open(&plan, &config);
+        let opened = opened.map_err(|errors| anyhow!(errors.join("\n")))?;
+        Ok(Prepared {
+            config,
+            plan,
+            opened,
+        })
+    }
+
+    /// Puts a configuration in force.
+    pub(super) fn commit(&mut self, now: Time, prepared: Prepared) {
+        let Prepared {
+            config,
+            plan,
+            opened,
+        } = prepared;
+        let variables = environment(&config.parameters, &self.setup.inherited);
+        self.environment = Environment::new(as_strings(variables));
+        let terminal = self.log.settings().terminal;
+        self.log.set(log_settings(&config.parameters, terminal));
+        for warning in &config.warnings {
+            self.log.warning(warning);
+        }
+        self.config = config;
+        for error in self.ports.adopt(&plan, opened, &self.poll) {
+            self.log.error(error);
+        }
+        self.step(now, Event::Reload(plan));
+    }
+
+    /// Reads the configuration again and puts it in force, or says why not and changes nothing.
+    pub(super) fn reload(&mut self, now: Time) {
+        let version = env!("CARGO_PKG_VERSION");
+        let directory = self.setup.location.directory.display().to_string();
+        self.log
+            .info(format!("reload -- version {version}, configuration {directory}"));
+        let prepared = self.load_again().and_then(|config| self.prepare(config));
+        match prepared {
+            Ok(prepared) => self.commit(now, prepared),
+            Err(error) => {
+                self.log.error(format!("{error:#}"));
+                self.log.error(format!(
+                    "reload failed and changed nothing: the former configuration stays in force; \
+                     correct {directory} and reload again"
+                ));
+            }
+        }
+    }
+
+    /// Reads the configuration for a reload, which cannot change the directory that is locked.
+    fn load_again(&mut self) -> anyhow::Result<Config> {
+        let sources = self.setup.location.read()?;
+        let mut config = Config::parse(&sources, &Names(&self.setup.inherited))?;
+        let old = &self.config.parameters.queue_directory;
+        let new = std::mem::replace(&mut config.parameters.queue_directory, old.clone());
+        if new != *old {
+            let (old, new) = (old.display(), new.display());
+            self.log.warning(format!(
+                "ignoring queue_directory parameter value change\n\
+                 old value: \"{old}\", new value: \"{new}\"\n\
+                 to change queue_directory, stop and start Postfix"
+            ));
+        }
+        Ok(config)
+    }
+}

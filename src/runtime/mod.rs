@@ -1,0 +1,484 @@
+//! The event loop: turns descriptors and signals into [`Event`]s for the policy and carries out
+//! its [`Action`]s. It does not know why an action was chosen.
+//!
+//! One turn: wait; read every status report that is there; then reap all the dead; then let
+//! deadlines pass and hand connections on; then reload if asked; then reconcile interest in
+//! listeners, once for each service that the turn touched. Reports come before the dead, because a
+//! child that reported and exited must count as used; connections come after both, because a child
+//! that has just become available takes them itself; and a reload comes last, because it changes
+//! what the turn's descriptors mean.
+
+mod load;
+mod ports;
+mod triggers;
+
+use std::mem;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::config::{Config, RunOptions};
+use crate::log::{Log, Severity};
+use crate::policy::{self, Action, Event, ExitStatus, Record, ServiceId, Table, Time};
+use crate::proto::StatusReport;
+use crate::sys::poll::{Interest, Poll};
+use crate::sys::process::{self, Dead, End};
+use crate::sys::signal::{self, Notice, Signals};
+use crate::sys::spawn::{Environment, Spawner};
+use crate::sys::{channel, clock};
+
+pub use load::{Inherited, Location, Names, environment, log_settings};
+use ports::Ports;
+use triggers::Triggers;
+
+/// Where the loop has its time from; tests turn theirs.
+pub trait Clock {
+    /// Time since some origin, never less than before.
+    fn now(&self) -> Time;
+}
+
+/// The machine's own clock.
+#[derive(Debug)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Time {
+        clock::monotonic()
+    }
+}
+
+/// The kernel ends the master when a turn takes longer (Postfix, `MASTER_WATCHDOG_TIME`).
+const WATCHDOG: Duration = Duration::from_secs(1000);
+/// Rearming the watchdog is a system call, which not every turn is worth.
+const WATCHDOG_REARM: Duration = Duration::from_secs(100);
+/// The loop turns at least this often, to appease the watchdog.
+const TURN_MAX: Duration = Duration::from_secs(500);
+/// Batches of reports read from one service in one turn: a child that floods its channel must not
+/// keep the others waiting.
+const BATCHES_MAX: usize = 64;
+
+/// What the master was started with; a reload does not change it.
+pub struct Setup {
+    pub location: Location,
+    pub run: RunOptions,
+    /// When to end by itself.
+    pub exit_at: Option<Time>,
+    pub clock: Box<dyn Clock>,
+    pub inherited: Inherited,
+}
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The time of `-e` has come.
+    ExitTime,
+    /// A signal said so.
+    Signal(i32),
+}
+
+/// The running master.
+pub struct Runtime {
+    setup: Setup,
+    config: Config,
+    table: Table,
+    ports: Ports,
+    poll: Poll,
+    signals: Signals,
+    spawner: Spawner,
+    environment: Environment,
+    triggers: Triggers,
+    log: Log,
+    watchdog_at: Option<Time>,
+    ending: Option<Ending>,
+    /// Events taken in one turn.
+    turn: Turn,
+    actions: Vec<Action>,
+    spare: Vec<Action>,
+}
+
+/// What one turn has found; kept for its memory.
+#[derive(Default)]
+struct Turn {
+    keys: Vec<usize>,
+    connections: Vec<ServiceId>,
+    reported: Vec<ServiceId>,
+    records: Vec<channel::Record>,
+    dead: Vec<Dead>,
+    signalled: bool,
+    reload: bool,
+}
+
+/// What a poller's key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ready {
+    Signals,
+    Listener(ServiceId),
+    Status(ServiceId),
+    Trigger(usize),
+}
+
+impl Ready {
+    fn key(self) -> usize {
+        let (kind, index) = match self {
+            Self::Signals => (0, 0),
+            Self::Listener(id) => (1, id.index()),
+            Self::Status(id) => (2, id.index()),
+            Self::Trigger(index) => (3, index),
+        };
+        index << 2 | kind
+    }
+
+    fn from_key(key: usize) -> Self {
+        let index = key >> 2;
+        match key & 3 {
+            1 => Self::Listener(ServiceId::from_index(index)),
+            2 => Self::Status(ServiceId::from_index(index)),
+            3 => Self::Trigger(index),
+            _ => Self::Signals,
+        }
+    }
+}
+
+impl Runtime {
+    /// Opens the listeners of a configuration and takes up its services. Postfix's queue directory
+    /// is the working directory by now, and locked.
+    ///
+    /// # Errors
+    /// All listeners that could not be opened, or what else the system refused.
+    pub fn new(setup: Setup, config: Config, spawner: Spawner, log: Log) -> anyhow::Result<Self> {
+        let signals = Signals::open().context("cannot take signals")?;
+        let poll = Poll::new().context("cannot make a poller")?;
+        let mut spawner = spawner;
+        let (read, write) = process::flow_pipe().context("cannot make the flow pipe")?;
+        spawner.set_flow_pipe(read, write)?;
+        poll.add(signals.as_fd(), Ready::Signals.key(), Interest::Readable)?;
+        let mut runtime = Self {
+            table: Table::new(config.parameters.service_kill_time, setup.run.verbose),
+            environment: Environment::new(Vec::new()),
+            setup,
+            ports: Ports::default(),
+            poll,
+            signals,
+            spawner,
+            triggers: Triggers::default(),
+            log,
+            watchdog_at: None,
+            ending: None,
+            turn: Turn::default(),
+            actions: Vec::new(),
+            spare: Vec::new(),
+            config: config.clone(),
+        };
+        let prepared = runtime.prepare(config)?;
+        let now = runtime.setup.clock.now();
+        runtime.commit(now, prepared);
+        runtime.settle(now);
+        Ok(runtime)
+    }
+
+    /// The log, for what is to be said about the start.
+    pub fn log(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// Serves until told to end.
+    ///
+    /// # Errors
+    /// The poller's or the signals', without which nothing can be served.
+    pub fn run(&mut self) -> anyhow::Result<Ending> {
+        loop {
+            self.turn()?;
+            if let Some(ending) = self.ending {
+                return Ok(ending);
+            }
+        }
+    }
+
+    fn turn(&mut self) -> anyhow::Result<()> {
+        let before = self.setup.clock.now();
+        self.pet_watchdog(before);
+        let timeout = self.next_deadline(before).saturating_sub(before);
+        self.poll
+            .wait(timeout, &mut self.turn.keys)
+            .context("cannot wait for events")?;
+        let now = self.setup.clock.now();
+        self.sort_ready();
+        self.read_signals(now)?;
+        self.read_reports(now);
+        self.bury_dead(now);
+        self.pass_deadlines(now);
+        self.hand_on_connections(now);
+        if mem::take(&mut self.turn.reload) {
+            self.reload(now);
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    fn pet_watchdog(&mut self, now: Time) {
+        let fresh = |at: Time| now.saturating_sub(at) < WATCHDOG_REARM;
+        if !self.watchdog_at.is_some_and(fresh) {
+            self.watchdog_at = Some(now);
+            signal::watchdog((WATCHDOG + WATCHDOG_REARM).as_secs() as u32);
+        }
+    }
+
+    fn next_deadline(&mut self, now: Time) -> Time {
+        let deadlines = [
+            self.table.next_deadline(),
+            self.triggers.next_deadline(),
+            self.setup.exit_at,
+            Some(now + TURN_MAX),
+        ];
+        deadlines.into_iter().flatten().min().unwrap_or(now)
+    }
+
+    /// Sorts the poller's findings by what is to be done with them.
+    fn sort_ready(&mut self) {
+        let turn = &mut self.turn;
+        // With so many descriptors ready that some had to wait, the signals may be among those.
+        turn.signalled = turn.keys.len() >= Poll::TURN.get();
+        turn.connections.clear();
+        turn.reported.clear();
+        for &key in &turn.keys {
+            match Ready::from_key(key) {
+                Ready::Signals => turn.signalled = true,
+                Ready::Listener(id) => turn.connections.push(id),
+                Ready::Status(id) => turn.reported.push(id),
+                Ready::Trigger(at) => {
+                    if let Err(error) = self.triggers.ready(at, &self.poll) {
+                        self.log.warning(error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_signals(&mut self, now: Time) -> anyhow::Result<()> {
+        if !mem::take(&mut self.turn.signalled) {
+            return Ok(());
+        }
+        while let Some(notice) = self.signals.take().context("cannot read signals")? {
+            match notice {
+                Notice::Reload => self.turn.reload = true,
+                Notice::Stop(signal) => self.step(now, Event::Stop { signal }),
+                Notice::Child => {
+                    while let Some(dead) = process::reap() {
+                        self.turn.dead.push(dead);
+                        self.turn.reported.extend(self.table.service_of(dead.pid));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the reports of every service that has some, and of every service that lost a child:
+    /// its last report may have come after the poller looked.
+    fn read_reports(&mut self, now: Time) {
+        let mut reported = mem::take(&mut self.turn.reported);
+        reported.sort_unstable();
+        reported.dedup();
+        for &id in &reported {
+            self.read_reports_of(now, id);
+        }
+        self.turn.reported = reported;
+    }
+
+    fn read_reports_of(&mut self, now: Time, id: ServiceId) {
+        let mut records = mem::take(&mut self.turn.records);
+        for _ in 0..BATCHES_MAX {
+            let more = self.ports.read_status(id, &mut records);
+            for record in records.drain(..) {
+                self.step(now, report_event(id, &record));
+            }
+            match more {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    self.log.warning(format!("cannot read status reports: {error}"));
+                    break;
+                }
+            }
+        }
+        self.turn.records = records;
+    }
+
+    fn bury_dead(&mut self, now: Time) {
+        let mut dead = mem::take(&mut self.turn.dead);
+        for Dead { pid, end } in dead.drain(..) {
+            let status = match end {
+                End::Code(code) => ExitStatus::Code(code),
+                End::Signal(signal) => ExitStatus::Signal(signal),
+            };
+            self.step(now, Event::Exit { pid, status });
+        }
+        self.turn.dead = dead;
+    }
+
+    fn pass_deadlines(&mut self, now: Time) {
+        if self.table.next_deadline().is_some_and(|at| at <= now) {
+            self.step(now, Event::Deadline);
+        }
+        for what in self.triggers.expire(now, &self.poll) {
+            self.log.warning(what);
+        }
+        if self.setup.exit_at.is_some_and(|at| at <= now) {
+            self.ending.get_or_insert(Ending::ExitTime);
+        }
+    }
+
+    fn hand_on_connections(&mut self, now: Time) {
+        let connections = mem::take(&mut self.turn.connections);
+        for &service in &connections {
+            self.step(now, Event::Connection { service });
+        }
+        self.turn.connections = connections;
+    }
+
+    fn settle(&mut self, now: Time) {
+        self.table.settle(now, &mut self.actions);
+        self.carry_out(now);
+    }
+
+    fn step(&mut self, now: Time, event: Event) {
+        self.table.step(now, event, &mut self.actions);
+        self.carry_out(now);
+    }
+
+    fn carry_out(&mut self, now: Time) {
+        while !self.actions.is_empty() {
+            let spare = mem::take(&mut self.spare);
+            let mut batch = mem::replace(&mut self.actions, spare);
+            for action in batch.drain(..) {
+                self.act(now, action);
+            }
+            self.spare = batch;
+        }
+    }
+
+    fn act(&mut self, now: Time, action: Action) {
+        match action {
+            Action::Watch(id) => {
+                if let Err(error) = self.ports.watch(id, &self.poll) {
+                    self.log.error(error);
+                }
+            }
+            Action::Unwatch(id) => self.ports.unwatch(id, &self.poll),
+            Action::Spawn {
+                service,
+                generation,
+                stress,
+            } => self.spawn(now, service, generation, stress),
+            Action::Signal { pid, signal } => signal::send(
+                pid,
+                match signal {
+                    policy::Signal::Term => signal::Signal::SIGTERM,
+                    policy::Signal::Kill => signal::Signal::SIGKILL,
+                },
+            ),
+            Action::RenewStatus(id) => self.ports.drop_status(id, &self.poll),
+            Action::Wake(id) => self.wake(now, id),
+            Action::Close(id) => self.ports.close(id, &self.poll),
+            Action::Terminate { signal } => self.terminate(signal),
+            Action::Log(record @ Record::Terminating { .. }) => {
+                self.log.write_last(Severity::Info, record);
+            }
+            Action::Log(record) if record.is_warning() => self.log.warning(record),
+            Action::Log(record) => self.log.info(record),
+        }
+    }
+
+    fn spawn(&mut self, now: Time, service: ServiceId, generation: u32, stress: bool) {
+        let Self {
+            ports,
+            poll,
+            spawner,
+            environment,
+            ..
+        } = self;
+        let task = ports.ready_to_spawn(service, poll, self.setup.run, stress);
+        let spawned = task.and_then(|(program, descriptors)| {
+            spawner.spawn(program, environment, generation, descriptors)
+        });
+        let event = match spawned {
+            Ok(spawned) => {
+                if let Some(error) = spawned.exec_error {
+                    let what = self.ports.describe_program(service);
+                    self.log.warning(format!("exec {what}: {error}"));
+                }
+                Event::Spawned {
+                    service,
+                    generation,
+                    pid: spawned.pid,
+                }
+            }
+            Err(error) => Event::SpawnFailed {
+                service,
+                error: error.raw_os_error().unwrap_or(0),
+            },
+        };
+        self.table.step(now, event, &mut self.actions);
+    }
+
+    fn wake(&mut self, now: Time, id: ServiceId) {
+        let Some(service) = self.ports.service(id) else {
+            return;
+        };
+        let owner = self.config.parameters.mail_owner.1;
+        if let Err(error) = self.triggers.start(now, service, owner, &self.poll) {
+            self.log.warning(error);
+        }
+    }
+
+    /// Ends the children. The master leads their process group unless it was started otherwise
+    /// (`-d`, `-D`, `-i`), when the group may have other members.
+    fn terminate(&mut self, number: i32) {
+        self.ending.get_or_insert(Ending::Signal(number));
+        if signal::leads_group() {
+            if let Err(error) = signal::terminate_group() {
+                self.log.error(format!("cannot end the process group: {error}"));
+            }
+            return;
+        }
+        for pid in self.table.pids() {
+            signal::send(pid, signal::Signal::SIGTERM);
+        }
+    }
+}
+
+/// What a record on a service's status channel tells the policy.
+fn report_event(service: ServiceId, record: &channel::Record) -> Event {
+    let writer = record.writer;
+    match record.bytes().and_then(StatusReport::decode) {
+        Some(report) => Event::Report {
+            service,
+            writer,
+            report,
+        },
+        None => Event::Garbage {
+            service,
+            writer,
+            length: record.length(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_tell_what_is_ready() {
+        let id = ServiceId::from_index(4711);
+        for ready in [
+            Ready::Signals,
+            Ready::Listener(id),
+            Ready::Status(id),
+            Ready::Trigger(7),
+        ] {
+            assert_eq!(Ready::from_key(ready.key()), ready);
+        }
+    }
+}

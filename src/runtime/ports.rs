@@ -1,0 +1,432 @@
+//! What the services have of the system: listeners, status channels, programs ready to run.
+//! They sit beside the policy's table, at the same places.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Ready;
+use crate::config::{Config, Endpoint, Kind, RunOptions, Service, User};
+use crate::policy::{Plan, ServiceId};
+use crate::sys::channel::{Record, StatusChannel};
+use crate::sys::listen::{self, Aside, PathKind};
+use crate::sys::poll::{Interest, Poll};
+use crate::sys::privilege;
+use crate::sys::spawn::{Descriptors, Program};
+
+/// One service's share.
+#[derive(Debug)]
+struct Port {
+    service: Arc<Service>,
+    /// In the order of the endpoint's addresses.
+    listeners: Vec<OwnedFd>,
+    /// Made when the first child needs it.
+    status: Option<StatusChannel>,
+    /// For calm and for stress, made when first needed.
+    programs: [Option<Program>; 2],
+    watched: bool,
+}
+
+impl Port {
+    fn new(service: Arc<Service>) -> Self {
+        Self {
+            service,
+            listeners: Vec::new(),
+            status: None,
+            programs: [None, None],
+            watched: false,
+        }
+    }
+
+    fn watch(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
+        self.watched = true;
+        let key = Ready::Listener(id).key();
+        let mut listeners = self.listeners.iter();
+        listeners.try_for_each(|fd| poll.add(fd.as_fd(), key, Interest::Readable))
+    }
+
+    fn unwatch(&mut self, poll: &Poll) {
+        if std::mem::take(&mut self.watched) {
+            for listener in &self.listeners {
+                // One that could not be added was complained about then.
+                let _ = poll.remove(listener);
+            }
+        }
+    }
+
+    fn drop_status(&mut self, poll: &Poll) {
+        if let Some(status) = self.status.take() {
+            let _ = poll.remove(&status);
+        }
+    }
+
+    /// The listeners by address.
+    fn addresses(&self) -> impl Iterator<Item = (SocketAddr, &OwnedFd)> {
+        let addresses: &[SocketAddr] = match &self.service.endpoint {
+            Endpoint::Inet(addresses) => addresses,
+            Endpoint::Path(_) => &[],
+        };
+        addresses.iter().copied().zip(&self.listeners)
+    }
+}
+
+/// All services' shares, by place.
+#[derive(Debug, Default)]
+pub(super) struct Ports(Vec<Option<Port>>);
+
+impl Ports {
+    fn get(&self, id: ServiceId) -> Option<&Port> {
+        self.0.get(id.index())?.as_ref()
+    }
+
+    fn get_mut(&mut self, id: ServiceId) -> Option<&mut Port> {
+        self.0.get_mut(id.index())?.as_mut()
+    }
+
+    pub(super) fn service(&self, id: ServiceId) -> Option<&Arc<Service>> {
+        Some(&self.get(id)?.service)
+    }
+
+    /// Has the poller report connections to the service.
+    ///
+    /// # Errors
+    /// What the system refused, in words: a service without the poller takes no new clients.
+    pub(super) fn watch(&mut self, id: ServiceId, poll: &Poll) -> Result<(), String> {
+        let Some(port) = self.get_mut(id) else {
+            return Ok(());
+        };
+        port.watch(id, poll).map_err(|error| {
+            format!(
+                "{}: cannot watch the listeners: {error}; see fs.epoll.max_user_watches",
+                described(&port.service)
+            )
+        })
+    }
+
+    pub(super) fn unwatch(&mut self, id: ServiceId, poll: &Poll) {
+        if let Some(port) = self.get_mut(id) {
+            port.unwatch(poll);
+        }
+    }
+
+    /// Takes the status channel from the service's children: they find its other end closed.
+    pub(super) fn drop_status(&mut self, id: ServiceId, poll: &Poll) {
+        if let Some(port) = self.get_mut(id) {
+            port.drop_status(poll);
+        }
+    }
+
+    /// Appends a batch of the service's reports, and tells whether there may be more.
+    pub(super) fn read_status(
+        &self,
+        id: ServiceId,
+        records: &mut Vec<Record>,
+    ) -> io::Result<bool> {
+        match self.get(id).and_then(|port| port.status.as_ref()) {
+            Some(status) => status.read(records),
+            None => Ok(false),
+        }
+    }
+
+    /// Closes all that the service has.
+    pub(super) fn close(&mut self, id: ServiceId, poll: &Poll) {
+        let port = self.0.get_mut(id.index()).and_then(Option::take);
+        if let Some(mut port) = port {
+            port.unwatch(poll);
+            port.drop_status(poll);
+        }
+    }
+
+    /// What a child of the service runs and gets.
+    pub(super) fn ready_to_spawn(
+        &mut self,
+        id: ServiceId,
+        poll: &Poll,
+        run: RunOptions,
+        stress: bool,
+    ) -> io::Result<(&Program, Descriptors<'_>)> {
+        let port = self.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
+        let status = match port.status.take() {
+            Some(status) => status,
+            None => {
+                let status = StatusChannel::new()?;
+                let key = Ready::Status(id).key();
+                poll.add(status.as_fd(), key, Interest::Readable)?;
+                status
+            }
+        };
+        let status = port.status.insert(status);
+        let program = &mut port.programs[usize::from(stress)];
+        if program.is_none() {
+            *program = Some(new_program(&port.service, run, stress)?);
+        }
+        let program = program.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let descriptors = Descriptors {
+            status: status.children_end(),
+            listeners: &port.listeners,
+        };
+        Ok((program, descriptors))
+    }
+
+    /// The service's program and where it comes from, for messages.
+    pub(super) fn describe_program(&self, id: ServiceId) -> String {
+        self.service(id).map_or_else(String::new, |service| {
+            let (path, line) = (service.path.display(), service.line);
+            format!("{path} ({}, line {line} of the table)", described(service))
+        })
+    }
+
+    /// Opens all listeners that a plan needs and that are not open yet. Addresses that stay in use
+    /// keep their sockets, whatever service they belong to, so that no client is refused.
+    ///
+    /// # Errors
+    /// All endpoints that could not be opened, each with the reason; nothing has changed then.
+    pub(super) fn open(&self, plan: &Plan, config: &Config) -> Result<Opened, Vec<String>> {
+        let mut opened = Opened::default();
+        opened.owner = config.parameters.mail_owner.1;
+        opened.window = config.parameters.inet_windowsize;
+        let shared = Shared::new(self, plan);
+        let mut errors = Vec::new();
+        for entry in &plan.entries {
+            let current = self.get(entry.id).filter(|_| entry.known);
+            if current.is_some_and(|port| port.service.endpoint == entry.service.endpoint) {
+                continue;
+            }
+            let listeners = match &entry.service.endpoint {
+                Endpoint::Inet(addresses) => {
+                    let open = |a: &SocketAddr| opened.inet(entry.id, *a, &entry.service, &shared);
+                    collect(addresses.iter().map(open))
+                }
+                Endpoint::Path(path) => {
+                    let replaces = shared.paths.contains(path);
+                    opened.path(path, &entry.service, replaces).map(|fd| vec![fd])
+                }
+            };
+            match listeners {
+                Ok(listeners) => opened.listeners.push((entry.id, listeners)),
+                Err(error) => errors.push(error),
+            }
+        }
+        match errors.is_empty() {
+            true => Ok(opened),
+            false => Err(errors),
+        }
+    }
+
+    /// Puts a plan's listeners and services into their places. What the plan removes is closed
+    /// when the policy says so.
+    pub(super) fn adopt(&mut self, plan: &Plan, opened: Opened, poll: &Poll) -> Vec<String> {
+        let mut errors = Vec::new();
+        for entry in &plan.entries {
+            let at = entry.id.index();
+            if self.0.len() <= at {
+                self.0.resize_with(at + 1, || None);
+            }
+            let port = self.0[at].get_or_insert_with(|| Port::new(entry.service.clone()));
+            port.service = entry.service.clone();
+            port.programs = [None, None];
+        }
+        let (listeners, asides) = opened.keep();
+        for (id, listeners) in listeners {
+            let Some(port) = self.get_mut(id) else {
+                continue;
+            };
+            let watched = port.watched;
+            port.unwatch(poll);
+            port.listeners = listeners;
+            if watched {
+                errors.extend(self.watch(id, poll).err());
+            }
+        }
+        for aside in asides {
+            errors.extend(aside.forget().err().map(|e| format!("replaced listener: {e}")));
+        }
+        errors
+    }
+}
+
+fn new_program(service: &Service, run: RunOptions, stress: bool) -> io::Result<Program> {
+    let argv = service.argv(run, stress).into_iter();
+    let argv = argv.map(|argument| CString::new(argument.into_vec()));
+    let argv = argv.collect::<Result<_, _>>()?;
+    let path = CString::new(service.path.as_os_str().as_bytes())?;
+    Ok(Program::new(path, argv))
+}
+
+/// How messages name a service.
+pub(super) fn described(service: &Service) -> String {
+    format!("service \"{}\" ({})", service.name, service.canonical)
+}
+
+fn collect<T>(results: impl Iterator<Item = Result<T, String>>) -> Result<Vec<T>, String> {
+    let (mut values, mut errors) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(error) => errors.push(error),
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(values),
+        false => Err(errors.join("\n")),
+    }
+}
+
+/// The endpoints that are open now and that a plan may use for others.
+struct Shared<'a> {
+    /// Who has an address, and its socket.
+    sockets: HashMap<SocketAddr, (ServiceId, &'a OwnedFd)>,
+    /// The addresses that services keep under the plan.
+    kept: HashSet<(ServiceId, SocketAddr)>,
+    /// The paths of services that the plan removes.
+    paths: HashSet<PathBuf>,
+}
+
+impl<'a> Shared<'a> {
+    fn new(ports: &'a Ports, plan: &Plan) -> Self {
+        let open = ports.0.iter().enumerate().filter_map(|(index, port)| {
+            let id = ServiceId::from_index(index);
+            Some((id, port.as_ref()?))
+        });
+        let sockets = open.flat_map(|(id, port)| {
+            port.addresses().map(move |(address, fd)| (address, (id, fd)))
+        });
+        let known = plan.entries.iter().filter(|entry| entry.known);
+        let kept = known.flat_map(|entry| {
+            let addresses: &[SocketAddr] = match &entry.service.endpoint {
+                Endpoint::Inet(addresses) => addresses,
+                Endpoint::Path(_) => &[],
+            };
+            addresses.iter().map(|address| (entry.id, *address))
+        });
+        let removed = plan.removed.iter().filter_map(|&id| ports.service(id));
+        let paths = removed.filter_map(|service| match &service.endpoint {
+            Endpoint::Path(path) => Some(path.clone()),
+            Endpoint::Inet(_) => None,
+        });
+        Self {
+            sockets: sockets.collect(),
+            kept: kept.collect(),
+            paths: paths.collect(),
+        }
+    }
+
+    /// The socket that `id` may have for this address: its own, or one that its holder gives up.
+    fn socket(&self, id: ServiceId, address: SocketAddr) -> Option<&OwnedFd> {
+        let &(holder, socket) = self.sockets.get(&address)?;
+        let free = holder == id || !self.kept.contains(&(holder, address));
+        free.then_some(socket)
+    }
+}
+
+/// Listeners that were opened for a plan. Unless the plan is carried out, dropping this takes back
+/// what was made in the file system.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    listeners: Vec<(ServiceId, Vec<OwnedFd>)>,
+    owner: User,
+    window: u32,
+    created: Vec<PathBuf>,
+    asides: Vec<Aside>,
+}
+
+impl Opened {
+    fn inet(
+        &self,
+        id: ServiceId,
+        address: SocketAddr,
+        service: &Service,
+        shared: &Shared<'_>,
+    ) -> Result<OwnedFd, String> {
+        let socket = match shared.socket(id, address) {
+            Some(socket) => socket.try_clone(),
+            None => listen::inet(address, service.backlog, self.window),
+        };
+        socket.map_err(|error| {
+            let advice = inet_advice(&error, address);
+            let service = described(service);
+            format!("{service}: cannot listen on {address}: {error}{advice}")
+        })
+    }
+
+    fn path(
+        &mut self,
+        path: &Path,
+        service: &Service,
+        replaces: bool,
+    ) -> Result<OwnedFd, String> {
+        let kind = match service.kind {
+            Kind::Fifo => PathKind::Fifo,
+            Kind::UnixDgram => PathKind::Datagram,
+            _ => PathKind::Stream,
+        };
+        let User { uid, gid } = self.owner;
+        let made = privilege::as_user(uid, gid, || {
+            let aside = replaces.then(|| Aside::put(path)).transpose()?;
+            Ok((listen::path(path, kind, service.backlog)?, aside))
+        });
+        match made {
+            Ok((listener, aside)) => {
+                self.created.push(path.to_owned());
+                self.asides.extend(aside);
+                Ok(listener)
+            }
+            Err(error) => {
+                let advice = path_advice(&error, path);
+                let path = path.display();
+                let service = described(service);
+                Err(format!("{service}: cannot listen on {path}: {error}{advice}"))
+            }
+        }
+    }
+
+    /// The plan is carried out: what was made stays.
+    fn keep(mut self) -> (Vec<(ServiceId, Vec<OwnedFd>)>, Vec<Aside>) {
+        self.created.clear();
+        let listeners = std::mem::take(&mut self.listeners);
+        (listeners, std::mem::take(&mut self.asides))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let User { uid, gid } = self.owner;
+        for path in &self.created {
+            // A name that stays behind is removed by the next who listens there.
+            let _ = privilege::as_user(uid, gid, || std::fs::remove_file(path));
+        }
+        // Dropping the asides puts the former listeners back.
+    }
+}
+
+fn inet_advice(error: &io::Error, address: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let port = address.port();
+            format!("; \"ss -ltnp sport = :{port}\" shows which program has it")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "; no network interface of this machine has that address".into()
+        }
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are reserved for root".into(),
+        _ => String::new(),
+    }
+}
+
+fn path_advice(error: &io::Error, path: &Path) -> String {
+    let parent = path.parent().unwrap_or(path).display();
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("; the directory {parent} is missing from queue_directory")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("; the directory {parent} in queue_directory must belong to mail_owner")
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,335 @@
+//! From the command line to the running loop, in Postfix's order, and the exit status.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail, ensure};
+
+use crate::config::{Config, Parameters, RunOptions, User};
+use crate::log::{Log, Settings, Severity, Target};
+use crate::options::{Options, USAGE};
+use crate::runtime::{
+    Clock, Ending, Inherited, Location, Names, Runtime, Setup, environment, log_settings,
+};
+use crate::sys::lock::{LockError, LockFile};
+use crate::sys::process::{self, Monitor, Outcome, Reporter};
+use crate::sys::spawn::Spawner;
+use crate::sys::{privilege, signal};
+
+/// Where Postfix's configuration is unless told otherwise.
+const CONFIG_DIRECTORY: &str = "/etc/postfix";
+/// The file that a running master holds locked, below the queue directory.
+const PID_FILE: &str = "pid/master.pid";
+/// How long `-w` waits (Postfix, `master.c`: names may have to be resolved).
+const START_TIME: Duration = Duration::from_secs(100);
+
+/// Runs the master. Time comes from `clock`, so that tests can turn it.
+pub fn main(clock: Box<dyn Clock>) -> ExitCode {
+    let has_variable = |name: &str| std::env::var_os(name).is_some();
+    let options = match Options::parse(std::env::args_os().skip(1), has_variable) {
+        Ok(options) => options,
+        Err(error) => {
+            eprint!("master: fatal: {error}\n{USAGE}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if options.help {
+        print!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    if options.version {
+        println!("master {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let inherited: Inherited = std::env::vars_os().collect();
+    let mut log = Log::new(first_log(&inherited));
+    match run(&options, inherited, clock, &mut log) {
+        Ok(Exit::Status(status)) => ExitCode::from(status),
+        Ok(Exit::Signal(number)) => signal::die_by(number),
+        Err(error) => {
+            log.write(Severity::Fatal, format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How the process ends when all went well.
+enum Exit {
+    Status(u8),
+    Signal(i32),
+}
+
+fn run(
+    options: &Options,
+    inherited: Inherited,
+    clock: Box<dyn Clock>,
+    log: &mut Log,
+) -> anyhow::Result<Exit> {
+    process::set_umask(0o077);
+    signal::reset().context("cannot reset signals")?;
+    process::close_from(3);
+    process::open_standard_descriptors().context("open /dev/null")?;
+    check_privileges(options)?;
+    let monitor = match options.wait {
+        true => Some(process::fork_monitor(START_TIME).context("fork")?),
+        false => None,
+    };
+    let reporter = match monitor {
+        Some(Monitor::Waited(outcome)) => return waited(&outcome),
+        Some(Monitor::Daemon(reporter)) => Some(reporter),
+        None => None,
+    };
+    // The monitor knows the daemon's process ID as another.
+    *log = Log::new(log.settings().clone());
+    if !(options.init || options.debug || options.attached) {
+        process::new_session().context("unable to set session and process group ID")?;
+    }
+    let location = location(options, &inherited)?;
+    let master = Master {
+        options,
+        location,
+        inherited,
+        reporter,
+    };
+    match options.test_lock {
+        true => master.test_lock(),
+        false => master.serve(clock, log),
+    }
+}
+
+fn check_privileges(options: &Options) -> anyhow::Result<()> {
+    ensure!(
+        privilege::is_root(),
+        "the master command is reserved for the superuser: run it as root, for instance by \
+         \"sudo postfix start\""
+    );
+    ensure!(
+        !privilege::is_setuid(),
+        "the master command must not run as a set-uid process"
+    );
+    ensure!(
+        !options.init || signal::is_init(),
+        "-i is allowed only for PID 1 process: leave it out, or run master as the first process \
+         of a container"
+    );
+    Ok(())
+}
+
+fn waited(outcome: &Outcome) -> anyhow::Result<Exit> {
+    match outcome {
+        Outcome::Started => Ok(Exit::Status(0)),
+        Outcome::Ended => bail!("daemon initialization failure -- see above or logs for details"),
+        Outcome::TimedOut => bail!(
+            "daemon initialization took more than {} seconds, perhaps for a name that does not \
+             resolve -- see logs for details",
+            START_TIME.as_secs()
+        ),
+    }
+}
+
+/// Until the configuration is known: the system's log, or what a parent Postfix program names.
+fn first_log(inherited: &Inherited) -> Settings {
+    let text = |name: &str| {
+        let value = inherited.get(Path::new(name).as_os_str())?;
+        Some(value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
+    };
+    let tag = text("MAIL_LOGTAG").unwrap_or_else(|| "postfix".into());
+    let target = match text("POSTLOG_SERVICE") {
+        Some(socket) => Target::Postlog {
+            socket: socket.into(),
+            file: None,
+            permissions: 0o600,
+            hostname: text("POSTLOG_HOSTNAME").unwrap_or_else(|| "amnesiac".into()),
+        },
+        None => Target::Syslog {
+            facility: "mail".into(),
+        },
+    };
+    Settings {
+        tag: format!("{tag}/master"),
+        target,
+        terminal: true,
+    }
+}
+
+fn location(options: &Options, inherited: &Inherited) -> anyhow::Result<Location> {
+    let variable = inherited.get(Path::new("MAIL_CONFIG").as_os_str());
+    let directory = options.config_directory.clone();
+    let directory = directory.or_else(|| variable.map(PathBuf::from));
+    let directory = directory.unwrap_or_else(|| CONFIG_DIRECTORY.into());
+    let directory = std::path::absolute(&directory)
+        .with_context(|| format!("configuration directory {}", directory.display()))?;
+    ensure!(
+        directory.is_dir(),
+        "configuration directory {}: no such directory; name it with -c",
+        directory.display()
+    );
+    Ok(Location { directory })
+}
+
+/// A master about to start.
+struct Master<'a> {
+    options: &'a Options,
+    location: Location,
+    inherited: Inherited,
+    reporter: Option<Reporter>,
+}
+
+impl Master<'_> {
+    /// `-t`: whether a master is running, told by the exit status.
+    fn test_lock(self) -> anyhow::Result<Exit> {
+        let sources = self.location.read()?;
+        let parameters = Parameters::parse(&sources, &Names(&self.inherited))?;
+        let path = parameters.queue_directory.join(PID_FILE);
+        if !path.try_exists().unwrap_or(true) {
+            return Ok(Exit::Status(0));
+        }
+        match LockFile::acquire(&path) {
+            Ok(_) => Ok(Exit::Status(0)),
+            Err(LockError::Held(_)) => Ok(Exit::Status(1)),
+            Err(error) => Err(anyhow!(error).context(format!("lock file {}", path.display()))),
+        }
+    }
+
+    fn serve(mut self, clock: Box<dyn Clock>, log: &mut Log) -> anyhow::Result<Exit> {
+        // Before anything else takes the descriptors that the children will want.
+        let spawner = Spawner::new().context("cannot reserve the children's descriptors")?;
+        if let Some(directory) = &self.options.config_directory {
+            // Postfix's programs find their configuration in this way.
+            let value = std::path::absolute(directory)?.into_os_string();
+            self.inherited.insert("MAIL_CONFIG".into(), value);
+        }
+        let sources = self.location.read()?;
+        let config = Config::parse(&sources, &Names(&self.inherited))?;
+        let parameters = &config.parameters;
+        log.set(log_settings(parameters, true));
+        process::set_environment(&environment(parameters, &self.inherited));
+        process::raise_limits().context("cannot raise the limits")?;
+        let queue = &parameters.queue_directory;
+        std::env::set_current_dir(queue).with_context(|| {
+            let directory = queue.display();
+            format!("queue_directory {directory}: cannot enter it; \"postfix check\" makes one")
+        })?;
+        let _pid_lock = lock_pid_file(queue)?;
+        let _data_lock = lock_data_directory(parameters)?;
+        if self.options.debug {
+            debug(parameters, log)?;
+        }
+        let reporter = self.reporter.take();
+        let options = self.options;
+        let directory = self.location.directory.display().to_string();
+        let settings = log.settings().clone();
+        panic_into(settings.clone());
+        let mut runtime = Runtime::new(self.setup(clock), config, spawner, Log::new(settings))?;
+        let version = env!("CARGO_PKG_VERSION");
+        let log = runtime.log();
+        log.info(format!("daemon started -- version {version}, configuration {directory}"));
+        if !options.attached {
+            detach(options.keep_stdout).context("open /dev/null")?;
+            log.leave_terminal();
+        }
+        if let Some(reporter) = reporter {
+            reporter.started();
+        }
+        match runtime.run()? {
+            Ending::ExitTime => {
+                runtime.log().info("master exit time has arrived");
+                Ok(Exit::Status(0))
+            }
+            Ending::Signal(_) if options.init => Ok(Exit::Status(0)),
+            Ending::Signal(number) => Ok(Exit::Signal(number)),
+        }
+    }
+
+    fn setup(self, clock: Box<dyn Clock>) -> Setup {
+        let exit_time = self.options.exit_time;
+        Setup {
+            location: self.location,
+            run: RunOptions {
+                attached: self.options.attached,
+                verbose: self.options.verbose > 0,
+            },
+            exit_at: exit_time.map(|time| clock.now() + time),
+            clock,
+            inherited: self.inherited,
+        }
+    }
+}
+
+/// Locks the queue directory against another master, ours or Postfix's.
+fn lock_pid_file(queue: &Path) -> anyhow::Result<LockFile> {
+    let path = queue.join(PID_FILE);
+    let locked = LockFile::acquire(&path).map_err(|error| {
+        let advice = match &error {
+            LockError::Held(_) => ": a master is running here already; \"postfix stop\" ends it",
+            LockError::Open(error) if error.kind() == ErrorKind::NotFound => {
+                ": the directory pid is missing; \"postfix check\" makes it"
+            }
+            _ => "",
+        };
+        anyhow!("open lock file {}: {error}{advice}", path.display())
+    });
+    written(locked?, &path)
+}
+
+/// Locks the directory that belongs to the mail owner, as the mail owner.
+fn lock_data_directory(parameters: &Parameters) -> anyhow::Result<LockFile> {
+    let (name, User { uid, gid }) = &parameters.mail_owner;
+    let directory = parameters.data_directory.display();
+    let path = parameters.data_directory.join("master.lock");
+    let locked = privilege::as_user(*uid, *gid, || Ok(LockFile::acquire(&path)))?;
+    let locked = locked.map_err(|error| {
+        let advice = match &error {
+            LockError::Held(_) => {
+                ": a master of another queue directory uses this data_directory; give each its own"
+                    .into()
+            }
+            LockError::Open(error) if error.kind() == ErrorKind::NotFound => format!(
+                ": make the data_directory with \"install -d -o {name} {directory}\""
+            ),
+            LockError::Open(error) if error.kind() == ErrorKind::PermissionDenied => format!(
+                ": the data_directory must belong to mail_owner: \"chown -R {name} {directory}\""
+            ),
+            _ => String::new(),
+        };
+        anyhow!("open lock file {}: {error}{advice}", path.display())
+    });
+    written(locked?, &path)
+}
+
+fn written(mut lock: LockFile, path: &Path) -> anyhow::Result<LockFile> {
+    lock.write_pid(std::process::id())
+        .with_context(|| format!("cannot update lock file {}", path.display()))?;
+    Ok(lock)
+}
+
+/// Runs the debugger on this process, as far as the user's command does that.
+fn debug(parameters: &Parameters, log: &mut Log) -> anyhow::Result<()> {
+    let command = &parameters.debugger_command;
+    ensure!(
+        !command.is_empty(),
+        "no debugger_command variable set up: set it in main.cf, or leave out -D"
+    );
+    log.info(format!("running: {command}"));
+    Command::new("/bin/sh")
+        .args(["-c", command])
+        .status()
+        .context("run debugger_command")?;
+    Ok(())
+}
+
+/// Lets go of the terminal.
+fn detach(keep_stdout: bool) -> std::io::Result<()> {
+    let standard = [0, 1, 2].into_iter();
+    let mut standard = standard.filter(|&fd| !(fd == 1 && keep_stdout));
+    standard.try_for_each(process::to_dev_null)
+}
+
+/// Has a panic, which would be a defect of this program, leave a line in the log.
+fn panic_into(settings: Settings) {
+    std::panic::set_hook(Box::new(move |panic| {
+        Log::new(settings.clone()).write(Severity::Panic, panic);
+    }));
+}

@@ -1,0 +1,211 @@
+//! The status channel between the master and the children of one service.
+//!
+//! A `SOCK_SEQPACKET` pair keeps record boundaries, so that a record of a wrong length harms no
+//! other; `SO_PASSCRED` has the kernel name the writer of each record, so that a process can speak
+//! only for itself. Postfix's channel is a byte stream, on which one short record shifts all that
+//! follow, and where any child can speak for any other.
+
+use std::io;
+use std::mem::{MaybeUninit, size_of, zeroed};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+
+/// Bytes kept of a record: one more than a report has would do to tell a long one.
+const RECORD: usize = 16;
+/// Records taken in one system call.
+const BATCH: usize = 32;
+/// Room for the writer's credentials and nothing else: descriptors that a child might send along
+/// find no place, and the kernel closes them.
+// SAFETY: CMSG_SPACE only computes.
+const CONTROL: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) } as usize;
+
+/// What a child wrote, cut to [`RECORD`] bytes, and who it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    bytes: [u8; RECORD],
+    length: usize,
+    /// The process that wrote it, as the kernel knows it.
+    pub writer: i32,
+}
+
+impl Record {
+    /// The record, when it is not longer than the buffer.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        self.bytes.get(..self.length)
+    }
+
+    /// The record's length on the wire.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+}
+
+/// Both ends of a status channel. The children's end stays open here, to be inherited.
+#[derive(Debug)]
+pub struct StatusChannel {
+    ours: OwnedFd,
+    theirs: OwnedFd,
+}
+
+impl StatusChannel {
+    /// A new pair, closed on exec.
+    ///
+    /// # Errors
+    /// The system's, when descriptors or memory have run out.
+    pub fn new() -> io::Result<Self> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
+        setsockopt(&ours, sockopt::PassCred, &true)?;
+        Ok(Self { ours, theirs })
+    }
+
+    /// The end that the children inherit. It blocks, as under Postfix.
+    pub fn children_end(&self) -> BorrowedFd<'_> {
+        self.theirs.as_fd()
+    }
+
+    /// Appends the records that wait, a batch at the most, and tells whether there may be more.
+    ///
+    /// # Errors
+    /// The system's, which no child can cause.
+    pub fn read(&self, records: &mut Vec<Record>) -> io::Result<bool> {
+        let mut data = [[0u8; RECORD]; BATCH];
+        let mut control = [MaybeUninit::<ControlBuffer>::uninit(); BATCH];
+        // SAFETY: both are plain C structs, for which all bytes zero is a value.
+        let mut iov: [libc::iovec; BATCH] = unsafe { zeroed() };
+        // SAFETY: as above.
+        let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+        for n in 0..BATCH {
+            iov[n].iov_base = data[n].as_mut_ptr().cast();
+            iov[n].iov_len = RECORD;
+            let header = &mut headers[n].msg_hdr;
+            header.msg_iov = &raw mut iov[n];
+            header.msg_iovlen = 1;
+            header.msg_control = control[n].as_mut_ptr().cast();
+            header.msg_controllen = CONTROL as _;
+        }
+        // MSG_TRUNC has the kernel give a long record's true length.
+        let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC | libc::MSG_CMSG_CLOEXEC;
+        // SAFETY: every header points at buffers of the lengths it names, which outlive the call.
+        let received = unsafe {
+            libc::recvmmsg(
+                self.ours.as_raw_fd(),
+                headers.as_mut_ptr(),
+                BATCH as u32,
+                flags as _,
+                std::ptr::null_mut(),
+            )
+        };
+        if received < 0 {
+            let error = io::Error::last_os_error();
+            return match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(false),
+                _ => Err(error),
+            };
+        }
+        let received = received as usize;
+        records.extend((0..received).map(|n| Record {
+            bytes: data[n],
+            length: headers[n].msg_len as usize,
+            writer: writer(&headers[n].msg_hdr),
+        }));
+        Ok(received == BATCH)
+    }
+}
+
+impl AsFd for StatusChannel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ours.as_fd()
+    }
+}
+
+/// A control buffer with the alignment of the header that the kernel puts at its beginning.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct ControlBuffer {
+    _align: [libc::cmsghdr; 0],
+    _bytes: [u8; CONTROL],
+}
+
+/// The pid in a message's credentials; 0, which is no process, without them.
+fn writer(header: &libc::msghdr) -> i32 {
+    // SAFETY: the kernel has set the control length to what it wrote, and CMSG_FIRSTHDR gives null
+    // when that is no whole header.
+    unsafe {
+        let first = libc::CMSG_FIRSTHDR(header);
+        if first.is_null()
+            || (*first).cmsg_level != libc::SOL_SOCKET
+            || (*first).cmsg_type != libc::SCM_CREDENTIALS
+        {
+            return 0;
+        }
+        libc::CMSG_DATA(first)
+            .cast::<libc::ucred>()
+            .read_unaligned()
+            .pid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{ControlMessage, MsgFlags, send, sendmsg};
+
+    fn read_all(channel: &StatusChannel) -> Vec<Record> {
+        let mut records = Vec::new();
+        while channel.read(&mut records).expect("a readable channel") {}
+        records
+    }
+
+    #[test]
+    fn records_keep_their_boundaries_and_name_their_writer() {
+        let channel = StatusChannel::new().unwrap();
+        let child = channel.children_end().as_raw_fd();
+        for record in [&[1u8; 5][..], &[2; 12], &[], &[3; 400], &[4; 12]] {
+            send(child, record, MsgFlags::empty()).unwrap();
+        }
+        let records = read_all(&channel);
+        let lengths: Vec<_> = records.iter().map(Record::length).collect();
+        assert_eq!(lengths, [5, 12, 0, 400, 12]);
+        assert_eq!(records[4].bytes(), Some(&[4; 12][..]));
+        assert_eq!(records[3].bytes(), None);
+        let me = std::process::id() as i32;
+        assert!(records.iter().all(|r| r.writer == me), "{records:?}");
+    }
+
+    #[test]
+    fn more_than_a_batch_is_read_in_order() {
+        let channel = StatusChannel::new().unwrap();
+        let child = channel.children_end().as_raw_fd();
+        for n in 0..100u8 {
+            send(child, &[n; 12], MsgFlags::empty()).unwrap();
+        }
+        let records = read_all(&channel);
+        let firsts: Vec<_> = records.iter().map(|r| r.bytes().unwrap()[0]).collect();
+        assert_eq!(firsts, (0..100).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn descriptors_that_come_along_are_not_taken() {
+        let channel = StatusChannel::new().unwrap();
+        let child = channel.children_end().as_raw_fd();
+        let iov = [io::IoSlice::new(&[7; 12])];
+        let rights = [ControlMessage::ScmRights(&[0, 1, 2])];
+        // Nobody but the kernel knows the numbers that they would get, so all of them are looked at.
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let alone = std::sync::Mutex::new(());
+        let _alone = alone.lock();
+        let before = open();
+        for _ in 0..50 {
+            sendmsg::<()>(child, &iov, &rights, MsgFlags::empty(), None).unwrap();
+            assert_eq!(read_all(&channel)[0].bytes(), Some(&[7; 12][..]));
+        }
+        // Other tests of this process open a few descriptors at the same time.
+        assert!(open() < before + 50, "descriptors were taken in");
+    }
+}

@@ -1,0 +1,235 @@
+//! Listeners of all five types, made as Postfix makes them (`inet_listen.c`, `unix_listen.c`,
+//! `unix_dgram_listen.c`, `fifo_listen.c`): non-blocking, so that a child that loses the race for
+//! a connection is not stuck in accept(2), and closed on exec.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, listen,
+    setsockopt, socket, sockopt,
+};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+/// The type of a listener with a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathKind {
+    Stream,
+    Datagram,
+    Fifo,
+}
+
+/// A TCP listener. A `window` other than 0 sets the sockets' buffer sizes, in bytes.
+///
+/// # Errors
+/// The system's: the address is in use, is not this machine's, or needs privileges.
+pub fn inet(address: SocketAddr, backlog: u32, window: u32) -> io::Result<OwnedFd> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let fd = new_socket(family, SockType::Stream)?;
+    if address.is_ipv6() {
+        // The IPv4 addresses have listeners of their own.
+        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    setsockopt(&fd, sockopt::ReusePort, &true)?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    if window > 0 {
+        let window = window as usize;
+        setsockopt(&fd, sockopt::SndBuf, &window)?;
+        setsockopt(&fd, sockopt::RcvBuf, &window)?;
+    }
+    start_listening(&fd, backlog)?;
+    Ok(fd)
+}
+
+/// A listener at a path, which is removed first: what a master that was killed left behind must
+/// not stand in the way.
+///
+/// # Errors
+/// The system's: the path is too long, its directory is missing or not ours to write to.
+pub fn path(path: &Path, kind: PathKind, backlog: u32) -> io::Result<OwnedFd> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match kind {
+        PathKind::Stream => {
+            let fd = unix(path, SockType::Stream)?;
+            start_listening(&fd, backlog)?;
+            Ok(fd)
+        }
+        PathKind::Datagram => unix(path, SockType::Datagram),
+        PathKind::Fifo => fifo(path),
+    }
+}
+
+fn new_socket(family: AddressFamily, kind: SockType) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket(family, kind, flags, None)?)
+}
+
+fn start_listening(fd: &OwnedFd, backlog: u32) -> io::Result<()> {
+    // The kernel cuts what is above net.core.somaxconn.
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    let backlog = Backlog::new(backlog).unwrap_or(Backlog::MAXALLOWABLE);
+    Ok(listen(fd, backlog)?)
+}
+
+fn unix(path: &Path, kind: SockType) -> io::Result<OwnedFd> {
+    let fd = new_socket(AddressFamily::Unix, kind)?;
+    bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    // The directory decides who may connect.
+    fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    Ok(fd)
+}
+
+fn fifo(path: &Path) -> io::Result<OwnedFd> {
+    mkfifo(path, Mode::from_bits_truncate(0o622))?;
+    // Open for writing too, so that it never looks as if the last writer had gone.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(path)?;
+    if !file.metadata()?.file_type().is_fifo() {
+        return Err(io::Error::other("somebody put another file in its place"));
+    }
+    file.set_permissions(Permissions::from_mode(0o622))?;
+    drain(&mut file)?;
+    Ok(file.into())
+}
+
+/// Skips what was written before we came.
+fn drain(file: &mut File) -> io::Result<()> {
+    let mut junk = [0; 4096];
+    // A writer that never stops must not keep the master.
+    for _ in 0..64 {
+        match file.read(&mut junk) {
+            Ok(1..) => {}
+            Ok(0) => break,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A path that is about to get another listener, its old one put aside. Unless the change is
+/// [kept](Aside::forget), dropping this puts the old one back.
+#[derive(Debug)]
+pub struct Aside {
+    path: PathBuf,
+    aside: PathBuf,
+}
+
+impl Aside {
+    /// Puts the listener at `path` aside.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn put(path: &Path) -> io::Result<Self> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".replaced");
+        let aside = PathBuf::from(name);
+        fs::rename(path, &aside)?;
+        let path = path.to_owned();
+        Ok(Self { path, aside })
+    }
+
+    /// The change is to stay: removes the old listener's name.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn forget(self) -> io::Result<()> {
+        let aside = self.aside.clone();
+        std::mem::forget(self);
+        fs::remove_file(aside)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // There is nobody left to tell: the old configuration goes on with the listener it has.
+        let _ = fs::rename(&self.aside, &self.path);
+    }
+}
+
+/// The file's owner, to tell a user what is wrong with a directory.
+///
+/// # Errors
+/// The system's.
+pub fn owner(path: &Path) -> io::Result<u32> {
+    Ok(fs::metadata(path)?.uid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+    use nix::sys::socket::getsockopt;
+
+    fn flags(fd: &OwnedFd) -> (OFlag, FdFlag) {
+        let status = fcntl(fd, FcntlArg::F_GETFL).unwrap();
+        let own = fcntl(fd, FcntlArg::F_GETFD).unwrap();
+        (
+            OFlag::from_bits_truncate(status),
+            FdFlag::from_bits_truncate(own),
+        )
+    }
+
+    fn assert_like_postfix(fd: &OwnedFd) {
+        let (status, own) = flags(fd);
+        assert!(status.contains(OFlag::O_NONBLOCK | OFlag::O_RDWR));
+        assert!(own.contains(FdFlag::FD_CLOEXEC));
+    }
+
+    #[test]
+    fn two_masters_may_share_a_port_but_not_with_a_stranger() {
+        let first = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
+        assert_like_postfix(&first);
+        assert!(getsockopt(&first, sockopt::ReusePort).unwrap());
+        let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = inet(stranger.local_addr().unwrap(), 10, 0);
+        assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn what_a_killed_master_left_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("service");
+        for kind in [PathKind::Stream, PathKind::Datagram, PathKind::Fifo] {
+            for _ in 0..2 {
+                let fd = path(&at, kind, 10).unwrap();
+                assert_like_postfix(&fd);
+            }
+            let mode = fs::metadata(&at).unwrap().permissions().mode() & 0o777;
+            let fifo = kind == PathKind::Fifo;
+            assert_eq!(mode, if fifo { 0o622 } else { 0o666 });
+        }
+    }
+
+    #[test]
+    fn a_replaced_listener_comes_back_unless_the_change_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("service");
+        let _old = path(&at, PathKind::Stream, 10).unwrap();
+        let old = fs::metadata(&at).unwrap().ino();
+        let aside = Aside::put(&at).unwrap();
+        let _new = path(&at, PathKind::Fifo, 10).unwrap();
+        drop(aside);
+        assert_eq!(fs::metadata(&at).unwrap().ino(), old);
+        let aside = Aside::put(&at).unwrap();
+        let _new = path(&at, PathKind::Fifo, 10).unwrap();
+        aside.forget().unwrap();
+        assert_ne!(fs::metadata(&at).unwrap().ino(), old);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,15 @@
+//! The system: the only room with unsafe code. It takes plain arguments and gives plain results;
+//! it knows neither table nor configuration.
+#![allow(unsafe_code)]
+
+pub mod channel;
+pub mod clock;
+pub mod listen;
+pub mod lock;
+pub mod names;
+pub mod poll;
+pub mod privilege;
+pub mod process;
+pub mod signal;
+pub mod spawn;
+pub mod trigger;

@@ -1,0 +1,94 @@
+//! Which descriptors are ready.
+//!
+//! Interest is level-triggered: what was not read is reported again. A descriptor must be removed
+//! before it is closed: its children share the description that the kernel's table refers to.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use polling::{Event, Events, PollMode, Poller};
+
+/// What a descriptor is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    Readable,
+    Writable,
+}
+
+/// A set of descriptors, each with a key of the caller's.
+pub struct Poll {
+    poller: Poller,
+    events: Events,
+}
+
+impl Poll {
+    /// Events taken in one turn; the others wait for the next.
+    pub const TURN: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
+
+    /// An empty set.
+    ///
+    /// # Errors
+    /// The system's, when descriptors have run out.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            poller: Poller::new()?,
+            events: Events::with_capacity(Self::TURN),
+        })
+    }
+
+    /// Adds a descriptor, which the caller removes before it closes it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn add(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
+        let event = match interest {
+            Interest::Readable => Event::readable(key),
+            Interest::Writable => Event::writable(key),
+        };
+        // SAFETY: the descriptor is open, and who calls removes it before closing it; one that
+        // was forgotten would cost a spurious event, not memory safety, as the number is all
+        // that is kept.
+        unsafe {
+            self.poller
+                .add_with_mode(fd.as_raw_fd(), event, PollMode::Level)
+        }
+    }
+
+    /// Changes what a descriptor in the set is waited for.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn modify(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
+        let event = match interest {
+            Interest::Readable => Event::readable(key),
+            Interest::Writable => Event::writable(key),
+        };
+        self.poller.modify_with_mode(fd, event, PollMode::Level)
+    }
+
+    /// Takes a descriptor out of the set.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove(&self, fd: &impl AsFd) -> io::Result<()> {
+        self.poller.delete(fd.as_fd())
+    }
+
+    /// Waits until a descriptor is ready or `timeout` has passed, and puts the keys of those that
+    /// are ready into `keys`.
+    ///
+    /// # Errors
+    /// The system's; an interrupted wait is none and gives no keys.
+    pub fn wait(&mut self, timeout: Duration, keys: &mut Vec<usize>) -> io::Result<()> {
+        self.events.clear();
+        keys.clear();
+        match self.poller.wait(&mut self.events, Some(timeout)) {
+            Ok(_) => keys.extend(self.events.iter().map(|event| event.key)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! Doing things as somebody else for a moment.
+
+use std::io;
+
+use nix::unistd::{
+    Gid, Group, Uid, getegid, geteuid, getgid, getgroups, getuid, setegid, seteuid, setgroups,
+};
+
+/// Whether the process may act for other users.
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
+
+/// Whether somebody's privileges came with the program file (set-user-ID or set-group-ID).
+pub fn is_setuid() -> bool {
+    getuid() != geteuid() || getgid() != getegid()
+}
+
+/// Gives up the groups of whoever started the master: children inherit only root's own.
+///
+/// # Errors
+/// The system's, for who is not root.
+pub fn drop_groups() -> io::Result<()> {
+    Ok(setgroups(&[getgid()])?)
+}
+
+/// Runs `act` with the effective user and group of `uid` and `gid`, so that nothing that the user
+/// could have put in the way (links in a directory of theirs) gets more than the user's own
+/// rights. Without root's privileges `act` runs as it is.
+///
+/// # Errors
+/// `act`'s own, or the system's when the privileges cannot be changed.
+///
+/// # Panics
+/// When root's privileges cannot be taken up again: nothing that follows would mean what it says.
+pub fn as_user<T>(uid: u32, gid: u32, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    if !is_root() {
+        return act();
+    }
+    let groups = getgroups()?;
+    let result = assume(Uid::from_raw(uid), &[Gid::from_raw(gid)]).and_then(|()| act());
+    seteuid(getuid())
+        .and_then(|()| setegid(getgid()))
+        .and_then(|()| setgroups(&groups))
+        .expect("root can become root again");
+    result
+}
+
+fn assume(uid: Uid, groups: &[Gid; 1]) -> io::Result<()> {
+    setegid(groups[0])?;
+    setgroups(groups)?;
+    seteuid(uid)?;
+    Ok(())
+}
+
+/// The group's number, for messages and tests.
+pub fn group_id(name: &str) -> Option<u32> {
+    Some(Group::from_name(name).ok()??.gid.as_raw())
+}

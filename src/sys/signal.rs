@@ -1,0 +1,142 @@
+//! Signals as descriptor events, and what children find of them.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+pub use nix::sys::signal::Signal;
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, kill, killpg, raise, sigaction, sigprocmask,
+};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Pid, alarm};
+
+/// What a signal tells the master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// SIGCHLD: a child ended.
+    Child,
+    /// SIGTERM, SIGINT or SIGQUIT, by number: end.
+    Stop(i32),
+}
+
+const HANDLED: [Signal; 5] = [
+    Signal::SIGHUP,
+    Signal::SIGCHLD,
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+];
+
+/// Gives every signal its default meaning, whatever the parent process had set, except SIGPIPE,
+/// which is ignored here and in all children; and lets every signal through.
+///
+/// # Errors
+/// The system's, which cannot happen for signals that exist.
+pub fn reset() -> io::Result<()> {
+    for signal in Signal::iterator() {
+        let handler = match signal {
+            Signal::SIGKILL | Signal::SIGSTOP => continue,
+            Signal::SIGPIPE => SigHandler::SigIgn,
+            _ => SigHandler::SigDfl,
+        };
+        set(signal, handler)?;
+    }
+    Ok(sigprocmask(
+        SigmaskHow::SIG_SETMASK,
+        Some(&SigSet::empty()),
+        None,
+    )?)
+}
+
+fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: default and ignore run no code of ours, and the one handler there is, below, is
+    // safe in a signal's context.
+    unsafe { sigaction(signal, &action)? };
+    Ok(())
+}
+
+/// The signals that the master takes as events.
+#[derive(Debug)]
+pub struct Signals(SignalFd);
+
+impl Signals {
+    /// Blocks the signals and opens the descriptor through which they come. A blocked signal also
+    /// reaches process 1, which the kernel otherwise spares.
+    ///
+    /// # Errors
+    /// The system's, when descriptors have run out.
+    pub fn open() -> io::Result<Self> {
+        let mut set = SigSet::empty();
+        HANDLED.iter().for_each(|&signal| set.add(signal));
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self(SignalFd::with_flags(&set, flags)?))
+    }
+
+    /// The next signal that came, if any.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn take(&mut self) -> io::Result<Option<Notice>> {
+        let Some(info) = self.0.read_signal()? else {
+            return Ok(None);
+        };
+        let number = info.ssi_signo as i32;
+        Ok(Some(match number {
+            libc::SIGHUP => Notice::Reload,
+            libc::SIGCHLD => Notice::Child,
+            _ => Notice::Stop(number),
+        }))
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Sends a signal to one process; one that is gone is no error.
+pub fn send(pid: i32, signal: Signal) {
+    let _gone = kill(Pid::from_raw(pid), signal);
+}
+
+/// Sends SIGTERM to the whole process group, this process left out.
+///
+/// # Errors
+/// The system's.
+pub fn terminate_group() -> io::Result<()> {
+    set(Signal::SIGTERM, SigHandler::SigIgn)?;
+    Ok(killpg(nix::unistd::getpgrp(), Signal::SIGTERM)?)
+}
+
+/// Ends this process by the signal, so that who waits for it sees why it ended.
+pub fn die_by(number: i32) -> ! {
+    if let Ok(signal) = Signal::try_from(number) {
+        // Whatever keeps the signal from working, the exit below ends the process all the same.
+        let _ = set(signal, SigHandler::SigDfl);
+        let mut mask = SigSet::empty();
+        mask.add(signal);
+        let _ = raise(signal);
+        let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);
+    }
+    std::process::exit(1)
+}
+
+/// Has SIGALRM end the process if it does not ask again within so many seconds.
+pub fn watchdog(seconds: u32) {
+    alarm::set(seconds);
+}
+
+/// Whether this process leads its process group, so that it may signal the group.
+pub fn leads_group() -> bool {
+    nix::unistd::getpgrp() == nix::unistd::getpid()
+}
+
+/// Whether this process is the system's first.
+pub fn is_init() -> bool {
+    nix::unistd::getpid().as_raw() == 1
+}

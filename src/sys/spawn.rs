@@ -1,0 +1,286 @@
+//! Starting a child, at a cost that does not grow with the number of descriptors.
+//!
+//! fork(2) copies the master's memory tables and its whole descriptor table, in a busy master some
+//! ten thousand entries for a child that keeps ten. Here the child borrows both until it runs its
+//! program: `CLONE_VM | CLONE_VFORK | CLONE_FILES`, while this process waits. The child's
+//! descriptors are put at their agreed numbers beforehand, on slots that were reserved at start;
+//! close_range(2) with `CLOSE_RANGE_UNSHARE` then gives the child a table of its own with just those.
+//!
+//! All signals are blocked meanwhile: a handler or a death in the child would be one in the master.
+//! The child has no other copy of the master's state to clean up, and it never touches the poller.
+
+use std::ffi::{CStr, CString};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ptr;
+
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+
+use super::process;
+use crate::proto;
+
+/// Descriptor slots for one child's listeners.
+pub const LISTENERS_MAX: usize = 256;
+
+/// The child runs on this much stack: a handful of system calls, no recursion.
+const STACK: usize = 64 * 1024;
+
+/// A program with its arguments, ready for execve(2), which must find everything in place: the
+/// child may not allocate.
+#[derive(Debug)]
+pub struct Program {
+    path: CString,
+    argv: CStrings,
+}
+
+impl Program {
+    /// `argv` has the program's name for itself first.
+    pub fn new(path: CString, argv: Vec<CString>) -> Self {
+        let argv = CStrings::new(argv);
+        Self { path, argv }
+    }
+
+    /// The program's file.
+    pub fn path(&self) -> &CStr {
+        &self.path
+    }
+}
+
+/// Strings and the null-terminated array of pointers to them that C wants.
+#[derive(Debug)]
+struct CStrings {
+    /// What the pointers point at.
+    _strings: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl CStrings {
+    fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|s| s.as_ptr());
+        let pointers = pointers.chain([ptr::null()]).collect();
+        Self {
+            _strings: strings,
+            pointers,
+        }
+    }
+}
+
+/// The environment of all children, with a place for what differs: the generation.
+#[derive(Debug)]
+pub struct Environment {
+    variables: CStrings,
+    /// `GENERATION=` and up to eleven octal digits, zero-terminated.
+    generation: [u8; 24],
+}
+
+impl Environment {
+    /// `variables` are `NAME=VALUE`.
+    pub fn new(variables: Vec<CString>) -> Self {
+        let mut variables = CStrings::new(variables);
+        // Before the end of the array, a pointer for the generation.
+        variables.pointers.push(ptr::null());
+        Self {
+            variables,
+            generation: [0; 24],
+        }
+    }
+
+    /// The array for execve(2), with this generation; valid until `self` moves or changes.
+    fn with_generation(&mut self, generation: u32) -> *const *const libc::c_char {
+        self.generation.fill(0);
+        let text = format_args!("{}={generation:o}", proto::GENERATION);
+        let written = self.generation.as_mut_slice().write_fmt(text);
+        debug_assert!(written.is_ok(), "the array has room for 32 bits in octal");
+        let at = self.variables.pointers.len() - 2;
+        self.variables.pointers[at] = self.generation.as_ptr().cast();
+        self.variables.pointers.as_ptr()
+    }
+}
+
+/// The descriptors that a child gets beside its standard ones and the flow pipe.
+#[derive(Clone, Copy, Debug)]
+pub struct Descriptors<'a> {
+    /// Becomes [`proto::STATUS`].
+    pub status: BorrowedFd<'a>,
+    /// Become [`proto::LISTEN`] and following; at most [`LISTENERS_MAX`].
+    pub listeners: &'a [OwnedFd],
+}
+
+/// A child that was started.
+#[derive(Debug)]
+pub struct Spawned {
+    pub pid: i32,
+    /// Why the program could not be run; the child then ends with status 1 by itself.
+    pub exec_error: Option<io::Error>,
+}
+
+/// Starts children one at a time.
+#[derive(Debug)]
+pub struct Spawner {
+    /// /dev/null, which holds the slots that no child is being given.
+    null: OwnedFd,
+    stack: Stack,
+    /// Whether the kernel has `CLOSE_RANGE_UNSHARE` (Linux 5.9).
+    close_range: bool,
+}
+
+impl Spawner {
+    /// Takes the descriptors from 3 on, which must be free, for the children's.
+    ///
+    /// # Errors
+    /// The system's: descriptors or memory have run out, or the limit on descriptors is too low.
+    pub fn new() -> io::Result<Self> {
+        let end = proto::LISTEN + LISTENERS_MAX as RawFd;
+        Ok(Self {
+            null: process::reserve_descriptors(proto::FLOW_READ, end)?,
+            stack: Stack::new()?,
+            close_range: true,
+        })
+    }
+
+    /// Puts the flow pipe where all children will have it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_flow_pipe(&mut self, read: OwnedFd, write: OwnedFd) -> io::Result<()> {
+        process::place(read.as_raw_fd(), proto::FLOW_READ, 0)?;
+        process::place(write.as_raw_fd(), proto::FLOW_WRITE, 0)
+    }
+
+    /// Starts a child.
+    ///
+    /// # Errors
+    /// The system's, when there is no room for another process or too many listeners were given.
+    pub fn spawn(
+        &mut self,
+        program: &Program,
+        environment: &mut Environment,
+        generation: u32,
+        descriptors: Descriptors<'_>,
+    ) -> io::Result<Spawned> {
+        if descriptors.listeners.len() > LISTENERS_MAX {
+            return Err(io::Error::from_raw_os_error(libc::E2BIG));
+        }
+        let end = proto::LISTEN + descriptors.listeners.len() as RawFd;
+        let placed = self.place(descriptors);
+        let spawned = placed.and_then(|()| self.clone_and_exec(program, environment.with_generation(generation), end));
+        // A listener that stayed in its slot would stay open when its service is removed.
+        for slot in proto::STATUS..end {
+            process::place(self.null.as_raw_fd(), slot, libc::O_CLOEXEC)?;
+        }
+        spawned
+    }
+
+    fn place(&self, descriptors: Descriptors<'_>) -> io::Result<()> {
+        process::place(descriptors.status.as_raw_fd(), proto::STATUS, 0)?;
+        for (slot, listener) in (proto::LISTEN..).zip(descriptors.listeners) {
+            process::place(listener.as_raw_fd(), slot, 0)?;
+        }
+        Ok(())
+    }
+
+    fn clone_and_exec(
+        &mut self,
+        program: &Program,
+        envp: *const *const libc::c_char,
+        end: RawFd,
+    ) -> io::Result<Spawned> {
+        let mut task = Task {
+            path: program.path.as_ptr(),
+            argv: program.argv.pointers.as_ptr(),
+            envp,
+            end: end as u32,
+            close_range: self.close_range,
+            lacks_close_range: false,
+            error: 0,
+        };
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
+        let mut mask = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut mask))?;
+        // SAFETY: the child runs `child` on a stack of its own, big enough for it, and this thread
+        // does not go on before the child has left this memory by execve() or _exit(); so `task`
+        // and all that it points to outlive the child's use of them, and nobody else looks on.
+        let pid = unsafe { libc::clone(child, self.stack.top(), flags, (&raw mut task).cast()) };
+        let error = io::Error::last_os_error();
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
+        if pid < 0 {
+            return Err(error);
+        }
+        self.close_range &= !task.lacks_close_range;
+        Ok(Spawned {
+            pid,
+            exec_error: (task.error != 0).then(|| io::Error::from_raw_os_error(task.error)),
+        })
+    }
+}
+
+/// What the child has to do, and where it says how that went.
+struct Task {
+    path: *const libc::c_char,
+    argv: *const *const libc::c_char,
+    envp: *const *const libc::c_char,
+    /// The first descriptor that is not the child's.
+    end: u32,
+    close_range: bool,
+    lacks_close_range: bool,
+    error: i32,
+}
+
+/// The child, from clone() to execve(): system calls only, in the master's memory.
+extern "C" fn child(task: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `task` is the parent's, which waits; the calls below allocate nothing, take no lock
+    // and run no code that was registered elsewhere. Handlers of the master are not inherited
+    // through execve(), and no signal comes before the mask is emptied, after which the only
+    // meanings are the default and, for SIGPIPE, none.
+    unsafe {
+        let task = &mut *task.cast::<Task>();
+        if task.close_range
+            && libc::close_range(task.end, u32::MAX, libc::CLOSE_RANGE_UNSHARE as _) < 0
+        {
+            // An old kernel, or a sandbox that does not know the call. execve() itself gives the
+            // child a table of its own and closes what is marked for it, which is all but ours;
+            // it only copies more.
+            task.lacks_close_range = true;
+        }
+        let mut none = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+        libc::execve(task.path, task.argv, task.envp);
+        task.error = *libc::__errno_location();
+        libc::_exit(1)
+    }
+}
+
+/// Memory for the child's stack, with a page below it that nobody may touch.
+#[derive(Debug)]
+struct Stack(*mut libc::c_void);
+
+impl Stack {
+    fn new() -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping, which overlaps nothing.
+        let base = unsafe { libc::mmap(ptr::null_mut(), STACK, access, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Self(base);
+        // SAFETY: the lowest page of the mapping just made.
+        if unsafe { libc::mprotect(base, 4096, libc::PROT_NONE) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stack)
+    }
+
+    /// Stacks grow downwards, and mappings end on a page, so the top is aligned.
+    fn top(&self) -> *mut libc::c_void {
+        self.0.wrapping_byte_add(STACK)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that new() made; no child uses it, as spawn() waits for each.
+        unsafe { libc::munmap(self.0, STACK) };
+    }
+}
