@@ -66,6 +66,12 @@ impl Timers {
         None
     }
 
+    /// Deadlines in the heap, dead ones included.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// The deadline that [`Timers::next`] found.
     pub(super) fn pop(&mut self) -> Option<Timer> {
         self.heap.pop().map(|Reverse((_, timer))| timer)
