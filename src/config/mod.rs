@@ -4,17 +4,23 @@
 
 mod diagnostic;
 mod expand;
+mod hostname;
+mod lines;
 mod main_cf;
 mod master_cf;
 mod master_toml;
+mod numbers;
 mod parameters;
 mod service;
+mod text;
+mod words;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 pub use parameters::{ImportedVariable, Parameters};
 pub use service::{Endpoint, Kind, RunOptions, Service, Wakeup};
