@@ -3,8 +3,10 @@
 //! and all findings of all files are collected before anything is refused.
 
 mod diagnostic;
+mod disabled;
 mod expand;
 mod hostname;
+mod inet;
 mod lines;
 mod main_cf;
 mod master_cf;
@@ -82,6 +84,8 @@ pub trait Resolver {
     fn has_family(&self, family: Family) -> bool;
     /// A variable of the environment in which the master was started.
     fn environment(&self, name: &str) -> Option<OsString>;
+    /// The master's own process, for `$process_id` in `debugger_command`.
+    fn process_id(&self) -> u32;
 }
 
 /// The two network protocols of `inet_protocols`.
