@@ -14,6 +14,8 @@ mod master_toml;
 mod numbers;
 mod parameters;
 mod service;
+#[cfg(test)]
+mod testing;
 mod text;
 mod words;
 
@@ -24,8 +26,13 @@ use std::sync::Arc;
 
 use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
+use main_cf::Dictionary;
 pub use parameters::{ImportedVariable, Parameters};
 pub use service::{Endpoint, Kind, RunOptions, Service, Wakeup};
+
+/// The most listeners that one service may have: the program that starts children keeps as many
+/// low descriptors free for them.
+pub const LISTENERS_MAX: usize = 64;
 
 /// What one installation's files say, checked and with all names resolved.
 #[derive(Clone, Debug)]
@@ -54,6 +61,19 @@ pub struct Sources {
     pub master_cf: Source,
     /// Optional settings that neither of Postfix's files has room for.
     pub master_toml: Option<Source>,
+}
+
+impl Sources {
+    /// The names of the files, in the order in which they are read.
+    fn paths(&self) -> Vec<&Path> {
+        let sources = [
+            Some(&self.main_cf),
+            self.master_toml.as_ref(),
+            Some(&self.master_cf),
+        ];
+        let present = sources.into_iter().flatten();
+        present.map(|source| source.path.as_path()).collect()
+    }
 }
 
 /// A user of the system.
@@ -101,7 +121,24 @@ impl Config {
     /// # Errors
     /// All findings of all files, warnings included, when at least one of them is an error.
     pub fn parse(sources: &Sources, resolver: &dyn Resolver) -> Result<Self, Diagnostics> {
-        let _ = (sources, resolver, Path::new(""));
-        todo!()
+        let mut findings = Diagnostics::default();
+        let mut dictionary = Dictionary::new(&sources.main_cf.path);
+        parameters::predefine(&mut dictionary, &sources.directory);
+        dictionary.load(&sources.main_cf, &mut findings);
+        if let Some(master_toml) = &sources.master_toml {
+            master_toml::merge(master_toml, &mut dictionary, &mut findings);
+        }
+        let (parameters, settings) =
+            parameters::read(dictionary, &sources.directory, resolver, &mut findings);
+        let services = master_cf::parse(&sources.master_cf, &settings, resolver, &mut findings);
+        findings.tidy(&sources.paths());
+        match parameters {
+            Some(parameters) if !findings.has_errors() => Ok(Self {
+                parameters,
+                services,
+                warnings: findings.0,
+            }),
+            _ => Err(findings),
+        }
     }
 }
