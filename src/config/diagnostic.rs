@@ -1,13 +1,38 @@
 //! What is wrong, where, and what was expected.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where in a file; lines and columns count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub line: u32,
     pub column: u32,
+}
+
+impl Position {
+    /// Where one is after `written`, which contains no line end and begins here.
+    pub(super) fn after(self, written: &[u8]) -> Self {
+        // A character of UTF-8 has one byte that is no continuation byte; other encodings are
+        // counted by bytes, nearly.
+        let characters = written.iter().filter(|&&b| b & 0xc0 != 0x80).count();
+        Self {
+            column: self.column.saturating_add(count(characters)),
+            ..self
+        }
+    }
+}
+
+/// A number of lines or columns; no file that fits into memory has more than the type can hold.
+pub(super) fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// What a finding points at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    pub(super) position: Option<Position>,
 }
 
 /// Whether a finding stands in the way of using a configuration.
@@ -26,6 +51,25 @@ pub struct Diagnostic {
     pub position: Option<Position>,
     /// What is wrong and what was expected, without file and place.
     pub message: String,
+}
+
+impl Diagnostic {
+    pub(super) fn error(place: Place, message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, place, message.into())
+    }
+
+    pub(super) fn warning(place: Place, message: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, place, message.into())
+    }
+
+    fn new(severity: Severity, place: Place, message: String) -> Self {
+        Self {
+            severity,
+            path: place.path,
+            position: place.position,
+            message,
+        }
+    }
 }
 
 /// `FILE: line N: column C: MESSAGE`, the form that scripts know from Postfix with the column added.
@@ -47,6 +91,21 @@ impl Diagnostics {
     /// Whether any finding stands in the way.
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|d| d.severity == Severity::Error)
+    }
+
+    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
+        self.0.push(diagnostic);
+    }
+
+    /// Brings the findings into the order of `files` and of lines. The same finding can be met
+    /// more than once when several parameters refer to one that is wrong; once is enough.
+    pub(super) fn tidy(&mut self, files: &[&Path]) {
+        let file = |d: &Diagnostic| files.iter().position(|&file| file == d.path);
+        self.0.sort_by(|a, b| {
+            let places = (file(a), a.position).cmp(&(file(b), b.position));
+            places.then_with(|| a.message.cmp(&b.message))
+        });
+        self.0.dedup();
     }
 }
 

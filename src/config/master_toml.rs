@@ -1,1 +1,175 @@
+//! `master.toml`: parameters under `main.cf`'s names, for installations without a `main.cf` and
+//! for what it has no room for. One place a parameter: setting it in both files is an error.
 
+use std::path::Path;
+use std::rc::Rc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Error};
+
+use super::main_cf::Dictionary;
+use super::parameters;
+use super::text::Text;
+use super::{Diagnostic, Diagnostics, Place, Position, Source};
+
+/// Adds the file's settings to `main.cf`'s, which `dictionary` has.
+pub(super) fn merge(source: &Source, dictionary: &mut Dictionary, findings: &mut Diagnostics) {
+    match std::str::from_utf8(&source.text) {
+        Ok(text) => File::new(&source.path, text).merge(dictionary, findings),
+        Err(error) => {
+            let good = String::from_utf8_lossy(&source.text[..error.valid_up_to()]);
+            let place = File::new(&source.path, &good).place(good.len());
+            findings.push(Diagnostic::error(place, "expected UTF-8"));
+        }
+    }
+}
+
+struct File<'a> {
+    path: Rc<Path>,
+    text: &'a str,
+    /// The offsets at which lines begin.
+    lines: Vec<usize>,
+}
+
+impl<'a> File<'a> {
+    fn new(path: &Path, text: &'a str) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self {
+            path: Rc::from(path),
+            text,
+            lines: std::iter::once(0).chain(ends).collect(),
+        }
+    }
+
+    fn merge(&self, dictionary: &mut Dictionary, findings: &mut Diagnostics) {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in &errors {
+            findings.push(self.syntax_error(error));
+        }
+        if !errors.is_empty() {
+            return;
+        }
+        for (key, value) in table.get_ref() {
+            let name: &str = key.get_ref();
+            let place = self.place(key.span().start);
+            if let Err(message) = self.set(name, value, dictionary) {
+                findings.push(Diagnostic::error(place, message));
+            }
+        }
+    }
+
+    fn syntax_error(&self, error: &Error) -> Diagnostic {
+        let start = error.span().map_or(0, |span| span.start);
+        Diagnostic::error(self.place(start), error.message())
+    }
+
+    fn set(
+        &self,
+        name: &str,
+        value: &Spanned<DeValue<'_>>,
+        dictionary: &mut Dictionary,
+    ) -> Result<(), String> {
+        if !parameters::names().any(|known| known == name) {
+            return Err(unknown(name));
+        }
+        let text = self.value(value).ok_or_else(|| {
+            format!("bad value of \"{name}\": expected a string or an integer, without null bytes")
+        })?;
+        match dictionary.set(name.as_bytes(), text) {
+            None => Ok(()),
+            Some(earlier) => Err(twice(name, &earlier.place(0))),
+        }
+    }
+
+    fn value(&self, value: &Spanned<DeValue<'_>>) -> Option<Text> {
+        let span = value.span();
+        match value.get_ref() {
+            DeValue::String(string) if !string.contains('\0') => {
+                let written = &self.text[span.clone()];
+                let is_verbatim =
+                    written.len() == string.len() + 2 && written[1..].starts_with(&**string);
+                Some(if is_verbatim {
+                    self.verbatim(string, span.start + 1)
+                } else {
+                    Text::at(
+                        Rc::clone(&self.path),
+                        string.as_bytes(),
+                        self.position(span.start),
+                    )
+                })
+            }
+            DeValue::Integer(integer) => {
+                let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok()?;
+                Some(self.verbatim(&number.to_string(), span.start))
+            }
+            _ => None,
+        }
+    }
+
+    /// A text whose characters are those of the file from `start` on.
+    fn verbatim(&self, string: &str, start: usize) -> Text {
+        let mut text = Text::new(Rc::clone(&self.path));
+        text.append(string.as_bytes(), self.position(start));
+        text
+    }
+
+    fn place(&self, offset: usize) -> Place {
+        Place {
+            path: self.path.to_path_buf(),
+            position: Some(self.position(offset)),
+        }
+    }
+
+    fn position(&self, offset: usize) -> Position {
+        let line = self.lines.partition_point(|&start| start <= offset);
+        let start = self.lines[line - 1];
+        let first = Position {
+            line: super::diagnostic::count(line),
+            column: 1,
+        };
+        first.after(&self.text.as_bytes()[start..offset])
+    }
+}
+
+fn twice(name: &str, earlier: &Place) -> String {
+    let file = earlier.path.display();
+    let line = earlier.position.map_or_else(String::new, |p| {
+        format!(": line {}: column {}", p.line, p.column)
+    });
+    format!("\"{name}\" is also set in {file}{line}: expected it in one file only")
+}
+
+fn unknown(name: &str) -> String {
+    match nearest(name) {
+        Some(known) => format!("unknown key \"{name}\": did you mean \"{known}\"?"),
+        None => format!("unknown key \"{name}\": expected a parameter that the master reads"),
+    }
+}
+
+/// The known name that differs least, if that is little enough to be a slip.
+fn nearest(name: &str) -> Option<&'static str> {
+    const SLIP: usize = 3;
+    parameters::names()
+        .filter(|known| known.len().abs_diff(name.len()) <= SLIP)
+        .map(|known| (distance(name, known), known))
+        .filter(|&(distance, _)| distance <= SLIP)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// How many bytes have to be added, removed or replaced to make `a` into `b` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests;

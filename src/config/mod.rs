@@ -3,21 +3,36 @@
 //! and all findings of all files are collected before anything is refused.
 
 mod diagnostic;
+mod disabled;
 mod expand;
+mod hostname;
+mod inet;
+mod lines;
 mod main_cf;
 mod master_cf;
 mod master_toml;
+mod numbers;
 mod parameters;
 mod service;
+#[cfg(test)]
+mod testing;
+mod text;
+mod words;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
+use main_cf::Dictionary;
 pub use parameters::{ImportedVariable, Parameters};
 pub use service::{Endpoint, Kind, RunOptions, Service, Wakeup};
+
+/// The most listeners that one service may have: the program that starts children keeps as many
+/// low descriptors free for them.
+pub const LISTENERS_MAX: usize = 64;
 
 /// What one installation's files say, checked and with all names resolved.
 #[derive(Clone, Debug)]
@@ -48,6 +63,19 @@ pub struct Sources {
     pub master_toml: Option<Source>,
 }
 
+impl Sources {
+    /// The names of the files, in the order in which they are read.
+    fn paths(&self) -> Vec<&Path> {
+        let sources = [
+            Some(&self.main_cf),
+            self.master_toml.as_ref(),
+            Some(&self.master_cf),
+        ];
+        let present = sources.into_iter().flatten();
+        present.map(|source| source.path.as_path()).collect()
+    }
+}
+
 /// A user of the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct User {
@@ -76,6 +104,8 @@ pub trait Resolver {
     fn has_family(&self, family: Family) -> bool;
     /// A variable of the environment in which the master was started.
     fn environment(&self, name: &str) -> Option<OsString>;
+    /// The master's own process, for `$process_id` in `debugger_command`.
+    fn process_id(&self) -> u32;
 }
 
 /// The two network protocols of `inet_protocols`.
@@ -91,8 +121,25 @@ impl Config {
     /// # Errors
     /// All findings of all files, warnings included, when at least one of them is an error.
     pub fn parse(sources: &Sources, resolver: &dyn Resolver) -> Result<Self, Diagnostics> {
-        let _ = (sources, resolver, Path::new(""));
-        todo!()
+        let mut findings = Diagnostics::default();
+        let mut dictionary = Dictionary::new(&sources.main_cf.path);
+        parameters::predefine(&mut dictionary, &sources.directory);
+        dictionary.load(&sources.main_cf, &mut findings);
+        if let Some(master_toml) = &sources.master_toml {
+            master_toml::merge(master_toml, &mut dictionary, &mut findings);
+        }
+        let (parameters, settings) =
+            parameters::read(dictionary, &sources.directory, resolver, &mut findings);
+        let services = master_cf::parse(&sources.master_cf, &settings, resolver, &mut findings);
+        findings.tidy(&sources.paths());
+        match parameters {
+            Some(parameters) if !findings.has_errors() => Ok(Self {
+                parameters,
+                services,
+                warnings: findings.0,
+            }),
+            _ => Err(findings),
+        }
     }
 }
 

@@ -1,10 +1,23 @@
 //! The parameters of `main.cf` that the master itself reads, with Postfix's defaults.
 
+mod network;
+mod reader;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::User;
+use self::network::network;
+use self::reader::Reader;
+use super::disabled::Disabled;
+use super::expand::expand;
+use super::inet::Network;
+use super::main_cf::Dictionary;
+use super::numbers::Level;
+use super::text::{is_list_separator, shown};
+use super::words::{Words, name_and_value, unbraced};
+use super::{Diagnostics, Kind, Resolver, User};
 
 /// One item of `import_environment`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +31,7 @@ pub enum ImportedVariable {
 /// The values after expansion and checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters {
+    /// [`super::Sources::directory`], whatever the files say.
     pub config_directory: PathBuf,
     pub daemon_directory: PathBuf,
     pub queue_directory: PathBuf,
@@ -29,19 +43,365 @@ pub struct Parameters {
     pub inet_interfaces: String,
     /// As written, to tell whether a reload changed it.
     pub inet_protocols: String,
+    /// Children of a service whose table entry does not say; at least 1.
     pub default_process_limit: u32,
+    /// At least one second.
     pub service_throttle_time: Duration,
-    /// Ours: how long a removed service's children may take to leave before SIGKILL.
+    /// Ours: how long a removed service's children may take to leave before SIGKILL; at least
+    /// one second.
     pub service_kill_time: Duration,
     pub import_environment: Vec<ImportedVariable>,
+    /// One of the names that syslog(3) knows, such as `mail` or `local0`.
     pub syslog_facility: String,
     pub syslog_name: String,
     /// Empty: log to syslog.
     pub maillog_file: String,
+    /// 0o644, 0o640 or 0o600.
     pub maillog_file_permissions: u32,
     pub postlog_service_name: String,
     /// The command that `-D` runs; empty when there is none.
     pub debugger_command: String,
-    /// Bytes for the sockets' buffers; 0 leaves the system's choice.
+    /// `tcp_windowsize`: bytes for the sockets' buffers; 0 leaves the system's choice.
     pub inet_windowsize: u32,
 }
+
+/// What the service table needs of the parameters; complete also when some of them are wrong, so
+/// that the table's errors are found in the same run.
+#[derive(Debug)]
+pub(super) struct TableSettings {
+    pub(super) daemon_directory: PathBuf,
+    pub(super) default_process_limit: u32,
+    pub(super) service_throttle_time: Duration,
+    /// Whether the default for the chroot column is still `y`.
+    pub(super) chroot: bool,
+    pub(super) network: Network,
+    pub(super) disabled: Disabled,
+}
+
+/// What the master reads, and the value of what `main.cf` does not set. The default of
+/// `myhostname` and that of `mydomain` come from the machine's name.
+const DEFAULTS: [(&str, &str); 22] = [
+    ("compatibility_level", "0"),
+    ("daemon_directory", "/usr/lib/postfix/sbin"),
+    ("data_directory", "/var/lib/postfix"),
+    ("debugger_command", ""),
+    ("default_process_limit", "100"),
+    (
+        "import_environment",
+        "MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG TZ XAUTHORITY DISPLAY LANG=C POSTLOG_SERVICE \
+         POSTLOG_HOSTNAME",
+    ),
+    ("inet_interfaces", "all"),
+    ("inet_protocols", "all"),
+    (
+        "known_tcp_ports",
+        "lmtp=24, smtp=25, smtps=submissions=465, submission=587",
+    ),
+    ("mail_owner", "postfix"),
+    ("maillog_file", ""),
+    ("maillog_file_permissions", "0600"),
+    ("maillog_file_prefixes", "/var, /dev/stdout"),
+    ("master_service_disable", ""),
+    ("multi_instance_name", ""),
+    ("postlog_service_name", "postlog"),
+    ("queue_directory", "/var/spool/postfix"),
+    ("service_kill_time", "10s"),
+    ("service_throttle_time", "60s"),
+    ("syslog_facility", "mail"),
+    (
+        "syslog_name",
+        "${multi_instance_name?{$multi_instance_name}:{postfix}}",
+    ),
+    ("tcp_windowsize", "0"),
+];
+
+/// Other programs' parameters to which those above are likely to refer.
+const REFERENCES: [(&str, &str); 8] = [
+    ("command_directory", "/usr/sbin"),
+    ("default_privs", "nobody"),
+    ("mail_name", "Postfix"),
+    ("meta_directory", "/etc/postfix"),
+    ("multi_instance_group", ""),
+    ("myorigin", "$myhostname"),
+    ("setgid_group", "postdrop"),
+    ("shlib_directory", "/usr/lib/postfix"),
+];
+
+/// The names of the parameters that the master reads.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let defaults = DEFAULTS.iter().map(|(name, _)| *name);
+    defaults.chain(["mydomain", "myhostname"])
+}
+
+/// Gives a dictionary the values that Postfix's programs have before they read `main.cf`.
+pub(super) fn predefine(dictionary: &mut Dictionary, directory: &Path) {
+    let directory = directory.as_os_str().to_owned();
+    dictionary.define("config_directory", directory.into_vec());
+    dictionary.define("process_name", "master");
+}
+
+/// Reads and checks the parameters; none when that is impossible, and then `findings` has the
+/// reasons. Values are expanded in no particular order: unlike in Postfix, a reference to a
+/// parameter with a default never finds it missing because its turn has not come.
+pub(super) fn read(
+    mut dictionary: Dictionary,
+    directory: &Path,
+    resolver: &dyn Resolver,
+    findings: &mut Diagnostics,
+) -> (Option<Parameters>, TableSettings) {
+    complete(&mut dictionary, resolver);
+    let mut reader = Reader::new(&dictionary, findings);
+    let parameters = parameters(&mut reader, directory, resolver);
+    let table = table_settings(&mut reader, parameters.as_ref(), resolver);
+    (parameters, table)
+}
+
+/// Sets what the files do not.
+fn complete(dictionary: &mut Dictionary, resolver: &dyn Resolver) {
+    // Postfix sets this one last, so that the files cannot.
+    dictionary.define("process_id", resolver.process_id().to_string());
+    for (name, value) in DEFAULTS.into_iter().chain(REFERENCES) {
+        dictionary.default(name, value);
+    }
+    let hostname = default_hostname(dictionary, resolver);
+    dictionary.default("myhostname", hostname);
+    let domain = default_domain(dictionary);
+    dictionary.default("mydomain", domain);
+}
+
+/// The machine's name; the domain is appended to one that has none.
+fn default_hostname(dictionary: &Dictionary, resolver: &dyn Resolver) -> String {
+    let name = resolver.hostname();
+    if name.contains('.') {
+        name
+    } else if dictionary.get(b"mydomain").is_some() {
+        name + ".$mydomain"
+    } else {
+        name + "." + DEFAULT_DOMAIN
+    }
+}
+
+const DEFAULT_DOMAIN: &str = "localdomain";
+
+/// What follows the first dot of `myhostname`.
+fn default_domain(dictionary: &Dictionary) -> Vec<u8> {
+    // What is wrong with the value is reported when it is read for itself.
+    let mut unheard = Diagnostics::default();
+    let hostname = dictionary
+        .get(b"myhostname")
+        .and_then(|value| expand(value, dictionary, &mut unheard).ok())
+        .unwrap_or_default();
+    match hostname.iter().position(|&b| b == b'.') {
+        Some(dot) => hostname[dot + 1..].to_vec(),
+        None => DEFAULT_DOMAIN.into(),
+    }
+}
+
+/// Reads every parameter, also after one that is wrong.
+fn parameters(
+    reader: &mut Reader<'_>,
+    directory: &Path,
+    resolver: &dyn Resolver,
+) -> Option<Parameters> {
+    let daemon_directory = reader.path("daemon_directory");
+    let queue_directory = reader.path("queue_directory");
+    let data_directory = reader.path("data_directory");
+    let mail_owner = mail_owner(reader, resolver);
+    let myhostname = reader.hostname("myhostname");
+    let mydomain = myhostname.is_some().then(|| reader.hostname("mydomain"));
+    let inet_interfaces = reader.string("inet_interfaces");
+    let inet_protocols = reader.string("inet_protocols");
+    let default_process_limit = reader.number("default_process_limit", 1);
+    let service_throttle_time = reader.time("service_throttle_time");
+    let service_kill_time = reader.time("service_kill_time");
+    let import_environment = import_environment(reader);
+    let syslog_facility = syslog_facility(reader);
+    let syslog_name = reader.nonempty("syslog_name");
+    let maillog_file = maillog_file(reader);
+    let maillog_file_permissions = maillog_file_permissions(reader);
+    let postlog_service_name = reader.nonempty("postlog_service_name");
+    let debugger_command = reader.string("debugger_command");
+    // A negative size is none, as in Postfix.
+    let inet_windowsize = reader.number("tcp_windowsize", i32::MIN);
+    mydomain??;
+    Some(Parameters {
+        config_directory: directory.to_path_buf(),
+        daemon_directory: daemon_directory?.into(),
+        queue_directory: queue_directory?.into(),
+        data_directory: data_directory?.into(),
+        mail_owner: mail_owner?,
+        myhostname: myhostname?,
+        inet_interfaces: inet_interfaces?,
+        inet_protocols: inet_protocols?,
+        default_process_limit: default_process_limit?.unsigned_abs(),
+        service_throttle_time: service_throttle_time?,
+        service_kill_time: service_kill_time?,
+        import_environment: import_environment?,
+        syslog_facility: syslog_facility?,
+        syslog_name: syslog_name?,
+        maillog_file: maillog_file?,
+        maillog_file_permissions: maillog_file_permissions?,
+        postlog_service_name: postlog_service_name?,
+        debugger_command: debugger_command?,
+        inet_windowsize: u32::try_from(inet_windowsize?).unwrap_or(0),
+    })
+}
+
+fn table_settings(
+    reader: &mut Reader<'_>,
+    parameters: Option<&Parameters>,
+    resolver: &dyn Resolver,
+) -> TableSettings {
+    let level = compatibility_level(reader);
+    let patterns = reader.value("master_service_disable").unwrap_or_default();
+    let mut disabled = Disabled::parse(&patterns);
+    let network = network(reader, resolver);
+    if network.families.is_empty() {
+        disabled.add_type(Kind::Inet.as_str());
+    }
+    TableSettings {
+        daemon_directory: parameters.map_or_else(PathBuf::new, |p| p.daemon_directory.clone()),
+        default_process_limit: parameters.map_or(1, |p| p.default_process_limit),
+        service_throttle_time: parameters.map_or(Duration::ZERO, |p| p.service_throttle_time),
+        chroot: level.is_some_and(|level| level < Level::ONE),
+        network,
+        disabled,
+    }
+}
+
+fn compatibility_level(reader: &mut Reader<'_>) -> Option<Level> {
+    let name = "compatibility_level";
+    let value = reader.value(name)?;
+    let level = Level::parse(&value);
+    if level.is_none() {
+        let message = format!(
+            "malformed compatibility level syntax: \"{}\": expected \"major\", \
+             \"major.minor\" or \"major.minor.patch\"",
+            shown(&value)
+        );
+        reader.error(name, message);
+    }
+    level
+}
+
+/// A user without privileges, whose files nobody else owns (Postfix, `mail_params.c`).
+fn mail_owner(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Option<(String, User)> {
+    let parameter = "mail_owner";
+    let name = reader.nonempty(parameter)?;
+    let Some(user) = resolver.user(&name) else {
+        reader.reject(parameter, format!("unknown user name value: {name}"));
+        return None;
+    };
+    if user.uid == 0 {
+        reader.reject(parameter, format!("user {name} has privileged user ID"));
+        return None;
+    }
+    if user.gid == 0 {
+        reader.reject(parameter, format!("user {name} has privileged group ID"));
+        return None;
+    }
+    match resolver.user_name(user.uid) {
+        Some(other) if other != name => {
+            let uid = user.uid;
+            let message = format!("user {name} has the same user ID {uid} as user {other}");
+            reader.reject(parameter, message);
+            None
+        }
+        _ => Some((name, user)),
+    }
+}
+
+/// The names of syslog(3) that Postfix knows (`msg_syslog.c`).
+const FACILITIES: [&str; 20] = [
+    "auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user",
+    "uucp", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+];
+
+fn syslog_facility(reader: &mut Reader<'_>) -> Option<String> {
+    let name = "syslog_facility";
+    let facility = reader.nonempty(name)?;
+    if !FACILITIES.contains(&facility.as_str()) {
+        let expected = FACILITIES.join(", ");
+        reader.reject(
+            name,
+            format!("unrecognized value: {facility}: expected one of {expected}"),
+        );
+        return None;
+    }
+    Some(facility)
+}
+
+/// A file in one of the places that the administrator allows.
+fn maillog_file(reader: &mut Reader<'_>) -> Option<String> {
+    let name = "maillog_file";
+    let file = reader.string(name)?;
+    let prefixes = reader.nonempty("maillog_file_prefixes")?;
+    let allowed = Words::all(prefixes.as_bytes(), is_list_separator)
+        .any(|prefix| file.as_bytes().starts_with(prefix));
+    if !file.is_empty() && !allowed {
+        let message = format!(
+            "{name} value '{file}' does not match any prefix in maillog_file_prefixes: \
+             expected one of {prefixes}"
+        );
+        reader.error(name, message);
+        return None;
+    }
+    Some(file)
+}
+
+/// Who may read the log file, in octal; a bad value is ignored with a warning, as in Postfix.
+fn maillog_file_permissions(reader: &mut Reader<'_>) -> Option<u32> {
+    let name = "maillog_file_permissions";
+    let value = reader.nonempty(name)?;
+    let mode = match value.trim_start_matches('0') {
+        "644" => 0o644,
+        "640" => 0o640,
+        "600" => 0o600,
+        _ => {
+            let message = format!(
+                "ignoring bad permissions: {name} = {value}: expected 644, 640 or 600, using 600"
+            );
+            reader.warn(name, message);
+            0o600
+        }
+    };
+    Some(mode)
+}
+
+fn import_environment(reader: &mut Reader<'_>) -> Option<Vec<ImportedVariable>> {
+    let name = "import_environment";
+    let value = reader.value(name)?;
+    let mut words = Words::new(&value, is_list_separator);
+    let mut variables = Vec::new();
+    while let Some(range) = words.braced_word() {
+        match imported_variable(&value[range]) {
+            Ok(variable) => variables.push(variable),
+            Err(problem) => {
+                reader.reject(name, problem);
+                return None;
+            }
+        }
+    }
+    Some(variables)
+}
+
+/// `NAME`, `NAME=VALUE` or `{ NAME = VALUE }`.
+fn imported_variable(word: &[u8]) -> Result<ImportedVariable, String> {
+    let text = unbraced(word).map_err(|(problem, _)| problem.to_string())?;
+    let utf8 = |name: &[u8]| {
+        let bad = || format!("expected a name in UTF-8: \"{}\"", shown(name));
+        String::from_utf8(name.to_vec()).map_err(|_| bad())
+    };
+    if !text.contains(&b'=') {
+        return utf8(text).map(ImportedVariable::Keep);
+    }
+    let (name, value) = name_and_value(text)
+        .ok_or_else(|| format!("expected \"name = value\": \"{}\"", shown(text)))?;
+    Ok(ImportedVariable::Set(
+        utf8(name)?,
+        OsString::from_vec(value.to_vec()),
+    ))
+}
+
+#[cfg(test)]
+mod tests;

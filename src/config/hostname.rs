@@ -1,0 +1,101 @@
+//! What a host may be called (Postfix, `valid_hostname.c`).
+
+use std::fmt;
+
+/// The longest part between dots.
+const LABEL_MAX: usize = 63;
+/// The longest name.
+const NAME_MAX: usize = 255;
+
+/// Why a text is no host name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BadHostname {
+    Empty,
+    TooLong,
+    LabelTooLong,
+    MisplacedDot,
+    MisplacedHyphen,
+    Character(char),
+    /// Digits and dots alone would be taken for an address.
+    Numeric,
+}
+
+impl fmt::Display for BadHostname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("empty hostname"),
+            Self::TooLong => write!(f, "more than {NAME_MAX} characters"),
+            Self::LabelTooLong => write!(f, "more than {LABEL_MAX} characters between dots"),
+            Self::MisplacedDot => f.write_str("misplaced \".\""),
+            Self::MisplacedHyphen => f.write_str("misplaced \"-\""),
+            Self::Character(c) => write!(f, "invalid character {c:?}"),
+            Self::Numeric => f.write_str("numeric hostname"),
+        }
+    }
+}
+
+/// Whether `name` is letters, digits, `-` and `_`, in labels separated by dots.
+///
+/// # Errors
+/// The first rule that the name breaks.
+pub(super) fn check_hostname(name: &str) -> Result<(), BadHostname> {
+    if name.is_empty() {
+        return Err(BadHostname::Empty);
+    }
+    if name.len() > NAME_MAX {
+        return Err(BadHostname::TooLong);
+    }
+    name.split('.').try_for_each(check_label)?;
+    if name.chars().all(|c| c.is_ascii_digit() || c == '.') {
+        return Err(BadHostname::Numeric);
+    }
+    Ok(())
+}
+
+fn check_label(label: &str) -> Result<(), BadHostname> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if let Some(bad) = label.chars().find(|&c| !allowed(c)) {
+        Err(BadHostname::Character(bad))
+    } else if label.is_empty() {
+        Err(BadHostname::MisplacedDot)
+    } else if label.len() > LABEL_MAX {
+        Err(BadHostname::LabelTooLong)
+    } else if label.starts_with('-') || label.ends_with('-') {
+        Err(BadHostname::MisplacedHyphen)
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_digits_hyphens_and_underscores_make_a_name() {
+        for good in ["a", "mail.example.com", "a-b", "_x", "1a", "127.0.0.a"] {
+            assert_eq!(check_hostname(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_broken_rule_is_named() {
+        let long = "a".repeat(64);
+        let longer = "a.".repeat(128) + "a";
+        for (bad, why) in [
+            ("", BadHostname::Empty),
+            (longer.as_str(), BadHostname::TooLong),
+            (long.as_str(), BadHostname::LabelTooLong),
+            ("a..b", BadHostname::MisplacedDot),
+            (".a", BadHostname::MisplacedDot),
+            ("a.", BadHostname::MisplacedDot),
+            ("-a", BadHostname::MisplacedHyphen),
+            ("a-.b", BadHostname::MisplacedHyphen),
+            ("a b", BadHostname::Character(' ')),
+            ("ä", BadHostname::Character('ä')),
+            ("1.2", BadHostname::Numeric),
+        ] {
+            assert_eq!(check_hostname(bad), Err(why), "{bad}");
+        }
+    }
+}

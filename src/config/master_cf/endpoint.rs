@@ -1,0 +1,143 @@
+//! Where a service listens, and its canonical name.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::config::inet::{BadHostPort, HostPort, Network, addresses};
+use crate::config::numbers::is_digits;
+use crate::config::text::shown;
+use crate::config::{Endpoint, Kind, LISTENERS_MAX, Resolver};
+
+/// The longest path of a socket, without the null byte that ends it (unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+
+/// Where a service listens, and what identifies it together with its type.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Location {
+    pub(super) canonical: String,
+    pub(super) endpoint: Endpoint,
+}
+
+/// Why there is nowhere to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum BadEndpoint {
+    Syntax(BadHostPort, String),
+    UnknownHost(String, String),
+    UnknownPort(String),
+    NoInterface,
+    TooManyListeners(usize),
+    BadPath(String),
+    PathTooLong(usize),
+}
+
+impl fmt::Display for BadEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax(problem, name) => write!(
+                f,
+                "{problem} in \"{name}\": expected \"port\", \"host:port\" or \"[address]:port\""
+            ),
+            Self::UnknownHost(host, why) => {
+                write!(f, "bad hostname or network address: {host}: {why}")
+            }
+            Self::UnknownPort(port) => write!(
+                f,
+                "bad port: \"{port}\": expected 1..65535, or a TCP service of known_tcp_ports \
+                 or services(5)"
+            ),
+            Self::NoInterface => f.write_str(
+                "service definition requires valid host name or address, or non-empty \
+                 inet_interfaces setting",
+            ),
+            Self::TooManyListeners(n) => {
+                write!(f, "{n} addresses: expected at most {LISTENERS_MAX}")
+            }
+            Self::BadPath(name) => write!(
+                f,
+                "bad service name: \"{name}\": expected a path without empty parts, \".\" and \
+                 \"..\""
+            ),
+            Self::PathTooLong(length) => write!(
+                f,
+                "unix-domain name too long: {length} bytes: expected at most {SOCKET_PATH_MAX}"
+            ),
+        }
+    }
+}
+
+/// Finds out what the first column of a service's line stands for.
+pub(super) fn locate(
+    name: &str,
+    kind: Kind,
+    private: bool,
+    network: &Network,
+    resolver: &dyn Resolver,
+) -> Result<Location, BadEndpoint> {
+    match kind {
+        Kind::Inet => locate_inet(name, network, resolver),
+        Kind::Unix | Kind::UnixDgram | Kind::Fifo | Kind::Pass => locate_path(name, kind, private),
+    }
+}
+
+fn locate_inet(
+    name: &str,
+    network: &Network,
+    resolver: &dyn Resolver,
+) -> Result<Location, BadEndpoint> {
+    let HostPort { host, port } = HostPort::parse(name)
+        .map_err(|problem| BadEndpoint::Syntax(problem, shown(name.as_bytes())))?;
+    let port = port_number(port, network, resolver)
+        .ok_or_else(|| BadEndpoint::UnknownPort(shown(port.as_bytes())))?;
+    let addresses = match host {
+        Some(host) => addresses(host, &network.families, resolver)
+            .map_err(|why| BadEndpoint::UnknownHost(shown(host.as_bytes()), why))?,
+        None => network.own_addresses(),
+    };
+    match addresses.len() {
+        0 => return Err(BadEndpoint::NoInterface),
+        n if n > LISTENERS_MAX => return Err(BadEndpoint::TooManyListeners(n)),
+        _ => {}
+    }
+    let addresses = addresses.iter().map(|&ip| SocketAddr::new(ip, port));
+    Ok(Location {
+        canonical: canonical_inet(host, port),
+        endpoint: Endpoint::Inet(addresses.collect()),
+    })
+}
+
+/// Numbers instead of names, where that needs no resolver, so that a reload knows a service
+/// again after its entry was changed from `25` to `smtp`.
+fn canonical_inet(host: Option<&str>, port: u16) -> String {
+    match host.map(|host| (host, host.parse::<IpAddr>())) {
+        None => port.to_string(),
+        Some((_, Ok(address))) => format!("[{address}]:{port}"),
+        Some((name, Err(_))) => format!("[{name}]:{port}"),
+    }
+}
+
+/// Port 0 would let the kernel choose another port with each start.
+fn port_number(port: &str, network: &Network, resolver: &dyn Resolver) -> Option<u16> {
+    let number = if is_digits(port.as_bytes()) {
+        port.parse().ok()
+    } else {
+        let known = network.ports.get(port);
+        known.or_else(|| resolver.tcp_service(port))
+    };
+    number.filter(|&number| number != 0)
+}
+
+fn locate_path(name: &str, kind: Kind, private: bool) -> Result<Location, BadEndpoint> {
+    if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(BadEndpoint::BadPath(shown(name.as_bytes())));
+    }
+    let class = if private { "private" } else { "public" };
+    let path = format!("{class}/{name}");
+    if kind != Kind::Fifo && path.len() > SOCKET_PATH_MAX {
+        return Err(BadEndpoint::PathTooLong(path.len()));
+    }
+    Ok(Location {
+        endpoint: Endpoint::Path(PathBuf::from(&path)),
+        canonical: path,
+    })
+}

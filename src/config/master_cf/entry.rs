@@ -1,0 +1,323 @@
+//! One line of the table: its eight columns and the arguments.
+
+use std::ffi::OsString;
+use std::ops::Range;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::endpoint::{Location, locate};
+use crate::config::numbers::digits;
+use crate::config::parameters::TableSettings;
+use crate::config::text::{Text, is_blank, shown};
+use crate::config::words::{Words, unbraced};
+use crate::config::{Diagnostic, Diagnostics, Kind, Resolver, Service, Wakeup};
+
+/// Reads a line column by column and reports what is wrong with each.
+pub(super) struct Entry<'a, 'f> {
+    line: &'a Text,
+    words: Words<'a>,
+    findings: &'f mut Diagnostics,
+    /// Whether a column was missing, and so are those after it.
+    is_short: bool,
+}
+
+/// A column as written.
+#[derive(Clone, Copy)]
+struct Column<'a> {
+    text: &'a [u8],
+    offset: usize,
+}
+
+impl Column<'_> {
+    fn is_default(self) -> bool {
+        self.text == b"-"
+    }
+}
+
+/// A number in a column, and what stands behind it.
+struct Number<'a> {
+    value: u32,
+    suffix: &'a [u8],
+    offset: usize,
+}
+
+/// The columns between the type and the arguments.
+struct Columns {
+    private: Option<(bool, usize)>,
+    unprivileged: Option<bool>,
+    chroot: Option<bool>,
+    wakeup: Option<Option<Wakeup>>,
+    max: Option<u32>,
+    command: Option<String>,
+    args: Option<Vec<OsString>>,
+}
+
+impl<'a, 'f> Entry<'a, 'f> {
+    pub(super) fn new(line: &'a Text, findings: &'f mut Diagnostics) -> Self {
+        Self {
+            line,
+            words: Words::new(line.bytes(), is_blank),
+            findings,
+            is_short: false,
+        }
+    }
+
+    /// The service of the line, unless it is disabled or wrong.
+    pub(super) fn service(
+        mut self,
+        settings: &TableSettings,
+        resolver: &dyn Resolver,
+    ) -> Option<Service> {
+        let name = self.column("service name")?;
+        let kind = self.required("transport type")?;
+        if settings.disabled.contains(name.text, kind.text) {
+            return None;
+        }
+        let kind = self.kind(kind);
+        let columns = self.columns(kind, settings);
+        let text = self.utf8("service name", name)?;
+        let kind = kind?;
+        if let (Kind::Inet, Some((true, offset))) = (kind, columns.private) {
+            self.error(offset, "inet service cannot be private: expected \"n\"");
+        }
+        let private = columns.private.is_none_or(|(private, _)| private);
+        match locate(text, kind, private, &settings.network, resolver) {
+            Ok(location) => self.assemble(text, kind, columns, location, settings),
+            Err(problem) => {
+                self.error(name.offset, &problem.to_string());
+                None
+            }
+        }
+    }
+
+    fn error(&mut self, offset: usize, message: &str) {
+        let place = self.line.place(offset);
+        self.findings.push(Diagnostic::error(place, message));
+    }
+
+    fn warn(&mut self, offset: usize, message: &str) {
+        let place = self.line.place(offset);
+        self.findings.push(Diagnostic::warning(place, message));
+    }
+
+    fn bad_value(&mut self, name: &str, column: Column<'_>, expected: &str) {
+        let value = shown(column.text);
+        let message = format!("field \"{name}\": bad value: \"{value}\": expected {expected}");
+        self.error(column.offset, &message);
+    }
+
+    /// The next column; the first that is missing is reported, those after it are not.
+    fn column(&mut self, name: &str) -> Option<Column<'a>> {
+        if let Some(Range { start, end }) = self.words.word() {
+            return Some(Column {
+                text: &self.line.bytes()[start..end],
+                offset: start,
+            });
+        }
+        if !self.is_short {
+            self.is_short = true;
+            self.error(
+                self.line.bytes().len(),
+                &format!("missing \"{name}\" field"),
+            );
+        }
+        None
+    }
+
+    /// A column without a default.
+    fn required(&mut self, name: &str) -> Option<Column<'a>> {
+        let column = self.column(name)?;
+        if column.is_default() {
+            let message = format!("field \"{name}\" has no default value");
+            self.error(column.offset, &message);
+            return None;
+        }
+        Some(column)
+    }
+
+    fn utf8(&mut self, name: &str, column: Column<'a>) -> Option<&'a str> {
+        let text = std::str::from_utf8(column.text).ok();
+        if text.is_none() {
+            self.bad_value(name, column, "UTF-8");
+        }
+        text
+    }
+
+    fn kind(&mut self, column: Column<'_>) -> Option<Kind> {
+        let kind = Kind::ALL
+            .into_iter()
+            .find(|kind| kind.as_str().as_bytes() == column.text);
+        if kind.is_none() {
+            let message = format!(
+                "bad transport type: {}: expected {}",
+                shown(column.text),
+                Kind::ALL.map(Kind::as_str).join(", ")
+            );
+            self.error(column.offset, &message);
+        }
+        kind
+    }
+
+    /// `y` or `n`, and where it is written.
+    fn flag(&mut self, name: &str, default: bool) -> Option<(bool, usize)> {
+        let column = self.column(name)?;
+        let flag = match column.text {
+            b"y" => true,
+            b"n" => false,
+            b"-" => default,
+            _ => {
+                self.bad_value(name, column, "\"y\", \"n\" or \"-\"");
+                return None;
+            }
+        };
+        Some((flag, column.offset))
+    }
+
+    fn chroot(&mut self, default: bool) -> Option<bool> {
+        let (chroot, offset) = self.flag("chroot", default)?;
+        let is_written = self.line.bytes().get(offset) != Some(&b'-');
+        if chroot && !is_written {
+            let message = "using backwards-compatible default setting chroot=y: write \"y\", or \
+                           set compatibility_level to 1 or more in main.cf for \"n\"";
+            self.warn(offset, message);
+        }
+        Some(chroot)
+    }
+
+    /// As with `atoi(3)`, what follows the digits is not part of the number; `None` inside is
+    /// the default.
+    fn number(&mut self, name: &str, expected: &str) -> Option<Option<Number<'a>>> {
+        let column = self.column(name)?;
+        if column.is_default() {
+            return Some(None);
+        }
+        let length = column
+            .text
+            .iter()
+            .take_while(|b| b.is_ascii_digit())
+            .count();
+        let (number, suffix) = column.text.split_at(length);
+        let Some(value) = digits(number).and_then(|n| i32::try_from(n).ok()) else {
+            self.bad_value(name, column, expected);
+            return None;
+        };
+        Some(Some(Number {
+            value: value.unsigned_abs(),
+            suffix,
+            offset: column.offset + length,
+        }))
+    }
+
+    /// Postfix says nothing of such a suffix; yet `60m` is not what its author thinks.
+    fn warn_of_suffix(&mut self, name: &str, number: &Number<'_>, expected: &str) {
+        let message = format!(
+            "field \"{name}\": ignoring \"{}\" after \"{}\": expected {expected}",
+            shown(number.suffix),
+            number.value
+        );
+        self.warn(number.offset, &message);
+    }
+
+    fn wakeup(&mut self, kind: Option<Kind>) -> Option<Option<Wakeup>> {
+        let name = "wakeup_time";
+        let expected = "seconds, perhaps with \"?\" after them, or \"-\"";
+        let Some(number) = self.number(name, expected)? else {
+            return Some(None);
+        };
+        if !matches!(number.suffix, b"" | b"?") {
+            self.warn_of_suffix(name, &number, expected);
+        }
+        if number.value == 0 {
+            return Some(None);
+        }
+        if kind == Some(Kind::UnixDgram) {
+            let message = "field \"wakeup_time\": a unix-dgram service cannot be woken up: \
+                           expected \"-\" or \"0\"";
+            self.warn(number.offset, message);
+            return Some(None);
+        }
+        Some(Some(Wakeup {
+            every: Duration::from_secs(number.value.into()),
+            conditional: number.suffix.ends_with(b"?"),
+        }))
+    }
+
+    fn max(&mut self, default: u32) -> Option<u32> {
+        let name = "max_proc";
+        let expected = "a number of processes, 0 for no limit, or \"-\"";
+        let Some(number) = self.number(name, expected)? else {
+            return Some(default);
+        };
+        if !number.suffix.is_empty() {
+            self.warn_of_suffix(name, &number, expected);
+        }
+        Some(number.value)
+    }
+
+    fn command(&mut self) -> Option<String> {
+        let name = "command";
+        let column = self.required(name)?;
+        self.utf8(name, column).map(str::to_owned)
+    }
+
+    /// The rest of the line; braces keep words together and are removed.
+    fn args(&mut self) -> Option<Vec<OsString>> {
+        let mut args = Vec::new();
+        while let Some(Range { start, end }) = self.words.braced_word() {
+            match unbraced(&self.line.bytes()[start..end]) {
+                Ok(arg) => args.push(OsString::from_vec(arg.to_vec())),
+                Err((problem, at)) => {
+                    self.error(start + at, &problem.to_string());
+                    return None;
+                }
+            }
+        }
+        Some(args)
+    }
+
+    fn columns(&mut self, kind: Option<Kind>, settings: &TableSettings) -> Columns {
+        let private = self.flag("private", true);
+        Columns {
+            private,
+            unprivileged: self.flag("unprivileged", true).map(|(flag, _)| flag),
+            chroot: self.chroot(settings.chroot),
+            wakeup: self.wakeup(kind),
+            max: self.max(settings.default_process_limit),
+            command: self.command(),
+            args: self.args(),
+        }
+    }
+
+    fn assemble(
+        &self,
+        name: &str,
+        kind: Kind,
+        columns: Columns,
+        location: Location,
+        settings: &TableSettings,
+    ) -> Option<Service> {
+        let max = columns.max?;
+        let command = columns.command?;
+        // Not `Path::join`, for which a command that begins with a slash replaces the directory.
+        let mut path = settings.daemon_directory.clone().into_os_string();
+        path.push("/");
+        path.push(&command);
+        Some(Service {
+            name: name.to_owned(),
+            kind,
+            canonical: location.canonical,
+            endpoint: location.endpoint,
+            unprivileged: columns.unprivileged?,
+            chroot: columns.chroot?,
+            wakeup: columns.wakeup?,
+            max,
+            command,
+            path: PathBuf::from(path),
+            args: columns.args?,
+            backlog: max.max(settings.default_process_limit),
+            throttle_time: settings.service_throttle_time,
+            line: self.line.place(0).position.map_or(0, |p| p.line),
+        })
+    }
+}

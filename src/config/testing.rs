@@ -1,0 +1,124 @@
+//! A system for tests: its names are a table.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+
+use super::{Config, Diagnostics, Family, Resolver, Source, Sources, User};
+
+/// A machine `vm` with a loopback interface and one network card, run by `postfix`.
+#[derive(Clone, Debug)]
+pub(super) struct FakeSystem {
+    pub(super) hostname: &'static str,
+    pub(super) interfaces: Vec<IpAddr>,
+    pub(super) families: Vec<Family>,
+    pub(super) users: Vec<(&'static str, User)>,
+}
+
+impl Default for FakeSystem {
+    fn default() -> Self {
+        let user = |uid, gid| User { uid, gid };
+        Self {
+            hostname: "vm",
+            interfaces: ips(&["192.0.2.1", "127.0.0.1", "2001:db8::1", "::1"]),
+            families: vec![Family::Ipv4, Family::Ipv6],
+            users: vec![
+                ("root", user(0, 0)),
+                ("wheel", user(7, 0)),
+                ("postfix", user(105, 112)),
+                ("postfix2", user(105, 112)),
+            ],
+        }
+    }
+}
+
+/// Addresses that a test writes down.
+pub(super) fn ips(addresses: &[&str]) -> Vec<IpAddr> {
+    let parse = |address: &&str| address.parse().expect("a test's address");
+    addresses.iter().map(parse).collect()
+}
+
+impl Resolver for FakeSystem {
+    fn hostname(&self) -> String {
+        self.hostname.to_owned()
+    }
+
+    fn host(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        match name {
+            "localhost" => Ok(ips(&["::1", "127.0.0.1"])),
+            "mail.example.com" => Ok(ips(&["192.0.2.1", "2001:db8::1", "192.0.2.1"])),
+            "v6.example.com" => Ok(ips(&["2001:db8::1"])),
+            "many.example.com" => Ok((1..=65).map(|n| IpAddr::from([10, 0, 0, n])).collect()),
+            _ => Err("Name or service not known".to_owned()),
+        }
+    }
+
+    fn tcp_service(&self, name: &str) -> Option<u16> {
+        (name == "http").then_some(80)
+    }
+
+    fn interfaces(&self) -> Vec<IpAddr> {
+        self.interfaces.clone()
+    }
+
+    fn user(&self, name: &str) -> Option<User> {
+        let entry = self.users.iter().find(|(user, _)| *user == name)?;
+        Some(entry.1)
+    }
+
+    fn user_name(&self, uid: u32) -> Option<String> {
+        let entry = self.users.iter().find(|(_, user)| user.uid == uid)?;
+        Some(entry.0.to_owned())
+    }
+
+    fn has_family(&self, family: Family) -> bool {
+        self.families.contains(&family)
+    }
+
+    fn environment(&self, _name: &str) -> Option<OsString> {
+        None
+    }
+
+    fn process_id(&self) -> u32 {
+        4711
+    }
+}
+
+/// The files of `/etc/postfix`, without a `master.toml`.
+pub(super) fn sources(main_cf: impl Into<Vec<u8>>, master_cf: impl Into<Vec<u8>>) -> Sources {
+    Sources {
+        directory: "/etc/postfix".into(),
+        main_cf: Source {
+            path: "main.cf".into(),
+            text: main_cf.into(),
+        },
+        master_cf: Source {
+            path: "master.cf".into(),
+            text: master_cf.into(),
+        },
+        master_toml: None,
+    }
+}
+
+/// Reads a `main.cf` beside a table with one service.
+pub(super) fn parse_main(main_cf: &str) -> Result<Config, Diagnostics> {
+    let sources = sources(main_cf, "a unix - - n - - a\n");
+    Config::parse(&sources, &FakeSystem::default())
+}
+
+/// Reads a table beside a `main.cf` that sets nothing of interest.
+pub(super) fn parse_master(master_cf: &str) -> Result<Config, Diagnostics> {
+    let sources = sources("compatibility_level = 3.6\n", master_cf);
+    Config::parse(&sources, &FakeSystem::default())
+}
+
+/// The findings of a configuration that must have an error, one a line.
+pub(super) fn errors(result: Result<Config, Diagnostics>) -> Vec<String> {
+    let findings = result.expect_err("a configuration with errors");
+    findings.0.iter().map(ToString::to_string).collect()
+}
+
+/// The warnings of a configuration that must have no error, one a line.
+pub(super) fn warnings(result: Result<Config, Diagnostics>) -> Vec<String> {
+    let config = result.expect("a configuration without errors");
+    config.warnings.iter().map(ToString::to_string).collect()
+}
