@@ -214,7 +214,9 @@ impl Log {
             socket.set_nonblocking(true)?;
             self.socket = Some(socket);
         }
-        self.socket.as_ref().ok_or_else(|| io::ErrorKind::Other.into())
+        self.socket
+            .as_ref()
+            .ok_or_else(|| io::ErrorKind::Other.into())
     }
 
     /// Sends to the system's log, connecting anew when it was restarted since the last line.
@@ -340,7 +342,10 @@ mod tests {
         log.info("one\rtwo\x1b[31m");
         log.info("three\nfour");
         let file = std::fs::read_to_string(dir.path().join("maillog")).unwrap();
-        let texts: Vec<_> = file.lines().map(|l| l.split("]: ").last().unwrap()).collect();
+        let texts: Vec<_> = file
+            .lines()
+            .map(|l| l.split("]: ").last().unwrap())
+            .collect();
         assert_eq!(texts, ["one?two?[31m", "three", "four"]);
     }
 

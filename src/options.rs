@@ -111,7 +111,12 @@ impl Options {
             return Ok(());
         }
         let seconds = value.to_str().and_then(|v| v.parse::<u32>().ok());
-        let bad = || format!("option -e: \"{}\" is no number of seconds", value.to_string_lossy());
+        let bad = || {
+            format!(
+                "option -e: \"{}\" is no number of seconds",
+                value.to_string_lossy()
+            )
+        };
         self.exit_time = Some(Duration::from_secs(seconds.ok_or_else(bad)?.into()));
         Ok(())
     }

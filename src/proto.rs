@@ -12,6 +12,8 @@ pub const FLOW_WRITE: i32 = 4;
 pub const STATUS: i32 = 5;
 /// The first listener; further ones follow without a gap.
 pub const LISTEN: i32 = 6;
+/// The most listeners of one child. Ours: so many descriptor numbers are kept free for them.
+pub const LISTENERS_MAX: usize = 256;
 
 /// The environment variable with the child's generation, in octal.
 pub const GENERATION: &str = "GENERATION";

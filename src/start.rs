@@ -225,7 +225,9 @@ impl Master<'_> {
         let mut runtime = Runtime::new(self.setup(clock), config, spawner, Log::new(settings))?;
         let version = env!("CARGO_PKG_VERSION");
         let log = runtime.log();
-        log.info(format!("daemon started -- version {version}, configuration {directory}"));
+        log.info(format!(
+            "daemon started -- version {version}, configuration {directory}"
+        ));
         if !options.attached {
             detach(options.keep_stdout).context("open /dev/null")?;
             log.leave_terminal();
@@ -286,9 +288,9 @@ fn lock_data_directory(parameters: &Parameters) -> anyhow::Result<LockFile> {
                 ": a master of another queue directory uses this data_directory; give each its own"
                     .into()
             }
-            LockError::Open(error) if error.kind() == ErrorKind::NotFound => format!(
-                ": make the data_directory with \"install -d -o {name} {directory}\""
-            ),
+            LockError::Open(error) if error.kind() == ErrorKind::NotFound => {
+                format!(": make the data_directory with \"install -d -o {name} {directory}\"")
+            }
             LockError::Open(error) if error.kind() == ErrorKind::PermissionDenied => format!(
                 ": the data_directory must belong to mail_owner: \"chown -R {name} {directory}\""
             ),

@@ -27,12 +27,9 @@ use std::sync::Arc;
 use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 use main_cf::Dictionary;
+use parameters::TableSettings;
 pub use parameters::{ImportedVariable, Parameters};
 pub use service::{Endpoint, Kind, RunOptions, Service, Wakeup};
-
-/// The most listeners that one service may have: the program that starts children keeps as many
-/// low descriptors free for them.
-pub const LISTENERS_MAX: usize = 64;
 
 /// What one installation's files say, checked and with all names resolved.
 #[derive(Clone, Debug)]
@@ -122,14 +119,7 @@ impl Config {
     /// All findings of all files, warnings included, when at least one of them is an error.
     pub fn parse(sources: &Sources, resolver: &dyn Resolver) -> Result<Self, Diagnostics> {
         let mut findings = Diagnostics::default();
-        let mut dictionary = Dictionary::new(&sources.main_cf.path);
-        parameters::predefine(&mut dictionary, &sources.directory);
-        dictionary.load(&sources.main_cf, &mut findings);
-        if let Some(master_toml) = &sources.master_toml {
-            master_toml::merge(master_toml, &mut dictionary, &mut findings);
-        }
-        let (parameters, settings) =
-            parameters::read(dictionary, &sources.directory, resolver, &mut findings);
+        let (parameters, settings) = sources.parameters(resolver, &mut findings);
         let services = master_cf::parse(&sources.master_cf, &settings, resolver, &mut findings);
         findings.tidy(&sources.paths());
         match parameters {
@@ -144,8 +134,33 @@ impl Config {
 }
 
 impl Parameters {
+    /// Reads only the parameters, for who does not care whether the service table is in order.
+    ///
+    /// # Errors
+    /// As [`Config::parse`], without the table's.
     pub fn parse(sources: &Sources, resolver: &dyn Resolver) -> Result<Self, Diagnostics> {
-        let _ = (sources, resolver);
-        todo!()
+        let mut findings = Diagnostics::default();
+        let (parameters, _) = sources.parameters(resolver, &mut findings);
+        findings.tidy(&sources.paths());
+        match parameters {
+            Some(parameters) if !findings.has_errors() => Ok(parameters),
+            _ => Err(findings),
+        }
+    }
+}
+
+impl Sources {
+    fn parameters(
+        &self,
+        resolver: &dyn Resolver,
+        findings: &mut Diagnostics,
+    ) -> (Option<Parameters>, TableSettings) {
+        let mut dictionary = Dictionary::new(&self.main_cf.path);
+        parameters::predefine(&mut dictionary, &self.directory);
+        dictionary.load(&self.main_cf, findings);
+        if let Some(master_toml) = &self.master_toml {
+            master_toml::merge(master_toml, &mut dictionary, findings);
+        }
+        parameters::read(dictionary, &self.directory, resolver, findings)
     }
 }

@@ -333,7 +333,8 @@ impl Table {
 
     /// All children, removed services' included.
     pub fn pids(&self) -> impl Iterator<Item = Pid> {
-        self.services().flat_map(|(_, s)| s.children.iter().copied())
+        self.services()
+            .flat_map(|(_, s)| s.children.iter().copied())
     }
 
     fn service_mut(&mut self, id: ServiceId) -> Option<&mut Service> {

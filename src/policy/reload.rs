@@ -32,13 +32,14 @@ pub struct Plan {
 }
 
 impl Table {
-    /// Gives every service of a new configuration its place; changes nothing.
-    pub fn plan(&self, config: &config::Config) -> Plan {
+    /// Gives every service of a new configuration its place; changes nothing. The children of
+    /// services that are not among them will have `kill_time` to leave.
+    pub fn plan(&self, services: &[Arc<config::Service>], kill_time: Duration) -> Plan {
         let mut free = self.free.iter().rev().copied();
         let mut unused = (self.services.len()..).map(ServiceId::from_index);
         let mut kept = BTreeSet::new();
-        let mut entries = Vec::with_capacity(config.services.len());
-        for service in &config.services {
+        let mut entries = Vec::with_capacity(services.len());
+        for service in services {
             let (kind, canonical) = service.identity();
             let known = self.names.get(&(kind, canonical.to_owned())).copied();
             kept.extend(known);
@@ -53,7 +54,7 @@ impl Table {
         Plan {
             entries,
             removed: removed.copied().collect(),
-            kill_time: config.parameters.service_kill_time,
+            kill_time,
         }
     }
 

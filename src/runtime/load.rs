@@ -98,6 +98,10 @@ impl Resolver for Names<'_> {
         names::has_inet_family(family == Family::Ipv6)
     }
 
+    fn process_id(&self) -> u32 {
+        std::process::id()
+    }
+
     fn environment(&self, name: &str) -> Option<OsString> {
         self.0.get(Path::new(name).as_os_str()).cloned()
     }
@@ -180,7 +184,8 @@ impl Runtime {
     /// # Errors
     /// All endpoints that cannot be opened, one a line.
     pub(super) fn prepare(&self, config: Config) -> anyhow::Result<Prepared> {
-        let plan = self.table.plan(&config);
+        let kill_time = config.parameters.service_kill_time;
+        let plan = self.table.plan(&config.services, kill_time);
         let opened = self.ports.open(&plan, &config);
         let opened = opened.map_err(|errors| anyhow!(errors.join("\n")))?;
         Ok(Prepared {
@@ -215,8 +220,9 @@ impl Runtime {
     pub(super) fn reload(&mut self, now: Time) {
         let version = env!("CARGO_PKG_VERSION");
         let directory = self.setup.location.directory.display().to_string();
-        self.log
-            .info(format!("reload -- version {version}, configuration {directory}"));
+        self.log.info(format!(
+            "reload -- version {version}, configuration {directory}"
+        ));
         let prepared = self.load_again().and_then(|config| self.prepare(config));
         match prepared {
             Ok(prepared) => self.commit(now, prepared),

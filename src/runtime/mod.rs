@@ -297,7 +297,8 @@ impl Runtime {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    self.log.warning(format!("cannot read status reports: {error}"));
+                    self.log
+                        .warning(format!("cannot read status reports: {error}"));
                     break;
                 }
             }
@@ -438,7 +439,8 @@ impl Runtime {
         self.ending.get_or_insert(Ending::Signal(number));
         if signal::leads_group() {
             if let Err(error) = signal::terminate_group() {
-                self.log.error(format!("cannot end the process group: {error}"));
+                self.log
+                    .error(format!("cannot end the process group: {error}"));
             }
             return;
         }

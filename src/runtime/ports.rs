@@ -122,11 +122,7 @@ impl Ports {
     }
 
     /// Appends a batch of the service's reports, and tells whether there may be more.
-    pub(super) fn read_status(
-        &self,
-        id: ServiceId,
-        records: &mut Vec<Record>,
-    ) -> io::Result<bool> {
+    pub(super) fn read_status(&self, id: ServiceId, records: &mut Vec<Record>) -> io::Result<bool> {
         match self.get(id).and_then(|port| port.status.as_ref()) {
             Some(status) => status.read(records),
             None => Ok(false),
@@ -204,7 +200,9 @@ impl Ports {
                 }
                 Endpoint::Path(path) => {
                     let replaces = shared.paths.contains(path);
-                    opened.path(path, &entry.service, replaces).map(|fd| vec![fd])
+                    opened
+                        .path(path, &entry.service, replaces)
+                        .map(|fd| vec![fd])
                 }
             };
             match listeners {
@@ -244,7 +242,12 @@ impl Ports {
             }
         }
         for aside in asides {
-            errors.extend(aside.forget().err().map(|e| format!("replaced listener: {e}")));
+            errors.extend(
+                aside
+                    .forget()
+                    .err()
+                    .map(|e| format!("replaced listener: {e}")),
+            );
         }
         errors
     }
@@ -294,7 +297,8 @@ impl<'a> Shared<'a> {
             Some((id, port.as_ref()?))
         });
         let sockets = open.flat_map(|(id, port)| {
-            port.addresses().map(move |(address, fd)| (address, (id, fd)))
+            port.addresses()
+                .map(move |(address, fd)| (address, (id, fd)))
         });
         let known = plan.entries.iter().filter(|entry| entry.known);
         let kept = known.flat_map(|entry| {
@@ -354,12 +358,7 @@ impl Opened {
         })
     }
 
-    fn path(
-        &mut self,
-        path: &Path,
-        service: &Service,
-        replaces: bool,
-    ) -> Result<OwnedFd, String> {
+    fn path(&mut self, path: &Path, service: &Service, replaces: bool) -> Result<OwnedFd, String> {
         let kind = match service.kind {
             Kind::Fifo => PathKind::Fifo,
             Kind::UnixDgram => PathKind::Datagram,
@@ -380,7 +379,9 @@ impl Opened {
                 let advice = path_advice(&error, path);
                 let path = path.display();
                 let service = described(service);
-                Err(format!("{service}: cannot listen on {path}: {error}{advice}"))
+                Err(format!(
+                    "{service}: cannot listen on {path}: {error}{advice}"
+                ))
             }
         }
     }

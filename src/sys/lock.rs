@@ -111,10 +111,7 @@ mod tests {
         std::fs::write(&target, "precious").unwrap();
         let soft = dir.path().join("soft");
         std::os::unix::fs::symlink(&target, &soft).unwrap();
-        assert!(matches!(
-            LockFile::acquire(&soft),
-            Err(LockError::Open(_))
-        ));
+        assert!(matches!(LockFile::acquire(&soft), Err(LockError::Open(_))));
         let hard = dir.path().join("hard");
         std::fs::hard_link(&target, &hard).unwrap();
         assert!(matches!(LockFile::acquire(&hard), Err(LockError::Unsafe)));

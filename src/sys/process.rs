@@ -38,7 +38,10 @@ pub fn close_from(first: RawFd) {
 /// # Errors
 /// The system's.
 pub fn to_dev_null(fd: RawFd) -> io::Result<()> {
-    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let null = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
     // SAFETY: both are open, and nothing here owns the standard descriptors.
     if unsafe { libc::dup2(null.as_raw_fd(), fd) } < 0 {
         return Err(io::Error::last_os_error());
@@ -202,7 +205,10 @@ pub fn set_environment(variables: &BTreeMap<OsString, OsString>) {
 /// # Errors
 /// The system's, when the numbers are beyond the limit or one of them is taken already.
 pub fn reserve_descriptors(first: RawFd, end: RawFd) -> io::Result<OwnedFd> {
-    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let null = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
     // The file itself must not sit on one of the numbers.
     // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor of an open one; the result is owned below.
     let null = unsafe {
@@ -240,4 +246,3 @@ pub(super) fn place(from: RawFd, to: RawFd, flags: i32) -> io::Result<()> {
 pub fn flow_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?)
 }
-

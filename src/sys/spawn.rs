@@ -17,10 +17,7 @@ use std::ptr;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
 use super::process;
-use crate::proto;
-
-/// Descriptor slots for one child's listeners.
-pub const LISTENERS_MAX: usize = 256;
+use crate::proto::{self, LISTENERS_MAX};
 
 /// The child runs on this much stack: a handful of system calls, no recursion.
 const STACK: usize = 64 * 1024;
@@ -163,7 +160,9 @@ impl Spawner {
         }
         let end = proto::LISTEN + descriptors.listeners.len() as RawFd;
         let placed = self.place(descriptors);
-        let spawned = placed.and_then(|()| self.clone_and_exec(program, environment.with_generation(generation), end));
+        let spawned = placed.and_then(|()| {
+            self.clone_and_exec(program, environment.with_generation(generation), end)
+        });
         // A listener that stayed in its slot would stay open when its service is removed.
         for slot in proto::STATUS..end {
             process::place(self.null.as_raw_fd(), slot, libc::O_CLOEXEC)?;
@@ -196,7 +195,11 @@ impl Spawner {
         };
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
         let mut mask = SigSet::empty();
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut mask))?;
+        sigprocmask(
+            SigmaskHow::SIG_SETMASK,
+            Some(&SigSet::all()),
+            Some(&mut mask),
+        )?;
         // SAFETY: the child runs `child` on a stack of its own, big enough for it, and this thread
         // does not go on before the child has left this memory by execve() or _exit(); so `task`
         // and all that it points to outlive the child's use of them, and nobody else looks on.
