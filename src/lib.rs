@@ -1,4 +1,30 @@
+//! A process manager in the manner of Postfix's master(8).
+//!
+//! The master owns the listening sockets of many services, starts a child when a connection has
+//! nobody to take it, and otherwise stays out of the way, because children accept for themselves.
+//!
+//! The house has few rooms, and one way through them: text becomes a configuration, facts become
+//! events, events become actions.
+//!
+//! | room | what it is for | what it must not know |
+//! |---|---|---|
+//! | [`proto`] | what master and child agree on | anything else |
+//! | [`config`] | text to [`config::Config`] | descriptors, pids, the clock, the resolver |
+//! | [`policy`] | events to actions: who listens, when to start, throttle, wake, stress | descriptors, system calls, the clock, where logs go |
+//! | [`sys`] | the system calls, and the only unsafe code | the table, the configuration |
+//! | [`log`] | syslog, postlog socket, file, terminal | what is logged |
+//! | [`runtime`] | the loop: descriptors to events, actions to system calls | why an action was chosen |
+//! | [`options`], [`start`] | the command line, and from it to the loop | |
+//!
+//! Dependencies go one way: `proto <- config <- policy <- runtime -> sys`, and only `start` uses
+//! `runtime`. A test enforces that (`tests/tidy.rs`).
+//!
+//! To read the program in the order in which it thinks, begin with [`policy`]: `avail.rs` is what
+//! all the rest is for.
+
 #![deny(unsafe_code)]
+#![warn(missing_debug_implementations)]
+
 pub mod config;
 pub mod log;
 pub mod options;

@@ -88,6 +88,8 @@ pub struct Log {
     socket: Option<UnixDatagram>,
     connected: bool,
     lost: u64,
+    /// Nobody reads postlogd's socket, so that lines go straight to the file.
+    direct: bool,
     /// The line that is being written; kept for its memory.
     line: String,
 }
@@ -99,6 +101,8 @@ impl Log {
     /// The system's log socket.
     const DEV_LOG: &str = "/dev/log";
 
+    /// A log that writes straight to the file, if its target has one, until somebody
+    /// [reads](Log::readers) postlogd's socket.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -106,6 +110,7 @@ impl Log {
             socket: None,
             connected: false,
             lost: 0,
+            direct: true,
             line: String::new(),
         }
     }
@@ -151,15 +156,17 @@ impl Log {
         self.line = line;
     }
 
-    /// Writes to the file and nowhere else: what logs for others is about to end with us.
-    pub fn write_last(&mut self, severity: Severity, text: impl Display) {
-        if let Target::Postlog { socket, file, .. } = &mut self.settings.target {
-            if file.is_some() {
-                // Nobody reads at a path that is empty.
-                socket.clear();
-            }
-        }
-        self.write(severity, text);
+    /// Whether somebody reads postlogd's socket, or will: whoever has its service.
+    pub fn readers(&mut self, readers: bool) {
+        self.direct = !readers;
+    }
+
+    /// Writes what only a verbose master says. Its mass would fill postlogd's queue, into which
+    /// postlogd itself writes before it reads, and waits.
+    pub fn detail(&mut self, text: impl Display) {
+        let direct = std::mem::replace(&mut self.direct, true);
+        self.info(text);
+        self.direct = direct;
     }
 
     fn write_line(&mut self, severity: Severity, text: &str) {
@@ -189,8 +196,11 @@ impl Log {
                 let host = hostname.split('.').next().unwrap_or(hostname);
                 let line = format!("{} {host} {tag}[{pid}]: {word}{text}", Timestamp::now());
                 let (socket, file, permissions) = (socket.clone(), file.clone(), *permissions);
-                self.send_postlog(&socket, &line)
-                    .or_else(|_| append(file.as_deref(), permissions, &line))
+                let sent = match self.direct && file.is_some() {
+                    true => Err(io::ErrorKind::NotConnected.into()),
+                    false => self.send_postlog(&socket, &line),
+                };
+                sent.or_else(|_| append(file.as_deref(), permissions, &line))
             }
         };
         match sent {
@@ -287,7 +297,7 @@ mod tests {
     use super::*;
 
     fn postlog(dir: &Path) -> Log {
-        Log::new(Settings {
+        let mut log = Log::new(Settings {
             tag: "postfix/master".into(),
             target: Target::Postlog {
                 socket: dir.join("postlog"),
@@ -296,7 +306,9 @@ mod tests {
                 hostname: "mail.example.org".into(),
             },
             terminal: false,
-        })
+        });
+        log.readers(true);
+        log
     }
 
     /// Everything after the time stamp.

@@ -225,6 +225,7 @@ impl Master<'_> {
         let mut runtime = Runtime::new(self.setup(clock), config, spawner, Log::new(settings))?;
         let version = env!("CARGO_PKG_VERSION");
         let log = runtime.log();
+        log.readers(true);
         log.info(format!(
             "daemon started -- version {version}, configuration {directory}"
         ));

@@ -74,26 +74,30 @@ pub enum Record {
 impl Record {
     /// Whether somebody should look into it; otherwise it is for information.
     pub fn is_warning(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::Ended { .. }
-            | Self::BadStartup(_)
-            | Self::SpawnFailed { .. }
-            | Self::LimitReached(_)
-            | Self::Killing { .. }
-            | Self::PartialReport { .. }
-            | Self::ForgedReport { .. }
-            | Self::UnknownStatus { .. }
-            | Self::Suppressed { .. } => true,
-            Self::StressBegins(_)
-            | Self::StressEnds(_)
-            | Self::StaleReport { .. }
-            | Self::Terminating { .. }
-            | Self::Counts { .. }
-            | Self::Spawned { .. }
-            | Self::Throttled(_)
-            | Self::Unthrottled(_)
-            | Self::Waking(_) => false,
-        }
+                | Self::BadStartup(_)
+                | Self::SpawnFailed { .. }
+                | Self::LimitReached(_)
+                | Self::Killing { .. }
+                | Self::PartialReport { .. }
+                | Self::ForgedReport { .. }
+                | Self::UnknownStatus { .. }
+                | Self::Suppressed { .. }
+        )
+    }
+
+    /// Whether only a verbose table says this.
+    pub fn is_detail(&self) -> bool {
+        matches!(
+            self,
+            Self::Counts { .. }
+                | Self::Spawned { .. }
+                | Self::Throttled(_)
+                | Self::Unthrottled(_)
+                | Self::Waking(_)
+        )
     }
 }
 

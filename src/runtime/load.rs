@@ -48,8 +48,9 @@ impl Location {
 }
 
 fn read(path: PathBuf) -> anyhow::Result<Source> {
-    let mut text = Vec::new();
     let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut text = Vec::with_capacity(size.min(FILE_MAX) as usize + 1);
     file.take(FILE_MAX + 1)
         .read_to_end(&mut text)
         .with_context(|| format!("read {}", path.display()))?;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::{Config, RunOptions};
-use crate::log::{Log, Severity};
+use crate::log::Log;
 use crate::policy::{self, Action, Event, ExitStatus, Record, ServiceId, Table, Time};
 use crate::proto::StatusReport;
 use crate::sys::poll::{Interest, Poll};
@@ -383,11 +383,19 @@ impl Runtime {
             Action::Wake(id) => self.wake(now, id),
             Action::Close(id) => self.ports.close(id, &self.poll),
             Action::Terminate { signal } => self.terminate(signal),
-            Action::Log(record @ Record::Terminating { .. }) => {
-                self.log.write_last(Severity::Info, record);
-            }
-            Action::Log(record) if record.is_warning() => self.log.warning(record),
-            Action::Log(record) => self.log.info(record),
+            Action::Log(record) => self.write(&record),
+        }
+    }
+
+    fn write(&mut self, record: &Record) {
+        if matches!(record, Record::Terminating { .. }) {
+            // postlogd is about to be ended with us.
+            self.log.readers(false);
+        }
+        match record {
+            record if record.is_warning() => self.log.warning(record),
+            record if record.is_detail() => self.log.detail(record),
+            record => self.log.info(record),
         }
     }
 
