@@ -142,3 +142,6 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
