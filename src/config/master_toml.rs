@@ -13,6 +13,9 @@ use super::parameters;
 use super::text::Text;
 use super::{Diagnostic, Diagnostics, Place, Position, Source};
 
+/// How many syntax errors are reported: a parser that has lost its way finds ever more of them.
+const SYNTAX_ERRORS_MAX: usize = 10;
+
 /// Adds the file's settings to `main.cf`'s, which `dictionary` has.
 pub(super) fn merge(source: &Source, dictionary: &mut Dictionary, findings: &mut Diagnostics) {
     match std::str::from_utf8(&source.text) {
@@ -44,7 +47,7 @@ impl<'a> File<'a> {
 
     fn merge(&self, dictionary: &mut Dictionary, findings: &mut Diagnostics) {
         let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in &errors {
+        for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
             findings.push(self.syntax_error(error));
         }
         if !errors.is_empty() {

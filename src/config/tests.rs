@@ -196,5 +196,15 @@ fn large_files_take_no_longer_than_their_size_warrants() {
     ] {
         let _ = parse(b"compatibility_level = 2\n", master_cf.as_bytes(), None);
     }
+    for master_toml in [
+        "]\n".repeat(50_000),
+        "?, ".repeat(50_000),
+        format!("a = {}", "[".repeat(100_000)),
+        format!("a = {{ {} }}", "b = ?, ".repeat(20_000)),
+        "a.".repeat(100_000),
+        "syslog_name = \"\\t".to_owned() + &"x".repeat(1 << 20) + "\"\n",
+    ] {
+        let _ = parse(b"", b"", Some(master_toml.as_bytes()));
+    }
     assert!(start.elapsed() < Duration::from_secs(30));
 }
