@@ -1,14 +1,14 @@
 //! The expansion language of `main.cf` (postconf(5), "`$name`"; Postfix, `mac_expand.c` and
 //! `mac_parse.c`): references, conditions and comparisons, nested.
 //!
-//! A value is expanded inside out by reference, not by copying text, so that an error has the
-//! place of the offending character, in whatever parameter it was written.
+//! What is inside a reference is never copied but expanded where it stands, so that an error has
+//! the place of the offending character, in whatever parameter it was written.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use super::main_cf::Dictionary;
-use super::numbers::{Level, digits, is_digits};
+use super::numbers::{BadLevel, Level, digits, is_digits};
 use super::text::{Text, is_blank, shown};
 use super::{Diagnostic, Diagnostics};
 
@@ -19,6 +19,9 @@ const DEPTH_MAX: usize = 100;
 /// How much text one expansion may read, in bytes: nesting alone does not keep `$a$a` from
 /// doubling at each level. No output is longer than what was read.
 const WORK_MAX: usize = 1 << 20;
+
+/// How many undefined parameters one expansion warns of: enough to see what is wrong.
+const WARNINGS_MAX: usize = 10;
 
 /// Why a value cannot be expanded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +39,7 @@ enum Problem {
     ColonExpected,
     TrailingText,
     BadNumber(String),
-    BadLevel(String),
+    BadLevel(BadLevel),
 }
 
 impl fmt::Display for Problem {
@@ -79,11 +82,7 @@ impl fmt::Display for Problem {
                 "bad conversion: \"{number}\": expected at most {}",
                 i64::MAX
             ),
-            Self::BadLevel(level) => write!(
-                f,
-                "malformed compatibility level syntax: \"{level}\": expected \"major\", \
-                 \"major.minor\" or \"major.minor.patch\""
-            ),
+            Self::BadLevel(problem) => problem.fmt(f),
         }
     }
 }
@@ -203,6 +202,7 @@ pub(super) fn expand(
         dictionary,
         findings,
         budget: WORK_MAX,
+        warnings: 0,
     };
     let mut output = Vec::new();
     expansion.text(Span::whole(value), 0, &mut output)?;
@@ -212,7 +212,9 @@ pub(super) fn expand(
 struct Expansion<'a, 'f> {
     dictionary: &'a Dictionary,
     findings: &'f mut Diagnostics,
+    /// What is left of [`WORK_MAX`].
     budget: usize,
+    warnings: usize,
 }
 
 impl<'a> Expansion<'a, '_> {
@@ -397,6 +399,10 @@ impl<'a> Expansion<'a, '_> {
     }
 
     fn warn_of_undefined(&mut self, name: Span<'a>) {
+        if self.warnings == WARNINGS_MAX {
+            return;
+        }
+        self.warnings += 1;
         let hint = match name.bytes() {
             b"mail_version" => ": it depends on the Postfix release, write the version out",
             _ => ": it expands to nothing",
@@ -441,8 +447,8 @@ impl Operand<'_> {
     }
 
     fn level(&self) -> Result<Level, Diagnostic> {
-        let bad = || self.span.error(Problem::BadLevel(shown(&self.value)));
-        Level::parse(&self.value).ok_or_else(bad)
+        let bad = |problem| self.span.error(Problem::BadLevel(problem));
+        Level::parse(&self.value).map_err(bad)
     }
 }
 

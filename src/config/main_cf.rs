@@ -66,18 +66,16 @@ impl Dictionary {
     }
 
     fn replace(&mut self, line: &Text, name: &[u8], value: Text, findings: &mut Diagnostics) {
-        let written = value.bytes().to_vec();
-        let Some(earlier) = self.set(name, value) else {
-            return;
-        };
-        if earlier.bytes() != written {
+        let earlier = self.get(name).map(Text::bytes);
+        if let Some(earlier) = earlier.filter(|&earlier| earlier != value.bytes()) {
             let message = format!(
                 "overriding earlier entry: {}={}",
                 shown(name),
-                shown(earlier.bytes())
+                shown(earlier)
             );
             findings.push(Diagnostic::warning(line.place(0), message));
         }
+        self.set(name, value);
     }
 }
 

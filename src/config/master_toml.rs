@@ -1,6 +1,7 @@
 //! `master.toml`: parameters under `main.cf`'s names, for installations without a `main.cf` and
 //! for what it has no room for. One place a parameter: setting it in both files is an error.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -11,6 +12,9 @@ use super::main_cf::Dictionary;
 use super::parameters;
 use super::text::Text;
 use super::{Diagnostic, Diagnostics, Place, Position, Source};
+
+/// How many syntax errors are reported: a parser that has lost its way finds ever more of them.
+const SYNTAX_ERRORS_MAX: usize = 10;
 
 /// Adds the file's settings to `main.cf`'s, which `dictionary` has.
 pub(super) fn merge(source: &Source, dictionary: &mut Dictionary, findings: &mut Diagnostics) {
@@ -43,17 +47,15 @@ impl<'a> File<'a> {
 
     fn merge(&self, dictionary: &mut Dictionary, findings: &mut Diagnostics) {
         let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in &errors {
+        for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
             findings.push(self.syntax_error(error));
         }
         if !errors.is_empty() {
             return;
         }
         for (key, value) in table.get_ref() {
-            let name: &str = key.get_ref();
-            let place = self.place(key.span().start);
-            if let Err(message) = self.set(name, value, dictionary) {
-                findings.push(Diagnostic::error(place, message));
+            if let Err(error) = self.set(key, value, dictionary) {
+                findings.push(error);
             }
         }
     }
@@ -65,22 +67,29 @@ impl<'a> File<'a> {
 
     fn set(
         &self,
-        name: &str,
+        key: &Spanned<Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
         dictionary: &mut Dictionary,
-    ) -> Result<(), String> {
+    ) -> Result<(), Diagnostic> {
+        let name: &str = key.get_ref();
+        let at_key = |message| Diagnostic::error(self.place(key.span().start), message);
         if !parameters::names().any(|known| known == name) {
-            return Err(unknown(name));
+            return Err(at_key(unknown(name)));
         }
-        let text = self.value(value).ok_or_else(|| {
-            format!("bad value of \"{name}\": expected a string or an integer, without null bytes")
-        })?;
+        let Some(text) = self.value(value) else {
+            let message = format!(
+                "bad value of \"{name}\": expected a string or an integer, without null bytes"
+            );
+            let place = self.place(value.span().start);
+            return Err(Diagnostic::error(place, message));
+        };
         match dictionary.set(name.as_bytes(), text) {
             None => Ok(()),
-            Some(earlier) => Err(twice(name, &earlier.place(0))),
+            Some(earlier) => Err(at_key(twice(name, &earlier.place(0)))),
         }
     }
 
+    /// The value as `main.cf` would have it, if it can have such a value.
     fn value(&self, value: &Spanned<DeValue<'_>>) -> Option<Text> {
         let span = value.span();
         match value.get_ref() {

@@ -164,3 +164,6 @@ impl Sources {
         parameters::read(dictionary, &self.directory, resolver, findings)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! Numbers as Postfix reads them: by `strtol(3)`, which skips leading white space and takes a
 //! sign.
 
-use super::text::is_space;
+use std::fmt;
+
+use super::text::{is_space, shown};
 
 /// The number at the start of `text`, and what follows; nothing when it exceeds an `i64`.
 /// Without digits the number is 0 and all of `text` follows.
@@ -61,6 +63,21 @@ pub(super) fn seconds(text: &[u8]) -> Option<i32> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Level([i64; 3]);
 
+/// A text that is no compatibility level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BadLevel(String);
+
+impl fmt::Display for BadLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "malformed compatibility level syntax: \"{}\": expected \"major\", \"major.minor\" \
+             or \"major.minor.patch\"",
+            self.0
+        )
+    }
+}
+
 impl Level {
     /// The level from which services are not chrooted by default.
     pub(super) const ONE: Self = Self([1, 0, 0]);
@@ -68,7 +85,14 @@ impl Level {
     const LIMITS: [i64; 3] = [i64::MAX >> 20, 0x3ff, 0x3ff];
 
     /// Reads a level (Postfix, `compat_level.c`).
-    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+    ///
+    /// # Errors
+    /// The text is no level.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, BadLevel> {
+        Self::numbers(text).ok_or_else(|| BadLevel(shown(text)))
+    }
+
+    fn numbers(text: &[u8]) -> Option<Self> {
         let mut level = [0; 3];
         let mut rest = text;
         for (number, limit) in level.iter_mut().zip(Self::LIMITS) {
@@ -130,7 +154,7 @@ mod tests {
 
     #[test]
     fn levels_compare_by_their_numbers() {
-        let level = |text: &str| Level::parse(text.as_bytes());
+        let level = |text: &str| Level::parse(text.as_bytes()).ok();
         assert!(level("3.10") > level("3.9"));
         assert!(level("3.6") == level("3.6.0"));
         assert!(level("1") == Some(Level::ONE));

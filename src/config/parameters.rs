@@ -207,8 +207,7 @@ fn parameters(
     let queue_directory = reader.path("queue_directory");
     let data_directory = reader.path("data_directory");
     let mail_owner = mail_owner(reader, resolver);
-    let myhostname = reader.hostname("myhostname");
-    let mydomain = myhostname.is_some().then(|| reader.hostname("mydomain"));
+    let myhostname = myhostname(reader);
     let inet_interfaces = reader.string("inet_interfaces");
     let inet_protocols = reader.string("inet_protocols");
     let default_process_limit = reader.number("default_process_limit", 1);
@@ -223,7 +222,6 @@ fn parameters(
     let debugger_command = reader.string("debugger_command");
     // A negative size is none, as in Postfix.
     let inet_windowsize = reader.number("tcp_windowsize", i32::MIN);
-    mydomain??;
     Some(Parameters {
         config_directory: directory.to_path_buf(),
         daemon_directory: daemon_directory?.into(),
@@ -272,16 +270,20 @@ fn table_settings(
 fn compatibility_level(reader: &mut Reader<'_>) -> Option<Level> {
     let name = "compatibility_level";
     let value = reader.value(name)?;
-    let level = Level::parse(&value);
-    if level.is_none() {
-        let message = format!(
-            "malformed compatibility level syntax: \"{}\": expected \"major\", \
-             \"major.minor\" or \"major.minor.patch\"",
-            shown(&value)
-        );
-        reader.error(name, message);
+    match Level::parse(&value) {
+        Ok(level) => Some(level),
+        Err(problem) => {
+            reader.error(name, problem.to_string());
+            None
+        }
     }
-    level
+}
+
+/// The machine's name. The domain, which comes from it, must be good too, as Postfix has it.
+fn myhostname(reader: &mut Reader<'_>) -> Option<String> {
+    let hostname = reader.hostname("myhostname")?;
+    reader.hostname("mydomain")?;
+    Some(hostname)
 }
 
 /// A user without privileges, whose files nobody else owns (Postfix, `mail_params.c`).

@@ -162,3 +162,155 @@ impl Service {
         argv
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: RunOptions = RunOptions {
+        attached: false,
+        verbose: false,
+    };
+
+    /// `smtp inet n n n - 1 smtpd` on the loopback address.
+    fn smtpd() -> Service {
+        Service {
+            name: "smtp".to_owned(),
+            kind: Kind::Inet,
+            canonical: "[127.0.0.1]:25".to_owned(),
+            endpoint: inet(&["127.0.0.1:25"]),
+            unprivileged: false,
+            chroot: false,
+            wakeup: None,
+            max: 1,
+            command: "smtpd".to_owned(),
+            path: "/usr/lib/postfix/sbin/smtpd".into(),
+            args: Vec::new(),
+            backlog: 100,
+            throttle_time: Duration::from_secs(60),
+            line: 1,
+        }
+    }
+
+    fn inet(addresses: &[&str]) -> Endpoint {
+        let parse = |address: &&str| address.parse().expect("a test's address");
+        Endpoint::Inet(addresses.iter().map(parse).collect())
+    }
+
+    fn command_line(service: &Service, options: RunOptions, stress: bool) -> String {
+        let argv = service.argv(options, stress);
+        let words = argv.iter().map(|word| word.to_string_lossy().into_owned());
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    fn plain(service: &Service) -> String {
+        command_line(service, PLAIN, false)
+    }
+
+    #[test]
+    fn a_single_child_gets_l() {
+        assert_eq!(plain(&smtpd()), "smtpd -l -n smtp -t inet");
+    }
+
+    #[test]
+    fn a_service_without_limit_gets_z() {
+        let service = Service { max: 0, ..smtpd() };
+        assert_eq!(plain(&service), "smtpd -z -n smtp -t inet");
+    }
+
+    #[test]
+    fn a_service_named_like_its_command_needs_no_n() {
+        let service = Service {
+            name: "smtpd".to_owned(),
+            max: 2,
+            ..smtpd()
+        };
+        assert_eq!(plain(&service), "smtpd -t inet");
+    }
+
+    #[test]
+    fn the_name_is_compared_with_the_last_part_of_the_command() {
+        let service = Service {
+            command: "dir/smtp".to_owned(),
+            max: 2,
+            ..smtpd()
+        };
+        assert_eq!(plain(&service), "dir/smtp -t inet");
+    }
+
+    #[test]
+    fn the_masters_own_options_are_passed_on() {
+        let options = RunOptions {
+            attached: true,
+            verbose: true,
+        };
+        assert_eq!(
+            command_line(&smtpd(), options, false),
+            "smtpd -l -n smtp -t inet -d -v"
+        );
+    }
+
+    #[test]
+    fn privileges_come_before_the_tables_arguments() {
+        let service = Service {
+            unprivileged: true,
+            chroot: true,
+            args: vec!["-o".into(), "a = b".into()],
+            ..smtpd()
+        };
+        assert_eq!(plain(&service), "smtpd -l -n smtp -t inet -u -c -o a = b");
+    }
+
+    #[test]
+    fn a_service_that_remote_clients_reach_is_told_of_stress() {
+        let service = Service {
+            endpoint: inet(&["127.0.0.1:25", "192.0.2.1:25"]),
+            max: 2,
+            ..smtpd()
+        };
+        assert_eq!(plain(&service), "smtpd -n smtp -t inet -o stress= -s 2");
+        assert_eq!(
+            command_line(&service, PLAIN, true),
+            "smtpd -n smtp -t inet -o stress=yes -s 2"
+        );
+    }
+
+    #[test]
+    fn a_single_child_is_not_told_of_stress() {
+        let service = Service {
+            endpoint: inet(&["192.0.2.1:25"]),
+            ..smtpd()
+        };
+        assert_eq!(
+            command_line(&service, PLAIN, true),
+            "smtpd -l -n smtp -t inet"
+        );
+    }
+
+    #[test]
+    fn the_wildcard_is_remote_and_loopback_is_not() {
+        let eligible = |addresses: &[&str]| {
+            let service = Service {
+                endpoint: inet(addresses),
+                max: 2,
+                ..smtpd()
+            };
+            service.stress_eligible()
+        };
+        assert!(eligible(&["0.0.0.0:25", "[::]:25"]));
+        assert!(!eligible(&["127.9.9.9:25", "[::1]:25"]));
+    }
+
+    #[test]
+    fn of_the_local_types_only_pass_is_told_of_stress() {
+        for kind in [Kind::Unix, Kind::UnixDgram, Kind::Fifo, Kind::Pass] {
+            let service = Service {
+                kind,
+                endpoint: Endpoint::Path("private/smtp".into()),
+                max: 2,
+                ..smtpd()
+            };
+            assert_eq!(service.stress_eligible(), kind == Kind::Pass, "{kind}");
+        }
+    }
+}

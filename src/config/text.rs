@@ -34,7 +34,8 @@ pub(super) fn trimmed(bytes: &[u8]) -> Range<usize> {
 /// A text for a message: one line, printable, and not longer than a reader cares for.
 pub(super) fn shown(bytes: &[u8]) -> String {
     const LIMIT: usize = 100;
-    let head = &bytes[..bytes.len().min(4 * LIMIT)];
+    // No character has more than four bytes; one more than the limit tells that there are more.
+    let head = &bytes[..bytes.len().min(4 * (LIMIT + 1))];
     let text = String::from_utf8_lossy(head);
     let mut printable: String = text
         .chars()

@@ -33,7 +33,7 @@ use ports::Ports;
 use triggers::Triggers;
 
 /// Where the loop has its time from; tests turn theirs.
-pub trait Clock {
+pub trait Clock: std::fmt::Debug {
     /// Time since some origin, never less than before.
     fn now(&self) -> Time;
 }
@@ -59,6 +59,7 @@ const TURN_MAX: Duration = Duration::from_secs(500);
 const BATCHES_MAX: usize = 64;
 
 /// What the master was started with; a reload does not change it.
+#[derive(Debug)]
 pub struct Setup {
     pub location: Location,
     pub run: RunOptions,
@@ -78,6 +79,7 @@ pub enum Ending {
 }
 
 /// The running master.
+#[derive(Debug)]
 pub struct Runtime {
     setup: Setup,
     config: Config,
@@ -98,7 +100,7 @@ pub struct Runtime {
 }
 
 /// What one turn has found; kept for its memory.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Turn {
     keys: Vec<usize>,
     connections: Vec<ServiceId>,

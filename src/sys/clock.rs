@@ -16,7 +16,7 @@ pub fn monotonic() -> Duration {
 }
 
 /// The local time as log lines have it: `Nov 21 09:05:00`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Timestamp(libc::tm);
 
 impl Timestamp {

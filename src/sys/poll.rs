@@ -18,9 +18,19 @@ pub enum Interest {
 }
 
 /// A set of descriptors, each with a key of the caller's.
+#[derive(Debug)]
 pub struct Poll {
     poller: Poller,
-    events: Events,
+    events: EventBuffer,
+}
+
+/// The library's buffer, which has no Debug.
+struct EventBuffer(Events);
+
+impl std::fmt::Debug for EventBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EventBuffer")
+    }
 }
 
 impl Poll {
@@ -34,7 +44,7 @@ impl Poll {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             poller: Poller::new()?,
-            events: Events::with_capacity(Self::TURN),
+            events: EventBuffer(Events::with_capacity(Self::TURN)),
         })
     }
 
@@ -82,10 +92,12 @@ impl Poll {
     /// # Errors
     /// The system's; an interrupted wait is none and gives no keys.
     pub fn wait(&mut self, timeout: Duration, keys: &mut Vec<usize>) -> io::Result<()> {
-        self.events.clear();
+        let Self { poller, events } = self;
+        let events = &mut events.0;
+        events.clear();
         keys.clear();
-        match self.poller.wait(&mut self.events, Some(timeout)) {
-            Ok(_) => keys.extend(self.events.iter().map(|event| event.key)),
+        match poller.wait(events, Some(timeout)) {
+            Ok(_) => keys.extend(events.iter().map(|event| event.key)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -127,6 +127,7 @@ pub fn reap() -> Option<Dead> {
 }
 
 /// The two sides of [`fork_monitor`].
+#[derive(Debug)]
 pub enum Monitor {
     /// This is the daemon: say here whether it got up.
     Daemon(Reporter),

@@ -35,6 +35,9 @@ impl Column<'_> {
     }
 }
 
+/// What a column says, or nothing when that is wrong and has been reported.
+type Read<T> = Option<T>;
+
 /// A number in a column, and what stands behind it.
 struct Number<'a> {
     value: u32,
@@ -44,13 +47,14 @@ struct Number<'a> {
 
 /// The columns between the type and the arguments.
 struct Columns {
-    private: Option<(bool, usize)>,
-    unprivileged: Option<bool>,
-    chroot: Option<bool>,
-    wakeup: Option<Option<Wakeup>>,
-    max: Option<u32>,
-    command: Option<String>,
-    args: Option<Vec<OsString>>,
+    /// And where it says so.
+    private: Read<(bool, usize)>,
+    unprivileged: Read<bool>,
+    chroot: Read<bool>,
+    wakeup: Read<Option<Wakeup>>,
+    max: Read<u32>,
+    command: Read<String>,
+    args: Read<Vec<OsString>>,
 }
 
 impl<'a, 'f> Entry<'a, 'f> {
@@ -108,7 +112,7 @@ impl<'a, 'f> Entry<'a, 'f> {
     }
 
     /// The next column; the first that is missing is reported, those after it are not.
-    fn column(&mut self, name: &str) -> Option<Column<'a>> {
+    fn column(&mut self, name: &str) -> Read<Column<'a>> {
         if let Some(Range { start, end }) = self.words.word() {
             return Some(Column {
                 text: &self.line.bytes()[start..end],
@@ -126,7 +130,7 @@ impl<'a, 'f> Entry<'a, 'f> {
     }
 
     /// A column without a default.
-    fn required(&mut self, name: &str) -> Option<Column<'a>> {
+    fn required(&mut self, name: &str) -> Read<Column<'a>> {
         let column = self.column(name)?;
         if column.is_default() {
             let message = format!("field \"{name}\" has no default value");
@@ -136,7 +140,7 @@ impl<'a, 'f> Entry<'a, 'f> {
         Some(column)
     }
 
-    fn utf8(&mut self, name: &str, column: Column<'a>) -> Option<&'a str> {
+    fn utf8(&mut self, name: &str, column: Column<'a>) -> Read<&'a str> {
         let text = std::str::from_utf8(column.text).ok();
         if text.is_none() {
             self.bad_value(name, column, "UTF-8");
@@ -144,7 +148,7 @@ impl<'a, 'f> Entry<'a, 'f> {
         text
     }
 
-    fn kind(&mut self, column: Column<'_>) -> Option<Kind> {
+    fn kind(&mut self, column: Column<'_>) -> Read<Kind> {
         let kind = Kind::ALL
             .into_iter()
             .find(|kind| kind.as_str().as_bytes() == column.text);
@@ -160,7 +164,7 @@ impl<'a, 'f> Entry<'a, 'f> {
     }
 
     /// `y` or `n`, and where it is written.
-    fn flag(&mut self, name: &str, default: bool) -> Option<(bool, usize)> {
+    fn flag(&mut self, name: &str, default: bool) -> Read<(bool, usize)> {
         let column = self.column(name)?;
         let flag = match column.text {
             b"y" => true,
@@ -174,7 +178,7 @@ impl<'a, 'f> Entry<'a, 'f> {
         Some((flag, column.offset))
     }
 
-    fn chroot(&mut self, default: bool) -> Option<bool> {
+    fn chroot(&mut self, default: bool) -> Read<bool> {
         let (chroot, offset) = self.flag("chroot", default)?;
         let is_written = self.line.bytes().get(offset) != Some(&b'-');
         if chroot && !is_written {
@@ -185,49 +189,48 @@ impl<'a, 'f> Entry<'a, 'f> {
         Some(chroot)
     }
 
-    /// As with `atoi(3)`, what follows the digits is not part of the number; `None` inside is
-    /// the default.
-    fn number(&mut self, name: &str, expected: &str) -> Option<Option<Number<'a>>> {
+    /// As with `atoi(3)`, a number ends where the digits do. Postfix says nothing of what follows;
+    /// yet `60m` is not what its author thinks.
+    fn number(
+        &mut self,
+        name: &str,
+        default: u32,
+        suffixes: &[&str],
+        expected: &str,
+    ) -> Read<Number<'a>> {
         let column = self.column(name)?;
+        let offset = column.offset;
         if column.is_default() {
-            return Some(None);
+            return Some(Number {
+                value: default,
+                suffix: b"",
+                offset,
+            });
         }
-        let length = column
-            .text
-            .iter()
-            .take_while(|b| b.is_ascii_digit())
-            .count();
+        let is_digit = |b: &&u8| b.is_ascii_digit();
+        let length = column.text.iter().take_while(is_digit).count();
         let (number, suffix) = column.text.split_at(length);
         let Some(value) = digits(number).and_then(|n| i32::try_from(n).ok()) else {
             self.bad_value(name, column, expected);
             return None;
         };
-        Some(Some(Number {
+        if !suffix.is_empty() && !suffixes.iter().any(|s| s.as_bytes() == suffix) {
+            let suffix = shown(suffix);
+            let message = format!(
+                "field \"{name}\": ignoring \"{suffix}\" after \"{value}\": expected {expected}"
+            );
+            self.warn(offset + length, &message);
+        }
+        Some(Number {
             value: value.unsigned_abs(),
             suffix,
-            offset: column.offset + length,
-        }))
+            offset,
+        })
     }
 
-    /// Postfix says nothing of such a suffix; yet `60m` is not what its author thinks.
-    fn warn_of_suffix(&mut self, name: &str, number: &Number<'_>, expected: &str) {
-        let message = format!(
-            "field \"{name}\": ignoring \"{}\" after \"{}\": expected {expected}",
-            shown(number.suffix),
-            number.value
-        );
-        self.warn(number.offset, &message);
-    }
-
-    fn wakeup(&mut self, kind: Option<Kind>) -> Option<Option<Wakeup>> {
-        let name = "wakeup_time";
+    fn wakeup(&mut self, kind: Option<Kind>) -> Read<Option<Wakeup>> {
         let expected = "seconds, perhaps with \"?\" after them, or \"-\"";
-        let Some(number) = self.number(name, expected)? else {
-            return Some(None);
-        };
-        if !matches!(number.suffix, b"" | b"?") {
-            self.warn_of_suffix(name, &number, expected);
-        }
+        let number = self.number("wakeup_time", 0, &["?"], expected)?;
         if number.value == 0 {
             return Some(None);
         }
@@ -243,26 +246,20 @@ impl<'a, 'f> Entry<'a, 'f> {
         }))
     }
 
-    fn max(&mut self, default: u32) -> Option<u32> {
-        let name = "max_proc";
+    fn max(&mut self, default: u32) -> Read<u32> {
         let expected = "a number of processes, 0 for no limit, or \"-\"";
-        let Some(number) = self.number(name, expected)? else {
-            return Some(default);
-        };
-        if !number.suffix.is_empty() {
-            self.warn_of_suffix(name, &number, expected);
-        }
+        let number = self.number("max_proc", default, &[], expected)?;
         Some(number.value)
     }
 
-    fn command(&mut self) -> Option<String> {
+    fn command(&mut self) -> Read<String> {
         let name = "command";
         let column = self.required(name)?;
         self.utf8(name, column).map(str::to_owned)
     }
 
     /// The rest of the line; braces keep words together and are removed.
-    fn args(&mut self) -> Option<Vec<OsString>> {
+    fn args(&mut self) -> Read<Vec<OsString>> {
         let mut args = Vec::new();
         while let Some(Range { start, end }) = self.words.braced_word() {
             match unbraced(&self.line.bytes()[start..end]) {
@@ -297,6 +294,7 @@ impl<'a, 'f> Entry<'a, 'f> {
         location: Location,
         settings: &TableSettings,
     ) -> Option<Service> {
+        columns.private?;
         let max = columns.max?;
         let command = columns.command?;
         // Not `Path::join`, for which a command that begins with a slash replaces the directory.

@@ -1,1 +1,128 @@
+use super::*;
+use crate::config::Config;
+use crate::config::testing::{FakeSystem, errors, sources};
 
+fn parse(master_toml: &[u8], main_cf: &str) -> Result<Config, Diagnostics> {
+    let mut sources = sources(main_cf, "a unix - n n - - a\n");
+    sources.master_toml = Some(Source {
+        path: "master.toml".into(),
+        text: master_toml.to_vec(),
+    });
+    Config::parse(&sources, &FakeSystem::default())
+}
+
+fn error(master_toml: &str) -> String {
+    let errors = errors(parse(master_toml.as_bytes(), ""));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors[0].clone()
+}
+
+#[test]
+fn parameters_have_main_cfs_names() {
+    let text = b"# comment\ndefault_process_limit = 7\nservice_kill_time = \"2m\"\n";
+    let parameters = parse(text, "").expect("a good file").parameters;
+    assert_eq!(parameters.default_process_limit, 7);
+    assert_eq!(parameters.service_kill_time.as_secs(), 120);
+}
+
+#[test]
+fn values_are_expanded() {
+    let text = b"syslog_name = \"x-${mail_owner}\"\n";
+    let parameters = parse(text, "").expect("a good file").parameters;
+    assert_eq!(parameters.syslog_name, "x-postfix");
+}
+
+#[test]
+fn a_parameter_in_both_files_is_an_error_that_names_both_places() {
+    let text = b"\ndefault_process_limit = 7\n";
+    assert_eq!(
+        errors(parse(text, "# c\ndefault_process_limit = 7\n")),
+        [
+            "master.toml: line 2: column 1: \"default_process_limit\" is also set in main.cf: \
+             line 2: column 25: expected it in one file only"
+        ]
+    );
+}
+
+#[test]
+fn an_unknown_key_suggests_the_nearest_name() {
+    assert_eq!(
+        error("  defualt_process_limit = 7\n"),
+        "master.toml: line 1: column 3: unknown key \"defualt_process_limit\": \
+         did you mean \"default_process_limit\"?"
+    );
+    assert_eq!(
+        error("smtpd_banner = \"x\"\n"),
+        "master.toml: line 1: column 1: unknown key \"smtpd_banner\": \
+         expected a parameter that the master reads"
+    );
+}
+
+#[test]
+fn tables_are_unknown_keys() {
+    assert!(error("[service.\"a/unix\"]\nmin_children = 1\n").contains("unknown key \"service\""));
+}
+
+#[test]
+fn a_value_is_a_string_or_an_integer() {
+    for value in [
+        "true",
+        "1.5",
+        "[1]",
+        "{}",
+        "1979-05-27",
+        "\"a\\u0000\"",
+        "0xffffffffffffffff",
+    ] {
+        assert_eq!(
+            error(&format!("mail_owner = {value}\n")),
+            "master.toml: line 1: column 14: bad value of \"mail_owner\": \
+             expected a string or an integer, without null bytes"
+        );
+    }
+}
+
+#[test]
+fn a_syntax_error_has_its_place() {
+    for (text, place) in [
+        ("a = 1\nb = ?\n", "master.toml: line 2: column 5: "),
+        ("a = \"x\n", "master.toml: line 1: column "),
+        ("a = 1\na = 2\n", "master.toml: line 2: column 1: "),
+    ] {
+        let errors = errors(parse(text.as_bytes(), ""));
+        assert!(errors[0].starts_with(place), "{errors:?}");
+    }
+}
+
+#[test]
+fn the_file_is_utf_8() {
+    assert_eq!(
+        errors(parse(b"a = 1\n# \xc3\xa4 \xe4\n", "")),
+        ["master.toml: line 2: column 5: expected UTF-8"]
+    );
+}
+
+#[test]
+fn an_error_in_a_string_has_its_column() {
+    let error = error("syslog_name = \"a${b c}\"\n");
+    assert!(
+        error.starts_with("master.toml: line 1: column 20: attribute name"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_error_in_a_string_with_escapes_has_the_strings_column() {
+    let error = error("syslog_name = \"\\ta${b c}\"\n");
+    assert!(
+        error.starts_with("master.toml: line 1: column 15: attribute name"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_nearest_name_is_a_slip_away() {
+    assert_eq!(distance("kitten", "sitting"), 3);
+    assert_eq!(nearest("mail_ownr"), Some("mail_owner"));
+    assert_eq!(nearest("mail"), None);
+}

@@ -1,1 +1,392 @@
+use super::*;
+use crate::config::testing::{FakeSystem, errors, ips, parse_main, sources, warnings};
+use crate::config::{Config, Endpoint, Family};
 
+fn read(main_cf: &str) -> Parameters {
+    parse_main(main_cf).expect("a good main.cf").parameters
+}
+
+fn only_error(main_cf: &str) -> String {
+    let errors = errors(parse_main(main_cf));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors[0].clone()
+}
+
+/// The addresses of an `inet` service without a host.
+fn listeners(main_cf: &str, system: &FakeSystem) -> Result<Config, Diagnostics> {
+    Config::parse(&sources(main_cf, "smtp inet n - n - - a\n"), system)
+}
+
+fn listener_ips(main_cf: &str, system: &FakeSystem) -> Vec<std::net::IpAddr> {
+    let config = listeners(main_cf, system).expect("a good main.cf");
+    match &config.services[0].endpoint {
+        Endpoint::Inet(addresses) => addresses.iter().map(|a| a.ip()).collect(),
+        Endpoint::Path(path) => panic!("{path:?} is no address"),
+    }
+}
+
+/// `postconf -d` of Debian's Postfix 3.7.11, on a machine called `vm`.
+#[test]
+fn defaults_are_those_of_postfix() {
+    let parameters = read("");
+    assert_eq!(parameters.config_directory, Path::new("/etc/postfix"));
+    assert_eq!(
+        parameters.daemon_directory,
+        Path::new("/usr/lib/postfix/sbin")
+    );
+    assert_eq!(parameters.queue_directory, Path::new("/var/spool/postfix"));
+    assert_eq!(parameters.data_directory, Path::new("/var/lib/postfix"));
+    assert_eq!(parameters.mail_owner.0, "postfix");
+    assert_eq!(parameters.mail_owner.1.uid, 105);
+    assert_eq!(parameters.myhostname, "vm.localdomain");
+    assert_eq!(parameters.inet_interfaces, "all");
+    assert_eq!(parameters.inet_protocols, "all");
+    assert_eq!(parameters.default_process_limit, 100);
+    assert_eq!(parameters.service_throttle_time, Duration::from_secs(60));
+    assert_eq!(parameters.service_kill_time, Duration::from_secs(10));
+    assert_eq!(parameters.syslog_facility, "mail");
+    assert_eq!(parameters.syslog_name, "postfix");
+    assert_eq!(parameters.maillog_file, "");
+    assert_eq!(parameters.maillog_file_permissions, 0o600);
+    assert_eq!(parameters.postlog_service_name, "postlog");
+    assert_eq!(parameters.debugger_command, "");
+    assert_eq!(parameters.inet_windowsize, 0);
+    assert_eq!(parameters.import_environment.len(), 9);
+}
+
+#[test]
+fn other_programs_parameters_are_not_expanded() {
+    assert_eq!(read("smtpd_banner = ${\nfoo = $bar $\n"), read(""));
+}
+
+#[test]
+fn what_the_master_reads_may_refer_to_other_parameters() {
+    let parameters = read("syslog_name = $mine/$mail_name\nmine = $mail_owner\n");
+    assert_eq!(parameters.syslog_name, "postfix/Postfix");
+}
+
+#[test]
+fn the_instance_names_the_log() {
+    assert_eq!(
+        read("multi_instance_name = postfix-2\n").syslog_name,
+        "postfix-2"
+    );
+}
+
+#[test]
+fn a_short_hostname_gets_the_domain() {
+    assert_eq!(
+        read("mydomain = example.com\n").myhostname,
+        "vm.example.com"
+    );
+    assert_eq!(
+        read("myhostname = mail.example.org\nsyslog_name = $mydomain\n").syslog_name,
+        "example.org"
+    );
+    assert_eq!(
+        read("myhostname = mail\nsyslog_name = $mydomain\n").syslog_name,
+        "localdomain"
+    );
+}
+
+#[test]
+fn a_full_hostname_gives_the_domain() {
+    let system = FakeSystem {
+        hostname: "mail.example.net",
+        ..FakeSystem::default()
+    };
+    let main_cf = "compatibility_level = 2\nsyslog_name = $mydomain\n";
+    let config = listeners(main_cf, &system).expect("a good main.cf");
+    assert_eq!(config.parameters.myhostname, "mail.example.net");
+    assert_eq!(config.parameters.syslog_name, "example.net");
+}
+
+#[test]
+fn hostname_and_domain_must_be_valid() {
+    assert_eq!(
+        only_error("myhostname = a..b\n"),
+        "main.cf: line 1: column 14: parameter myhostname: bad parameter value: a..b: \
+         misplaced \".\": expected a host name"
+    );
+    assert!(only_error("mydomain = -x\nmyhostname = a\n").contains("parameter mydomain"));
+    assert!(only_error("myhostname =\n").contains("bad string length 0 < 1: myhostname ="));
+}
+
+#[test]
+fn the_process_id_cannot_be_set() {
+    let parameters = read("process_id = 1\ndebugger_command = gdb $process_name $process_id\n");
+    assert_eq!(parameters.debugger_command, "gdb master 4711");
+}
+
+#[test]
+fn config_directory_is_where_the_files_are() {
+    let main_cf = "config_directory = /elsewhere\n";
+    assert_eq!(read(main_cf).config_directory, Path::new("/etc/postfix"));
+    assert!(
+        warnings(parse_main(main_cf)).contains(
+            &"main.cf: line 1: column 1: overriding earlier entry: config_directory=/etc/postfix"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
+fn integers_are_checked() {
+    assert_eq!(
+        only_error("default_process_limit = x\n"),
+        "main.cf: line 1: column 25: bad numerical configuration: default_process_limit = x: \
+         expected an integer of at most 2147483647"
+    );
+    assert_eq!(
+        only_error("default_process_limit = 0\n"),
+        "main.cf: line 1: column 25: invalid default_process_limit parameter value 0 < 1"
+    );
+    assert_eq!(read("tcp_windowsize = 65535\n").inet_windowsize, 65535);
+    assert_eq!(read("tcp_windowsize = -1\n").inet_windowsize, 0);
+}
+
+#[test]
+fn times_are_checked() {
+    assert_eq!(
+        read("service_throttle_time = 2h\n")
+            .service_throttle_time
+            .as_secs(),
+        7200
+    );
+    assert_eq!(
+        only_error("service_throttle_time = 2x\n"),
+        "main.cf: line 1: column 25: parameter service_throttle_time: bad time value or unit: \
+         2x: expected a number and s, m, h, d or w"
+    );
+    assert_eq!(
+        only_error("service_kill_time = 0\n"),
+        "main.cf: line 1: column 21: invalid service_kill_time: 0 (min 1)"
+    );
+}
+
+#[test]
+fn the_mail_owner_is_a_user_without_privileges_and_aliases() {
+    for (owner, why) in [
+        ("nobody", "unknown user name value: nobody"),
+        ("root", "user root has privileged user ID"),
+        ("wheel", "user wheel has privileged group ID"),
+        (
+            "postfix2",
+            "user postfix2 has the same user ID 105 as user postfix",
+        ),
+    ] {
+        assert_eq!(
+            only_error(&format!("mail_owner = {owner}\n")),
+            format!("main.cf: line 1: column 14: parameter mail_owner: {why}")
+        );
+    }
+}
+
+#[test]
+fn what_a_file_lacks_is_a_finding_about_the_file() {
+    let system = FakeSystem {
+        users: Vec::new(),
+        ..FakeSystem::default()
+    };
+    assert_eq!(
+        errors(listeners("compatibility_level = 2\n", &system)),
+        ["main.cf: parameter mail_owner: unknown user name value: postfix"]
+    );
+}
+
+#[test]
+fn the_facility_is_one_that_syslog_has() {
+    assert_eq!(read("syslog_facility = local7\n").syslog_facility, "local7");
+    assert!(only_error("syslog_facility = MAIL\n").contains("unrecognized value: MAIL"));
+}
+
+#[test]
+fn the_log_file_is_in_an_allowed_place() {
+    assert_eq!(
+        read("maillog_file = /var/log/mail\n").maillog_file,
+        "/var/log/mail"
+    );
+    assert_eq!(
+        read("maillog_file = /dev/stdout\n").maillog_file,
+        "/dev/stdout"
+    );
+    assert_eq!(
+        only_error("maillog_file = /etc/passwd\n"),
+        "main.cf: line 1: column 16: maillog_file value '/etc/passwd' does not match any prefix \
+         in maillog_file_prefixes: expected one of /var, /dev/stdout"
+    );
+}
+
+#[test]
+fn bad_permissions_are_ignored_with_a_warning() {
+    assert_eq!(
+        read("maillog_file_permissions = 0644\n").maillog_file_permissions,
+        0o644
+    );
+    assert_eq!(
+        read("maillog_file_permissions = 640\n").maillog_file_permissions,
+        0o640
+    );
+    let main_cf = "compatibility_level = 1\nmaillog_file_permissions = 0666\n";
+    assert_eq!(read(main_cf).maillog_file_permissions, 0o600);
+    assert_eq!(
+        warnings(parse_main(main_cf)),
+        [
+            "main.cf: line 2: column 28: ignoring bad permissions: maillog_file_permissions = \
+             0666: expected 644, 640 or 600, using 600"
+        ]
+    );
+}
+
+#[test]
+fn the_environment_is_kept_or_set() {
+    let keep = |name: &str| ImportedVariable::Keep(name.to_owned());
+    let set = |name: &str, value: &str| ImportedVariable::Set(name.to_owned(), value.into());
+    assert_eq!(
+        read("import_environment = TZ, LANG=C { A = b c }\n").import_environment,
+        [keep("TZ"), set("LANG", "C"), set("A", "b c")]
+    );
+    assert!(only_error("import_environment = {A = b\n").contains("missing '}' in \"{A = b\""));
+    assert!(only_error("import_environment = =b\n").contains("expected \"name = value\": \"=b\""));
+}
+
+#[test]
+fn a_compatibility_level_has_up_to_three_numbers() {
+    assert!(
+        only_error("compatibility_level = new\n")
+            .contains("malformed compatibility level syntax: \"new\"")
+    );
+}
+
+#[test]
+fn all_interfaces_are_the_wildcards_of_the_enabled_protocols() {
+    let system = FakeSystem::default();
+    assert_eq!(listener_ips("", &system), ips(&["0.0.0.0", "::"]));
+    assert_eq!(
+        listener_ips("inet_protocols = ipv6\n", &system),
+        ips(&["::"])
+    );
+    assert_eq!(
+        listener_ips("inet_protocols = ipv6, ipv4\n", &system),
+        ips(&["0.0.0.0", "::"])
+    );
+}
+
+#[test]
+fn loopback_interfaces_are_those_of_the_machine() {
+    let system = FakeSystem::default();
+    assert_eq!(
+        listener_ips("inet_interfaces = loopback-only\n", &system),
+        ips(&["127.0.0.1", "::1"])
+    );
+}
+
+#[test]
+fn interfaces_are_names_and_addresses() {
+    let system = FakeSystem::default();
+    assert_eq!(
+        listener_ips(
+            "inet_interfaces = $myhostname, [::1], 127.0.0.1\nmyhostname=mail.example.com\n",
+            &system
+        ),
+        ips(&["127.0.0.1", "192.0.2.1", "::1", "2001:db8::1"])
+    );
+}
+
+#[test]
+fn interfaces_must_be_local() {
+    assert_eq!(
+        only_error("inet_interfaces = 127.0.0.1, 192.0.2.77\n"),
+        "main.cf: line 1: column 19: parameter inet_interfaces: no local interface found for \
+         192.0.2.77"
+    );
+    assert_eq!(
+        only_error("inet_interfaces = nowhere.example.com\n"),
+        "main.cf: line 1: column 19: parameter inet_interfaces: host not found: \
+         nowhere.example.com: Name or service not known"
+    );
+}
+
+#[test]
+fn a_service_needs_an_interface() {
+    let system = FakeSystem {
+        interfaces: ips(&["192.0.2.1"]),
+        ..FakeSystem::default()
+    };
+    let main_cf = "compatibility_level = 2\ninet_interfaces = loopback-only\n";
+    assert_eq!(
+        errors(listeners(main_cf, &system)),
+        [
+            "master.cf: line 1: column 1: service definition requires valid host name or \
+             address, or non-empty inet_interfaces setting"
+        ]
+    );
+}
+
+#[test]
+fn an_unknown_protocol_is_an_error() {
+    assert_eq!(
+        errors(parse_main("inet_protocols = ipv4, IPv6\n"))[0],
+        "main.cf: line 1: column 18: unknown inet_protocols value \"IPv6\" in \"ipv4, IPv6\": \
+         expected \"all\", \"ipv4\" or \"ipv6\""
+    );
+}
+
+#[test]
+fn a_protocol_that_the_kernel_lacks_is_dropped_with_a_warning() {
+    let system = FakeSystem {
+        families: vec![Family::Ipv4],
+        ..FakeSystem::default()
+    };
+    let main_cf = "compatibility_level = 2\ninet_protocols = all\n";
+    assert_eq!(listener_ips(main_cf, &system), ips(&["0.0.0.0"]));
+    assert_eq!(
+        warnings(listeners(main_cf, &system)),
+        [
+            "main.cf: line 2: column 18: inet_protocols: disabling IPv6 name/address support: \
+             the kernel does not have it"
+        ]
+    );
+}
+
+#[test]
+fn without_protocols_inet_services_are_disabled() {
+    let main_cf = "compatibility_level = 2\ninet_protocols =\ninet_interfaces = nowhere\n";
+    let config = listeners(main_cf, &FakeSystem::default()).expect("warnings only");
+    assert!(config.services.is_empty());
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "main.cf: line 2: column 17: all network protocols are disabled (inet_protocols = )",
+            "main.cf: line 2: column 17: disabling all type \"inet\" services in master.cf",
+        ]
+    );
+}
+
+#[test]
+fn a_bad_port_name_is_a_warning() {
+    assert_eq!(
+        warnings(parse_main(
+            "compatibility_level = 2\nknown_tcp_ports = a=1, b = x\n"
+        )),
+        ["main.cf: line 2: column 19: known_tcp_ports: in \"b = x\": non-numerical service port"]
+    );
+}
+
+#[test]
+fn a_finding_that_two_parameters_share_is_reported_once() {
+    let errors = errors(parse_main("a = $\nsyslog_name = $a\nmail_owner = $a\n"));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+}
+
+#[test]
+fn findings_come_in_the_order_of_lines() {
+    let main_cf = "service_kill_time = 0\ninet_protocols = x\ndefault_process_limit = 0\n";
+    let errors = errors(parse_main(main_cf));
+    let lines: Vec<&str> = errors.iter().map(|e| &e[..15]).collect();
+    assert_eq!(
+        lines[..3],
+        ["main.cf: line 1", "main.cf: line 2", "main.cf: line 3"]
+    );
+}
