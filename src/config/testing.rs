@@ -47,7 +47,9 @@ impl Resolver for FakeSystem {
             "localhost" => Ok(ips(&["::1", "127.0.0.1"])),
             "mail.example.com" => Ok(ips(&["192.0.2.1", "2001:db8::1", "192.0.2.1"])),
             "v6.example.com" => Ok(ips(&["2001:db8::1"])),
-            "many.example.com" => Ok((1..=65).map(|n| IpAddr::from([10, 0, 0, n])).collect()),
+            "many.example.com" => Ok((0..257u16)
+                .map(|n| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]))
+                .collect()),
             _ => Err("Name or service not known".to_owned()),
         }
     }

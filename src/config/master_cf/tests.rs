@@ -259,7 +259,7 @@ fn an_inet_service_cannot_be_private() {
 
 #[test]
 fn the_number_of_listeners_has_a_limit() {
-    assert!(name_error("many.example.com:25").ends_with("65 addresses: expected at most 64"));
+    assert!(name_error("many.example.com:25").ends_with("257 addresses: expected at most 256"));
 }
 
 #[test]

@@ -1,0 +1,147 @@
+//! The rules of the house that a compiler does not enforce.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room, and the rooms that its code may name. `main` and tests are not rooms.
+const ROOMS: [(&str, &[&str]); 8] = [
+    ("proto", &[]),
+    ("config", &["proto"]),
+    ("policy", &["config", "proto"]),
+    ("sys", &["proto"]),
+    ("log", &["sys"]),
+    ("options", &[]),
+    ("runtime", &["config", "log", "policy", "proto", "sys"]),
+    ("start", &["config", "log", "options", "runtime", "sys"]),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files below a directory or beside it under its name, with their text.
+fn files(of: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let single = of.with_extension("rs");
+    if single.is_file() {
+        found.push((single.clone(), fs::read_to_string(single).unwrap()));
+    }
+    let Ok(entries) = fs::read_dir(of) else {
+        return found;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push((path.clone(), fs::read_to_string(path).unwrap()));
+        }
+    }
+    found
+}
+
+/// A file's text without comments.
+fn code(text: &str) -> String {
+    let lines = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or(""));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The rooms that a piece of code names: `crate::ROOM`, also in `use crate::{ROOM, ..}`.
+fn named(code: &str) -> Vec<String> {
+    let words = |text: &str| {
+        let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
+        text[..end.unwrap_or(text.len())].to_owned()
+    };
+    let mut rooms = Vec::new();
+    for after in code.split("crate::").skip(1) {
+        match after.strip_prefix('{') {
+            None => rooms.push(words(after)),
+            Some(list) => {
+                let list = list.split('}').next().unwrap_or(list);
+                rooms.extend(list.split(',').map(|item| words(item.trim())));
+            }
+        }
+    }
+    rooms
+}
+
+#[test]
+fn dependencies_go_one_way() {
+    let known: Vec<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
+    let mut wrong = Vec::new();
+    for (room, may_name) in ROOMS {
+        let sources = files(&root().join("src").join(room));
+        assert!(!sources.is_empty(), "the room {room} is empty");
+        for (path, text) in sources {
+            for other in named(&code(&text)) {
+                let allowed = other == room || may_name.contains(&other.as_str());
+                if known.contains(&other.as_str()) && !allowed {
+                    wrong.push(format!("{}: {room} names {other}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_source_file_is_in_a_room() {
+    let known: Vec<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
+    for entry in fs::read_dir(root().join("src")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(
+            known.contains(&name) || ["lib", "main"].contains(&name),
+            "{} is in no room of tests/tidy.rs",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn only_sys_has_unsafe_code() {
+    for (path, text) in files(&root().join("src")) {
+        if path.starts_with(root().join("src/sys")) {
+            continue;
+        }
+        let code = code(&text).replace("#![deny(unsafe_code)]", "");
+        assert!(!code.contains("unsafe"), "{}: unsafe", path.display());
+    }
+}
+
+#[test]
+fn policy_and_configuration_do_not_reach_for_the_outside_world() {
+    assert_does_not_name("config", &OUTSIDE);
+    assert_does_not_name("policy", &OUTSIDE);
+    assert_does_not_name("policy", &["std::net"]);
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let later = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("todo", "!"),
+        "unimplemented!",
+    ];
+    for directory in ["src", "tests"] {
+        for (path, text) in files(&root().join(directory)) {
+            if path.ends_with("tidy.rs") {
+                continue;
+            }
+            for what in later {
+                assert!(!text.contains(what), "{}: {what}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_opens_with_what_it_is_for() {
+    for (path, text) in files(&root().join("src")) {
+        let tests = path.ends_with("tests.rs");
+        assert!(tests || text.starts_with("//!"), "{}", path.display());
+    }
+}
