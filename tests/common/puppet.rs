@@ -1,0 +1,1 @@
+//! The other side of `programs/puppet.rs`.
