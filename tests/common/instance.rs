@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use nix::unistd::{Group, User};
@@ -243,6 +244,17 @@ impl Instance {
         }
     }
 
+    /// Puts a shell script into the daemon directory.
+    pub fn install_script(&self, name: &str, commands: &str) {
+        let draft = self.path().join(format!("{name}.sh"));
+        fs::write(&draft, format!("#!/bin/sh\n{commands}\n")).expect("a script");
+        fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).expect("a mode");
+        // A script must not be open for writing when it is run either.
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(draft).arg(self.daemons().join(name));
+        run(&mut copy, SOON).expect_success();
+    }
+
     /// Writes main.cf and master.cf.
     pub fn write_configuration(&self) {
         self.write_main_cf();
@@ -254,7 +266,7 @@ impl Instance {
         for (name, value) in &self.parameters {
             let _ = writeln!(text, "{name} = {value}");
         }
-        fs::write(self.main_cf(), text).expect("main.cf");
+        replace(&self.main_cf(), &text);
     }
 
     pub fn write_master_cf(&self) {
@@ -262,7 +274,7 @@ impl Instance {
         for line in &self.services {
             let _ = writeln!(text, "{line}");
         }
-        fs::write(self.master_cf(), text).expect("master.cf");
+        replace(&self.master_cf(), &text);
     }
 
     // ---- where things are
@@ -358,24 +370,33 @@ impl Instance {
     #[track_caller]
     pub fn start(&mut self) -> &mut Self {
         self.write_configuration();
-        run(&mut self.master(&["-w"]), SOON).expect_success();
+        let started = run(&mut self.master(&["-w"]), SOON);
+        if !started.success() {
+            // A daemon that cannot start may have nowhere to say why: ask it again, aloud.
+            let aloud = run(&mut self.master(&["-d", "-e", "0"]), SOON);
+            panic!("the master does not start: {started:?}\naloud: {aloud:?}");
+        }
         self
     }
 
-    /// Starts the master in the foreground, with options, as the leader of a process group.
+    /// Starts the master in the foreground, with options.
     #[track_caller]
     pub fn start_in_foreground(&mut self, options: &[&str]) -> &mut Self {
         let mut command = self.master(options);
+        if options.contains(&"-d") || options.contains(&"-D") {
+            // Then it stays in the process group that it is started in, and kills all of that
+            // when it is stopped. Otherwise it must not be a leader, to begin a session.
+            command.process_group(0);
+        }
         self.run_in_foreground(&mut command)
     }
 
     /// Starts a command that becomes or holds the master, and waits until that serves.
     #[track_caller]
     pub fn run_in_foreground(&mut self, command: &mut Command) -> &mut Self {
-        use std::os::unix::process::CommandExt;
         self.write_configuration();
         let mark = self.log().len();
-        self.foreground = Some(Running::start(command.process_group(0)));
+        self.foreground = Some(Running::start(command));
         self.wait_for_log_after(mark, "daemon started -- version");
         self
     }
@@ -402,8 +423,20 @@ impl Instance {
         self.write_configuration();
         let mark = self.log().len();
         self.hang_up();
-        self.wait_for_log_after(mark, "reload -- version");
+        self.wait_for_reload_after(mark);
         self
+    }
+
+    /// Waits for the end of a reload that began when the log had this length.
+    #[track_caller]
+    pub fn wait_for_reload_after(&self, mark: usize) {
+        // Said at the beginning, or the end; in either case the master rests when it is done.
+        self.wait_for_log_after(mark, "reload -- version");
+        let master = self.master_process();
+        until(SOON, "the reload to be over", || {
+            assert!(master.runs(), "the master died of a reload");
+            master.is_idle()
+        });
     }
 
     /// Tells the master to read its configuration, and waits for nothing.
@@ -569,4 +602,17 @@ fn mkdir(path: &Path, mode: u32) {
         fs::create_dir(path).unwrap_or_else(|why| panic!("{path:?}: {why}"));
     }
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+}
+
+/// Replaces a configuration file as a careful administrator does: a daemon that starts at this
+/// moment reads the old or the new one, and never half of it. The file looks older than it is,
+/// because everything of Postfix that reads main.cf waits until it is more than a second old.
+pub fn replace(path: &Path, text: &str) {
+    let draft = path.with_extension("new");
+    fs::write(&draft, text).expect("a draft");
+    let file = fs::File::options().append(true).open(&draft);
+    let past = SystemTime::now() - Duration::from_secs(60);
+    file.and_then(|file| file.set_modified(past))
+        .expect("a time stamp");
+    fs::rename(&draft, path).expect("a new file");
 }

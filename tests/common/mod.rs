@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod instance;
+pub mod network;
 pub mod poll;
 pub mod ports;
 pub mod process;

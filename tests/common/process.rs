@@ -81,6 +81,12 @@ impl Process {
         !matches!(self.stat(3).as_deref(), None | Some("Z" | "X"))
     }
 
+    /// Whether it has nothing to do: it waits for events (or, unusually, has just been woken up).
+    pub fn is_idle(self) -> bool {
+        let place = self.text("wchan");
+        place.contains("ep_poll") || place.contains("epoll")
+    }
+
     pub fn parent(self) -> i32 {
         self.stat_number(4)
     }
@@ -358,9 +364,9 @@ fn inet_address(text: &str) -> String {
     }
 }
 
-/// The inode number of the socket that listens on an IPv4 address and port.
-pub fn listener_inode(local: &str) -> Option<u64> {
-    let sockets = Sockets::of(Process(Pid::this().as_raw()));
+/// The inode number of the socket that listens on an IPv4 address and port of a process' network.
+pub fn listener_inode(process: Process, local: &str) -> Option<u64> {
+    let sockets = Sockets::of(process);
     sockets
         .0
         .into_iter()
@@ -381,8 +387,9 @@ mod tests {
     fn a_listener_is_found_by_its_address() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
         let address = listener.local_addr().expect("an address").to_string();
-        let inode = listener_inode(&address).expect("an inode");
-        let ours = Process(Pid::this().as_raw()).descriptors();
+        let ourselves = Process(Pid::this().as_raw());
+        let inode = listener_inode(ourselves, &address).expect("an inode");
+        let ours = ourselves.descriptors();
         let descriptor = &ours[&std::os::fd::AsRawFd::as_raw_fd(&listener)];
         assert!(descriptor.kind.is_listener());
         assert_eq!(socket_inode(&descriptor.target), Some(inode));
