@@ -72,6 +72,8 @@ fn run(
     process::close_from(3);
     process::open_standard_descriptors().context("open /dev/null")?;
     check_privileges(options)?;
+    // Before anything else takes the descriptors that the children will want.
+    let spawner = Spawner::new().context("cannot reserve the children's descriptors")?;
     let monitor = match options.wait {
         true => Some(process::fork_monitor(START_TIME).context("fork")?),
         false => None,
@@ -95,7 +97,7 @@ fn run(
     };
     match options.test_lock {
         true => master.test_lock(),
-        false => master.serve(clock, log),
+        false => master.serve(spawner, clock, log),
     }
 }
 
@@ -193,9 +195,12 @@ impl Master<'_> {
         }
     }
 
-    fn serve(mut self, clock: Box<dyn Clock>, log: &mut Log) -> anyhow::Result<Exit> {
-        // Before anything else takes the descriptors that the children will want.
-        let spawner = Spawner::new().context("cannot reserve the children's descriptors")?;
+    fn serve(
+        mut self,
+        spawner: Spawner,
+        clock: Box<dyn Clock>,
+        log: &mut Log,
+    ) -> anyhow::Result<Exit> {
         if let Some(directory) = &self.options.config_directory {
             // Postfix's programs find their configuration in this way.
             let value = std::path::absolute(directory)?.into_os_string();
@@ -207,6 +212,7 @@ impl Master<'_> {
         log.set(log_settings(parameters, true));
         process::set_environment(&environment(parameters, &self.inherited));
         process::raise_limits().context("cannot raise the limits")?;
+        privilege::drop_groups().context("cannot give up supplementary groups")?;
         let queue = &parameters.queue_directory;
         std::env::set_current_dir(queue).with_context(|| {
             let directory = queue.display();

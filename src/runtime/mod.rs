@@ -264,7 +264,11 @@ impl Runtime {
         while let Some(notice) = self.signals.take().context("cannot read signals")? {
             match notice {
                 Notice::Reload => self.turn.reload = true,
-                Notice::Stop(signal) => self.step(now, Event::Stop { signal }),
+                Notice::Stop(signal) => {
+                    self.step(now, Event::Stop { signal });
+                    // The signal that went to the whole group waits for us too.
+                    return Ok(());
+                }
                 Notice::Child => {
                     while let Some(dead) = process::reap() {
                         self.turn.dead.push(dead);

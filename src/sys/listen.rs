@@ -97,9 +97,11 @@ fn fifo(path: &Path) -> io::Result<OwnedFd> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
-    if !file.metadata()?.file_type().is_fifo() {
+    // O_NOFOLLOW would say this in one word, but children would find it on their descriptor.
+    let (opened, named) = (file.metadata()?, fs::symlink_metadata(path)?);
+    if !opened.file_type().is_fifo() || (opened.dev(), opened.ino()) != (named.dev(), named.ino()) {
         return Err(io::Error::other("somebody put another file in its place"));
     }
     file.set_permissions(Permissions::from_mode(0o622))?;

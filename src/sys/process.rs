@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -38,10 +38,7 @@ pub fn close_from(first: RawFd) {
 /// # Errors
 /// The system's.
 pub fn to_dev_null(fd: RawFd) -> io::Result<()> {
-    let null = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
+    let null = open_dev_null(3)?;
     // SAFETY: both are open, and nothing here owns the standard descriptors.
     if unsafe { libc::dup2(null.as_raw_fd(), fd) } < 0 {
         return Err(io::Error::last_os_error());
@@ -206,23 +203,25 @@ pub fn set_environment(variables: &BTreeMap<OsString, OsString>) {
 /// # Errors
 /// The system's, when the numbers are beyond the limit or one of them is taken already.
 pub fn reserve_descriptors(first: RawFd, end: RawFd) -> io::Result<OwnedFd> {
-    let null = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
-    // The file itself must not sit on one of the numbers.
-    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor of an open one; the result is owned below.
-    let null = unsafe {
-        let fd = libc::fcntl(null.as_raw_fd(), libc::F_DUPFD_CLOEXEC, end);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(fd)
-    };
+    let null = open_dev_null(end)?;
     for fd in first..end {
         place(null.as_raw_fd(), fd, libc::O_CLOEXEC)?;
     }
     Ok(null)
+}
+
+/// Opens /dev/null at a descriptor number from `first` on.
+fn open_dev_null(first: RawFd) -> io::Result<OwnedFd> {
+    let file = File::options().read(true).write(true).open("/dev/null")?;
+    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor of an open one, which is owned here only;
+    // the one that open() chose, perhaps a number that is wanted for something else, is closed.
+    unsafe {
+        let fd = libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, first);
+        match fd {
+            0.. => Ok(OwnedFd::from_raw_fd(fd)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 /// Makes `to` another descriptor of the file behind `from`.

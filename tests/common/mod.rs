@@ -1,0 +1,79 @@
+//! What every test of a running master shares: a private Postfix instance, reserved ports, facts
+//! about processes, a child that does as it is told, and the one way to wait.
+//!
+//! `MASTER_UNDER_TEST` names the binary to test; without it, it is the one this package builds. So
+//! the same tests run against Postfix's own master, which is how they were found to be right:
+//!
+//! ```text
+//! MASTER_UNDER_TEST=/usr/lib/postfix/sbin/master cargo test --test postfix
+//! ```
+#![allow(dead_code)] // each test crate uses its own part of this
+
+pub mod client;
+pub mod instance;
+pub mod network;
+pub mod poll;
+pub mod ports;
+pub mod process;
+pub mod puppet;
+pub mod run;
+
+use std::path::{Path, PathBuf};
+
+/// Where the distribution keeps Postfix's daemons, its own master among them.
+pub const POSTFIX_DAEMONS: &str = "/usr/lib/postfix/sbin";
+
+/// Postfix's own master, the oracle.
+pub fn original() -> PathBuf {
+    Path::new(POSTFIX_DAEMONS).join("master")
+}
+
+/// The master that the tests are about.
+pub fn under_test() -> PathBuf {
+    std::env::var_os("MASTER_UNDER_TEST")
+        .map_or_else(|| env!("CARGO_BIN_EXE_master").into(), PathBuf::from)
+}
+
+/// Whether the master under test is Postfix's own.
+pub fn is_original() -> bool {
+    under_test().canonicalize().ok() == original().canonicalize().ok()
+}
+
+/// Says why a test, or a part of one, does not run here.
+pub fn skip(reason: &str) {
+    // Not through `println!`, which the test runner captures.
+    use std::io::Write;
+    let name = std::thread::current().name().unwrap_or("test").to_owned();
+    let _ = writeln!(std::io::stderr(), "{name}: skipped: {reason}");
+}
+
+/// Leaves the test unless it runs as root, and says what root is needed for.
+#[macro_export]
+macro_rules! needs_root {
+    ($purpose:literal) => {
+        if !nix::unistd::geteuid().is_root() {
+            $crate::common::skip(concat!("needs root (", $purpose, ")"));
+            return;
+        }
+    };
+}
+
+/// A promise that Postfix's own master does not keep. `ours` is checked on our master; `theirs`
+/// on the original, where it proves that there is a difference.
+pub fn differs_from_original(promise: &str, ours: impl FnOnce(), theirs: impl FnOnce()) {
+    if is_original() {
+        skip(&format!(
+            "the original does not promise this: {promise}; checked what it does instead"
+        ));
+        theirs();
+    } else {
+        ours();
+    }
+}
+
+/// The other side of [`differs_from_original`] where the original's behaviour is unsafe or costly
+/// to show; says why.
+pub fn not_shown(why: &str) -> impl FnOnce() {
+    let why = why.to_owned();
+    move || skip(&format!("the original's behaviour is not shown: {why}"))
+}

@@ -1,0 +1,397 @@
+//! Facts about running processes, as the kernel tells them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A process, by its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Process(pub i32);
+
+/// Real, effective, saved and file system ids.
+pub type Ids = [u32; 4];
+
+/// The signals that are blocked, ignored and caught, as masks: bit 0 is signal 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signals {
+    pub blocked: u64,
+    pub ignored: u64,
+    pub caught: u64,
+}
+
+impl Process {
+    /// All that run now; those that have ended and wait for their parent do not.
+    pub fn all() -> Vec<Self> {
+        let mut all: Vec<Self> = fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .map(Self)
+            .filter(|process| process.runs())
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn file(self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.0))
+    }
+
+    fn read(self, name: &str) -> Vec<u8> {
+        fs::read(self.file(name)).unwrap_or_default()
+    }
+
+    fn text(self, name: &str) -> String {
+        String::from_utf8_lossy(&self.read(name)).into_owned()
+    }
+
+    fn strings(self, name: &str) -> Vec<String> {
+        let text = self.text(name);
+        match text.strip_suffix('\0') {
+            Some(text) => text.split('\0').map(str::to_owned).collect(),
+            None if text.is_empty() => Vec::new(),
+            None => text.split('\0').map(str::to_owned).collect(),
+        }
+    }
+
+    /// A number of `/proc/PID/stat`, counted as in proc(5), from 3 up.
+    fn stat(self, number: usize) -> Option<String> {
+        let text = self.text("stat");
+        // The second is the name in parentheses, which may hold anything.
+        let (_, rest) = text.rsplit_once(')')?;
+        rest.split_whitespace().nth(number - 3).map(str::to_owned)
+    }
+
+    fn stat_number(self, number: usize) -> i32 {
+        self.stat(number).and_then(|n| n.parse().ok()).unwrap_or(-1)
+    }
+
+    fn status(self, name: &str) -> Option<String> {
+        self.text("status").lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key == name).then(|| value.trim().to_owned())
+        })
+    }
+
+    /// Whether it exists and has not ended.
+    pub fn runs(self) -> bool {
+        !matches!(self.stat(3).as_deref(), None | Some("Z" | "X"))
+    }
+
+    /// Whether it has nothing to do: it waits for events (or, unusually, has just been woken up).
+    pub fn is_idle(self) -> bool {
+        let place = self.text("wchan");
+        place.contains("ep_poll") || place.contains("epoll")
+    }
+
+    pub fn parent(self) -> i32 {
+        self.stat_number(4)
+    }
+
+    pub fn group(self) -> i32 {
+        self.stat_number(5)
+    }
+
+    pub fn session(self) -> i32 {
+        self.stat_number(6)
+    }
+
+    /// When it was started, in clock ticks since boot: tells it from a later one with its id.
+    pub fn started(self) -> i32 {
+        self.stat_number(22)
+    }
+
+    pub fn children(self) -> Vec<Self> {
+        Self::all()
+            .into_iter()
+            .filter(|process| process.parent() == self.0)
+            .collect()
+    }
+
+    pub fn signal(self, signal: Signal) {
+        let _ = kill(Pid::from_raw(self.0), signal);
+    }
+
+    pub fn cmdline(self) -> Vec<String> {
+        self.strings("cmdline")
+    }
+
+    pub fn environ(self) -> BTreeMap<String, String> {
+        self.strings("environ")
+            .into_iter()
+            .map(|text| match text.split_once('=') {
+                Some((name, value)) => (name.to_owned(), value.to_owned()),
+                None => (text, String::new()),
+            })
+            .collect()
+    }
+
+    pub fn cwd(self) -> PathBuf {
+        fs::read_link(self.file("cwd")).unwrap_or_default()
+    }
+
+    pub fn root(self) -> PathBuf {
+        fs::read_link(self.file("root")).unwrap_or_default()
+    }
+
+    pub fn executable(self) -> PathBuf {
+        fs::read_link(self.file("exe")).unwrap_or_default()
+    }
+
+    fn ids(self, name: &str) -> Ids {
+        let text = self.status(name).unwrap_or_default();
+        let mut ids = [u32::MAX; 4];
+        for (id, word) in ids.iter_mut().zip(text.split_whitespace()) {
+            *id = word.parse().expect("an id");
+        }
+        ids
+    }
+
+    pub fn uids(self) -> Ids {
+        self.ids("Uid")
+    }
+
+    pub fn gids(self) -> Ids {
+        self.ids("Gid")
+    }
+
+    pub fn groups(self) -> String {
+        self.status("Groups").unwrap_or_default()
+    }
+
+    pub fn umask(self) -> String {
+        self.status("Umask").unwrap_or_default()
+    }
+
+    pub fn signals(self) -> Signals {
+        let mask = |name| {
+            let text = self.status(name).unwrap_or_default();
+            u64::from_str_radix(&text, 16).unwrap_or_default()
+        };
+        Signals {
+            blocked: mask("SigBlk"),
+            ignored: mask("SigIgn"),
+            caught: mask("SigCgt"),
+        }
+    }
+
+    pub fn limits(self) -> Vec<String> {
+        let text = self.text("limits");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    pub fn descriptors(self) -> BTreeMap<i32, Descriptor> {
+        let sockets = Sockets::of(self);
+        let Ok(entries) = fs::read_dir(self.file("fd")) else {
+            return BTreeMap::new();
+        };
+        entries
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                let number: i32 = entry.file_name().to_str()?.parse().ok()?;
+                let target = fs::read_link(entry.path()).ok()?;
+                let target = target.to_string_lossy().into_owned();
+                let info = self.text(&format!("fdinfo/{number}"));
+                let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+                let kind = Kind::of(&target, &sockets);
+                Some((
+                    number,
+                    Descriptor {
+                        kind,
+                        flags: u32::from_str_radix(flags.trim(), 8).ok()?,
+                        target,
+                    },
+                ))
+            })
+            .collect()
+    }
+}
+
+/// An open descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    pub kind: Kind,
+    /// Access mode, status flags and close-on-exec, as of open(2).
+    pub flags: u32,
+    /// What the link in `/proc` says, with inode numbers of sockets and pipes.
+    pub target: String,
+}
+
+impl Descriptor {
+    pub fn non_blocking(&self) -> bool {
+        self.flags & nix::libc::O_NONBLOCK as u32 != 0
+    }
+
+    pub fn close_on_exec(&self) -> bool {
+        self.flags & nix::libc::O_CLOEXEC as u32 != 0
+    }
+}
+
+/// What a descriptor is, without what differs from run to run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    File(String),
+    Pipe,
+    Socket(Socket),
+    /// A socket that is in none of the kernel's lists, for instance one that is not bound.
+    UnknownSocket,
+    /// `anon_inode:`, such as an epoll description.
+    Anonymous(String),
+}
+
+impl Kind {
+    fn of(target: &str, sockets: &Sockets) -> Self {
+        if target.starts_with("pipe:") {
+            Self::Pipe
+        } else if let Some(inode) = socket_inode(target) {
+            match sockets.0.get(&inode) {
+                Some(socket) => Self::Socket(socket.clone()),
+                None => Self::UnknownSocket,
+            }
+        } else if let Some(name) = target.strip_prefix("anon_inode:") {
+            Self::Anonymous(name.to_owned())
+        } else {
+            Self::File(target.to_owned())
+        }
+    }
+
+    pub fn is_listener(&self) -> bool {
+        matches!(self, Self::Socket(socket) if socket.listening)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.write_str(path),
+            Self::Pipe => f.write_str("pipe"),
+            Self::UnknownSocket => f.write_str("socket"),
+            Self::Anonymous(name) => f.write_str(name),
+            Self::Socket(socket) => {
+                let Socket {
+                    family,
+                    kind,
+                    local,
+                    listening,
+                    ..
+                } = socket;
+                let listening = if *listening { " listening" } else { "" };
+                write!(f, "{family} {kind}{listening} {local:?}")
+            }
+        }
+    }
+}
+
+/// The inode number in `socket:[N]`.
+pub fn socket_inode(target: &str) -> Option<u64> {
+    target
+        .strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
+}
+
+/// A socket that the kernel lists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Socket {
+    /// `tcp`, `tcp6`, `udp`, `udp6` or `unix`.
+    pub family: &'static str,
+    /// `stream`, `dgram` or `seqpacket`.
+    pub kind: &'static str,
+    pub listening: bool,
+    /// `a.b.c.d:port`, the hexadecimal form of an IPv6 address and port, or a path.
+    pub local: String,
+}
+
+/// The sockets of a process' network namespace, by inode number.
+struct Sockets(BTreeMap<u64, Socket>);
+
+impl Sockets {
+    fn of(process: Process) -> Self {
+        let mut sockets = BTreeMap::new();
+        for (family, kind) in [
+            ("tcp", "stream"),
+            ("tcp6", "stream"),
+            ("udp", "dgram"),
+            ("udp6", "dgram"),
+        ] {
+            for line in process.text(&format!("net/{family}")).lines().skip(1) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let inode = words[9].parse().expect("an inode number");
+                let socket = Socket {
+                    family,
+                    kind,
+                    listening: kind == "stream" && words[3] == "0A",
+                    local: inet_address(words[1]),
+                };
+                sockets.insert(inode, socket);
+            }
+        }
+        for line in process.text("net/unix").lines().skip(1) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let inode = words[6].parse().expect("an inode number");
+            let flags = u32::from_str_radix(words[3], 16).expect("flags");
+            let socket = Socket {
+                family: "unix",
+                kind: match words[4] {
+                    "0001" => "stream",
+                    "0002" => "dgram",
+                    "0005" => "seqpacket",
+                    _ => "unknown",
+                },
+                listening: flags & 0x1_0000 != 0,
+                local: words.get(7).copied().unwrap_or_default().to_owned(),
+            };
+            sockets.insert(inode, socket);
+        }
+        Self(sockets)
+    }
+}
+
+/// `0100007F:0019` is `127.0.0.1:25`: the address is in the machine's byte order.
+fn inet_address(text: &str) -> String {
+    let (address, port) = text.split_once(':').expect("an address and a port");
+    let port = u16::from_str_radix(port, 16).expect("a port");
+    match u32::from_str_radix(address, 16) {
+        Ok(number) if address.len() == 8 => {
+            let [a, b, c, d] = number.to_ne_bytes();
+            format!("{a}.{b}.{c}.{d}:{port}")
+        }
+        _ => format!("{address}:{port}"),
+    }
+}
+
+/// The inode number of the socket that listens on an IPv4 address and port of a process' network.
+pub fn listener_inode(process: Process, local: &str) -> Option<u64> {
+    let sockets = Sockets::of(process);
+    sockets
+        .0
+        .into_iter()
+        .find(|(_, socket)| socket.listening && socket.family == "tcp" && socket.local == local)
+        .map(|(inode, _)| inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_from_the_kernels_form() {
+        assert_eq!(inet_address("0100007F:0019"), "127.0.0.1:25");
+    }
+
+    #[test]
+    fn a_listener_is_found_by_its_address() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address").to_string();
+        let ourselves = Process(Pid::this().as_raw());
+        let inode = listener_inode(ourselves, &address).expect("an inode");
+        let ours = ourselves.descriptors();
+        let descriptor = &ours[&std::os::fd::AsRawFd::as_raw_fd(&listener)];
+        assert!(descriptor.kind.is_listener());
+        assert_eq!(socket_inode(&descriptor.target), Some(inode));
+    }
+}

@@ -1,0 +1,178 @@
+//! The test's side of `programs/puppet.rs`: children that do as they are told.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use master::proto::StatusReport;
+
+use super::instance::{Instance, SOON};
+use super::poll::{until, within};
+use super::process::Process;
+use super::run::run;
+
+/// The path of one of this package's example programs, built if need be: `cargo test --test NAME`
+/// builds no examples.
+pub fn example(name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    // This is target/PROFILE/deps/TEST.
+    let test = std::env::current_exe().expect("the test's path");
+    let profile = test.parent().and_then(Path::parent).expect("a directory");
+    BUILT.get_or_init(|| {
+        if let Some(cargo) = std::env::var_os("CARGO") {
+            let mut build = Command::new(cargo);
+            build
+                .args(["build", "--quiet", "--offline", "--examples"])
+                .current_dir(env!("CARGO_MANIFEST_DIR"));
+            if profile.ends_with("release") {
+                build.arg("--release");
+            }
+            run(&mut build, Duration::from_secs(300)).expect_success();
+        }
+    });
+    profile.join("examples").join(name)
+}
+
+/// Where a service's puppets report.
+pub struct Puppets {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Puppets {
+    /// Makes `puppet` a command of the instance, and a place for puppets to report at.
+    pub fn new(instance: &Instance, name: &str) -> Self {
+        instance.install(&example("puppet"), "puppet");
+        let path = instance.path().join(format!("{name}.control"));
+        let listener = UnixListener::bind(&path).expect("a control socket");
+        listener.set_nonblocking(true).expect("non-blocking");
+        Self { listener, path }
+    }
+
+    /// What to write after `puppet` in the table.
+    pub fn arguments(&self) -> String {
+        format!("-o control={}", self.path.display())
+    }
+
+    /// The next puppet that the master starts.
+    #[track_caller]
+    pub fn next(&self) -> Puppet {
+        until(SOON, "a child to be started", || self.arrived())
+    }
+
+    /// The next puppet, if one is started within a time.
+    pub fn next_within(&self, limit: Duration) -> Option<Puppet> {
+        within(limit, || self.arrived())
+    }
+
+    fn arrived(&self) -> Option<Puppet> {
+        let (stream, _) = self.listener.accept().ok()?;
+        Some(Puppet::meet(stream))
+    }
+}
+
+/// A child that does as it is told.
+pub struct Puppet {
+    pub process: Process,
+    pub generation: u32,
+    /// Its arguments, the name first.
+    pub arguments: Vec<String>,
+    answers: BufReader<UnixStream>,
+}
+
+impl Puppet {
+    fn meet(stream: UnixStream) -> Self {
+        stream.set_nonblocking(false).expect("blocking");
+        stream.set_read_timeout(Some(SOON)).expect("a time limit");
+        let mut puppet = Self {
+            process: Process(0),
+            generation: 0,
+            arguments: Vec::new(),
+            answers: BufReader::new(stream),
+        };
+        loop {
+            let line = puppet.line();
+            let (key, value) = line.split_once(' ').unwrap_or((&line, ""));
+            match key {
+                "pid" => puppet.process = Process(value.parse().expect("a process id")),
+                "generation" => {
+                    puppet.generation = u32::from_str_radix(value, 8).expect("an octal number");
+                }
+                "arg" => puppet.arguments.push(value.to_owned()),
+                "ready" => return puppet,
+                _ => panic!("a puppet says {line:?}"),
+            }
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("a puppet's line");
+        line.trim_end().to_owned()
+    }
+
+    fn send(&mut self, command: &str) {
+        let _ = writeln!(self.answers.get_mut(), "{command}");
+    }
+
+    /// Tells it to do something that it survives, and returns its answer.
+    #[track_caller]
+    pub fn tell(&mut self, command: &str) -> String {
+        self.send(command);
+        let answer = self.line();
+        match answer.strip_prefix("ok") {
+            Some(text) => text.trim_start().to_owned(),
+            None => panic!("{command:?}: the puppet answers {answer:?}"),
+        }
+    }
+
+    /// Takes a client, as a server of Postfix does: it says that it is taken.
+    #[track_caller]
+    pub fn take_client(&mut self) {
+        self.tell("accept");
+        self.tell("report taken");
+    }
+
+    /// Lets the client go, and says that it is available.
+    #[track_caller]
+    pub fn finish_client(&mut self) {
+        self.tell("hangup");
+        self.tell("report available");
+    }
+
+    /// A report that bears its name.
+    pub fn report(&self, available: i32) -> StatusReport {
+        StatusReport {
+            pid: self.process.0,
+            generation: self.generation,
+            available,
+        }
+    }
+
+    /// Writes bytes to the status channel.
+    #[track_caller]
+    pub fn write_status(&mut self, bytes: &[u8]) {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.tell(&format!("raw {hex}"));
+    }
+
+    #[track_caller]
+    pub fn exit(mut self, status: i32) {
+        self.send(&format!("exit {status}"));
+        self.wait_for_end();
+    }
+
+    #[track_caller]
+    pub fn die(mut self, signal: &str) {
+        self.send(&format!("die {signal}"));
+        self.wait_for_end();
+    }
+
+    #[track_caller]
+    pub fn wait_for_end(&self) {
+        until(SOON, "a puppet's end", || !self.process.runs());
+    }
+}

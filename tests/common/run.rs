@@ -1,0 +1,124 @@
+//! Commands that end: run them with a time limit and keep what they said.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::poll::within;
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Finished {
+    pub fn success(&self) -> bool {
+        self.status.success()
+    }
+
+    #[track_caller]
+    pub fn expect_success(self) -> Self {
+        assert!(self.success(), "unexpected failure: {self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub fn expect_failure(self) -> Self {
+        assert!(!self.success(), "unexpected success: {self:?}");
+        self
+    }
+}
+
+/// A command that runs, with its output kept. It is killed when this is dropped before it ended.
+pub struct Running {
+    child: Child,
+    name: String,
+    stdout: File,
+    stderr: File,
+}
+
+impl Running {
+    /// The output goes to unnamed files: with pipes a daemon that keeps them open would make the
+    /// reader wait for ever.
+    pub fn start(command: &mut Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let stdout = tempfile::tempfile().expect("a temporary file");
+        let stderr = tempfile::tempfile().expect("a temporary file");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(stdout.try_clone().expect("a descriptor"))
+            .stderr(stderr.try_clone().expect("a descriptor"))
+            .spawn()
+            .unwrap_or_else(|why| panic!("{name}: {why}"));
+        Self {
+            child,
+            name,
+            stdout,
+            stderr,
+        }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        contents(&self.stdout)
+    }
+
+    /// What it has written to standard error so far.
+    pub fn stderr(&self) -> String {
+        contents(&self.stderr)
+    }
+
+    #[track_caller]
+    pub fn finish(mut self, limit: Duration) -> Finished {
+        let ended = within(limit, || self.child.try_wait().expect("a child"));
+        let (stdout, stderr) = (self.stdout(), self.stderr());
+        match ended {
+            Some(status) => Finished {
+                status,
+                stdout,
+                stderr,
+            },
+            None => panic!(
+                "{} has not ended after {limit:?}\nstdout: {stdout}\nstderr: {stderr}",
+                self.name
+            ),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn contents(file: &File) -> String {
+    // Opened anew, for an offset that is not shared with the writer's.
+    let mut text = Vec::new();
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .and_then(|mut file| file.read_to_end(&mut text))
+        .expect("the output");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Runs a command to its end.
+#[track_caller]
+pub fn run(command: &mut Command, limit: Duration) -> Finished {
+    Running::start(command).finish(limit)
+}

@@ -1,0 +1,192 @@
+//! What a child finds when it begins to run is what Postfix's own master gives it. Both masters
+//! start the same configuration in the same place, one after the other, and the kernel is asked
+//! about every child.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::common::instance::{Instance, SOON};
+use crate::common::network::{REMOTE, in_own_network};
+use crate::common::poll::until;
+use crate::common::process::{Kind, Process, Socket};
+use crate::common::{original, under_test};
+use crate::needs_root;
+
+/// All that is compared, as text so that a failure can be read.
+type Facts = BTreeMap<&'static str, String>;
+
+fn facts(process: Process, master: Process) -> Facts {
+    let mut environment = process.environ();
+    if let Some(generation) = environment.get_mut("GENERATION") {
+        *generation = match u32::from_str_radix(generation, 8) {
+            Ok(1..) if !generation.starts_with('0') => "an octal number".to_owned(),
+            _ => format!("{generation:?}, which is not octal"),
+        };
+    }
+    let descriptors: BTreeMap<i32, String> = process
+        .descriptors()
+        .into_iter()
+        .map(|(number, descriptor)| {
+            let kind = match descriptor.kind {
+                // The type of the status channel is where the two differ on purpose.
+                Kind::Socket(Socket {
+                    family: "unix",
+                    kind: "stream" | "seqpacket",
+                    listening: false,
+                    local,
+                }) if number == 5 && local.is_empty() => "the status channel".to_owned(),
+                kind => kind.to_string(),
+            };
+            (number, format!("{kind}, flags {:o}", descriptor.flags))
+        })
+        .collect();
+    let signals = process.signals();
+    BTreeMap::from([
+        ("environment", format!("{environment:#?}")),
+        ("descriptors", format!("{descriptors:#?}")),
+        ("user", format!("{:?}", process.uids())),
+        ("group", format!("{:?}", process.gids())),
+        ("groups", process.groups()),
+        ("directory", process.cwd().display().to_string()),
+        ("root", process.root().display().to_string()),
+        ("executable", process.executable().display().to_string()),
+        ("umask", process.umask()),
+        ("limits", process.limits().join("\n")),
+        ("blocked signals", format!("{:x}", signals.blocked)),
+        ("ignored signals", format!("{:x}", signals.ignored)),
+        ("caught signals", format!("{:x}", signals.caught)),
+        (
+            "in the master's process group",
+            (process.group() == master.group()).to_string(),
+        ),
+        (
+            "in the master's session",
+            (process.session() == master.session()).to_string(),
+        ),
+    ])
+}
+
+/// The facts of all children, by command line.
+fn all_facts(instance: &Instance) -> BTreeMap<String, Facts> {
+    let master = instance.master_process();
+    instance
+        .children()
+        .into_iter()
+        .map(|child| (child.cmdline().join(" "), facts(child, master)))
+        .collect()
+}
+
+/// Facts that have not changed for a while: daemons have opened what they open when they start.
+fn settled_facts(instance: &Instance, children: usize) -> BTreeMap<String, Facts> {
+    let mut last = BTreeMap::new();
+    let mut since = Instant::now();
+    until(SOON, format_args!("{children} quiet children"), || {
+        let now = all_facts(instance);
+        if now != last || now.len() != children {
+            last = now;
+            since = Instant::now();
+        }
+        since.elapsed() > Duration::from_millis(400)
+    });
+    last
+}
+
+/// Makes every service start a child.
+fn knock(instance: &Instance, table: &[(String, String, String)]) {
+    for (name, kind, class) in table {
+        let path = instance.socket(class, name);
+        match kind.as_str() {
+            "inet" => {
+                let address = match name.rsplit_once(':') {
+                    Some((_, port)) => format!("127.0.0.1:{port}"),
+                    None => format!("127.0.0.1:{name}"),
+                };
+                drop(TcpStream::connect(address).expect("a listener"));
+            }
+            "unix" | "pass" => drop(UnixStream::connect(path).expect("a listener")),
+            "fifo" => {
+                let mut options = OpenOptions::new();
+                options.write(true).custom_flags(nix::libc::O_NONBLOCK);
+                let fifo = options.open(path);
+                fifo.expect("a reader").write_all(b"W").expect("a reader");
+            }
+            // `postlog`, which the master itself talks to.
+            _ => {}
+        }
+    }
+}
+
+/// Name, type and directory of each line of the table.
+fn table(instance: &Instance) -> Vec<(String, String, String)> {
+    let text = std::fs::read_to_string(instance.master_cf()).expect("master.cf");
+    text.lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let class = if words[2] == "n" { "public" } else { "private" };
+            (words[0].into(), words[1].into(), class.into())
+        })
+        .collect()
+}
+
+#[test]
+fn every_daemon_finds_what_it_finds_under_the_original() {
+    needs_root!("to run a mail system");
+    in_own_network(|| {
+        let mut postfix = Instance::mail();
+        configure(&mut postfix);
+        let mut observe = |binary: &Path| {
+            postfix.use_master(binary);
+            postfix.start();
+            let table = table(&postfix);
+            knock(&postfix, &table);
+            let facts = settled_facts(&postfix, table.len());
+            postfix.stop();
+            facts
+        };
+        let expected = observe(&original());
+        let found = observe(&under_test());
+        compare(&expected, &found);
+    });
+}
+
+/// Something of everything that the table can say.
+fn configure(postfix: &mut Instance) {
+    let port = |number: u16| postfix.port().wrapping_add(number).max(1024);
+    let (limited, wide, two, single) = (port(1), port(2), port(3), port(4));
+    // Keeps all that it is given, where Postfix's daemons change some of it.
+    postfix.install_script("inert", "exec sleep 1000");
+    postfix
+        .set("inet_interfaces", format!("127.0.0.1, {REMOTE}"))
+        .environment("LANG", "de_DE.UTF-8")
+        .environment("TZ", "UTC")
+        .environment("DISPLAY", "host.test:0")
+        .environment("NOT_FOR_CHILDREN", "secret")
+        .service(&format!("127.0.0.1:{limited} inet n - n - 5 smtpd"))
+        .service(&format!("0.0.0.0:{wide} inet n - n - - smtpd"))
+        .service(&format!("{two} inet n - n - - smtpd"))
+        .service(&format!(
+            "127.0.0.1:{single} inet n - n - 1 smtpd -o {{ mynetworks = 127.0.0.1, 10.0.0.0/8 }}"
+        ))
+        .service("smtpd pass - - n - - smtpd")
+        .service("fifopick fifo n - n 60 1 pickup")
+        .service("showq unix n - y - - showq")
+        .service("inert unix - - n - - inert")
+        .service("discard unix - - n - - discard -v");
+}
+
+fn compare(expected: &BTreeMap<String, Facts>, found: &BTreeMap<String, Facts>) {
+    let lines = |facts: &BTreeMap<String, Facts>| facts.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(lines(found), lines(expected), "command lines");
+    for (command, expected) in expected {
+        for (name, expected) in expected {
+            let found = &found[command][name];
+            assert_eq!(found, expected, "{name} of {command}");
+        }
+    }
+}

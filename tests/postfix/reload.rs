@@ -1,0 +1,129 @@
+//! Changes of a running system.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::common::client::{Client, expect_greeting};
+use crate::common::instance::{Instance, SOON};
+use crate::common::poll::until;
+use crate::common::ports::Port;
+use crate::common::process::listener_inode;
+use crate::common::puppet::Puppets;
+use crate::common::run::Running;
+use crate::needs_root;
+
+#[track_caller]
+fn expect_refusal(address: &str) {
+    let refused = TcpStream::connect(address).err().map(|why| why.kind());
+    let expected = std::io::ErrorKind::ConnectionRefused;
+    assert_eq!(refused, Some(expected), "{address}");
+}
+
+#[test]
+fn three_reloads_lose_no_message_and_refuse_no_connection() {
+    needs_root!("to run a mail system");
+    let mut postfix = Instance::mail();
+    postfix.start();
+    let mut sending = Running::start(&mut postfix.smtp_source(1000, 10));
+    for reload in 1..=3 {
+        let accepted = reload * 100;
+        until(SOON, format_args!("{accepted} messages"), || {
+            postfix.log_lines(": client=").len() >= accepted
+        });
+        postfix.reload();
+    }
+    assert!(!sending.has_ended(), "too fast for the reloads");
+    let limit = Duration::from_secs(60);
+    sending.finish(limit).expect_success();
+    postfix.wait_for_delivery(1000, limit);
+}
+
+#[test]
+fn a_service_can_be_added_changed_and_removed() {
+    needs_root!("to run a mail system");
+    let port = Port::reserve();
+    let (name, address) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{port}"));
+    let mut postfix = Instance::mail();
+    postfix.start();
+    expect_refusal(&address);
+
+    postfix.service(&format!("{name} inet n - n - - smtpd"));
+    postfix.reload();
+    expect_greeting(&address);
+
+    // The child that greeted must leave, so that one with the new arguments can come.
+    postfix.service(&format!(
+        "{name} inet n - n - - smtpd -o smtpd_banner=changed"
+    ));
+    postfix.reload();
+    until(SOON, "the new greeting", || {
+        Client::connect(&address).line() == "220 changed"
+    });
+
+    postfix.without(&name, "inet");
+    postfix.reload();
+    expect_refusal(&address);
+    until(SOON, "the end of the removed service's children", || {
+        let mut children = postfix.children_named("smtpd").into_iter();
+        !children.any(|child| child.cmdline().contains(&name))
+    });
+    // The others go on.
+    expect_greeting(&postfix.address());
+}
+
+#[test]
+fn a_service_can_move_to_another_port() {
+    needs_root!("to run a mail system");
+    let (old, new) = (Port::reserve(), Port::reserve());
+    let (old, new) = (format!("127.0.0.1:{old}"), format!("127.0.0.1:{new}"));
+    let mut postfix = Instance::mail();
+    postfix.service(&format!("{old} inet n - n - - smtpd"));
+    postfix.start();
+    expect_greeting(&old);
+    expect_refusal(&new);
+
+    postfix.without(&old, "inet");
+    postfix.service(&format!("{new} inet n - n - - smtpd"));
+    postfix.reload();
+    expect_refusal(&old);
+    expect_greeting(&new);
+}
+
+#[test]
+fn another_name_of_the_same_port_keeps_the_listener_and_who_waits_there() {
+    needs_root!("to run a mail system");
+    let port = Port::reserve();
+    let (number, name) = (format!("127.0.0.1:{port}"), "127.0.0.1:testsmtp");
+    let mut postfix = Instance::new();
+    let puppets = Puppets::new(&postfix, "puppets");
+    let line = |name: &str| format!("{name} inet n - n - 1 puppet {}", puppets.arguments());
+    postfix.set("known_tcp_ports", format!("testsmtp={port}"));
+    postfix.service(&line(&number));
+    postfix.start();
+    let master = postfix.master_process();
+    let inode = listener_inode(master, &number).expect("a listener");
+
+    let mut first = Client::connect(&number);
+    let mut puppet = puppets.next();
+    puppet.take_client();
+    for (from, to) in [(number.as_str(), name), (name, number.as_str())] {
+        // The only child is busy: this client waits in the listener's queue.
+        let waiting = Client::connect(&number);
+        postfix.without(from, "inet");
+        postfix.service(&line(to));
+        postfix.reload();
+        assert_eq!(
+            listener_inode(master, &number),
+            Some(inode),
+            "the listener of {from} after it was renamed to {to}"
+        );
+        // The busy child is told to leave, and its successor takes who waits.
+        first.wait_for_end();
+        puppet.wait_for_end();
+        puppet = puppets.next();
+        puppet.take_client();
+        puppet.tell("write hello");
+        first = waiting;
+        assert_eq!(first.line(), "hello");
+    }
+}
