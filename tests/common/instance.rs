@@ -458,6 +458,13 @@ impl Instance {
         self
     }
 
+    /// Stops a master that this test has started itself.
+    #[track_caller]
+    pub fn stop_and_wait_for(&self, master: Running) -> Finished {
+        self.master_process().signal(Signal::SIGTERM);
+        master.finish(SOON)
+    }
+
     /// The id that the master wrote into its lock file.
     #[track_caller]
     pub fn master_pid(&self) -> i32 {

@@ -1,10 +1,10 @@
 //! Commands that end: run them with a time limit and keep what they said.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::fs;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
+
+use tempfile::NamedTempFile;
 
 use super::poll::within;
 
@@ -38,21 +38,22 @@ impl Finished {
 pub struct Running {
     child: Child,
     name: String,
-    stdout: File,
-    stderr: File,
+    stdout: NamedTempFile,
+    stderr: NamedTempFile,
 }
 
 impl Running {
-    /// The output goes to unnamed files: with pipes a daemon that keeps them open would make the
-    /// reader wait for ever.
+    /// The output goes to files: with pipes a daemon that keeps them open would make the reader
+    /// wait for ever. The files have names because Postfix writes no log to one that has none.
     pub fn start(command: &mut Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
-        let stdout = tempfile::tempfile().expect("a temporary file");
-        let stderr = tempfile::tempfile().expect("a temporary file");
+        let file = || NamedTempFile::new().expect("a temporary file");
+        let (stdout, stderr) = (file(), file());
+        let writer = |file: &NamedTempFile| file.as_file().try_clone().expect("a descriptor");
         let child = command
             .stdin(Stdio::null())
-            .stdout(stdout.try_clone().expect("a descriptor"))
-            .stderr(stderr.try_clone().expect("a descriptor"))
+            .stdout(writer(&stdout))
+            .stderr(writer(&stderr))
             .spawn()
             .unwrap_or_else(|why| panic!("{name}: {why}"));
         Self {
@@ -108,12 +109,8 @@ impl Drop for Running {
     }
 }
 
-fn contents(file: &File) -> String {
-    // Opened anew, for an offset that is not shared with the writer's.
-    let mut text = Vec::new();
-    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
-        .and_then(|mut file| file.read_to_end(&mut text))
-        .expect("the output");
+fn contents(file: &NamedTempFile) -> String {
+    let text = fs::read(file.path()).expect("the output");
     String::from_utf8_lossy(&text).into_owned()
 }
 

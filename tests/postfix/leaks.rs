@@ -1,1 +1,101 @@
-//! Later.
+//! Descriptors do not pile up.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use crate::common::client::Client;
+use crate::common::instance::{Instance, SOON};
+use crate::common::poll::until;
+use crate::common::process::Process;
+use crate::common::puppet::example;
+use crate::needs_root;
+
+/// How many descriptors of each kind a process has.
+fn kinds(process: Process) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for descriptor in process.descriptors().values() {
+        let kind = format!("{}, flags {:o}", descriptor.kind, descriptor.flags);
+        *kinds.entry(kind).or_default() += 1;
+    }
+    kinds
+}
+
+/// What the descriptors are when the master has nothing to do.
+fn kinds_at_rest(master: Process) -> BTreeMap<String, usize> {
+    until(SOON, "the master to rest", || {
+        let before = kinds(master);
+        (master.is_idle() && before == kinds(master)).then_some(before)
+    })
+}
+
+#[test]
+fn a_hundred_reloads_leave_the_masters_descriptors_as_they_were() {
+    needs_root!("to run a mail system");
+    let mut postfix = Instance::new();
+    let address = postfix.address();
+    postfix.install_script("inert", "exec sleep 1000");
+    postfix
+        .service(&format!("{address} inet n - n - - inert"))
+        .service("stream unix - - n - - inert")
+        .service("pass pass - - n - - inert")
+        .service("fifo fifo n - n - 1 inert")
+        .service("datagram unix-dgram n - n - 1 inert");
+    postfix.start();
+    let master = postfix.master_process();
+    // The first reload, like no other, has a running logger.
+    postfix.reload();
+    let before = kinds_at_rest(master);
+    for reload in 0..100 {
+        // Every other time there is a service more.
+        if reload % 2 == 0 {
+            postfix.service("sometimes unix - - n - - inert");
+        } else {
+            postfix.without("sometimes", "unix");
+        }
+        postfix.reload();
+    }
+    assert_eq!(kinds_at_rest(master), before);
+    assert_eq!(postfix.master_process(), master);
+}
+
+#[test]
+fn thousands_of_children_leave_the_masters_descriptors_as_they_were() {
+    needs_root!("to run a mail system");
+    let children = match std::env::var_os("MASTER_TEST_LONG") {
+        Some(_) => 10_000,
+        None => 2_000,
+    };
+    let mut postfix = Instance::new();
+    postfix.install(&example("puppet"), "puppet");
+    let address = postfix.address();
+    let tally = postfix.path().join("tally");
+    let line = format!(
+        "{address} inet n - n - - puppet -o tally={}",
+        tally.display()
+    );
+    postfix.service(&line);
+    postfix.start();
+    let master = postfix.master_process();
+    postfix.reload();
+    let before = kinds_at_rest(master);
+
+    // These children do not accept, so one client makes for as many as we like.
+    let _client = Client::connect(&address);
+    let started = || fs::metadata(&tally).map_or(0, |facts| facts.len());
+    let limit = Duration::from_secs(120);
+    until(limit, format_args!("{children} children"), || {
+        started() >= children
+    });
+
+    // Without the client who waits there is nothing to do.
+    postfix.without(&address, "inet");
+    postfix.reload();
+    postfix.service(&line);
+    postfix.reload();
+    until(SOON, "the last child's end", || {
+        postfix.children_named("puppet").is_empty()
+    });
+    assert_eq!(kinds_at_rest(master), before);
+    assert_eq!(postfix.master_process(), master);
+}

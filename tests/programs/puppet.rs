@@ -22,7 +22,7 @@ use nix::sys::signal::{SigHandler, Signal, raise, signal};
 use nix::sys::socket::accept;
 use nix::unistd::{close, getpid, write};
 
-/// How long a command may wait for a client.
+/// How long a command may wait, in milliseconds.
 const PATIENCE: u16 = 10_000;
 
 fn main() -> Result<()> {
@@ -126,6 +126,7 @@ impl Puppet {
             "report" => report(argument)?,
             "raw" => raw(&bytes(argument)?)?,
             "stay" => self.stays = true,
+            "dismissal" => dismissal()?,
             "close" => close(argument.parse::<RawFd>()?)?,
             "exit" => exit(argument.parse()?),
             "die" => raise(Signal::from_str(argument)?)?,
@@ -153,6 +154,16 @@ impl Puppet {
         // SAFETY: accept(2) has just made it, and nobody else knows of it.
         self.client = Some(BufReader::new(unsafe { File::from_raw_fd(client) }));
         Ok(())
+    }
+}
+
+/// Waits until the status channel is readable.
+fn dismissal() -> Result<()> {
+    // SAFETY: the master opened it for us, and only a test's `close` ends that.
+    let status = unsafe { BorrowedFd::borrow_raw(STATUS) };
+    match poll(&mut [PollFd::new(status, PollFlags::POLLIN)], PATIENCE)? {
+        0 => bail!("the status channel is not readable"),
+        _ => Ok(()),
     }
 }
 
