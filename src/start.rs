@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 
 use crate::config::{Config, Parameters, RunOptions, User};
-use crate::log::{Log, Settings, Severity, Target};
+use crate::log::{Log, Settings, Severity, Target, Terminal, reason};
 use crate::options::{Options, USAGE};
 use crate::runtime::{
     Clock, Ending, Inherited, Location, Names, Runtime, Setup, environment, log_settings,
@@ -45,11 +45,14 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
     }
     let inherited: Inherited = std::env::vars_os().collect();
     let mut log = Log::new(first_log(&inherited));
+    if options.attached {
+        log.set_terminal(Terminal::Everything);
+    }
     match run(&options, inherited, clock, &mut log) {
         Ok(Exit::Status(status)) => ExitCode::from(status),
         Ok(Exit::Signal(number)) => signal::die_by(number),
         Err(error) => {
-            log.write(Severity::Fatal, format!("{error:#}"));
+            log.write(Severity::Fatal, reason(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -152,7 +155,7 @@ fn first_log(inherited: &Inherited) -> Settings {
     Settings {
         tag: format!("{tag}/master"),
         target,
-        terminal: true,
+        terminal: Terminal::Problems,
     }
 }
 
@@ -209,7 +212,7 @@ impl Master<'_> {
         let sources = self.location.read()?;
         let config = Config::parse(&sources, &Names(&self.inherited))?;
         let parameters = &config.parameters;
-        log.set(log_settings(parameters, true));
+        log.set(log_settings(parameters, log.settings().terminal));
         process::set_environment(&environment(parameters, &self.inherited));
         process::raise_limits().context("cannot raise the limits")?;
         privilege::drop_groups().context("cannot give up supplementary groups")?;
@@ -237,7 +240,7 @@ impl Master<'_> {
         ));
         if !options.attached {
             detach(options.keep_stdout).context("open /dev/null")?;
-            log.leave_terminal();
+            log.set_terminal(Terminal::Nothing);
         }
         if let Some(reporter) = reporter {
             reporter.started();
@@ -278,7 +281,11 @@ fn lock_pid_file(queue: &Path) -> anyhow::Result<LockFile> {
             }
             _ => "",
         };
-        anyhow!("open lock file {}: {error}{advice}", path.display())
+        anyhow!(
+            "open lock file {}: {}{advice}",
+            path.display(),
+            reason(&error)
+        )
     });
     written(locked?, &path)
 }
@@ -303,7 +310,11 @@ fn lock_data_directory(parameters: &Parameters) -> anyhow::Result<LockFile> {
             ),
             _ => String::new(),
         };
-        anyhow!("open lock file {}: {error}{advice}", path.display())
+        anyhow!(
+            "open lock file {}: {}{advice}",
+            path.display(),
+            reason(&error)
+        )
     });
     written(locked?, &path)
 }

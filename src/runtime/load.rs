@@ -16,7 +16,7 @@ use super::{Event, Runtime};
 use crate::config::{
     Config, Family, ImportedVariable, Parameters, Resolver, Source, Sources, User,
 };
-use crate::log::{Settings, Target};
+use crate::log::{Settings, Target, Terminal, reason};
 use crate::policy::{Plan, Time};
 use crate::sys::names;
 use crate::sys::spawn::Environment;
@@ -153,7 +153,7 @@ fn as_strings(variables: BTreeMap<OsString, OsString>) -> Vec<CString> {
 }
 
 /// Where the parameters have the log go.
-pub fn log_settings(parameters: &Parameters, terminal: bool) -> Settings {
+pub fn log_settings(parameters: &Parameters, terminal: Terminal) -> Settings {
     let target = match parameters.maillog_file.as_str() {
         "" => Target::Syslog {
             facility: parameters.syslog_facility.clone(),
@@ -228,7 +228,7 @@ impl Runtime {
         match prepared {
             Ok(prepared) => self.commit(now, prepared),
             Err(error) => {
-                self.log.error(format!("{error:#}"));
+                self.log.error(reason(error.as_ref()));
                 self.log.error(format!(
                     "reload failed and changed nothing: the former configuration stays in force; \
                      correct {directory} and reload again"

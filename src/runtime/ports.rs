@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::Ready;
 use crate::config::{Config, Endpoint, Kind, RunOptions, Service, User};
+use crate::log::reason;
 use crate::policy::{Plan, ServiceId};
 use crate::sys::channel::{Record, StatusChannel};
 use crate::sys::listen::{self, Aside, PathKind};
@@ -102,8 +103,9 @@ impl Ports {
         };
         port.watch(id, poll).map_err(|error| {
             format!(
-                "{}: cannot watch the listeners: {error}; see fs.epoll.max_user_watches",
-                described(&port.service)
+                "{}: cannot watch the listeners: {}; see fs.epoll.max_user_watches",
+                described(&port.service),
+                reason(&error)
             )
         })
     }
@@ -169,11 +171,16 @@ impl Ports {
         Ok((program, descriptors))
     }
 
-    /// The service's program and where it comes from, for messages.
-    pub(super) fn describe_program(&self, id: ServiceId) -> String {
+    /// That the service's program could not be run, and where it is named.
+    pub(super) fn exec_failed(&self, id: ServiceId, error: &io::Error) -> String {
         self.service(id).map_or_else(String::new, |service| {
-            let (path, line) = (service.path.display(), service.line);
-            format!("{path} ({}, line {line} of the table)", described(service))
+            format!(
+                "exec {}: {} -- see line {} of master.cf: {}",
+                service.path.display(),
+                reason(error),
+                service.line,
+                described(service)
+            )
         })
     }
 
@@ -246,7 +253,7 @@ impl Ports {
                 aside
                     .forget()
                     .err()
-                    .map(|e| format!("replaced listener: {e}")),
+                    .map(|e| format!("replaced listener: {}", reason(&e))),
             );
         }
         errors
@@ -353,8 +360,8 @@ impl Opened {
         };
         socket.map_err(|error| {
             let advice = inet_advice(&error, address);
-            let service = described(service);
-            format!("{service}: cannot listen on {address}: {error}{advice}")
+            let (service, reason) = (described(service), reason(&error));
+            format!("{service}: cannot listen on {address}: {reason}{advice}")
         })
     }
 
