@@ -11,7 +11,7 @@ use crate::config::{Config, Parameters, RunOptions, User};
 use crate::log::{Log, Settings, Severity, Target, Terminal, reason};
 use crate::options::{Options, USAGE};
 use crate::runtime::{
-    Clock, Ending, Inherited, Location, Names, Runtime, Setup, environment, log_settings,
+    Clock, Ending, Inherited, Location, Names, Runtime, Setup, environment, log_error, log_settings,
 };
 use crate::sys::lock::{LockError, LockFile};
 use crate::sys::process::{self, Monitor, Outcome, Reporter};
@@ -52,7 +52,7 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
         Ok(Exit::Status(status)) => ExitCode::from(status),
         Ok(Exit::Signal(number)) => signal::die_by(number),
         Err(error) => {
-            log.write(Severity::Fatal, reason(error.as_ref()));
+            log_error(&mut log, Severity::Fatal, &error);
             ExitCode::FAILURE
         }
     }
@@ -281,11 +281,7 @@ fn lock_pid_file(queue: &Path) -> anyhow::Result<LockFile> {
             }
             _ => "",
         };
-        anyhow!(
-            "open lock file {}: {}{advice}",
-            path.display(),
-            reason(&error)
-        )
+        anyhow!("lock file {}: {}{advice}", path.display(), reason(&error))
     });
     written(locked?, &path)
 }
@@ -306,15 +302,11 @@ fn lock_data_directory(parameters: &Parameters) -> anyhow::Result<LockFile> {
                 format!(": make the data_directory with \"install -d -o {name} {directory}\"")
             }
             LockError::Open(error) if error.kind() == ErrorKind::PermissionDenied => format!(
-                ": the data_directory must belong to mail_owner: \"chown -R {name} {directory}\""
+                ": the data_directory must belong to mail_owner: \"chown {name} {directory}\""
             ),
             _ => String::new(),
         };
-        anyhow!(
-            "open lock file {}: {}{advice}",
-            path.display(),
-            reason(&error)
-        )
+        anyhow!("lock file {}: {}{advice}", path.display(), reason(&error))
     });
     written(locked?, &path)
 }

@@ -14,9 +14,10 @@ use anyhow::{Context, anyhow, ensure};
 use super::ports::Opened;
 use super::{Event, Runtime};
 use crate::config::{
-    Config, Family, ImportedVariable, Parameters, Resolver, Source, Sources, User,
+    self, Config, Diagnostics, Family, ImportedVariable, Parameters, Resolver, Source, Sources,
+    User,
 };
-use crate::log::{Settings, Target, Terminal, reason};
+use crate::log::{Log, Settings, Severity, Target, Terminal, reason};
 use crate::policy::{Plan, Time};
 use crate::sys::names;
 use crate::sys::spawn::Environment;
@@ -172,6 +173,20 @@ pub fn log_settings(parameters: &Parameters, terminal: Terminal) -> Settings {
     }
 }
 
+/// Writes what went wrong with this severity. What the configuration was only warned about stays
+/// a warning.
+pub fn log_error(log: &mut Log, severity: Severity, error: &anyhow::Error) {
+    let Some(findings) = error.downcast_ref::<Diagnostics>() else {
+        return log.write(severity, reason(error.as_ref()));
+    };
+    for finding in &findings.0 {
+        match finding.severity {
+            config::Severity::Warning => log.warning(finding),
+            config::Severity::Error => log.write(severity, finding),
+        }
+    }
+}
+
 /// A configuration that can be put in force without anything going wrong.
 pub(super) struct Prepared {
     config: Config,
@@ -228,7 +243,7 @@ impl Runtime {
         match prepared {
             Ok(prepared) => self.commit(now, prepared),
             Err(error) => {
-                self.log.error(reason(error.as_ref()));
+                log_error(&mut self.log, Severity::Error, &error);
                 self.log.error(format!(
                     "reload failed and changed nothing: the former configuration stays in force; \
                      correct {directory} and reload again"

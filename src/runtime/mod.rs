@@ -28,7 +28,7 @@ use crate::sys::signal::{self, Notice, Signals};
 use crate::sys::spawn::{Environment, Spawner};
 use crate::sys::{channel, clock};
 
-pub use load::{Inherited, Location, Names, environment, log_settings};
+pub use load::{Inherited, Location, Names, environment, log_error, log_settings};
 use ports::Ports;
 use triggers::Triggers;
 

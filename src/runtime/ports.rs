@@ -20,6 +20,9 @@ use crate::sys::poll::{Interest, Poll};
 use crate::sys::privilege;
 use crate::sys::spawn::{Descriptors, Program};
 
+/// So many endpoints that cannot be opened are named one by one.
+const ERRORS_MAX: usize = 10;
+
 /// One service's share.
 #[derive(Debug)]
 struct Port {
@@ -219,7 +222,7 @@ impl Ports {
         }
         match errors.is_empty() {
             true => Ok(opened),
-            false => Err(errors),
+            false => Err(at_most(ERRORS_MAX, errors)),
         }
     }
 
@@ -271,6 +274,16 @@ fn new_program(service: &Service, run: RunOptions, stress: bool) -> io::Result<P
 /// How messages name a service.
 pub(super) fn described(service: &Service) -> String {
     format!("service \"{}\" ({})", service.name, service.canonical)
+}
+
+/// One missing directory can be in the way of a thousand services.
+fn at_most(limit: usize, mut errors: Vec<String>) -> Vec<String> {
+    let more = errors.len().saturating_sub(limit);
+    errors.truncate(limit);
+    if more > 0 {
+        errors.push(format!("{more} more services cannot listen"));
+    }
+    errors
 }
 
 fn collect<T>(results: impl Iterator<Item = Result<T, String>>) -> Result<Vec<T>, String> {
@@ -384,10 +397,10 @@ impl Opened {
             }
             Err(error) => {
                 let advice = path_advice(&error, path);
+                let (service, reason) = (described(service), reason(&error));
                 let path = path.display();
-                let service = described(service);
                 Err(format!(
-                    "{service}: cannot listen on {path}: {error}{advice}"
+                    "{service}: cannot listen on {path}: {reason}{advice}"
                 ))
             }
         }
