@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
@@ -194,6 +195,16 @@ pub(super) struct Prepared {
     opened: Opened,
 }
 
+/// What changes: `1 services added, 2 removed, 30 kept`.
+impl fmt::Display for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = self.plan.entries.iter().filter(|e| e.known).count();
+        let added = self.plan.entries.len() - kept;
+        let removed = self.plan.removed.len();
+        write!(f, "{added} services added, {removed} removed, {kept} kept")
+    }
+}
+
 impl Runtime {
     /// Opens what a configuration needs and does not have yet; changes nothing.
     ///
@@ -226,8 +237,8 @@ impl Runtime {
             self.log.warning(warning);
         }
         self.config = config;
-        for error in self.ports.adopt(&plan, opened, &self.poll) {
-            self.log.error(error);
+        for id in self.ports.adopt(&plan, opened, &self.poll) {
+            self.watch(now, id);
         }
         self.step(now, Event::Reload(plan));
     }
@@ -241,7 +252,11 @@ impl Runtime {
         ));
         let prepared = self.load_again().and_then(|config| self.prepare(config));
         match prepared {
-            Ok(prepared) => self.commit(now, prepared),
+            Ok(prepared) => {
+                let what = prepared.to_string();
+                self.commit(now, prepared);
+                self.log.info(format!("reload done: {what}"));
+            }
             Err(error) => {
                 log_error(&mut self.log, Severity::Error, &error);
                 self.log.error(format!(
