@@ -39,11 +39,24 @@ impl Location {
     /// # Errors
     /// Which file could not be read, and why.
     pub fn read(&self) -> anyhow::Result<Sources> {
+        let mut sources = self.read_parameters()?;
+        sources.master_cf = read(sources.master_cf.path)?;
+        Ok(sources)
+    }
+
+    /// Reads the files with parameters; the service table is left empty.
+    ///
+    /// # Errors
+    /// Which file could not be read, and why.
+    pub fn read_parameters(&self) -> anyhow::Result<Sources> {
         let toml = self.directory.join("master.toml");
         Ok(Sources {
             directory: self.directory.clone(),
             main_cf: read(self.directory.join("main.cf"))?,
-            master_cf: read(self.directory.join("master.cf"))?,
+            master_cf: Source {
+                path: self.directory.join("master.cf"),
+                text: Vec::new(),
+            },
             master_toml: toml.exists().then(|| read(toml)).transpose()?,
         })
     }
