@@ -431,7 +431,7 @@ fn an_empty_table_is_a_warning() {
 #[test]
 fn two_services_on_one_address_are_warned_about() {
     let table =
-        "127.0.0.1:25 inet n - - - - a\n25 inet n - - - - b\n127.0.0.1:smtp inet n - - - - a\n";
+        "127.0.0.1:25 inet n - n - - a\n25 inet n - n - - b\n127.0.0.1:smtp inet n - n - - a\n";
     let config = Config::parse(
         &sources("inet_interfaces = 127.0.0.1\n", table),
         &FakeSystem::default(),
