@@ -20,7 +20,7 @@ const BATCH: usize = 32;
 // SAFETY: CMSG_SPACE only computes.
 const CONTROL: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) } as usize;
 
-/// What a child wrote, cut to [`RECORD`] bytes, and who it was.
+/// What a child wrote, cut to what a report could be, and who it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     bytes: [u8; RECORD],
