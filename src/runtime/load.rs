@@ -14,9 +14,10 @@ use anyhow::{Context, anyhow, ensure};
 use super::ports::Opened;
 use super::{Event, Runtime};
 use crate::config::{
-    Config, Family, ImportedVariable, Parameters, Resolver, Source, Sources, User,
+    self, Config, Diagnostics, Family, ImportedVariable, Parameters, Resolver, Source, Sources,
+    User,
 };
-use crate::log::{Settings, Target};
+use crate::log::{Log, Settings, Severity, Target, Terminal, reason};
 use crate::policy::{Plan, Time};
 use crate::sys::names;
 use crate::sys::spawn::Environment;
@@ -153,7 +154,7 @@ fn as_strings(variables: BTreeMap<OsString, OsString>) -> Vec<CString> {
 }
 
 /// Where the parameters have the log go.
-pub fn log_settings(parameters: &Parameters, terminal: bool) -> Settings {
+pub fn log_settings(parameters: &Parameters, terminal: Terminal) -> Settings {
     let target = match parameters.maillog_file.as_str() {
         "" => Target::Syslog {
             facility: parameters.syslog_facility.clone(),
@@ -169,6 +170,20 @@ pub fn log_settings(parameters: &Parameters, terminal: bool) -> Settings {
         tag: format!("{}/master", parameters.syslog_name),
         target,
         terminal,
+    }
+}
+
+/// Writes what went wrong with this severity. What the configuration was only warned about stays
+/// a warning.
+pub fn log_error(log: &mut Log, severity: Severity, error: &anyhow::Error) {
+    let Some(findings) = error.downcast_ref::<Diagnostics>() else {
+        return log.write(severity, reason(error.as_ref()));
+    };
+    for finding in &findings.0 {
+        match finding.severity {
+            config::Severity::Warning => log.warning(finding),
+            config::Severity::Error => log.write(severity, finding),
+        }
     }
 }
 
@@ -228,7 +243,7 @@ impl Runtime {
         match prepared {
             Ok(prepared) => self.commit(now, prepared),
             Err(error) => {
-                self.log.error(format!("{error:#}"));
+                log_error(&mut self.log, Severity::Error, &error);
                 self.log.error(format!(
                     "reload failed and changed nothing: the former configuration stays in force; \
                      correct {directory} and reload again"

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::{Config, RunOptions};
-use crate::log::Log;
+use crate::log::{Log, reason};
 use crate::policy::{self, Action, Event, ExitStatus, Record, ServiceId, Table, Time};
 use crate::proto::StatusReport;
 use crate::sys::poll::{Interest, Poll};
@@ -28,7 +28,7 @@ use crate::sys::signal::{self, Notice, Signals};
 use crate::sys::spawn::{Environment, Spawner};
 use crate::sys::{channel, clock};
 
-pub use load::{Inherited, Location, Names, environment, log_settings};
+pub use load::{Inherited, Location, Names, environment, log_error, log_settings};
 use ports::Ports;
 use triggers::Triggers;
 
@@ -303,8 +303,9 @@ impl Runtime {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
+                    let reason = reason(&error);
                     self.log
-                        .warning(format!("cannot read status reports: {error}"));
+                        .warning(format!("cannot read status reports: {reason}"));
                     break;
                 }
             }
@@ -420,8 +421,8 @@ impl Runtime {
         let event = match spawned {
             Ok(spawned) => {
                 if let Some(error) = spawned.exec_error {
-                    let what = self.ports.describe_program(service);
-                    self.log.warning(format!("exec {what}: {error}"));
+                    let what = self.ports.exec_failed(service, &error);
+                    self.log.warning(what);
                 }
                 Event::Spawned {
                     service,
@@ -453,8 +454,9 @@ impl Runtime {
         self.ending.get_or_insert(Ending::Signal(number));
         if signal::leads_group() {
             if let Err(error) = signal::terminate_group() {
+                let reason = reason(&error);
                 self.log
-                    .error(format!("cannot end the process group: {error}"));
+                    .error(format!("cannot end the process group: {reason}"));
             }
             return;
         }

@@ -12,12 +12,16 @@ use std::sync::Arc;
 
 use super::Ready;
 use crate::config::{Config, Endpoint, Kind, RunOptions, Service, User};
+use crate::log::reason;
 use crate::policy::{Plan, ServiceId};
 use crate::sys::channel::{Record, StatusChannel};
 use crate::sys::listen::{self, Aside, PathKind};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::privilege;
 use crate::sys::spawn::{Descriptors, Program};
+
+/// So many endpoints that cannot be opened are named one by one.
+const ERRORS_MAX: usize = 10;
 
 /// One service's share.
 #[derive(Debug)]
@@ -102,8 +106,9 @@ impl Ports {
         };
         port.watch(id, poll).map_err(|error| {
             format!(
-                "{}: cannot watch the listeners: {error}; see fs.epoll.max_user_watches",
-                described(&port.service)
+                "{}: cannot watch the listeners: {}; see fs.epoll.max_user_watches",
+                described(&port.service),
+                reason(&error)
             )
         })
     }
@@ -169,11 +174,16 @@ impl Ports {
         Ok((program, descriptors))
     }
 
-    /// The service's program and where it comes from, for messages.
-    pub(super) fn describe_program(&self, id: ServiceId) -> String {
+    /// That the service's program could not be run, and where it is named.
+    pub(super) fn exec_failed(&self, id: ServiceId, error: &io::Error) -> String {
         self.service(id).map_or_else(String::new, |service| {
-            let (path, line) = (service.path.display(), service.line);
-            format!("{path} ({}, line {line} of the table)", described(service))
+            format!(
+                "exec {}: {} -- see line {} of master.cf: {}",
+                service.path.display(),
+                reason(error),
+                service.line,
+                described(service)
+            )
         })
     }
 
@@ -212,7 +222,7 @@ impl Ports {
         }
         match errors.is_empty() {
             true => Ok(opened),
-            false => Err(errors),
+            false => Err(at_most(ERRORS_MAX, errors)),
         }
     }
 
@@ -246,7 +256,7 @@ impl Ports {
                 aside
                     .forget()
                     .err()
-                    .map(|e| format!("replaced listener: {e}")),
+                    .map(|e| format!("replaced listener: {}", reason(&e))),
             );
         }
         errors
@@ -264,6 +274,16 @@ fn new_program(service: &Service, run: RunOptions, stress: bool) -> io::Result<P
 /// How messages name a service.
 pub(super) fn described(service: &Service) -> String {
     format!("service \"{}\" ({})", service.name, service.canonical)
+}
+
+/// One missing directory can be in the way of a thousand services.
+fn at_most(limit: usize, mut errors: Vec<String>) -> Vec<String> {
+    let more = errors.len().saturating_sub(limit);
+    errors.truncate(limit);
+    if more > 0 {
+        errors.push(format!("{more} more services cannot listen"));
+    }
+    errors
 }
 
 fn collect<T>(results: impl Iterator<Item = Result<T, String>>) -> Result<Vec<T>, String> {
@@ -353,8 +373,8 @@ impl Opened {
         };
         socket.map_err(|error| {
             let advice = inet_advice(&error, address);
-            let service = described(service);
-            format!("{service}: cannot listen on {address}: {error}{advice}")
+            let (service, reason) = (described(service), reason(&error));
+            format!("{service}: cannot listen on {address}: {reason}{advice}")
         })
     }
 
@@ -377,10 +397,10 @@ impl Opened {
             }
             Err(error) => {
                 let advice = path_advice(&error, path);
+                let (service, reason) = (described(service), reason(&error));
                 let path = path.display();
-                let service = described(service);
                 Err(format!(
-                    "{service}: cannot listen on {path}: {error}{advice}"
+                    "{service}: cannot listen on {path}: {reason}{advice}"
                 ))
             }
         }
