@@ -185,7 +185,7 @@ struct Master<'a> {
 impl Master<'_> {
     /// `-t`: whether a master is running, told by the exit status.
     fn test_lock(self) -> anyhow::Result<Exit> {
-        let sources = self.location.read()?;
+        let sources = self.location.read_parameters()?;
         let parameters = Parameters::parse(&sources, &Names(&self.inherited))?;
         let path = parameters.queue_directory.join(PID_FILE);
         if !path.try_exists().unwrap_or(true) {

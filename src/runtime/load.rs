@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
@@ -38,11 +39,24 @@ impl Location {
     /// # Errors
     /// Which file could not be read, and why.
     pub fn read(&self) -> anyhow::Result<Sources> {
+        let mut sources = self.read_parameters()?;
+        sources.master_cf = read(sources.master_cf.path)?;
+        Ok(sources)
+    }
+
+    /// Reads the files with parameters; the service table is left empty.
+    ///
+    /// # Errors
+    /// Which file could not be read, and why.
+    pub fn read_parameters(&self) -> anyhow::Result<Sources> {
         let toml = self.directory.join("master.toml");
         Ok(Sources {
             directory: self.directory.clone(),
             main_cf: read(self.directory.join("main.cf"))?,
-            master_cf: read(self.directory.join("master.cf"))?,
+            master_cf: Source {
+                path: self.directory.join("master.cf"),
+                text: Vec::new(),
+            },
             master_toml: toml.exists().then(|| read(toml)).transpose()?,
         })
     }
@@ -194,6 +208,16 @@ pub(super) struct Prepared {
     opened: Opened,
 }
 
+/// What changes: `1 services added, 2 removed, 30 kept`.
+impl fmt::Display for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = self.plan.entries.iter().filter(|e| e.known).count();
+        let added = self.plan.entries.len() - kept;
+        let removed = self.plan.removed.len();
+        write!(f, "{added} services added, {removed} removed, {kept} kept")
+    }
+}
+
 impl Runtime {
     /// Opens what a configuration needs and does not have yet; changes nothing.
     ///
@@ -226,8 +250,8 @@ impl Runtime {
             self.log.warning(warning);
         }
         self.config = config;
-        for error in self.ports.adopt(&plan, opened, &self.poll) {
-            self.log.error(error);
+        for id in self.ports.adopt(&plan, opened, &self.poll) {
+            self.watch(now, id);
         }
         self.step(now, Event::Reload(plan));
     }
@@ -241,7 +265,11 @@ impl Runtime {
         ));
         let prepared = self.load_again().and_then(|config| self.prepare(config));
         match prepared {
-            Ok(prepared) => self.commit(now, prepared),
+            Ok(prepared) => {
+                let what = prepared.to_string();
+                self.commit(now, prepared);
+                self.log.info(format!("reload done: {what}"));
+            }
             Err(error) => {
                 log_error(&mut self.log, Severity::Error, &error);
                 self.log.error(format!(

@@ -368,11 +368,7 @@ impl Runtime {
 
     fn act(&mut self, now: Time, action: Action) {
         match action {
-            Action::Watch(id) => {
-                if let Err(error) = self.ports.watch(id, &self.poll) {
-                    self.log.error(error);
-                }
-            }
+            Action::Watch(id) => self.watch(now, id),
             Action::Unwatch(id) => self.ports.unwatch(id, &self.poll),
             Action::Spawn {
                 service,
@@ -391,6 +387,14 @@ impl Runtime {
             Action::Close(id) => self.ports.close(id, &self.poll),
             Action::Terminate { signal } => self.terminate(signal),
             Action::Log(record) => self.write(&record),
+        }
+    }
+
+    fn watch(&mut self, now: Time, service: ServiceId) {
+        if let Err(error) = self.ports.watch(service, &self.poll) {
+            let error = error.raw_os_error().unwrap_or(0);
+            let event = Event::WatchFailed { service, error };
+            self.table.step(now, event, &mut self.actions);
         }
     }
 

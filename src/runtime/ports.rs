@@ -99,18 +99,9 @@ impl Ports {
     /// Has the poller report connections to the service.
     ///
     /// # Errors
-    /// What the system refused, in words: a service without the poller takes no new clients.
-    pub(super) fn watch(&mut self, id: ServiceId, poll: &Poll) -> Result<(), String> {
-        let Some(port) = self.get_mut(id) else {
-            return Ok(());
-        };
-        port.watch(id, poll).map_err(|error| {
-            format!(
-                "{}: cannot watch the listeners: {}; see fs.epoll.max_user_watches",
-                described(&port.service),
-                reason(&error)
-            )
-        })
+    /// The system's: its limit on watched descriptors, say.
+    pub(super) fn watch(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
+        self.get_mut(id).map_or(Ok(()), |port| port.watch(id, poll))
     }
 
     pub(super) fn unwatch(&mut self, id: ServiceId, poll: &Poll) {
@@ -227,9 +218,9 @@ impl Ports {
     }
 
     /// Puts a plan's listeners and services into their places. What the plan removes is closed
-    /// when the policy says so.
-    pub(super) fn adopt(&mut self, plan: &Plan, opened: Opened, poll: &Poll) -> Vec<String> {
-        let mut errors = Vec::new();
+    /// when the policy says so. Services whose listeners changed are watched no longer: the caller
+    /// watches those again that the policy wants watched, which are returned.
+    pub(super) fn adopt(&mut self, plan: &Plan, opened: Opened, poll: &Poll) -> Vec<ServiceId> {
         for entry in &plan.entries {
             let at = entry.id.index();
             if self.0.len() <= at {
@@ -239,27 +230,17 @@ impl Ports {
             port.service = entry.service.clone();
             port.programs = [None, None];
         }
-        let (listeners, asides) = opened.keep();
-        for (id, listeners) in listeners {
-            let Some(port) = self.get_mut(id) else {
-                continue;
-            };
-            let watched = port.watched;
-            port.unwatch(poll);
-            port.listeners = listeners;
-            if watched {
-                errors.extend(self.watch(id, poll).err());
+        let mut unwatched = Vec::new();
+        for (id, listeners) in opened.keep() {
+            if let Some(port) = self.get_mut(id) {
+                if port.watched {
+                    unwatched.push(id);
+                }
+                port.unwatch(poll);
+                port.listeners = listeners;
             }
         }
-        for aside in asides {
-            errors.extend(
-                aside
-                    .forget()
-                    .err()
-                    .map(|e| format!("replaced listener: {}", reason(&e))),
-            );
-        }
-        errors
+        unwatched
     }
 }
 
@@ -406,11 +387,11 @@ impl Opened {
         }
     }
 
-    /// The plan is carried out: what was made stays.
-    fn keep(mut self) -> (Vec<(ServiceId, Vec<OwnedFd>)>, Vec<Aside>) {
+    /// The plan is carried out: what was made stays, and what it replaced goes.
+    fn keep(mut self) -> Vec<(ServiceId, Vec<OwnedFd>)> {
         self.created.clear();
-        let listeners = std::mem::take(&mut self.listeners);
-        (listeners, std::mem::take(&mut self.asides))
+        self.asides.drain(..).for_each(Aside::forget);
+        std::mem::take(&mut self.listeners)
     }
 }
 

@@ -147,20 +147,18 @@ impl Aside {
     }
 
     /// The change is to stay: removes the old listener's name.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn forget(self) -> io::Result<()> {
-        let aside = self.aside.clone();
-        std::mem::forget(self);
-        fs::remove_file(aside)
+    pub fn forget(mut self) {
+        // A name that cannot be removed harms nobody.
+        let _ = fs::remove_file(std::mem::take(&mut self.aside));
     }
 }
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        // There is nobody left to tell: the old configuration goes on with the listener it has.
-        let _ = fs::rename(&self.aside, &self.path);
+        if !self.aside.as_os_str().is_empty() {
+            // There is nobody left to tell: the old configuration goes on with what it has.
+            let _ = fs::rename(&self.aside, &self.path);
+        }
     }
 }
 
@@ -230,7 +228,7 @@ mod tests {
         assert_eq!(fs::metadata(&at).unwrap().ino(), old);
         let aside = Aside::put(&at).unwrap();
         let _new = path(&at, PathKind::Fifo, 10).unwrap();
-        aside.forget().unwrap();
+        aside.forget();
         assert_ne!(fs::metadata(&at).unwrap().ino(), old);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }

@@ -2,76 +2,24 @@
 //! directory. In the daemon directory only `master` is the binary under test; everything else is
 //! the distribution's.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::unistd::{Group, User};
 use tempfile::TempDir;
 
 use super::poll::{until, within};
 use super::ports::Port;
-use super::process::Process;
 use super::run::{Finished, Running, run};
-use super::{POSTFIX_DAEMONS, under_test};
+use super::{layout, under_test};
 
 /// Long enough for anything on a busy machine; nothing waits for all of it when all is well.
 pub const SOON: Duration = Duration::from_secs(20);
-
-/// What a private Postfix runs when it is to deliver mail. `PORT` is the instance's own port.
-const MAIL_SERVICES: &str = "\
-127.0.0.1:PORT inet n - n - - smtpd
-pickup     unix n - n 60    1 pickup
-cleanup    unix n - n -     0 cleanup
-qmgr       unix n - n 300   1 qmgr
-tlsmgr     unix - - n 1000? 1 tlsmgr
-rewrite    unix - - n -     - trivial-rewrite
-bounce     unix - - n -     0 bounce
-defer      unix - - n -     0 bounce
-trace      unix - - n -     0 bounce
-verify     unix - - n -     1 verify
-flush      unix n - n 1000? 0 flush
-proxymap   unix - - n -     - proxymap
-proxywrite unix - - n -     1 proxymap
-smtp       unix - - n -     - smtp
-relay      unix - - n -     - smtp
-showq      unix n - n -     - showq
-error      unix - - n -     - error
-retry      unix - - n -     - error
-discard    unix - - n -     - discard
-local      unix - n n -     - local
-virtual    unix - n n -     - virtual
-lmtp       unix - - n -     - lmtp
-anvil      unix - - n -     1 anvil
-scache     unix - - n -     1 scache
-";
-
-/// A user without privileges, who owns the mail that is delivered.
-const NOBODY: u32 = 65534;
-
-/// The queue's directories, their modes, and whether they belong to the group `postdrop`.
-const QUEUE: [(&str, u32, bool); 14] = [
-    ("active", 0o700, false),
-    ("bounce", 0o700, false),
-    ("corrupt", 0o700, false),
-    ("defer", 0o700, false),
-    ("deferred", 0o700, false),
-    ("flush", 0o700, false),
-    ("hold", 0o700, false),
-    ("incoming", 0o700, false),
-    ("private", 0o700, false),
-    ("saved", 0o700, false),
-    ("trace", 0o700, false),
-    ("maildrop", 0o730, true),
-    ("public", 0o710, true),
-    ("pid", 0o755, false), // this one is root's
-];
 
 pub struct Instance {
     directory: TempDir,
@@ -93,7 +41,7 @@ impl Instance {
             .prefix("master-")
             .tempdir()
             .expect("a temporary directory");
-        let instance = Self {
+        let mut instance = Self {
             directory,
             port: Port::reserve(),
             parameters: Vec::new(),
@@ -101,91 +49,23 @@ impl Instance {
             environment: Vec::new(),
             foreground: None,
         };
-        instance.make_directories();
+        layout::make_directories(&instance);
         instance.use_master(&under_test());
-        instance.with_defaults()
+        for (name, value) in layout::parameters(instance.path()) {
+            instance.set(name, value);
+        }
+        instance.service("postlog unix-dgram n - n - 1 postlogd");
+        instance
     }
 
     /// An instance that takes mail on [`Instance::port`] and delivers it to [`Instance::mailbox`].
     pub fn mail() -> Self {
         let mut instance = Self::new();
-        for line in MAIL_SERVICES.lines() {
+        for line in layout::MAIL_SERVICES.lines() {
             let line = line.replace("PORT", &instance.port.to_string());
             instance.service(&line);
         }
         instance
-    }
-
-    fn make_directories(&self) {
-        mkdir(self.path(), 0o755);
-        for name in ["etc", "queue", "log", "mail"] {
-            mkdir(&self.path().join(name), 0o755);
-        }
-        let (uid, gid) = mail_owner();
-        let postdrop = Group::from_name("postdrop")
-            .expect("the groups")
-            .expect("the group postdrop")
-            .gid
-            .as_raw();
-        let data = self.path().join("data");
-        mkdir(&data, 0o700);
-        chown(&data, Some(uid), Some(gid)).expect("data, owned by postfix");
-        for (name, mode, setgid) in QUEUE {
-            let path = self.queue().join(name);
-            mkdir(&path, mode);
-            let owner = if name == "pid" { 0 } else { uid };
-            let group = if setgid { postdrop } else { 0 };
-            chown(&path, Some(owner), Some(group)).expect("queue, owned by postfix");
-            // The owner first, the mode again: a change of owner takes bits away.
-            mkdir(&path, mode);
-        }
-        chown(self.path().join("mail"), Some(NOBODY), Some(NOBODY)).expect("mail, of nobody");
-        // Copies, because `postfix check` complains of links that leave the directory. By cp(1),
-        // because a program cannot be run while it is open for writing, and another thread's child
-        // may hold our descriptor for a moment.
-        let mut copy = Command::new("cp");
-        copy.arg("-a").arg(POSTFIX_DAEMONS).arg(self.daemons());
-        run(&mut copy, SOON).expect_success();
-    }
-
-    fn with_defaults(mut self) -> Self {
-        let path = |name: &str| self.path().join(name).to_string_lossy().into_owned();
-        let parameters = [
-            ("compatibility_level", "3.6".to_owned()),
-            ("queue_directory", path("queue")),
-            ("data_directory", path("data")),
-            ("daemon_directory", path("sbin")),
-            ("command_directory", "/usr/sbin".to_owned()),
-            ("shlib_directory", "/usr/lib/postfix".to_owned()),
-            ("meta_directory", "/etc/postfix".to_owned()),
-            ("mail_owner", "postfix".to_owned()),
-            ("setgid_group", "postdrop".to_owned()),
-            ("maillog_file", path("log/maillog")),
-            ("maillog_file_prefixes", path("")),
-            ("myhostname", "host.test".to_owned()),
-            ("mydestination", String::new()),
-            ("mynetworks", "127.0.0.0/8".to_owned()),
-            ("inet_interfaces", "127.0.0.1".to_owned()),
-            ("inet_protocols", "ipv4".to_owned()),
-            ("smtpd_peername_lookup", "no".to_owned()),
-            (
-                "smtpd_relay_restrictions",
-                "permit_mynetworks, reject".to_owned(),
-            ),
-            ("in_flow_delay", "0".to_owned()),
-            ("alias_maps", String::new()),
-            ("alias_database", String::new()),
-            ("virtual_mailbox_domains", "example.test".to_owned()),
-            ("virtual_mailbox_maps", "static:box/".to_owned()),
-            ("virtual_mailbox_base", path("mail")),
-            ("virtual_uid_maps", format!("static:{NOBODY}")),
-            ("virtual_gid_maps", format!("static:{NOBODY}")),
-        ];
-        for (name, value) in parameters {
-            self.set(name, value);
-        }
-        self.service("postlog unix-dgram n - n - 1 postlogd");
-        self
     }
 
     // ---- what is configured
@@ -266,7 +146,7 @@ impl Instance {
         for (name, value) in &self.parameters {
             let _ = writeln!(text, "{name} = {value}");
         }
-        replace(&self.main_cf(), &text);
+        layout::replace(&self.main_cf(), &text);
     }
 
     pub fn write_master_cf(&self) {
@@ -274,7 +154,7 @@ impl Instance {
         for line in &self.services {
             let _ = writeln!(text, "{line}");
         }
-        replace(&self.master_cf(), &text);
+        layout::replace(&self.master_cf(), &text);
     }
 
     // ---- where things are
@@ -370,12 +250,7 @@ impl Instance {
     #[track_caller]
     pub fn start(&mut self) -> &mut Self {
         self.write_configuration();
-        let started = run(&mut self.master(&["-w"]), SOON);
-        if !started.success() {
-            // A daemon that cannot start may have nowhere to say why: ask it again, aloud.
-            let aloud = run(&mut self.master(&["-d", "-e", "0"]), SOON);
-            panic!("the master does not start: {started:?}\naloud: {aloud:?}");
-        }
+        run(&mut self.master(&["-w"]), SOON).expect_success();
         self
     }
 
@@ -397,7 +272,13 @@ impl Instance {
         self.write_configuration();
         let mark = self.log().len();
         self.foreground = Some(Running::start(command));
-        self.wait_for_log_after(mark, "daemon started -- version");
+        until(SOON, "the master to serve", || {
+            let ended = self.foreground().has_ended();
+            let news = self.log().split_off(mark);
+            let serves = news.contains("daemon started -- version");
+            assert!(serves || !ended, "it ended: {:?}", self.finish());
+            serves
+        });
         self
     }
 
@@ -464,114 +345,6 @@ impl Instance {
         self.master_process().signal(Signal::SIGTERM);
         master.finish(SOON)
     }
-
-    /// The id that the master wrote into its lock file.
-    #[track_caller]
-    pub fn master_pid(&self) -> i32 {
-        let path = self.queue().join("pid/master.pid");
-        let text = fs::read_to_string(&path).unwrap_or_else(|why| panic!("{path:?}: {why}"));
-        text.trim().parse().expect("a process id")
-    }
-
-    /// The master.
-    #[track_caller]
-    pub fn master_process(&self) -> Process {
-        Process(self.master_pid())
-    }
-
-    /// The master's children.
-    pub fn children(&self) -> Vec<Process> {
-        self.master_process().children()
-    }
-
-    /// The master's children that run a command.
-    pub fn children_named(&self, command: &str) -> Vec<Process> {
-        let mut children = self.children();
-        children.retain(|child| child.cmdline().first().is_some_and(|name| name == command));
-        children
-    }
-
-    /// All that run in this instance's queue directory or have its configuration, without tests.
-    pub fn processes(&self) -> Vec<Process> {
-        let ourselves = nix::unistd::getpid().as_raw();
-        let configuration = self.configuration().to_string_lossy().into_owned();
-        let mut all = Process::all();
-        all.retain(|process| {
-            process.0 != ourselves
-                && (process.cwd().starts_with(self.path())
-                    || process.executable().starts_with(self.path())
-                    || process.environ().get("MAIL_CONFIG") == Some(&configuration))
-        });
-        all
-    }
-
-    // ---- its log
-
-    pub fn log(&self) -> String {
-        let bytes = fs::read(self.path().join("log/maillog")).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// The lines of the log that have a text.
-    pub fn log_lines(&self, text: &str) -> Vec<String> {
-        let log = self.log();
-        let lines = log.lines().filter(|line| line.contains(text));
-        lines.map(str::to_owned).collect()
-    }
-
-    /// Waits for a line with a text, and returns the first.
-    #[track_caller]
-    pub fn wait_for_log(&self, text: &str) -> String {
-        self.wait_for_log_after(0, text)
-    }
-
-    /// Waits for a line with a text, in what was logged since the log had this length.
-    #[track_caller]
-    pub fn wait_for_log_after(&self, mark: usize, text: &str) -> String {
-        until(SOON, format_args!("{text:?} in the log"), || {
-            let log = self.log();
-            let news = log.get(mark..)?;
-            // A line is there when its end is.
-            news.split_inclusive('\n')
-                .find(|line| line.ends_with('\n') && line.contains(text))
-                .map(|line| line.trim_end().to_owned())
-        })
-    }
-
-    // ---- mail
-
-    /// How many messages have been delivered.
-    pub fn delivered(&self) -> usize {
-        fs::read_dir(self.mailbox()).map_or(0, Iterator::count)
-    }
-
-    /// The names of delivered messages' files are all different, so this counts each once.
-    #[track_caller]
-    pub fn wait_for_delivery(&self, messages: usize, limit: Duration) {
-        within(limit, || self.delivered() >= messages);
-        assert_eq!(self.delivered(), messages, "messages delivered");
-    }
-
-    /// The socket of a service that has one in the file system.
-    pub fn socket(&self, class: &str, name: &str) -> PathBuf {
-        self.queue().join(class).join(name)
-    }
-
-    /// What is in a directory of the queue.
-    pub fn queued(&self, directory: &str) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
-        let mut pending = vec![self.queue().join(directory)];
-        while let Some(path) = pending.pop() {
-            for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    pending.push(entry.path());
-                } else {
-                    names.insert(entry.file_name().to_string_lossy().into_owned());
-                }
-            }
-        }
-        names
-    }
 }
 
 impl Drop for Instance {
@@ -594,32 +367,4 @@ impl Drop for Instance {
             assert!(gone.is_some(), "processes that cannot be killed");
         }
     }
-}
-
-/// The user and group of the mail system.
-pub fn mail_owner() -> (u32, u32) {
-    let user = User::from_name("postfix")
-        .expect("the users")
-        .expect("the user postfix");
-    (user.uid.as_raw(), user.gid.as_raw())
-}
-
-fn mkdir(path: &Path, mode: u32) {
-    if !path.exists() {
-        fs::create_dir(path).unwrap_or_else(|why| panic!("{path:?}: {why}"));
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
-}
-
-/// Replaces a configuration file as a careful administrator does: a daemon that starts at this
-/// moment reads the old or the new one, and never half of it. The file looks older than it is,
-/// because everything of Postfix that reads main.cf waits until it is more than a second old.
-pub fn replace(path: &Path, text: &str) {
-    let draft = path.with_extension("new");
-    fs::write(&draft, text).expect("a draft");
-    let file = fs::File::options().append(true).open(&draft);
-    let past = SystemTime::now() - Duration::from_secs(60);
-    file.and_then(|file| file.set_modified(past))
-        .expect("a time stamp");
-    fs::rename(&draft, path).expect("a new file");
 }

@@ -11,7 +11,9 @@
 
 pub mod client;
 pub mod instance;
+pub mod layout;
 pub mod network;
+pub mod observe;
 pub mod poll;
 pub mod ports;
 pub mod process;

@@ -98,8 +98,8 @@ fn a_service_at_its_limit_warns_once_and_tells_its_children_of_stress() {
             warning.contains(&format!("service \"{address}\" (")),
             "{warning}"
         );
-        busy.postfix
-            .wait_for_log("increase the process count in master.cf");
+        // What to do about it follows.
+        busy.postfix.wait_for_log("in master.cf");
         busy.postfix.wait_for_log("STRESS_README");
 
         // Available and busy again: at the limit a second time.

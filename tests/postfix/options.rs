@@ -100,7 +100,20 @@ fn w_fails_when_the_master_does() {
     postfix.write_main_cf();
     let failed = run(&mut postfix.master(&["-w"]), SOON);
     assert_eq!(failed.status.code(), Some(1), "without a service table");
-    run(&mut postfix.master(&["-t"]), SOON).expect_success();
+}
+
+#[test]
+fn t_needs_no_service_table() {
+    needs_root!("to run a mail system");
+    let mut postfix = inert();
+    let test = |postfix: &Instance| run(&mut postfix.master(&["-t"]), SOON).status.code();
+    postfix.write_main_cf();
+    assert_eq!(test(&postfix), Some(0), "never started");
+    postfix.start();
+    fs::remove_file(postfix.master_cf()).expect("a table");
+    assert_eq!(test(&postfix), Some(1), "running");
+    postfix.stop();
+    assert_eq!(test(&postfix), Some(0), "stopped");
 }
 
 #[test]
