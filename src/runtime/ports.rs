@@ -367,7 +367,10 @@ impl Opened {
         };
         let User { uid, gid } = self.owner;
         let made = privilege::as_user(uid, gid, || {
-            let aside = replaces.then(|| Aside::put(path)).transpose()?;
+            let aside = match replaces {
+                true => Aside::put(path)?,
+                false => None,
+            };
             Ok((listen::path(path, kind, service.backlog)?, aside))
         });
         match made {
