@@ -186,7 +186,7 @@ impl Master<'_> {
     /// `-t`: whether a master is running, told by the exit status.
     fn test_lock(self) -> anyhow::Result<Exit> {
         let sources = self.location.read_parameters()?;
-        let parameters = Parameters::parse(&sources, &Names(&self.inherited))?;
+        let parameters = Parameters::parse(&sources, &Names)?;
         let path = parameters.queue_directory.join(PID_FILE);
         if !path.try_exists().unwrap_or(true) {
             return Ok(Exit::Status(0));
@@ -210,7 +210,7 @@ impl Master<'_> {
             self.inherited.insert("MAIL_CONFIG".into(), value);
         }
         let sources = self.location.read()?;
-        let config = Config::parse(&sources, &Names(&self.inherited))?;
+        let config = Config::parse(&sources, &Names)?;
         let parameters = &config.parameters;
         log.set(log_settings(parameters, log.settings().terminal));
         process::set_environment(&environment(parameters, &self.inherited));

@@ -19,7 +19,6 @@ mod testing;
 mod text;
 mod words;
 
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,9 +98,7 @@ pub trait Resolver {
     fn user_name(&self, uid: u32) -> Option<String>;
     /// Whether the kernel can create sockets of this family (Postfix, `inet_proto.c`).
     fn has_family(&self, family: Family) -> bool;
-    /// A variable of the environment in which the master was started.
-    fn environment(&self, name: &str) -> Option<OsString>;
-    /// The master's own process, for `$process_id` in `debugger_command`.
+    /// The master's own process ID, for `$process_id`.
     fn process_id(&self) -> u32;
 }
 
@@ -161,7 +158,7 @@ impl Sources {
         if let Some(master_toml) = &self.master_toml {
             master_toml::merge(master_toml, &mut dictionary, findings);
         }
-        parameters::read(dictionary, &self.directory, resolver, findings)
+        parameters::read(dictionary, resolver, findings)
     }
 }
 

@@ -31,18 +31,12 @@ pub enum ImportedVariable {
 /// The values after expansion and checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters {
-    /// [`super::Sources::directory`], whatever the files say.
-    pub config_directory: PathBuf,
     pub daemon_directory: PathBuf,
     pub queue_directory: PathBuf,
     pub data_directory: PathBuf,
     /// The name, and the user with that name: never root.
     pub mail_owner: (String, User),
     pub myhostname: String,
-    /// As written, to tell whether a reload changed it.
-    pub inet_interfaces: String,
-    /// As written, to tell whether a reload changed it.
-    pub inet_protocols: String,
     /// Children of a service whose table entry does not say; at least 1.
     pub default_process_limit: u32,
     /// At least one second.
@@ -145,13 +139,12 @@ pub(super) fn predefine(dictionary: &mut Dictionary, directory: &Path) {
 /// parameter with a default never finds it missing because its turn has not come.
 pub(super) fn read(
     mut dictionary: Dictionary,
-    directory: &Path,
     resolver: &dyn Resolver,
     findings: &mut Diagnostics,
 ) -> (Option<Parameters>, TableSettings) {
     complete(&mut dictionary, resolver);
     let mut reader = Reader::new(&dictionary, findings);
-    let parameters = parameters(&mut reader, directory, resolver);
+    let parameters = parameters(&mut reader, resolver);
     let table = table_settings(&mut reader, parameters.as_ref(), resolver);
     (parameters, table)
 }
@@ -198,18 +191,12 @@ fn default_domain(dictionary: &Dictionary) -> Vec<u8> {
 }
 
 /// Reads every parameter, also after one that is wrong.
-fn parameters(
-    reader: &mut Reader<'_>,
-    directory: &Path,
-    resolver: &dyn Resolver,
-) -> Option<Parameters> {
+fn parameters(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Option<Parameters> {
     let daemon_directory = reader.path("daemon_directory");
     let queue_directory = reader.path("queue_directory");
     let data_directory = reader.path("data_directory");
     let mail_owner = mail_owner(reader, resolver);
     let myhostname = myhostname(reader);
-    let inet_interfaces = reader.string("inet_interfaces");
-    let inet_protocols = reader.string("inet_protocols");
     let default_process_limit = reader.number("default_process_limit", 1);
     let service_throttle_time = reader.time("service_throttle_time");
     let service_kill_time = reader.time("service_kill_time");
@@ -223,14 +210,11 @@ fn parameters(
     // A negative size is none, as in Postfix.
     let inet_windowsize = reader.number("tcp_windowsize", i32::MIN);
     Some(Parameters {
-        config_directory: directory.to_path_buf(),
         daemon_directory: daemon_directory?.into(),
         queue_directory: queue_directory?.into(),
         data_directory: data_directory?.into(),
         mail_owner: mail_owner?,
         myhostname: myhostname?,
-        inet_interfaces: inet_interfaces?,
-        inet_protocols: inet_protocols?,
         default_process_limit: default_process_limit?.unsigned_abs(),
         service_throttle_time: service_throttle_time?,
         service_kill_time: service_kill_time?,

@@ -1,6 +1,5 @@
 //! A system for tests: its names are a table.
 
-use std::ffi::OsString;
 use std::net::IpAddr;
 
 use super::{Config, Diagnostics, Family, Resolver, Source, Sources, User};
@@ -74,10 +73,6 @@ impl Resolver for FakeSystem {
 
     fn has_family(&self, family: Family) -> bool {
         self.families.contains(&family)
-    }
-
-    fn environment(&self, _name: &str) -> Option<OsString> {
-        None
     }
 
     fn process_id(&self) -> u32 {

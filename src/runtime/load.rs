@@ -82,9 +82,9 @@ pub type Inherited = BTreeMap<OsString, OsString>;
 
 /// The system's names, for the configuration.
 #[derive(Debug)]
-pub struct Names<'a>(pub &'a Inherited);
+pub struct Names;
 
-impl Resolver for Names<'_> {
+impl Resolver for Names {
     fn hostname(&self) -> String {
         names::hostname()
     }
@@ -116,10 +116,6 @@ impl Resolver for Names<'_> {
 
     fn process_id(&self) -> u32 {
         std::process::id()
-    }
-
-    fn environment(&self, name: &str) -> Option<OsString> {
-        self.0.get(Path::new(name).as_os_str()).cloned()
     }
 }
 
@@ -283,7 +279,7 @@ impl Runtime {
     /// Reads the configuration for a reload, which cannot change the directory that is locked.
     fn load_again(&mut self) -> anyhow::Result<Config> {
         let sources = self.setup.location.read()?;
-        let mut config = Config::parse(&sources, &Names(&self.setup.inherited))?;
+        let mut config = Config::parse(&sources, &Names)?;
         let old = &self.config.parameters.queue_directory;
         let new = std::mem::replace(&mut config.parameters.queue_directory, old.clone());
         if new != *old {
