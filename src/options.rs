@@ -34,9 +34,12 @@ pub struct Options {
 
 /// Shown when the command line is not understood, and by `-h`.
 pub const USAGE: &str = "\
-usage: master [-Ddistvw] [-c config_dir] [-e exit_time]
-  -c config_dir  read main.cf and master.cf in this directory (/etc/postfix)
-  -D             run debugger_command after initialization
+usage: master [-Ddisvw] [-c config_dir] [-e exit_time]
+       master -t [-c config_dir]
+       master -h | -V
+  -c config_dir  where main.cf, master.cf and, perhaps, master.toml are; otherwise
+                 $MAIL_CONFIG or /etc/postfix
+  -D             run debugger_command on this process and wait for it to return
   -d             do not detach from the terminal
   -e exit_time   end after so many seconds
   -h             show this

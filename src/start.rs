@@ -75,6 +75,7 @@ fn run(
     process::close_from(3);
     process::open_standard_descriptors().context("open /dev/null")?;
     check_privileges(options)?;
+    process::raise_limits().context("cannot raise the limits")?;
     // Before anything else takes the descriptors that the children will want.
     let spawner = Spawner::new().context("cannot reserve the children's descriptors")?;
     let monitor = match options.wait {
@@ -112,7 +113,8 @@ fn check_privileges(options: &Options) -> anyhow::Result<()> {
     );
     ensure!(
         !privilege::is_setuid(),
-        "the master command must not run as a set-uid process"
+        "the master command must not run as a set-uid process: take the set-uid and set-gid bits \
+         from its file"
     );
     ensure!(
         !options.init || signal::is_init(),
@@ -214,12 +216,13 @@ impl Master<'_> {
         let parameters = &config.parameters;
         log.set(log_settings(parameters, log.settings().terminal));
         process::set_environment(&environment(parameters, &self.inherited));
-        process::raise_limits().context("cannot raise the limits")?;
         privilege::drop_groups().context("cannot give up supplementary groups")?;
         let queue = &parameters.queue_directory;
-        std::env::set_current_dir(queue).with_context(|| {
-            let directory = queue.display();
-            format!("queue_directory {directory}: cannot enter it; \"postfix check\" makes one")
+        std::env::set_current_dir(queue).map_err(|error| {
+            let (directory, reason) = (queue.display(), reason(&error));
+            anyhow!(
+                "queue_directory {directory}: cannot enter it: {reason}: \"postfix check\" makes it"
+            )
         })?;
         let _pid_lock = lock_pid_file(queue)?;
         let _data_lock = lock_data_directory(parameters)?;

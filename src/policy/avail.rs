@@ -128,7 +128,7 @@ impl Table {
         &mut self,
         now: Time,
         id: ServiceId,
-        error: i32,
+        reason: String,
         out: &mut Vec<Action>,
     ) {
         let Some(service) = self.service_mut(id) else {
@@ -136,7 +136,7 @@ impl Table {
         };
         out.push(Action::Log(Record::WatchFailed {
             service: service.config.clone(),
-            error,
+            reason,
         }));
         self.throttle(now, id, out);
     }

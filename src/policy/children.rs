@@ -51,7 +51,7 @@ impl Table {
         &mut self,
         now: Time,
         id: ServiceId,
-        error: i32,
+        reason: String,
         out: &mut Vec<Action>,
     ) {
         let Some(service) = self.service_mut(id) else {
@@ -60,7 +60,7 @@ impl Table {
         service.spawning = false;
         out.push(Action::Log(Record::SpawnFailed {
             service: service.config.clone(),
-            error,
+            reason,
         }));
         self.throttle(now, id, out);
     }

@@ -75,10 +75,10 @@ pub enum Event {
         generation: u32,
         pid: Pid,
     },
-    /// The child that [`Action::Spawn`] asked for could not be made; `error` is an errno.
-    SpawnFailed { service: ServiceId, error: i32 },
-    /// [`Action::Watch`] was refused; `error` is an errno.
-    WatchFailed { service: ServiceId, error: i32 },
+    /// The child that [`Action::Spawn`] asked for could not be made, for the system's reason.
+    SpawnFailed { service: ServiceId, reason: String },
+    /// [`Action::Watch`] was refused, for the system's reason.
+    WatchFailed { service: ServiceId, reason: String },
     /// A process ended and was reaped.
     Exit { pid: Pid, status: ExitStatus },
     /// Time has passed; see [`Table::next_deadline`].
@@ -284,8 +284,8 @@ impl Table {
                 generation,
                 pid,
             } => self.spawned(now, service, generation, pid, out),
-            Event::SpawnFailed { service, error } => self.spawn_failed(now, service, error, out),
-            Event::WatchFailed { service, error } => self.watch_failed(now, service, error, out),
+            Event::SpawnFailed { service, reason } => self.spawn_failed(now, service, reason, out),
+            Event::WatchFailed { service, reason } => self.watch_failed(now, service, reason, out),
             Event::Exit { pid, status } => self.exited(now, pid, status, out),
             Event::Deadline => self.deadline(now, out),
             Event::Reload(plan) => self.reload(now, plan, out),

@@ -1,7 +1,6 @@
 //! What the policy has to say, as values; the words are here and nowhere else.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +18,11 @@ pub enum Record {
     BadStartup(Arc<Service>),
     SpawnFailed {
         service: Arc<Service>,
-        error: i32,
+        reason: String,
     },
     WatchFailed {
         service: Arc<Service>,
-        error: i32,
+        reason: String,
     },
     LimitReached(Arc<Service>),
     StressBegins(Arc<Service>),
@@ -134,17 +133,16 @@ impl fmt::Display for Record {
                 "{}: bad command startup -- throttling",
                 service.path.display()
             ),
-            Self::SpawnFailed { service, error } => write!(
+            Self::SpawnFailed { service, reason } => write!(
                 f,
-                "{}: cannot start a process: {} -- throttling",
-                Named(service),
-                io::Error::from_raw_os_error(*error)
+                "{}: cannot start a process: {reason} -- throttling",
+                Named(service)
             ),
-            Self::WatchFailed { service, error } => write!(
+            Self::WatchFailed { service, reason } => write!(
                 f,
-                "{}: cannot watch its listeners: {} -- throttling; see fs.epoll.max_user_watches",
-                Named(service),
-                io::Error::from_raw_os_error(*error)
+                "{}: cannot watch its listeners: {reason} -- throttling; see \
+                 fs.epoll.max_user_watches",
+                Named(service)
             ),
             Self::LimitReached(service) => write!(
                 f,
@@ -159,7 +157,7 @@ impl fmt::Display for Record {
             ),
             Self::StressBegins(service) => write!(
                 f,
-                "{}: stress mode begins: the process limit \"{}\" is reached",
+                "{}: stress mode begins: the last process that the limit \"{}\" allows is started",
                 Named(service),
                 service.max
             ),

@@ -324,7 +324,8 @@ fn reaching_for_the_last_place_begins_stress_mode() {
     let calm = world.spawn(FIRST);
     world.taken(FIRST, calm);
     let actions = world.connect(FIRST);
-    let begins = "service \"25\" (25): stress mode begins: the process limit \"2\" is reached";
+    let begins = "service \"25\" (25): stress mode begins: the last process that the limit \"2\" allows is \
+                  started";
     assert_eq!(logged(&actions), [begins]);
     let stressed = Action::Spawn {
         service: FIRST,
@@ -520,8 +521,11 @@ fn a_process_that_cannot_be_made_throttles() {
     let mut world = World::new([inet(25, 10)]);
     world.connect(FIRST);
     let service = FIRST;
-    let actions = world.step(Event::SpawnFailed { service, error: 11 });
-    assert!(logged(&actions)[0].contains("cannot start a process"));
+    let actions = world.step(Event::SpawnFailed {
+        service,
+        reason: "no room".into(),
+    });
+    assert!(logged(&actions)[0].contains("cannot start a process: no room -- throttling"));
     assert_eq!(world.counts(FIRST), (0, 0));
     assert_eq!(world.pass(THROTTLE_TIME), [Action::Watch(FIRST)]);
 }
@@ -530,7 +534,10 @@ fn a_process_that_cannot_be_made_throttles() {
 fn a_listener_that_cannot_be_watched_is_tried_again_later() {
     let mut world = World::new([inet(25, 10)]);
     let service = FIRST;
-    let actions = world.step(Event::WatchFailed { service, error: 28 });
+    let actions = world.step(Event::WatchFailed {
+        service,
+        reason: "no room".into(),
+    });
     assert!(logged(&actions)[0].contains("cannot watch its listeners"));
     assert_eq!(without_logs(actions), [Action::Unwatch(FIRST)]);
     assert_eq!(world.pass(THROTTLE_TIME), [Action::Watch(FIRST)]);

@@ -52,12 +52,16 @@ impl Location {
         let toml = self.directory.join("master.toml");
         Ok(Sources {
             directory: self.directory.clone(),
-            main_cf: read(self.directory.join("main.cf"))?,
+            main_cf: self.read_main_cf()?,
             master_cf: Source {
                 path: self.directory.join("master.cf"),
                 text: Vec::new(),
             },
-            master_toml: toml.exists().then(|| read(toml)).transpose()?,
+            master_toml: toml
+                .symlink_metadata()
+                .is_ok()
+                .then(|| read(toml))
+                .transpose()?,
         })
     }
 }
@@ -204,13 +208,13 @@ pub(super) struct Prepared {
     opened: Opened,
 }
 
-/// What changes: `1 services added, 2 removed, 30 kept`.
+/// What changes: `services: 1 added, 2 removed, 30 kept`.
 impl fmt::Display for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kept = self.plan.entries.iter().filter(|e| e.known).count();
         let added = self.plan.entries.len() - kept;
         let removed = self.plan.removed.len();
-        write!(f, "{added} services added, {removed} removed, {kept} kept")
+        write!(f, "services: {added} added, {removed} removed, {kept} kept")
     }
 }
 
@@ -276,19 +280,34 @@ impl Runtime {
         }
     }
 
-    /// Reads the configuration for a reload, which cannot change the directory that is locked.
+    /// Reads the configuration for a reload, which cannot change the directories that are locked.
     fn load_again(&mut self) -> anyhow::Result<Config> {
         let sources = self.setup.location.read()?;
         let mut config = Config::parse(&sources, &Names)?;
-        let old = &self.config.parameters.queue_directory;
-        let new = std::mem::replace(&mut config.parameters.queue_directory, old.clone());
-        if new != *old {
-            let (old, new) = (old.display(), new.display());
-            self.log.warning(format!(
-                "ignoring queue_directory parameter value change\n\
-                 old value: \"{old}\", new value: \"{new}\"\n\
-                 to change queue_directory, stop and start Postfix"
-            ));
+        let (old, new) = (&self.config.parameters, &mut config.parameters);
+        let pairs = [
+            (
+                "queue_directory",
+                &old.queue_directory,
+                &mut new.queue_directory,
+            ),
+            (
+                "data_directory",
+                &old.data_directory,
+                &mut new.data_directory,
+            ),
+        ];
+        for (name, old, new) in pairs {
+            if old != new {
+                self.log.warning(format!(
+                    "ignoring {name} parameter value change\n\
+                     old value: \"{}\", new value: \"{}\"\n\
+                     to change {name}, stop and start Postfix",
+                    old.display(),
+                    new.display()
+                ));
+                new.clone_from(old);
+            }
         }
         Ok(config)
     }

@@ -392,8 +392,8 @@ impl Runtime {
 
     fn watch(&mut self, now: Time, service: ServiceId) {
         if let Err(error) = self.ports.watch(service, &self.poll) {
-            let error = error.raw_os_error().unwrap_or(0);
-            let event = Event::WatchFailed { service, error };
+            let reason = reason(&error);
+            let event = Event::WatchFailed { service, reason };
             self.table.step(now, event, &mut self.actions);
         }
     }
@@ -436,7 +436,7 @@ impl Runtime {
             }
             Err(error) => Event::SpawnFailed {
                 service,
-                error: error.raw_os_error().unwrap_or(0),
+                reason: reason(&error),
             },
         };
         self.table.step(now, event, &mut self.actions);

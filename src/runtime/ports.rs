@@ -185,7 +185,8 @@ impl Ports {
     /// All endpoints that could not be opened, each with the reason; nothing has changed then.
     pub(super) fn open(&self, plan: &Plan, config: &Config) -> Result<Opened, Vec<String>> {
         let mut opened = Opened::default();
-        opened.owner = config.parameters.mail_owner.1;
+        opened.owner = config.parameters.mail_owner.clone();
+        opened.queue = config.parameters.queue_directory.clone();
         opened.window = config.parameters.inet_windowsize;
         let shared = Shared::new(self, plan);
         let mut errors = Vec::new();
@@ -334,7 +335,8 @@ impl<'a> Shared<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Opened {
     listeners: Vec<(ServiceId, Vec<OwnedFd>)>,
-    owner: User,
+    owner: (String, User),
+    queue: PathBuf,
     window: u32,
     created: Vec<PathBuf>,
     asides: Vec<Aside>,
@@ -365,7 +367,7 @@ impl Opened {
             Kind::UnixDgram => PathKind::Datagram,
             _ => PathKind::Stream,
         };
-        let User { uid, gid } = self.owner;
+        let User { uid, gid } = self.owner.1;
         let made = privilege::as_user(uid, gid, || {
             let aside = match replaces {
                 true => Aside::put(path)?,
@@ -380,13 +382,27 @@ impl Opened {
                 Ok(listener)
             }
             Err(error) => {
-                let advice = path_advice(&error, path);
+                let advice = self.path_advice(&error, path);
                 let (service, reason) = (described(service), reason(&error));
                 let path = path.display();
                 Err(format!(
                     "{service}: cannot listen on {path}: {reason}{advice}"
                 ))
             }
+        }
+    }
+
+    fn path_advice(&self, error: &io::Error, path: &Path) -> String {
+        let directory = self.queue.join(path.parent().unwrap_or(path));
+        let (directory, owner) = (directory.display(), &self.owner.0);
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("; the directory {directory} is missing: \"postfix check\" makes it")
+            }
+            io::ErrorKind::PermissionDenied => {
+                format!("; {directory} must belong to mail_owner: \"chown {owner} {directory}\"")
+            }
+            _ => String::new(),
         }
     }
 
@@ -400,7 +416,7 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let User { uid, gid } = self.owner;
+        let User { uid, gid } = self.owner.1;
         for path in &self.created {
             // A name that stays behind is removed by the next who listens there.
             let _ = privilege::as_user(uid, gid, || std::fs::remove_file(path));
@@ -419,19 +435,6 @@ fn inet_advice(error: &io::Error, address: SocketAddr) -> String {
             "; no network interface of this machine has that address".into()
         }
         io::ErrorKind::PermissionDenied => "; ports below 1024 are reserved for root".into(),
-        _ => String::new(),
-    }
-}
-
-fn path_advice(error: &io::Error, path: &Path) -> String {
-    let parent = path.parent().unwrap_or(path).display();
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            format!("; the directory {parent} is missing from queue_directory")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("; the directory {parent} in queue_directory must belong to mail_owner")
-        }
         _ => String::new(),
     }
 }
