@@ -64,6 +64,16 @@ impl Location {
                 .transpose()?,
         })
     }
+
+    fn read_main_cf(&self) -> anyhow::Result<Source> {
+        let path = self.directory.join("main.cf");
+        ensure!(
+            path.symlink_metadata().is_ok(),
+            "{} does not exist: name the directory that has main.cf and master.cf with -c",
+            path.display()
+        );
+        read(path)
+    }
 }
 
 fn read(path: PathBuf) -> anyhow::Result<Source> {
