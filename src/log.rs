@@ -76,8 +76,17 @@ pub struct Settings {
     /// `syslog_name/master`.
     pub tag: String,
     pub target: Target,
-    /// Whether lines also go to standard error.
-    pub terminal: bool,
+    pub terminal: Terminal,
+}
+
+/// Which lines also go to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    /// None: there is no terminal any more.
+    Nothing,
+    /// Those that somebody should look into: start-up says nothing when all is well.
+    Problems,
+    Everything,
 }
 
 /// Somewhere to write lines.
@@ -127,9 +136,9 @@ impl Log {
         }
     }
 
-    /// Writes to the terminal no longer.
-    pub fn leave_terminal(&mut self) {
-        self.settings.terminal = false;
+    /// Which lines go to the terminal from now on.
+    pub fn set_terminal(&mut self, terminal: Terminal) {
+        self.settings.terminal = terminal;
     }
 
     pub fn info(&mut self, text: impl Display) {
@@ -172,7 +181,12 @@ impl Log {
     fn write_line(&mut self, severity: Severity, text: &str) {
         let text = Clean(cut(text));
         let word = severity.word();
-        if self.settings.terminal {
+        let shown = match self.settings.terminal {
+            Terminal::Nothing => false,
+            Terminal::Problems => severity > Severity::Info,
+            Terminal::Everything => true,
+        };
+        if shown {
             // Without a terminal there is still the log.
             let _ = writeln!(io::stderr(), "master: {word}{text}");
         }
@@ -268,6 +282,23 @@ fn append(file: Option<&Path>, permissions: u32, line: &str) -> io::Result<()> {
     file.write_all(format!("{line}\n").as_bytes())
 }
 
+/// An error's words and those of what caused it. The system's own come without the number that
+/// the standard library adds.
+pub fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    if let Some(number) = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::raw_os_error)
+    {
+        let end = words.find(&format!(" (os error {number})"));
+        words.truncate(end.unwrap_or(words.len()));
+    }
+    match error.source() {
+        Some(source) => format!("{words}: {}", reason(source)),
+        None => words,
+    }
+}
+
 /// The text up to the limit, whole characters only.
 fn cut(text: &str) -> &str {
     let mut end = text.len().min(LINE_MAX);
@@ -305,7 +336,7 @@ mod tests {
                 permissions: 0o600,
                 hostname: "mail.example.org".into(),
             },
-            terminal: false,
+            terminal: Terminal::Nothing,
         });
         log.readers(true);
         log
@@ -345,6 +376,14 @@ mod tests {
         }
         let file = std::fs::read_to_string(dir.path().join("maillog")).unwrap();
         assert!(file.ends_with(": 1999\n"), "the overflow is in the file");
+    }
+
+    #[test]
+    fn a_reason_is_the_systems_words_without_its_numbers() {
+        use anyhow::Context;
+        let missing = io::Error::from_raw_os_error(libc::ENOENT);
+        let error = Err::<(), _>(missing).context("open /x").unwrap_err();
+        assert_eq!(reason(error.as_ref()), "open /x: No such file or directory");
     }
 
     #[test]

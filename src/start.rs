@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 
 use crate::config::{Config, Parameters, RunOptions, User};
-use crate::log::{Log, Settings, Severity, Target};
+use crate::log::{Log, Settings, Severity, Target, Terminal, reason};
 use crate::options::{Options, USAGE};
 use crate::runtime::{
-    Clock, Ending, Inherited, Location, Names, Runtime, Setup, environment, log_settings,
+    Clock, Ending, Inherited, Location, Names, Runtime, Setup, environment, log_error, log_settings,
 };
 use crate::sys::lock::{LockError, LockFile};
 use crate::sys::process::{self, Monitor, Outcome, Reporter};
@@ -45,11 +45,14 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
     }
     let inherited: Inherited = std::env::vars_os().collect();
     let mut log = Log::new(first_log(&inherited));
+    if options.attached {
+        log.set_terminal(Terminal::Everything);
+    }
     match run(&options, inherited, clock, &mut log) {
         Ok(Exit::Status(status)) => ExitCode::from(status),
         Ok(Exit::Signal(number)) => signal::die_by(number),
         Err(error) => {
-            log.write(Severity::Fatal, format!("{error:#}"));
+            log_error(&mut log, Severity::Fatal, &error);
             ExitCode::FAILURE
         }
     }
@@ -152,7 +155,7 @@ fn first_log(inherited: &Inherited) -> Settings {
     Settings {
         tag: format!("{tag}/master"),
         target,
-        terminal: true,
+        terminal: Terminal::Problems,
     }
 }
 
@@ -182,7 +185,7 @@ struct Master<'a> {
 impl Master<'_> {
     /// `-t`: whether a master is running, told by the exit status.
     fn test_lock(self) -> anyhow::Result<Exit> {
-        let sources = self.location.read()?;
+        let sources = self.location.read_parameters()?;
         let parameters = Parameters::parse(&sources, &Names(&self.inherited))?;
         let path = parameters.queue_directory.join(PID_FILE);
         if !path.try_exists().unwrap_or(true) {
@@ -209,7 +212,7 @@ impl Master<'_> {
         let sources = self.location.read()?;
         let config = Config::parse(&sources, &Names(&self.inherited))?;
         let parameters = &config.parameters;
-        log.set(log_settings(parameters, true));
+        log.set(log_settings(parameters, log.settings().terminal));
         process::set_environment(&environment(parameters, &self.inherited));
         process::raise_limits().context("cannot raise the limits")?;
         privilege::drop_groups().context("cannot give up supplementary groups")?;
@@ -237,7 +240,7 @@ impl Master<'_> {
         ));
         if !options.attached {
             detach(options.keep_stdout).context("open /dev/null")?;
-            log.leave_terminal();
+            log.set_terminal(Terminal::Nothing);
         }
         if let Some(reporter) = reporter {
             reporter.started();
@@ -278,7 +281,7 @@ fn lock_pid_file(queue: &Path) -> anyhow::Result<LockFile> {
             }
             _ => "",
         };
-        anyhow!("open lock file {}: {error}{advice}", path.display())
+        anyhow!("lock file {}: {}{advice}", path.display(), reason(&error))
     });
     written(locked?, &path)
 }
@@ -299,11 +302,11 @@ fn lock_data_directory(parameters: &Parameters) -> anyhow::Result<LockFile> {
                 format!(": make the data_directory with \"install -d -o {name} {directory}\"")
             }
             LockError::Open(error) if error.kind() == ErrorKind::PermissionDenied => format!(
-                ": the data_directory must belong to mail_owner: \"chown -R {name} {directory}\""
+                ": the data_directory must belong to mail_owner: \"chown {name} {directory}\""
             ),
             _ => String::new(),
         };
-        anyhow!("open lock file {}: {error}{advice}", path.display())
+        anyhow!("lock file {}: {}{advice}", path.display(), reason(&error))
     });
     written(locked?, &path)
 }

@@ -4,13 +4,13 @@ mod endpoint;
 mod entry;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::entry::Entry;
 use super::lines::logical_lines;
 use super::parameters::TableSettings;
-use super::{Diagnostic, Diagnostics, Endpoint, Kind, Place, Resolver, Service, Source};
+use super::{Diagnostic, Diagnostics, Endpoint, Kind, Place, Position, Resolver, Service, Source};
 
 /// Reads the table. The services that have no error come in the order of their lines, those of
 /// `master_service_disable` left out.
@@ -34,6 +34,7 @@ pub(super) fn parse(
             table.add(service, line.place(0), findings);
         }
     }
+    table.warn_of_shared_addresses(&source.path, findings);
     table.services()
 }
 
@@ -73,6 +74,35 @@ impl Table {
                 path.display()
             )
         })
+    }
+
+    /// The kernel would let both listen, and give each client to one or the other.
+    fn warn_of_shared_addresses(&self, path: &Path, findings: &mut Diagnostics) {
+        let mut owners = BTreeMap::new();
+        for service in self.services.values() {
+            let Endpoint::Inet(addresses) = &service.endpoint else {
+                continue;
+            };
+            for address in addresses {
+                let Some(owner) = owners.insert(address, service) else {
+                    continue;
+                };
+                let lines = (owner.line.min(service.line), owner.line.max(service.line));
+                let message = format!(
+                    "the services on lines {} and {} both listen on {address}: clients will \
+                     reach either of them",
+                    lines.0, lines.1
+                );
+                let place = Place {
+                    path: path.to_owned(),
+                    position: Some(Position {
+                        line: lines.1,
+                        column: 1,
+                    }),
+                };
+                findings.push(Diagnostic::warning(place, message));
+            }
+        }
     }
 
     fn services(self) -> Vec<Arc<Service>> {

@@ -77,6 +77,8 @@ pub enum Event {
     },
     /// The child that [`Action::Spawn`] asked for could not be made; `error` is an errno.
     SpawnFailed { service: ServiceId, error: i32 },
+    /// [`Action::Watch`] was refused; `error` is an errno.
+    WatchFailed { service: ServiceId, error: i32 },
     /// A process ended and was reaped.
     Exit { pid: Pid, status: ExitStatus },
     /// Time has passed; see [`Table::next_deadline`].
@@ -283,6 +285,7 @@ impl Table {
                 pid,
             } => self.spawned(now, service, generation, pid, out),
             Event::SpawnFailed { service, error } => self.spawn_failed(now, service, error, out),
+            Event::WatchFailed { service, error } => self.watch_failed(now, service, error, out),
             Event::Exit { pid, status } => self.exited(now, pid, status, out),
             Event::Deadline => self.deadline(now, out),
             Event::Reload(plan) => self.reload(now, plan, out),

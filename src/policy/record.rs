@@ -21,6 +21,10 @@ pub enum Record {
         service: Arc<Service>,
         error: i32,
     },
+    WatchFailed {
+        service: Arc<Service>,
+        error: i32,
+    },
     LimitReached(Arc<Service>),
     StressBegins(Arc<Service>),
     StressEnds(Arc<Service>),
@@ -79,6 +83,7 @@ impl Record {
             Self::Ended { .. }
                 | Self::BadStartup(_)
                 | Self::SpawnFailed { .. }
+                | Self::WatchFailed { .. }
                 | Self::LimitReached(_)
                 | Self::Killing { .. }
                 | Self::PartialReport { .. }
@@ -132,6 +137,12 @@ impl fmt::Display for Record {
             Self::SpawnFailed { service, error } => write!(
                 f,
                 "{}: cannot start a process: {} -- throttling",
+                Named(service),
+                io::Error::from_raw_os_error(*error)
+            ),
+            Self::WatchFailed { service, error } => write!(
+                f,
+                "{}: cannot watch its listeners: {} -- throttling; see fs.epoll.max_user_watches",
                 Named(service),
                 io::Error::from_raw_os_error(*error)
             ),

@@ -527,6 +527,16 @@ fn a_process_that_cannot_be_made_throttles() {
 }
 
 #[test]
+fn a_listener_that_cannot_be_watched_is_tried_again_later() {
+    let mut world = World::new([inet(25, 10)]);
+    let service = FIRST;
+    let actions = world.step(Event::WatchFailed { service, error: 28 });
+    assert!(logged(&actions)[0].contains("cannot watch its listeners"));
+    assert_eq!(without_logs(actions), [Action::Unwatch(FIRST)]);
+    assert_eq!(world.pass(THROTTLE_TIME), [Action::Watch(FIRST)]);
+}
+
+#[test]
 fn a_process_that_is_not_ours_is_ignored() {
     let mut world = World::new([inet(25, 10)]);
     let stranger = (31_415, 0);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
@@ -14,9 +15,10 @@ use anyhow::{Context, anyhow, ensure};
 use super::ports::Opened;
 use super::{Event, Runtime};
 use crate::config::{
-    Config, Family, ImportedVariable, Parameters, Resolver, Source, Sources, User,
+    self, Config, Diagnostics, Family, ImportedVariable, Parameters, Resolver, Source, Sources,
+    User,
 };
-use crate::log::{Settings, Target};
+use crate::log::{Log, Settings, Severity, Target, Terminal, reason};
 use crate::policy::{Plan, Time};
 use crate::sys::names;
 use crate::sys::spawn::Environment;
@@ -37,11 +39,24 @@ impl Location {
     /// # Errors
     /// Which file could not be read, and why.
     pub fn read(&self) -> anyhow::Result<Sources> {
+        let mut sources = self.read_parameters()?;
+        sources.master_cf = read(sources.master_cf.path)?;
+        Ok(sources)
+    }
+
+    /// Reads the files with parameters; the service table is left empty.
+    ///
+    /// # Errors
+    /// Which file could not be read, and why.
+    pub fn read_parameters(&self) -> anyhow::Result<Sources> {
         let toml = self.directory.join("master.toml");
         Ok(Sources {
             directory: self.directory.clone(),
             main_cf: read(self.directory.join("main.cf"))?,
-            master_cf: read(self.directory.join("master.cf"))?,
+            master_cf: Source {
+                path: self.directory.join("master.cf"),
+                text: Vec::new(),
+            },
             master_toml: toml.exists().then(|| read(toml)).transpose()?,
         })
     }
@@ -153,7 +168,7 @@ fn as_strings(variables: BTreeMap<OsString, OsString>) -> Vec<CString> {
 }
 
 /// Where the parameters have the log go.
-pub fn log_settings(parameters: &Parameters, terminal: bool) -> Settings {
+pub fn log_settings(parameters: &Parameters, terminal: Terminal) -> Settings {
     let target = match parameters.maillog_file.as_str() {
         "" => Target::Syslog {
             facility: parameters.syslog_facility.clone(),
@@ -172,11 +187,35 @@ pub fn log_settings(parameters: &Parameters, terminal: bool) -> Settings {
     }
 }
 
+/// Writes what went wrong with this severity. What the configuration was only warned about stays
+/// a warning.
+pub fn log_error(log: &mut Log, severity: Severity, error: &anyhow::Error) {
+    let Some(findings) = error.downcast_ref::<Diagnostics>() else {
+        return log.write(severity, reason(error.as_ref()));
+    };
+    for finding in &findings.0 {
+        match finding.severity {
+            config::Severity::Warning => log.warning(finding),
+            config::Severity::Error => log.write(severity, finding),
+        }
+    }
+}
+
 /// A configuration that can be put in force without anything going wrong.
 pub(super) struct Prepared {
     config: Config,
     plan: Plan,
     opened: Opened,
+}
+
+/// What changes: `1 services added, 2 removed, 30 kept`.
+impl fmt::Display for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = self.plan.entries.iter().filter(|e| e.known).count();
+        let added = self.plan.entries.len() - kept;
+        let removed = self.plan.removed.len();
+        write!(f, "{added} services added, {removed} removed, {kept} kept")
+    }
 }
 
 impl Runtime {
@@ -211,8 +250,8 @@ impl Runtime {
             self.log.warning(warning);
         }
         self.config = config;
-        for error in self.ports.adopt(&plan, opened, &self.poll) {
-            self.log.error(error);
+        for id in self.ports.adopt(&plan, opened, &self.poll) {
+            self.watch(now, id);
         }
         self.step(now, Event::Reload(plan));
     }
@@ -226,9 +265,13 @@ impl Runtime {
         ));
         let prepared = self.load_again().and_then(|config| self.prepare(config));
         match prepared {
-            Ok(prepared) => self.commit(now, prepared),
+            Ok(prepared) => {
+                let what = prepared.to_string();
+                self.commit(now, prepared);
+                self.log.info(format!("reload done: {what}"));
+            }
             Err(error) => {
-                self.log.error(format!("{error:#}"));
+                log_error(&mut self.log, Severity::Error, &error);
                 self.log.error(format!(
                     "reload failed and changed nothing: the former configuration stays in force; \
                      correct {directory} and reload again"

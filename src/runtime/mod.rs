@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::{Config, RunOptions};
-use crate::log::Log;
+use crate::log::{Log, reason};
 use crate::policy::{self, Action, Event, ExitStatus, Record, ServiceId, Table, Time};
 use crate::proto::StatusReport;
 use crate::sys::poll::{Interest, Poll};
@@ -28,7 +28,7 @@ use crate::sys::signal::{self, Notice, Signals};
 use crate::sys::spawn::{Environment, Spawner};
 use crate::sys::{channel, clock};
 
-pub use load::{Inherited, Location, Names, environment, log_settings};
+pub use load::{Inherited, Location, Names, environment, log_error, log_settings};
 use ports::Ports;
 use triggers::Triggers;
 
@@ -303,8 +303,9 @@ impl Runtime {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
+                    let reason = reason(&error);
                     self.log
-                        .warning(format!("cannot read status reports: {error}"));
+                        .warning(format!("cannot read status reports: {reason}"));
                     break;
                 }
             }
@@ -367,11 +368,7 @@ impl Runtime {
 
     fn act(&mut self, now: Time, action: Action) {
         match action {
-            Action::Watch(id) => {
-                if let Err(error) = self.ports.watch(id, &self.poll) {
-                    self.log.error(error);
-                }
-            }
+            Action::Watch(id) => self.watch(now, id),
             Action::Unwatch(id) => self.ports.unwatch(id, &self.poll),
             Action::Spawn {
                 service,
@@ -390,6 +387,14 @@ impl Runtime {
             Action::Close(id) => self.ports.close(id, &self.poll),
             Action::Terminate { signal } => self.terminate(signal),
             Action::Log(record) => self.write(&record),
+        }
+    }
+
+    fn watch(&mut self, now: Time, service: ServiceId) {
+        if let Err(error) = self.ports.watch(service, &self.poll) {
+            let error = error.raw_os_error().unwrap_or(0);
+            let event = Event::WatchFailed { service, error };
+            self.table.step(now, event, &mut self.actions);
         }
     }
 
@@ -420,8 +425,8 @@ impl Runtime {
         let event = match spawned {
             Ok(spawned) => {
                 if let Some(error) = spawned.exec_error {
-                    let what = self.ports.describe_program(service);
-                    self.log.warning(format!("exec {what}: {error}"));
+                    let what = self.ports.exec_failed(service, &error);
+                    self.log.warning(what);
                 }
                 Event::Spawned {
                     service,
@@ -453,8 +458,9 @@ impl Runtime {
         self.ending.get_or_insert(Ending::Signal(number));
         if signal::leads_group() {
             if let Err(error) = signal::terminate_group() {
+                let reason = reason(&error);
                 self.log
-                    .error(format!("cannot end the process group: {error}"));
+                    .error(format!("cannot end the process group: {reason}"));
             }
             return;
         }

@@ -12,12 +12,16 @@ use std::sync::Arc;
 
 use super::Ready;
 use crate::config::{Config, Endpoint, Kind, RunOptions, Service, User};
+use crate::log::reason;
 use crate::policy::{Plan, ServiceId};
 use crate::sys::channel::{Record, StatusChannel};
 use crate::sys::listen::{self, Aside, PathKind};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::privilege;
 use crate::sys::spawn::{Descriptors, Program};
+
+/// So many endpoints that cannot be opened are named one by one.
+const ERRORS_MAX: usize = 10;
 
 /// One service's share.
 #[derive(Debug)]
@@ -95,17 +99,9 @@ impl Ports {
     /// Has the poller report connections to the service.
     ///
     /// # Errors
-    /// What the system refused, in words: a service without the poller takes no new clients.
-    pub(super) fn watch(&mut self, id: ServiceId, poll: &Poll) -> Result<(), String> {
-        let Some(port) = self.get_mut(id) else {
-            return Ok(());
-        };
-        port.watch(id, poll).map_err(|error| {
-            format!(
-                "{}: cannot watch the listeners: {error}; see fs.epoll.max_user_watches",
-                described(&port.service)
-            )
-        })
+    /// The system's: its limit on watched descriptors, say.
+    pub(super) fn watch(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
+        self.get_mut(id).map_or(Ok(()), |port| port.watch(id, poll))
     }
 
     pub(super) fn unwatch(&mut self, id: ServiceId, poll: &Poll) {
@@ -169,11 +165,16 @@ impl Ports {
         Ok((program, descriptors))
     }
 
-    /// The service's program and where it comes from, for messages.
-    pub(super) fn describe_program(&self, id: ServiceId) -> String {
+    /// That the service's program could not be run, and where it is named.
+    pub(super) fn exec_failed(&self, id: ServiceId, error: &io::Error) -> String {
         self.service(id).map_or_else(String::new, |service| {
-            let (path, line) = (service.path.display(), service.line);
-            format!("{path} ({}, line {line} of the table)", described(service))
+            format!(
+                "exec {}: {} -- see line {} of master.cf: {}",
+                service.path.display(),
+                reason(error),
+                service.line,
+                described(service)
+            )
         })
     }
 
@@ -212,14 +213,14 @@ impl Ports {
         }
         match errors.is_empty() {
             true => Ok(opened),
-            false => Err(errors),
+            false => Err(at_most(ERRORS_MAX, errors)),
         }
     }
 
     /// Puts a plan's listeners and services into their places. What the plan removes is closed
-    /// when the policy says so.
-    pub(super) fn adopt(&mut self, plan: &Plan, opened: Opened, poll: &Poll) -> Vec<String> {
-        let mut errors = Vec::new();
+    /// when the policy says so. Services whose listeners changed are watched no longer: the caller
+    /// watches those again that the policy wants watched, which are returned.
+    pub(super) fn adopt(&mut self, plan: &Plan, opened: Opened, poll: &Poll) -> Vec<ServiceId> {
         for entry in &plan.entries {
             let at = entry.id.index();
             if self.0.len() <= at {
@@ -229,27 +230,17 @@ impl Ports {
             port.service = entry.service.clone();
             port.programs = [None, None];
         }
-        let (listeners, asides) = opened.keep();
-        for (id, listeners) in listeners {
-            let Some(port) = self.get_mut(id) else {
-                continue;
-            };
-            let watched = port.watched;
-            port.unwatch(poll);
-            port.listeners = listeners;
-            if watched {
-                errors.extend(self.watch(id, poll).err());
+        let mut unwatched = Vec::new();
+        for (id, listeners) in opened.keep() {
+            if let Some(port) = self.get_mut(id) {
+                if port.watched {
+                    unwatched.push(id);
+                }
+                port.unwatch(poll);
+                port.listeners = listeners;
             }
         }
-        for aside in asides {
-            errors.extend(
-                aside
-                    .forget()
-                    .err()
-                    .map(|e| format!("replaced listener: {e}")),
-            );
-        }
-        errors
+        unwatched
     }
 }
 
@@ -264,6 +255,16 @@ fn new_program(service: &Service, run: RunOptions, stress: bool) -> io::Result<P
 /// How messages name a service.
 pub(super) fn described(service: &Service) -> String {
     format!("service \"{}\" ({})", service.name, service.canonical)
+}
+
+/// One missing directory can be in the way of a thousand services.
+fn at_most(limit: usize, mut errors: Vec<String>) -> Vec<String> {
+    let more = errors.len().saturating_sub(limit);
+    errors.truncate(limit);
+    if more > 0 {
+        errors.push(format!("{more} more services cannot listen"));
+    }
+    errors
 }
 
 fn collect<T>(results: impl Iterator<Item = Result<T, String>>) -> Result<Vec<T>, String> {
@@ -353,8 +354,8 @@ impl Opened {
         };
         socket.map_err(|error| {
             let advice = inet_advice(&error, address);
-            let service = described(service);
-            format!("{service}: cannot listen on {address}: {error}{advice}")
+            let (service, reason) = (described(service), reason(&error));
+            format!("{service}: cannot listen on {address}: {reason}{advice}")
         })
     }
 
@@ -366,7 +367,10 @@ impl Opened {
         };
         let User { uid, gid } = self.owner;
         let made = privilege::as_user(uid, gid, || {
-            let aside = replaces.then(|| Aside::put(path)).transpose()?;
+            let aside = match replaces {
+                true => Aside::put(path)?,
+                false => None,
+            };
             Ok((listen::path(path, kind, service.backlog)?, aside))
         });
         match made {
@@ -377,20 +381,20 @@ impl Opened {
             }
             Err(error) => {
                 let advice = path_advice(&error, path);
+                let (service, reason) = (described(service), reason(&error));
                 let path = path.display();
-                let service = described(service);
                 Err(format!(
-                    "{service}: cannot listen on {path}: {error}{advice}"
+                    "{service}: cannot listen on {path}: {reason}{advice}"
                 ))
             }
         }
     }
 
-    /// The plan is carried out: what was made stays.
-    fn keep(mut self) -> (Vec<(ServiceId, Vec<OwnedFd>)>, Vec<Aside>) {
+    /// The plan is carried out: what was made stays, and what it replaced goes.
+    fn keep(mut self) -> Vec<(ServiceId, Vec<OwnedFd>)> {
         self.created.clear();
-        let listeners = std::mem::take(&mut self.listeners);
-        (listeners, std::mem::take(&mut self.asides))
+        self.asides.drain(..).for_each(Aside::forget);
+        std::mem::take(&mut self.listeners)
     }
 }
 

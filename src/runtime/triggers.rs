@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Ready;
 use super::ports::described;
 use crate::config::{Endpoint, Kind, Service, User};
+use crate::log::reason;
 use crate::policy::Time;
 use crate::sys::poll::Poll;
 use crate::sys::privilege;
@@ -130,7 +131,11 @@ impl Triggers {
 }
 
 fn failed(service: &Service, error: &io::Error) -> String {
-    format!("{}: cannot be woken up: {error}", described(service))
+    format!(
+        "{}: cannot be woken up: {}",
+        described(service),
+        reason(error)
+    )
 }
 
 /// An address that reaches a listener on `address`: a wildcard is reached through the loopback.

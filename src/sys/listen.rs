@@ -133,43 +133,36 @@ pub struct Aside {
 }
 
 impl Aside {
-    /// Puts the listener at `path` aside.
+    /// Puts the listener at `path` aside, unless somebody has removed it already.
     ///
     /// # Errors
     /// The system's.
-    pub fn put(path: &Path) -> io::Result<Self> {
+    pub fn put(path: &Path) -> io::Result<Option<Self>> {
         let mut name = path.as_os_str().to_owned();
         name.push(".replaced");
         let aside = PathBuf::from(name);
-        fs::rename(path, &aside)?;
         let path = path.to_owned();
-        Ok(Self { path, aside })
+        match fs::rename(&path, &aside) {
+            Ok(()) => Ok(Some(Self { path, aside })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The change is to stay: removes the old listener's name.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn forget(self) -> io::Result<()> {
-        let aside = self.aside.clone();
-        std::mem::forget(self);
-        fs::remove_file(aside)
+    pub fn forget(mut self) {
+        // A name that cannot be removed harms nobody.
+        let _ = fs::remove_file(std::mem::take(&mut self.aside));
     }
 }
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        // There is nobody left to tell: the old configuration goes on with the listener it has.
-        let _ = fs::rename(&self.aside, &self.path);
+        if !self.aside.as_os_str().is_empty() {
+            // There is nobody left to tell: the old configuration goes on with what it has.
+            let _ = fs::rename(&self.aside, &self.path);
+        }
     }
-}
-
-/// The file's owner, to tell a user what is wrong with a directory.
-///
-/// # Errors
-/// The system's.
-pub fn owner(path: &Path) -> io::Result<u32> {
-    Ok(fs::metadata(path)?.uid())
 }
 
 #[cfg(test)]
@@ -224,14 +217,15 @@ mod tests {
         let at = dir.path().join("service");
         let _old = path(&at, PathKind::Stream, 10).unwrap();
         let old = fs::metadata(&at).unwrap().ino();
-        let aside = Aside::put(&at).unwrap();
+        let aside = Aside::put(&at).unwrap().unwrap();
         let _new = path(&at, PathKind::Fifo, 10).unwrap();
         drop(aside);
         assert_eq!(fs::metadata(&at).unwrap().ino(), old);
-        let aside = Aside::put(&at).unwrap();
+        let aside = Aside::put(&at).unwrap().unwrap();
         let _new = path(&at, PathKind::Fifo, 10).unwrap();
-        aside.forget().unwrap();
+        aside.forget();
         assert_ne!(fs::metadata(&at).unwrap().ino(), old);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(Aside::put(&dir.path().join("gone")).unwrap().is_none());
     }
 }

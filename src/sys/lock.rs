@@ -28,13 +28,20 @@ impl fmt::Display for LockError {
         match self {
             Self::Held(Some(pid)) => write!(f, "locked by process {pid}"),
             Self::Held(None) => f.write_str("locked by another process"),
-            Self::Open(error) => error.fmt(f),
+            Self::Open(_) => f.write_str("cannot open it"),
             Self::Unsafe => f.write_str("not a regular file with one link; remove it"),
         }
     }
 }
 
-impl std::error::Error for LockError {}
+impl std::error::Error for LockError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Open(error) => Some(error),
+            Self::Held(_) | Self::Unsafe => None,
+        }
+    }
+}
 
 impl LockFile {
     /// Opens or makes the file (mode 0600, never through a symbolic link) and locks it with

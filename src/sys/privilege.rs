@@ -3,7 +3,7 @@
 use std::io;
 
 use nix::unistd::{
-    Gid, Group, Uid, getegid, geteuid, getgid, getgroups, getuid, setegid, seteuid, setgroups,
+    Gid, Uid, getegid, geteuid, getgid, getgroups, getuid, setegid, seteuid, setgroups,
 };
 
 /// Whether the process may act for other users.
@@ -51,9 +51,4 @@ fn assume(uid: Uid, groups: &[Gid; 1]) -> io::Result<()> {
     setgroups(groups)?;
     seteuid(uid)?;
     Ok(())
-}
-
-/// The group's number, for messages and tests.
-pub fn group_id(name: &str) -> Option<u32> {
-    Some(Group::from_name(name).ok()??.gid.as_raw())
 }

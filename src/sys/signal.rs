@@ -43,6 +43,10 @@ pub fn reset() -> io::Result<()> {
         };
         set(signal, handler)?;
     }
+    for number in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+        // SAFETY: the default disposition runs no code of ours.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
     Ok(sigprocmask(
         SigmaskHow::SIG_SETMASK,
         Some(&SigSet::empty()),

@@ -287,3 +287,168 @@ impl Drop for Stack {
         unsafe { libc::munmap(self.0, STACK) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::process::Command;
+
+    /// Slots are a matter of the whole process, so these tests run in a process of their own: the
+    /// test program calls itself for the one test named here.
+    fn in_own_process(test: &str) -> bool {
+        const MARK: &str = "SPAWN_TEST_PROCESS";
+        if std::env::var_os(MARK).is_some() {
+            process::close_from(3);
+            return true;
+        }
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                &format!("sys::spawn::tests::{test}"),
+                "--nocapture",
+            ])
+            .env(MARK, "1")
+            .stdout(std::process::Stdio::null())
+            .status();
+        assert!(
+            status.unwrap().success(),
+            "{test} failed in its own process"
+        );
+        false
+    }
+
+    fn shell(script: &str) -> Program {
+        let strings = ["sh", "-c", script].map(|s| CString::new(s).unwrap());
+        Program::new(c"/bin/sh".to_owned(), strings.to_vec())
+    }
+
+    /// What a child prints on its first listener, which is a pipe here.
+    fn output(spawner: &mut Spawner, script: &str, listeners: usize) -> String {
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let mut given = vec![write];
+        given.extend((1..listeners).map(|_| OwnedFd::from(null.try_clone().unwrap())));
+        let mut environment = Environment::new(vec![c"A=b".to_owned()]);
+        let descriptors = Descriptors {
+            status: null.as_fd(),
+            listeners: &given,
+        };
+        let program = shell(script);
+        let spawned = spawner.spawn(&program, &mut environment, 0o755, descriptors);
+        let spawned = spawned.unwrap();
+        assert!(spawned.exec_error.is_none());
+        drop(given);
+        let mut text = String::new();
+        std::fs::File::from(read).read_to_string(&mut text).unwrap();
+        while process::reap().is_none() {
+            std::thread::yield_now();
+        }
+        text
+    }
+
+    const FACTS: &str = "{ echo $(ls /proc/self/fd); env; cat /proc/self/status; } >&6";
+
+    fn assert_facts(facts: &str) {
+        let mut lines = facts.lines();
+        // 7 and 8 are listeners; ls has the highest number, its own directory, open for itself.
+        assert!(
+            lines.next().unwrap().starts_with("0 1 2 3 4 5 6 7 8 9"),
+            "{facts}"
+        );
+        assert!(!facts.lines().next().unwrap().contains("10"), "{facts}");
+        for line in ["A=b", "GENERATION=755"] {
+            assert!(lines.clone().any(|l| l == line), "{line} in {facts}");
+        }
+        let line = |name: &str| lines.clone().find(|l| l.starts_with(name)).unwrap();
+        assert!(line("SigBlk:").ends_with("0000000000000000"), "{facts}");
+        let ignored = line("SigIgn:").trim_start_matches("SigIgn:").trim();
+        let ignored = u64::from_str_radix(ignored, 16).unwrap();
+        // 32 and 33 belong to the C library, which lets nobody reset them.
+        let library = 1 << 31 | 1 << 32;
+        assert_eq!(ignored & !library, 1 << (libc::SIGPIPE - 1), "{facts}");
+    }
+
+    #[test]
+    fn a_child_has_its_descriptors_its_environment_and_default_signals() {
+        if in_own_process("a_child_has_its_descriptors_its_environment_and_default_signals") {
+            crate::sys::signal::reset().unwrap();
+            let mut spawner = Spawner::new().unwrap();
+            let (read, write) = process::flow_pipe().unwrap();
+            spawner.set_flow_pipe(read, write).unwrap();
+            let _many: Vec<_> = (0..500).map(|_| std::fs::File::open("/dev/null")).collect();
+            assert_facts(&output(&mut spawner, FACTS, 3));
+            assert!(spawner.close_range, "this kernel has it");
+            // What a kernel without CLOSE_RANGE_UNSHARE makes of it.
+            spawner.close_range = false;
+            assert_facts(&output(&mut spawner, FACTS, 3));
+        }
+    }
+
+    #[test]
+    fn slots_are_given_back() {
+        if in_own_process("slots_are_given_back") {
+            let mut spawner = Spawner::new().unwrap();
+            assert_eq!(output(&mut spawner, "echo here >&6", 3), "here\n");
+            for slot in proto::STATUS..proto::LISTEN + 3 {
+                let file = std::fs::read_link(format!("/proc/self/fd/{slot}")).unwrap();
+                assert_eq!(file, std::path::Path::new("/dev/null"), "slot {slot}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_that_cannot_run_is_told_of_and_ends_with_status_one() {
+        if in_own_process("a_program_that_cannot_run_is_told_of_and_ends_with_status_one") {
+            let mut spawner = Spawner::new().unwrap();
+            let program = Program::new(c"/no/such/program".to_owned(), vec![c"x".to_owned()]);
+            let mut environment = Environment::new(Vec::new());
+            // SAFETY: standard error stays open.
+            let status = unsafe { BorrowedFd::borrow_raw(2) };
+            let descriptors = Descriptors {
+                status,
+                listeners: &[],
+            };
+            let spawned = spawner.spawn(&program, &mut environment, 1, descriptors);
+            let spawned = spawned.unwrap();
+            let error = spawned.exec_error.expect("an error");
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            let dead = loop {
+                match process::reap() {
+                    Some(dead) => break dead,
+                    None => std::thread::yield_now(),
+                }
+            };
+            assert_eq!(dead.pid, spawned.pid);
+            assert_eq!(dead.end, process::End::Code(1));
+        }
+    }
+
+    #[test]
+    fn signals_are_as_before_after_a_spawn() {
+        if in_own_process("signals_are_as_before_after_a_spawn") {
+            let mut spawner = Spawner::new().unwrap();
+            let before = SigSet::thread_get_mask().unwrap();
+            output(&mut spawner, "true", 1);
+            assert_eq!(SigSet::thread_get_mask().unwrap(), before);
+        }
+    }
+
+    #[test]
+    fn more_listeners_than_slots_are_refused() {
+        if in_own_process("more_listeners_than_slots_are_refused") {
+            let mut spawner = Spawner::new().unwrap();
+            let null = std::fs::File::open("/dev/null").unwrap();
+            let many = (0..=LISTENERS_MAX).map(|_| OwnedFd::from(null.try_clone().unwrap()));
+            let many: Vec<_> = many.collect();
+            let descriptors = Descriptors {
+                status: null.as_fd(),
+                listeners: &many,
+            };
+            let mut environment = Environment::new(Vec::new());
+            let spawned = spawner.spawn(&shell("true"), &mut environment, 1, descriptors);
+            assert_eq!(spawned.unwrap_err().raw_os_error(), Some(libc::E2BIG));
+        }
+    }
+}

@@ -427,3 +427,20 @@ fn an_empty_table_is_a_warning() {
         ["master.cf: the service table is empty"]
     );
 }
+
+#[test]
+fn two_services_on_one_address_are_warned_about() {
+    let table =
+        "127.0.0.1:25 inet n - n - - a\n25 inet n - n - - b\n127.0.0.1:smtp inet n - n - - a\n";
+    let config = Config::parse(
+        &sources("inet_interfaces = 127.0.0.1\n", table),
+        &FakeSystem::default(),
+    );
+    let warnings = warnings(config);
+    assert_eq!(
+        warnings.last().unwrap(),
+        "master.cf: line 3: column 1: the services on lines 2 and 3 both listen on 127.0.0.1:25: \
+         clients will reach either of them"
+    );
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+}
