@@ -1,10 +1,11 @@
 //! Clients of a service.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use super::instance::SOON;
+use super::poll::until;
 
 /// A connection to an inet service, where lines are spoken.
 pub struct Client {
@@ -65,4 +66,14 @@ pub fn expect_greeting(address: &str) -> Client {
     let greeting = client.line();
     assert!(greeting.starts_with("220 "), "{address} says {greeting:?}");
     client
+}
+
+/// Waits until nobody listens at an address: a child that has the listener may take a moment to
+/// leave.
+#[track_caller]
+pub fn expect_refusal(address: &str) {
+    until(SOON, format_args!("{address} to be refused"), || {
+        let refused = TcpStream::connect(address).err().map(|why| why.kind());
+        refused == Some(ErrorKind::ConnectionRefused)
+    });
 }

@@ -81,6 +81,11 @@ impl Process {
         !matches!(self.stat(3).as_deref(), None | Some("Z" | "X"))
     }
 
+    /// Whether it waits for something.
+    pub fn sleeps(self) -> bool {
+        self.stat(3).as_deref() == Some("S")
+    }
+
     /// Whether it has nothing to do: it waits for events (or, unusually, has just been woken up).
     pub fn is_idle(self) -> bool {
         let place = self.text("wchan");

@@ -159,6 +159,13 @@ impl Puppet {
         self.tell(&format!("raw {hex}"));
     }
 
+    /// Waits until the master has read its reports. A child that ends before may be taken for one
+    /// that has never served.
+    #[track_caller]
+    pub fn wait_until_heard(&mut self) {
+        self.tell("heard");
+    }
+
     #[track_caller]
     pub fn exit(mut self, status: i32) {
         self.send(&format!("exit {status}"));

@@ -279,6 +279,7 @@ fn a_child_that_fails_after_it_has_served_throttles_nothing() {
         puppet.take_client();
         drop(client);
         puppet.finish_client();
+        puppet.wait_until_heard();
         let pid = puppet.process.0;
         match end.split_once(' ') {
             Some(("exit", _)) => puppet.exit(9),

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::common::client::{Client, expect_greeting};
+use crate::common::client::{Client, expect_greeting, expect_refusal};
 use crate::common::instance::{Instance, SOON};
 use crate::common::layout::replace;
 use crate::common::network::{LOOPBACK_2, in_own_network};
 use crate::common::ours_promises;
 use crate::common::poll::until;
 use crate::common::ports::Port;
-use crate::common::process::Process;
 use crate::common::puppet::{Puppet, Puppets};
 use crate::common::run::run;
 use crate::needs_root;
@@ -212,7 +211,7 @@ fn a_change_of_interfaces_takes_effect_on_reload() {
         postfix.start();
         let master = postfix.master_process();
         drop(expect_greeting(&first));
-        Client::try_connect(&second).err().expect("nobody there");
+        expect_refusal(&second);
 
         postfix.set("inet_interfaces", format!("127.0.0.1, {LOOPBACK_2}"));
         postfix.reload();
@@ -222,7 +221,7 @@ fn a_change_of_interfaces_takes_effect_on_reload() {
             drop(expect_greeting(&second));
             postfix.set("inet_interfaces", LOOPBACK_2);
             postfix.reload();
-            Client::try_connect(&first).err().expect("nobody there");
+            expect_refusal(&first);
             drop(expect_greeting(&second));
             assert_eq!(postfix.master_process(), master, "the master");
         } else {
@@ -244,7 +243,7 @@ fn a_change_of_protocols_takes_effect_on_reload() {
         postfix.set("inet_interfaces", "loopback-only");
         postfix.start();
         drop(expect_greeting(&four));
-        Client::try_connect(&six).err().expect("nobody there");
+        expect_refusal(&six);
 
         postfix.set("inet_protocols", "all");
         postfix.reload();
@@ -311,11 +310,7 @@ impl Gossip {
     #[track_caller]
     fn expect_sibling_is_heard(&mut self) {
         self.sibling.finish_client();
-        // The master reads a service's reports in the order in which they were written; when it
-        // rests it has read them.
-        until(SOON, "the master to rest", || {
-            self.postfix.master_process().is_idle()
-        });
+        self.sibling.wait_until_heard();
         let mut client = Client::connect(&self.address);
         let surplus = self.puppets.next_within(Duration::from_millis(200));
         assert!(surplus.is_none(), "a child that nobody needs");
@@ -370,8 +365,7 @@ fn a_report_that_bears_a_siblings_name_changes_nothing() {
     // The busy sibling is said to be available: who believes it starts nobody.
     let forged = gossip.sibling.report(1);
     gossip.liar.write_status(&forged.encode());
-    let master: Process = gossip.postfix.master_process();
-    until(SOON, "the master to rest", || master.is_idle());
+    gossip.liar.wait_until_heard();
     gossip.clients.push(Client::connect(&gossip.address));
     let next = gossip.puppets.next_within(Duration::from_secs(1));
     if ours_promises("a child speaks only for itself") {

@@ -1,9 +1,8 @@
 //! Changes of a running system.
 
-use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::common::client::{Client, expect_greeting};
+use crate::common::client::{Client, expect_greeting, expect_refusal};
 use crate::common::instance::{Instance, SOON};
 use crate::common::poll::until;
 use crate::common::ports::Port;
@@ -11,13 +10,6 @@ use crate::common::process::listener_inode;
 use crate::common::puppet::Puppets;
 use crate::common::run::Running;
 use crate::needs_root;
-
-#[track_caller]
-fn expect_refusal(address: &str) {
-    let refused = TcpStream::connect(address).err().map(|why| why.kind());
-    let expected = std::io::ErrorKind::ConnectionRefused;
-    assert_eq!(refused, Some(expected), "{address}");
-}
 
 #[test]
 fn three_reloads_lose_no_message_and_refuse_no_connection() {

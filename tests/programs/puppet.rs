@@ -13,10 +13,13 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::exit;
 use std::str::FromStr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use master::proto::{GENERATION, LISTEN, STATUS, StatusReport};
 use nix::errno::Errno;
+use nix::libc::{TIOCOUTQ, c_int, ioctl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, Signal, raise, signal};
 use nix::sys::socket::accept;
@@ -124,6 +127,7 @@ impl Puppet {
             }
             "hangup" => self.client = None,
             "report" => report(argument)?,
+            "heard" => heard()?,
             "raw" => raw(&bytes(argument)?)?,
             "stay" => self.stays = true,
             "dismissal" => dismissal()?,
@@ -189,6 +193,22 @@ fn raw(bytes: &[u8]) -> Result<()> {
         bail!("wrote {written} bytes of {}", bytes.len());
     }
     Ok(())
+}
+
+/// Waits until the master has read all reports that are in the status channel.
+fn heard() -> Result<()> {
+    let deadline = Instant::now() + Duration::from_millis(PATIENCE.into());
+    while Instant::now() < deadline {
+        let mut unread: c_int = 0;
+        // SAFETY: the request writes one int, and nobody else looks at it meanwhile.
+        let result = unsafe { ioctl(STATUS, TIOCOUTQ, &raw mut unread) };
+        Errno::result(result)?;
+        if unread == 0 {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(1));
+    }
+    bail!("the master has not read all reports")
 }
 
 fn bytes(hex: &str) -> Result<Vec<u8>> {
