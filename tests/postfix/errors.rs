@@ -146,6 +146,35 @@ fn a_missing_service_table_is_named() {
 }
 
 #[test]
+fn w_says_the_reason_before_it_gives_up() {
+    needs_root!("to start a master");
+    // Several, because a master that is in a hurry gives up too early only now and then.
+    let running: Vec<_> = (0..10)
+        .map(|_| {
+            let mut postfix = Instance::new();
+            postfix.write_main_cf();
+            let early = EarlyLog::of(&mut postfix);
+            let master = Running::start(&mut postfix.master(&["-w"]));
+            (master, early, postfix)
+        })
+        .collect();
+    for (master, early, postfix) in running {
+        let finished = master.finish(SOON).expect_failure();
+        let reason = postfix.master_cf().display().to_string();
+        let said = [finished.stderr, early.text()];
+        assert!(said.iter().any(|text| text.contains(&reason)), "{said:?}");
+        // The original says both in its log only.
+        for text in said {
+            let position = |what: &str| text.lines().position(|line| line.contains(what));
+            if let Some(end) = position("daemon initialization failure") {
+                let reason = position(&reason);
+                assert!(reason.is_some_and(|reason| reason < end), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_error_in_the_service_table_is_named_with_its_line() {
     needs_root!("to start a master");
     let cases = [
