@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, getpid, getsid, pipe2, setsid};
 
 /// Sets the file mode mask: what the master makes is nobody else's unless it says so.
@@ -180,7 +181,11 @@ fn wait_for_report(ours: OwnedFd, child: Pid, limit: Duration) -> Outcome {
     }
     match File::from(ours).read(&mut [0]) {
         Ok(1) => Outcome::Started,
-        _ => Outcome::Ended,
+        _ => {
+            // It is about to say why: only then it has ended.
+            let _ = waitpid(child, None);
+            Outcome::Ended
+        }
     }
 }
 
