@@ -5,14 +5,15 @@
 //! Lines have the form of Postfix's (`msg_syslog.c`, `msg_logger.c`): a tag with the process ID, a
 //! severity word unless it is for information, the text.
 
-use std::fmt::{self, Display, Write as _};
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+mod output;
 
-use crate::sys::clock::Timestamp;
+use std::fmt::{self, Display, Write as _};
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, RawFd};
+use std::path::PathBuf;
+
+use self::output::Output;
+use crate::sys::poll::can_write;
 
 /// How grave a line is; Postfix's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,52 +94,74 @@ pub enum Terminal {
 #[derive(Debug)]
 pub struct Log {
     settings: Settings,
+    output: Output,
     pid: u32,
-    socket: Option<UnixDatagram>,
-    connected: bool,
     lost: u64,
     /// Nobody reads postlogd's socket, so that lines go straight to the file.
     direct: bool,
-    /// The line that is being written; kept for its memory.
-    line: String,
+    /// The text that is being written; kept for its memory.
+    text: String,
 }
 
 /// Longer lines are cut (Postfix, `msg_logger.c`).
 const LINE_MAX: usize = 2000;
 
 impl Log {
-    /// The system's log socket.
-    const DEV_LOG: &str = "/dev/log";
-
     /// A log that writes straight to the file, if its target has one, until somebody
     /// [reads](Log::readers) postlogd's socket.
     pub fn new(settings: Settings) -> Self {
         Self {
+            output: Output::open(&settings.target),
             settings,
             pid: std::process::id(),
-            socket: None,
-            connected: false,
             lost: 0,
             direct: true,
-            line: String::new(),
+            text: String::new(),
         }
+    }
+
+    /// Another log to the same places, past postlogd, for who cannot open anything any more.
+    ///
+    /// # Errors
+    /// The system's, when descriptors have run out.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            settings: self.settings.clone(),
+            output: self.output.try_clone()?,
+            pid: self.pid,
+            lost: 0,
+            direct: true,
+            text: String::new(),
+        })
     }
 
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Writes elsewhere from now on.
+    /// Writes elsewhere from now on, or to the same file's successor if it was renamed meanwhile.
     pub fn set(&mut self, settings: Settings) {
-        if self.settings != settings {
-            self.settings = settings;
-            self.connected = false;
+        let output = Output::open(&settings.target);
+        let old = std::mem::replace(&mut self.output, output);
+        if settings.target == self.settings.target {
+            self.output.keep_file_of(old);
         }
+        self.settings = settings;
     }
 
     /// Which lines go to the terminal from now on.
     pub fn set_terminal(&mut self, terminal: Terminal) {
         self.settings.terminal = terminal;
+    }
+
+    /// Whether somebody reads postlogd's socket, or will: whoever has its service.
+    pub fn readers(&mut self, readers: bool) {
+        self.direct = !readers;
+    }
+
+    /// A descriptor to which a signal handler may write.
+    pub fn last_resort(&self) -> RawFd {
+        self.output.last_resort()
     }
 
     pub fn info(&mut self, text: impl Display) {
@@ -153,23 +176,6 @@ impl Log {
         self.write(Severity::Error, text);
     }
 
-    /// Writes the text, one log line for each of its own.
-    pub fn write(&mut self, severity: Severity, text: impl Display) {
-        let mut line = std::mem::take(&mut self.line);
-        line.clear();
-        // A Display that fails has nothing more to say; what it said is logged.
-        let _ = write!(line, "{text}");
-        for one in line.lines() {
-            self.write_line(severity, one);
-        }
-        self.line = line;
-    }
-
-    /// Whether somebody reads postlogd's socket, or will: whoever has its service.
-    pub fn readers(&mut self, readers: bool) {
-        self.direct = !readers;
-    }
-
     /// Writes what only a verbose master says. Its mass would fill postlogd's queue, into which
     /// postlogd itself writes before it reads, and waits.
     pub fn detail(&mut self, text: impl Display) {
@@ -178,108 +184,60 @@ impl Log {
         self.direct = direct;
     }
 
-    fn write_line(&mut self, severity: Severity, text: &str) {
-        let text = Clean(cut(text));
-        let word = severity.word();
-        let shown = match self.settings.terminal {
-            Terminal::Nothing => false,
-            Terminal::Problems => severity > Severity::Info,
-            Terminal::Everything => true,
-        };
-        if shown {
-            // Without a terminal there is still the log.
-            let _ = writeln!(io::stderr(), "master: {word}{text}");
+    /// Writes the text, one log line for each of its own.
+    pub fn write(&mut self, severity: Severity, text: impl Display) {
+        let mut buffer = std::mem::take(&mut self.text);
+        buffer.clear();
+        // A Display that fails has nothing more to say; what it said is logged.
+        let _ = write!(buffer, "{text}");
+        for line in buffer.lines() {
+            self.write_line(severity, line);
         }
-        let (tag, pid) = (&self.settings.tag, self.pid);
-        let sent = match &self.settings.target {
-            Target::Syslog { facility } => {
-                let number = FACILITIES.iter().position(|f| f == facility).unwrap_or(2);
-                let priority = number * 8 + usize::from(severity.level());
-                let line = format!(
-                    "<{priority}>{} {tag}[{pid}]: {word}{text}",
-                    Timestamp::now()
-                );
-                self.send_syslog(&line)
-            }
-            Target::Postlog {
-                socket,
-                file,
-                permissions,
-                hostname,
-            } => {
-                let host = hostname.split('.').next().unwrap_or(hostname);
-                let line = format!("{} {host} {tag}[{pid}]: {word}{text}", Timestamp::now());
-                let (socket, file, permissions) = (socket.clone(), file.clone(), *permissions);
-                let sent = match self.direct && file.is_some() {
-                    true => Err(io::ErrorKind::NotConnected.into()),
-                    false => self.send_postlog(&socket, &line),
-                };
-                sent.or_else(|_| append(file.as_deref(), permissions, &line))
-            }
-        };
-        match sent {
+        self.text = buffer;
+    }
+
+    fn write_line(&mut self, severity: Severity, line: &str) {
+        let line = Clean(cut(line));
+        let word = severity.word();
+        self.show(severity, &line);
+        let body = format!("{}[{}]: {word}{line}", self.settings.tag, self.pid);
+        match self.output.send(severity, &body, self.direct) {
             Ok(()) => self.confess(),
             Err(_) => self.lost += 1,
         }
     }
 
+    /// Writes a line to the terminal. Without one there is still the log.
+    fn show(&self, severity: Severity, line: &Clean<'_>) {
+        let shown = match self.settings.terminal {
+            Terminal::Nothing => false,
+            Terminal::Problems => severity > Severity::Info,
+            Terminal::Everything => true,
+        };
+        if shown && can_write(io::stderr().as_fd()) {
+            let word = severity.word();
+            let _ = writeln!(io::stderr(), "master: {word}{line}");
+        }
+    }
+
     /// Says how many lines were lost, once a line gets through again.
     fn confess(&mut self) {
-        let lost = std::mem::take(&mut self.lost);
-        if lost > 0 {
-            let text = format!("{lost} log lines before this one were lost: the log was full");
-            self.write_line(Severity::Warning, &text);
+        if self.lost == 0 {
+            return;
+        }
+        let text = format!(
+            "warning: {} log lines before this one could not be written",
+            self.lost
+        );
+        let body = format!("{}[{}]: {text}", self.settings.tag, self.pid);
+        if self
+            .output
+            .send(Severity::Warning, &body, self.direct)
+            .is_ok()
+        {
+            self.lost = 0;
         }
     }
-
-    fn socket(&mut self) -> io::Result<&UnixDatagram> {
-        if self.socket.is_none() {
-            let socket = UnixDatagram::unbound()?;
-            socket.set_nonblocking(true)?;
-            self.socket = Some(socket);
-        }
-        self.socket
-            .as_ref()
-            .ok_or_else(|| io::ErrorKind::Other.into())
-    }
-
-    /// Sends to the system's log, connecting anew when it was restarted since the last line.
-    fn send_syslog(&mut self, line: &str) -> io::Result<()> {
-        if self.connected {
-            match self.socket()?.send(line.as_bytes()) {
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => self.connected = false,
-                result => return result.map(drop),
-            }
-        }
-        self.socket()?.connect(Self::DEV_LOG)?;
-        self.connected = true;
-        self.socket()?.send(line.as_bytes()).map(drop)
-    }
-
-    fn send_postlog(&mut self, path: &Path, line: &str) -> io::Result<()> {
-        self.socket()?.send_to(line.as_bytes(), path).map(drop)
-    }
-}
-
-/// Appends a line to the log file: never through a link, never to a file with a second name.
-fn append(file: Option<&Path>, permissions: u32, line: &str) -> io::Result<()> {
-    let Some(path) = file else {
-        return Err(io::ErrorKind::NotFound.into());
-    };
-    if path == Path::new("/dev/stdout") {
-        return writeln!(io::stdout(), "{line}");
-    }
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(permissions)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_file() && metadata.nlink() != 1 {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
-    file.write_all(format!("{line}\n").as_bytes())
 }
 
 /// An error's words and those of what caused it. The system's own come without the number that
@@ -326,6 +284,8 @@ impl Display for Clean<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixDatagram;
+    use std::path::Path;
 
     fn postlog(dir: &Path) -> Log {
         let mut log = Log::new(Settings {
@@ -410,5 +370,42 @@ mod tests {
         log.info("nowhere to go");
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "");
         assert_eq!(log.lost, 1);
+    }
+
+    #[test]
+    fn a_renamed_file_is_followed_until_it_is_set_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, renamed) = (dir.path().join("maillog"), dir.path().join("maillog.1"));
+        let mut log = postlog(dir.path());
+        std::fs::rename(&file, &renamed).unwrap();
+        log.info("before");
+        log.set(log.settings().clone());
+        log.info("after");
+        assert!(
+            std::fs::read_to_string(&renamed)
+                .unwrap()
+                .ends_with(": before\n")
+        );
+        assert!(
+            std::fs::read_to_string(&file)
+                .unwrap()
+                .ends_with(": after\n")
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_again_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, renamed) = (dir.path().join("maillog"), dir.path().join("maillog.1"));
+        let mut log = postlog(dir.path());
+        std::fs::rename(&file, &renamed).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        log.set(log.settings().clone());
+        log.info("still here");
+        assert!(
+            std::fs::read_to_string(&renamed)
+                .unwrap()
+                .ends_with(": still here\n")
+        );
     }
 }

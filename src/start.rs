@@ -1,8 +1,9 @@
 //! From the command line to the running loop, in Postfix's order, and the exit status.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -30,25 +31,24 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
     let has_variable = |name: &str| std::env::var_os(name).is_some();
     let options = match Options::parse(std::env::args_os().skip(1), has_variable) {
         Ok(options) => options,
-        Err(error) => {
-            eprint!("master: fatal: {error}\n{USAGE}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return complain(&format!("{error}\n{USAGE}")),
     };
     if options.help {
-        print!("{USAGE}");
-        return ExitCode::SUCCESS;
+        return answer(USAGE);
     }
     if options.version {
-        println!("master {}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
+        return answer(concat!("master ", env!("CARGO_PKG_VERSION"), "\n"));
     }
+    let spawner = match clean_up(&options) {
+        Ok(spawner) => spawner,
+        Err(error) => return complain(&format!("{}\n", reason(error.as_ref()))),
+    };
     let inherited: Inherited = std::env::vars_os().collect();
     let mut log = Log::new(first_log(&inherited));
     if options.attached {
         log.set_terminal(Terminal::Everything);
     }
-    match run(&options, inherited, clock, &mut log) {
+    match run(&options, spawner, inherited, clock, &mut log) {
         Ok(Exit::Status(status)) => ExitCode::from(status),
         Ok(Exit::Signal(number)) => signal::die_by(number),
         Err(error) => {
@@ -58,50 +58,91 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
     }
 }
 
+fn answer(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn complain(text: &str) -> ExitCode {
+    // Nobody listens if not there.
+    let _ = write!(io::stderr(), "master: fatal: {text}");
+    ExitCode::FAILURE
+}
+
 /// How the process ends when all went well.
 enum Exit {
     Status(u8),
     Signal(i32),
 }
 
-fn run(
-    options: &Options,
-    inherited: Inherited,
-    clock: Box<dyn Clock>,
-    log: &mut Log,
-) -> anyhow::Result<Exit> {
+/// Leaves behind what the parent process had set, and takes the descriptors that the children will
+/// want before anything else does. For `-t`, which has no children, any descriptors will do.
+fn clean_up(options: &Options) -> anyhow::Result<Option<Spawner>> {
     process::set_umask(0o077);
     signal::reset().context("cannot reset signals")?;
     process::close_from(3);
     process::open_standard_descriptors().context("open /dev/null")?;
-    check_privileges(options)?;
+    if options.test_lock {
+        return Ok(None);
+    }
     process::raise_limits().context("cannot raise the limits")?;
-    // Before anything else takes the descriptors that the children will want.
-    let spawner = Spawner::new().context("cannot reserve the children's descriptors")?;
-    let monitor = match options.wait {
-        true => Some(process::fork_monitor(START_TIME).context("fork")?),
-        false => None,
+    let spawner = Spawner::new().context(
+        "cannot reserve descriptors for the children, some 270 are needed: raise \"ulimit -n\"",
+    )?;
+    Ok(Some(spawner))
+}
+
+fn run(
+    options: &Options,
+    spawner: Option<Spawner>,
+    inherited: Inherited,
+    clock: Box<dyn Clock>,
+    log: &mut Log,
+) -> anyhow::Result<Exit> {
+    check_privileges(options)?;
+    let Some(spawner) = spawner else {
+        return test_lock(&location(options, &inherited)?, log);
     };
-    let reporter = match monitor {
-        Some(Monitor::Waited(outcome)) => return waited(&outcome),
-        Some(Monitor::Daemon(reporter)) => Some(reporter),
-        None => None,
-    };
-    // The monitor knows the daemon's process ID as another.
-    *log = Log::new(log.settings().clone());
+    let mut reporter = None;
+    if options.wait {
+        match process::fork_monitor(START_TIME).context("fork")? {
+            Monitor::Waited(outcome) => return waited(outcome),
+            Monitor::Daemon(daemons) => reporter = Some(daemons),
+        }
+        // The monitor's log has the monitor's process ID.
+        *log = Log::new(log.settings().clone());
+    }
     if !(options.init || options.debug || options.attached) {
         process::new_session().context("unable to set session and process group ID")?;
     }
-    let location = location(options, &inherited)?;
     let master = Master {
         options,
-        location,
+        location: location(options, &inherited)?,
         inherited,
         reporter,
     };
-    match options.test_lock {
-        true => master.test_lock(),
-        false => master.serve(spawner, clock, log),
+    master.serve(spawner, clock, log)
+}
+
+/// `-t`: whether a master is running, told by the exit status.
+fn test_lock(location: &Location, log: &mut Log) -> anyhow::Result<Exit> {
+    let sources = location.read_parameters()?;
+    let parameters = Parameters::parse(&sources, &Names)?;
+    let path = parameters.queue_directory.join(PID_FILE);
+    if !path.try_exists().unwrap_or(true) {
+        return Ok(Exit::Status(0));
+    }
+    match LockFile::acquire(&path) {
+        Ok(_) => Ok(Exit::Status(0)),
+        Err(LockError::Held(_)) => Ok(Exit::Status(1)),
+        Err(error) => {
+            // No master holds what no master could have opened; scripts that believe otherwise
+            // send signals to whatever process a stale file names.
+            log.warning(format!("lock file {}: {}", path.display(), reason(&error)));
+            Ok(Exit::Status(0))
+        }
     }
 }
 
@@ -124,7 +165,7 @@ fn check_privileges(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn waited(outcome: &Outcome) -> anyhow::Result<Exit> {
+fn waited(outcome: Outcome) -> anyhow::Result<Exit> {
     match outcome {
         Outcome::Started => Ok(Exit::Status(0)),
         Outcome::Ended => bail!("daemon initialization failure -- see above or logs for details"),
@@ -185,21 +226,6 @@ struct Master<'a> {
 }
 
 impl Master<'_> {
-    /// `-t`: whether a master is running, told by the exit status.
-    fn test_lock(self) -> anyhow::Result<Exit> {
-        let sources = self.location.read_parameters()?;
-        let parameters = Parameters::parse(&sources, &Names)?;
-        let path = parameters.queue_directory.join(PID_FILE);
-        if !path.try_exists().unwrap_or(true) {
-            return Ok(Exit::Status(0));
-        }
-        match LockFile::acquire(&path) {
-            Ok(_) => Ok(Exit::Status(0)),
-            Err(LockError::Held(_)) => Ok(Exit::Status(1)),
-            Err(error) => Err(anyhow!(error).context(format!("lock file {}", path.display()))),
-        }
-    }
-
     fn serve(
         mut self,
         spawner: Spawner,
@@ -232,9 +258,9 @@ impl Master<'_> {
         let reporter = self.reporter.take();
         let options = self.options;
         let directory = self.location.directory.display().to_string();
-        let settings = log.settings().clone();
-        panic_into(settings.clone());
-        let mut runtime = Runtime::new(self.setup(clock), config, spawner, Log::new(settings))?;
+        panic_into(log);
+        let runtimes_log = Log::new(log.settings().clone());
+        let mut runtime = Runtime::new(self.setup(clock), config, spawner, runtimes_log)?;
         let version = env!("CARGO_PKG_VERSION");
         let log = runtime.log();
         log.readers(true);
@@ -336,15 +362,22 @@ fn debug(parameters: &Parameters, log: &mut Log) -> anyhow::Result<()> {
 }
 
 /// Lets go of the terminal.
-fn detach(keep_stdout: bool) -> std::io::Result<()> {
+fn detach(keep_stdout: bool) -> io::Result<()> {
     let standard = [0, 1, 2].into_iter();
     let mut standard = standard.filter(|&fd| !(fd == 1 && keep_stdout));
     standard.try_for_each(process::to_dev_null)
 }
 
-/// Has a panic, which would be a defect of this program, leave a line in the log.
-fn panic_into(settings: Settings) {
+/// Has a panic, which would be a defect of this program, leave a line in the log, whatever state
+/// the program is in.
+fn panic_into(log: &Log) {
+    let Ok(log) = log.try_clone() else {
+        return;
+    };
+    let log = Mutex::new(log);
     std::panic::set_hook(Box::new(move |panic| {
-        Log::new(settings.clone()).write(Severity::Panic, panic);
+        if let Ok(mut log) = log.lock() {
+            log.write(Severity::Panic, panic);
+        }
     }));
 }

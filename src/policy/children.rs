@@ -131,6 +131,22 @@ impl Table {
         });
     }
 
+    /// The children cannot report any more, nor hear of the master's end: they are told to leave,
+    /// and the next ones get another channel.
+    pub(super) fn status_failed(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        reason: String,
+        out: &mut Vec<Action>,
+    ) {
+        self.gossip(now, id, out, |service| Record::StatusFailed {
+            service,
+            reason,
+        });
+        self.dismiss(id, out);
+    }
+
     /// Says what is wrong with a report, but not more often than a confused child deserves.
     fn gossip(
         &mut self,

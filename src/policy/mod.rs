@@ -69,6 +69,8 @@ pub enum Event {
         writer: Pid,
         length: usize,
     },
+    /// The service's status channel does not work any more, for this reason.
+    StatusFailed { service: ServiceId, reason: String },
     /// The child that [`Action::Spawn`] asked for runs.
     Spawned {
         service: ServiceId,
@@ -279,6 +281,9 @@ impl Table {
                 writer,
                 length,
             } => self.garbage(now, service, writer, length, out),
+            Event::StatusFailed { service, reason } => {
+                self.status_failed(now, service, reason, out);
+            }
             Event::Spawned {
                 service,
                 generation,

@@ -51,6 +51,10 @@ pub enum Record {
         pid: Pid,
         value: i32,
     },
+    StatusFailed {
+        service: Arc<Service>,
+        reason: String,
+    },
     /// So many lines like the one before were left out.
     Suppressed {
         service: Arc<Service>,
@@ -88,6 +92,7 @@ impl Record {
                 | Self::PartialReport { .. }
                 | Self::ForgedReport { .. }
                 | Self::UnknownStatus { .. }
+                | Self::StatusFailed { .. }
                 | Self::Suppressed { .. }
         )
     }
@@ -140,8 +145,7 @@ impl fmt::Display for Record {
             ),
             Self::WatchFailed { service, reason } => write!(
                 f,
-                "{}: cannot watch its listeners: {reason} -- throttling; see \
-                 fs.epoll.max_user_watches",
+                "{}: cannot watch its listeners: {reason} -- throttling",
                 Named(service)
             ),
             Self::LimitReached(service) => write!(
@@ -202,6 +206,11 @@ impl fmt::Display for Record {
             } => write!(
                 f,
                 "{}: ignoring unknown status {value} from child pid {pid}",
+                Named(service)
+            ),
+            Self::StatusFailed { service, reason } => write!(
+                f,
+                "{}: status channel failed: {reason} -- replacing it",
                 Named(service)
             ),
             Self::Suppressed { service, count } => write!(

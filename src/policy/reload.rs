@@ -94,12 +94,20 @@ impl Table {
 
     /// Tells the children to leave when they have finished, and begins the wake-ups anew.
     pub(super) fn restart(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+        self.dismiss(id, out);
+        if let Some(service) = self.service_mut(id) {
+            service.wakeup_at = None;
+        }
+        self.start_wakeups(now, id, out);
+    }
+
+    /// Tells the children to leave when they have finished, by giving the service another status
+    /// channel. They are no longer counted on: Postfix goes on counting them, and so leaves a
+    /// service without anyone to listen when one does not go.
+    pub(super) fn dismiss(&mut self, id: ServiceId, out: &mut Vec<Action>) {
         let Some(service) = self.services[id.index()].as_mut() else {
             return;
         };
-        service.wakeup_at = None;
-        // Who was told to leave is no longer counted on. Postfix goes on counting it, and so
-        // leaves a service without anyone to listen when the child does not go.
         service.avail = 0;
         for pid in &service.children {
             if let Some(child) = self.children.get_mut(pid) {
@@ -107,10 +115,7 @@ impl Table {
                 child.availability = Availability::Taken;
             }
         }
-        if !service.children.is_empty() {
-            out.push(Action::RenewStatus(id));
-        }
-        self.start_wakeups(now, id, out);
+        out.push(Action::RenewStatus(id));
         self.touch(id);
     }
 
@@ -128,14 +133,11 @@ impl Table {
         service.throttled_until = None;
         service.stress_until = None;
         service.listening = false;
-        out.push(Action::Close(id));
+        // The children first: one that found its listener gone would complain.
         let signal = Signal::Term;
-        out.extend(
-            service
-                .children
-                .iter()
-                .map(|&pid| Action::Signal { pid, signal }),
-        );
+        let children = service.children.iter();
+        out.extend(children.map(|&pid| Action::Signal { pid, signal }));
+        out.push(Action::Close(id));
         self.timers.add(kill_at, Timer::Kill(id));
         self.forget_if_done(id);
     }

@@ -446,6 +446,24 @@ fn a_repeated_report_counts_once() {
 }
 
 #[test]
+fn a_broken_channel_is_replaced_and_its_children_leave() {
+    let mut world = World::new([inet(25, 10)]);
+    let child = world.spawn(FIRST);
+    let service = FIRST;
+    let reason = "broken".into();
+    let actions = world.step(Event::StatusFailed { service, reason });
+    assert_eq!(
+        logged(&actions),
+        ["service \"25\" (25): status channel failed: broken -- replacing it"]
+    );
+    assert_eq!(
+        without_logs(actions),
+        [Action::RenewStatus(FIRST), Action::Watch(FIRST)]
+    );
+    assert_eq!(world.exit(child, ExitStatus::Code(0)), []);
+}
+
+#[test]
 fn a_confused_child_fills_no_log() {
     let mut world = World::new([inet(25, 10)]);
     let (pid, _) = world.spawn(FIRST);
@@ -597,7 +615,7 @@ fn a_reload_begins_the_wakeups_anew() {
     let mut world = World::new([waking(unix("pickup", 1), 60, false)]);
     world.pass(Duration::from_secs(40));
     let actions = world.reload([waking(unix("pickup", 1), 60, false)]);
-    assert_eq!(actions, [Action::Wake(FIRST)]);
+    assert_eq!(actions, [Action::RenewStatus(FIRST), Action::Wake(FIRST)]);
     assert_eq!(world.pass(Duration::from_secs(59)), []);
     assert_eq!(world.pass(SECOND), [Action::Wake(FIRST)]);
 }
@@ -672,7 +690,11 @@ fn a_removed_service_ends_at_once_and_its_children_are_told() {
     let signal = Signal::Term;
     assert_eq!(
         world.reload([unix("local", 10)]),
-        [Action::Close(FIRST), Action::Signal { pid, signal }]
+        [
+            Action::RenewStatus(SECOND_SERVICE),
+            Action::Signal { pid, signal },
+            Action::Close(FIRST)
+        ]
     );
     assert_eq!(world.connect(FIRST), []);
     assert_eq!(world.exit((pid, 1), ExitStatus::Signal(15)), []);
@@ -718,7 +740,7 @@ fn a_place_in_the_table_is_used_again() {
     world.reload([unix("local", 1)]);
     assert_eq!(
         world.reload([unix("local", 1), inet(26, 1)]),
-        [Action::Watch(FIRST)]
+        [Action::RenewStatus(SECOND_SERVICE), Action::Watch(FIRST)]
     );
     // A deadline of the former tenant is none of the new one's.
     assert_eq!(world.pass(Duration::from_secs(600)), []);
@@ -731,7 +753,7 @@ fn a_throttled_service_stays_throttled_across_a_reload() {
     let child = world.spawn(FIRST);
     world.exit(child, ExitStatus::Code(1));
     world.pass(Duration::from_secs(30));
-    assert_eq!(world.reload([inet(25, 10)]), []);
+    assert_eq!(world.reload([inet(25, 10)]), [Action::RenewStatus(FIRST)]);
     assert_eq!(world.pass(Duration::from_secs(30)), [Action::Watch(FIRST)]);
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
 
-use super::ports::Opened;
+use super::ports::{Adopted, Opened};
 use super::{Event, Runtime};
 use crate::config::{
     self, Config, Diagnostics, Family, ImportedVariable, Parameters, Resolver, Source, Sources,
@@ -20,8 +20,8 @@ use crate::config::{
 };
 use crate::log::{Log, Settings, Severity, Target, Terminal, reason};
 use crate::policy::{Plan, Time};
-use crate::sys::names;
 use crate::sys::spawn::Environment;
+use crate::sys::{listen, names, process};
 
 /// A configuration file that is larger is none.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
@@ -253,6 +253,7 @@ impl Runtime {
             opened,
         } = prepared;
         let variables = environment(&config.parameters, &self.setup.inherited);
+        process::set_environment(&variables);
         self.environment = Environment::new(as_strings(variables));
         let terminal = self.log.settings().terminal;
         self.log.set(log_settings(&config.parameters, terminal));
@@ -260,10 +261,12 @@ impl Runtime {
             self.log.warning(warning);
         }
         self.config = config;
-        for id in self.ports.adopt(&plan, opened, &self.poll) {
+        let Adopted { unwatched, dropped } = self.ports.adopt(&plan, opened, &self.poll);
+        for id in unwatched {
             self.watch(now, id);
         }
         self.step(now, Event::Reload(plan));
+        dropped.iter().for_each(listen::shut_down);
     }
 
     /// Reads the configuration again and puts it in force, or says why not and changes nothing.

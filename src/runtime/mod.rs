@@ -22,11 +22,12 @@ use crate::config::{Config, RunOptions};
 use crate::log::{Log, reason};
 use crate::policy::{self, Action, Event, ExitStatus, Record, ServiceId, Table, Time};
 use crate::proto::StatusReport;
+use crate::sys::channel::{self, More};
+use crate::sys::clock;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Dead, End};
 use crate::sys::signal::{self, Notice, Signals};
 use crate::sys::spawn::{Environment, Spawner};
-use crate::sys::{channel, clock};
 
 pub use load::{Inherited, Location, Names, environment, log_error, log_settings};
 use ports::Ports;
@@ -57,6 +58,10 @@ const TURN_MAX: Duration = Duration::from_secs(500);
 /// Batches of reports read from one service in one turn: a child that floods its channel must not
 /// keep the others waiting.
 const BATCHES_MAX: usize = 64;
+/// Children reaped in one turn.
+const DEAD_MAX: usize = 4096;
+/// How long the end may take (Postfix, `master_sig.c`).
+const END_TIME: u32 = 5;
 
 /// What the master was started with; a reload does not change it.
 #[derive(Debug)]
@@ -108,6 +113,8 @@ struct Turn {
     records: Vec<channel::Record>,
     dead: Vec<Dead>,
     signalled: bool,
+    /// There are, or may be, dead children to reap.
+    reap: bool,
     reload: bool,
 }
 
@@ -199,7 +206,7 @@ impl Runtime {
 
     fn turn(&mut self) -> anyhow::Result<()> {
         let before = self.setup.clock.now();
-        self.pet_watchdog(before);
+        self.pet_watchdog(before)?;
         let timeout = self.next_deadline(before).saturating_sub(before);
         self.poll
             .wait(timeout, &mut self.turn.keys)
@@ -207,6 +214,10 @@ impl Runtime {
         let now = self.setup.clock.now();
         self.sort_ready();
         self.read_signals(now)?;
+        if self.ending.is_some() {
+            return Ok(());
+        }
+        self.reap();
         self.read_reports(now);
         self.bury_dead(now);
         self.pass_deadlines(now);
@@ -218,15 +229,20 @@ impl Runtime {
         Ok(())
     }
 
-    fn pet_watchdog(&mut self, now: Time) {
+    fn pet_watchdog(&mut self, now: Time) -> anyhow::Result<()> {
         let fresh = |at: Time| now.saturating_sub(at) < WATCHDOG_REARM;
-        if !self.watchdog_at.is_some_and(fresh) {
-            self.watchdog_at = Some(now);
-            signal::watchdog((WATCHDOG + WATCHDOG_REARM).as_secs() as u32);
+        if self.watchdog_at.is_some_and(fresh) {
+            return Ok(());
         }
+        self.watchdog_at = Some(now);
+        let seconds = (WATCHDOG + WATCHDOG_REARM).as_secs() as u32;
+        signal::watchdog(seconds, self.log.last_resort()).context("cannot set the watchdog")
     }
 
     fn next_deadline(&mut self, now: Time) -> Time {
+        if self.turn.reap {
+            return now;
+        }
         let deadlines = [
             self.table.next_deadline(),
             self.triggers.next_deadline(),
@@ -269,15 +285,27 @@ impl Runtime {
                     // The signal that went to the whole group waits for us too.
                     return Ok(());
                 }
-                Notice::Child => {
-                    while let Some(dead) = process::reap() {
-                        self.turn.dead.push(dead);
-                        self.turn.reported.extend(self.table.service_of(dead.pid));
-                    }
-                }
+                Notice::Child => self.turn.reap = true,
             }
         }
         Ok(())
+    }
+
+    /// Reaps the dead, a bounded number of them: processes that we inherit as process 1 may die
+    /// faster than they can be reaped.
+    fn reap(&mut self) {
+        let turn = &mut self.turn;
+        if !turn.reap {
+            return;
+        }
+        let dead = std::iter::from_fn(process::reap).take(DEAD_MAX);
+        turn.dead.extend(dead);
+        turn.reap = turn.dead.len() == DEAD_MAX;
+        let bereaved = turn
+            .dead
+            .iter()
+            .filter_map(|d| self.table.service_of(d.pid));
+        turn.reported.extend(bereaved);
     }
 
     /// Reads the reports of every service that has some, and of every service that lost a child:
@@ -300,17 +328,17 @@ impl Runtime {
                 self.step(now, report_event(id, &record));
             }
             match more {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    let reason = reason(&error);
-                    self.log
-                        .warning(format!("cannot read status reports: {reason}"));
-                    break;
-                }
+                Ok(More::Perhaps) => {}
+                Ok(More::No) => break,
+                Ok(More::Never) => self.status_failed(now, id, "a child shut it down".into()),
+                Err(error) => self.status_failed(now, id, reason(&error)),
             }
         }
         self.turn.records = records;
+    }
+
+    fn status_failed(&mut self, now: Time, service: ServiceId, reason: String) {
+        self.step(now, Event::StatusFailed { service, reason });
     }
 
     fn bury_dead(&mut self, now: Time) {
@@ -411,6 +439,10 @@ impl Runtime {
     }
 
     fn spawn(&mut self, now: Time, service: ServiceId, generation: u32, stress: bool) {
+        if self.ports.status_is_shut(service) {
+            // Nobody is available now; the busy ones leave, as they are told by the same sign.
+            self.ports.drop_status(service, &self.poll);
+        }
         let Self {
             ports,
             poll,
@@ -456,6 +488,7 @@ impl Runtime {
     /// (`-d`, `-D`, `-i`), when the group may have other members.
     fn terminate(&mut self, number: i32) {
         self.ending.get_or_insert(Ending::Signal(number));
+        signal::die_within(END_TIME);
         if signal::leads_group() {
             if let Err(error) = signal::terminate_group() {
                 let reason = reason(&error);

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use super::Ready;
 use crate::config::{Config, Endpoint, Kind, RunOptions, Service, User};
 use crate::log::reason;
-use crate::policy::{Plan, ServiceId};
-use crate::sys::channel::{Record, StatusChannel};
+use crate::policy::{Entry, Plan, ServiceId};
+use crate::sys::channel::{More, Record, StatusChannel};
 use crate::sys::listen::{self, Aside, PathKind};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::privilege;
@@ -61,6 +61,19 @@ impl Port {
                 let _ = poll.remove(listener);
             }
         }
+    }
+
+    /// Closes the listeners at addresses that are still in use, by this service or another: there
+    /// the socket lives on under another descriptor.
+    fn give_up(&mut self, in_use: &HashSet<SocketAddr>) {
+        let Endpoint::Inet(addresses) = &self.service.endpoint else {
+            return;
+        };
+        let listeners = std::mem::take(&mut self.listeners).into_iter();
+        let dropped = listeners
+            .zip(addresses)
+            .filter(|(_, a)| !in_use.contains(a));
+        self.listeners = dropped.map(|(listener, _)| listener).collect();
     }
 
     fn drop_status(&mut self, poll: &Poll) {
@@ -118,19 +131,28 @@ impl Ports {
     }
 
     /// Appends a batch of the service's reports, and tells whether there may be more.
-    pub(super) fn read_status(&self, id: ServiceId, records: &mut Vec<Record>) -> io::Result<bool> {
+    pub(super) fn read_status(&self, id: ServiceId, records: &mut Vec<Record>) -> io::Result<More> {
         match self.get(id).and_then(|port| port.status.as_ref()) {
             Some(status) => status.read(records),
-            None => Ok(false),
+            None => Ok(More::No),
         }
     }
 
-    /// Closes all that the service has.
+    /// Whether a child has shut the channel for all who share it, so that the next child would
+    /// take that for its own dismissal.
+    pub(super) fn status_is_shut(&self, id: ServiceId) -> bool {
+        let status = self.get(id).and_then(|port| port.status.as_ref());
+        status.is_some_and(StatusChannel::is_shut)
+    }
+
+    /// Closes all that the service has. Children that do not leave keep its listeners open, so
+    /// these are shut down: clients are refused, and do not wait for nobody.
     pub(super) fn close(&mut self, id: ServiceId, poll: &Poll) {
         let port = self.0.get_mut(id.index()).and_then(Option::take);
         if let Some(mut port) = port {
             port.unwatch(poll);
             port.drop_status(poll);
+            port.listeners.iter().for_each(listen::shut_down);
         }
     }
 
@@ -219,29 +241,58 @@ impl Ports {
     }
 
     /// Puts a plan's listeners and services into their places. What the plan removes is closed
-    /// when the policy says so. Services whose listeners changed are watched no longer: the caller
-    /// watches those again that the policy wants watched, which are returned.
-    pub(super) fn adopt(&mut self, plan: &Plan, opened: Opened, poll: &Poll) -> Vec<ServiceId> {
+    /// when the policy says so.
+    pub(super) fn adopt(&mut self, plan: &Plan, opened: Opened, poll: &Poll) -> Adopted {
         for entry in &plan.entries {
             let at = entry.id.index();
             if self.0.len() <= at {
                 self.0.resize_with(at + 1, || None);
             }
             let port = self.0[at].get_or_insert_with(|| Port::new(entry.service.clone()));
-            port.service = entry.service.clone();
             port.programs = [None, None];
         }
-        let mut unwatched = Vec::new();
+        let in_use: HashSet<SocketAddr> = plan.entries.iter().flat_map(addresses).collect();
+        for &id in &plan.removed {
+            if let Some(port) = self.get_mut(id) {
+                port.unwatch(poll);
+                port.give_up(&in_use);
+            }
+        }
+        let mut adopted = Adopted::default();
         for (id, listeners) in opened.keep() {
             if let Some(port) = self.get_mut(id) {
                 if port.watched {
-                    unwatched.push(id);
+                    adopted.unwatched.push(id);
                 }
                 port.unwatch(poll);
+                port.give_up(&in_use);
+                adopted.dropped.append(&mut port.listeners);
                 port.listeners = listeners;
             }
         }
-        unwatched
+        for entry in &plan.entries {
+            if let Some(port) = self.get_mut(entry.id) {
+                port.service = entry.service.clone();
+            }
+        }
+        adopted
+    }
+}
+
+/// What is left to do once a plan is carried out.
+#[derive(Debug, Default)]
+pub(super) struct Adopted {
+    /// Services to watch again.
+    pub(super) unwatched: Vec<ServiceId>,
+    /// Listeners that nobody needs any more. Children may hold them for a while, so they are to be
+    /// [shut down](listen::shut_down), once the children have been told to leave.
+    pub(super) dropped: Vec<OwnedFd>,
+}
+
+fn addresses(entry: &Entry) -> Vec<SocketAddr> {
+    match &entry.service.endpoint {
+        Endpoint::Inet(addresses) => addresses.clone(),
+        Endpoint::Path(_) => Vec::new(),
     }
 }
 
@@ -392,6 +443,16 @@ impl Opened {
         }
     }
 
+    /// Works on the sockets' directories with no more rights than their owner has.
+    fn as_owner(&self, act: impl FnOnce()) {
+        let User { uid, gid } = self.owner.1;
+        // Without the change of user nothing is done, which is no worse than what was there.
+        let _ = privilege::as_user(uid, gid, || {
+            act();
+            Ok(())
+        });
+    }
+
     fn path_advice(&self, error: &io::Error, path: &Path) -> String {
         let directory = self.queue.join(path.parent().unwrap_or(path));
         let (directory, owner) = (directory.display(), &self.owner.0);
@@ -409,19 +470,24 @@ impl Opened {
     /// The plan is carried out: what was made stays, and what it replaced goes.
     fn keep(mut self) -> Vec<(ServiceId, Vec<OwnedFd>)> {
         self.created.clear();
-        self.asides.drain(..).for_each(Aside::forget);
+        let asides = std::mem::take(&mut self.asides);
+        self.as_owner(|| asides.into_iter().for_each(Aside::forget));
         std::mem::take(&mut self.listeners)
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let User { uid, gid } = self.owner.1;
-        for path in &self.created {
-            // A name that stays behind is removed by the next who listens there.
-            let _ = privilege::as_user(uid, gid, || std::fs::remove_file(path));
-        }
-        // Dropping the asides puts the former listeners back.
+        let created = std::mem::take(&mut self.created);
+        let asides = std::mem::take(&mut self.asides);
+        self.as_owner(|| {
+            for path in created {
+                // A name that stays behind is removed by the next who listens there.
+                let _ = std::fs::remove_file(path);
+            }
+            // This puts the former listeners back.
+            drop(asides);
+        });
     }
 }
 

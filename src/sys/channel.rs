@@ -9,7 +9,9 @@ use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, recv, setsockopt, socketpair, sockopt,
+};
 
 /// Bytes kept of a record: one more than a report has would do to tell a long one.
 const RECORD: usize = 16;
@@ -41,6 +43,17 @@ impl Record {
     }
 }
 
+/// What is left on a channel after a batch was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    /// Nothing for now.
+    No,
+    /// The batch was full.
+    Perhaps,
+    /// Nothing ever: a child has shut the channel down for all who share it.
+    Never,
+}
+
 /// Both ends of a status channel. The children's end stays open here, to be inherited.
 #[derive(Debug)]
 pub struct StatusChannel {
@@ -61,6 +74,7 @@ impl StatusChannel {
             SockFlag::SOCK_CLOEXEC,
         )?;
         setsockopt(&ours, sockopt::PassCred, &true)?;
+        refuse_descriptors(&ours);
         Ok(Self { ours, theirs })
     }
 
@@ -69,11 +83,19 @@ impl StatusChannel {
         self.theirs.as_fd()
     }
 
+    /// Whether the children's end has been shut for reading, which looks to all of them as if the
+    /// master were gone.
+    pub fn is_shut(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        // Nothing is ever sent to the children, so that nothing else reads as an end.
+        recv(self.theirs.as_raw_fd(), &mut [0], flags) == Ok(0)
+    }
+
     /// Appends the records that wait, a batch at the most, and tells whether there may be more.
     ///
     /// # Errors
-    /// The system's, which no child can cause.
-    pub fn read(&self, records: &mut Vec<Record>) -> io::Result<bool> {
+    /// The system's.
+    pub fn read(&self, records: &mut Vec<Record>) -> io::Result<More> {
         let mut data = [[0u8; RECORD]; BATCH];
         let mut control = [MaybeUninit::<ControlBuffer>::uninit(); BATCH];
         // SAFETY: both are plain C structs, for which all bytes zero is a value.
@@ -104,23 +126,51 @@ impl StatusChannel {
         if received < 0 {
             let error = io::Error::last_os_error();
             return match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(false),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(More::No),
                 _ => Err(error),
             };
         }
-        let received = received as usize;
-        records.extend((0..received).map(|n| Record {
-            bytes: data[n],
-            length: headers[n].msg_len as usize,
-            writer: writer(&headers[n].msg_hdr),
-        }));
-        Ok(received == BATCH)
+        for n in 0..received as usize {
+            let length = headers[n].msg_len as usize;
+            let writer = writer(&headers[n].msg_hdr);
+            // An empty record comes from somebody; the end of file comes from nobody.
+            if length == 0 && writer == 0 {
+                return Ok(More::Never);
+            }
+            records.push(Record {
+                bytes: data[n],
+                length,
+                writer,
+            });
+        }
+        Ok(match received as usize == BATCH {
+            true => More::Perhaps,
+            false => More::No,
+        })
     }
 }
 
 impl AsFd for StatusChannel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.ours.as_fd()
+    }
+}
+
+/// Has the kernel refuse descriptors that a child would send along. Without that it throws them
+/// away when the record is read, in the master's time, and closing somebody's socket can take as
+/// long as its owner wished (`SO_LINGER`). Linux knows this since 6.16; older kernels say so.
+fn refuse_descriptors(ours: &OwnedFd) {
+    const SO_PASSRIGHTS: i32 = 83;
+    let no: i32 = 0;
+    // SAFETY: the option's value is one int, which outlives the call.
+    unsafe {
+        libc::setsockopt(
+            ours.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const no).cast(),
+            size_of::<i32>() as u32,
+        );
     }
 }
 
@@ -154,11 +204,11 @@ fn writer(header: &libc::msghdr) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{ControlMessage, MsgFlags, send, sendmsg};
+    use nix::sys::socket::{ControlMessage, Shutdown, send, sendmsg, shutdown};
 
     fn read_all(channel: &StatusChannel) -> Vec<Record> {
         let mut records = Vec::new();
-        while channel.read(&mut records).expect("a readable channel") {}
+        while channel.read(&mut records).expect("a readable channel") == More::Perhaps {}
         records
     }
 
@@ -191,21 +241,47 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_that_come_along_are_not_taken() {
+    fn descriptors_that_come_along_are_refused_or_not_taken() {
         let channel = StatusChannel::new().unwrap();
         let child = channel.children_end().as_raw_fd();
         let iov = [io::IoSlice::new(&[7; 12])];
-        let rights = [ControlMessage::ScmRights(&[0, 1, 2])];
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let rights = [null.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&rights)];
         // Nobody but the kernel knows the numbers that they would get, so all of them are looked at.
         let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        let alone = std::sync::Mutex::new(());
-        let _alone = alone.lock();
         let before = open();
         for _ in 0..50 {
-            sendmsg::<()>(child, &iov, &rights, MsgFlags::empty(), None).unwrap();
-            assert_eq!(read_all(&channel)[0].bytes(), Some(&[7; 12][..]));
+            match sendmsg::<()>(child, &iov, &rights, MsgFlags::empty(), None) {
+                Ok(_) => assert_eq!(read_all(&channel)[0].bytes(), Some(&[7; 12][..])),
+                Err(errno) => assert_eq!(errno, nix::errno::Errno::EPERM),
+            }
         }
         // Other tests of this process open a few descriptors at the same time.
         assert!(open() < before + 50, "descriptors were taken in");
+    }
+
+    #[test]
+    fn an_empty_record_is_not_the_end() {
+        let channel = StatusChannel::new().unwrap();
+        let child = channel.children_end().as_raw_fd();
+        send(child, &[], MsgFlags::empty()).unwrap();
+        let mut records = Vec::new();
+        assert_eq!(channel.read(&mut records).unwrap(), More::No);
+        assert_eq!(records[0].length(), 0);
+    }
+
+    #[test]
+    fn a_channel_that_a_child_shut_is_told_from_a_quiet_one() {
+        let channel = StatusChannel::new().unwrap();
+        let child = channel.children_end().as_raw_fd();
+        assert!(!channel.is_shut());
+        shutdown(child, Shutdown::Read).unwrap();
+        assert!(channel.is_shut());
+        send(child, &[1; 12], MsgFlags::empty()).unwrap();
+        shutdown(child, Shutdown::Write).unwrap();
+        let mut records = Vec::new();
+        assert_eq!(channel.read(&mut records).unwrap(), More::Never);
+        assert_eq!(records.len(), 1, "what was said before counts");
     }
 }

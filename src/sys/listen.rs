@@ -10,8 +10,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, listen,
-    setsockopt, socket, sockopt,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, listen,
+    setsockopt, shutdown, socket, sockopt,
 };
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -124,6 +124,12 @@ fn drain(file: &mut File) -> io::Result<()> {
     Ok(())
 }
 
+/// Stops listening, also for the children who have the listener open.
+pub fn shut_down(listener: &OwnedFd) {
+    // A fifo is no socket, and has nobody waiting.
+    let _ = shutdown(listener.as_raw_fd(), Shutdown::Read);
+}
+
 /// A path that is about to get another listener, its old one put aside. Unless the change is
 /// [kept](Aside::forget), dropping this puts the old one back.
 #[derive(Debug)]
@@ -139,7 +145,8 @@ impl Aside {
     /// The system's.
     pub fn put(path: &Path) -> io::Result<Option<Self>> {
         let mut name = path.as_os_str().to_owned();
-        name.push(".replaced");
+        // No service's own name, unless somebody means to.
+        name.push(format!(".replaced-by-{}", std::process::id()));
         let aside = PathBuf::from(name);
         let path = path.to_owned();
         match fs::rename(&path, &aside) {

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use polling::{Event, Events, PollMode, Poller};
 
 /// What a descriptor is waited for.
@@ -15,6 +16,12 @@ use polling::{Event, Events, PollMode, Poller};
 pub enum Interest {
     Readable,
     Writable,
+}
+
+/// Whether a line can be written without waiting for who reads it.
+pub fn can_write(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
+    matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }
 
 /// A set of descriptors, each with a key of the caller's.
@@ -60,10 +67,16 @@ impl Poll {
         // SAFETY: the descriptor is open, and who calls removes it before closing it; one that
         // was forgotten would cost a spurious event, not memory safety, as the number is all
         // that is kept.
-        unsafe {
+        let added = unsafe {
             self.poller
                 .add_with_mode(fd.as_raw_fd(), event, PollMode::Level)
-        }
+        };
+        added.map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOSPC) => io::Error::other(
+                "the kernel watches no more descriptors: raise fs.epoll.max_user_watches",
+            ),
+            _ => error,
+        })
     }
 
     /// Changes what a descriptor in the set is waited for.

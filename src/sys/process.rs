@@ -200,7 +200,14 @@ pub fn set_environment(variables: &BTreeMap<OsString, OsString>) {
         for (name, value) in variables {
             std::env::set_var(name, value);
         }
+        // The time zone may be another.
+        tzset();
     }
+}
+
+unsafe extern "C" {
+    /// POSIX; the libc crate leaves it out for Linux.
+    fn tzset();
 }
 
 /// Makes descriptor numbers from `first` up to `end` taken, so that nothing else gets them.

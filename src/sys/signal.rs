@@ -1,7 +1,8 @@
 //! Signals as descriptor events, and what children find of them.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 pub use nix::sys::signal::Signal;
 use nix::sys::signal::{
@@ -130,8 +131,55 @@ pub fn die_by(number: i32) -> ! {
     std::process::exit(1)
 }
 
-/// Has SIGALRM end the process if it does not ask again within so many seconds.
-pub fn watchdog(seconds: u32) {
+/// The time of the watchdog is counted in so many steps: one alarm that came late, because the
+/// process was stopped or frozen for a while, does not mean that it hangs (Postfix, `watchdog.c`).
+const WATCHDOG_STEPS: u32 = 3;
+
+/// Steps since the process last said that it does not hang.
+static STEPS: AtomicU32 = AtomicU32::new(0);
+/// Seconds in a step.
+static STEP: AtomicU32 = AtomicU32::new(0);
+/// Where the handler writes its one line.
+static LAST_WORDS: AtomicI32 = AtomicI32::new(libc::STDERR_FILENO);
+
+/// Ends the process when this is not called again within so many seconds. The handler then writes
+/// a line to `last_words`.
+///
+/// # Errors
+/// The system's, which cannot happen for a signal that exists.
+pub fn watchdog(seconds: u32, last_words: RawFd) -> io::Result<()> {
+    let step = seconds.div_ceil(WATCHDOG_STEPS);
+    LAST_WORDS.store(last_words, Ordering::Relaxed);
+    STEPS.store(0, Ordering::Relaxed);
+    if STEP.swap(step, Ordering::Relaxed) == 0 {
+        set(Signal::SIGALRM, SigHandler::Handler(watchdog_step))?;
+    }
+    alarm::set(step);
+    Ok(())
+}
+
+/// Runs as a signal handler: atomics and system calls only.
+extern "C" fn watchdog_step(_: i32) {
+    if STEPS.fetch_add(1, Ordering::Relaxed) + 1 < WATCHDOG_STEPS {
+        alarm::set(STEP.load(Ordering::Relaxed));
+        return;
+    }
+    let line = b"master: fatal: watchdog timeout\n";
+    // SAFETY: write() and _exit() may be called in a handler, and the bytes are static.
+    unsafe {
+        libc::write(
+            LAST_WORDS.load(Ordering::Relaxed),
+            line.as_ptr().cast(),
+            line.len(),
+        );
+        libc::_exit(1)
+    }
+}
+
+/// Has the kernel end the process in so many seconds, should its end be kept from it.
+pub fn die_within(seconds: u32) {
+    // Without it the process would end all the same, in nearly all cases.
+    let _ = set(Signal::SIGALRM, SigHandler::SigDfl);
     alarm::set(seconds);
 }
 

@@ -9,7 +9,7 @@
 //! All signals are blocked meanwhile: a handler or a death in the child would be one in the master.
 //! The child has no other copy of the master's state to clean up, and it never touches the poller.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
@@ -35,11 +35,6 @@ impl Program {
     pub fn new(path: CString, argv: Vec<CString>) -> Self {
         let argv = CStrings::new(argv);
         Self { path, argv }
-    }
-
-    /// The program's file.
-    pub fn path(&self) -> &CStr {
-        &self.path
     }
 }
 
