@@ -80,10 +80,7 @@ impl Table {
     fn warn_of_shared_addresses(&self, path: &Path, findings: &mut Diagnostics) {
         let mut owners = BTreeMap::new();
         for service in self.services.values() {
-            let Endpoint::Inet(addresses) = &service.endpoint else {
-                continue;
-            };
-            for address in addresses {
+            for address in service.endpoint.addresses() {
                 let Some(owner) = owners.insert(address, service) else {
                     continue;
                 };

@@ -54,6 +54,14 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// The TCP addresses; none of a path.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        match self {
+            Self::Inet(addresses) => addresses,
+            Self::Path(_) => &[],
+        }
+    }
+
     /// The number of descriptors that a child finds from 6 on.
     pub fn listeners(&self) -> usize {
         match self {

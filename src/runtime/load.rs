@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
 
-use super::ports::{Adopted, Opened};
+use super::opening::{self, Opened};
+use super::ports::Adopted;
 use super::{Event, Runtime};
 use crate::config::{
     self, Config, Diagnostics, Family, ImportedVariable, Parameters, Resolver, Source, Sources,
@@ -236,7 +237,7 @@ impl Runtime {
     pub(super) fn prepare(&self, config: Config) -> anyhow::Result<Prepared> {
         let kill_time = config.parameters.service_kill_time;
         let plan = self.table.plan(&config.services, kill_time);
-        let opened = self.ports.open(&plan, &config);
+        let opened = opening::open(&self.ports, &plan, &config);
         let opened = opened.map_err(|errors| anyhow!(errors.join("\n")))?;
         Ok(Prepared {
             config,
@@ -261,7 +262,7 @@ impl Runtime {
             self.log.warning(warning);
         }
         self.config = config;
-        let Adopted { unwatched, dropped } = self.ports.adopt(&plan, opened, &self.poll);
+        let Adopted { unwatched, dropped } = self.ports.adopt(&plan, opened.keep(), &self.poll);
         for id in unwatched {
             self.watch(now, id);
         }

@@ -9,6 +9,7 @@
 //! what the turn's descriptors mean.
 
 mod load;
+mod opening;
 mod ports;
 mod triggers;
 

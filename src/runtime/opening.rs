@@ -1,0 +1,246 @@
+//! Opening the listeners that a new configuration needs, in such a way that all of it can be taken
+//! back: the first half of a reload's transaction.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use super::ports::{Ports, described};
+use crate::config::{Config, Endpoint, Kind, Service, User};
+use crate::log::reason;
+use crate::policy::{Plan, ServiceId};
+use crate::sys::listen::{self, Aside, PathKind};
+use crate::sys::privilege;
+
+/// So many endpoints that cannot be opened are named one by one.
+const ERRORS_MAX: usize = 10;
+
+/// Opens all listeners that a plan needs and that are not open yet. Addresses that stay in use
+/// keep their sockets, whatever service they belong to, so that no client is refused.
+///
+/// # Errors
+/// All endpoints that could not be opened, each with the reason; nothing has changed then.
+pub(super) fn open(ports: &Ports, plan: &Plan, config: &Config) -> Result<Opened, Vec<String>> {
+    let mut opened = Opened::default();
+    opened.owner = config.parameters.mail_owner.clone();
+    opened.queue = config.parameters.queue_directory.clone();
+    opened.window = config.parameters.inet_windowsize;
+    let shared = Shared::new(ports, plan);
+    let mut errors = Vec::new();
+    for entry in &plan.entries {
+        let current = ports.service(entry.id).filter(|_| entry.known);
+        if current.is_some_and(|service| service.endpoint == entry.service.endpoint) {
+            continue;
+        }
+        let listeners = match &entry.service.endpoint {
+            Endpoint::Inet(addresses) => {
+                let open = |a: &SocketAddr| opened.inet(entry.id, *a, &entry.service, &shared);
+                collect(addresses.iter().map(open))
+            }
+            Endpoint::Path(path) => {
+                let replaces = shared.paths.contains(path);
+                opened
+                    .path(path, &entry.service, replaces)
+                    .map(|fd| vec![fd])
+            }
+        };
+        match listeners {
+            Ok(listeners) => opened.listeners.push((entry.id, listeners)),
+            Err(error) => errors.push(error),
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(opened),
+        false => Err(at_most(ERRORS_MAX, errors)),
+    }
+}
+
+/// One missing directory can be in the way of a thousand services.
+fn at_most(limit: usize, mut errors: Vec<String>) -> Vec<String> {
+    let more = errors.len().saturating_sub(limit);
+    errors.truncate(limit);
+    if more > 0 {
+        errors.push(format!("{more} more services cannot listen"));
+    }
+    errors
+}
+
+fn collect<T>(results: impl Iterator<Item = Result<T, String>>) -> Result<Vec<T>, String> {
+    let (mut values, mut errors) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(error) => errors.push(error),
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(values),
+        false => Err(errors.join("\n")),
+    }
+}
+
+/// The endpoints that are open now and that a plan may use for others.
+struct Shared<'a> {
+    /// Who has an address, and its socket.
+    sockets: HashMap<SocketAddr, (ServiceId, &'a OwnedFd)>,
+    /// The addresses that services keep under the plan.
+    kept: HashSet<(ServiceId, SocketAddr)>,
+    /// The paths of services that the plan removes.
+    paths: HashSet<PathBuf>,
+}
+
+impl<'a> Shared<'a> {
+    fn new(ports: &'a Ports, plan: &Plan) -> Self {
+        let sockets = ports
+            .addresses()
+            .map(|(id, address, fd)| (address, (id, fd)));
+        let known = plan.entries.iter().filter(|entry| entry.known);
+        let kept = known.flat_map(|entry| {
+            let addresses = entry.service.endpoint.addresses();
+            addresses.iter().map(|address| (entry.id, *address))
+        });
+        let removed = plan.removed.iter().filter_map(|&id| ports.service(id));
+        let paths = removed.filter_map(|service| match &service.endpoint {
+            Endpoint::Path(path) => Some(path.clone()),
+            Endpoint::Inet(_) => None,
+        });
+        Self {
+            sockets: sockets.collect(),
+            kept: kept.collect(),
+            paths: paths.collect(),
+        }
+    }
+
+    /// The socket that `id` may have for this address: its own, or one that its holder gives up.
+    fn socket(&self, id: ServiceId, address: SocketAddr) -> Option<&OwnedFd> {
+        let &(holder, socket) = self.sockets.get(&address)?;
+        let free = holder == id || !self.kept.contains(&(holder, address));
+        free.then_some(socket)
+    }
+}
+
+/// Listeners that were opened for a plan. Unless the plan is carried out, dropping this takes back
+/// what was made in the file system.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    listeners: Vec<(ServiceId, Vec<OwnedFd>)>,
+    owner: (String, User),
+    queue: PathBuf,
+    window: u32,
+    created: Vec<PathBuf>,
+    asides: Vec<Aside>,
+}
+
+impl Opened {
+    fn inet(
+        &self,
+        id: ServiceId,
+        address: SocketAddr,
+        service: &Service,
+        shared: &Shared<'_>,
+    ) -> Result<OwnedFd, String> {
+        let socket = match shared.socket(id, address) {
+            Some(socket) => socket.try_clone(),
+            None => listen::inet(address, service.backlog, self.window),
+        };
+        socket.map_err(|error| {
+            let advice = inet_advice(&error, address);
+            let (service, reason) = (described(service), reason(&error));
+            format!("{service}: cannot listen on {address}: {reason}{advice}")
+        })
+    }
+
+    fn path(&mut self, path: &Path, service: &Service, replaces: bool) -> Result<OwnedFd, String> {
+        let kind = match service.kind {
+            Kind::Fifo => PathKind::Fifo,
+            Kind::UnixDgram => PathKind::Datagram,
+            _ => PathKind::Stream,
+        };
+        let User { uid, gid } = self.owner.1;
+        let made = privilege::as_user(uid, gid, || {
+            let aside = match replaces {
+                true => Aside::put(path)?,
+                false => None,
+            };
+            Ok((listen::path(path, kind, service.backlog)?, aside))
+        });
+        match made {
+            Ok((listener, aside)) => {
+                self.created.push(path.to_owned());
+                self.asides.extend(aside);
+                Ok(listener)
+            }
+            Err(error) => {
+                let advice = self.path_advice(&error, path);
+                let (service, reason) = (described(service), reason(&error));
+                let path = path.display();
+                Err(format!(
+                    "{service}: cannot listen on {path}: {reason}{advice}"
+                ))
+            }
+        }
+    }
+
+    /// Works on the sockets' directories with no more rights than their owner has.
+    fn as_owner(&self, act: impl FnOnce()) {
+        let User { uid, gid } = self.owner.1;
+        // Without the change of user nothing is done, which is no worse than what was there.
+        let _ = privilege::as_user(uid, gid, || {
+            act();
+            Ok(())
+        });
+    }
+
+    fn path_advice(&self, error: &io::Error, path: &Path) -> String {
+        let directory = self.queue.join(path.parent().unwrap_or(path));
+        let (directory, owner) = (directory.display(), &self.owner.0);
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("; the directory {directory} is missing: \"postfix check\" makes it")
+            }
+            io::ErrorKind::PermissionDenied => {
+                format!("; {directory} must belong to mail_owner: \"chown {owner} {directory}\"")
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// The plan is carried out: what was made stays, and what it replaced goes.
+    pub(super) fn keep(mut self) -> Vec<(ServiceId, Vec<OwnedFd>)> {
+        self.created.clear();
+        let asides = std::mem::take(&mut self.asides);
+        self.as_owner(|| asides.into_iter().for_each(Aside::forget));
+        std::mem::take(&mut self.listeners)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let created = std::mem::take(&mut self.created);
+        let asides = std::mem::take(&mut self.asides);
+        self.as_owner(|| {
+            for path in created {
+                // A name that stays behind is removed by the next who listens there.
+                let _ = std::fs::remove_file(path);
+            }
+            // This puts the former listeners back.
+            drop(asides);
+        });
+    }
+}
+
+fn inet_advice(error: &io::Error, address: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let port = address.port();
+            format!("; \"ss -ltnp sport = :{port}\" shows which program has it")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "; no network interface of this machine has that address".into()
+        }
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are reserved for root".into(),
+        _ => String::new(),
+    }
+}
