@@ -237,10 +237,29 @@ impl Master<'_> {
             let value = std::path::absolute(directory)?.into_os_string();
             self.inherited.insert("MAIL_CONFIG".into(), value);
         }
-        let sources = self.location.read()?;
-        let config = Config::parse(&sources, &Names)?;
-        let parameters = &config.parameters;
-        log.set(log_settings(parameters, log.settings().terminal));
+        let config = Config::parse(&self.location.read()?, &Names)?;
+        log.set(log_settings(&config.parameters, log.settings().terminal));
+        let _locks = self.move_in(&config.parameters)?;
+        if self.options.debug {
+            debug(&config.parameters, log)?;
+        }
+        panic_into(log);
+        let log = Log::new(log.settings().clone());
+        let mut runtime = Runtime::new(self.setup(clock), config, spawner, log)?;
+        self.announce(runtime.log())?;
+        match runtime.run()? {
+            Ending::ExitTime => {
+                runtime.log().info("master exit time has arrived");
+                Ok(Exit::Status(0))
+            }
+            Ending::Signal(_) if self.options.init => Ok(Exit::Status(0)),
+            Ending::Signal(number) => Ok(Exit::Signal(number)),
+        }
+    }
+
+    /// Takes possession of the environment, the working directory, and the two directories that
+    /// no other master may have; until the locks are dropped.
+    fn move_in(&self, parameters: &Parameters) -> anyhow::Result<[LockFile; 2]> {
         process::set_environment(&environment(parameters, &self.inherited));
         privilege::drop_groups().context("cannot give up supplementary groups")?;
         let queue = &parameters.queue_directory;
@@ -250,52 +269,39 @@ impl Master<'_> {
                 "queue_directory {directory}: cannot enter it: {reason}: \"postfix check\" makes it"
             )
         })?;
-        let _pid_lock = lock_pid_file(queue)?;
-        let _data_lock = lock_data_directory(parameters)?;
-        if self.options.debug {
-            debug(parameters, log)?;
-        }
-        let reporter = self.reporter.take();
-        let options = self.options;
-        let directory = self.location.directory.display().to_string();
-        panic_into(log);
-        let runtimes_log = Log::new(log.settings().clone());
-        let mut runtime = Runtime::new(self.setup(clock), config, spawner, runtimes_log)?;
-        let version = env!("CARGO_PKG_VERSION");
-        let log = runtime.log();
-        log.readers(true);
-        log.info(format!(
-            "daemon started -- version {version}, configuration {directory}"
-        ));
-        if !options.attached {
-            detach(options.keep_stdout).context("open /dev/null")?;
-            log.set_terminal(Terminal::Nothing);
-        }
-        if let Some(reporter) = reporter {
-            reporter.started();
-        }
-        match runtime.run()? {
-            Ending::ExitTime => {
-                runtime.log().info("master exit time has arrived");
-                Ok(Exit::Status(0))
-            }
-            Ending::Signal(_) if options.init => Ok(Exit::Status(0)),
-            Ending::Signal(number) => Ok(Exit::Signal(number)),
-        }
+        Ok([lock_pid_file(queue)?, lock_data_directory(parameters)?])
     }
 
-    fn setup(self, clock: Box<dyn Clock>) -> Setup {
+    fn setup(&self, clock: Box<dyn Clock>) -> Setup {
         let exit_time = self.options.exit_time;
         Setup {
-            location: self.location,
+            location: self.location.clone(),
             run: RunOptions {
                 attached: self.options.attached,
                 verbose: self.options.verbose > 0,
             },
             exit_at: exit_time.map(|time| clock.now() + time),
             clock,
-            inherited: self.inherited,
+            inherited: self.inherited.clone(),
         }
+    }
+
+    /// Says that the master serves, to all who wait for that, and lets go of the terminal.
+    fn announce(&mut self, log: &mut Log) -> anyhow::Result<()> {
+        let (version, directory) = (env!("CARGO_PKG_VERSION"), &self.location.directory);
+        log.readers(true);
+        log.info(format!(
+            "daemon started -- version {version}, configuration {}",
+            directory.display()
+        ));
+        if !self.options.attached {
+            detach(self.options.keep_stdout).context("open /dev/null")?;
+            log.set_terminal(Terminal::Nothing);
+        }
+        if let Some(reporter) = self.reporter.take() {
+            reporter.started();
+        }
+        Ok(())
     }
 }
 

@@ -258,6 +258,8 @@ impl Runtime {
         self.environment = Environment::new(as_strings(variables));
         let terminal = self.log.settings().terminal;
         self.log.set(log_settings(&config.parameters, terminal));
+        // It knows the log's former descriptor.
+        self.watchdog_at = None;
         for warning in &config.warnings {
             self.log.warning(warning);
         }
