@@ -12,4 +12,6 @@ pub mod privilege;
 pub mod process;
 pub mod signal;
 pub mod spawn;
+#[cfg(test)]
+mod testing;
 pub mod trigger;

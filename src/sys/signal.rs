@@ -192,3 +192,55 @@ pub fn leads_group() -> bool {
 pub fn is_init() -> bool {
     nix::unistd::getpid().as_raw() == 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing::{in_own_process, is_own_process, own_process};
+    use std::process::Stdio;
+
+    #[test]
+    fn a_process_that_does_not_come_round_is_ended_with_a_word() {
+        let name = "sys::signal::tests::a_process_that_does_not_come_round_is_ended_with_a_word";
+        if is_own_process() {
+            watchdog(3, libc::STDERR_FILENO).unwrap();
+            loop {
+                nix::unistd::pause();
+            }
+        }
+        let output = own_process(name).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("fatal: watchdog timeout"), "{said}");
+    }
+
+    #[test]
+    fn alarms_that_come_late_are_forgiven_to_a_process_that_comes_round() {
+        if in_own_process(
+            "sys::signal::tests::alarms_that_come_late_are_forgiven_to_a_process_that_comes_round",
+        ) {
+            for _ in 0..10 {
+                watchdog(1000, libc::STDERR_FILENO).unwrap();
+                // What a process finds that was frozen for longer than a step.
+                raise(Signal::SIGALRM).unwrap();
+                raise(Signal::SIGALRM).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_blocked_signal_is_taken_as_an_event() {
+        if in_own_process("sys::signal::tests::a_blocked_signal_is_taken_as_an_event") {
+            let mut signals = Signals::open().unwrap();
+            assert_eq!(signals.take().unwrap(), None);
+            for (signal, notice) in [
+                (Signal::SIGHUP, Notice::Reload),
+                (Signal::SIGCHLD, Notice::Child),
+                (Signal::SIGTERM, Notice::Stop(libc::SIGTERM)),
+            ] {
+                send(std::process::id() as i32, signal);
+                assert_eq!(signals.take().unwrap(), Some(notice));
+            }
+        }
+    }
+}

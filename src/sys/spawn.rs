@@ -286,32 +286,17 @@ impl Drop for Stack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing;
     use std::io::Read;
     use std::os::fd::AsFd;
-    use std::process::Command;
 
-    /// Slots are a matter of the whole process, so these tests run in a process of their own: the
-    /// test program calls itself for the one test named here.
+    /// Slots are a matter of the whole process, so that each of these tests has one of its own.
     fn in_own_process(test: &str) -> bool {
-        const MARK: &str = "SPAWN_TEST_PROCESS";
-        if std::env::var_os(MARK).is_some() {
+        let own = testing::in_own_process(&format!("sys::spawn::tests::{test}"));
+        if own {
             process::close_from(3);
-            return true;
         }
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                &format!("sys::spawn::tests::{test}"),
-                "--nocapture",
-            ])
-            .env(MARK, "1")
-            .stdout(std::process::Stdio::null())
-            .status();
-        assert!(
-            status.unwrap().success(),
-            "{test} failed in its own process"
-        );
-        false
+        own
     }
 
     fn shell(script: &str) -> Program {
