@@ -40,6 +40,12 @@ fn files(of: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
+/// Whether a file has tests only: `tests.rs`, or anything below `tests/`.
+fn is_test(path: &Path) -> bool {
+    let path = path.strip_prefix(root()).unwrap_or(path).with_extension("");
+    path.components().any(|part| part.as_os_str() == "tests")
+}
+
 /// A file's text without comments.
 fn code(text: &str) -> String {
     let lines = text
@@ -51,7 +57,7 @@ fn code(text: &str) -> String {
 /// Fails when a room's code, its tests left out, names anything of this.
 fn assert_does_not_name(room: &str, outside: &[&str]) {
     for (path, text) in files(&root().join("src").join(room)) {
-        if path.ends_with("tests.rs") {
+        if is_test(&path) {
             continue;
         }
         // The extension traits for strings are no way out.
@@ -171,7 +177,10 @@ fn nothing_is_left_for_later() {
 #[test]
 fn a_file_opens_with_what_it_is_for() {
     for (path, text) in files(&root().join("src")) {
-        let tests = path.ends_with("tests.rs");
-        assert!(tests || text.starts_with("//!"), "{}", path.display());
+        assert!(
+            is_test(&path) || text.starts_with("//!"),
+            "{}",
+            path.display()
+        );
     }
 }

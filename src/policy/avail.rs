@@ -122,25 +122,6 @@ impl Table {
         self.touch(id);
     }
 
-    /// The kernel watches no more descriptors for us. As with a process that cannot be made, it
-    /// is better tried again later.
-    pub(super) fn watch_failed(
-        &mut self,
-        now: Time,
-        id: ServiceId,
-        reason: String,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(service) = self.service_mut(id) else {
-            return;
-        };
-        out.push(Action::Log(Record::WatchFailed {
-            service: service.config.clone(),
-            reason,
-        }));
-        self.throttle(now, id, out);
-    }
-
     /// One more child is available.
     pub(super) fn avail_more(&mut self, id: ServiceId, pid: super::Pid) {
         self.set_availability(id, pid, Availability::Available);

@@ -46,25 +46,6 @@ impl Table {
         self.start_conditional_wakeups(now, id, out);
     }
 
-    /// The system had no room for another process: better tried again later.
-    pub(super) fn spawn_failed(
-        &mut self,
-        now: Time,
-        id: ServiceId,
-        reason: String,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(service) = self.service_mut(id) else {
-            return;
-        };
-        service.spawning = false;
-        out.push(Action::Log(Record::SpawnFailed {
-            service: service.config.clone(),
-            reason,
-        }));
-        self.throttle(now, id, out);
-    }
-
     /// A report: gossip, believed only when all of it fits together.
     pub(super) fn report(
         &mut self,

@@ -1,0 +1,184 @@
+//! The rules, one test each. A world is a table and what it asked for; its clock is a number.
+
+mod ends;
+mod listening;
+mod reloads;
+mod reports;
+mod stress;
+mod table;
+mod wakeups;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{Endpoint, Kind, Wakeup};
+
+const SECOND: Duration = Duration::from_secs(1);
+const KILL_TIME: Duration = Duration::from_secs(10);
+const THROTTLE_TIME: Duration = Duration::from_secs(60);
+
+/// A service on a port that strangers can reach.
+fn inet(port: u16, max: u32) -> config::Service {
+    let address = SocketAddr::from(([0, 0, 0, 0], port));
+    config::Service {
+        name: port.to_string(),
+        kind: Kind::Inet,
+        canonical: port.to_string(),
+        endpoint: Endpoint::Inet(vec![address]),
+        unprivileged: true,
+        chroot: false,
+        wakeup: None,
+        max,
+        command: "smtpd".into(),
+        path: "/usr/lib/postfix/sbin/smtpd".into(),
+        args: Vec::new(),
+        backlog: 100,
+        throttle_time: THROTTLE_TIME,
+        line: 1,
+    }
+}
+
+/// A service that only local programs can reach.
+fn unix(name: &str, max: u32) -> config::Service {
+    let canonical = format!("private/{name}");
+    config::Service {
+        name: name.into(),
+        kind: Kind::Unix,
+        endpoint: Endpoint::Path(PathBuf::from(&canonical)),
+        canonical,
+        ..inet(0, max)
+    }
+}
+
+fn waking(service: config::Service, seconds: u64, conditional: bool) -> config::Service {
+    let every = Duration::from_secs(seconds);
+    config::Service {
+        wakeup: Some(Wakeup { every, conditional }),
+        ..service
+    }
+}
+
+struct World {
+    table: Table,
+    now: Time,
+    actions: Vec<Action>,
+    next_pid: Pid,
+}
+
+impl World {
+    fn new(services: impl IntoIterator<Item = config::Service>) -> Self {
+        let mut world = Self {
+            table: Table::new(KILL_TIME, false),
+            now: SECOND,
+            actions: Vec::new(),
+            next_pid: 100,
+        };
+        world.reload(services);
+        world
+    }
+
+    /// One event and the end of its turn; what the table asked for, in order.
+    fn step(&mut self, event: Event) -> Vec<Action> {
+        self.table.step(self.now, event, &mut self.actions);
+        self.table.settle(self.now, &mut self.actions);
+        self.table.check().expect("the invariants hold");
+        std::mem::take(&mut self.actions)
+    }
+
+    fn reload(&mut self, services: impl IntoIterator<Item = config::Service>) -> Vec<Action> {
+        let services: Vec<_> = services.into_iter().map(Arc::new).collect();
+        let plan = self.table.plan(&services, KILL_TIME);
+        self.step(Event::Reload(plan))
+    }
+
+    /// Lets time pass, deadline by deadline.
+    fn pass(&mut self, time: Duration) -> Vec<Action> {
+        let end = self.now + time;
+        let mut all = Vec::new();
+        while let Some(at) = self.table.next_deadline().filter(|&at| at <= end) {
+            self.now = at;
+            all.extend(self.step(Event::Deadline));
+        }
+        self.now = end;
+        all
+    }
+
+    fn connect(&mut self, service: ServiceId) -> Vec<Action> {
+        self.step(Event::Connection { service })
+    }
+
+    /// A connection that the table answers with a spawn, and the child; its pid and generation.
+    fn spawn(&mut self, service: ServiceId) -> (Pid, u32) {
+        let actions = self.connect(service);
+        let spawn = actions.iter().find_map(|action| match action {
+            Action::Spawn { generation, .. } => Some(*generation),
+            _ => None,
+        });
+        let generation = spawn.unwrap_or_else(|| panic!("no spawn in {actions:?}"));
+        self.next_pid += 1;
+        let pid = self.next_pid;
+        self.step(Event::Spawned {
+            service,
+            generation,
+            pid,
+        });
+        (pid, generation)
+    }
+
+    fn report(&mut self, service: ServiceId, child: (Pid, u32), available: i32) -> Vec<Action> {
+        let (pid, generation) = child;
+        self.step(Event::Report {
+            service,
+            writer: pid,
+            report: StatusReport {
+                pid,
+                generation,
+                available,
+            },
+        })
+    }
+
+    fn taken(&mut self, service: ServiceId, child: (Pid, u32)) -> Vec<Action> {
+        self.report(service, child, 0)
+    }
+
+    fn available(&mut self, service: ServiceId, child: (Pid, u32)) -> Vec<Action> {
+        self.report(service, child, 1)
+    }
+
+    /// A new child that is busy.
+    fn busy(&mut self, service: ServiceId) -> (Pid, u32) {
+        let child = self.spawn(service);
+        self.taken(service, child);
+        child
+    }
+
+    fn exit(&mut self, child: (Pid, u32), status: ExitStatus) -> Vec<Action> {
+        let (pid, _) = child;
+        self.step(Event::Exit { pid, status })
+    }
+
+    fn counts(&self, id: ServiceId) -> (u32, u32) {
+        let service = self.table.service(id).expect("a service");
+        (service.avail(), service.total())
+    }
+}
+
+const FIRST: ServiceId = ServiceId(0);
+const SECOND_SERVICE: ServiceId = ServiceId(1);
+
+fn logged(actions: &[Action]) -> Vec<String> {
+    let records = actions.iter().filter_map(|action| match action {
+        Action::Log(record) => Some(record.to_string()),
+        _ => None,
+    });
+    records.collect()
+}
+
+fn without_logs(actions: Vec<Action>) -> Vec<Action> {
+    let wanted = |action: &Action| !matches!(action, Action::Log(_));
+    actions.into_iter().filter(wanted).collect()
+}

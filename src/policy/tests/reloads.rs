@@ -1,0 +1,130 @@
+//! Reloads.
+
+use super::*;
+
+#[test]
+fn a_reload_keeps_children_and_tells_them_to_leave() {
+    let mut world = World::new([inet(25, 10)]);
+    let child = world.busy(FIRST);
+    let actions = world.reload([inet(25, 20)]);
+    assert_eq!(actions, [Action::RenewStatus(FIRST)]);
+    assert_eq!(world.counts(FIRST), (0, 1));
+    assert_eq!(world.exit(child, ExitStatus::Code(0)), []);
+}
+
+#[test]
+fn a_child_that_was_told_to_leave_is_not_counted_on() {
+    let mut world = World::new([inet(25, 10)]);
+    world.spawn(FIRST);
+    assert_eq!(
+        world.reload([inet(25, 10)]),
+        [Action::RenewStatus(FIRST), Action::Watch(FIRST)]
+    );
+    assert_eq!(world.counts(FIRST), (0, 1));
+}
+
+#[test]
+fn the_end_of_a_child_that_was_told_to_leave_throttles_nothing() {
+    let mut world = World::new([inet(25, 10)]);
+    let child = world.spawn(FIRST);
+    world.reload([inet(25, 10)]);
+    let actions = world.exit(child, ExitStatus::Code(1));
+    assert_eq!(logged(&actions).len(), 1, "it is still talked about");
+    assert!(!world.table.service(FIRST).unwrap().throttled());
+}
+
+#[test]
+fn a_lower_limit_waits_for_children_to_leave() {
+    let mut world = World::new([unix("local", 3)]);
+    let children = [(); 3].map(|()| world.busy(FIRST));
+    world.reload([unix("local", 2)]);
+    assert_eq!(world.exit(children[0], ExitStatus::Code(0)), []);
+    assert_eq!(
+        world.exit(children[1], ExitStatus::Code(0)),
+        [Action::Watch(FIRST)]
+    );
+}
+
+#[test]
+fn a_name_for_the_same_endpoint_is_the_same_service() {
+    let mut world = World::new([inet(25, 10)]);
+    world.busy(FIRST);
+    let mut renamed = inet(25, 10);
+    renamed.name = "smtp".into();
+    assert_eq!(world.reload([renamed]), [Action::RenewStatus(FIRST)]);
+    assert_eq!(world.table.service(FIRST).unwrap().config().name, "smtp");
+}
+
+#[test]
+fn a_removed_service_ends_at_once_and_its_children_are_told() {
+    let mut world = World::new([inet(25, 10), unix("local", 10)]);
+    let (pid, _) = world.spawn(FIRST);
+    let signal = Signal::Term;
+    assert_eq!(
+        world.reload([unix("local", 10)]),
+        [
+            Action::RenewStatus(SECOND_SERVICE),
+            Action::Signal { pid, signal },
+            Action::Close(FIRST)
+        ]
+    );
+    assert_eq!(world.connect(FIRST), []);
+    assert_eq!(world.exit((pid, 1), ExitStatus::Signal(15)), []);
+    assert!(world.table.service(FIRST).is_none());
+    assert_eq!(world.pass(Duration::from_secs(600)), []);
+}
+
+#[test]
+fn a_removed_services_child_that_does_not_leave_is_killed() {
+    let mut world = World::new([inet(25, 10)]);
+    let child = world.spawn(FIRST);
+    let pid = child.0;
+    world.reload([]);
+    assert_eq!(world.pass(Duration::from_secs(9)), []);
+    let actions = world.pass(SECOND);
+    assert_eq!(
+        logged(&actions),
+        [format!(
+            "removed service \"25\" (25): process /usr/lib/postfix/sbin/smtpd pid {pid} did not \
+             end in time, sending SIGKILL"
+        )]
+    );
+    let signal = Signal::Kill;
+    assert_eq!(without_logs(actions), [Action::Signal { pid, signal }]);
+    assert_eq!(world.exit(child, ExitStatus::Signal(9)), []);
+    assert_eq!(world.table.services().count(), 0);
+}
+
+#[test]
+fn a_removed_service_that_comes_back_does_not_wait_for_its_former_children() {
+    let mut world = World::new([inet(25, 1)]);
+    let old = world.busy(FIRST);
+    world.reload([]);
+    assert_eq!(world.reload([inet(25, 1)]), [Action::Watch(SECOND_SERVICE)]);
+    world.spawn(SECOND_SERVICE);
+    assert_eq!(world.exit(old, ExitStatus::Signal(15)), []);
+    assert_eq!(world.counts(SECOND_SERVICE), (1, 1));
+}
+
+#[test]
+fn a_place_in_the_table_is_used_again() {
+    let mut world = World::new([inet(25, 1), unix("local", 1)]);
+    world.reload([unix("local", 1)]);
+    assert_eq!(
+        world.reload([unix("local", 1), inet(26, 1)]),
+        [Action::RenewStatus(SECOND_SERVICE), Action::Watch(FIRST)]
+    );
+    // A deadline of the former tenant is none of the new one's.
+    assert_eq!(world.pass(Duration::from_secs(600)), []);
+    assert_eq!(world.table.services().count(), 2);
+}
+
+#[test]
+fn a_throttled_service_stays_throttled_across_a_reload() {
+    let mut world = World::new([inet(25, 10)]);
+    let child = world.spawn(FIRST);
+    world.exit(child, ExitStatus::Code(1));
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.reload([inet(25, 10)]), [Action::RenewStatus(FIRST)]);
+    assert_eq!(world.pass(Duration::from_secs(30)), [Action::Watch(FIRST)]);
+}

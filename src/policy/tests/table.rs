@@ -1,0 +1,55 @@
+//! The table itself.
+
+use super::*;
+
+#[test]
+fn ending_is_said_before_it_is_done() {
+    let mut world = World::new([inet(25, 10)]);
+    let signal = 15;
+    assert_eq!(
+        world.step(Event::Stop { signal }),
+        [
+            Action::Log(Record::Terminating { signal }),
+            Action::Terminate { signal }
+        ]
+    );
+}
+
+#[test]
+fn a_verbose_table_says_what_it_does() {
+    let mut world = World::new([]);
+    world.table.verbose = true;
+    let actions = world.reload([waking(inet(25, 10), 60, false)]);
+    assert_eq!(
+        logged(&actions),
+        [
+            "service \"25\" (25): waking up",
+            "service \"25\" (25): avail 0 total 0 max 10"
+        ]
+    );
+}
+
+#[test]
+fn cancelled_deadlines_do_not_pile_up() {
+    let mut world = World::new([]);
+    for _ in 0..2000 {
+        world.now += Duration::from_millis(1);
+        world.reload((0..10).map(|n| waking(unix(&n.to_string(), 1), 60, false)));
+        world.table.next_deadline();
+    }
+    assert!(world.table.timers.len() < 5000);
+}
+
+#[test]
+fn children_of_one_service_come_and_go_in_any_order() {
+    let mut world = World::new([unix("local", 0)]);
+    let mut children: Vec<_> = (0..50).map(|_| world.busy(FIRST)).collect();
+    // A fixed shuffle: every seventh, until none is left.
+    let mut at = 0;
+    while !children.is_empty() {
+        at = (at + 7) % children.len();
+        let child = children.remove(at);
+        world.exit(child, ExitStatus::Code(0));
+        assert_eq!(world.counts(FIRST), (0, children.len() as u32));
+    }
+}
