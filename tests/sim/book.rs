@@ -1,0 +1,533 @@
+//! The world's own book of what the master was told, and of what it therefore owes.
+//!
+//! The rules are written down here a second time, from the manual and not from the code, and in
+//! the most simple-minded way: for every fact, all that has to be done about it. Whatever the
+//! table wishes must be owed, and whatever is owed must be wished.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use master::config::Service;
+use master::policy::{
+    Action, Event, ExitStatus, Pid, Plan, Record, ServiceId, Signal, Table, Time,
+};
+use master::proto::StatusReport;
+
+const STRESS_TIME: Duration = Duration::from_secs(1000);
+const WARNING_TIME: Duration = Duration::from_secs(1000);
+/// What children write may cost so many lines in so much time: ten in each of the two minutes
+/// that any sixty seconds can touch.
+const GOSSIP: (usize, Duration) = (20, Duration::from_secs(60));
+
+/// A child, as the master knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    pub available: bool,
+    pub leaving: bool,
+    pub used: bool,
+    pub generation: u32,
+}
+
+/// A service, as the master knows it.
+#[derive(Debug)]
+pub struct Account {
+    pub service: Arc<Service>,
+    pub members: BTreeMap<Pid, Member>,
+    pub watched: bool,
+    pub throttled_until: Option<Time>,
+    pub stress_until: Option<Time>,
+    pub wake_at: Option<Time>,
+    pub wake_waits: bool,
+    /// Removed; who is still there then is killed.
+    pub kill_at: Option<Time>,
+    pub killed: bool,
+    pub warned_at: Option<Time>,
+    at_limit: bool,
+    /// When something was said about bad reports, not long ago.
+    gossip: VecDeque<Time>,
+    /// Bad reports about which nothing was said.
+    unsaid: u64,
+}
+
+impl Account {
+    fn new(service: Arc<Service>) -> Self {
+        Self {
+            wake_waits: waits(&service),
+            service,
+            members: BTreeMap::new(),
+            watched: false,
+            throttled_until: None,
+            stress_until: None,
+            wake_at: None,
+            kill_at: None,
+            killed: false,
+            warned_at: None,
+            at_limit: false,
+            gossip: VecDeque::new(),
+            unsaid: 0,
+        }
+    }
+
+    pub fn available(&self) -> usize {
+        self.members.values().filter(|m| m.available).count()
+    }
+
+    fn open(&self) -> bool {
+        self.throttled_until.is_none() && self.kill_at.is_none()
+    }
+
+    /// So many children more would not be too many.
+    fn has_room_for(&self, more: usize) -> bool {
+        let max = self.service.max as usize;
+        max == 0 || self.members.len() + more <= max
+    }
+
+    /// Whether a client would have to be taken to a new child.
+    pub fn wants_clients(&self) -> bool {
+        self.open() && self.available() == 0 && self.has_room_for(1)
+    }
+
+    /// Whether clients have to wait for a child that is busy.
+    fn makes_clients_wait(&self) -> bool {
+        self.open() && self.available() == 0 && !self.has_room_for(1)
+    }
+}
+
+fn waits(service: &Service) -> bool {
+    service.wakeup.is_some_and(|wakeup| wakeup.conditional)
+}
+
+#[derive(Debug, Default)]
+pub struct Book {
+    pub accounts: BTreeMap<ServiceId, Account>,
+    kill_time: Duration,
+    generations: u32,
+    /// What is to be done about the last fact.
+    owed: Vec<Action>,
+    /// The last fact is a bad report, which may be talked about.
+    gossip: Option<ServiceId>,
+}
+
+impl Book {
+    // Facts, and what they oblige to.
+
+    pub fn enter(&mut self, now: Time, event: &Event) {
+        self.gossip = None;
+        match event {
+            Event::Connection { service } => self.connection(now, *service),
+            Event::Report {
+                service,
+                writer,
+                report,
+            } => self.report(*service, *writer, *report),
+            Event::Garbage { service, .. } => self.bad_report(*service),
+            Event::Spawned {
+                service,
+                generation,
+                pid,
+            } => self.spawned(now, *service, *generation, *pid),
+            Event::SpawnFailed { service, error } => {
+                let record = |service, error| Record::SpawnFailed { service, error };
+                self.failed(now, *service, *error, record);
+            }
+            Event::WatchFailed { service, error } => {
+                let record = |service, error| Record::WatchFailed { service, error };
+                self.failed(now, *service, *error, record);
+            }
+            Event::Exit { pid, status } => self.exited(now, *pid, *status),
+            Event::Deadline => self.deadline(now),
+            Event::Reload(plan) => self.reload(now, plan),
+            Event::Stop { signal } => {
+                let signal = *signal;
+                self.owe_record(Record::Terminating { signal });
+                self.owed.push(Action::Terminate { signal });
+            }
+        }
+    }
+
+    fn owe_record(&mut self, record: Record) {
+        self.owed.push(Action::Log(record));
+    }
+
+    fn connection(&mut self, now: Time, id: ServiceId) {
+        let Some(account) = self.accounts.get_mut(&id).filter(|a| a.wants_clients()) else {
+            return;
+        };
+        let eligible = account.service.stress_eligible();
+        if eligible && !account.has_room_for(2) {
+            let entered = account.stress_until.is_none_or(|until| until <= now);
+            account.stress_until = Some(now + STRESS_TIME);
+            if entered {
+                let record = Record::StressBegins(account.service.clone());
+                self.owe_record(record);
+                self.restart(now, id);
+            }
+        }
+        let stressed = self.accounts[&id].stress_until.is_some_and(|at| now < at);
+        self.owed.push(Action::Spawn {
+            service: id,
+            generation: 0,
+            stress: eligible && stressed,
+        });
+    }
+
+    fn report(&mut self, id: ServiceId, writer: Pid, report: StatusReport) {
+        if writer != report.pid {
+            return self.bad_report(id);
+        }
+        let account = self.accounts.get_mut(&id);
+        let Some(member) = account.and_then(|account| account.members.get_mut(&report.pid)) else {
+            return;
+        };
+        if member.generation != report.generation || !(0..=1).contains(&report.available) {
+            return self.bad_report(id);
+        }
+        let available = report.available == 1;
+        if !member.leaving && member.available != available {
+            member.available = available;
+            member.used |= available;
+        }
+    }
+
+    fn bad_report(&mut self, id: ServiceId) {
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.unsaid += 1;
+            self.gossip = Some(id);
+        }
+    }
+
+    fn spawned(&mut self, now: Time, id: ServiceId, generation: u32, pid: Pid) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        let member = Member {
+            available: true,
+            leaving: false,
+            used: false,
+            generation,
+        };
+        account.members.insert(pid, member);
+        if std::mem::take(&mut account.wake_waits) {
+            self.begin_waking(now, id);
+        }
+    }
+
+    fn failed(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        error: i32,
+        record: impl Fn(Arc<Service>, i32) -> Record,
+    ) {
+        let service = self.accounts[&id].service.clone();
+        self.owe_record(record(service, error));
+        self.throttle(now, id);
+    }
+
+    fn throttle(&mut self, now: Time, id: ServiceId) {
+        if let Some(account) = self.accounts.get_mut(&id).filter(|a| a.open()) {
+            account.throttled_until = Some(now + account.service.throttle_time);
+        }
+    }
+
+    fn exited(&mut self, now: Time, pid: Pid, status: ExitStatus) {
+        let mut accounts = self.accounts.iter_mut();
+        let Some((id, account, member)) =
+            accounts.find_map(|(id, a)| a.members.remove(&pid).map(|m| (*id, a, m)))
+        else {
+            return;
+        };
+        let service = account.service.clone();
+        let removed = account.kill_at.is_some();
+        let done = removed && account.members.is_empty();
+        let throttles = account.open() && !member.used && !member.leaving;
+        if done {
+            self.accounts.remove(&id);
+        }
+        let as_told = removed && [ExitStatus::Signal(15), ExitStatus::Signal(9)].contains(&status);
+        if status == ExitStatus::Code(0) || as_told {
+            return;
+        }
+        self.owe_record(Record::Ended {
+            service: service.clone(),
+            pid,
+            status,
+        });
+        if throttles {
+            self.owe_record(Record::BadStartup(service));
+            self.throttle(now, id);
+        }
+    }
+
+    fn deadline(&mut self, now: Time) {
+        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        for (&id, account) in &mut self.accounts {
+            if due(account.wake_at) {
+                // What comes first counts, also when both are late.
+                if account
+                    .throttled_until
+                    .is_none_or(|until| Some(until) <= account.wake_at)
+                {
+                    self.owed.push(Action::Wake(id));
+                }
+                account.wake_at = account.service.wakeup.map(|wakeup| now + wakeup.every);
+            }
+            if due(account.throttled_until) {
+                account.throttled_until = None;
+            }
+            if due(account.stress_until) {
+                account.stress_until = None;
+                let record = Record::StressEnds(account.service.clone());
+                self.owed.push(Action::Log(record));
+            }
+            if due(account.kill_at) && !std::mem::replace(&mut account.killed, true) {
+                for &pid in account.members.keys() {
+                    let service = account.service.clone();
+                    self.owed.extend([
+                        Action::Log(Record::Killing { service, pid }),
+                        Action::Signal {
+                            pid,
+                            signal: Signal::Kill,
+                        },
+                    ]);
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self, now: Time, plan: &Plan) {
+        self.kill_time = plan.kill_time;
+        for entry in &plan.entries {
+            match self.accounts.get_mut(&entry.id) {
+                Some(account) => {
+                    account.service = entry.service.clone();
+                    account.wake_waits = waits(&entry.service);
+                    self.restart(now, entry.id);
+                }
+                None => {
+                    let account = Account::new(entry.service.clone());
+                    self.accounts.insert(entry.id, account);
+                    self.begin_waking(now, entry.id);
+                }
+            }
+        }
+        for &id in &plan.removed {
+            self.remove(now, id);
+        }
+    }
+
+    fn restart(&mut self, now: Time, id: ServiceId) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        for member in account.members.values_mut() {
+            member.leaving = true;
+            member.available = false;
+        }
+        if !account.members.is_empty() {
+            self.owed.push(Action::RenewStatus(id));
+        }
+        self.begin_waking(now, id);
+    }
+
+    fn begin_waking(&mut self, now: Time, id: ServiceId) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        let every = account.service.wakeup.map(|wakeup| wakeup.every);
+        let every = every.filter(|_| !account.wake_waits);
+        account.wake_at = every.map(|every| now + every);
+        if every.is_some() && account.throttled_until.is_none() {
+            self.owed.push(Action::Wake(id));
+        }
+    }
+
+    fn remove(&mut self, now: Time, id: ServiceId) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        account.kill_at = Some(now + self.kill_time);
+        account.throttled_until = None;
+        account.stress_until = None;
+        account.wake_at = None;
+        account.watched = false;
+        self.owed.push(Action::Close(id));
+        let signal = Signal::Term;
+        let pids = account.members.keys();
+        self.owed
+            .extend(pids.map(|&pid| Action::Signal { pid, signal }));
+        if account.members.is_empty() {
+            self.accounts.remove(&id);
+        }
+    }
+
+    /// The turn ends: who is watched and should not be, who should be and is not.
+    pub fn settle(&mut self, now: Time) {
+        self.gossip = None;
+        for (&id, account) in &mut self.accounts {
+            let wants = account.wants_clients();
+            if wants != std::mem::replace(&mut account.watched, wants) {
+                self.owed.push(match wants {
+                    true => Action::Watch(id),
+                    false => Action::Unwatch(id),
+                });
+            }
+            let waits = account.makes_clients_wait() && account.service.stress_eligible();
+            let waited = std::mem::replace(&mut account.at_limit, waits);
+            let began = waits && !waited;
+            let recent = |at: Time| now - at <= WARNING_TIME;
+            if began && !account.warned_at.is_some_and(recent) {
+                let record = Record::LimitReached(account.service.clone());
+                self.owed.push(Action::Log(record));
+            }
+        }
+    }
+
+    // Wishes.
+
+    /// Takes note of what the table wishes.
+    ///
+    /// # Errors
+    /// Nobody asked for it.
+    pub fn wish(&mut self, now: Time, action: &Action) -> Result<(), String> {
+        let mut known = action.clone();
+        match &mut known {
+            Action::Spawn { generation, .. } => self.check_generation(generation)?,
+            Action::Log(Record::LimitReached(service)) => self.check_warning(now, service)?,
+            _ => {}
+        }
+        if let Some(at) = self.owed.iter().position(|owed| *owed == known) {
+            self.owed.swap_remove(at);
+            return Ok(());
+        }
+        match action {
+            // The table need not notice at once that another 1000 s are over.
+            Action::Log(Record::LimitReached(_)) => Ok(()),
+            Action::Log(Record::Suppressed { count, .. }) => self.check_unsaid(*count),
+            Action::Log(record) if is_gossip(record) => self.check_gossip(now),
+            _ => Err(format!("{action:?} for no reason; owed: {:?}", self.owed)),
+        }
+    }
+
+    fn check_generation(&mut self, generation: &mut u32) -> Result<(), String> {
+        let newer = *generation > self.generations;
+        self.generations = std::mem::take(generation);
+        newer.then_some(()).ok_or("a generation is not new".into())
+    }
+
+    fn check_warning(&mut self, now: Time, service: &Service) -> Result<(), String> {
+        let mut accounts = self.accounts.values_mut();
+        let account = accounts.find(|a| a.kill_at.is_none() && *a.service == *service);
+        let account = account.ok_or("a warning about a service that is not there")?;
+        let last = account.warned_at.replace(now);
+        if last.is_some_and(|at| now - at <= WARNING_TIME) {
+            return Err("a warning about the limit too soon after the last".into());
+        }
+        let waits = account.makes_clients_wait() && account.service.stress_eligible();
+        waits
+            .then_some(())
+            .ok_or("a warning about a limit that is not reached".into())
+    }
+
+    fn check_gossip(&mut self, now: Time) -> Result<(), String> {
+        let (most, period) = GOSSIP;
+        let account = self.gossip.and_then(|id| self.accounts.get_mut(&id));
+        let account = account.ok_or("gossip about nothing")?;
+        account.unsaid -= 1;
+        account.gossip.retain(|&at| now - at < period);
+        account.gossip.push_back(now);
+        let fine = account.gossip.len() <= most;
+        fine.then_some(())
+            .ok_or("too much is said about gossip".into())
+    }
+
+    fn check_unsaid(&mut self, count: u64) -> Result<(), String> {
+        let account = self.gossip.and_then(|id| self.accounts.get_mut(&id));
+        let unsaid = account.map(|account| std::mem::take(&mut account.unsaid));
+        let fine = count > 0 && unsaid == Some(count);
+        fine.then_some(())
+            .ok_or_else(|| format!("{count} bad reports were left out, not {unsaid:?}"))
+    }
+
+    // What must hold.
+
+    /// That everything owed was done, and that the table knows what the book knows.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn compare(&mut self, now: Time, table: &Table) -> Result<(), String> {
+        if !self.owed.is_empty() {
+            return Err(format!("not done: {:?}", self.owed));
+        }
+        self.check_gossip_was_told(now)?;
+        if table.services().count() != self.accounts.len() {
+            return Err("the table has other services".into());
+        }
+        for (id, account) in &self.accounts {
+            let service = table
+                .service(*id)
+                .ok_or_else(|| format!("{id:?} is forgotten"))?;
+            let expected = (
+                account.available() as u32,
+                account.members.len() as u32,
+                account.throttled_until.is_some(),
+                account.kill_at.is_some(),
+                account.stress_until.is_some_and(|until| now < until),
+            );
+            let found = (
+                service.avail(),
+                service.total(),
+                service.throttled(),
+                service.removed(),
+                service.stressed(now),
+            );
+            if expected != found {
+                return Err(format!(
+                    "{id:?}: (avail, total, throttled, removed, stressed) should be {expected:?} \
+                     and is {found:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first thing in a while that is wrong with reports is always talked about.
+    fn check_gossip_was_told(&mut self, now: Time) -> Result<(), String> {
+        let (_, period) = GOSSIP;
+        let silent = |account: &Account| account.gossip.back().is_none_or(|&at| now - at >= period);
+        let account = self.gossip.take().and_then(|id| self.accounts.get(&id));
+        match account.is_some_and(silent) {
+            true => Err("nothing was said about a bad report".into()),
+            false => Ok(()),
+        }
+    }
+
+    /// That the listeners are watched exactly as they should be, at the end of a turn.
+    ///
+    /// # Errors
+    /// Which are not.
+    pub fn compare_watched(&self, table: &Table) -> Result<(), String> {
+        for (id, account) in &self.accounts {
+            let listening = table.service(*id).map(|service| service.listening());
+            if listening != Some(account.watched) || account.watched != account.wants_clients() {
+                return Err(format!("{id:?}: listening is {listening:?}"));
+            }
+            let mut pids = account.members.keys();
+            if !pids.all(|&pid| table.service_of(pid) == Some(*id)) {
+                return Err(format!("{id:?} has other children"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_gossip(record: &Record) -> bool {
+    matches!(
+        record,
+        Record::PartialReport { .. }
+            | Record::ForgedReport { .. }
+            | Record::StaleReport { .. }
+            | Record::UnknownStatus { .. }
+    )
+}

@@ -1,0 +1,365 @@
+//! The simulated kernel: a clock, processes, listeners, status channels. It knows what is true,
+//! whatever the master was told.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use master::config::Service;
+use master::policy::{Event, ExitStatus, Pid, ServiceId, Signal, Time};
+use master::proto::StatusReport;
+
+use crate::lines;
+
+/// So few that pids are soon used again, by children of the same service, too.
+const PIDS: std::ops::Range<Pid> = 100..164;
+/// Processes while there are faults; a service without limit would go on for ever.
+const PROCESSES_MAX: usize = 12;
+/// Clients that can wait at one listener.
+const BACKLOG: u32 = 4;
+/// Reports that can be heard once more.
+const HISTORY: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    Starting,
+    Idle,
+    Busy,
+    Dead(End),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    Code(i32),
+    Signal(i32),
+}
+
+/// A child of the master, or what is left of one that was not reaped.
+#[derive(Debug)]
+pub struct Process {
+    pub pid: Pid,
+    pub place: ServiceId,
+    pub generation: u32,
+    pub phase: Phase,
+    pub channel: u32,
+    /// Does not do what it is told, whether by its status channel or by SIGTERM.
+    pub defiant: bool,
+    pub signal: Option<Signal>,
+}
+
+/// A record on a status channel; what is no report is garbage.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    pub writer: Pid,
+    pub report: Option<StatusReport>,
+}
+
+impl Record {
+    pub fn event(self, service: ServiceId) -> Event {
+        let writer = self.writer;
+        match self.report {
+            Some(report) => Event::Report {
+                service,
+                writer,
+                report,
+            },
+            None => Event::Garbage {
+                service,
+                writer,
+                length: 11,
+            },
+        }
+    }
+}
+
+/// A service's listener and status channel.
+#[derive(Debug)]
+pub struct Port {
+    pub service: Arc<Service>,
+    pub watched: bool,
+    /// Clients that nobody has accepted.
+    pub waiting: u32,
+    pub channel: u32,
+    pub records: VecDeque<Record>,
+}
+
+impl Port {
+    /// Whether there was room for another client.
+    pub fn connect(&mut self) -> bool {
+        let room = self.waiting < BACKLOG;
+        self.waiting += u32::from(room);
+        room
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Kernel {
+    pub now: Time,
+    pub processes: Vec<Process>,
+    ports: Vec<Option<Port>>,
+    channels: u32,
+    pids: Pid,
+    history: VecDeque<(ServiceId, Record)>,
+    pub spawn_fails: bool,
+    pub watch_fails: bool,
+    /// The faults are over.
+    pub calm: bool,
+}
+
+impl Kernel {
+    pub fn at(now: Time) -> Self {
+        Self {
+            now,
+            ..Self::default()
+        }
+    }
+
+    // What the master asks for.
+
+    /// Opens a service's listener, or gives it another name.
+    pub fn open(&mut self, place: ServiceId, service: Arc<Service>) {
+        let at = place.index();
+        if self.ports.len() <= at {
+            self.ports.resize_with(at + 1, || None);
+        }
+        match &mut self.ports[at] {
+            Some(port) => port.service = service,
+            port => {
+                self.channels += 1;
+                *port = Some(Port {
+                    service,
+                    watched: false,
+                    waiting: 0,
+                    channel: self.channels,
+                    records: VecDeque::new(),
+                });
+            }
+        }
+    }
+
+    /// Closes a service's listener and status channel; clients that wait are refused.
+    pub fn close(&mut self, place: ServiceId) -> bool {
+        let port = self.ports.get_mut(place.index());
+        port.is_some_and(|port| port.take().is_some())
+    }
+
+    pub fn port(&self, place: ServiceId) -> Option<&Port> {
+        self.ports.get(place.index())?.as_ref()
+    }
+
+    pub fn port_mut(&mut self, place: ServiceId) -> Option<&mut Port> {
+        self.ports.get_mut(place.index())?.as_mut()
+    }
+
+    pub fn ports(&self) -> impl Iterator<Item = (ServiceId, &Port)> {
+        let places = self.ports.iter().enumerate();
+        places.filter_map(|(at, port)| Some((ServiceId::from_index(at), port.as_ref()?)))
+    }
+
+    /// Nothing if the system has no room for another process.
+    pub fn spawn(&mut self, place: ServiceId, generation: u32) -> Option<Pid> {
+        let fails = std::mem::take(&mut self.spawn_fails);
+        let full = self.processes.len() >= PROCESSES_MAX;
+        if (fails || full) && !self.calm {
+            return None;
+        }
+        let pid = self.free_pid();
+        let channel = self.port(place)?.channel;
+        self.processes.push(Process {
+            pid,
+            place,
+            generation,
+            phase: Phase::Starting,
+            channel,
+            defiant: false,
+            signal: None,
+        });
+        Some(pid)
+    }
+
+    fn free_pid(&mut self) -> Pid {
+        loop {
+            self.pids += 1;
+            let pid = PIDS.start + self.pids % PIDS.len() as Pid;
+            if self.processes.iter().all(|p| p.pid != pid) {
+                return pid;
+            }
+        }
+    }
+
+    /// Whether there is such a process, dead or alive.
+    pub fn signal(&mut self, pid: Pid, signal: Signal) -> bool {
+        let process = self.processes.iter_mut().find(|p| p.pid == pid);
+        process.map(|p| p.signal = Some(signal)).is_some()
+    }
+
+    pub fn renew_channel(&mut self, place: ServiceId) {
+        self.channels += 1;
+        let channel = self.channels;
+        if let Some(port) = self.port_mut(place) {
+            port.channel = channel;
+            port.records.clear();
+        }
+    }
+
+    // What the master is told.
+
+    pub fn connections(&self) -> Vec<ServiceId> {
+        let ready = |port: &Port| port.watched && port.waiting > 0;
+        let ports = self.ports().filter(|(_, port)| ready(port));
+        ports.map(|(place, _)| place).collect()
+    }
+
+    pub fn next_record(&mut self) -> Option<(ServiceId, Record)> {
+        let mut ports = self.ports.iter_mut().enumerate();
+        ports.find_map(|(at, port)| {
+            let record = port.as_mut()?.records.pop_front()?;
+            Some((ServiceId::from_index(at), record))
+        })
+    }
+
+    /// Whether there is nothing to read and nobody to reap.
+    pub fn is_quiet(&self) -> bool {
+        let dead = |p: &Process| matches!(p.phase, Phase::Dead(_));
+        self.ports().all(|(_, port)| port.records.is_empty()) && !self.processes.iter().any(dead)
+    }
+
+    pub fn reap(&mut self) -> Option<(Pid, ExitStatus)> {
+        let mut processes = self.processes.iter().enumerate();
+        let (at, end) = processes.find_map(|(at, process)| match process.phase {
+            Phase::Dead(end) => Some((at, end)),
+            _ => None,
+        })?;
+        let status = match end {
+            End::Code(code) => ExitStatus::Code(code),
+            End::Signal(signal) => ExitStatus::Signal(signal),
+        };
+        Some((self.processes.remove(at).pid, status))
+    }
+
+    // What happens by itself.
+
+    pub fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    pub fn client(&mut self, endpoint: u8) -> bool {
+        let identity = lines::identity(endpoint);
+        let mut ports = self.ports.iter_mut().flatten();
+        let port = ports.find(|port| port.service.identity() == identity);
+        port.is_some_and(Port::connect)
+    }
+
+    /// The index of the nth process that lives.
+    pub fn living(&self, nth: u8) -> Option<usize> {
+        let lives = |p: &&Process| !matches!(p.phase, Phase::Dead(_));
+        let count = self.processes.iter().filter(lives).count();
+        let nth = usize::from(nth).checked_rem(count)?;
+        let mut living = self.processes.iter().enumerate();
+        living
+            .by_ref()
+            .filter(|(_, p)| lives(p))
+            .nth(nth)
+            .map(|(at, _)| at)
+    }
+
+    /// The process's next step; whether it took one.
+    pub fn live(&mut self, at: usize) -> bool {
+        let calm = self.calm;
+        let told = self.told(at);
+        let process = &mut self.processes[at];
+        let obeys = calm || !process.defiant;
+        let waiting = self.ports.get_mut(process.place.index());
+        let waiting = waiting
+            .and_then(Option::as_mut)
+            .map(|port| &mut port.waiting);
+        match (process.signal, process.phase) {
+            (Some(Signal::Kill), _) => process.phase = Phase::Dead(End::Signal(9)),
+            (Some(Signal::Term), _) if obeys => {
+                process.phase = Phase::Dead(End::Signal(15));
+            }
+            (_, Phase::Starting) => process.phase = Phase::Idle,
+            (_, Phase::Idle | Phase::Busy) if told && obeys => {
+                process.phase = Phase::Dead(End::Code(0));
+            }
+            (_, Phase::Idle) => match waiting {
+                Some(waiting) if *waiting > 0 => {
+                    *waiting -= 1;
+                    process.phase = Phase::Busy;
+                    self.report(at, 0);
+                }
+                _ => return false,
+            },
+            (_, Phase::Busy) => {
+                process.phase = Phase::Idle;
+                self.report(at, 1);
+            }
+            (_, Phase::Dead(_)) => return false,
+        }
+        true
+    }
+
+    pub fn end(&mut self, at: usize, end: End) {
+        self.processes[at].phase = Phase::Dead(end);
+    }
+
+    /// Whether the process's end of the status channel says that it is to leave.
+    pub fn told(&self, at: usize) -> bool {
+        let process = &self.processes[at];
+        let port = self.port(process.place);
+        port.is_none_or(|port| port.channel != process.channel)
+    }
+
+    /// The process tells the truth about itself.
+    pub fn report(&mut self, at: usize, available: i32) {
+        let Process {
+            pid, generation, ..
+        } = self.processes[at];
+        self.write(at, Some((pid, generation, available)));
+    }
+
+    /// The process writes into its status channel, if somebody has the other end.
+    pub fn write(&mut self, at: usize, report: Option<(Pid, u32, i32)>) -> bool {
+        if self.told(at) {
+            return false;
+        }
+        let Process { pid, place, .. } = self.processes[at];
+        let report = report.map(|(pid, generation, available)| StatusReport {
+            pid,
+            generation,
+            available,
+        });
+        let record = Record {
+            writer: pid,
+            report,
+        };
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back((place, record));
+        self.push(place, record)
+    }
+
+    fn push(&mut self, place: ServiceId, record: Record) -> bool {
+        let port = self.port_mut(place);
+        port.map(|port| port.records.push_back(record)).is_some()
+    }
+
+    pub fn echo(&mut self, nth: u8) -> bool {
+        let Some(nth) = usize::from(nth).checked_rem(self.history.len()) else {
+            return false;
+        };
+        let (place, record) = self.history[nth];
+        self.push(place, record)
+    }
+
+    pub fn lose(&mut self, nth: u8) -> bool {
+        let mut ports = self.ports.iter_mut().flatten();
+        let count = ports.by_ref().count();
+        let Some(nth) = usize::from(nth).checked_rem(count) else {
+            return false;
+        };
+        let port = self.ports.iter_mut().flatten().nth(nth);
+        port.and_then(|port| port.records.pop_front()).is_some()
+    }
+}
