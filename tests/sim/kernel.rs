@@ -20,7 +20,7 @@ const BACKLOG: u32 = 4;
 /// Reports that can be heard once more.
 const HISTORY: usize = 8;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     Starting,
     Idle,
@@ -28,7 +28,7 @@ pub enum Phase {
     Dead(End),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum End {
     Code(i32),
     Signal(i32),

@@ -13,14 +13,21 @@ mod lines;
 mod options;
 mod random;
 mod regressions;
+mod replay;
 mod shrink;
 mod simulate;
+mod state;
 mod swarm;
 mod world;
 
+use std::panic;
 use std::process::ExitCode;
+use std::thread;
 
 use options::Options;
+
+/// What a part found: all well, or what is not, in words.
+type Outcome = Result<String, String>;
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -31,9 +38,27 @@ fn main() -> ExitCode {
         }
     };
     println!("seed {}", options.seed);
-    let failures = regressions::run(&options) + simulate::run(&options) + exhaust::run(&options);
-    match failures {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+    // Panics are caught and told like other broken promises, and shrinking makes many.
+    panic::set_hook(Box::new(|_| {}));
+    let outcomes = run(&options);
+    for outcome in &outcomes {
+        let (Ok(text) | Err(text)) = outcome;
+        println!("{text}");
     }
+    match outcomes.iter().all(Result::is_ok) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// All parts; the two that take long run side by side.
+fn run(options: &Options) -> [Outcome; 3] {
+    thread::scope(|scope| {
+        let exhausted = scope.spawn(|| exhaust::run(options));
+        let replayed = regressions::run(options);
+        let simulated = simulate::run(options);
+        let exhausted = exhausted.join();
+        let exhausted = exhausted.unwrap_or_else(|_| Err("the exhaustion panics".into()));
+        [replayed, simulated, exhausted]
+    })
 }

@@ -1,11 +1,12 @@
 //! What once broke a promise, as short as it got.
 
+use crate::Outcome;
 use crate::happening::Edit::Add;
 use crate::happening::Happening::{
     self, Calm, Client, Edit, Hangup, Live, Sleep, Turn, WatchFails,
 };
 use crate::options::Options;
-use crate::simulate::replay;
+use crate::replay::replay;
 
 /// What it shows, and how.
 const LISTS: [(&str, &[Happening]); 1] = [(
@@ -22,15 +23,13 @@ const LISTS: [(&str, &[Happening]); 1] = [(
     ],
 )];
 
-/// The number of lists that fail.
-pub fn run(options: &Options) -> usize {
-    let lists = LISTS.iter().filter(|(name, _)| options.choose(name));
-    let failed = lists.filter(|(name, list)| match replay(list) {
-        Ok(()) => false,
-        Err(what) => {
-            println!("{name}: {what}");
-            true
-        }
-    });
-    failed.count()
+/// Runs them all.
+pub fn run(options: &Options) -> Outcome {
+    let chosen = LISTS.iter().filter(|(name, _)| options.choose(name));
+    let mut count = 0;
+    for (name, list) in chosen {
+        replay(list).map_err(|what| format!("{name}: {what}"))?;
+        count += 1;
+    }
+    Ok(format!("{count} regressions replayed"))
 }

@@ -1,42 +1,35 @@
 //! Run after run, each with a seed of its own.
 
-use std::panic::{self, AssertUnwindSafe};
-
+use crate::Outcome;
 use crate::happening::Happening;
 use crate::options::Options;
 use crate::random::Random;
+use crate::replay::{guarded, replay, written};
 use crate::shrink::shrink;
 use crate::swarm::Swarm;
 use crate::world::{Broken, World};
 
 /// Happenings in one run: enough for the rare to meet the rare, and few enough for many mixtures.
 const RUN: usize = 1000;
+/// Who simulates for ever hears of it after so many runs.
+const PROGRESS: u64 = 10_000;
 
-/// Simulates as long as the options say; the number of failures, which is one at most.
-pub fn run(options: &Options) -> usize {
-    if !options.choose("simulation") {
-        return 0;
-    }
+/// Simulates as long as the options say, or until something breaks.
+pub fn run(options: &Options) -> Outcome {
     let mut steps = 0;
-    for seed in options.seed.. {
+    let mut seed = options.seed;
+    while options.choose("simulation") && options.steps.is_none_or(|most| steps < most) {
         let mut list = Vec::new();
-        let result = guarded(|| one_run(seed, &mut list));
-        match result {
+        match guarded(|| one_run(seed, &mut list)) {
             Ok(happened) => steps += happened,
-            Err(what) => {
-                explain(seed, &list, &what);
-                return 1;
-            }
+            Err(_) => return Err(explain(seed, &list)),
         }
-        if options.steps.is_some_and(|most| steps >= most) {
-            println!("{steps} steps simulated, seeds {} to {seed}", options.seed);
-            break;
-        }
-        if options.steps.is_none() && seed % 10_000 == 0 {
-            println!("{steps} steps simulated, up to seed {seed}");
+        seed += 1;
+        if options.steps.is_none() && seed % PROGRESS == 0 {
+            println!("{steps} steps simulated, seed {seed} comes next");
         }
     }
-    0
+    Ok(format!("{steps} steps simulated"))
 }
 
 /// What a seed makes happen is kept in `list`; the number of what could.
@@ -59,42 +52,13 @@ fn one_run(seed: u64, list: &mut Vec<Happening>) -> Result<u64, Broken> {
     Ok(happened + 1)
 }
 
-/// Runs a list of happenings.
-///
-/// # Errors
-/// The promise that was broken.
-pub fn replay(list: &[Happening]) -> Result<(), Broken> {
-    guarded(|| {
-        let mut world = World::new();
-        list.iter().try_for_each(|h| world.apply(*h).map(drop))
-    })
-}
-
-/// A panic is a broken promise, too.
-fn guarded<T>(run: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let result = panic::catch_unwind(AssertUnwindSafe(run));
-    panic::set_hook(hook);
-    result.unwrap_or_else(|payload| {
-        let text = payload.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| payload.downcast_ref::<&str>().map(|&text| text.into()));
-        Err(format!("panic: {}", text.unwrap_or_default()))
-    })
-}
-
-fn explain(seed: u64, list: &[Happening], what: &str) {
-    println!(
-        "seed {seed} breaks a promise after {} happenings: {what}",
-        list.len()
-    );
+/// The seed, and the shortest list that shows what is wrong.
+fn explain(seed: u64, list: &[Happening]) -> String {
     let short = shrink(list, |list| replay(list).is_err());
     let what = replay(&short).expect_err("a shrunk list fails");
-    println!("{} of them are enough: {what}\n", short.len());
-    println!("use Happening::*;");
-    println!("let list = [");
-    for happening in &short {
-        println!("    {happening:?},");
-    }
-    println!("];");
+    let (all, few) = (list.len(), short.len());
+    format!(
+        "seed {seed}: {few} of {all} happenings suffice: {what}\n{}",
+        written(&short)
+    )
 }

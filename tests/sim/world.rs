@@ -123,6 +123,21 @@ impl World {
         Ok(true)
     }
 
+    /// What is about to happen in the next turn.
+    pub fn pending(&self) -> [bool; 4] {
+        let Kernel {
+            spawn_fails,
+            watch_fails,
+            ..
+        } = self.kernel;
+        [self.hangup, self.stop, spawn_fails, watch_fails]
+    }
+
+    pub fn until_deadline(&mut self) -> Option<Time> {
+        let now = self.kernel.now;
+        self.deadline().map(|at| at.saturating_sub(now))
+    }
+
     // The master's loop.
 
     fn turn(&mut self, order: [Part; 5]) -> Result<(), Broken> {
