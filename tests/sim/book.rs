@@ -198,6 +198,8 @@ impl Book {
     }
 
     fn spawned(&mut self, now: Time, id: ServiceId, generation: u32, pid: Pid) {
+        // Who had the pid before is no more, whether its end was heard of or not.
+        self.strike_out(pid);
         let Some(account) = self.accounts.get_mut(&id) else {
             return;
         };
@@ -232,19 +234,15 @@ impl Book {
     }
 
     fn exited(&mut self, now: Time, pid: Pid, status: ExitStatus) {
-        let mut accounts = self.accounts.iter_mut();
-        let Some((id, account, member)) =
-            accounts.find_map(|(id, a)| a.members.remove(&pid).map(|m| (*id, a, m)))
-        else {
+        let mut accounts = self.accounts.iter();
+        let Some((&id, account)) = accounts.find(|(_, a)| a.members.contains_key(&pid)) else {
             return;
         };
+        let member = account.members[&pid];
         let service = account.service.clone();
         let removed = account.kill_at.is_some();
-        let done = removed && account.members.is_empty();
         let throttles = account.open() && !member.used && !member.leaving;
-        if done {
-            self.accounts.remove(&id);
-        }
+        self.strike_out(pid);
         let as_told = removed && [ExitStatus::Signal(15), ExitStatus::Signal(9)].contains(&status);
         if status == ExitStatus::Code(0) || as_told {
             return;
@@ -258,6 +256,13 @@ impl Book {
             self.owe_record(Record::BadStartup(service));
             self.throttle(now, id);
         }
+    }
+
+    fn strike_out(&mut self, pid: Pid) {
+        self.accounts.retain(|_, account| {
+            account.members.remove(&pid);
+            account.kill_at.is_none() || !account.members.is_empty()
+        });
     }
 
     fn deadline(&mut self, now: Time) {

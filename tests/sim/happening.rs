@@ -25,8 +25,10 @@ pub enum Happening {
     Fail(u8),
     /// The process is ended by a signal that is not the master's.
     Crash(u8),
-    /// The process ignores SIGTERM from now on.
+    /// The process does not leave when it is told to, except by SIGKILL.
     Defy(u8),
+    /// The process ends, the master never hears of it, and its pid is used again.
+    Vanish(u8),
 
     /// The oldest report of the service is lost.
     Lose(u8),
@@ -36,6 +38,8 @@ pub enum Happening {
     Stale(u8),
     /// The first process reports in the name of the second.
     Forge(u8, u8),
+    /// The process reports the contrary of the truth in the endpoint's status channel.
+    Stray(u8, u8),
     /// The process reports a status that nobody knows.
     Unknown(u8),
     /// The process writes a record that is no report.
@@ -66,6 +70,8 @@ pub enum Edit {
     Remove,
     /// Another name for the same endpoint, or the first one again.
     Rename,
+    /// Other addresses under the same canonical name, if the endpoint has addresses.
+    Move,
     Max(u8),
     /// Seconds; 0 is none.
     Wakeup(u8),
@@ -87,6 +93,7 @@ impl Happening {
             Self::Fail(n) => less(n).map(Self::Fail).collect(),
             Self::Crash(n) => less(n).map(Self::Fail).collect(),
             Self::Defy(n) => less(n).map(Self::Defy).collect(),
+            Self::Vanish(n) => less(n).map(Self::Vanish).collect(),
             Self::Lose(n) => less(n).map(Self::Lose).collect(),
             Self::Echo(n) => less(n).map(Self::Echo).collect(),
             Self::Stale(n) => less(n).map(Self::Stale).collect(),

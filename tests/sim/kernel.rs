@@ -11,8 +11,7 @@ use master::proto::StatusReport;
 
 use crate::lines;
 
-/// So few that pids are soon used again, by children of the same service, too.
-const PIDS: std::ops::Range<Pid> = 100..164;
+const FIRST_PID: Pid = 100;
 /// Processes while there are faults; a service without limit would go on for ever.
 const PROCESSES_MAX: usize = 12;
 /// Clients that can wait at one listener.
@@ -98,8 +97,9 @@ pub struct Kernel {
     pub processes: Vec<Process>,
     ports: Vec<Option<Port>>,
     channels: u32,
-    pids: Pid,
     history: VecDeque<(ServiceId, Record)>,
+    /// The pids of processes that ended without the master's knowledge.
+    pub vanished: Vec<Pid>,
     pub spawn_fails: bool,
     pub watch_fails: bool,
     /// The faults are over.
@@ -116,14 +116,19 @@ impl Kernel {
 
     // What the master asks for.
 
-    /// Opens a service's listener, or gives it another name.
-    pub fn open(&mut self, place: ServiceId, service: Arc<Service>) {
+    /// Opens a service's listener, or gives it another name. Whether the listener was watched and,
+    /// as it is another one now, is so no longer.
+    pub fn open(&mut self, place: ServiceId, service: Arc<Service>) -> bool {
         let at = place.index();
         if self.ports.len() <= at {
             self.ports.resize_with(at + 1, || None);
         }
         match &mut self.ports[at] {
-            Some(port) => port.service = service,
+            Some(port) => {
+                let moved = port.service.endpoint != service.endpoint;
+                port.service = service;
+                moved && std::mem::take(&mut port.watched)
+            }
             port => {
                 self.channels += 1;
                 *port = Some(Port {
@@ -133,6 +138,7 @@ impl Kernel {
                     channel: self.channels,
                     records: VecDeque::new(),
                 });
+                false
             }
         }
     }
@@ -164,6 +170,7 @@ impl Kernel {
             return None;
         }
         let pid = self.free_pid();
+        self.vanished.retain(|vanished| *vanished != pid);
         let channel = self.port(place)?.channel;
         self.processes.push(Process {
             pid,
@@ -177,20 +184,18 @@ impl Kernel {
         Some(pid)
     }
 
-    fn free_pid(&mut self) -> Pid {
-        loop {
-            self.pids += 1;
-            let pid = PIDS.start + self.pids % PIDS.len() as Pid;
-            if self.processes.iter().all(|p| p.pid != pid) {
-                return pid;
-            }
-        }
+    /// The lowest that is free: none is used again sooner by any kernel.
+    fn free_pid(&self) -> Pid {
+        let used = |pid: &Pid| self.processes.iter().any(|process| process.pid == *pid);
+        let mut pids = FIRST_PID..;
+        pids.find(|pid| !used(pid)).expect("pids without end")
     }
 
-    /// Whether there is such a process, dead or alive.
+    /// Whether there is such a process, dead or alive, as far as the master can know.
     pub fn signal(&mut self, pid: Pid, signal: Signal) -> bool {
         let process = self.processes.iter_mut().find(|p| p.pid == pid);
-        process.map(|p| p.signal = Some(signal)).is_some()
+        let found = process.map(|p| p.signal = Some(signal)).is_some();
+        found || self.vanished.contains(&pid)
     }
 
     pub fn renew_channel(&mut self, place: ServiceId) {
@@ -225,6 +230,10 @@ impl Kernel {
     }
 
     pub fn reap(&mut self) -> Option<(Pid, ExitStatus)> {
+        if self.calm && !self.vanished.is_empty() {
+            let pid = self.vanished.pop()?;
+            return Some((pid, ExitStatus::Code(0)));
+        }
         let mut processes = self.processes.iter().enumerate();
         let (at, end) = processes.find_map(|(at, process)| match process.phase {
             Phase::Dead(end) => Some((at, end)),
@@ -244,23 +253,23 @@ impl Kernel {
     }
 
     pub fn client(&mut self, endpoint: u8) -> bool {
+        self.port_at(endpoint).is_some_and(Port::connect)
+    }
+
+    fn port_at(&mut self, endpoint: u8) -> Option<&mut Port> {
         let identity = lines::identity(endpoint);
         let mut ports = self.ports.iter_mut().flatten();
-        let port = ports.find(|port| port.service.identity() == identity);
-        port.is_some_and(Port::connect)
+        ports.find(|port| port.service.identity() == identity)
     }
 
     /// The index of the nth process that lives.
     pub fn living(&self, nth: u8) -> Option<usize> {
-        let lives = |p: &&Process| !matches!(p.phase, Phase::Dead(_));
-        let count = self.processes.iter().filter(lives).count();
-        let nth = usize::from(nth).checked_rem(count)?;
-        let mut living = self.processes.iter().enumerate();
+        let processes = self.processes.iter().enumerate();
+        let living = processes.filter(|(_, p)| !matches!(p.phase, Phase::Dead(_)));
+        let living: Vec<usize> = living.map(|(at, _)| at).collect();
         living
-            .by_ref()
-            .filter(|(_, p)| lives(p))
-            .nth(nth)
-            .map(|(at, _)| at)
+            .get(usize::from(nth).checked_rem(living.len())?)
+            .copied()
     }
 
     /// The process's next step; whether it took one.
@@ -297,6 +306,10 @@ impl Kernel {
             (_, Phase::Dead(_)) => return false,
         }
         true
+    }
+
+    pub fn vanish(&mut self, at: usize) {
+        self.vanished.push(self.processes.remove(at).pid);
     }
 
     pub fn end(&mut self, at: usize, end: End) {
@@ -340,6 +353,23 @@ impl Kernel {
         self.push(place, record)
     }
 
+    /// The process got hold of another service's status channel and reports there.
+    pub fn stray(&mut self, at: usize, endpoint: u8) -> bool {
+        let Process {
+            pid, generation, ..
+        } = self.processes[at];
+        let available = i32::from(self.processes[at].phase == Phase::Busy);
+        let report = Some(StatusReport {
+            pid,
+            generation,
+            available,
+        });
+        let writer = pid;
+        let port = self.port_at(endpoint);
+        port.map(|port| port.records.push_back(Record { writer, report }))
+            .is_some()
+    }
+
     fn push(&mut self, place: ServiceId, record: Record) -> bool {
         let port = self.port_mut(place);
         port.map(|port| port.records.push_back(record)).is_some()
@@ -354,12 +384,8 @@ impl Kernel {
     }
 
     pub fn lose(&mut self, nth: u8) -> bool {
-        let mut ports = self.ports.iter_mut().flatten();
-        let count = ports.by_ref().count();
-        let Some(nth) = usize::from(nth).checked_rem(count) else {
-            return false;
-        };
-        let port = self.ports.iter_mut().flatten().nth(nth);
-        port.and_then(|port| port.records.pop_front()).is_some()
+        let mut ports: Vec<_> = self.ports.iter_mut().flatten().collect();
+        let nth = usize::from(nth).checked_rem(ports.len());
+        nth.is_some_and(|nth| ports[nth].records.pop_front().is_some())
     }
 }

@@ -23,6 +23,7 @@ const ENDPOINTS: [(Kind, &str, &str); 4] = [
 struct Line {
     present: bool,
     renamed: bool,
+    moved: bool,
     max: u8,
     wakeup: u8,
     conditional: bool,
@@ -41,6 +42,7 @@ impl Default for Lines {
         let line = Line {
             present: false,
             renamed: false,
+            moved: false,
             max: 2,
             wakeup: 0,
             conditional: false,
@@ -62,6 +64,7 @@ impl Lines {
             Edit::Add => line.present = true,
             Edit::Remove => line.present = false,
             Edit::Rename => line.renamed = !line.renamed,
+            Edit::Move => line.moved = !line.moved,
             Edit::Max(max) => line.max = max,
             Edit::Wakeup(seconds) => (line.wakeup, line.conditional) = (seconds, false),
             Edit::WakeupOnceUsed(seconds) => (line.wakeup, line.conditional) = (seconds, true),
@@ -91,7 +94,7 @@ fn service(line: &Line, (kind, name, canonical): (Kind, &str, &str)) -> Service 
         kind,
         canonical: canonical.into(),
         endpoint: match kind {
-            Kind::Inet => Endpoint::Inet(vec![SocketAddr::from(([0, 0, 0, 0], 25))]),
+            Kind::Inet => Endpoint::Inet(vec![address(line.moved)]),
             _ => Endpoint::Path(PathBuf::from(canonical)),
         },
         unprivileged: true,
@@ -105,6 +108,12 @@ fn service(line: &Line, (kind, name, canonical): (Kind, &str, &str)) -> Service 
         throttle_time: Duration::from_secs(line.throttle_time.into()),
         line: 1,
     }
+}
+
+/// What the canonical name stands for: an interface may come or go.
+fn address(moved: bool) -> SocketAddr {
+    let ip = if moved { [192, 0, 2, 1] } else { [0, 0, 0, 0] };
+    SocketAddr::from((ip, 25))
 }
 
 /// Which service a client of the endpoint gets.

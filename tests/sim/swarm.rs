@@ -17,7 +17,7 @@ const LIFE: [Sort; 5] = [
     |random| Happening::Client(random.byte()),
 ];
 
-const SOMETIMES: [Sort; 21] = [
+const SOMETIMES: [Sort; 23] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(2_000)),
     |random| Happening::Pass(random.below(100_000)),
@@ -27,10 +27,12 @@ const SOMETIMES: [Sort; 21] = [
     |random| Happening::Fail(random.byte()),
     |random| Happening::Crash(random.byte()),
     |random| Happening::Defy(random.byte()),
+    |random| Happening::Vanish(random.byte()),
     |random| Happening::Lose(random.byte()),
     |random| Happening::Echo(random.byte()),
     |random| Happening::Stale(random.byte()),
     |random| Happening::Forge(random.byte(), random.byte()),
+    |random| Happening::Stray(random.byte(), random.byte()),
     |random| Happening::Unknown(random.byte()),
     |random| Happening::Garbage(random.byte()),
     |_| Happening::SpawnFails,
@@ -42,10 +44,11 @@ const SOMETIMES: [Sort; 21] = [
 ];
 
 fn edit(random: &mut Random) -> Happening {
-    let edit = match random.below(7) {
+    let edit = match random.below(8) {
         0 => Edit::Add,
         1 => Edit::Remove,
         2 => Edit::Rename,
+        7 => Edit::Move,
         3 => Edit::Max(random.pick(&[0, 1, 2, 3, 5])),
         4 => Edit::Wakeup(random.pick(&[0, 1, 30, 60, 100])),
         5 => Edit::WakeupOnceUsed(random.pick(&[1, 30, 60, 100])),

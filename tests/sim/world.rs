@@ -112,8 +112,10 @@ impl World {
             | Happening::Fail(nth)
             | Happening::Crash(nth)
             | Happening::Defy(nth)
+            | Happening::Vanish(nth)
             | Happening::Stale(nth)
             | Happening::Forge(nth, _)
+            | Happening::Stray(nth, _)
             | Happening::Unknown(nth)
             | Happening::Garbage(nth) => {
                 let process = kernel.living(nth);
@@ -207,7 +209,9 @@ impl World {
             if account.is_some() != entry.known || entry.known != same {
                 return Err(format!("{:?} is in a wrong place", entry.service.name));
             }
-            self.kernel.open(entry.id, entry.service.clone());
+            if self.kernel.open(entry.id, entry.service.clone()) {
+                self.watch(entry.id)?;
+            }
         }
         self.step(Event::Reload(plan))?;
         let open = self.kernel.ports().map(|(_, port)| port.service.identity());
@@ -334,12 +338,16 @@ impl World {
         self.table.check()?;
         self.book.compare_watched(&self.table)?;
         let known = |pid| self.table.service_of(pid).is_some();
-        let mut pids = self.kernel.processes.iter().map(|p| p.pid);
-        if !pids.all(known) || self.table.pids().count() != self.kernel.processes.len() {
+        let Kernel {
+            processes,
+            vanished,
+            ..
+        } = &self.kernel;
+        let mut pids = processes.iter().map(|process| process.pid);
+        if !pids.all(known) || self.table.pids().count() != processes.len() + vanished.len() {
             return Err("the table has other processes".into());
         }
-        let processes = self.kernel.processes.iter().enumerate();
-        for (at, process) in processes {
+        for (at, process) in processes.iter().enumerate() {
             let member = self.book.accounts[&process.place].members[&process.pid];
             let removed = self.kernel.port(process.place).is_none();
             if !removed && self.kernel.told(at) != member.leaving {
@@ -411,12 +419,14 @@ fn happen_to(kernel: &mut Kernel, at: usize, happening: Happening) -> bool {
         Happening::Fail(_) => kernel.end(at, End::Code(1)),
         Happening::Crash(_) => kernel.end(at, End::Signal(11)),
         Happening::Defy(_) => kernel.processes[at].defiant = true,
+        Happening::Vanish(_) => kernel.vanish(at),
         Happening::Stale(_) => return kernel.write(at, Some((pid, generation.wrapping_sub(1), 1))),
         Happening::Forge(_, other) => {
             let other = kernel.living(other).map(|other| &kernel.processes[other]);
             let claimed = other.map(|other| (other.pid, other.generation, 1));
             return kernel.write(at, claimed);
         }
+        Happening::Stray(_, endpoint) => return kernel.stray(at, endpoint),
         Happening::Unknown(_) => return kernel.write(at, Some((pid, generation, 2))),
         Happening::Garbage(_) => return kernel.write(at, None),
         _ => return false,
