@@ -267,45 +267,49 @@ impl Kernel {
         let processes = self.processes.iter().enumerate();
         let living = processes.filter(|(_, p)| !matches!(p.phase, Phase::Dead(_)));
         let living: Vec<usize> = living.map(|(at, _)| at).collect();
-        living
-            .get(usize::from(nth).checked_rem(living.len())?)
-            .copied()
+        let nth = usize::from(nth).checked_rem(living.len())?;
+        Some(living[nth])
     }
 
     /// The process's next step; whether it took one.
     pub fn live(&mut self, at: usize) -> bool {
-        let calm = self.calm;
-        let told = self.told(at);
-        let process = &mut self.processes[at];
-        let obeys = calm || !process.defiant;
-        let waiting = self.ports.get_mut(process.place.index());
-        let waiting = waiting
-            .and_then(Option::as_mut)
-            .map(|port| &mut port.waiting);
-        match (process.signal, process.phase) {
-            (Some(Signal::Kill), _) => process.phase = Phase::Dead(End::Signal(9)),
-            (Some(Signal::Term), _) if obeys => {
-                process.phase = Phase::Dead(End::Signal(15));
-            }
-            (_, Phase::Starting) => process.phase = Phase::Idle,
-            (_, Phase::Idle | Phase::Busy) if told && obeys => {
-                process.phase = Phase::Dead(End::Code(0));
-            }
-            (_, Phase::Idle) => match waiting {
-                Some(waiting) if *waiting > 0 => {
-                    *waiting -= 1;
-                    process.phase = Phase::Busy;
-                    self.report(at, 0);
-                }
-                _ => return false,
-            },
-            (_, Phase::Busy) => {
-                process.phase = Phase::Idle;
-                self.report(at, 1);
-            }
-            (_, Phase::Dead(_)) => return false,
+        let Process {
+            phase,
+            signal,
+            defiant,
+            ..
+        } = self.processes[at];
+        let obeys = self.calm || !defiant;
+        let end = match (phase, signal) {
+            (Phase::Dead(_), _) => return false,
+            (_, Some(Signal::Kill)) => End::Signal(9),
+            (_, Some(Signal::Term)) if obeys => End::Signal(15),
+            (Phase::Idle | Phase::Busy, _) if obeys && self.told(at) => End::Code(0),
+            _ => return self.serve(at),
+        };
+        self.end(at, end);
+        true
+    }
+
+    fn serve(&mut self, at: usize) -> bool {
+        let before = self.processes[at].phase;
+        let next = match before {
+            Phase::Starting | Phase::Busy => Phase::Idle,
+            Phase::Idle if self.accept(at) => Phase::Busy,
+            Phase::Idle | Phase::Dead(_) => return false,
+        };
+        self.processes[at].phase = next;
+        if before != Phase::Starting {
+            self.report(at, i32::from(next == Phase::Idle));
         }
         true
+    }
+
+    /// Whether a client waited for the process.
+    fn accept(&mut self, at: usize) -> bool {
+        let port = self.port_mut(self.processes[at].place);
+        let waiting = port.map(|port| &mut port.waiting).filter(|n| **n > 0);
+        waiting.map(|waiting| *waiting -= 1).is_some()
     }
 
     pub fn vanish(&mut self, at: usize) {
@@ -323,51 +327,48 @@ impl Kernel {
         port.is_none_or(|port| port.channel != process.channel)
     }
 
-    /// The process tells the truth about itself.
-    pub fn report(&mut self, at: usize, available: i32) {
+    /// What the process can say about itself.
+    pub fn own_report(&self, at: usize, available: i32) -> StatusReport {
         let Process {
             pid, generation, ..
         } = self.processes[at];
-        self.write(at, Some((pid, generation, available)));
-    }
-
-    /// The process writes into its status channel, if somebody has the other end.
-    pub fn write(&mut self, at: usize, report: Option<(Pid, u32, i32)>) -> bool {
-        if self.told(at) {
-            return false;
-        }
-        let Process { pid, place, .. } = self.processes[at];
-        let report = report.map(|(pid, generation, available)| StatusReport {
+        StatusReport {
             pid,
             generation,
             available,
-        });
-        let record = Record {
-            writer: pid,
-            report,
-        };
-        if self.history.len() == HISTORY {
-            self.history.pop_front();
         }
-        self.history.push_back((place, record));
-        self.push(place, record)
+    }
+
+    fn report(&mut self, at: usize, available: i32) {
+        self.write(at, Some(self.own_report(at, available)));
+    }
+
+    /// The process writes into its status channel, if somebody has the other end.
+    pub fn write(&mut self, at: usize, report: Option<StatusReport>) -> bool {
+        let Process { pid, place, .. } = self.processes[at];
+        let heard = !self.told(at);
+        if heard {
+            let record = Record {
+                writer: pid,
+                report,
+            };
+            self.history.truncate(HISTORY - 1);
+            self.history.push_front((place, record));
+            self.push(place, record);
+        }
+        heard
     }
 
     /// The process got hold of another service's status channel and reports there.
     pub fn stray(&mut self, at: usize, endpoint: u8) -> bool {
-        let Process {
-            pid, generation, ..
-        } = self.processes[at];
-        let available = i32::from(self.processes[at].phase == Phase::Busy);
-        let report = Some(StatusReport {
-            pid,
-            generation,
-            available,
-        });
-        let writer = pid;
+        let busy = self.processes[at].phase == Phase::Busy;
+        let report = self.own_report(at, i32::from(busy));
+        let record = Record {
+            writer: report.pid,
+            report: Some(report),
+        };
         let port = self.port_at(endpoint);
-        port.map(|port| port.records.push_back(Record { writer, report }))
-            .is_some()
+        port.map(|port| port.records.push_back(record)).is_some()
     }
 
     fn push(&mut self, place: ServiceId, record: Record) -> bool {

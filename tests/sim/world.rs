@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use master::policy::{Action, Event, ServiceId, Table, Time};
+use master::proto::StatusReport;
 
 use crate::book::Book;
 use crate::happening::Happening;
@@ -225,7 +226,9 @@ impl World {
         }
     }
 
-    /// Until there is nothing left to do: the kernel may refuse what was wished.
+    /// Until there is nothing left to do. What the kernel refuses to watch is to be settled in the
+    /// same turn: by the next one the throttle may be over, and nobody would notice that the
+    /// listener is not watched.
     fn settle(&mut self) -> Result<(), Broken> {
         loop {
             let now = self.kernel.now;
@@ -412,7 +415,7 @@ impl World {
 }
 
 fn happen_to(kernel: &mut Kernel, at: usize, happening: Happening) -> bool {
-    let (pid, generation) = (kernel.processes[at].pid, kernel.processes[at].generation);
+    let own = kernel.own_report(at, 1);
     match happening {
         Happening::Live(_) => return kernel.live(at),
         Happening::Retire(_) => kernel.end(at, End::Code(0)),
@@ -420,14 +423,20 @@ fn happen_to(kernel: &mut Kernel, at: usize, happening: Happening) -> bool {
         Happening::Crash(_) => kernel.end(at, End::Signal(11)),
         Happening::Defy(_) => kernel.processes[at].defiant = true,
         Happening::Vanish(_) => kernel.vanish(at),
-        Happening::Stale(_) => return kernel.write(at, Some((pid, generation.wrapping_sub(1), 1))),
+        Happening::Stale(_) => {
+            let generation = own.generation.wrapping_sub(1);
+            return kernel.write(at, Some(StatusReport { generation, ..own }));
+        }
         Happening::Forge(_, other) => {
-            let other = kernel.living(other).map(|other| &kernel.processes[other]);
-            let claimed = other.map(|other| (other.pid, other.generation, 1));
+            let other = kernel.living(other);
+            let claimed = other.map(|other| kernel.own_report(other, 1));
             return kernel.write(at, claimed);
         }
         Happening::Stray(_, endpoint) => return kernel.stray(at, endpoint),
-        Happening::Unknown(_) => return kernel.write(at, Some((pid, generation, 2))),
+        Happening::Unknown(_) => {
+            let available = 2;
+            return kernel.write(at, Some(StatusReport { available, ..own }));
+        }
         Happening::Garbage(_) => return kernel.write(at, None),
         _ => return false,
     }
