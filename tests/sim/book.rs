@@ -4,7 +4,7 @@
 //! the most simple-minded way: for every fact, all that has to be done about it. Whatever the
 //! table wishes must be owed, and whatever is owed must be wished.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use master::proto::StatusReport;
 
 const STRESS_TIME: Duration = Duration::from_secs(1000);
 const WARNING_TIME: Duration = Duration::from_secs(1000);
-/// What children write may cost so many lines in so much time: ten in each of the two minutes
-/// that any sixty seconds can touch.
-const GOSSIP: (usize, Duration) = (20, Duration::from_secs(60));
+/// So many lines a minute are said about what is wrong with a service's reports.
+const BAD_REPORTS: u32 = 10;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A child, as the master knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,10 +44,10 @@ pub struct Account {
     pub killed: bool,
     pub warned_at: Option<Time>,
     at_limit: bool,
-    /// When something was said about bad reports, not long ago.
-    gossip: VecDeque<Time>,
-    /// Bad reports about which nothing was said.
-    unsaid: u64,
+    /// Since when lines about bad reports are counted, and how many were written and left out.
+    counted_since: Option<Time>,
+    written: u32,
+    left_out: u64,
 }
 
 impl Account {
@@ -64,8 +64,9 @@ impl Account {
             killed: false,
             warned_at: None,
             at_limit: false,
-            gossip: VecDeque::new(),
-            unsaid: 0,
+            counted_since: None,
+            written: 0,
+            left_out: 0,
         }
     }
 
@@ -105,23 +106,31 @@ pub struct Book {
     generations: u32,
     /// What is to be done about the last fact.
     owed: Vec<Action>,
-    /// The last fact is a bad report, which may be talked about.
-    gossip: Option<ServiceId>,
 }
 
 impl Book {
     // Facts, and what they oblige to.
 
     pub fn enter(&mut self, now: Time, event: &Event) {
-        self.gossip = None;
         match event {
             Event::Connection { service } => self.connection(now, *service),
             Event::Report {
                 service,
                 writer,
                 report,
-            } => self.report(*service, *writer, *report),
-            Event::Garbage { service, .. } => self.bad_report(*service),
+            } => self.report(now, *service, *writer, *report),
+            Event::Garbage {
+                service,
+                writer,
+                length,
+            } => {
+                let (writer, length) = (*writer, *length);
+                self.bad_report(now, *service, |service| Record::PartialReport {
+                    service,
+                    writer,
+                    length,
+                });
+            }
             Event::Spawned {
                 service,
                 generation,
@@ -172,28 +181,69 @@ impl Book {
         });
     }
 
-    fn report(&mut self, id: ServiceId, writer: Pid, report: StatusReport) {
-        if writer != report.pid {
-            return self.bad_report(id);
+    fn report(&mut self, now: Time, id: ServiceId, writer: Pid, report: StatusReport) {
+        let pid = report.pid;
+        let claimed = pid;
+        if writer != claimed {
+            return self.bad_report(now, id, |service| Record::ForgedReport {
+                service,
+                writer,
+                claimed,
+            });
         }
         let account = self.accounts.get_mut(&id);
-        let Some(member) = account.and_then(|account| account.members.get_mut(&report.pid)) else {
+        let Some(member) = account.and_then(|account| account.members.get_mut(&pid)) else {
             return;
         };
-        if member.generation != report.generation || !(0..=1).contains(&report.available) {
-            return self.bad_report(id);
+        let generation = report.generation;
+        if member.generation != generation {
+            return self.bad_report(now, id, |service| Record::StaleReport {
+                service,
+                pid,
+                generation,
+            });
         }
-        let available = report.available == 1;
+        let value = report.available;
+        if !(0..=1).contains(&value) {
+            return self.bad_report(now, id, |service| Record::UnknownStatus {
+                service,
+                pid,
+                value,
+            });
+        }
+        let available = value == 1;
         if !member.leaving && member.available != available {
             member.available = available;
             member.used |= available;
         }
     }
 
-    fn bad_report(&mut self, id: ServiceId) {
-        if let Some(account) = self.accounts.get_mut(&id) {
-            account.unsaid += 1;
-            self.gossip = Some(id);
+    fn bad_report(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        record: impl FnOnce(Arc<Service>) -> Record,
+    ) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        if account
+            .counted_since
+            .is_none_or(|since| now - since >= MINUTE)
+        {
+            account.counted_since = Some(now);
+            account.written = 0;
+        }
+        if account.written == BAD_REPORTS {
+            account.left_out += 1;
+            return;
+        }
+        account.written += 1;
+        let service = account.service.clone();
+        let count = std::mem::take(&mut account.left_out);
+        self.owe_record(record(service.clone()));
+        if count > 0 {
+            self.owe_record(Record::Suppressed { service, count });
         }
     }
 
@@ -369,7 +419,6 @@ impl Book {
 
     /// The turn ends: who is watched and should not be, who should be and is not.
     pub fn settle(&mut self, now: Time) {
-        self.gossip = None;
         for (&id, account) in &mut self.accounts {
             let wants = account.wants_clients();
             if wants != std::mem::replace(&mut account.watched, wants) {
@@ -409,8 +458,6 @@ impl Book {
         match action {
             // The table need not notice at once that another 1000 s are over.
             Action::Log(Record::LimitReached(_)) => Ok(()),
-            Action::Log(Record::Suppressed { count, .. }) => self.check_unsaid(*count),
-            Action::Log(record) if is_gossip(record) => self.check_gossip(now),
             _ => Err(format!("{action:?} for no reason; owed: {:?}", self.owed)),
         }
     }
@@ -435,37 +482,16 @@ impl Book {
             .ok_or("a warning about a limit that is not reached".into())
     }
 
-    fn check_gossip(&mut self, now: Time) -> Result<(), String> {
-        let (most, period) = GOSSIP;
-        let account = self.gossip.and_then(|id| self.accounts.get_mut(&id));
-        let account = account.ok_or("gossip about nothing")?;
-        account.unsaid -= 1;
-        account.gossip.retain(|&at| now - at < period);
-        account.gossip.push_back(now);
-        let fine = account.gossip.len() <= most;
-        fine.then_some(())
-            .ok_or("too much is said about gossip".into())
-    }
-
-    fn check_unsaid(&mut self, count: u64) -> Result<(), String> {
-        let account = self.gossip.and_then(|id| self.accounts.get_mut(&id));
-        let unsaid = account.map(|account| std::mem::take(&mut account.unsaid));
-        let fine = count > 0 && unsaid == Some(count);
-        fine.then_some(())
-            .ok_or_else(|| format!("{count} bad reports were left out, not {unsaid:?}"))
-    }
-
     // What must hold.
 
     /// That everything owed was done, and that the table knows what the book knows.
     ///
     /// # Errors
     /// What is not as it should be.
-    pub fn compare(&mut self, now: Time, table: &Table) -> Result<(), String> {
+    pub fn compare(&self, now: Time, table: &Table) -> Result<(), String> {
         if !self.owed.is_empty() {
             return Err(format!("not done: {:?}", self.owed));
         }
-        self.check_gossip_was_told(now)?;
         if table.services().count() != self.accounts.len() {
             return Err("the table has other services".into());
         }
@@ -497,17 +523,6 @@ impl Book {
         Ok(())
     }
 
-    /// The first thing in a while that is wrong with reports is always talked about.
-    fn check_gossip_was_told(&mut self, now: Time) -> Result<(), String> {
-        let (_, period) = GOSSIP;
-        let silent = |account: &Account| account.gossip.back().is_none_or(|&at| now - at >= period);
-        let account = self.gossip.take().and_then(|id| self.accounts.get(&id));
-        match account.is_some_and(silent) {
-            true => Err("nothing was said about a bad report".into()),
-            false => Ok(()),
-        }
-    }
-
     /// That the listeners are watched exactly as they should be, at the end of a turn.
     ///
     /// # Errors
@@ -525,14 +540,4 @@ impl Book {
         }
         Ok(())
     }
-}
-
-fn is_gossip(record: &Record) -> bool {
-    matches!(
-        record,
-        Record::PartialReport { .. }
-            | Record::ForgedReport { .. }
-            | Record::StaleReport { .. }
-            | Record::UnknownStatus { .. }
-    )
 }
