@@ -70,6 +70,17 @@ impl Account {
         }
     }
 
+    fn next_deadline(&self) -> Option<Time> {
+        let kill_at = self.kill_at.filter(|_| !self.killed);
+        let deadlines = [
+            self.throttled_until,
+            self.stress_until,
+            self.wake_at,
+            kill_at,
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
     pub fn available(&self) -> usize {
         self.members.values().filter(|m| m.available).count()
     }
@@ -521,6 +532,12 @@ impl Book {
             }
         }
         Ok(())
+    }
+
+    /// When something is to be done without another fact.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let accounts = self.accounts.values();
+        accounts.filter_map(Account::next_deadline).min()
     }
 
     /// That the listeners are watched exactly as they should be, at the end of a turn.

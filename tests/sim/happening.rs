@@ -23,7 +23,7 @@ pub enum Happening {
     Retire(u8),
     /// The process fails with an exit code.
     Fail(u8),
-    /// The process is ended by a signal that is not the master's.
+    /// Somebody else kills the process: the system, say, for want of memory.
     Crash(u8),
     /// The process does not leave when it is told to, except by SIGKILL.
     Defy(u8),

@@ -337,9 +337,13 @@ impl World {
     // What must hold.
 
     /// After every turn.
-    fn check(&self) -> Result<(), Broken> {
+    fn check(&mut self) -> Result<(), Broken> {
         self.table.check()?;
         self.book.compare_watched(&self.table)?;
+        let (wanted, found) = (self.book.next_deadline(), self.deadline());
+        if wanted != found {
+            return Err(format!("the next deadline is {wanted:?}, not {found:?}"));
+        }
         let known = |pid| self.table.service_of(pid).is_some();
         let Kernel {
             processes,
@@ -420,7 +424,7 @@ fn happen_to(kernel: &mut Kernel, at: usize, happening: Happening) -> bool {
         Happening::Live(_) => return kernel.live(at),
         Happening::Retire(_) => kernel.end(at, End::Code(0)),
         Happening::Fail(_) => kernel.end(at, End::Code(1)),
-        Happening::Crash(_) => kernel.end(at, End::Signal(11)),
+        Happening::Crash(_) => kernel.end(at, End::Signal(9)),
         Happening::Defy(_) => kernel.processes[at].defiant = true,
         Happening::Vanish(_) => kernel.vanish(at),
         Happening::Stale(_) => {
