@@ -76,6 +76,8 @@ impl Record {
 pub struct Port {
     pub service: Arc<Service>,
     pub watched: bool,
+    /// The master believes that it watches, and the kernel refused.
+    pub refused: bool,
     /// Clients that nobody has accepted.
     pub waiting: u32,
     pub channel: u32,
@@ -134,6 +136,7 @@ impl Kernel {
                 *port = Some(Port {
                     service,
                     watched: false,
+                    refused: false,
                     waiting: 0,
                     channel: self.channels,
                     records: VecDeque::new(),
@@ -160,6 +163,23 @@ impl Kernel {
     pub fn ports(&self) -> impl Iterator<Item = (ServiceId, &Port)> {
         let places = self.ports.iter().enumerate();
         places.filter_map(|(at, port)| Some((ServiceId::from_index(at), port.as_ref()?)))
+    }
+
+    /// Whether the kernel watches the listener from now on; nothing if it cannot be asked to.
+    pub fn watch(&mut self, place: ServiceId) -> Option<bool> {
+        let refused = std::mem::take(&mut self.watch_fails) && !self.calm;
+        let port = self.port_mut(place).filter(|port| !port.watched)?;
+        port.watched = true;
+        port.refused = refused;
+        Some(!refused)
+    }
+
+    pub fn unwatch(&mut self, place: ServiceId) -> bool {
+        let port = self.port_mut(place);
+        port.is_some_and(|port| {
+            port.refused = false;
+            std::mem::take(&mut port.watched)
+        })
     }
 
     /// Nothing if the system has no room for another process.
@@ -210,7 +230,7 @@ impl Kernel {
     // What the master is told.
 
     pub fn connections(&self) -> Vec<ServiceId> {
-        let ready = |port: &Port| port.watched && port.waiting > 0;
+        let ready = |port: &Port| port.watched && !port.refused && port.waiting > 0;
         let ports = self.ports().filter(|(_, port)| ready(port));
         ports.map(|(place, _)| place).collect()
     }

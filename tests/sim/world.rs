@@ -273,10 +273,7 @@ impl World {
         let kernel = &mut self.kernel;
         let possible = match *action {
             Action::Watch(id) => return self.watch(id),
-            Action::Unwatch(id) => {
-                let port = kernel.port_mut(id);
-                port.is_some_and(|port| std::mem::take(&mut port.watched))
-            }
+            Action::Unwatch(id) => kernel.unwatch(id),
             Action::Spawn {
                 service,
                 generation,
@@ -301,11 +298,8 @@ impl World {
     }
 
     fn watch(&mut self, service: ServiceId) -> Result<(), Broken> {
-        let port = self.kernel.port_mut(service).ok_or("watch: no listener")?;
-        if std::mem::replace(&mut port.watched, true) {
-            return Err(format!("{service:?} is watched already"));
-        }
-        if std::mem::take(&mut self.kernel.watch_fails) && !self.kernel.calm {
+        let watched = self.kernel.watch(service);
+        if !watched.ok_or_else(|| format!("{service:?} is watched already, or gone"))? {
             let error = NO_WATCH;
             self.take_in(Event::WatchFailed { service, error });
         }
