@@ -1,0 +1,560 @@
+//! The world's own book of what the master was told, and of what it therefore owes.
+//!
+//! The rules are written down here a second time, from the manual and not from the code, and in
+//! the most simple-minded way: for every fact, all that has to be done about it. Whatever the
+//! table wishes must be owed, and whatever is owed must be wished.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use master::config::Service;
+use master::policy::{
+    Action, Event, ExitStatus, Pid, Plan, Record, ServiceId, Signal, Table, Time,
+};
+use master::proto::StatusReport;
+
+const STRESS_TIME: Duration = Duration::from_secs(1000);
+const WARNING_TIME: Duration = Duration::from_secs(1000);
+/// So many lines a minute are said about what is wrong with a service's reports.
+const BAD_REPORTS: u32 = 10;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A child, as the master knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    pub available: bool,
+    pub leaving: bool,
+    pub used: bool,
+    pub generation: u32,
+}
+
+/// A service, as the master knows it.
+#[derive(Debug)]
+pub struct Account {
+    pub service: Arc<Service>,
+    pub members: BTreeMap<Pid, Member>,
+    pub watched: bool,
+    pub throttled_until: Option<Time>,
+    pub stress_until: Option<Time>,
+    pub wake_at: Option<Time>,
+    pub wake_waits: bool,
+    /// Removed; who is still there then is killed.
+    pub kill_at: Option<Time>,
+    pub killed: bool,
+    pub warned_at: Option<Time>,
+    at_limit: bool,
+    /// Since when lines about bad reports are counted, and how many were written and left out.
+    counted_since: Option<Time>,
+    written: u32,
+    left_out: u64,
+}
+
+impl Account {
+    fn new(service: Arc<Service>) -> Self {
+        Self {
+            wake_waits: waits(&service),
+            service,
+            members: BTreeMap::new(),
+            watched: false,
+            throttled_until: None,
+            stress_until: None,
+            wake_at: None,
+            kill_at: None,
+            killed: false,
+            warned_at: None,
+            at_limit: false,
+            counted_since: None,
+            written: 0,
+            left_out: 0,
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let kill_at = self.kill_at.filter(|_| !self.killed);
+        let deadlines = [
+            self.throttled_until,
+            self.stress_until,
+            self.wake_at,
+            kill_at,
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    pub fn available(&self) -> usize {
+        self.members.values().filter(|m| m.available).count()
+    }
+
+    fn open(&self) -> bool {
+        self.throttled_until.is_none() && self.kill_at.is_none()
+    }
+
+    /// So many children more would not be too many.
+    fn has_room_for(&self, more: usize) -> bool {
+        let max = self.service.max as usize;
+        max == 0 || self.members.len() + more <= max
+    }
+
+    /// Whether a client would have to be taken to a new child.
+    pub fn wants_clients(&self) -> bool {
+        self.open() && self.available() == 0 && self.has_room_for(1)
+    }
+
+    /// Whether clients have to wait for a child that is busy.
+    fn makes_clients_wait(&self) -> bool {
+        self.open() && self.available() == 0 && !self.has_room_for(1)
+    }
+}
+
+fn waits(service: &Service) -> bool {
+    service.wakeup.is_some_and(|wakeup| wakeup.conditional)
+}
+
+#[derive(Debug, Default)]
+pub struct Book {
+    pub accounts: BTreeMap<ServiceId, Account>,
+    kill_time: Duration,
+    generations: u32,
+    /// What is to be done about the last fact.
+    owed: Vec<Action>,
+}
+
+impl Book {
+    // Facts, and what they oblige to.
+
+    pub fn enter(&mut self, now: Time, event: &Event) {
+        match event {
+            Event::Connection { service } => self.connection(now, *service),
+            Event::Report {
+                service,
+                writer,
+                report,
+            } => self.report(now, *service, *writer, *report),
+            Event::Garbage {
+                service,
+                writer,
+                length,
+            } => {
+                let (writer, length) = (*writer, *length);
+                self.bad_report(now, *service, |service| Record::PartialReport {
+                    service,
+                    writer,
+                    length,
+                });
+            }
+            Event::Spawned {
+                service,
+                generation,
+                pid,
+            } => self.spawned(now, *service, *generation, *pid),
+            Event::SpawnFailed { service, error } => {
+                let record = |service, error| Record::SpawnFailed { service, error };
+                self.failed(now, *service, *error, record);
+            }
+            Event::WatchFailed { service, error } => {
+                let record = |service, error| Record::WatchFailed { service, error };
+                self.failed(now, *service, *error, record);
+            }
+            Event::Exit { pid, status } => self.exited(now, *pid, *status),
+            Event::Deadline => self.deadline(now),
+            Event::Reload(plan) => self.reload(now, plan),
+            Event::Stop { signal } => {
+                let signal = *signal;
+                self.owe_record(Record::Terminating { signal });
+                self.owed.push(Action::Terminate { signal });
+            }
+        }
+    }
+
+    fn owe_record(&mut self, record: Record) {
+        self.owed.push(Action::Log(record));
+    }
+
+    fn connection(&mut self, now: Time, id: ServiceId) {
+        let Some(account) = self.accounts.get_mut(&id).filter(|a| a.wants_clients()) else {
+            return;
+        };
+        let eligible = account.service.stress_eligible();
+        if eligible && !account.has_room_for(2) {
+            let entered = account.stress_until.is_none_or(|until| until <= now);
+            account.stress_until = Some(now + STRESS_TIME);
+            if entered {
+                let record = Record::StressBegins(account.service.clone());
+                self.owe_record(record);
+                self.restart(now, id);
+            }
+        }
+        let stressed = self.accounts[&id].stress_until.is_some_and(|at| now < at);
+        self.owed.push(Action::Spawn {
+            service: id,
+            generation: 0,
+            stress: eligible && stressed,
+        });
+    }
+
+    fn report(&mut self, now: Time, id: ServiceId, writer: Pid, report: StatusReport) {
+        let pid = report.pid;
+        let claimed = pid;
+        if writer != claimed {
+            return self.bad_report(now, id, |service| Record::ForgedReport {
+                service,
+                writer,
+                claimed,
+            });
+        }
+        let account = self.accounts.get_mut(&id);
+        let Some(member) = account.and_then(|account| account.members.get_mut(&pid)) else {
+            return;
+        };
+        let generation = report.generation;
+        if member.generation != generation {
+            return self.bad_report(now, id, |service| Record::StaleReport {
+                service,
+                pid,
+                generation,
+            });
+        }
+        let value = report.available;
+        if !(0..=1).contains(&value) {
+            return self.bad_report(now, id, |service| Record::UnknownStatus {
+                service,
+                pid,
+                value,
+            });
+        }
+        let available = value == 1;
+        if !member.leaving && member.available != available {
+            member.available = available;
+            member.used |= available;
+        }
+    }
+
+    fn bad_report(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        record: impl FnOnce(Arc<Service>) -> Record,
+    ) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        if account
+            .counted_since
+            .is_none_or(|since| now - since >= MINUTE)
+        {
+            account.counted_since = Some(now);
+            account.written = 0;
+        }
+        if account.written == BAD_REPORTS {
+            account.left_out += 1;
+            return;
+        }
+        account.written += 1;
+        let service = account.service.clone();
+        let count = std::mem::take(&mut account.left_out);
+        self.owe_record(record(service.clone()));
+        if count > 0 {
+            self.owe_record(Record::Suppressed { service, count });
+        }
+    }
+
+    fn spawned(&mut self, now: Time, id: ServiceId, generation: u32, pid: Pid) {
+        // Who had the pid before is no more, whether its end was heard of or not.
+        self.strike_out(pid);
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        let member = Member {
+            available: true,
+            leaving: false,
+            used: false,
+            generation,
+        };
+        account.members.insert(pid, member);
+        if std::mem::take(&mut account.wake_waits) {
+            self.begin_waking(now, id);
+        }
+    }
+
+    fn failed(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        error: i32,
+        record: impl Fn(Arc<Service>, i32) -> Record,
+    ) {
+        let service = self.accounts[&id].service.clone();
+        self.owe_record(record(service, error));
+        self.throttle(now, id);
+    }
+
+    fn throttle(&mut self, now: Time, id: ServiceId) {
+        if let Some(account) = self.accounts.get_mut(&id).filter(|a| a.open()) {
+            account.throttled_until = Some(now + account.service.throttle_time);
+        }
+    }
+
+    fn exited(&mut self, now: Time, pid: Pid, status: ExitStatus) {
+        let mut accounts = self.accounts.iter();
+        let Some((&id, account)) = accounts.find(|(_, a)| a.members.contains_key(&pid)) else {
+            return;
+        };
+        let member = account.members[&pid];
+        let service = account.service.clone();
+        let removed = account.kill_at.is_some();
+        let throttles = account.open() && !member.used && !member.leaving;
+        self.strike_out(pid);
+        let as_told = removed && [ExitStatus::Signal(15), ExitStatus::Signal(9)].contains(&status);
+        if status == ExitStatus::Code(0) || as_told {
+            return;
+        }
+        self.owe_record(Record::Ended {
+            service: service.clone(),
+            pid,
+            status,
+        });
+        if throttles {
+            self.owe_record(Record::BadStartup(service));
+            self.throttle(now, id);
+        }
+    }
+
+    fn strike_out(&mut self, pid: Pid) {
+        self.accounts.retain(|_, account| {
+            account.members.remove(&pid);
+            account.kill_at.is_none() || !account.members.is_empty()
+        });
+    }
+
+    fn deadline(&mut self, now: Time) {
+        let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
+        for (&id, account) in &mut self.accounts {
+            if due(account.wake_at) {
+                // What comes first counts, also when both are late.
+                if account
+                    .throttled_until
+                    .is_none_or(|until| Some(until) <= account.wake_at)
+                {
+                    self.owed.push(Action::Wake(id));
+                }
+                account.wake_at = account.service.wakeup.map(|wakeup| now + wakeup.every);
+            }
+            if due(account.throttled_until) {
+                account.throttled_until = None;
+            }
+            if due(account.stress_until) {
+                account.stress_until = None;
+                let record = Record::StressEnds(account.service.clone());
+                self.owed.push(Action::Log(record));
+            }
+            if due(account.kill_at) && !std::mem::replace(&mut account.killed, true) {
+                for &pid in account.members.keys() {
+                    let service = account.service.clone();
+                    self.owed.extend([
+                        Action::Log(Record::Killing { service, pid }),
+                        Action::Signal {
+                            pid,
+                            signal: Signal::Kill,
+                        },
+                    ]);
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self, now: Time, plan: &Plan) {
+        self.kill_time = plan.kill_time;
+        for entry in &plan.entries {
+            match self.accounts.get_mut(&entry.id) {
+                Some(account) => {
+                    account.service = entry.service.clone();
+                    account.wake_waits = waits(&entry.service);
+                    self.restart(now, entry.id);
+                }
+                None => {
+                    let account = Account::new(entry.service.clone());
+                    self.accounts.insert(entry.id, account);
+                    self.begin_waking(now, entry.id);
+                }
+            }
+        }
+        for &id in &plan.removed {
+            self.remove(now, id);
+        }
+    }
+
+    fn restart(&mut self, now: Time, id: ServiceId) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        for member in account.members.values_mut() {
+            member.leaving = true;
+            member.available = false;
+        }
+        if !account.members.is_empty() {
+            self.owed.push(Action::RenewStatus(id));
+        }
+        self.begin_waking(now, id);
+    }
+
+    fn begin_waking(&mut self, now: Time, id: ServiceId) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        let every = account.service.wakeup.map(|wakeup| wakeup.every);
+        let every = every.filter(|_| !account.wake_waits);
+        account.wake_at = every.map(|every| now + every);
+        if every.is_some() && account.throttled_until.is_none() {
+            self.owed.push(Action::Wake(id));
+        }
+    }
+
+    fn remove(&mut self, now: Time, id: ServiceId) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        account.kill_at = Some(now + self.kill_time);
+        account.throttled_until = None;
+        account.stress_until = None;
+        account.wake_at = None;
+        account.watched = false;
+        self.owed.push(Action::Close(id));
+        let signal = Signal::Term;
+        let pids = account.members.keys();
+        self.owed
+            .extend(pids.map(|&pid| Action::Signal { pid, signal }));
+        if account.members.is_empty() {
+            self.accounts.remove(&id);
+        }
+    }
+
+    /// The turn ends: who is watched and should not be, who should be and is not.
+    pub fn settle(&mut self, now: Time) {
+        for (&id, account) in &mut self.accounts {
+            let wants = account.wants_clients();
+            if wants != std::mem::replace(&mut account.watched, wants) {
+                self.owed.push(match wants {
+                    true => Action::Watch(id),
+                    false => Action::Unwatch(id),
+                });
+            }
+            let waits = account.makes_clients_wait() && account.service.stress_eligible();
+            let waited = std::mem::replace(&mut account.at_limit, waits);
+            let began = waits && !waited;
+            let recent = |at: Time| now - at <= WARNING_TIME;
+            if began && !account.warned_at.is_some_and(recent) {
+                let record = Record::LimitReached(account.service.clone());
+                self.owed.push(Action::Log(record));
+            }
+        }
+    }
+
+    // Wishes.
+
+    /// Takes note of what the table wishes.
+    ///
+    /// # Errors
+    /// Nobody asked for it.
+    pub fn wish(&mut self, now: Time, action: &Action) -> Result<(), String> {
+        let mut known = action.clone();
+        match &mut known {
+            Action::Spawn { generation, .. } => self.check_generation(generation)?,
+            Action::Log(Record::LimitReached(service)) => self.check_warning(now, service)?,
+            _ => {}
+        }
+        if let Some(at) = self.owed.iter().position(|owed| *owed == known) {
+            self.owed.swap_remove(at);
+            return Ok(());
+        }
+        match action {
+            // The table need not notice at once that another 1000 s are over.
+            Action::Log(Record::LimitReached(_)) => Ok(()),
+            _ => Err(format!("{action:?} for no reason; owed: {:?}", self.owed)),
+        }
+    }
+
+    fn check_generation(&mut self, generation: &mut u32) -> Result<(), String> {
+        let newer = *generation > self.generations;
+        self.generations = std::mem::take(generation);
+        newer.then_some(()).ok_or("a generation is not new".into())
+    }
+
+    fn check_warning(&mut self, now: Time, service: &Service) -> Result<(), String> {
+        let mut accounts = self.accounts.values_mut();
+        let account = accounts.find(|a| a.kill_at.is_none() && *a.service == *service);
+        let account = account.ok_or("a warning about a service that is not there")?;
+        let last = account.warned_at.replace(now);
+        if last.is_some_and(|at| now - at <= WARNING_TIME) {
+            return Err("a warning about the limit too soon after the last".into());
+        }
+        let waits = account.makes_clients_wait() && account.service.stress_eligible();
+        waits
+            .then_some(())
+            .ok_or("a warning about a limit that is not reached".into())
+    }
+
+    // What must hold.
+
+    /// That everything owed was done, and that the table knows what the book knows.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn compare(&self, now: Time, table: &Table) -> Result<(), String> {
+        if !self.owed.is_empty() {
+            return Err(format!("not done: {:?}", self.owed));
+        }
+        if table.services().count() != self.accounts.len() {
+            return Err("the table has other services".into());
+        }
+        for (id, account) in &self.accounts {
+            let service = table
+                .service(*id)
+                .ok_or_else(|| format!("{id:?} is forgotten"))?;
+            let expected = (
+                account.available() as u32,
+                account.members.len() as u32,
+                account.throttled_until.is_some(),
+                account.kill_at.is_some(),
+                account.stress_until.is_some_and(|until| now < until),
+            );
+            let found = (
+                service.avail(),
+                service.total(),
+                service.throttled(),
+                service.removed(),
+                service.stressed(now),
+            );
+            if expected != found {
+                return Err(format!(
+                    "{id:?}: (avail, total, throttled, removed, stressed) should be {expected:?} \
+                     and is {found:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// When something is to be done without another fact.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let accounts = self.accounts.values();
+        accounts.filter_map(Account::next_deadline).min()
+    }
+
+    /// That the listeners are watched exactly as they should be, at the end of a turn.
+    ///
+    /// # Errors
+    /// Which are not.
+    pub fn compare_watched(&self, table: &Table) -> Result<(), String> {
+        for (id, account) in &self.accounts {
+            let listening = table.service(*id).map(|service| service.listening());
+            if listening != Some(account.watched) || account.watched != account.wants_clients() {
+                return Err(format!("{id:?}: listening is {listening:?}"));
+            }
+            let mut pids = account.members.keys();
+            if !pids.all(|&pid| table.service_of(pid) == Some(*id)) {
+                return Err(format!("{id:?} has other children"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! All that can happen in a small world, up to a number of happenings.
+//!
+//! Breadth first, so that what breaks a promise is the shortest list that does. States in which
+//! everything has the same future are one: pids, generations and the time of day are left out of
+//! what is compared. What the table has in its private memory is compared only as far as it shows;
+//! if that is wrong and does not show, the simulation with its long runs is the one to find it.
+
+use std::collections::HashSet;
+
+use crate::Outcome;
+use crate::happening::Edit::{Add, Max, Remove, Wakeup};
+use crate::happening::Happening::{self, *};
+use crate::options::Options;
+use crate::replay::{guarded, written};
+use crate::state;
+use crate::world::{Broken, World};
+
+/// A small world.
+struct Scene {
+    name: &'static str,
+    opening: &'static [Happening],
+    happenings: &'static [Happening],
+    depth: usize,
+    /// States and transitions. The numbers are exact, and not bounds: whoever changes the policy
+    /// is to notice when other states become reachable, and to write down the new number.
+    expected: (usize, usize),
+}
+
+const SCENES: [Scene; 4] = [
+    Scene {
+        name: "strangers_and_failing_children",
+        opening: &[Edit(0, Add), Hangup, Turn],
+        happenings: &[
+            Turn,
+            Sleep,
+            Client(0),
+            Live(0),
+            Live(1),
+            Retire(0),
+            Retire(1),
+            Fail(0),
+            Fail(1),
+            Lose(0),
+        ],
+        depth: 18,
+        expected: (10_501, 44_932),
+    },
+    Scene {
+        name: "three_children_and_other_limits",
+        opening: &[Edit(0, Max(3)), Edit(0, Add), Hangup, Turn],
+        happenings: &[
+            Turn,
+            Sleep,
+            Client(0),
+            Live(0),
+            Live(1),
+            Live(2),
+            Retire(0),
+            Hangup,
+            Edit(0, Max(1)),
+            Edit(0, Max(3)),
+            Edit(0, Max(0)),
+        ],
+        depth: 14,
+        expected: (24_003, 122_805),
+    },
+    Scene {
+        name: "a_service_that_goes_and_comes_back",
+        opening: &[
+            Edit(1, Max(1)),
+            Edit(1, Wakeup(30)),
+            Edit(1, Add),
+            Hangup,
+            Turn,
+        ],
+        happenings: &[
+            Turn,
+            Sleep,
+            Client(1),
+            Live(0),
+            Live(1),
+            Fail(0),
+            Defy(0),
+            Hangup,
+            Edit(1, Add),
+            Edit(1, Remove),
+            SpawnFails,
+            WatchFails,
+        ],
+        depth: 13,
+        expected: (20_025, 104_684),
+    },
+    Scene {
+        name: "two_services_share_the_master",
+        opening: &[Edit(0, Add), Edit(1, Max(1)), Edit(1, Add), Hangup, Turn],
+        happenings: &[
+            Turn,
+            Client(0),
+            Client(1),
+            Live(0),
+            Live(1),
+            Live(2),
+            Fail(0),
+            Fail(1),
+            Forge(0, 1),
+            Stale(0),
+            Hangup,
+            Edit(0, Remove),
+        ],
+        depth: 9,
+        expected: (31_743, 120_112),
+    },
+];
+
+/// A state is the last step of the way to it, from another state.
+#[derive(Clone, Copy)]
+struct Step {
+    from: Option<usize>,
+    happening: Happening,
+}
+
+/// Goes through the scenes.
+pub fn run(options: &Options) -> Outcome {
+    let (mut text, mut states, mut transitions) = (String::new(), 0, 0);
+    let mut as_expected = true;
+    for scene in SCENES.iter().filter(|scene| options.choose(scene.name)) {
+        let Scene { name, expected, .. } = scene;
+        let found = scene.exhaust();
+        let found = found.map_err(|(list, what)| format!("{name}: {what}\n{}", written(&list)))?;
+        text += &format!("{name}: {} states, {} transitions\n", found.0, found.1);
+        if found != *expected {
+            text += &format!("instead of {expected:?}: what else can happen now?\n");
+            as_expected = false;
+        }
+        states += found.0;
+        transitions += found.1;
+    }
+    text += &format!("{states} states exhausted, {transitions} transitions");
+    if as_expected { Ok(text) } else { Err(text) }
+}
+
+impl Scene {
+    /// The numbers of states and transitions, or what breaks a promise and which.
+    fn exhaust(&self) -> Result<(usize, usize), (Vec<Happening>, Broken)> {
+        let mut steps: Vec<Step> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut transitions = 0;
+        let mut frontier = vec![None];
+        for _ in 0..self.depth {
+            let mut next = Vec::new();
+            for from in frontier {
+                let mut way = way_to(&steps, from);
+                for &happening in self.happenings {
+                    way.push(happening);
+                    let new = self.arrive(&way, &mut seen);
+                    let new = new.map_err(|what| (self.whole(&way), what))?;
+                    way.pop();
+                    transitions += usize::from(new.is_some());
+                    if new == Some(true) {
+                        next.push(Some(steps.len()));
+                        steps.push(Step { from, happening });
+                    }
+                }
+            }
+            frontier = next;
+        }
+        Ok((seen.len(), transitions))
+    }
+
+    /// Whether the way leads to a new state, unless its last step is impossible. From every state
+    /// everybody can be served.
+    fn arrive(&self, way: &[Happening], seen: &mut HashSet<u64>) -> Result<Option<bool>, Broken> {
+        guarded(|| {
+            let mut world = World::new();
+            let mut possible = true;
+            for &happening in self.opening.iter().chain(way) {
+                possible = world.apply(happening)?;
+            }
+            let new = possible.then(|| seen.insert(state::fingerprint(&mut world)));
+            if new == Some(true) {
+                world.apply(Calm)?;
+            }
+            Ok(new)
+        })
+    }
+
+    /// The way with what comes before it.
+    fn whole(&self, way: &[Happening]) -> Vec<Happening> {
+        [self.opening, way].concat()
+    }
+}
+
+fn way_to(steps: &[Step], last: Option<usize>) -> Vec<Happening> {
+    let ways = std::iter::successors(last, |&at| steps[at].from);
+    let mut way: Vec<_> = ways.map(|at| steps[at].happening).collect();
+    way.reverse();
+    way
+}

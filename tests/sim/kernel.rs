@@ -1,0 +1,412 @@
+//! The simulated kernel: a clock, processes, listeners, status channels. It knows what is true,
+//! whatever the master was told.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use master::config::Service;
+use master::policy::{Event, ExitStatus, Pid, ServiceId, Signal, Time};
+use master::proto::StatusReport;
+
+use crate::lines;
+
+const FIRST_PID: Pid = 100;
+/// Processes while there are faults; a service without limit would go on for ever.
+const PROCESSES_MAX: usize = 12;
+/// Clients that can wait at one listener.
+const BACKLOG: u32 = 4;
+/// Reports that can be heard once more.
+const HISTORY: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    Starting,
+    Idle,
+    Busy,
+    Dead(End),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum End {
+    Code(i32),
+    Signal(i32),
+}
+
+/// A child of the master, or what is left of one that was not reaped.
+#[derive(Debug)]
+pub struct Process {
+    pub pid: Pid,
+    pub place: ServiceId,
+    pub generation: u32,
+    pub phase: Phase,
+    pub channel: u32,
+    /// Does not do what it is told, whether by its status channel or by SIGTERM.
+    pub defiant: bool,
+    pub signal: Option<Signal>,
+}
+
+/// A record on a status channel; what is no report is garbage.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    pub writer: Pid,
+    pub report: Option<StatusReport>,
+}
+
+impl Record {
+    pub fn event(self, service: ServiceId) -> Event {
+        let writer = self.writer;
+        match self.report {
+            Some(report) => Event::Report {
+                service,
+                writer,
+                report,
+            },
+            None => Event::Garbage {
+                service,
+                writer,
+                length: 11,
+            },
+        }
+    }
+}
+
+/// A service's listener and status channel.
+#[derive(Debug)]
+pub struct Port {
+    pub service: Arc<Service>,
+    pub watched: bool,
+    /// The master believes that it watches, and the kernel refused.
+    pub refused: bool,
+    /// Clients that nobody has accepted.
+    pub waiting: u32,
+    pub channel: u32,
+    pub records: VecDeque<Record>,
+}
+
+impl Port {
+    /// Whether there was room for another client.
+    pub fn connect(&mut self) -> bool {
+        let room = self.waiting < BACKLOG;
+        self.waiting += u32::from(room);
+        room
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Kernel {
+    pub now: Time,
+    pub processes: Vec<Process>,
+    ports: Vec<Option<Port>>,
+    channels: u32,
+    history: VecDeque<(ServiceId, Record)>,
+    /// The pids of processes that ended without the master's knowledge.
+    pub vanished: Vec<Pid>,
+    pub spawn_fails: bool,
+    pub watch_fails: bool,
+    /// The faults are over.
+    pub calm: bool,
+}
+
+impl Kernel {
+    pub fn at(now: Time) -> Self {
+        Self {
+            now,
+            ..Self::default()
+        }
+    }
+
+    // What the master asks for.
+
+    /// Opens a service's listener, or gives it another name. Whether the listener was watched and,
+    /// as it is another one now, is so no longer.
+    pub fn open(&mut self, place: ServiceId, service: Arc<Service>) -> bool {
+        let at = place.index();
+        if self.ports.len() <= at {
+            self.ports.resize_with(at + 1, || None);
+        }
+        match &mut self.ports[at] {
+            Some(port) => {
+                let moved = port.service.endpoint != service.endpoint;
+                port.service = service;
+                moved && std::mem::take(&mut port.watched)
+            }
+            port => {
+                self.channels += 1;
+                *port = Some(Port {
+                    service,
+                    watched: false,
+                    refused: false,
+                    waiting: 0,
+                    channel: self.channels,
+                    records: VecDeque::new(),
+                });
+                false
+            }
+        }
+    }
+
+    /// Closes a service's listener and status channel; clients that wait are refused.
+    pub fn close(&mut self, place: ServiceId) -> bool {
+        let port = self.ports.get_mut(place.index());
+        port.is_some_and(|port| port.take().is_some())
+    }
+
+    pub fn port(&self, place: ServiceId) -> Option<&Port> {
+        self.ports.get(place.index())?.as_ref()
+    }
+
+    pub fn port_mut(&mut self, place: ServiceId) -> Option<&mut Port> {
+        self.ports.get_mut(place.index())?.as_mut()
+    }
+
+    pub fn ports(&self) -> impl Iterator<Item = (ServiceId, &Port)> {
+        let places = self.ports.iter().enumerate();
+        places.filter_map(|(at, port)| Some((ServiceId::from_index(at), port.as_ref()?)))
+    }
+
+    /// Whether the kernel watches the listener from now on; nothing if it cannot be asked to.
+    pub fn watch(&mut self, place: ServiceId) -> Option<bool> {
+        let refused = std::mem::take(&mut self.watch_fails) && !self.calm;
+        let port = self.port_mut(place).filter(|port| !port.watched)?;
+        port.watched = true;
+        port.refused = refused;
+        Some(!refused)
+    }
+
+    pub fn unwatch(&mut self, place: ServiceId) -> bool {
+        let port = self.port_mut(place);
+        port.is_some_and(|port| {
+            port.refused = false;
+            std::mem::take(&mut port.watched)
+        })
+    }
+
+    /// Nothing if the system has no room for another process.
+    pub fn spawn(&mut self, place: ServiceId, generation: u32) -> Option<Pid> {
+        let fails = std::mem::take(&mut self.spawn_fails);
+        let full = self.processes.len() >= PROCESSES_MAX;
+        if (fails || full) && !self.calm {
+            return None;
+        }
+        let pid = self.free_pid();
+        self.vanished.retain(|vanished| *vanished != pid);
+        let channel = self.port(place)?.channel;
+        self.processes.push(Process {
+            pid,
+            place,
+            generation,
+            phase: Phase::Starting,
+            channel,
+            defiant: false,
+            signal: None,
+        });
+        Some(pid)
+    }
+
+    /// The lowest that is free: none is used again sooner by any kernel.
+    fn free_pid(&self) -> Pid {
+        let used = |pid: &Pid| self.processes.iter().any(|process| process.pid == *pid);
+        let mut pids = FIRST_PID..;
+        pids.find(|pid| !used(pid)).expect("pids without end")
+    }
+
+    /// Whether there is such a process, dead or alive, as far as the master can know.
+    pub fn signal(&mut self, pid: Pid, signal: Signal) -> bool {
+        let process = self.processes.iter_mut().find(|p| p.pid == pid);
+        let found = process.map(|p| p.signal = Some(signal)).is_some();
+        found || self.vanished.contains(&pid)
+    }
+
+    pub fn renew_channel(&mut self, place: ServiceId) {
+        self.channels += 1;
+        let channel = self.channels;
+        if let Some(port) = self.port_mut(place) {
+            port.channel = channel;
+            port.records.clear();
+        }
+    }
+
+    // What the master is told.
+
+    pub fn connections(&self) -> Vec<ServiceId> {
+        let ready = |port: &Port| port.watched && !port.refused && port.waiting > 0;
+        let ports = self.ports().filter(|(_, port)| ready(port));
+        ports.map(|(place, _)| place).collect()
+    }
+
+    pub fn next_record(&mut self) -> Option<(ServiceId, Record)> {
+        let mut ports = self.ports.iter_mut().enumerate();
+        ports.find_map(|(at, port)| {
+            let record = port.as_mut()?.records.pop_front()?;
+            Some((ServiceId::from_index(at), record))
+        })
+    }
+
+    /// Whether there is nothing to read and nobody to reap.
+    pub fn is_quiet(&self) -> bool {
+        let dead = |p: &Process| matches!(p.phase, Phase::Dead(_));
+        self.ports().all(|(_, port)| port.records.is_empty()) && !self.processes.iter().any(dead)
+    }
+
+    pub fn reap(&mut self) -> Option<(Pid, ExitStatus)> {
+        if self.calm && !self.vanished.is_empty() {
+            let pid = self.vanished.pop()?;
+            return Some((pid, ExitStatus::Code(0)));
+        }
+        let mut processes = self.processes.iter().enumerate();
+        let (at, end) = processes.find_map(|(at, process)| match process.phase {
+            Phase::Dead(end) => Some((at, end)),
+            _ => None,
+        })?;
+        let status = match end {
+            End::Code(code) => ExitStatus::Code(code),
+            End::Signal(signal) => ExitStatus::Signal(signal),
+        };
+        Some((self.processes.remove(at).pid, status))
+    }
+
+    // What happens by itself.
+
+    pub fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    pub fn client(&mut self, endpoint: u8) -> bool {
+        self.port_at(endpoint).is_some_and(Port::connect)
+    }
+
+    fn port_at(&mut self, endpoint: u8) -> Option<&mut Port> {
+        let identity = lines::identity(endpoint);
+        let mut ports = self.ports.iter_mut().flatten();
+        ports.find(|port| port.service.identity() == identity)
+    }
+
+    /// The index of the nth process that lives.
+    pub fn living(&self, nth: u8) -> Option<usize> {
+        let processes = self.processes.iter().enumerate();
+        let living = processes.filter(|(_, p)| !matches!(p.phase, Phase::Dead(_)));
+        let living: Vec<usize> = living.map(|(at, _)| at).collect();
+        let nth = usize::from(nth).checked_rem(living.len())?;
+        Some(living[nth])
+    }
+
+    /// The process's next step; whether it took one.
+    pub fn live(&mut self, at: usize) -> bool {
+        let Process {
+            phase,
+            signal,
+            defiant,
+            ..
+        } = self.processes[at];
+        let obeys = self.calm || !defiant;
+        let end = match (phase, signal) {
+            (Phase::Dead(_), _) => return false,
+            (_, Some(Signal::Kill)) => End::Signal(9),
+            (_, Some(Signal::Term)) if obeys => End::Signal(15),
+            (Phase::Idle | Phase::Busy, _) if obeys && self.told(at) => End::Code(0),
+            _ => return self.serve(at),
+        };
+        self.end(at, end);
+        true
+    }
+
+    fn serve(&mut self, at: usize) -> bool {
+        let before = self.processes[at].phase;
+        let next = match before {
+            Phase::Starting | Phase::Busy => Phase::Idle,
+            Phase::Idle if self.accept(at) => Phase::Busy,
+            Phase::Idle | Phase::Dead(_) => return false,
+        };
+        self.processes[at].phase = next;
+        if before != Phase::Starting {
+            self.report(at, i32::from(next == Phase::Idle));
+        }
+        true
+    }
+
+    /// Whether a client waited for the process.
+    fn accept(&mut self, at: usize) -> bool {
+        let port = self.port_mut(self.processes[at].place);
+        let waiting = port.map(|port| &mut port.waiting).filter(|n| **n > 0);
+        waiting.map(|waiting| *waiting -= 1).is_some()
+    }
+
+    pub fn vanish(&mut self, at: usize) {
+        self.vanished.push(self.processes.remove(at).pid);
+    }
+
+    pub fn end(&mut self, at: usize, end: End) {
+        self.processes[at].phase = Phase::Dead(end);
+    }
+
+    /// Whether the process's end of the status channel says that it is to leave.
+    pub fn told(&self, at: usize) -> bool {
+        let process = &self.processes[at];
+        let port = self.port(process.place);
+        port.is_none_or(|port| port.channel != process.channel)
+    }
+
+    /// What the process can say about itself.
+    pub fn own_report(&self, at: usize, available: i32) -> StatusReport {
+        let Process {
+            pid, generation, ..
+        } = self.processes[at];
+        StatusReport {
+            pid,
+            generation,
+            available,
+        }
+    }
+
+    fn report(&mut self, at: usize, available: i32) {
+        self.write(at, Some(self.own_report(at, available)));
+    }
+
+    /// The process writes into its status channel, if somebody has the other end.
+    pub fn write(&mut self, at: usize, report: Option<StatusReport>) -> bool {
+        let Process { pid, place, .. } = self.processes[at];
+        let heard = !self.told(at);
+        if heard {
+            let record = Record {
+                writer: pid,
+                report,
+            };
+            self.history.truncate(HISTORY - 1);
+            self.history.push_front((place, record));
+            self.push(place, record);
+        }
+        heard
+    }
+
+    /// The process got hold of another service's status channel and reports there.
+    pub fn stray(&mut self, at: usize, endpoint: u8) -> bool {
+        let busy = self.processes[at].phase == Phase::Busy;
+        let report = self.own_report(at, i32::from(busy));
+        let record = Record {
+            writer: report.pid,
+            report: Some(report),
+        };
+        let port = self.port_at(endpoint);
+        port.map(|port| port.records.push_back(record)).is_some()
+    }
+
+    fn push(&mut self, place: ServiceId, record: Record) -> bool {
+        let port = self.port_mut(place);
+        port.map(|port| port.records.push_back(record)).is_some()
+    }
+
+    pub fn echo(&mut self, nth: u8) -> bool {
+        let Some(nth) = usize::from(nth).checked_rem(self.history.len()) else {
+            return false;
+        };
+        let (place, record) = self.history[nth];
+        self.push(place, record)
+    }
+
+    pub fn lose(&mut self, nth: u8) -> bool {
+        let mut ports: Vec<_> = self.ports.iter_mut().flatten().collect();
+        let nth = usize::from(nth).checked_rem(ports.len());
+        nth.is_some_and(|nth| ports[nth].records.pop_front().is_some())
+    }
+}

@@ -1,0 +1,123 @@
+//! The service table's file, as somebody edits it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use master::config::{Endpoint, Kind, Service, Wakeup};
+
+use crate::happening::Edit;
+
+/// The endpoints of the simulated world: one that strangers reach, one that only local programs
+/// reach, one whose descriptors are passed, and a pipe with a name.
+const ENDPOINTS: [(Kind, &str, &str); 4] = [
+    (Kind::Inet, "smtp", "25"),
+    (Kind::Unix, "local", "private/local"),
+    (Kind::Pass, "smtpd", "private/smtpd"),
+    (Kind::Fifo, "qmgr", "public/qmgr"),
+];
+
+/// An endpoint's line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Line {
+    present: bool,
+    renamed: bool,
+    moved: bool,
+    max: u8,
+    wakeup: u8,
+    conditional: bool,
+    throttle_time: u8,
+}
+
+/// All lines.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lines {
+    lines: [Line; ENDPOINTS.len()],
+    pub kill_time: Duration,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        let line = Line {
+            present: false,
+            renamed: false,
+            moved: false,
+            max: 2,
+            wakeup: 0,
+            conditional: false,
+            throttle_time: 60,
+        };
+        Self {
+            lines: [line; ENDPOINTS.len()],
+            kill_time: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Lines {
+    /// Whether the edit changed anything.
+    pub fn edit(&mut self, endpoint: u8, edit: Edit) -> bool {
+        let line = &mut self.lines[usize::from(endpoint) % ENDPOINTS.len()];
+        let before = *line;
+        match edit {
+            Edit::Add => line.present = true,
+            Edit::Remove => line.present = false,
+            Edit::Rename => line.renamed = !line.renamed,
+            Edit::Move => line.moved = !line.moved,
+            Edit::Max(max) => line.max = max,
+            Edit::Wakeup(seconds) => (line.wakeup, line.conditional) = (seconds, false),
+            Edit::WakeupOnceUsed(seconds) => (line.wakeup, line.conditional) = (seconds, true),
+            Edit::ThrottleTime(seconds) => line.throttle_time = seconds,
+        }
+        *line != before
+    }
+
+    /// What the parser makes of it.
+    pub fn services(&self) -> Vec<Arc<Service>> {
+        let lines = self.lines.iter().zip(ENDPOINTS);
+        let present = lines.filter(|(line, _)| line.present);
+        present
+            .map(|(line, endpoint)| Arc::new(service(line, endpoint)))
+            .collect()
+    }
+}
+
+fn service(line: &Line, (kind, name, canonical): (Kind, &str, &str)) -> Service {
+    let every = Duration::from_secs(line.wakeup.into());
+    let wakeup = Wakeup {
+        every,
+        conditional: line.conditional,
+    };
+    Service {
+        name: if line.renamed { canonical } else { name }.into(),
+        kind,
+        canonical: canonical.into(),
+        endpoint: match kind {
+            Kind::Inet => Endpoint::Inet(vec![address(line.moved)]),
+            _ => Endpoint::Path(PathBuf::from(canonical)),
+        },
+        unprivileged: true,
+        chroot: false,
+        wakeup: (line.wakeup > 0).then_some(wakeup),
+        max: line.max.into(),
+        command: name.into(),
+        path: name.into(),
+        args: Vec::new(),
+        backlog: 100,
+        throttle_time: Duration::from_secs(line.throttle_time.into()),
+        line: 1,
+    }
+}
+
+/// What the canonical name stands for: an interface may come or go.
+fn address(moved: bool) -> SocketAddr {
+    let ip = if moved { [192, 0, 2, 1] } else { [0, 0, 0, 0] };
+    SocketAddr::from((ip, 25))
+}
+
+/// Which service a client of the endpoint gets.
+pub fn identity(endpoint: u8) -> (Kind, &'static str) {
+    let (kind, _, canonical) = ENDPOINTS[usize::from(endpoint) % ENDPOINTS.len()];
+    (kind, canonical)
+}

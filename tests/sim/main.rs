@@ -1,0 +1,68 @@
+//! The policy in a simulated world that goes wrong in all the ways that a seed comes up with, and
+//! in a small world in all the ways that there are.
+//!
+//! `cargo test --test sim` does both. `cargo test --test sim -- --seed 7 --steps 1000000` chooses
+//! another part of the first, and `--forever` goes on until something breaks. What breaks is
+//! shrunk to a short list of happenings, which is fit for `regressions.rs`.
+//!
+//! Ten million steps take less than a minute without optimisation, which is not worth optimising
+//! every test for. Who simulates for hours sets `CARGO_PROFILE_TEST_OPT_LEVEL=1`, which makes it
+//! five times as fast.
+
+mod book;
+mod exhaust;
+mod happening;
+mod kernel;
+mod lines;
+mod options;
+mod random;
+mod regressions;
+mod replay;
+mod shrink;
+mod simulate;
+mod state;
+mod swarm;
+mod world;
+
+use std::panic;
+use std::process::ExitCode;
+use std::thread;
+
+use options::Options;
+
+/// What a part found: all well, or what is not, in words.
+type Outcome = Result<String, String>;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(what) => {
+            eprintln!("{what}");
+            return ExitCode::from(2);
+        }
+    };
+    println!("seed {}", options.seed);
+    // Panics are caught and told like other broken promises, and shrinking makes many.
+    panic::set_hook(Box::new(|_| {}));
+    let outcomes = run(&options);
+    for outcome in &outcomes {
+        let (Ok(text) | Err(text)) = outcome;
+        println!("{text}");
+    }
+    match outcomes.iter().all(Result::is_ok) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// All parts; the two that take long run side by side.
+fn run(options: &Options) -> [Outcome; 3] {
+    thread::scope(|scope| {
+        let exhausted = scope.spawn(|| exhaust::run(options));
+        let replayed = regressions::run(options);
+        let simulated = simulate::run(options);
+        let exhausted = exhausted.join();
+        let exhausted = exhausted.unwrap_or_else(|_| Err("the exhaustion panics".into()));
+        [replayed, exhausted, simulated]
+    })
+}

@@ -1,0 +1,50 @@
+//! The command line.
+
+/// So many steps make up the simulation unless the command line says otherwise.
+const STEPS: u64 = 10_000_000;
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Options {
+    pub seed: u64,
+    /// Nothing is for ever.
+    pub steps: Option<u64>,
+    /// As with other tests, a word chooses the parts whose names have it.
+    words: Vec<String>,
+}
+
+impl Options {
+    /// # Errors
+    /// What is wrong with the arguments.
+    pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self {
+            seed: 1,
+            steps: Some(STEPS),
+            words: Vec::new(),
+        };
+        let mut arguments = arguments;
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--seed" => options.seed = number(&argument, arguments.next())?,
+                "--steps" => options.steps = Some(number(&argument, arguments.next())?),
+                "--forever" => options.steps = None,
+                // What cargo's users say to all tests at once.
+                "--nocapture" | "--no-capture" | "--quiet" | "-q" => {}
+                "--test-threads" => drop(arguments.next()),
+                option if option.starts_with('-') => {
+                    return Err(format!("{option}: --seed N, --steps N or --forever"));
+                }
+                word => options.words.push(word.to_owned()),
+            }
+        }
+        Ok(options)
+    }
+
+    pub fn choose(&self, part: &str) -> bool {
+        self.words.is_empty() || self.words.iter().any(|word| part.contains(word.as_str()))
+    }
+}
+
+fn number(option: &str, value: Option<String>) -> Result<u64, String> {
+    let number = value.and_then(|value| value.replace('_', "").parse().ok());
+    number.ok_or(format!("{option} takes a number"))
+}

@@ -1,0 +1,103 @@
+//! What two worlds have in common that have the same future.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use master::policy::{Pid, Time};
+
+use crate::book::{Account, Member};
+use crate::kernel::{Phase, Port};
+use crate::world::World;
+
+/// After so long the past is forgotten: warnings may be repeated, and wake-ups are due.
+const MEMORY: Time = Time::from_secs(1000);
+
+/// A process without its name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Nameless {
+    place: usize,
+    phase: Phase,
+    told: bool,
+    defiant: bool,
+    signalled: Option<bool>,
+    member: Option<Member>,
+}
+
+/// Equal for worlds that differ only in pids, generations and the time of day.
+pub fn fingerprint(world: &mut World) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let now = world.kernel.now;
+    let until_deadline = world.until_deadline();
+    (until_deadline, world.pending(), &world.lines).hash(&mut hasher);
+    let processes = nameless(world);
+    let rank = |pid: Pid| processes.iter().position(|(_, known)| *known == pid);
+    for (place, account) in &world.book.accounts {
+        place.hash(&mut hasher);
+        hash_account(account, now, &mut hasher);
+        if let Some(port) = world.kernel.port(*place) {
+            hash_port(port, rank, account, &mut hasher);
+        }
+    }
+    for (process, _) in &processes {
+        process.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// The processes in an order that does not depend on their pids, and their pids.
+fn nameless(world: &World) -> Vec<(Nameless, Pid)> {
+    let member = |place, pid| {
+        let account = world.book.accounts.get(&place)?;
+        let member = account.members.get(&pid)?;
+        // That a generation is the right one is seen where a report has it.
+        Some(Member {
+            generation: 0,
+            ..*member
+        })
+    };
+    let processes = world.kernel.processes.iter().enumerate();
+    let nameless = processes.map(|(at, process)| Nameless {
+        place: process.place.index(),
+        phase: process.phase,
+        told: world.kernel.told(at),
+        defiant: process.defiant,
+        signalled: process.signal.map(|s| s == master::policy::Signal::Kill),
+        member: member(process.place, process.pid),
+    });
+    let pids = world.kernel.processes.iter().map(|process| process.pid);
+    let mut nameless: Vec<_> = nameless.zip(pids).collect();
+    nameless.sort_unstable();
+    nameless
+}
+
+fn hash_account(account: &Account, now: Time, hasher: &mut impl Hasher) {
+    let left = |at: Option<Time>| at.map(|at| at.saturating_sub(now));
+    let recent = |at: &Time| now - *at <= MEMORY;
+    let service = &account.service;
+    (&service.name, service.max, service.throttle_time).hash(hasher);
+    service
+        .wakeup
+        .map(|w| (w.every, w.conditional))
+        .hash(hasher);
+    (left(account.throttled_until), left(account.stress_until)).hash(hasher);
+    (left(account.wake_at), account.wake_waits).hash(hasher);
+    (left(account.kill_at), account.killed).hash(hasher);
+    let warned = account.warned_at.filter(recent).map(|at| now - at);
+    (account.watched, warned).hash(hasher);
+}
+
+fn hash_port(
+    port: &Port,
+    rank: impl Fn(Pid) -> Option<usize>,
+    account: &Account,
+    hasher: &mut impl Hasher,
+) {
+    (port.watched, port.refused, port.waiting).hash(hasher);
+    for record in &port.records {
+        let report = record.report.map(|report| {
+            let member = account.members.get(&report.pid);
+            let fresh = member.is_some_and(|m| m.generation == report.generation);
+            (rank(report.pid), fresh, report.available)
+        });
+        (rank(record.writer), report).hash(hasher);
+    }
+}

@@ -1,0 +1,97 @@
+//! What happens next. Every run draws its own weights, and leaves whole sorts of happenings out:
+//! a fault that is always there hides what another one would do (Groce et al., "Swarm testing",
+//! 2012).
+
+use crate::happening::{Edit, Happening};
+use crate::random::Random;
+
+/// A sort of happenings, and how one of them is drawn.
+type Sort = fn(&mut Random) -> Happening;
+
+/// Without these nothing goes on.
+const LIFE: [Sort; 5] = [
+    |_| Happening::Turn,
+    |_| Happening::Turn,
+    |random| Happening::Live(random.byte()),
+    |random| Happening::Live(random.byte()),
+    |random| Happening::Client(random.byte()),
+];
+
+const SOMETIMES: [Sort; 23] = [
+    |_| Happening::Sleep,
+    |random| Happening::Pass(random.below(2_000)),
+    |random| Happening::Pass(random.below(100_000)),
+    |random| Happening::Pass(random.below(3_000_000)),
+    |random| Happening::Disorder(random.byte()),
+    |random| Happening::Retire(random.byte()),
+    |random| Happening::Fail(random.byte()),
+    |random| Happening::Crash(random.byte()),
+    |random| Happening::Defy(random.byte()),
+    |random| Happening::Vanish(random.byte()),
+    |random| Happening::Lose(random.byte()),
+    |random| Happening::Echo(random.byte()),
+    |random| Happening::Stale(random.byte()),
+    |random| Happening::Forge(random.byte(), random.byte()),
+    |random| Happening::Stray(random.byte(), random.byte()),
+    |random| Happening::Unknown(random.byte()),
+    |random| Happening::Garbage(random.byte()),
+    |_| Happening::SpawnFails,
+    |_| Happening::WatchFails,
+    edit,
+    |random| Happening::KillTime(random.pick(&[0, 1, 10, 60])),
+    |_| Happening::Hangup,
+    |_| Happening::Stop,
+];
+
+fn edit(random: &mut Random) -> Happening {
+    let edit = match random.below(8) {
+        0 => Edit::Add,
+        1 => Edit::Remove,
+        2 => Edit::Rename,
+        7 => Edit::Move,
+        3 => Edit::Max(random.pick(&[0, 1, 2, 3, 5])),
+        4 => Edit::Wakeup(random.pick(&[0, 1, 30, 60, 100])),
+        5 => Edit::WakeupOnceUsed(random.pick(&[1, 30, 60, 100])),
+        _ => Edit::ThrottleTime(random.pick(&[0, 1, 10, 60])),
+    };
+    Happening::Edit(random.byte(), edit)
+}
+
+/// A run's own mixture.
+#[derive(Debug)]
+pub struct Swarm {
+    /// Each as often as it is likely.
+    sorts: Vec<Sort>,
+}
+
+impl Swarm {
+    pub fn new(random: &mut Random) -> Self {
+        let mut sorts = Vec::new();
+        for sort in LIFE {
+            sorts.extend([sort].repeat(8 << random.below(3)));
+        }
+        for sort in SOMETIMES {
+            if random.coin() {
+                sorts.extend([sort].repeat(1 << random.below(4)));
+            }
+        }
+        Self { sorts }
+    }
+
+    /// The table's first lines.
+    pub fn opening(&self, random: &mut Random) -> Vec<Happening> {
+        let mut opening = Vec::new();
+        for endpoint in 0..4 {
+            if random.coin() {
+                opening.push(Happening::Edit(endpoint, Edit::Add));
+            }
+        }
+        opening.extend((0..random.below(6)).map(|_| edit(random)));
+        opening.extend([Happening::Hangup, Happening::Turn]);
+        opening
+    }
+
+    pub fn next(&self, random: &mut Random) -> Happening {
+        random.pick(&self.sorts)(random)
+    }
+}
