@@ -27,7 +27,7 @@ impl Service {
     /// Whether clients have to wait because every child is busy and no more may be started.
     fn at_limit(&self) -> bool {
         let open = !self.throttled() && !self.removed();
-        open && self.avail == 0 && !self.has_room(self.total)
+        open && self.avail == 0 && !self.has_room(self.total - self.departing)
     }
 }
 

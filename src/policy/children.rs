@@ -1,6 +1,6 @@
 //! What children do: start, report, end (Postfix, `master_spawn.c` and `master_status.c`).
 
-use super::{Action, Child, ExitStatus, Pid, Record, ServiceId, Table, Time};
+use super::{Action, Child, ExitStatus, Leaving, Pid, Record, ServiceId, Table, Time};
 use crate::proto::{Availability, StatusReport};
 
 /// SIGTERM and SIGKILL, the numbers of which are the same on every system.
@@ -38,7 +38,7 @@ impl Table {
                 generation,
                 availability: Availability::Taken,
                 uses: 0,
-                leaving: false,
+                leaving: Leaving::No,
                 position,
             },
         );
@@ -84,7 +84,7 @@ impl Table {
                 value,
             });
         };
-        if child.leaving || child.availability == availability {
+        if child.leaving != Leaving::No || child.availability == availability {
             return;
         }
         match availability {
@@ -165,7 +165,7 @@ impl Table {
         };
         let id = child.service;
         // A child that was told to leave says nothing about the command of today.
-        let telling = child.uses == 0 && !child.leaving;
+        let telling = child.uses == 0 && child.leaving == Leaving::No;
         let Some(service) = self.services[id.index()].as_ref() else {
             return;
         };
@@ -190,12 +190,14 @@ impl Table {
             return;
         };
         let (id, position) = (child.service, child.position);
+        let departing = child.leaving == Leaving::AtOnce;
         self.avail_less(id, pid);
         self.children.remove(&pid);
         let Some(service) = self.services[id.index()].as_mut() else {
             return;
         };
         service.total -= 1;
+        service.departing -= u32::from(departing);
         service.children.swap_remove(position);
         if let Some(moved) = service.children.get(position) {
             if let Some(moved) = self.children.get_mut(moved) {

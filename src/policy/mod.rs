@@ -145,6 +145,8 @@ pub struct Service {
     total: u32,
     /// Whether the runtime was asked to watch the listeners.
     listening: bool,
+    /// Of all children, those that leave at once.
+    departing: u32,
     /// A spawn that was asked for and not yet answered.
     spawning: bool,
     throttled_until: Option<Time>,
@@ -170,6 +172,7 @@ impl Service {
             config,
             avail: 0,
             total: 0,
+            departing: 0,
             listening: false,
             spawning: false,
             throttled_until: None,
@@ -232,10 +235,20 @@ struct Child {
     availability: Availability,
     /// How often it became available again, that is, how many clients it has served.
     uses: u32,
-    /// Its status channel was renewed: it was told to leave and cannot report any more.
-    leaving: bool,
+    leaving: Leaving,
     /// Its place in [`Service::children`].
     position: usize,
+}
+
+/// Whether a child was told to leave, by the renewal of the status channel. It cannot report any
+/// more then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// It had a client then.
+    WhenDone,
+    /// It was available then.
+    AtOnce,
 }
 
 /// All services and children, and the timers.
@@ -380,7 +393,8 @@ impl Table {
     pub fn check(&self) -> Result<(), String> {
         for (pid, child) in &self.children {
             let service = self.service(child.service);
-            let service = service.ok_or(format!("child {pid} of a service that is not there"))?;
+            let service =
+                service.ok_or_else(|| format!("child {pid} of a service that is gone"))?;
             if service.children.get(child.position) != Some(pid) {
                 return Err(format!("child {pid} is not in its service's list"));
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::timers::Timer;
-use super::{Action, Record, Service, ServiceId, Signal, Table, Time};
+use super::{Action, Leaving, Record, Service, ServiceId, Signal, Table, Time};
 use crate::config;
 use crate::proto::Availability;
 
@@ -110,9 +110,18 @@ impl Table {
         };
         service.avail = 0;
         for pid in &service.children {
-            if let Some(child) = self.children.get_mut(pid) {
-                child.leaving = true;
-                child.availability = Availability::Taken;
+            let Some(child) = self.children.get_mut(pid) else {
+                continue;
+            };
+            match std::mem::replace(&mut child.availability, Availability::Taken) {
+                Availability::Available => {
+                    child.leaving = Leaving::AtOnce;
+                    service.departing += 1;
+                }
+                Availability::Taken if child.leaving == Leaving::No => {
+                    child.leaving = Leaving::WhenDone;
+                }
+                Availability::Taken => {}
             }
         }
         out.push(Action::RenewStatus(id));
@@ -153,8 +162,6 @@ impl Table {
             out.push(Action::Log(Record::Killing { service, pid }));
             out.push(Action::Signal { pid, signal });
         }
-        // What even SIGKILL does not end (a child stuck in the kernel) is not asked again.
-        service.kill_at = Some(Time::MAX);
     }
 
     /// Gives the place of a removed service free once its last child is gone.

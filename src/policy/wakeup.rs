@@ -35,7 +35,6 @@ impl Table {
             return;
         };
         let Some(wakeup) = service.config.wakeup else {
-            service.wakeup_at = None;
             return;
         };
         if !service.throttled() {

@@ -375,8 +375,14 @@ impl Runtime {
     }
 
     fn settle(&mut self, now: Time) {
-        self.table.settle(now, &mut self.actions);
-        self.carry_out(now);
+        loop {
+            self.table.settle(now, &mut self.actions);
+            if self.actions.is_empty() {
+                return;
+            }
+            // What comes of these (a watch that is refused) may ask for another look.
+            self.carry_out(now);
+        }
     }
 
     fn step(&mut self, now: Time, event: Event) {

@@ -25,6 +25,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct Member {
     pub available: bool,
     pub leaving: bool,
+    /// Told to leave while it was idle: it keeps nobody waiting.
+    pub departing: bool,
     pub used: bool,
     pub generation: u32,
 }
@@ -102,7 +104,9 @@ impl Account {
 
     /// Whether clients have to wait for a child that is busy.
     fn makes_clients_wait(&self) -> bool {
-        self.open() && self.available() == 0 && !self.has_room_for(1)
+        let stay = self.members.values().filter(|m| !m.departing).count();
+        let max = self.service.max as usize;
+        self.open() && self.available() == 0 && max > 0 && stay >= max
     }
 }
 
@@ -147,13 +151,27 @@ impl Book {
                 generation,
                 pid,
             } => self.spawned(now, *service, *generation, *pid),
-            Event::SpawnFailed { service, error } => {
-                let record = |service, error| Record::SpawnFailed { service, error };
-                self.failed(now, *service, *error, record);
+            Event::SpawnFailed { service, reason } => {
+                let reason = reason.clone();
+                self.failed(now, *service, |service| Record::SpawnFailed {
+                    service,
+                    reason,
+                });
             }
-            Event::WatchFailed { service, error } => {
-                let record = |service, error| Record::WatchFailed { service, error };
-                self.failed(now, *service, *error, record);
+            Event::WatchFailed { service, reason } => {
+                let reason = reason.clone();
+                self.failed(now, *service, |service| Record::WatchFailed {
+                    service,
+                    reason,
+                });
+            }
+            Event::StatusFailed { service, reason } => {
+                let reason = reason.clone();
+                self.bad_report(now, *service, |service| Record::StatusFailed {
+                    service,
+                    reason,
+                });
+                self.dismiss(*service);
             }
             Event::Exit { pid, status } => self.exited(now, *pid, *status),
             Event::Deadline => self.deadline(now),
@@ -267,6 +285,7 @@ impl Book {
         let member = Member {
             available: true,
             leaving: false,
+            departing: false,
             used: false,
             generation,
         };
@@ -276,15 +295,9 @@ impl Book {
         }
     }
 
-    fn failed(
-        &mut self,
-        now: Time,
-        id: ServiceId,
-        error: i32,
-        record: impl Fn(Arc<Service>, i32) -> Record,
-    ) {
+    fn failed(&mut self, now: Time, id: ServiceId, record: impl FnOnce(Arc<Service>) -> Record) {
         let service = self.accounts[&id].service.clone();
-        self.owe_record(record(service, error));
+        self.owe_record(record(service));
         self.throttle(now, id);
     }
 
@@ -384,17 +397,19 @@ impl Book {
     }
 
     fn restart(&mut self, now: Time, id: ServiceId) {
+        self.dismiss(id);
+        self.begin_waking(now, id);
+    }
+
+    fn dismiss(&mut self, id: ServiceId) {
         let Some(account) = self.accounts.get_mut(&id) else {
             return;
         };
         for member in account.members.values_mut() {
+            member.departing |= std::mem::take(&mut member.available);
             member.leaving = true;
-            member.available = false;
         }
-        if !account.members.is_empty() {
-            self.owed.push(Action::RenewStatus(id));
-        }
-        self.begin_waking(now, id);
+        self.owed.push(Action::RenewStatus(id));
     }
 
     fn begin_waking(&mut self, now: Time, id: ServiceId) {

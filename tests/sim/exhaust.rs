@@ -62,7 +62,7 @@ const SCENES: [Scene; 4] = [
             Edit(0, Max(0)),
         ],
         depth: 14,
-        expected: (24_003, 122_805),
+        expected: (21_209, 112_955),
     },
     Scene {
         name: "a_service_that_goes_and_comes_back",
@@ -88,7 +88,7 @@ const SCENES: [Scene; 4] = [
             WatchFails,
         ],
         depth: 13,
-        expected: (20_025, 104_684),
+        expected: (20_794, 109_051),
     },
     Scene {
         name: "two_services_share_the_master",
@@ -108,7 +108,7 @@ const SCENES: [Scene; 4] = [
             Edit(0, Remove),
         ],
         depth: 9,
-        expected: (31_743, 120_112),
+        expected: (31_744, 120_072),
     },
 ];
 

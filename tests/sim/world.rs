@@ -17,8 +17,7 @@ const TURN_MAX: Duration = Duration::from_secs(500);
 /// on while a service is throttled.
 const ROUNDS_MAX: usize = 2000;
 /// ENOMEM and ENOSPC.
-const NO_PROCESS: i32 = 12;
-const NO_WATCH: i32 = 28;
+const NO_ROOM: &str = "no room";
 
 /// The parts of a turn, in the runtime's order.
 const PARTS: [Part; 5] = [
@@ -300,8 +299,8 @@ impl World {
     fn watch(&mut self, service: ServiceId) -> Result<(), Broken> {
         let watched = self.kernel.watch(service);
         if !watched.ok_or_else(|| format!("{service:?} is watched already, or gone"))? {
-            let error = NO_WATCH;
-            self.take_in(Event::WatchFailed { service, error });
+            let reason = NO_ROOM.into();
+            self.take_in(Event::WatchFailed { service, reason });
         }
         Ok(())
     }
@@ -321,7 +320,7 @@ impl World {
             },
             None => Event::SpawnFailed {
                 service,
-                error: NO_PROCESS,
+                reason: NO_ROOM.into(),
             },
         };
         self.take_in(event);

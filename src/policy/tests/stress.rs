@@ -108,3 +108,23 @@ fn a_service_that_strangers_cannot_reach_knows_no_stress() {
     };
     assert_eq!(actions, [calm, Action::Unwatch(FIRST)]);
 }
+
+#[test]
+fn idle_children_that_a_reload_sends_away_are_no_reason_to_warn() {
+    let mut world = World::new([inet(25, 2)]);
+    let first = world.busy(FIRST);
+    world.available(FIRST, first);
+    world.taken(FIRST, first);
+    let second = world.busy(FIRST);
+    let third_place_is_free = world.exit(first, ExitStatus::Code(0));
+    assert_eq!(third_place_is_free, [Action::Watch(FIRST)]);
+    let third = world.spawn(FIRST);
+    world.available(FIRST, second);
+    world.now += Duration::from_secs(2000);
+    assert_eq!(world.counts(FIRST), (2, 2));
+    let actions = world.reload([inet(25, 2)]);
+    assert_eq!(logged(&actions), [] as [&str; 0]);
+    world.exit(second, ExitStatus::Code(0));
+    let actions = world.exit(third, ExitStatus::Code(0));
+    assert_eq!(logged(&actions), [] as [&str; 0]);
+}
