@@ -183,6 +183,13 @@ impl Process {
         }
     }
 
+    /// Whether a signal waits to be taken, because it is blocked.
+    pub fn has_pending(self, signal: Signal) -> bool {
+        let text = self.status("ShdPnd").unwrap_or_default();
+        let mask = u64::from_str_radix(&text, 16).unwrap_or_default();
+        mask & 1 << (signal as i32 - 1) != 0
+    }
+
     pub fn limits(self) -> Vec<String> {
         let text = self.text("limits");
         text.lines().map(str::to_owned).collect()
