@@ -2,24 +2,31 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::instance::SOON;
 use super::poll::until;
 
-/// A connection to an inet service, where lines are spoken.
+/// A connection to a service, where lines are spoken.
 pub struct Client {
     stream: BufReader<TcpStream>,
 }
 
 impl Client {
+    /// Connects to an address and port, or to a path.
     #[track_caller]
     pub fn connect(address: &str) -> Self {
         Self::try_connect(address).unwrap_or_else(|why| panic!("{address}: {why}"))
     }
 
     pub fn try_connect(address: &str) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        let stream = match address.contains('/') {
+            // Nothing that we do with a stream depends on its family.
+            true => TcpStream::from(OwnedFd::from(UnixStream::connect(address)?)),
+            false => TcpStream::connect(address)?,
+        };
         stream.set_read_timeout(Some(SOON))?;
         Ok(Self {
             stream: BufReader::new(stream),

@@ -35,8 +35,30 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// An instance with no service but `postlog`, which writes the log.
+    /// An instance with the distribution's daemons and no service but `postlog`, which writes the
+    /// log.
     pub fn new() -> Self {
+        let mut instance = Self::without_daemons();
+        // Before there is a link to another master, which must not be written to.
+        layout::copy_daemons(&instance);
+        instance.use_master(&under_test());
+        instance.service("postlog unix-dgram n - n - 1 postlogd");
+        instance
+    }
+
+    /// An instance with no daemon but the master under test, which then writes the log itself.
+    pub fn bare() -> Self {
+        Self::bare_with(&under_test())
+    }
+
+    /// The same with another master.
+    pub fn bare_with(master: &Path) -> Self {
+        let instance = Self::without_daemons();
+        instance.use_master(master);
+        instance
+    }
+
+    fn without_daemons() -> Self {
         let directory = tempfile::Builder::new()
             .prefix("master-")
             .tempdir()
@@ -50,11 +72,9 @@ impl Instance {
             foreground: None,
         };
         layout::make_directories(&instance);
-        instance.use_master(&under_test());
         for (name, value) in layout::parameters(instance.path()) {
             instance.set(name, value);
         }
-        instance.service("postlog unix-dgram n - n - 1 postlogd");
         instance
     }
 
@@ -220,6 +240,17 @@ impl Instance {
         command
     }
 
+    /// The master in the foreground, with a program before it that becomes the master.
+    pub fn under(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.command(program);
+        command
+            .args(arguments)
+            .arg(self.daemons().join("master"))
+            .arg("-c")
+            .arg(self.configuration());
+        command
+    }
+
     /// postfix(1), with its arguments; `-c` is among them.
     pub fn postfix(&self, arguments: &[&str]) -> Command {
         let mut command = self.command("postfix");
@@ -264,6 +295,12 @@ impl Instance {
             command.process_group(0);
         }
         self.run_in_foreground(&mut command)
+    }
+
+    /// Starts a command that becomes the master, and waits for nothing: its log is elsewhere.
+    pub fn run_unseen(&mut self, command: &mut Command) -> &mut Self {
+        self.foreground = Some(Running::start(command));
+        self
     }
 
     /// Starts a command that becomes or holds the master, and waits until that serves.
@@ -318,6 +355,16 @@ impl Instance {
             assert!(master.runs(), "the master died of a reload");
             master.is_idle()
         });
+    }
+
+    /// The same for a master that never rests: the reload is over when the last line is said.
+    #[track_caller]
+    pub fn reload_while_busy(&mut self) -> &mut Self {
+        self.write_configuration();
+        let mark = self.log().len();
+        self.hang_up();
+        self.wait_for_log_after(mark, "reload -- version");
+        self
     }
 
     /// Tells the master to read its configuration, and waits for nothing.

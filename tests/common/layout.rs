@@ -65,7 +65,7 @@ const QUEUE: [(&str, u32, bool); 14] = [
 /// Makes everything that is not configuration.
 pub fn make_directories(instance: &Instance) {
     mkdir(instance.path(), 0o755);
-    for name in ["etc", "queue", "log", "mail"] {
+    for name in ["etc", "queue", "log", "mail", "sbin"] {
         mkdir(&instance.path().join(name), 0o755);
     }
     let (uid, gid) = mail_owner();
@@ -87,11 +87,15 @@ pub fn make_directories(instance: &Instance) {
         mkdir(&path, mode);
     }
     chown(instance.path().join("mail"), Some(NOBODY), Some(NOBODY)).expect("mail, of nobody");
+}
+
+/// Puts the distribution's daemons into the daemon directory.
+pub fn copy_daemons(instance: &Instance) {
     // Copies, because `postfix check` complains of links that leave the directory. By cp(1),
     // because a program cannot be run while it is open for writing, and another thread's child
     // may hold our descriptor for a moment.
     let mut copy = Command::new("cp");
-    copy.arg("-a").arg(POSTFIX_DAEMONS).arg(instance.daemons());
+    copy.arg("-aT").arg(POSTFIX_DAEMONS).arg(instance.daemons());
     run(&mut copy, SOON).expect_success();
 }
 
@@ -132,7 +136,7 @@ pub fn parameters(directory: &Path) -> Vec<(&'static str, String)> {
 }
 
 /// The user and group of the mail system.
-fn mail_owner() -> (u32, u32) {
+pub fn mail_owner() -> (u32, u32) {
     let user = User::from_name("postfix")
         .expect("the users")
         .expect("the user postfix");

@@ -5,11 +5,13 @@
 //! the same tests run against Postfix's own master, which is how they were found to be right:
 //!
 //! ```text
-//! MASTER_UNDER_TEST=/usr/lib/postfix/sbin/master cargo test --test postfix
+//! MASTER_UNDER_TEST=/usr/lib/postfix/sbin/master cargo test --test conformance --test postfix
 //! ```
 #![allow(dead_code)] // each test crate uses its own part of this
 
 pub mod client;
+pub mod clock;
+pub mod differs;
 pub mod instance;
 pub mod layout;
 pub mod network;

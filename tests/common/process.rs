@@ -183,6 +183,13 @@ impl Process {
         }
     }
 
+    /// Whether a signal waits to be taken, because it is blocked.
+    pub fn has_pending(self, signal: Signal) -> bool {
+        let text = self.status("ShdPnd").unwrap_or_default();
+        let mask = u64::from_str_radix(&text, 16).unwrap_or_default();
+        mask & 1 << (signal as i32 - 1) != 0
+    }
+
     pub fn limits(self) -> Vec<String> {
         let text = self.text("limits");
         text.lines().map(str::to_owned).collect()
@@ -369,16 +376,6 @@ fn inet_address(text: &str) -> String {
     }
 }
 
-/// The inode number of the socket that listens on an IPv4 address and port of a process' network.
-pub fn listener_inode(process: Process, local: &str) -> Option<u64> {
-    let sockets = Sockets::of(process);
-    sockets
-        .0
-        .into_iter()
-        .find(|(_, socket)| socket.listening && socket.family == "tcp" && socket.local == local)
-        .map(|(inode, _)| inode)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,14 +386,16 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_found_by_its_address() {
+    fn a_listener_is_known_by_its_address() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
         let address = listener.local_addr().expect("an address").to_string();
-        let ourselves = Process(Pid::this().as_raw());
-        let inode = listener_inode(ourselves, &address).expect("an inode");
-        let ours = ourselves.descriptors();
+        let ours = Process(Pid::this().as_raw()).descriptors();
         let descriptor = &ours[&std::os::fd::AsRawFd::as_raw_fd(&listener)];
         assert!(descriptor.kind.is_listener());
-        assert_eq!(socket_inode(&descriptor.target), Some(inode));
+        assert!(socket_inode(&descriptor.target).is_some());
+        let Kind::Socket(socket) = &descriptor.kind else {
+            panic!("{:?}", descriptor.kind);
+        };
+        assert_eq!(socket.local, address);
     }
 }

@@ -114,7 +114,8 @@ impl Puppet {
         line.trim_end().to_owned()
     }
 
-    fn send(&mut self, command: &str) {
+    /// Tells it something and does not wait for an answer.
+    pub fn send(&mut self, command: &str) {
         let _ = writeln!(self.answers.get_mut(), "{command}");
     }
 
@@ -141,6 +142,13 @@ impl Puppet {
     pub fn finish_client(&mut self) {
         self.tell("hangup");
         self.tell("report available");
+    }
+
+    /// Its name and arguments, up to those that make it a puppet.
+    pub fn given(&self) -> String {
+        let ours = |text: &String| text.starts_with("control=");
+        let end = self.arguments.iter().position(ours).map(|at| at - 1);
+        self.arguments[..end.expect("control=PATH")].join(" ")
     }
 
     /// A report that bears its name.

@@ -8,8 +8,6 @@ mod children; // what a child finds when it begins to run
 mod control; // postfix(1), and the sudden end of a master
 mod errors; // what a user is told who did something wrong
 mod leaks; // descriptors do not pile up
-mod limits; // process limits, stress, throttling
 mod mail; // mail gets through
 mod options; // the command line
-mod promises; // what the original does not promise
 mod reload; // changes of a running system

@@ -6,8 +6,6 @@ use crate::common::client::{Client, expect_greeting, expect_refusal};
 use crate::common::instance::{Instance, SOON};
 use crate::common::poll::until;
 use crate::common::ports::Port;
-use crate::common::process::listener_inode;
-use crate::common::puppet::Puppets;
 use crate::common::run::Running;
 use crate::needs_root;
 
@@ -79,43 +77,4 @@ fn a_service_can_move_to_another_port() {
     postfix.reload();
     expect_refusal(&old);
     expect_greeting(&new);
-}
-
-#[test]
-fn another_name_of_the_same_port_keeps_the_listener_and_who_waits_there() {
-    needs_root!("to run a mail system");
-    let port = Port::reserve();
-    let (number, name) = (format!("127.0.0.1:{port}"), "127.0.0.1:testsmtp");
-    let mut postfix = Instance::new();
-    let puppets = Puppets::new(&postfix, "puppets");
-    let line = |name: &str| format!("{name} inet n - n - 1 puppet {}", puppets.arguments());
-    postfix.set("known_tcp_ports", format!("testsmtp={port}"));
-    postfix.service(&line(&number));
-    postfix.start();
-    let master = postfix.master_process();
-    let inode = listener_inode(master, &number).expect("a listener");
-
-    let mut first = Client::connect(&number);
-    let mut puppet = puppets.next();
-    puppet.take_client();
-    for (from, to) in [(number.as_str(), name), (name, number.as_str())] {
-        // The only child is busy: this client waits in the listener's queue.
-        let waiting = Client::connect(&number);
-        postfix.without(from, "inet");
-        postfix.service(&line(to));
-        postfix.reload();
-        assert_eq!(
-            listener_inode(master, &number),
-            Some(inode),
-            "the listener of {from} after it was renamed to {to}"
-        );
-        // The busy child is told to leave, and its successor takes who waits.
-        first.wait_for_end();
-        puppet.wait_for_end();
-        puppet = puppets.next();
-        puppet.take_client();
-        puppet.tell("write hello");
-        first = waiting;
-        assert_eq!(first.line(), "hello");
-    }
 }

@@ -5,11 +5,14 @@
 //! each answered with `ok`, `ok TEXT` or `error TEXT`. It leaves when its status channel becomes
 //! readable, as children must, or when the test is gone.
 //!
+//! Bytes are told in hexadecimal. The commands are the arms of [`Puppet::command`].
+//!
 //! With `tally=PATH` it adds one byte to that file and leaves: a child that is quick and counted.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, RawFd};
+use std::io::{BufRead, BufReader, ErrorKind, IoSliceMut, Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::exit;
 use std::str::FromStr;
@@ -21,9 +24,11 @@ use master::proto::{GENERATION, LISTEN, STATUS, StatusReport};
 use nix::errno::Errno;
 use nix::libc::{TIOCOUTQ, c_int, ioctl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigHandler, Signal, raise, signal};
-use nix::sys::socket::accept;
-use nix::unistd::{close, getpid, write};
+use nix::sys::signal::{SigHandler, SigSet, Signal, raise, signal};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, Shutdown, accept, getsockopt, recvmsg, shutdown, sockopt,
+};
+use nix::unistd::{ForkResult, close, fork, getpid, write};
 
 /// How long a command may wait, in milliseconds.
 const PATIENCE: u16 = 10_000;
@@ -51,6 +56,8 @@ struct Puppet {
     /// Listeners are descriptors 6 to 6 + this - 1.
     listeners: i32,
     client: Option<BufReader<File>>,
+    /// What a client of type pass has handed over.
+    passed: Option<File>,
     /// Whether it stays when the status channel becomes readable.
     stays: bool,
 }
@@ -73,6 +80,7 @@ impl Puppet {
             control,
             listeners,
             client: None,
+            passed: None,
             stays: false,
         })
     }
@@ -97,16 +105,26 @@ impl Puppet {
             if ready.get(1).is_some_and(told) {
                 return Ok(());
             }
-            if told(&ready[0]) {
-                let mut line = String::new();
-                if self.commands.read_line(&mut line)? == 0 {
-                    return Ok(());
-                }
-                let answer = match self.command(line.trim_end()) {
-                    Ok(text) => format!("ok {text}"),
-                    Err(why) => format!("error {why:#}"),
-                };
-                writeln!(self.control, "{}", answer.trim_end())?;
+            if told(&ready[0]) && !self.obey_commands()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Obeys all commands that have come; false when the test is gone.
+    fn obey_commands(&mut self) -> Result<bool> {
+        loop {
+            let mut line = String::new();
+            if self.commands.read_line(&mut line)? == 0 {
+                return Ok(false);
+            }
+            let answer = match self.command(line.trim_end()) {
+                Ok(text) => format!("ok {text}"),
+                Err(why) => format!("error {why:#}"),
+            };
+            writeln!(self.control, "{}", answer.trim_end())?;
+            if self.commands.buffer().is_empty() {
+                return Ok(true);
             }
         }
     }
@@ -125,15 +143,42 @@ impl Puppet {
                 let client = self.client.as_mut().context("no client")?;
                 writeln!(client.get_mut(), "{argument}")?;
             }
-            "hangup" => self.client = None,
+            "receive" => {
+                let client = self.client.as_mut().context("no client")?;
+                return receive(client.get_mut());
+            }
+            "adopt" => {
+                let client = self.client.as_mut().context("no client")?;
+                let passed = passed_descriptor(client.get_ref())?;
+                self.passed = Some(passed);
+            }
+            "receive-passed" => return receive(self.passed.as_mut().context("nothing passed")?),
+            "hangup" => {
+                self.client = None;
+                self.passed = None;
+            }
+            "receive-from" => return receive(&mut borrowed(argument.parse()?)),
+            "send-to" => {
+                let (number, hex) = argument.split_once(' ').context("what?")?;
+                borrowed(number.parse()?).write_all(&bytes(hex)?)?;
+            }
+            "fill" => return fill(argument.parse()?),
+            "option" => return option_of(LISTEN, argument),
             "report" => report(argument)?,
             "heard" => heard()?,
             "raw" => raw(&bytes(argument)?)?,
             "stay" => self.stays = true,
             "dismissal" => dismissal()?,
+            "shutdown" => shutdown(argument.parse::<RawFd>()?, Shutdown::Both)?,
             "close" => close(argument.parse::<RawFd>()?)?,
             "exit" => exit(argument.parse()?),
             "die" => raise(Signal::from_str(argument)?)?,
+            "grandchild" => return grandchild(&bytes(argument)?),
+            "block" => {
+                let mut signals = SigSet::empty();
+                signals.add(Signal::from_str(argument)?);
+                signals.thread_block()?;
+            }
             "ignore" => {
                 // SAFETY: no handler of ours is involved.
                 unsafe { signal(Signal::from_str(argument)?, SigHandler::SigIgn)? };
@@ -159,6 +204,84 @@ impl Puppet {
         self.client = Some(BufReader::new(unsafe { File::from_raw_fd(client) }));
         Ok(())
     }
+}
+
+/// One of the descriptors that the master gives, as a file that stays open.
+fn borrowed(number: RawFd) -> ManuallyDrop<File> {
+    // SAFETY: the master opened it for us, and it is not closed here.
+    ManuallyDrop::new(unsafe { File::from_raw_fd(number) })
+}
+
+/// What comes next, in hexadecimal.
+fn receive(from: &mut File) -> Result<String> {
+    let mut ready = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut ready, PATIENCE)? == 0 {
+        bail!("nothing came");
+    }
+    let mut buffer = [0; 64];
+    let length = from.read(&mut buffer)?;
+    Ok(hex(&buffer[..length]))
+}
+
+/// Writes until no more can be written, and tells how many bytes that were.
+fn fill(number: RawFd) -> Result<String> {
+    let mut file = borrowed(number);
+    let mut written = 0;
+    loop {
+        match file.write(&[0; 4096]) {
+            Ok(length) => written += length,
+            Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(written.to_string()),
+            Err(why) => return Err(why.into()),
+        }
+    }
+}
+
+/// The descriptor that comes over a connection.
+fn passed_descriptor(client: &File) -> Result<File> {
+    let mut data = [0; 1];
+    let mut space = nix::cmsg_space!(RawFd);
+    let mut iov = [IoSliceMut::new(&mut data)];
+    let flags = MsgFlags::empty();
+    let message = recvmsg::<()>(client.as_raw_fd(), &mut iov, Some(&mut space), flags)?;
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(descriptors) = part {
+            let number = descriptors.first().context("no descriptor")?;
+            // SAFETY: recvmsg(2) has just made it, and nobody else knows of it.
+            return Ok(unsafe { File::from_raw_fd(*number) });
+        }
+    }
+    bail!("no descriptor was passed")
+}
+
+/// The value of a socket option.
+fn option_of(number: RawFd, name: &str) -> Result<String> {
+    let socket = borrowed(number);
+    let value = match name {
+        "reuseaddr" => getsockopt(&*socket, sockopt::ReuseAddr)?.into(),
+        "reuseport" => getsockopt(&*socket, sockopt::ReusePort)?.into(),
+        "v6only" => getsockopt(&*socket, sockopt::Ipv6V6Only)?.into(),
+        "sndbuf" => getsockopt(&*socket, sockopt::SndBuf)?,
+        _ => bail!("what is {name:?}?"),
+    };
+    Ok(value.to_string())
+}
+
+/// Forks a process that keeps all descriptors, writes bytes to the status channel if there are
+/// any, and stays until that channel is readable; tells its id when the bytes are written.
+fn grandchild(status: &[u8]) -> Result<String> {
+    let (mut begun, begin) = UnixStream::pair()?;
+    // SAFETY: there is one thread.
+    if let ForkResult::Parent { child } = unsafe { fork()? } {
+        drop(begin);
+        begun.read_to_end(&mut Vec::new())?;
+        return Ok(child.to_string());
+    }
+    if !status.is_empty() {
+        let _ = raw(status);
+    }
+    drop(begin);
+    while dismissal().is_err() {}
+    exit(0)
 }
 
 /// Waits until the status channel is readable.
@@ -209,6 +332,10 @@ fn heard() -> Result<()> {
         sleep(Duration::from_millis(1));
     }
     bail!("the master has not read all reports")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn bytes(hex: &str) -> Result<Vec<u8>> {

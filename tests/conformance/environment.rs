@@ -1,0 +1,182 @@
+//! What children find in their environment.
+
+use std::collections::BTreeMap;
+
+use crate::common::differs::{Observed, differs};
+use crate::common::instance::Instance;
+use crate::needs_root;
+use crate::stage::{Troupe, one_service};
+
+/// The environment of the first child of a master that is started with these variables.
+#[track_caller]
+fn environment(mut postfix: Instance, variables: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - 1");
+    for (name, value) in variables {
+        postfix.environment(name, value);
+    }
+    postfix.start();
+    let _client = troupe.connect();
+    troupe.next().process.environ()
+}
+
+/// "environment cut to `import_environment`"
+#[test]
+fn only_variables_of_import_environment_reach_children() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    postfix.set("import_environment", "MAIL_CONFIG FIRST, SECOND ABSENT");
+    let variables = [("FIRST", "one"), ("SECOND", "two words"), ("THIRD", "3")];
+    let found = environment(postfix, &variables);
+    assert_eq!(found.get("FIRST").map(String::as_str), Some("one"));
+    assert_eq!(found.get("SECOND").map(String::as_str), Some("two words"));
+    for absent in ["THIRD", "ABSENT"] {
+        assert!(!found.contains_key(absent), "{absent}");
+    }
+}
+
+/// "the variables that import_environment lets through or sets"
+#[test]
+fn import_environment_sets_variables_too() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    postfix.set(
+        "import_environment",
+        "MAIL_CONFIG FIRST=set {SECOND = two words} EMPTY=",
+    );
+    let found = environment(postfix, &[("FIRST", "inherited"), ("EMPTY", "inherited")]);
+    let value = |name: &str| found.get(name).map(String::as_str);
+    assert_eq!(value("FIRST"), Some("set"));
+    assert_eq!(value("SECOND"), Some("two words"));
+    assert_eq!(value("EMPTY"), Some(""));
+}
+
+/// "import_environment": its default lets the time zone through, and not the user's own.
+#[test]
+fn the_default_import_environment_is_postfixs() {
+    needs_root!("to run a master");
+    let variables = [
+        ("TZ", "UTC"),
+        ("LANG", "de_DE.UTF-8"),
+        ("DISPLAY", ":7"),
+        ("XAUTHORITY", "/x"),
+        ("HOME", "/root"),
+        ("LD_PRELOAD_NOT", "x"),
+        ("MAIL_NOT", "x"),
+    ];
+    let found = environment(Instance::bare(), &variables);
+    let expected = [
+        "DISPLAY",
+        "GENERATION",
+        "LANG",
+        "MAIL_CONFIG",
+        "MAIL_LOGTAG",
+        "PATH",
+        "POSTLOG_HOSTNAME",
+        "POSTLOG_SERVICE",
+        "TZ",
+        "XAUTHORITY",
+    ];
+    let names: Vec<&String> = found.keys().filter(|name| !name.is_empty()).collect();
+    let expected: Vec<&str> = expected
+        .into_iter()
+        .filter(|name| *name != "PATH" || found.contains_key("PATH"))
+        .collect();
+    assert_eq!(names, expected);
+}
+
+/// "plus `GENERATION=<octal>`": another one for each child.
+#[test]
+fn every_child_has_a_generation_of_its_own() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let troupes = ["a", "b"].map(|name| Troupe::add(&mut postfix, name, "unix - - n - -"));
+    postfix.start();
+    let mut last = 0;
+    let mut children = Vec::new();
+    for number in 0..10 {
+        let (client, puppet) = troupes[number % 2].serve();
+        let generation = &puppet.process.environ()["GENERATION"];
+        let generation = u32::from_str_radix(generation, 8).expect("an octal number");
+        assert!(generation > last, "{generation} after {last}");
+        last = generation;
+        children.push((client, puppet));
+    }
+}
+
+/// "`-c dir` (also exports MAIL_CONFIG)"
+#[test]
+fn mail_config_is_the_configuration_directory() {
+    needs_root!("to run a master");
+    let postfix = Instance::bare();
+    let configuration = postfix.configuration().display().to_string();
+    let found = environment(postfix, &[("MAIL_CONFIG", "/nowhere")]);
+    assert_eq!(found["MAIL_CONFIG"], configuration);
+}
+
+/// "MAIL_LOGTAG": the program's own, which is syslog_name.
+#[test]
+fn mail_logtag_is_syslog_name() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    postfix.set("syslog_name", "postfix-tested");
+    let found = environment(postfix, &[("MAIL_LOGTAG", "inherited")]);
+    assert_eq!(found["MAIL_LOGTAG"], "postfix-tested");
+}
+
+/// "POSTLOG_SERVICE and POSTLOG_HOSTNAME when maillog_file is set"
+#[test]
+fn children_are_told_of_postlogd_when_there_is_a_maillog_file() {
+    needs_root!("to run a master");
+    let postfix = Instance::bare();
+    let socket = postfix.socket("public", "postlog").display().to_string();
+    let found = environment(postfix, &[("POSTLOG_SERVICE", "/nowhere")]);
+    assert_eq!(found["POSTLOG_SERVICE"], socket);
+    assert_eq!(found["POSTLOG_HOSTNAME"], "host.test");
+
+    let mut postfix = Instance::bare();
+    postfix.set("maillog_file", "");
+    let found = environment(postfix, &[]);
+    for absent in ["POSTLOG_SERVICE", "POSTLOG_HOSTNAME"] {
+        assert!(!found.contains_key(absent), "{absent}");
+    }
+}
+
+/// A reload reads all of main.cf.
+#[test]
+fn a_reload_replaces_import_environment() {
+    needs_root!("to run a master");
+    differs(
+        "A change of import_environment takes effect on reload.",
+        Observed {
+            ours: "new children have the new variable",
+            original: "new children have the old variables",
+        },
+        |postfix| {
+            postfix.set("import_environment", "MAIL_CONFIG");
+            let troupe = Troupe::add(postfix, "a", "unix - - n - 1");
+            postfix.start();
+            postfix.set("import_environment", "MAIL_CONFIG NEW=variable");
+            postfix.reload();
+            let _client = troupe.connect();
+            match troupe.next().process.environ().contains_key("NEW") {
+                true => "new children have the new variable",
+                false => "new children have the old variables",
+            }
+        },
+    );
+}
+
+/// What was set for the master of one queue does not reach another's children.
+#[test]
+fn a_generation_that_the_master_finds_is_not_passed_on() {
+    needs_root!("to run a master");
+    let found = environment(Instance::bare(), &[("GENERATION", "7777")]);
+    assert_ne!(found["GENERATION"], "7777");
+    let (_postfix, troupe) = one_service("unix - - n - 1");
+    let _client = troupe.connect();
+    let puppet = troupe.next();
+    assert_eq!(
+        puppet.process.environ()["GENERATION"],
+        format!("{:o}", puppet.generation)
+    );
+}

@@ -1,0 +1,183 @@
+//! The log lines that the policy can write, and that each of them has a scenario.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::instance::{Instance, SOON};
+use crate::common::is_original;
+use crate::common::poll::until;
+
+/// A line of the policy, by its name in `policy::Record`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    Ended,
+    BadStartup,
+    SpawnFailed,
+    WatchFailed,
+    LimitReached,
+    StressBegins,
+    StressEnds,
+    Killing,
+    PartialReport,
+    ForgedReport,
+    StaleReport,
+    UnknownStatus,
+    StatusFailed,
+    Suppressed,
+    Terminating,
+    Counts,
+    Spawned,
+    Throttled,
+    Unthrottled,
+    Waking,
+}
+
+/// What tells a line from all others.
+#[derive(Clone, Copy)]
+struct Words {
+    ours: &'static str,
+    /// None when the original has no such line.
+    original: Option<&'static str>,
+}
+
+const fn same(words: &'static str) -> Words {
+    each(words, words)
+}
+
+const fn each(ours: &'static str, original: &'static str) -> Words {
+    let original = Some(original);
+    Words { ours, original }
+}
+
+const fn ours(ours: &'static str) -> Words {
+    let original = None;
+    Words { ours, original }
+}
+
+const LINES: [(Line, Words); 20] = {
+    use Line::*;
+    [
+        (Ended, same("process ")),
+        (BadStartup, same(": bad command startup -- throttling")),
+        (SpawnFailed, each(": cannot start a process: ", " fork: ")),
+        (WatchFailed, ours(": cannot watch its listeners: ")),
+        (LimitReached, same(" has reached its process limit ")),
+        (StressBegins, ours(": stress mode begins: ")),
+        (StressEnds, ours(": stress mode ends")),
+        (Killing, ours(" did not end in time, sending SIGKILL")),
+        (PartialReport, same(" sent partial status update ")),
+        (ForgedReport, ours(": ignoring status update from pid ")),
+        (StaleReport, same("ignoring status update from child pid ")),
+        (UnknownStatus, same(": ignoring unknown status")),
+        (StatusFailed, ours(": status channel failed: ")),
+        (Suppressed, ours(" more bad status updates were not logged")),
+        (Terminating, same("terminating on signal ")),
+        (Counts, each(": avail ", " avail ")),
+        (Spawned, each(": started ", "spawn command ")),
+        (Throttled, each(": throttled", "throttling command ")),
+        (
+            Unthrottled,
+            each(": no longer throttled", "throttle released for command "),
+        ),
+        (
+            Waking,
+            each(": waking up", "master_wakeup_timer_event: service "),
+        ),
+    ]
+};
+
+impl Line {
+    /// What tells the line from all others, in the words of the master under test.
+    ///
+    /// # Panics
+    /// For the original, when that has no such line.
+    #[track_caller]
+    pub fn words(self) -> &'static str {
+        match is_original() {
+            true => self.entry().original.expect("a line that the original has"),
+            false => self.ours(),
+        }
+    }
+
+    /// What tells the line from all others, in our words.
+    pub fn ours(self) -> &'static str {
+        self.entry().ours
+    }
+
+    fn entry(self) -> Words {
+        let mut lines = LINES.into_iter();
+        let entry = lines.find(|(line, _)| *line == self);
+        entry.expect("every line is in the list").1
+    }
+
+    /// Waits for a line of this kind that has all these details, and returns it.
+    #[track_caller]
+    pub fn wait(self, postfix: &Instance, details: &[impl AsRef<str>]) -> String {
+        let details: Vec<&str> = details.iter().map(AsRef::as_ref).collect();
+        let what = format!("{self:?} with {details:?} in the log");
+        until(SOON, what, || {
+            let mut lines = postfix.log_lines(self.words()).into_iter();
+            lines.find(|line| details.iter().all(|detail| line.contains(detail)))
+        })
+    }
+
+    /// How often it was written.
+    #[track_caller]
+    pub fn count(self, postfix: &Instance) -> usize {
+        postfix.log_lines(self.words()).len()
+    }
+}
+
+/// The variants of `policy::Record`, from its source.
+fn records() -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/policy/record.rs");
+    let text = fs::read_to_string(path).expect("the policy's lines");
+    let (_, text) = text.split_once("pub enum Record {\n").expect("the enum");
+    let (text, _) = text.split_once("\n}\n").expect("its end");
+    let names = text.lines().filter_map(|line| {
+        let name = line.strip_prefix("    ")?;
+        let name = name.split(|c: char| !c.is_alphanumeric()).next()?;
+        name.starts_with(char::is_uppercase)
+            .then(|| name.to_owned())
+    });
+    names.collect()
+}
+
+/// The files with scenarios, with their text.
+pub fn scenarios(directory: &str) -> Vec<(PathBuf, String)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let entries = fs::read_dir(directory).expect("the tests");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("a file").path()).collect();
+    files.sort();
+    let files = files.into_iter().filter(|path| {
+        let name = path.file_name().unwrap_or_default();
+        name != "lines.rs" && name != "list.rs"
+    });
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("a test");
+        (path, text)
+    };
+    files.map(read).collect()
+}
+
+/// "a list of every log line that the policy can write [...] and a scenario for each"
+#[test]
+fn every_line_of_the_policy_has_a_scenario() {
+    let listed: BTreeSet<String> = LINES.iter().map(|(line, _)| format!("{line:?}")).collect();
+    assert_eq!(
+        listed,
+        records(),
+        "the lines of this list and of policy::Record"
+    );
+    let scenarios = scenarios("tests/conformance");
+    let shown = |name: &&String| {
+        let mark = format!("Line::{name}");
+        scenarios.iter().any(|(_, text)| {
+            let mut after = text.split(mark.as_str()).skip(1);
+            after.any(|rest| !rest.starts_with(char::is_alphanumeric))
+        })
+    };
+    let missing: Vec<&String> = listed.iter().filter(|name| !shown(name)).collect();
+    assert_eq!(missing, [""; 0], "lines without a scenario");
+}

@@ -1,0 +1,164 @@
+//! One master at a time.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
+use std::path::PathBuf;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
+
+use crate::common::instance::{Instance, SOON};
+use crate::common::layout::mail_owner;
+use crate::common::original;
+use crate::common::poll::until;
+use crate::common::process::Process;
+use crate::common::run::run;
+use crate::needs_root;
+use crate::stage::one_service;
+
+/// Both of the files that a running master holds locked.
+fn locks(postfix: &Instance) -> [PathBuf; 2] {
+    [
+        postfix.queue().join("pid/master.pid"),
+        postfix.data().join("master.lock"),
+    ]
+}
+
+#[track_caller]
+fn expect_no_start(postfix: &Instance) {
+    let refused = run(&mut postfix.master(&["-w"]), SOON).expect_failure();
+    assert!(refused.status.code().is_some(), "killed: {refused:?}");
+}
+
+/// "exclusive, flock on Linux: the original and ours must exclude each other"
+#[test]
+fn each_of_the_two_masters_keeps_the_other_from_starting() {
+    needs_root!("to run a master");
+    let ours = PathBuf::from(env!("CARGO_BIN_EXE_master"));
+    for (first, second) in [(ours.clone(), original()), (original(), ours)] {
+        let mut postfix = Instance::bare();
+        postfix.use_master(&first);
+        postfix.start();
+        let master = postfix.master_process();
+        postfix.use_master(&second);
+        expect_no_start(&postfix);
+        let test = run(&mut postfix.master(&["-t"]), SOON);
+        assert_eq!(test.status.code(), Some(1), "{second:?} sees {first:?}");
+        assert!(master.runs());
+    }
+}
+
+/// "`pid/master.pid` locked (exclusive, flock on Linux [...])", "`$data_directory/master.lock`
+/// likewise"
+#[test]
+fn a_lock_that_somebody_holds_keeps_the_master_from_starting() {
+    needs_root!("to run a master");
+    for which in 0..2 {
+        let mut postfix = Instance::bare();
+        postfix.write_configuration();
+        let path = &locks(&postfix)[which];
+        let file = fs::File::create(path).expect("a lock file");
+        let (uid, gid) = mail_owner();
+        let owner = if which == 0 { (0, 0) } else { (uid, gid) };
+        chown(path, Some(owner.0), Some(owner.1)).expect("an owner");
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        let lock = lock.map_err(|(_, why)| why).expect("a lock");
+        expect_no_start(&postfix);
+        drop(lock);
+        postfix.start();
+    }
+}
+
+/// A lock file that nobody has locked is no master, whatever is in it.
+#[test]
+fn what_a_dead_master_left_in_its_lock_files_is_overwritten() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    postfix.start();
+    let first = postfix.master_process();
+    first.signal(Signal::SIGKILL);
+    until(SOON, "its end", || !first.runs());
+    for path in locks(&postfix) {
+        let file = fs::File::options().append(true).open(path);
+        let junk = "1\nand much more than any process id\n".repeat(10);
+        std::io::Write::write_all(&mut file.expect("a lock file"), junk.as_bytes()).expect("junk");
+    }
+    postfix.start();
+    for path in locks(&postfix) {
+        // The original leaves what is longer than its own line.
+        let text = fs::read_to_string(&path).expect("a lock file");
+        let line = text.lines().next().expect("a line").trim();
+        let pid = line.parse().expect("a process id");
+        assert_ne!(pid, first.0);
+        assert!(Process(pid).executable().starts_with(postfix.path()));
+    }
+}
+
+/// "`$data_directory/master.lock` likewise, created as `mail_owner`"
+#[test]
+fn the_lock_files_belong_to_root_and_to_mail_owner() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    postfix.start();
+    let facts = locks(&postfix).map(|path| fs::metadata(path).expect("a lock file"));
+    let owners = facts.each_ref().map(|facts| (facts.uid(), facts.gid()));
+    assert_eq!(owners, [(0, 0), mail_owner()]);
+    let modes = facts.each_ref().map(|facts| facts.mode() & 0o7777);
+    assert_eq!(modes, [0o600, 0o600]);
+}
+
+/// "not a regular file with one link": who owns data_directory must not have root write elsewhere.
+#[test]
+fn a_lock_file_that_is_a_link_is_refused() {
+    needs_root!("to run a master");
+    let (uid, gid) = mail_owner();
+    for which in 0..2 {
+        for hard in [true, false] {
+            let postfix = Instance::bare();
+            postfix.write_configuration();
+            let path = &locks(&postfix)[which];
+            let target = postfix.path().join("target");
+            fs::write(&target, "precious").expect("a file");
+            chown(&target, Some(uid), Some(gid)).expect("an owner");
+            match hard {
+                true => fs::hard_link(&target, path).expect("a link"),
+                false => symlink(&target, path).expect("a link"),
+            }
+            // As if mail_owner had made it.
+            lchown(path, Some(uid), Some(gid)).expect("an owner");
+            expect_no_start(&postfix);
+            let text = fs::read_to_string(&target).expect("a file");
+            assert_eq!(text, "precious", "{path:?}, hard: {hard}");
+        }
+    }
+}
+
+/// The lock is the master's: no child has it.
+#[test]
+fn a_child_that_survives_the_master_does_not_hold_its_locks() {
+    needs_root!("to run a master");
+    let (mut postfix, troupe) = one_service("unix - - n - -");
+    let (_client, mut puppet) = troupe.serve();
+    puppet.tell("stay");
+    puppet.tell("grandchild");
+    let first = postfix.master_process();
+    first.signal(Signal::SIGKILL);
+    until(SOON, "its end", || !first.runs());
+    postfix.start();
+    assert!(puppet.process.runs());
+}
+
+/// "`pid/master.pid` locked" comes before "service table" in the order of the start: one that fails
+/// leaves everything of the running master alone.
+#[test]
+fn a_second_master_leaves_the_firsts_lock_files_and_listeners_alone() {
+    needs_root!("to run a master");
+    let (postfix, troupe) = one_service("unix - - n - -");
+    let (_client, puppet) = troupe.serve();
+    let read = || locks(&postfix).map(|path| fs::read_to_string(path).expect("a lock file"));
+    let before = read();
+    expect_no_start(&postfix);
+    assert_eq!(read(), before);
+    troupe.serve();
+    assert!(puppet.process.runs());
+}

@@ -1,0 +1,260 @@
+//! Signals to the master, and those that children find.
+
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+
+use crate::common::client::Client;
+use crate::common::differs::{Observed, differs};
+use crate::common::instance::{Instance, SOON};
+use crate::common::poll::until;
+use crate::common::run::{Running, run};
+use crate::lines::Line;
+use crate::needs_root;
+use crate::stage::{Troupe, one_service};
+
+/// The signals that end a master, as it should be.
+const STOP: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
+
+/// "SIGTERM, SIGINT, SIGQUIT: process group gets SIGTERM, `terminating on signal N`, and the master
+/// dies by that signal"
+#[test]
+fn the_master_dies_of_the_signal_that_stops_it_and_its_children_get_sigterm() {
+    needs_root!("to run a master");
+    for signal in STOP {
+        let mut postfix = Instance::bare();
+        let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+        postfix.start_in_foreground(&[]);
+        let (_client, mut puppet) = troupe.serve();
+        puppet.tell("stay");
+        puppet.tell("block SIGTERM");
+        postfix.master_process().signal(signal);
+        let finished = postfix.finish();
+        assert_eq!(finished.status.signal(), Some(signal as i32), "{signal}");
+        Line::Terminating.wait(&postfix, &[format!("signal {}", signal as i32)]);
+        assert!(puppet.process.has_pending(Signal::SIGTERM), "{signal}");
+    }
+}
+
+/// "`postfix stop` expects the lock to be free within 5 s": whatever the children do.
+#[test]
+fn the_master_does_not_wait_for_its_children() {
+    needs_root!("to run a master");
+    let (postfix, troupe) = one_service("unix - - n - -");
+    let (_client, mut puppet) = troupe.serve();
+    puppet.tell("ignore SIGTERM");
+    puppet.tell("stay");
+    let master = postfix.master_process();
+    master.signal(Signal::SIGTERM);
+    until(SOON, "the lock", || {
+        run(&mut postfix.master(&["-t"]), SOON).success()
+    });
+    assert!(puppet.process.runs());
+    assert!(!master.runs());
+    // It knows that the master is gone.
+    puppet.tell("dismissal");
+}
+
+/// "SIGKILL of the master: children notice descriptor 5 and leave."
+#[test]
+fn a_killed_masters_children_find_descriptor_5_readable() {
+    needs_root!("to run a master");
+    let (postfix, troupe) = one_service("unix - - n - -");
+    let (mut client, mut busy) = troupe.serve();
+    busy.tell("stay");
+    let (_other, idle) = troupe.serve();
+    postfix.master_process().signal(Signal::SIGKILL);
+    idle.wait_for_end();
+    busy.tell("dismissal");
+    assert!(!busy.process.has_pending(Signal::SIGTERM));
+    busy.tell("write hello");
+    assert_eq!(client.line(), "hello");
+}
+
+/// "finish with their client and leave, and another master can start at once": with the same
+/// listeners, while a child of the first still has them.
+#[test]
+fn a_killed_masters_child_keeps_no_other_from_starting() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let address = postfix.address();
+    let inet = Troupe::add(&mut postfix, &address, "inet n - n - -");
+    let unix = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    postfix.start();
+    let mut children = [inet.serve(), unix.serve()];
+    for (_, puppet) in &mut children {
+        puppet.tell("stay");
+    }
+    let first = postfix.master_process();
+    first.signal(Signal::SIGKILL);
+    until(SOON, "its end", || !first.runs());
+    postfix.start();
+    assert_ne!(postfix.master_process(), first);
+    unix.serve();
+    for (client, puppet) in &mut children {
+        puppet.tell("write hello");
+        assert_eq!(client.line(), "hello");
+    }
+}
+
+/// "SIGPIPE ignored"
+#[test]
+fn sigpipe_does_not_end_the_master() {
+    needs_root!("to run a master");
+    let (postfix, troupe) = one_service("unix - - n - -");
+    let master = postfix.master_process();
+    for _ in 0..10 {
+        master.signal(Signal::SIGPIPE);
+    }
+    troupe.serve();
+    assert!(master.runs());
+}
+
+/// "in the child the mask is empty and dispositions are default, except SIGPIPE, which stays
+/// ignored as under Postfix"
+#[test]
+fn a_child_finds_no_signal_blocked_and_only_sigpipe_ignored() {
+    needs_root!("to run a master");
+    let (_postfix, troupe) = one_service("unix - - n - -");
+    let _client = troupe.connect();
+    let signals = troupe.next().process.signals();
+    assert_eq!(signals.blocked, 0, "blocked");
+    // Without the two that the C library keeps to itself, which nobody can set.
+    let ignored = signals.ignored & 0x7fff_ffff;
+    assert_eq!(ignored, 1 << (Signal::SIGPIPE as i32 - 1), "ignored");
+}
+
+/// A master does what signals ask of it, whoever started it with whatever signal state.
+#[test]
+fn signals_that_were_ignored_at_the_start_are_taken() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let ignored = ["CHLD", "HUP", "TERM"].map(|name| format!("--ignore-signal={name}"));
+    let options: Vec<&str> = ignored.iter().map(String::as_str).collect();
+    let mut command = postfix.under(Path::new("env"), &options);
+    postfix.run_in_foreground(&mut command);
+    // SIGCHLD: the child that ends without service is replaced.
+    let _client = troupe.connect();
+    troupe.next().exit(0);
+    let mut puppet = troupe.next();
+    puppet.take_client();
+    postfix.reload();
+    puppet.wait_for_end();
+    troupe.serve();
+    postfix.stop();
+}
+
+/// A stopped child has not ended.
+#[test]
+fn a_child_that_is_stopped_and_goes_on_is_the_same_child() {
+    needs_root!("to run a master");
+    let (postfix, troupe) = one_service("unix - - n - 1");
+    let (_client, mut puppet) = troupe.serve();
+    puppet.process.signal(Signal::SIGSTOP);
+    let _waiting = troupe.connect();
+    troupe.expect_nobody();
+    puppet.process.signal(Signal::SIGCONT);
+    puppet.tell("hangup");
+    puppet.take_client();
+    assert_eq!(postfix.log_lines("warning: "), [""; 0]);
+}
+
+/// Children that end all at once are all noticed.
+#[test]
+fn children_that_end_all_at_once_are_all_noticed() {
+    needs_root!("to run a master");
+    let (postfix, troupe) = one_service("unix - - n - 20");
+    let children: Vec<_> = (0..20).map(|_| troupe.serve()).collect();
+    let master = postfix.master_process();
+    // While the master cannot look, all its children end.
+    master.signal(Signal::SIGSTOP);
+    let (clients, mut puppets): (Vec<_>, Vec<_>) = children.into_iter().unzip();
+    for puppet in &mut puppets {
+        puppet.send("exit 0");
+    }
+    for puppet in &puppets {
+        puppet.wait_for_end();
+    }
+    master.signal(Signal::SIGCONT);
+    drop(clients);
+    // There is room for as many again.
+    let _again: Vec<_> = (0..20).map(|_| troupe.serve()).collect();
+}
+
+/// "Signals are drained on every turn, also when descriptors are busy."
+#[test]
+fn a_master_that_is_kept_busy_stops_when_it_is_told_to() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let tally = postfix.path().join("tally");
+    postfix.service(&format!(
+        "b unix - - n - 0 puppet -o tally={}",
+        tally.display()
+    ));
+    postfix.start();
+    // Children of this service take no client, so that one client keeps the master at it.
+    let path = postfix.socket("private", "b").display().to_string();
+    let _client = Client::connect(&path);
+    until(SOON, "many children", || {
+        std::fs::metadata(&tally).is_ok_and(|facts| facts.len() > 50)
+    });
+    troupe.serve();
+    postfix.reload_while_busy();
+    troupe.serve();
+    postfix.stop();
+}
+
+/// "Options: `-e seconds`", "Children are not signalled; they leave when they have finished with
+/// their client."
+#[test]
+fn at_its_exit_time_the_master_leaves_its_children_alone() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    postfix.start_in_foreground(&["-e", "3"]);
+    let (mut client, mut puppet) = troupe.serve();
+    puppet.tell("stay");
+    let finished = postfix.finish();
+    assert_eq!(finished.status.code(), Some(0));
+    puppet.tell("dismissal");
+    puppet.tell("write hello");
+    assert_eq!(client.line(), "hello");
+}
+
+/// "If it leads its process group, the whole group gets the signal; otherwise (-D, -d, -i) only
+/// its own children do."
+#[test]
+fn an_attached_master_in_anothers_process_group_ends_its_own_children() {
+    needs_root!("to run a master");
+    differs(
+        "A master that stops and does not lead its process group (-d, -D, -i) sends SIGTERM to \
+         each of its children.",
+        Observed {
+            ours: "its children get SIGTERM",
+            original: "its children get no signal",
+        },
+        |postfix| {
+            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            postfix.write_configuration();
+            // A shell leads the group, and survives.
+            let script = "\"$@\"; exit 7";
+            let mut shell = postfix.under(Path::new("sh"), &["-c", script, "sh"]);
+            let shell = Running::start(shell.arg("-d").process_group(0));
+            let _client = until(SOON, "the service", || {
+                Client::try_connect(&troupe.address).ok()
+            });
+            let mut puppet = troupe.next();
+            puppet.tell("stay");
+            puppet.tell("block SIGTERM");
+            postfix.master_process().signal(Signal::SIGTERM);
+            assert_eq!(shell.finish(SOON).status.code(), Some(7), "the shell");
+            match puppet.process.has_pending(Signal::SIGTERM) {
+                true => "its children get SIGTERM",
+                false => "its children get no signal",
+            }
+        },
+    );
+}

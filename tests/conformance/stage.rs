@@ -1,0 +1,110 @@
+//! A service whose children are puppets.
+
+use std::time::Duration;
+
+use crate::common::client::Client;
+use crate::common::instance::Instance;
+use crate::common::puppet::{Puppet, Puppets};
+
+/// How long nothing must happen to be called nothing. Too short a time hides a failure; it never
+/// makes one.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A service whose children are puppets.
+pub struct Troupe {
+    name: String,
+    /// Where its clients go.
+    pub address: String,
+    puppets: Puppets,
+}
+
+impl Troupe {
+    /// Adds a service to the table, with these columns from the type to the process limit.
+    #[track_caller]
+    pub fn add(postfix: &mut Instance, name: &str, columns: &str) -> Self {
+        let words: Vec<&str> = columns.split_whitespace().collect();
+        assert_eq!(words.len(), 6, "columns from type to maxproc: {columns}");
+        let troupe = Self {
+            name: name.to_owned(),
+            address: match words[0] {
+                "inet" => name.to_owned(),
+                _ => {
+                    let class = if words[1] == "n" { "public" } else { "private" };
+                    postfix.socket(class, name).display().to_string()
+                }
+            },
+            puppets: Puppets::new(postfix, &format!("{}.{}", words[0], name.replace('/', "."))),
+        };
+        troupe.set(postfix, columns);
+        troupe
+    }
+
+    /// Gives the service other columns.
+    pub fn set(&self, postfix: &mut Instance, columns: &str) {
+        self.set_command(postfix, columns, "puppet");
+    }
+
+    /// Gives the service other columns and another command, which must be a puppet too. Arguments
+    /// may follow the command.
+    pub fn set_command(&self, postfix: &mut Instance, columns: &str, command: &str) {
+        let (name, arguments) = (&self.name, self.puppets.arguments());
+        postfix.service(&format!("{name} {columns} {command} {arguments}"));
+    }
+
+    /// What a command needs to be one of these puppets.
+    pub fn arguments(&self) -> String {
+        self.puppets.arguments()
+    }
+
+    #[track_caller]
+    pub fn connect(&self) -> Client {
+        Client::connect(&self.address)
+    }
+
+    /// The next child that the master starts.
+    #[track_caller]
+    pub fn next(&self) -> Puppet {
+        self.puppets.next()
+    }
+
+    /// The next child, if one is started within a time.
+    pub fn next_within(&self, limit: Duration) -> Option<Puppet> {
+        self.puppets.next_within(limit)
+    }
+
+    /// A client, and the new child that serves it.
+    #[track_caller]
+    pub fn serve(&self) -> (Client, Puppet) {
+        let client = self.connect();
+        let mut puppet = self.next();
+        puppet.take_client();
+        (client, puppet)
+    }
+
+    /// Whether the master starts a child, for tests in which both may be.
+    pub fn somebody_comes(&self) -> bool {
+        // Longer than where nobody is expected: this must not be wrong either way.
+        self.next_within(10 * PAUSE).is_some()
+    }
+
+    /// Asserts that the master starts no child.
+    #[track_caller]
+    pub fn expect_nobody(&self) {
+        let surplus = self.next_within(PAUSE);
+        assert!(surplus.is_none(), "a child that nobody needs");
+    }
+}
+
+/// A running master with one service, by the columns from its type to its process limit. Its name
+/// is `a`, or the instance's own address.
+#[track_caller]
+pub fn one_service(columns: &str) -> (Instance, Troupe) {
+    let mut postfix = Instance::bare();
+    let name = match columns.starts_with("inet") {
+        true => postfix.address(),
+        false => "a".to_owned(),
+    };
+    let troupe = Troupe::add(&mut postfix, &name, columns);
+    postfix.start();
+    (postfix, troupe)
+}

@@ -1,0 +1,375 @@
+//! What children report on descriptor 5, and what they must not be able to do with it.
+
+use crate::common::clock::Clock;
+use crate::common::differs::{Observed, differs};
+use crate::common::instance::{Instance, SOON};
+use crate::common::poll::until;
+use crate::common::puppet::Puppet;
+use crate::common::{client::Client, is_original, skip};
+use crate::lines::Line;
+use crate::needs_root;
+use crate::stage::{Troupe, one_service};
+
+/// A busy child that tells lies, its busy sibling, and a busy child of another service.
+struct Gossip<'a> {
+    postfix: &'a mut Instance,
+    troupe: Troupe,
+    liar: Puppet,
+    sibling: Puppet,
+    stranger: Puppet,
+    clients: Vec<Client>,
+    others: Vec<Puppet>,
+}
+
+impl<'a> Gossip<'a> {
+    fn new(postfix: &'a mut Instance) -> Self {
+        let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+        let strangers = Troupe::add(postfix, "b", "unix - - n - -");
+        postfix.start();
+        let [liar, sibling, stranger] = [&troupe, &troupe, &strangers].map(Troupe::serve);
+        Self {
+            postfix,
+            troupe,
+            clients: vec![liar.0, sibling.0, stranger.0],
+            liar: liar.1,
+            sibling: sibling.1,
+            stranger: stranger.1,
+            others: Vec::new(),
+        }
+    }
+
+    /// The sibling's reports count: while it is available nobody else is started for a client,
+    /// and once it is taken somebody is.
+    #[track_caller]
+    fn expect_sibling_is_heard(&mut self) {
+        self.sibling.finish_client();
+        self.sibling.wait_until_heard();
+        let mut client = self.troupe.connect();
+        self.troupe.expect_nobody();
+        self.sibling.take_client();
+        self.sibling.tell("write hello");
+        assert_eq!(client.line(), "hello");
+        self.clients.push(client);
+
+        let (client, child) = self.troupe.serve();
+        self.clients.push(client);
+        self.others.push(child);
+    }
+
+    /// What becomes of a lie: either the master complains and all is as before, or it dies.
+    #[track_caller]
+    fn aftermath(&mut self, complaint: &str) -> &'static str {
+        let master = self.postfix.master_process();
+        let died = until(SOON, "a complaint or the end", || {
+            let died = !master.runs();
+            (died || !self.postfix.log_lines(complaint).is_empty()).then_some(died)
+        });
+        if died {
+            return "the master dies";
+        }
+        self.expect_sibling_is_heard();
+        "a warning, and nothing changes"
+    }
+}
+
+/// "records keep their boundaries": "A report of a wrong length [...] changes nothing."
+#[test]
+fn short_and_long_reports_change_nothing() {
+    needs_root!("to run a master");
+    for length in [1, 5, 11, 13, 40] {
+        let mut postfix = Instance::bare();
+        let mut gossip = Gossip::new(&mut postfix);
+        gossip.liar.write_status(&vec![0xff; length]);
+        // Bytes that follow cannot make a report of what was none.
+        gossip.liar.wait_until_heard();
+        if is_original() {
+            // A stream has no records: what remains of a long one makes later ones unreadable,
+            // if they come quickly. This is a race; what is sure is the complaint.
+            gossip.postfix.wait_for_log(Line::PartialReport.words());
+        } else {
+            let pid = gossip.liar.process.0;
+            let details = [format!("pid {pid}"), format!("{length} bytes")];
+            Line::PartialReport.wait(gossip.postfix, &details);
+            gossip.expect_sibling_is_heard();
+        }
+    }
+}
+
+/// A long record is one wrong report, and no right one is hidden in it.
+#[test]
+fn two_reports_in_one_write_are_none() {
+    needs_root!("to run a master");
+    differs(
+        "Status channels keep record boundaries, so two reports in one write are a malformed one.",
+        Observed {
+            ours: "neither counts",
+            original: "both count",
+        },
+        |postfix| {
+            let mut gossip = Gossip::new(postfix);
+            let twice = [gossip.liar.report(1), gossip.liar.report(1)];
+            gossip
+                .liar
+                .write_status(&twice.map(|one| one.encode()).concat());
+            gossip.liar.wait_until_heard();
+            gossip.clients.push(gossip.troupe.connect());
+            // Who believes it waits for the liar, who takes nobody.
+            match gossip.troupe.somebody_comes() {
+                true => "neither counts",
+                false => "both count",
+            }
+        },
+    );
+}
+
+/// "the kernel tells who wrote, so a child can speak only for itself"
+#[test]
+fn a_report_that_bears_another_services_child_changes_nothing() {
+    needs_root!("to run a master");
+    differs(
+        "A status report in the name of another service's child is ignored.",
+        Observed {
+            ours: "a warning, and nothing changes",
+            original: "the master dies",
+        },
+        |postfix| {
+            let mut gossip = Gossip::new(postfix);
+            let forged = gossip.stranger.report(1);
+            gossip.liar.write_status(&forged.encode());
+            gossip.aftermath(Line::ForgedReport.ours())
+        },
+    );
+}
+
+/// "the kernel tells who wrote, so a child can speak only for itself"
+#[test]
+fn a_report_that_bears_a_siblings_name_changes_nothing() {
+    needs_root!("to run a master");
+    differs(
+        "A status report in the name of a sibling is ignored.",
+        Observed {
+            ours: "a child for the next client",
+            original: "the next client waits for the busy sibling",
+        },
+        |postfix| {
+            let mut gossip = Gossip::new(postfix);
+            let forged = gossip.sibling.report(1);
+            gossip.liar.write_status(&forged.encode());
+            gossip.liar.wait_until_heard();
+            gossip.clients.push(gossip.troupe.connect());
+            match gossip.troupe.somebody_comes() {
+                true => "a child for the next client",
+                false => "the next client waits for the busy sibling",
+            }
+        },
+    );
+}
+
+/// "the kernel names the writer": a child's child is another.
+#[test]
+fn a_report_of_a_childs_own_child_changes_nothing() {
+    needs_root!("to run a master");
+    differs(
+        "A status report that a child's own child writes is ignored.",
+        Observed {
+            ours: "a child for the next client",
+            original: "the next client waits for the child whose name it bears",
+        },
+        |postfix| {
+            let mut gossip = Gossip::new(postfix);
+            let report = gossip.liar.report(1).encode();
+            let hex: String = report.iter().map(|byte| format!("{byte:02x}")).collect();
+            gossip.liar.tell(&format!("grandchild {hex}"));
+            gossip.liar.wait_until_heard();
+            gossip.clients.push(gossip.troupe.connect());
+            match gossip.troupe.somebody_comes() {
+                true => "a child for the next client",
+                false => "the next client waits for the child whose name it bears",
+            }
+        },
+    );
+}
+
+/// "A report [...] of an earlier generation [...] changes nothing."
+#[test]
+fn a_report_of_an_earlier_generation_changes_nothing() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let mut gossip = Gossip::new(&mut postfix);
+    let mut stale = gossip.liar.report(1);
+    stale.generation -= 1;
+    gossip.liar.write_status(&stale.encode());
+    let details = [
+        format!("pid {} ", gossip.liar.process.0),
+        format!("generation {}", stale.generation),
+    ];
+    Line::StaleReport.wait(gossip.postfix, &details);
+    gossip.expect_sibling_is_heard();
+}
+
+/// "or with an unknown status changes nothing"
+#[test]
+fn an_unknown_status_changes_nothing() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let mut gossip = Gossip::new(&mut postfix);
+    let unknown = gossip.liar.report(7);
+    gossip.liar.write_status(&unknown.encode());
+    let pid = gossip.liar.process.0.to_string();
+    Line::UnknownStatus.wait(gossip.postfix, &["7", pid.as_str()]);
+    gossip.expect_sibling_is_heard();
+}
+
+/// "Reports are gossip: a wrong pid [...] changes nothing."
+#[test]
+fn a_report_of_a_process_that_is_no_child_changes_nothing() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let mut gossip = Gossip::new(&mut postfix);
+    for pid in [1, 0, -1, i32::MAX] {
+        let mut report = gossip.liar.report(1);
+        report.pid = pid;
+        gossip.liar.write_status(&report.encode());
+    }
+    gossip.liar.wait_until_heard();
+    gossip.expect_sibling_is_heard();
+}
+
+/// A child that says twice what it has said is counted once.
+#[test]
+fn a_report_that_is_repeated_counts_once() {
+    needs_root!("to run a master");
+    let (_postfix, troupe) = one_service("unix - - n - -");
+    let [(_one, mut first), (_two, mut second)] = [troupe.serve(), troupe.serve()];
+    for _ in 0..3 {
+        first.tell("report taken");
+        second.tell("report taken");
+    }
+    for _ in 0..3 {
+        first.tell("report available");
+    }
+    first.wait_until_heard();
+    // One is available, and not three.
+    let _three = troupe.connect();
+    troupe.expect_nobody();
+    first.take_client();
+    let _four = troupe.connect();
+    troupe.next();
+}
+
+/// "reports are read before the dead are reaped (a child that reported and exited must count as
+/// used)"
+#[test]
+fn a_child_that_reports_and_fails_at_once_has_served() {
+    needs_root!("to run a master");
+    if is_original() {
+        return skip("under the original this is a race");
+    }
+    let (postfix, troupe) = one_service("unix - - n - -");
+    for _ in 0..20 {
+        let (_client, mut puppet) = troupe.serve();
+        puppet.send("report available\nexit 9");
+        puppet.wait_for_end();
+    }
+    let _client = troupe.connect();
+    troupe.next();
+    assert_eq!(postfix.log_lines(Line::BadStartup.words()), [""; 0]);
+}
+
+/// "A child that floods its channel must not keep the others waiting."
+#[test]
+fn a_child_that_floods_the_status_channel_delays_nobody() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let other = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    postfix.start();
+    let (_client, mut puppet) = troupe.serve();
+    let [taken, available] = [0, 1].map(|value| {
+        let bytes = puppet.report(value).encode();
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    });
+    let flood = [available, taken]
+        .map(|hex| format!("raw {hex}"))
+        .join("\n");
+    puppet.send(&vec![flood; 2000].join("\n"));
+    let (_other, _child) = other.serve();
+    assert!(puppet.process.runs());
+}
+
+/// A child without its status channel is a child like any other.
+#[test]
+fn a_child_that_closes_the_status_channel_harms_nobody() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let mut gossip = Gossip::new(&mut postfix);
+    gossip.liar.tell("close 5");
+    gossip.expect_sibling_is_heard();
+    gossip.liar.exit(0);
+    gossip.clients.push(gossip.troupe.connect());
+    gossip.troupe.next();
+}
+
+/// "A child has shut the channel down for all who share it [...]. The children finish with their
+/// client and leave, as at a reload."
+#[test]
+fn a_child_that_shuts_the_status_channel_down_ends_nobody() {
+    needs_root!("to run a master");
+    differs(
+        "A child that shuts the status channel down does not end the master.",
+        Observed {
+            ours: "a warning, and a new channel",
+            original: "the master dies",
+        },
+        |postfix| {
+            let gossip = &mut Gossip::new(postfix);
+            let master = gossip.postfix.master_process();
+            gossip.sibling.tell("stay");
+            gossip.liar.send("shutdown 5");
+            let died = until(SOON, "a warning or the end", || {
+                let warnings = gossip.postfix.log_lines(Line::StatusFailed.ours());
+                (!master.runs() || !warnings.is_empty()).then(|| !master.runs())
+            });
+            if died {
+                return "the master dies";
+            }
+            gossip.liar.wait_for_end();
+            gossip.sibling.tell("dismissal");
+            gossip.sibling.tell("write hello");
+            assert_eq!(gossip.clients[1].line(), "hello");
+            // Who comes next can report again.
+            let (_client, mut next) = gossip.troupe.serve();
+            next.finish_client();
+            next.wait_until_heard();
+            let _client = gossip.troupe.connect();
+            gossip.troupe.expect_nobody();
+            "a warning, and a new channel"
+        },
+    );
+}
+
+/// "At most ten such lines a minute are logged for each service."
+#[test]
+fn bad_reports_are_logged_ten_times_a_minute() {
+    needs_root!("to run a master");
+    if is_original() {
+        return skip("the original logs them all, and its clock cannot be turned");
+    }
+    let mut postfix = Instance::bare();
+    let clock = Clock::install(&mut postfix);
+    let mut gossip = Gossip::new(&mut postfix);
+    for _ in 0..25 {
+        gossip.liar.write_status(b"garbage");
+        gossip.liar.wait_until_heard();
+    }
+    until(SOON, "ten lines", || {
+        Line::PartialReport.count(gossip.postfix) == 10
+    });
+    clock.turn(gossip.postfix, 70);
+    gossip.liar.write_status(b"garbage");
+    Line::Suppressed.wait(gossip.postfix, &["15 more"]);
+    assert_eq!(Line::PartialReport.count(gossip.postfix), 11);
+}

@@ -1,0 +1,223 @@
+//! Services that strangers keep busy.
+
+use crate::common::client::Client;
+use crate::common::clock::Clock;
+use crate::common::instance::{Instance, SOON};
+use crate::common::network::{REMOTE, in_own_network};
+use crate::common::poll::until;
+use crate::common::puppet::Puppet;
+use crate::common::{is_original, skip};
+use crate::lines::Line;
+use crate::needs_root;
+use crate::stage::{Troupe, one_service};
+
+fn stress(puppet: &Puppet) -> &str {
+    let mut options = puppet.arguments.iter();
+    let value = options.find_map(|text| text.strip_prefix("stress="));
+    value.expect("-o stress=")
+}
+
+/// A service for strangers with two processes, and both of them busy.
+struct Busy {
+    postfix: Instance,
+    troupe: Troupe,
+    children: Vec<(Client, Puppet)>,
+}
+
+impl Busy {
+    fn new(mut postfix: Instance, name: &str, columns: &str) -> Self {
+        let troupe = Troupe::add(&mut postfix, name, columns);
+        postfix.start();
+        let mut busy = Self {
+            postfix,
+            troupe,
+            children: Vec::new(),
+        };
+        // The first child is below the limit.
+        busy.one_more("");
+        // The second reaches it: the first is told to leave, and ends when its client does.
+        busy.one_more("yes");
+        let (client, first) = busy.children.remove(0);
+        drop(client);
+        first.wait_for_end();
+        // The third takes the first's place, and now nobody can take another client.
+        busy.one_more("yes");
+        busy
+    }
+
+    /// Of type pass, which is for whatever stands between strangers and it.
+    fn pass(postfix: Instance) -> Self {
+        Self::new(postfix, "a", "pass - - n - 2")
+    }
+
+    /// A new client needs a new child, which is told whether there is stress.
+    #[track_caller]
+    fn one_more(&mut self, expected: &str) {
+        let (client, puppet) = self.troupe.serve();
+        let given = puppet.given();
+        assert_eq!(stress(&puppet), expected, "{given}");
+        self.children.push((client, puppet));
+    }
+
+    /// All children leave.
+    fn clear(&mut self) {
+        for (client, puppet) in self.children.drain(..) {
+            drop(client);
+            puppet.exit(0);
+        }
+        let rest = || self.postfix.children_named("puppet");
+        until(SOON, "all children to be reaped", || rest().is_empty());
+    }
+}
+
+/// "`service "NAME" (CANONICAL) has reached its process limit "N": ...` and the advice after it",
+/// "three warnings, at most once per 1000 s"
+#[test]
+fn a_service_at_its_limit_warns_once_and_tells_its_children_of_stress() {
+    needs_root!("to run a master");
+    in_own_network(|| {
+        let mut postfix = Instance::bare();
+        let address = format!("{REMOTE}:{}", postfix.port());
+        postfix.set("inet_interfaces", format!("127.0.0.1, {REMOTE}"));
+        let mut busy = Busy::new(postfix, &address, "inet n - n - 2");
+        let name = format!("warning: service \"{address}\" (");
+        Line::LimitReached.wait(&busy.postfix, &[&name, "process limit \"2\":"]);
+        // What to do about it follows.
+        busy.postfix.wait_for_log("in master.cf");
+        busy.postfix.wait_for_log("STRESS_README");
+
+        // Available and busy again: at the limit a second time.
+        let (client, puppet) = &mut busy.children[0];
+        puppet.finish_client();
+        *client = busy.troupe.connect();
+        puppet.take_client();
+        // Its end is seen after its reports; so when its successor runs, those have been read.
+        let (client, puppet) = busy.children.remove(0);
+        puppet.exit(0);
+        drop(client);
+        busy.one_more("yes");
+        assert_eq!(Line::LimitReached.count(&busy.postfix), 1, "warnings");
+    });
+}
+
+/// "on entry, existing children are told to leave by renewing the status channel"
+#[test]
+fn idle_children_leave_when_stress_begins() {
+    needs_root!("to run a master");
+    let (_postfix, troupe) = one_service("pass - - n - 3");
+    let (_first, busy) = troupe.serve();
+    let (_second, mut idle) = troupe.serve();
+    idle.tell("hangup");
+    assert_eq!((stress(&busy), stress(&idle)), ("", ""));
+    // The channel is that of the service, so all learn of it, and only once it is reached.
+    let _third = troupe.connect();
+    let last = troupe.next();
+    assert_eq!(stress(&last), "yes");
+    idle.wait_for_end();
+    busy.wait_for_end();
+    assert!(last.process.runs(), "the one who knows of stress");
+}
+
+/// "existing children are told to leave": once, when stress begins.
+#[test]
+fn children_that_know_of_stress_stay() {
+    needs_root!("to run a master");
+    let mut busy = Busy::pass(Instance::bare());
+    // Both have been started at the limit, and more of them come while stress lasts.
+    for _ in 0..3 {
+        let (client, puppet) = busy.children.remove(0);
+        puppet.exit(0);
+        drop(client);
+        busy.one_more("yes");
+        assert!(
+            busy.children
+                .iter()
+                .all(|(_, puppet)| puppet.process.runs())
+        );
+    }
+}
+
+/// "A throttled service stays throttled, and stress mode goes on."
+#[test]
+fn stress_goes_on_over_a_reload() {
+    needs_root!("to run a master");
+    let mut busy = Busy::pass(Instance::bare());
+    busy.postfix.reload();
+    busy.children.clear();
+    until(SOON, "the children to be reaped", || {
+        busy.postfix.children_named("puppet").is_empty()
+    });
+    busy.one_more("yes");
+}
+
+/// "for which maxproc is above 1"
+#[test]
+fn a_service_with_one_process_knows_no_stress() {
+    needs_root!("to run a master");
+    let (postfix, troupe) = one_service("pass - - n - 1");
+    let (_client, puppet) = troupe.serve();
+    let _waiting = troupe.connect();
+    troupe.expect_nobody();
+    assert!(!puppet.given().contains("stress"));
+    assert_eq!(postfix.log_lines(Line::StressBegins.ours()), [""; 0]);
+}
+
+/// "(any address that is not loopback, and type pass)"
+#[test]
+fn a_service_for_local_clients_only_knows_no_stress() {
+    needs_root!("to run a master");
+    let (postfix, troupe) = one_service("inet n - n - 2");
+    let mut children = [troupe.serve(), troupe.serve()];
+    // A third client waits until one of the two is done.
+    let mut waiting = troupe.connect();
+    let (_, puppet) = &mut children[0];
+    assert!(!puppet.given().contains("stress"));
+    puppet.finish_client();
+    puppet.take_client();
+    puppet.tell("write hello");
+    assert_eq!(waiting.line(), "hello");
+    assert_eq!(postfix.children_named("puppet").len(), 2, "children");
+    assert_eq!(Line::LimitReached.count(&postfix), 0, "warnings");
+}
+
+/// "SERVICE: stress mode begins": the original says nothing of it.
+#[test]
+fn the_begin_of_stress_is_logged() {
+    needs_root!("to run a master");
+    if is_original() {
+        return skip("the original says nothing of it");
+    }
+    let busy = Busy::pass(Instance::bare());
+    Line::StressBegins.wait(&busy.postfix, &["service \"a\" (", "limit \"2\""]);
+    assert_eq!(Line::StressBegins.count(&busy.postfix), 1);
+}
+
+/// "stress mode for 1000 s from the last such moment"
+#[test]
+fn stress_ends_a_thousand_seconds_after_the_limit_was_reached_last() {
+    needs_root!("to run a master");
+    if is_original() {
+        return skip("the original's clock cannot be turned");
+    }
+    let mut postfix = Instance::bare();
+    let clock = Clock::install(&mut postfix);
+    let mut busy = Busy::pass(postfix);
+    Line::LimitReached.wait(&busy.postfix, &[""; 0]);
+    busy.clear();
+
+    clock.turn(&busy.postfix, 990);
+    busy.one_more("yes");
+    busy.clear();
+    clock.turn(&busy.postfix, 1010);
+    Line::StressEnds.wait(&busy.postfix, &["service \"a\" ("]);
+    busy.one_more("");
+    // And at the limit again, it all begins anew.
+    busy.one_more("yes");
+    let (client, first) = busy.children.remove(0);
+    drop(client);
+    first.wait_for_end();
+    busy.one_more("yes");
+    until(SOON, "a second warning", || {
+        Line::LimitReached.count(&busy.postfix) == 2
+    });
+}

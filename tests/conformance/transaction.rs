@@ -1,0 +1,287 @@
+//! A reload that cannot be done: under ours it changes nothing, and under the original it is the
+//! end of the mail system.
+
+use std::fs;
+use std::net::TcpListener;
+
+use crate::common::client::{Client, expect_refusal};
+use crate::common::differs::{Observed, differs};
+use crate::common::instance::{Instance, SOON};
+use crate::common::layout::replace;
+use crate::common::network::{LOOPBACK_2, in_own_network};
+use crate::common::poll::until;
+use crate::needs_root;
+use crate::stage::Troupe;
+
+const SERVES_ON: &str = "a line says why, and the master serves on as before";
+const EXITS: &str = "the master exits";
+
+/// What becomes of a reload of a configuration that `spoil` has made wrong. The log must have a
+/// line with all of `complaint`; `repair` makes the configuration right again.
+fn a_failed_reload(
+    postfix: &mut Instance,
+    complaint: &[&str],
+    spoil: impl FnOnce(&mut Instance),
+    repair: impl FnOnce(&mut Instance),
+) -> &'static str {
+    let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+    postfix.start();
+    let (mut client, mut busy) = troupe.serve();
+    let master = postfix.master_process();
+    let table = fs::read_to_string(postfix.master_cf()).expect("a table");
+    let mark = postfix.log().len();
+    spoil(postfix);
+    postfix.hang_up();
+    let line = until(SOON, format_args!("an end or {complaint:?}"), || {
+        let log = postfix.log();
+        let mut news = log.get(mark..)?.lines();
+        let said = |line: &&str| complaint.iter().all(|text| line.contains(text));
+        let line = news.find(|line| line.contains(": error: ") && said(line));
+        match master.runs() {
+            true => Some(Some(line?.to_owned())),
+            false => Some(None),
+        }
+    });
+    if line.is_none() {
+        return EXITS;
+    }
+    postfix.wait_for_log_after(mark, "reload failed and changed nothing");
+    // The child was not told to leave, the next is as the first, and the table is in force.
+    busy.tell("write hello");
+    assert_eq!(client.line(), "hello");
+    let (_client, next) = troupe.serve();
+    assert_eq!(next.given(), busy.given());
+    assert!(busy.process.runs(), "the busy child");
+    repair(postfix);
+    replace(&postfix.master_cf(), &table);
+    let mark = postfix.log().len();
+    postfix.hang_up();
+    postfix.wait_for_reload_after(mark);
+    busy.wait_for_end();
+    troupe.serve();
+    assert_eq!(postfix.master_process(), master);
+    SERVES_ON
+}
+
+/// "If anything is wrong, it logs every problem and the line `reload failed and changed nothing`,
+/// undoes what it opened, and serves on as before."
+#[test]
+fn a_reload_with_a_broken_service_table_changes_nothing() {
+    needs_root!("to run a master");
+    differs(
+        "A mistake in master.cf does not end a running mail system on reload.",
+        Observed {
+            ours: "a line says why, and the master serves on as before",
+            original: "the master exits",
+        },
+        |postfix| {
+            let table = postfix.master_cf().display().to_string();
+            let broken = "# comment\nbroken inert n n n\n";
+            let spoil = |postfix: &mut Instance| replace(&postfix.master_cf(), broken);
+            a_failed_reload(postfix, &[&table, "line 2", "inert"], spoil, |_| ())
+        },
+    );
+}
+
+/// "a missing file"
+#[test]
+fn a_reload_without_a_service_table_changes_nothing() {
+    needs_root!("to run a master");
+    differs(
+        "A missing master.cf does not end a running mail system on reload.",
+        Observed {
+            ours: "a line says why, and the master serves on as before",
+            original: "the master exits",
+        },
+        |postfix| {
+            let table = postfix.master_cf().display().to_string();
+            let spoil = |postfix: &mut Instance| {
+                fs::remove_file(postfix.master_cf()).expect("a table");
+            };
+            a_failed_reload(postfix, &[&table, "No such file"], spoil, |_| ())
+        },
+    );
+}
+
+/// "A mistake in main.cf"
+#[test]
+fn a_reload_with_a_broken_main_cf_changes_nothing() {
+    needs_root!("to run a master");
+    differs(
+        "A mistake in main.cf does not end a running mail system on reload.",
+        Observed {
+            ours: "a line says why, and the master serves on as before",
+            original: "the master exits",
+        },
+        |postfix| {
+            let main_cf = postfix.main_cf().display().to_string();
+            let spoil = |postfix: &mut Instance| {
+                let text = fs::read_to_string(postfix.main_cf()).expect("main.cf");
+                let broken = format!("\n# comment\nsoft_bounce\n{text}");
+                replace(&postfix.main_cf(), &broken);
+            };
+            let repair = |postfix: &mut Instance| postfix.write_configuration();
+            a_failed_reload(postfix, &[&main_cf, "line 3"], spoil, repair)
+        },
+    );
+}
+
+/// "nor a bad value"
+#[test]
+fn a_reload_with_a_bad_value_changes_nothing() {
+    needs_root!("to run a master");
+    differs(
+        "A bad value in main.cf does not end a running mail system on reload.",
+        Observed {
+            ours: "a line says why, and the master serves on as before",
+            original: "the master exits",
+        },
+        |postfix| {
+            let set = |postfix: &mut Instance, limit: &str| {
+                postfix.set("default_process_limit", limit);
+                postfix.write_configuration();
+            };
+            let complaint = ["default_process_limit", "many"];
+            let spoil = |postfix: &mut Instance| set(postfix, "many");
+            a_failed_reload(postfix, &complaint, spoil, |postfix| set(postfix, "100"))
+        },
+    );
+}
+
+/// "a port that another program has does not end a running mail system on reload"
+#[test]
+fn a_reload_with_a_port_that_somebody_else_holds_changes_nothing() {
+    needs_root!("to run a master");
+    differs(
+        "A port that another program has does not end a running mail system on reload.",
+        Observed {
+            ours: "a line says why, and the master serves on as before",
+            original: "the master exits",
+        },
+        |postfix| {
+            let somebody = TcpListener::bind("127.0.0.1:0").expect("a listener");
+            let taken = somebody.local_addr().expect("an address").to_string();
+            // Services that come before and after it in the table must not appear either.
+            let free = postfix.address();
+            let spoil = |postfix: &mut Instance| {
+                for name in [&free, &taken] {
+                    postfix.service(&format!("{name} inet n - n - - puppet"));
+                }
+                postfix.service("other unix - - n - 1 puppet");
+                postfix.write_configuration();
+            };
+            a_failed_reload(postfix, &[&taken], spoil, |postfix| {
+                assert!(Client::try_connect(&free).is_err(), "{free} listens");
+                assert!(!postfix.socket("private", "other").exists());
+            })
+        },
+    );
+}
+
+/// "Changes to [...] inet_interfaces on reload are refused with a warning [...]. Ours applies the
+/// last two: a reload that is a transaction can."
+#[test]
+fn a_change_of_interfaces_takes_effect_on_reload() {
+    needs_root!("to run a master");
+    differs(
+        "A change of inet_interfaces takes effect on reload.",
+        Observed {
+            ours: "the new address listens",
+            original: "a warning says that it is ignored",
+        },
+        |postfix| {
+            let mut observed = "";
+            in_own_network(|| observed = change_of_interfaces(postfix));
+            observed
+        },
+    );
+}
+
+fn change_of_interfaces(postfix: &mut Instance) -> &'static str {
+    let port = postfix.port();
+    let [first, second] = ["127.0.0.1", LOOPBACK_2].map(|host| format!("{host}:{port}"));
+    let troupe = Troupe::add(postfix, &port.to_string(), "inet n - n - -");
+    postfix.start();
+    let master = postfix.master_process();
+    postfix.set("inet_interfaces", format!("127.0.0.1, {LOOPBACK_2}"));
+    postfix.reload();
+    let Ok(_client) = Client::try_connect(&second) else {
+        postfix.wait_for_log("ignoring inet_interfaces");
+        return "a warning says that it is ignored";
+    };
+    troupe.next();
+    postfix.set("inet_interfaces", LOOPBACK_2);
+    postfix.reload();
+    expect_refusal(&first);
+    let _client = Client::connect(&second);
+    assert_eq!(postfix.master_process(), master);
+    "the new address listens"
+}
+
+/// "Changes to [...] inet_protocols [...]. Ours applies the last two"
+#[test]
+fn a_change_of_protocols_takes_effect_on_reload() {
+    needs_root!("to run a master");
+    differs(
+        "A change of inet_protocols takes effect on reload.",
+        Observed {
+            ours: "the new address listens",
+            original: "a warning says that it is ignored",
+        },
+        |postfix| {
+            let port = postfix.port();
+            let troupe = Troupe::add(postfix, &port.to_string(), "inet n - n - -");
+            postfix.set("inet_interfaces", "loopback-only");
+            postfix.start();
+            expect_refusal(&format!("[::1]:{port}"));
+            postfix.set("inet_protocols", "all");
+            postfix.reload();
+            let Ok(_client) = Client::try_connect(&format!("[::1]:{port}")) else {
+                postfix.wait_for_log("ignoring inet_protocols");
+                return "a warning says that it is ignored";
+            };
+            troupe.next();
+            let _client = Client::connect(&postfix.address());
+            "the new address listens"
+        },
+    );
+}
+
+/// "All findings of all files are reported, with line and column, not only the first."
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    needs_root!("to run a master");
+    differs(
+        "All mistakes in the configuration are reported at once.",
+        Observed {
+            ours: "all of them are named",
+            original: "one of them is named",
+        },
+        |postfix| {
+            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            postfix.start();
+            let (master, mark) = (postfix.master_process(), postfix.log().len());
+            let mistakes = [
+                "x teapot n n n - - x",
+                "y unix n n n - few x",
+                "z inet - n n - - x",
+            ];
+            replace(&postfix.master_cf(), &mistakes.join("\n"));
+            postfix.hang_up();
+            until(SOON, "the end of it", || {
+                let over = "reload failed and changed nothing";
+                !master.runs() || postfix.log().contains(over)
+            });
+            let news = postfix.log().split_off(mark);
+            let named = (1..=3)
+                .filter(|line| news.contains(&format!("line {line}:")))
+                .count();
+            drop(troupe);
+            match named {
+                3 => "all of them are named",
+                1 => "one of them is named",
+                _ => panic!("{news}"),
+            }
+        },
+    );
+}
