@@ -408,4 +408,26 @@ mod tests {
                 .ends_with(": still here\n")
         );
     }
+
+    #[test]
+    fn a_new_file_has_the_mode_that_is_wanted_whatever_the_mask() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("maillog");
+        let settings = |permissions| Settings {
+            tag: "postfix/master".into(),
+            target: Target::Postlog {
+                socket: dir.path().join("postlog"),
+                file: Some(file.clone()),
+                permissions,
+                hostname: "mail".into(),
+            },
+            terminal: Terminal::Nothing,
+        };
+        let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        Log::new(settings(0o666)).info("new");
+        assert_eq!(mode(), 0o666);
+        Log::new(settings(0o600)).info("old");
+        assert_eq!(mode(), 0o666, "a file that is there keeps its mode");
+    }
 }

@@ -1,9 +1,9 @@
 //! The ways out: syslog's socket, Postfix's postlog socket, the log file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -183,12 +183,19 @@ fn open(path: &Path, permissions: u32) -> io::Result<LogFile> {
     if path == Path::new("/dev/stdout") {
         return Ok(LogFile::Stdout);
     }
-    let file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .append(true)
-        .create(true)
-        .mode(permissions)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = options.create_new(true).open(path)?;
+            // The process's mask does not count here.
+            file.set_permissions(Permissions::from_mode(permissions))?;
+            file
+        }
+        opened => opened?,
+    };
     let metadata = file.metadata()?;
     if metadata.is_file() && metadata.nlink() != 1 {
         return Err(io::ErrorKind::PermissionDenied.into());

@@ -200,6 +200,29 @@ fn a_reader_that_does_not_read_does_not_stop_the_master() {
     );
 }
 
+/// "maillog_file_permissions (0600): the mode of a log file that has to be made"
+#[test]
+fn a_new_log_file_has_maillog_file_permissions() {
+    needs_root!("to run a master");
+    differs(
+        "maillog_file_permissions, of Postfix 3.9 and later, is the mode of a new log file.",
+        Observed {
+            ours: "as it says",
+            original: "root's alone",
+        },
+        |postfix| {
+            postfix.set("maillog_file_permissions", "0644");
+            postfix.start();
+            postfix.wait_for_log("daemon started");
+            let facts = fs::metadata(postfix.path().join("log/maillog")).expect("a log");
+            match facts.mode() & 0o777 {
+                0o644 => "as it says",
+                _ => "root's alone",
+            }
+        },
+    );
+}
+
 /// "maillog_file_permissions"
 #[test]
 fn a_new_log_file_is_for_root_alone() {
