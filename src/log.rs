@@ -11,6 +11,7 @@ use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, RawFd};
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use self::output::Output;
 use crate::sys::poll::can_write;
@@ -124,7 +125,7 @@ impl Log {
     ///
     /// # Errors
     /// The system's, when descriptors have run out.
-    pub fn try_clone(&self) -> io::Result<Self> {
+    fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             settings: self.settings.clone(),
             output: self.output.try_clone()?,
@@ -133,6 +134,20 @@ impl Log {
             direct: true,
             text: String::new(),
         })
+    }
+
+    /// Has a panic, which would be a defect of this program, leave a line here, whatever state the
+    /// program is in.
+    pub fn catch_panics(&self) {
+        let Ok(log) = self.try_clone() else {
+            return;
+        };
+        let log = Mutex::new(log);
+        std::panic::set_hook(Box::new(move |panic| {
+            if let Ok(mut log) = log.lock() {
+                log.write(Severity::Panic, panic);
+            }
+        }));
     }
 
     pub fn settings(&self) -> &Settings {

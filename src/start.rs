@@ -3,7 +3,6 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -243,18 +242,25 @@ impl Master<'_> {
         if self.options.debug {
             debug(&config.parameters, log)?;
         }
-        panic_into(log);
-        let log = Log::new(log.settings().clone());
-        let mut runtime = Runtime::new(self.setup(clock), config, spawner, log)?;
+        let runtimes_log = Log::new(log.settings().clone());
+        let mut runtime = Runtime::new(self.setup(clock), config, spawner, runtimes_log)?;
+        // From now on there is one log, and no second one that holds on to a file of yesterday.
+        log.set(first_log(&self.inherited));
         self.announce(runtime.log())?;
-        match runtime.run()? {
-            Ending::ExitTime => {
-                runtime.log().info("master exit time has arrived");
-                Ok(Exit::Status(0))
+        let ending = runtime.run();
+        let log = runtime.log();
+        Ok(match ending {
+            Ok(Ending::ExitTime) => {
+                log.info("master exit time has arrived");
+                Exit::Status(0)
             }
-            Ending::Signal(_) if self.options.init => Ok(Exit::Status(0)),
-            Ending::Signal(number) => Ok(Exit::Signal(number)),
-        }
+            Ok(Ending::Signal(_)) if self.options.init => Exit::Status(0),
+            Ok(Ending::Signal(number)) => Exit::Signal(number),
+            Err(error) => {
+                log_error(log, Severity::Fatal, &error);
+                Exit::Status(1)
+            }
+        })
     }
 
     /// Takes possession of the environment, the working directory, and the two directories that
@@ -372,18 +378,4 @@ fn detach(keep_stdout: bool) -> io::Result<()> {
     let standard = [0, 1, 2].into_iter();
     let mut standard = standard.filter(|&fd| !(fd == 1 && keep_stdout));
     standard.try_for_each(process::to_dev_null)
-}
-
-/// Has a panic, which would be a defect of this program, leave a line in the log, whatever state
-/// the program is in.
-fn panic_into(log: &Log) {
-    let Ok(log) = log.try_clone() else {
-        return;
-    };
-    let log = Mutex::new(log);
-    std::panic::set_hook(Box::new(move |panic| {
-        if let Ok(mut log) = log.lock() {
-            log.write(Severity::Panic, panic);
-        }
-    }));
 }

@@ -114,6 +114,10 @@ impl Output {
                 file: Some(LogFile::File(file)),
                 ..
             }) => file.as_raw_fd(),
+            Self::Postlog(Postlog {
+                file: Some(LogFile::Stdout),
+                ..
+            }) => libc::STDOUT_FILENO,
             _ => libc::STDERR_FILENO,
         }
     }
@@ -189,10 +193,15 @@ fn open(path: &Path, permissions: u32) -> io::Result<LogFile> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let file = options.create_new(true).open(path)?;
-            // The process's mask does not count here.
-            file.set_permissions(Permissions::from_mode(permissions))?;
-            file
+            match options.clone().create_new(true).open(path) {
+                Ok(file) => {
+                    // The process's mask does not count here; a file system without modes does.
+                    let _ = file.set_permissions(Permissions::from_mode(permissions));
+                    file
+                }
+                // postlogd was faster.
+                Err(_) => options.open(path)?,
+            }
         }
         opened => opened?,
     };

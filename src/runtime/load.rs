@@ -258,13 +258,15 @@ impl Runtime {
         self.environment = Environment::new(as_strings(variables));
         let terminal = self.log.settings().terminal;
         self.log.set(log_settings(&config.parameters, terminal));
+        self.log.catch_panics();
         // It knows the log's former descriptor.
         self.watchdog_at = None;
         for warning in &config.warnings {
             self.log.warning(warning);
         }
         self.config = config;
-        let Adopted { unwatched, dropped } = self.ports.adopt(&plan, opened.keep(), &self.poll);
+        let adopted = self.ports.adopt(&plan, opened.keep(), &self.poll);
+        let Adopted { unwatched, dropped } = adopted;
         for id in unwatched {
             self.watch(now, id);
         }
@@ -273,7 +275,7 @@ impl Runtime {
     }
 
     /// Reads the configuration again and puts it in force, or says why not and changes nothing.
-    pub(super) fn reload(&mut self, now: Time) {
+    pub(super) fn reload(&mut self) {
         let version = env!("CARGO_PKG_VERSION");
         let directory = self.setup.location.directory.display().to_string();
         self.log.info(format!(
@@ -283,7 +285,8 @@ impl Runtime {
         match prepared {
             Ok(prepared) => {
                 let what = prepared.to_string();
-                self.commit(now, prepared);
+                // Names may have been slow to resolve; what is to be given time has all of it.
+                self.commit(self.setup.clock.now(), prepared);
                 self.log.info(format!("reload done: {what}"));
             }
             Err(error) => {

@@ -224,9 +224,10 @@ impl Runtime {
         self.pass_deadlines(now);
         self.hand_on_connections(now);
         if mem::take(&mut self.turn.reload) {
-            self.reload(now);
+            self.reload();
         }
-        self.settle(now);
+        // A reload may have taken its time.
+        self.settle(self.setup.clock.now());
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::ports::{Ports, described};
+use super::ports::{Kept, Ports, described};
 use crate::config::{Config, Endpoint, Kind, Service, User};
 use crate::log::reason;
 use crate::policy::{Plan, ServiceId};
@@ -83,8 +83,8 @@ fn collect<T>(results: impl Iterator<Item = Result<T, String>>) -> Result<Vec<T>
 
 /// The endpoints that are open now and that a plan may use for others.
 struct Shared<'a> {
-    /// Who has an address, and its socket.
-    sockets: HashMap<SocketAddr, (ServiceId, &'a OwnedFd)>,
+    /// Who has an address, and with which socket: several, when two services share it.
+    sockets: HashMap<SocketAddr, Vec<(ServiceId, &'a OwnedFd)>>,
     /// The addresses that services keep under the plan.
     kept: HashSet<(ServiceId, SocketAddr)>,
     /// The paths of services that the plan removes.
@@ -93,9 +93,10 @@ struct Shared<'a> {
 
 impl<'a> Shared<'a> {
     fn new(ports: &'a Ports, plan: &Plan) -> Self {
-        let sockets = ports
-            .addresses()
-            .map(|(id, address, fd)| (address, (id, fd)));
+        let mut sockets: HashMap<_, Vec<_>> = HashMap::new();
+        for (id, address, socket) in ports.addresses() {
+            sockets.entry(address).or_default().push((id, socket));
+        }
         let known = plan.entries.iter().filter(|entry| entry.known);
         let kept = known.flat_map(|entry| {
             let addresses = entry.service.endpoint.addresses();
@@ -107,17 +108,20 @@ impl<'a> Shared<'a> {
             Endpoint::Inet(_) => None,
         });
         Self {
-            sockets: sockets.collect(),
+            sockets,
             kept: kept.collect(),
             paths: paths.collect(),
         }
     }
 
-    /// The socket that `id` may have for this address: its own, or one that its holder gives up.
-    fn socket(&self, id: ServiceId, address: SocketAddr) -> Option<&OwnedFd> {
-        let &(holder, socket) = self.sockets.get(&address)?;
-        let free = holder == id || !self.kept.contains(&(holder, address));
-        free.then_some(socket)
+    /// The socket that `id` may have for this address, and whose it is: its own, or one that its
+    /// holder gives up.
+    fn socket(&self, id: ServiceId, address: SocketAddr) -> Option<(ServiceId, &OwnedFd)> {
+        let holders = self.sockets.get(&address)?;
+        let own = holders.iter().find(|(holder, _)| *holder == id);
+        let given_up = |holder| !self.kept.contains(&(holder, address));
+        let free = || holders.iter().find(|(holder, _)| given_up(*holder));
+        own.or_else(free).copied()
     }
 }
 
@@ -126,6 +130,8 @@ impl<'a> Shared<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Opened {
     listeners: Vec<(ServiceId, Vec<OwnedFd>)>,
+    /// The sockets that live on in these listeners, by who has them now.
+    handed_on: HashSet<(ServiceId, SocketAddr)>,
     owner: (String, User),
     queue: PathBuf,
     window: u32,
@@ -135,14 +141,17 @@ pub(super) struct Opened {
 
 impl Opened {
     fn inet(
-        &self,
+        &mut self,
         id: ServiceId,
         address: SocketAddr,
         service: &Service,
         shared: &Shared<'_>,
     ) -> Result<OwnedFd, String> {
         let socket = match shared.socket(id, address) {
-            Some(socket) => socket.try_clone(),
+            Some((holder, socket)) => {
+                self.handed_on.insert((holder, address));
+                socket.try_clone()
+            }
             None => listen::inet(address, service.backlog, self.window),
         };
         socket.map_err(|error| {
@@ -208,11 +217,14 @@ impl Opened {
     }
 
     /// The plan is carried out: what was made stays, and what it replaced goes.
-    pub(super) fn keep(mut self) -> Vec<(ServiceId, Vec<OwnedFd>)> {
+    pub(super) fn keep(mut self) -> Kept {
         self.created.clear();
         let asides = std::mem::take(&mut self.asides);
         self.as_owner(|| asides.into_iter().for_each(Aside::forget));
-        std::mem::take(&mut self.listeners)
+        Kept {
+            listeners: std::mem::take(&mut self.listeners),
+            handed_on: std::mem::take(&mut self.handed_on),
+        }
     }
 }
 

@@ -58,17 +58,16 @@ impl Port {
         }
     }
 
-    /// Closes the listeners at addresses that are still in use, by this service or another: there
-    /// the socket lives on under another descriptor.
-    fn give_up(&mut self, in_use: &HashSet<SocketAddr>) {
+    /// Closes the listeners that were handed on: their sockets live on under other descriptors.
+    fn give_up(&mut self, id: ServiceId, handed_on: &HashSet<(ServiceId, SocketAddr)>) {
         let Endpoint::Inet(addresses) = &self.service.endpoint else {
             return;
         };
         let listeners = std::mem::take(&mut self.listeners).into_iter();
-        let dropped = listeners
+        let left = listeners
             .zip(addresses)
-            .filter(|(_, a)| !in_use.contains(a));
-        self.listeners = dropped.map(|(listener, _)| listener).collect();
+            .filter(|(_, address)| !handed_on.contains(&(id, **address)));
+        self.listeners = left.map(|(listener, _)| listener).collect();
     }
 
     fn drop_status(&mut self, poll: &Poll) {
@@ -205,22 +204,19 @@ impl Ports {
 
     /// Puts a plan's services and the listeners that were opened for them into their places. What
     /// the plan removes is closed when the policy says so.
-    pub(super) fn adopt(
-        &mut self,
-        plan: &Plan,
-        opened: Vec<(ServiceId, Vec<OwnedFd>)>,
-        poll: &Poll,
-    ) -> Adopted {
+    pub(super) fn adopt(&mut self, plan: &Plan, kept: Kept, poll: &Poll) -> Adopted {
         self.make_places(plan);
-        let addresses = plan.entries.iter().map(|e| e.service.endpoint.addresses());
-        let in_use: HashSet<SocketAddr> = addresses.flatten().copied().collect();
+        let Kept {
+            listeners,
+            handed_on,
+        } = kept;
         for &id in &plan.removed {
             if let Some(port) = self.get_mut(id) {
                 port.unwatch(poll);
-                port.give_up(&in_use);
+                port.give_up(id, &handed_on);
             }
         }
-        let adopted = self.replace_listeners(opened, &in_use, poll);
+        let adopted = self.replace_listeners(listeners, &handed_on, poll);
         for entry in &plan.entries {
             if let Some(port) = self.get_mut(entry.id) {
                 port.service = entry.service.clone();
@@ -243,7 +239,7 @@ impl Ports {
     fn replace_listeners(
         &mut self,
         opened: Vec<(ServiceId, Vec<OwnedFd>)>,
-        in_use: &HashSet<SocketAddr>,
+        handed_on: &HashSet<(ServiceId, SocketAddr)>,
         poll: &Poll,
     ) -> Adopted {
         let mut adopted = Adopted::default();
@@ -253,13 +249,21 @@ impl Ports {
                     adopted.unwatched.push(id);
                 }
                 port.unwatch(poll);
-                port.give_up(in_use);
+                port.give_up(id, handed_on);
                 adopted.dropped.append(&mut port.listeners);
                 port.listeners = listeners;
             }
         }
         adopted
     }
+}
+
+/// What was opened for a plan that is carried out.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) listeners: Vec<(ServiceId, Vec<OwnedFd>)>,
+    /// The sockets that live on in these listeners, by who had them before.
+    pub(super) handed_on: HashSet<(ServiceId, SocketAddr)>,
 }
 
 /// What is left to do once a plan is carried out.
