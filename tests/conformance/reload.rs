@@ -9,6 +9,7 @@ use crate::common::client::Client;
 use crate::common::differs::{Observed, differs};
 use crate::common::instance::{Instance, SOON};
 use crate::common::layout::replace;
+use crate::common::network::{LOOPBACK_2, in_own_network};
 use crate::common::poll::{until, within};
 use crate::common::ports::Port;
 use crate::common::process::Process;
@@ -200,6 +201,27 @@ fn another_name_of_the_same_port_keeps_the_listener_and_who_waits_there() {
         first = waiting;
         assert_eq!(first.line(), "hello");
     }
+}
+
+/// "Kept services: [...] listeners kept": also when two services listen on one address, which the
+/// kernel allows, and one of them gets another address besides.
+#[test]
+fn services_that_share_an_address_keep_a_listener_each() {
+    needs_root!("to run a master");
+    in_own_network(|| {
+        let mut postfix = Instance::bare();
+        let (address, port) = (postfix.address(), postfix.port());
+        postfix.set("inet_interfaces", "127.0.0.1");
+        let _one = Troupe::add(&mut postfix, &port.to_string(), "inet n - n - 1");
+        let _other = Troupe::add(&mut postfix, &address, "inet n - n - 1");
+        postfix.start();
+        let before = listeners(postfix.master_process());
+        assert_eq!(before.len(), 2);
+        postfix.set("inet_interfaces", format!("127.0.0.1, {LOOPBACK_2}"));
+        postfix.reload();
+        let after = listeners(postfix.master_process());
+        assert!(before.iter().all(|one| after.contains(one)), "{after:?}");
+    });
 }
 
 // ---- services that come and go
