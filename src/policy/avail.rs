@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::timers::Timer;
-use super::{Action, Record, Service, ServiceId, Table, Time};
+use super::{Action, Pid, Record, Service, ServiceId, Table, Time};
 use crate::proto::Availability;
 
 /// How long stress mode outlasts the last moment at the limit, and how long the warning about the
@@ -123,17 +123,17 @@ impl Table {
     }
 
     /// One more child is available.
-    pub(super) fn avail_more(&mut self, id: ServiceId, pid: super::Pid) {
+    pub(super) fn avail_more(&mut self, id: ServiceId, pid: Pid) {
         self.set_availability(id, pid, Availability::Available);
     }
 
     /// One child less is available.
-    pub(super) fn avail_less(&mut self, id: ServiceId, pid: super::Pid) {
+    pub(super) fn avail_less(&mut self, id: ServiceId, pid: Pid) {
         self.set_availability(id, pid, Availability::Taken);
     }
 
     /// The one place where a child's mark and its service's count change, together.
-    fn set_availability(&mut self, id: ServiceId, pid: super::Pid, to: Availability) {
+    fn set_availability(&mut self, id: ServiceId, pid: Pid, to: Availability) {
         let Some(child) = self.children.get_mut(&pid) else {
             return;
         };

@@ -1,6 +1,9 @@
 //! What children do: start, report, end (Postfix, `master_spawn.c` and `master_status.c`).
 
+use std::sync::Arc;
+
 use super::{Action, Child, ExitStatus, Leaving, Pid, Record, ServiceId, Table, Time};
+use crate::config;
 use crate::proto::{Availability, StatusReport};
 
 /// SIGTERM and SIGKILL, the numbers of which are the same on every system.
@@ -134,7 +137,7 @@ impl Table {
         now: Time,
         id: ServiceId,
         out: &mut Vec<Action>,
-        record: impl FnOnce(std::sync::Arc<crate::config::Service>) -> Record,
+        record: impl FnOnce(Arc<config::Service>) -> Record,
     ) {
         let Some(service) = self.service_mut(id) else {
             return;

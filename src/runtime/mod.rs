@@ -1,12 +1,13 @@
 //! The event loop: turns descriptors and signals into [`Event`]s for the policy and carries out
 //! its [`Action`]s. It does not know why an action was chosen.
 //!
-//! One turn: wait; read every status report that is there; then reap all the dead; then let
-//! deadlines pass and hand connections on; then reload if asked; then reconcile interest in
-//! listeners, once for each service that the turn touched. Reports come before the dead, because a
-//! child that reported and exited must count as used; connections come after both, because a child
-//! that has just become available takes them itself; and a reload comes last, because it changes
-//! what the turn's descriptors mean.
+//! One turn: wait; take the signals; reap the dead; read every status report that is there, also
+//! of the services that lost a child; only then tell the policy of the dead; then let deadlines
+//! pass and hand connections on; then reload if asked; then reconcile interest in listeners, once
+//! for each service that the turn touched. The policy hears reports before ends, because a child
+//! that reported and exited must count as used; connections come after both, because a child that
+//! has just become available takes them itself; and a reload comes last, because it changes what
+//! the turn's descriptors mean.
 
 mod load;
 mod opening;
@@ -50,7 +51,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// The kernel ends the master when a turn takes longer (Postfix, `MASTER_WATCHDOG_TIME`).
+/// The master ends itself when a turn takes longer (Postfix, `MASTER_WATCHDOG_TIME`).
 const WATCHDOG: Duration = Duration::from_secs(1000);
 /// Rearming the watchdog is a system call, which not every turn is worth.
 const WATCHDOG_REARM: Duration = Duration::from_secs(100);
@@ -156,10 +157,14 @@ impl Runtime {
     ///
     /// # Errors
     /// All listeners that could not be opened, or what else the system refused.
-    pub fn new(setup: Setup, config: Config, spawner: Spawner, log: Log) -> anyhow::Result<Self> {
+    pub fn new(
+        setup: Setup,
+        config: Config,
+        mut spawner: Spawner,
+        log: Log,
+    ) -> anyhow::Result<Self> {
         let signals = Signals::open().context("cannot take signals")?;
         let poll = Poll::new().context("cannot make a poller")?;
-        let mut spawner = spawner;
         let (read, write) = process::flow_pipe().context("cannot make the flow pipe")?;
         spawner.set_flow_pipe(read, write)?;
         poll.add(signals.as_fd(), Ready::Signals.key(), Interest::Readable)?;

@@ -18,6 +18,15 @@ pub enum Interest {
     Writable,
 }
 
+impl Interest {
+    fn event(self, key: usize) -> Event {
+        match self {
+            Self::Readable => Event::readable(key),
+            Self::Writable => Event::writable(key),
+        }
+    }
+}
+
 /// Whether a line can be written without waiting for who reads it.
 pub fn can_write(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
@@ -60,10 +69,7 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn add(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        let event = match interest {
-            Interest::Readable => Event::readable(key),
-            Interest::Writable => Event::writable(key),
-        };
+        let event = interest.event(key);
         // SAFETY: the descriptor is open, and who calls removes it before closing it; one that
         // was forgotten would cost a spurious event, not memory safety, as the number is all
         // that is kept.
@@ -84,10 +90,7 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn modify(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        let event = match interest {
-            Interest::Readable => Event::readable(key),
-            Interest::Writable => Event::writable(key),
-        };
+        let event = interest.event(key);
         self.poller.modify_with_mode(fd, event, PollMode::Level)
     }
 
