@@ -8,11 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 
 use crate::config::{Config, Parameters, RunOptions, User};
+use crate::files::{Location, Names};
 use crate::log::{Log, Settings, Severity, Target, Terminal, reason};
 use crate::options::{Options, USAGE};
 use crate::runtime::{
-    Clock, Ending, Inherited, Location, Names, Runtime, Setup, environment, log_error, log_settings,
+    Clock, Ending, Inherited, Runtime, Setup, environment, log_error, log_settings,
 };
+use crate::sys::directory;
 use crate::sys::lock::{LockError, LockFile};
 use crate::sys::process::{self, Monitor, Outcome, Reporter};
 use crate::sys::spawn::Spawner;
@@ -43,7 +45,7 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
         Err(error) => return complain(&format!("{}\n", reason(error.as_ref()))),
     };
     let inherited: Inherited = std::env::vars_os().collect();
-    let mut log = Log::new(first_log(&inherited));
+    let mut log = Log::new(first_log(&inherited, "postfix", "mail"));
     if options.attached {
         log.set_terminal(Terminal::Everything);
     }
@@ -100,9 +102,17 @@ fn run(
     clock: Box<dyn Clock>,
     log: &mut Log,
 ) -> anyhow::Result<Exit> {
-    check_privileges(options)?;
+    let location = location(options, &inherited)?;
+    if location.is_stand_alone() {
+        let terminal = log.settings().terminal;
+        log.set(Settings {
+            terminal,
+            ..first_log(&inherited, "master", "daemon")
+        });
+    }
+    check_privileges(options, &location)?;
     let Some(spawner) = spawner else {
-        return test_lock(&location(options, &inherited)?, log);
+        return test_lock(&location, log);
     };
     let mut reporter = None;
     if options.wait {
@@ -118,7 +128,7 @@ fn run(
     }
     let master = Master {
         options,
-        location: location(options, &inherited)?,
+        location,
         inherited,
         reporter,
     };
@@ -145,11 +155,11 @@ fn test_lock(location: &Location, log: &mut Log) -> anyhow::Result<Exit> {
     }
 }
 
-fn check_privileges(options: &Options) -> anyhow::Result<()> {
+fn check_privileges(options: &Options, location: &Location) -> anyhow::Result<()> {
     ensure!(
-        privilege::is_root(),
+        privilege::is_root() || location.is_stand_alone(),
         "the master command is reserved for the superuser: run it as root, for instance by \
-         \"sudo postfix start\""
+         \"sudo postfix start\", or without Postfix: name a service table with -c"
     );
     ensure!(
         !privilege::is_setuid(),
@@ -177,12 +187,12 @@ fn waited(outcome: Outcome) -> anyhow::Result<Exit> {
 }
 
 /// Until the configuration is known: the system's log, or what a parent Postfix program names.
-fn first_log(inherited: &Inherited) -> Settings {
+fn first_log(inherited: &Inherited, name: &str, facility: &str) -> Settings {
     let text = |name: &str| {
         let value = inherited.get(Path::new(name).as_os_str())?;
         Some(value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
     };
-    let tag = text("MAIL_LOGTAG").unwrap_or_else(|| "postfix".into());
+    let tag = text("MAIL_LOGTAG").unwrap_or_else(|| name.into());
     let target = match text("POSTLOG_SERVICE") {
         Some(socket) => Target::Postlog {
             socket: socket.into(),
@@ -191,7 +201,7 @@ fn first_log(inherited: &Inherited) -> Settings {
             hostname: text("POSTLOG_HOSTNAME").unwrap_or_else(|| "amnesiac".into()),
         },
         None => Target::Syslog {
-            facility: "mail".into(),
+            facility: facility.into(),
         },
     };
     Settings {
@@ -201,19 +211,22 @@ fn first_log(inherited: &Inherited) -> Settings {
     }
 }
 
+/// Postfix's configuration is found without being named; others are not, lest a `main.cf` that
+/// is gone make another system of it.
 fn location(options: &Options, inherited: &Inherited) -> anyhow::Result<Location> {
-    let variable = inherited.get(Path::new("MAIL_CONFIG").as_os_str());
-    let directory = options.config_directory.clone();
-    let directory = directory.or_else(|| variable.map(PathBuf::from));
-    let directory = directory.unwrap_or_else(|| CONFIG_DIRECTORY.into());
-    let directory = std::path::absolute(&directory)
-        .with_context(|| format!("configuration directory {}", directory.display()))?;
+    let variable = |name: &str| inherited.get(Path::new(name).as_os_str()).cloned();
+    let named = options.configuration.clone();
+    let named = named.or_else(|| variable("MAIL_CONFIG").map(PathBuf::from));
+    let location = Location::find(
+        named.as_deref().unwrap_or(Path::new(CONFIG_DIRECTORY)),
+        variable,
+    )?;
     ensure!(
-        directory.is_dir(),
-        "configuration directory {}: no such directory; name it with -c",
-        directory.display()
+        named.is_some() || !location.is_stand_alone(),
+        "{CONFIG_DIRECTORY} has no main.cf: name the directory of main.cf and master.cf, or a \
+         service table, with -c"
     );
-    Ok(Location { directory })
+    Ok(location)
 }
 
 /// A master about to start.
@@ -231,10 +244,10 @@ impl Master<'_> {
         clock: Box<dyn Clock>,
         log: &mut Log,
     ) -> anyhow::Result<Exit> {
-        if let Some(directory) = &self.options.config_directory {
-            // Postfix's programs find their configuration in this way.
-            let value = std::path::absolute(directory)?.into_os_string();
-            self.inherited.insert("MAIL_CONFIG".into(), value);
+        if self.options.configuration.is_some() || self.location.is_stand_alone() {
+            // The children find their configuration in this way.
+            let path = self.location.path().as_os_str().to_owned();
+            self.inherited.insert("MAIL_CONFIG".into(), path);
         }
         let config = Config::parse(&self.location.read()?, &Names)?;
         log.set(log_settings(&config.parameters, log.settings().terminal));
@@ -245,7 +258,7 @@ impl Master<'_> {
         let runtimes_log = Log::new(log.settings().clone());
         let mut runtime = Runtime::new(self.setup(clock), config, spawner, runtimes_log)?;
         // From now on there is one log, and no second one that holds on to a file of yesterday.
-        log.set(first_log(&self.inherited));
+        log.set(first_log(&self.inherited, "postfix", "mail"));
         self.announce(runtime.log())?;
         let ending = runtime.run();
         let log = runtime.log();
@@ -267,7 +280,12 @@ impl Master<'_> {
     /// no other master may have; until the locks are dropped.
     fn move_in(&self, parameters: &Parameters) -> anyhow::Result<[LockFile; 2]> {
         process::set_environment(&environment(parameters, &self.inherited));
-        privilege::drop_groups().context("cannot give up supplementary groups")?;
+        if privilege::is_root() {
+            privilege::drop_groups().context("cannot give up supplementary groups")?;
+        }
+        if parameters.stand_alone {
+            make_directories(parameters)?;
+        }
         let queue = &parameters.queue_directory;
         std::env::set_current_dir(queue).map_err(|error| {
             let (directory, reason) = (queue.display(), reason(&error));
@@ -275,7 +293,7 @@ impl Master<'_> {
                 "queue_directory {directory}: cannot enter it: {reason}: \"postfix check\" makes it"
             )
         })?;
-        Ok([lock_pid_file(queue)?, lock_data_directory(parameters)?])
+        Ok([lock_pid_file(parameters)?, lock_data_directory(parameters)?])
     }
 
     fn setup(&self, clock: Box<dyn Clock>) -> Setup {
@@ -285,6 +303,7 @@ impl Master<'_> {
             run: RunOptions {
                 attached: self.options.attached,
                 verbose: self.options.verbose > 0,
+                without_root: !privilege::is_root(),
             },
             exit_at: exit_time.map(|time| clock.now() + time),
             clock,
@@ -294,12 +313,25 @@ impl Master<'_> {
 
     /// Says that the master serves, to all who wait for that, and lets go of the terminal.
     fn announce(&mut self, log: &mut Log) -> anyhow::Result<()> {
-        let (version, directory) = (env!("CARGO_PKG_VERSION"), &self.location.directory);
+        let (version, configuration) = (env!("CARGO_PKG_VERSION"), self.location.path());
         log.readers(true);
         log.info(format!(
             "daemon started -- version {version}, configuration {}",
-            directory.display()
+            configuration.display()
         ));
+        if let Some(main_cf) = self.location.ignored_main_cf() {
+            log.warning(format!(
+                "{} is not read, because a service table was named: for Postfix, name its \
+                 directory with -c",
+                main_cf.display()
+            ));
+        }
+        if !privilege::is_root() {
+            log.info(
+                "not running as root: all children run as the same user, and the columns \
+                 unprivileged and chroot are without effect",
+            );
+        }
         if !self.options.attached {
             detach(self.options.keep_stdout).context("open /dev/null")?;
             log.set_terminal(Terminal::Nothing);
@@ -311,11 +343,33 @@ impl Master<'_> {
     }
 }
 
+/// Makes what is missing of the directories that Postfix's own tools would make. Sockets are
+/// their owner's to make; a private one is reached by nobody else.
+fn make_directories(parameters: &Parameters) -> anyhow::Result<()> {
+    let (queue, data) = (&parameters.queue_directory, &parameters.data_directory);
+    let (own, owner) = (privilege::user(), parameters.mail_owner.1);
+    let owner = (owner.uid, owner.gid);
+    for (path, mode, (uid, gid)) in [
+        (queue.clone(), 0o755, own),
+        (queue.join("pid"), 0o755, own),
+        (queue.join("public"), 0o755, owner),
+        (queue.join("private"), 0o700, owner),
+        (data.clone(), 0o700, owner),
+    ] {
+        directory::ensure(&path, mode, uid, gid).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
 /// Locks the queue directory against another master, ours or Postfix's.
-fn lock_pid_file(queue: &Path) -> anyhow::Result<LockFile> {
-    let path = queue.join(PID_FILE);
+fn lock_pid_file(parameters: &Parameters) -> anyhow::Result<LockFile> {
+    let path = parameters.queue_directory.join(PID_FILE);
     let locked = LockFile::acquire(&path).map_err(|error| {
         let advice = match &error {
+            LockError::Held(_) if parameters.stand_alone => {
+                ": a master is running here already; to run another, give it a queue_directory \
+                 and a data_directory of its own in master.toml"
+            }
             LockError::Held(_) => ": a master is running here already; \"postfix stop\" ends it",
             LockError::Open(error) if error.kind() == ErrorKind::NotFound => {
                 ": the directory pid is missing; \"postfix check\" makes it"

@@ -21,6 +21,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::{Config, RunOptions};
+use crate::files::Location;
 use crate::log::{Log, reason};
 use crate::policy::{self, Action, Event, ExitStatus, Record, ServiceId, Table, Time};
 use crate::proto::StatusReport;
@@ -31,7 +32,7 @@ use crate::sys::process::{self, Dead, End};
 use crate::sys::signal::{self, Notice, Signals};
 use crate::sys::spawn::{Environment, Spawner};
 
-pub use load::{Inherited, Location, Names, environment, log_error, log_settings};
+pub use load::{Inherited, environment, log_error, log_settings};
 use ports::Ports;
 use triggers::Triggers;
 

@@ -26,6 +26,7 @@ pub(super) fn open(ports: &Ports, plan: &Plan, config: &Config) -> Result<Opened
     let mut opened = Opened::default();
     opened.owner = config.parameters.mail_owner.clone();
     opened.queue = config.parameters.queue_directory.clone();
+    opened.stand_alone = config.parameters.stand_alone;
     opened.window = config.parameters.inet_windowsize;
     let shared = Shared::new(ports, plan);
     let mut errors = Vec::new();
@@ -134,6 +135,7 @@ pub(super) struct Opened {
     handed_on: HashSet<(ServiceId, SocketAddr)>,
     owner: (String, User),
     queue: PathBuf,
+    stand_alone: bool,
     window: u32,
     created: Vec<PathBuf>,
     asides: Vec<Aside>,
@@ -206,6 +208,9 @@ impl Opened {
         let directory = self.queue.join(path.parent().unwrap_or(path));
         let (directory, owner) = (directory.display(), &self.owner.0);
         match error.kind() {
+            io::ErrorKind::NotFound if self.stand_alone => format!(
+                "; the directory {directory} is missing: \"mkdir -p {directory}\", as {owner}"
+            ),
             io::ErrorKind::NotFound => {
                 format!("; the directory {directory} is missing: \"postfix check\" makes it")
             }
@@ -252,7 +257,10 @@ fn inet_advice(error: &io::Error, address: SocketAddr) -> String {
         io::ErrorKind::AddrNotAvailable => {
             "; no network interface of this machine has that address".into()
         }
-        io::ErrorKind::PermissionDenied => "; ports below 1024 are reserved for root".into(),
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are reserved for root: choose a \
+             higher one, run the master as root, or give its file the right with \
+             \"setcap cap_net_bind_service=+ep\""
+            .into(),
         _ => String::new(),
     }
 }

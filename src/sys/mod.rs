@@ -4,6 +4,7 @@
 
 pub mod channel;
 pub mod clock;
+pub mod directory;
 pub mod listen;
 pub mod lock;
 pub mod names;
