@@ -82,6 +82,11 @@ impl Location {
         &self.path
     }
 
+    /// The service table.
+    pub fn table(&self) -> &Path {
+        &self.table
+    }
+
     /// The `main.cf` beside a table that was named itself, which is not read.
     pub fn ignored_main_cf(&self) -> Option<PathBuf> {
         let main_cf = self.directory.join("main.cf");

@@ -203,4 +203,25 @@ mod tests {
             assert!(parse(&format!("-i {other}")).is_err());
         }
     }
+
+    /// The letters of the options that a text has on lines that begin with `start`.
+    fn letters(text: &str, start: &str) -> Vec<char> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(start));
+        let mut letters: Vec<_> = lines.filter_map(|rest| rest.chars().next()).collect();
+        letters.sort_unstable();
+        letters
+    }
+
+    #[test]
+    fn the_manual_and_the_usage_have_every_option() {
+        let is_known = |letter: &char| match parse(&format!("-{letter}")) {
+            Ok(_) => true,
+            Err(error) => !error.starts_with("unknown option"),
+        };
+        let known: Vec<char> = ('A'..='z').filter(is_known).collect();
+        let manual = include_str!("../man/master.8");
+        let options = manual.split(".Ss Signals").next().unwrap();
+        assert_eq!(letters(options, ".It Fl "), known);
+        assert_eq!(letters(USAGE, "  -"), known);
+    }
 }

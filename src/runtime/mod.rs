@@ -471,7 +471,8 @@ impl Runtime {
         let event = match spawned {
             Ok(spawned) => {
                 if let Some(error) = spawned.exec_error {
-                    let what = self.ports.exec_failed(service, &error);
+                    let table = self.setup.location.table();
+                    let what = self.ports.exec_failed(service, &error, table);
                     self.log.warning(what);
                 }
                 Event::Spawned {

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Ready;
@@ -190,13 +191,14 @@ impl Ports {
     }
 
     /// That the service's program could not be run, and where it is named.
-    pub(super) fn exec_failed(&self, id: ServiceId, error: &io::Error) -> String {
+    pub(super) fn exec_failed(&self, id: ServiceId, error: &io::Error, table: &Path) -> String {
         self.service(id).map_or_else(String::new, |service| {
             format!(
-                "exec {}: {} -- see line {} of master.cf: {}",
+                "exec {}: {} -- see line {} of {}: {}",
                 service.path.display(),
                 reason(error),
                 service.line,
+                table.display(),
                 described(service)
             )
         })

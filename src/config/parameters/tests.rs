@@ -448,3 +448,48 @@ fn what_no_file_says_is_looked_for_in_master_toml() {
         ["/etc/postfix/master.toml: parameter mail_owner: unknown user name value: nobody"]
     );
 }
+
+/// The parameters that a section of the manual page has, with what is in parentheses.
+fn manual(section: &str) -> Vec<(String, String)> {
+    let page = include_str!("../../../man/master.5");
+    let start = page.find(section).expect("the section");
+    let text = &page[start..];
+    let end = text.find(".El\n").expect("the end of the list");
+    let entry = |line: &str| {
+        let entry = line.strip_prefix(".It Va ")?;
+        let (name, default) = entry.split_once(" Pq ").unwrap_or((entry, ""));
+        Some((name.to_owned(), default.to_owned()))
+    };
+    text[..end].lines().filter_map(entry).collect()
+}
+
+#[test]
+fn the_manual_has_every_parameter_and_its_default() {
+    let documented = manual("The master reads these");
+    let mut read: Vec<_> = names().collect();
+    read.sort_unstable();
+    let in_manual: Vec<_> = documented.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(in_manual, read);
+    for (name, value) in DEFAULTS {
+        let (_, shown) = documented.iter().find(|(known, _)| known == name).unwrap();
+        let expected = match (name, value) {
+            ("import_environment", _) => "see below",
+            (_, "") => "empty",
+            (_, value) => value,
+        };
+        assert_eq!(shown, expected, "{name}");
+    }
+}
+
+#[test]
+fn the_manual_has_every_default_that_differs_without_postfix() {
+    let documented: Vec<_> = manual(".Ss Defaults without Postfix").into_iter().collect();
+    for (name, _) in STAND_ALONE_DEFAULTS {
+        assert!(documented.iter().any(|(known, _)| known == name), "{name}");
+    }
+    assert_eq!(
+        documented.len(),
+        STAND_ALONE_DEFAULTS.len() + 4,
+        "{documented:?}"
+    );
+}
