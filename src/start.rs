@@ -18,6 +18,7 @@ use crate::sys::directory;
 use crate::sys::lock::{LockError, LockFile};
 use crate::sys::process::{self, Monitor, Outcome, Reporter};
 use crate::sys::spawn::Spawner;
+use crate::sys::supervisor::Supervisor;
 use crate::sys::{privilege, signal};
 
 /// Where Postfix's configuration is unless told otherwise.
@@ -256,10 +257,11 @@ impl Master<'_> {
             debug(&config.parameters, log)?;
         }
         let runtimes_log = Log::new(log.settings().clone());
-        let mut runtime = Runtime::new(self.setup(clock), config, spawner, runtimes_log)?;
+        let mut runtime = Runtime::new(self.setup(clock, log), config, spawner, runtimes_log)?;
         // From now on there is one log, and no second one that holds on to a file of yesterday.
         log.set(first_log(&self.inherited, "postfix", "mail"));
-        self.announce(runtime.log())?;
+        runtime.announce();
+        self.let_go(runtime.log())?;
         let ending = runtime.run();
         let log = runtime.log();
         Ok(match ending {
@@ -296,7 +298,7 @@ impl Master<'_> {
         Ok([lock_pid_file(parameters)?, lock_data_directory(parameters)?])
     }
 
-    fn setup(&self, clock: Box<dyn Clock>) -> Setup {
+    fn setup(&self, clock: Box<dyn Clock>, log: &mut Log) -> Setup {
         let exit_time = self.options.exit_time;
         Setup {
             location: self.location.clone(),
@@ -308,17 +310,24 @@ impl Master<'_> {
             exit_at: exit_time.map(|time| clock.now() + time),
             clock,
             inherited: self.inherited.clone(),
+            supervisor: self.supervisor(log),
         }
     }
 
-    /// Says that the master serves, to all who wait for that, and lets go of the terminal.
-    fn announce(&mut self, log: &mut Log) -> anyhow::Result<()> {
-        let (version, configuration) = (env!("CARGO_PKG_VERSION"), self.location.path());
-        log.readers(true);
-        log.info(format!(
-            "daemon started -- version {version}, configuration {}",
-            configuration.display()
-        ));
+    /// The service manager, as systemd is one, which is no reason not to serve.
+    fn supervisor(&self, log: &mut Log) -> Supervisor {
+        let variable = |name: &str| self.inherited.get(Path::new(name).as_os_str()).cloned();
+        Supervisor::from_environment(variable, std::process::id()).unwrap_or_else(|error| {
+            let reason = reason(&error);
+            log.warning(format!(
+                "NOTIFY_SOCKET: cannot reach the service manager: {reason}"
+            ));
+            Supervisor::default()
+        })
+    }
+
+    /// Says what else there is to say at the start, and lets go of the terminal and of who waits.
+    fn let_go(&mut self, log: &mut Log) -> anyhow::Result<()> {
         if let Some(main_cf) = self.location.ignored_main_cf() {
             log.warning(format!(
                 "{} is not read, because a service table was named: for Postfix, name its \

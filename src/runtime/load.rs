@@ -169,6 +169,7 @@ impl Runtime {
         self.log.info(format!(
             "reload -- version {version}, configuration {configuration}"
         ));
+        self.setup.supervisor.reloading();
         let prepared = self.load_again().and_then(|config| self.prepare(config));
         match prepared {
             Ok(prepared) => {
@@ -176,6 +177,7 @@ impl Runtime {
                 // Names may have been slow to resolve; what is to be given time has all of it.
                 self.commit(self.setup.clock.now(), prepared);
                 self.log.info(format!("reload done: {what}"));
+                self.setup.supervisor.ready(&self.state());
             }
             Err(error) => {
                 log_error(&mut self.log, Severity::Error, &error);
@@ -183,6 +185,8 @@ impl Runtime {
                     "reload failed and changed nothing: the former configuration stays in force; \
                      correct {configuration} and reload again"
                 ));
+                let state = format!("{}, but the last reload failed: see the log", self.state());
+                self.setup.supervisor.ready(&state);
             }
         }
     }

@@ -31,6 +31,7 @@ use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Dead, End};
 use crate::sys::signal::{self, Notice, Signals};
 use crate::sys::spawn::{Environment, Spawner};
+use crate::sys::supervisor::Supervisor;
 
 pub use load::{Inherited, environment, log_error, log_settings};
 use ports::Ports;
@@ -75,6 +76,7 @@ pub struct Setup {
     pub exit_at: Option<Time>,
     pub clock: Box<dyn Clock>,
     pub inherited: Inherited,
+    pub supervisor: Supervisor,
 }
 
 /// Why the loop ended.
@@ -100,6 +102,8 @@ pub struct Runtime {
     triggers: Triggers,
     log: Log,
     watchdog_at: Option<Time>,
+    /// When the supervisor was last told that all is well.
+    told_at: Time,
     ending: Option<Ending>,
     /// Events taken in one turn.
     turn: Turn,
@@ -180,6 +184,7 @@ impl Runtime {
             triggers: Triggers::default(),
             log,
             watchdog_at: None,
+            told_at: Time::ZERO,
             ending: None,
             turn: Turn::default(),
             actions: Vec::new(),
@@ -198,6 +203,25 @@ impl Runtime {
         &mut self.log
     }
 
+    /// Says in the log and to the supervisor that all is up.
+    pub fn announce(&mut self) {
+        let (version, configuration) = (env!("CARGO_PKG_VERSION"), self.setup.location.path());
+        self.log.readers(true);
+        self.log.info(format!(
+            "daemon started -- version {version}, configuration {}",
+            configuration.display()
+        ));
+        self.setup.supervisor.ready(&self.state());
+    }
+
+    /// What there is to serve, in a few words.
+    fn state(&self) -> String {
+        match self.config.services.len() {
+            1 => "1 service".to_owned(),
+            n => format!("{n} services"),
+        }
+    }
+
     /// Serves until told to end.
     ///
     /// # Errors
@@ -214,6 +238,7 @@ impl Runtime {
     fn turn(&mut self) -> anyhow::Result<()> {
         let before = self.setup.clock.now();
         self.pet_watchdog(before)?;
+        self.tell_supervisor(before);
         let timeout = self.next_deadline(before).saturating_sub(before);
         self.poll
             .wait(timeout, &mut self.turn.keys)
@@ -247,6 +272,19 @@ impl Runtime {
         signal::watchdog(seconds, self.log.last_resort()).context("cannot set the watchdog")
     }
 
+    /// Says that all is well twice in the time that the supervisor bears silence.
+    fn tell_supervisor(&mut self, now: Time) {
+        if self.telling_at().is_some_and(|at| at <= now) {
+            self.told_at = now;
+            self.setup.supervisor.alive();
+        }
+    }
+
+    fn telling_at(&self) -> Option<Time> {
+        let interval = self.setup.supervisor.watchdog()? / 2;
+        Some(self.told_at + interval)
+    }
+
     fn next_deadline(&mut self, now: Time) -> Time {
         if self.turn.reap {
             return now;
@@ -254,6 +292,7 @@ impl Runtime {
         let deadlines = [
             self.table.next_deadline(),
             self.triggers.next_deadline(),
+            self.telling_at(),
             self.setup.exit_at,
             Some(now + TURN_MAX),
         ];
@@ -503,6 +542,7 @@ impl Runtime {
     /// (`-d`, `-D`, `-i`), when the group may have other members.
     fn terminate(&mut self, number: i32) {
         self.ending.get_or_insert(Ending::Signal(number));
+        self.setup.supervisor.stopping();
         signal::die_within(END_TIME);
         if signal::leads_group() {
             if let Err(error) = signal::terminate_group() {

@@ -13,6 +13,7 @@ pub mod privilege;
 pub mod process;
 pub mod signal;
 pub mod spawn;
+pub mod supervisor;
 #[cfg(test)]
 mod testing;
 pub mod trigger;
