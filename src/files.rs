@@ -167,16 +167,25 @@ fn stand_alone(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<St
     })
 }
 
-/// Where a user's sockets and locks belong, and what is kept (XDG Base Directory Specification,
-/// which has paths that are not absolute ignored).
+/// Where a user's sockets and locks belong, and what is kept: where a service manager has made room
+/// for them (systemd.exec(5)), or the user's session has (XDG Base Directory Specification, which
+/// has paths that are not absolute ignored).
 fn users_directories(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<[PathBuf; 2]> {
     let path = |name: &str| {
         let path = variable(name).map(PathBuf::from);
         path.filter(|path| path.is_absolute())
     };
     let state = path("XDG_STATE_HOME").or_else(|| Some(path("HOME")?.join(".local/state")));
-    let runtime = path("XDG_RUNTIME_DIR").map(|path| path.join("master"));
-    let data = state.map(|path| path.join("master"));
+    let given = |name: &str| {
+        let list = variable(name)?.into_string().ok()?;
+        list.split(':')
+            .next()
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let own = |path: PathBuf| path.join("master");
+    let runtime = given("RUNTIME_DIRECTORY").or_else(|| path("XDG_RUNTIME_DIR").map(own));
+    let data = given("STATE_DIRECTORY").or_else(|| state.map(own));
     let (queue, data) = match (runtime, data) {
         (Some(runtime), Some(data)) => (runtime, data),
         (Some(runtime), None) => (runtime.clone(), runtime),
@@ -267,6 +276,17 @@ mod tests {
             found(&all[..1]),
             ["/run/user/1/master", "/run/user/1/master"]
         );
+    }
+
+    #[test]
+    fn a_service_manager_makes_room() {
+        let variables = [
+            ("RUNTIME_DIRECTORY", "/run/services:/run/more"),
+            ("STATE_DIRECTORY", "/var/lib/services"),
+            ("XDG_RUNTIME_DIR", "/run/user/1"),
+            ("HOME", "/"),
+        ];
+        assert_eq!(found(&variables), ["/run/services", "/var/lib/services"]);
     }
 
     #[test]

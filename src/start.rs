@@ -1,6 +1,7 @@
 //! From the command line to the running loop, in Postfix's order, and the exit status.
 
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -14,11 +15,11 @@ use crate::options::{Options, USAGE};
 use crate::runtime::{
     Clock, Ending, Inherited, Runtime, Setup, environment, log_error, log_settings,
 };
-use crate::sys::directory;
 use crate::sys::lock::{LockError, LockFile};
 use crate::sys::process::{self, Monitor, Outcome, Reporter};
 use crate::sys::spawn::Spawner;
 use crate::sys::supervisor::Supervisor;
+use crate::sys::{directory, handed};
 use crate::sys::{privilege, signal};
 
 /// Where Postfix's configuration is unless told otherwise.
@@ -41,8 +42,8 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
     if options.version {
         return answer(concat!("master ", env!("CARGO_PKG_VERSION"), "\n"));
     }
-    let spawner = match clean_up(&options) {
-        Ok(spawner) => spawner,
+    let descriptors = match clean_up(&options) {
+        Ok(descriptors) => descriptors,
         Err(error) => return complain(&format!("{}\n", reason(error.as_ref()))),
     };
     let inherited: Inherited = std::env::vars_os().collect();
@@ -50,7 +51,7 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
     if options.attached {
         log.set_terminal(Terminal::Everything);
     }
-    match run(&options, spawner, inherited, clock, &mut log) {
+    match run(&options, descriptors, inherited, clock, &mut log) {
         Ok(Exit::Status(status)) => ExitCode::from(status),
         Ok(Exit::Signal(number)) => signal::die_by(number),
         Err(error) => {
@@ -79,26 +80,36 @@ enum Exit {
     Signal(i32),
 }
 
+/// The descriptors with which the master begins.
+struct Descriptors {
+    spawner: Spawner,
+    /// Listeners of a service manager's.
+    handed: Vec<OwnedFd>,
+}
+
 /// Leaves behind what the parent process had set, and takes the descriptors that the children will
 /// want before anything else does. For `-t`, which has no children, any descriptors will do.
-fn clean_up(options: &Options) -> anyhow::Result<Option<Spawner>> {
+fn clean_up(options: &Options) -> anyhow::Result<Option<Descriptors>> {
     process::set_umask(0o077);
     signal::reset().context("cannot reset signals")?;
-    process::close_from(3);
-    process::open_standard_descriptors().context("open /dev/null")?;
     if options.test_lock {
+        handed::take(0, 0)?;
+        process::open_standard_descriptors().context("open /dev/null")?;
         return Ok(None);
     }
     process::raise_limits().context("cannot raise the limits")?;
+    let count = handed::count(|name| std::env::var_os(name), std::process::id());
+    let handed = handed::take(count, Spawner::END).context("LISTEN_FDS")?;
+    process::open_standard_descriptors().context("open /dev/null")?;
     let spawner = Spawner::new().context(
         "cannot reserve descriptors for the children, some 270 are needed: raise \"ulimit -n\"",
     )?;
-    Ok(Some(spawner))
+    Ok(Some(Descriptors { spawner, handed }))
 }
 
 fn run(
     options: &Options,
-    spawner: Option<Spawner>,
+    descriptors: Option<Descriptors>,
     inherited: Inherited,
     clock: Box<dyn Clock>,
     log: &mut Log,
@@ -112,7 +123,7 @@ fn run(
         });
     }
     check_privileges(options, &location)?;
-    let Some(spawner) = spawner else {
+    let Some(descriptors) = descriptors else {
         return test_lock(&location, log);
     };
     let mut reporter = None;
@@ -133,7 +144,7 @@ fn run(
         inherited,
         reporter,
     };
-    master.serve(spawner, clock, log)
+    master.serve(descriptors, clock, log)
 }
 
 /// `-t`: whether a master is running, told by the exit status.
@@ -241,7 +252,7 @@ struct Master<'a> {
 impl Master<'_> {
     fn serve(
         mut self,
-        spawner: Spawner,
+        descriptors: Descriptors,
         clock: Box<dyn Clock>,
         log: &mut Log,
     ) -> anyhow::Result<Exit> {
@@ -257,7 +268,9 @@ impl Master<'_> {
             debug(&config.parameters, log)?;
         }
         let runtimes_log = Log::new(log.settings().clone());
-        let mut runtime = Runtime::new(self.setup(clock, log), config, spawner, runtimes_log)?;
+        let Descriptors { spawner, handed } = descriptors;
+        let setup = self.setup(clock, log);
+        let mut runtime = Runtime::new(setup, config, spawner, handed, runtimes_log)?;
         // From now on there is one log, and no second one that holds on to a file of yesterday.
         log.set(first_log(&self.inherited, "postfix", "mail"));
         runtime.announce();

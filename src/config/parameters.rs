@@ -120,7 +120,8 @@ const STAND_ALONE_DEFAULTS: [(&str, &str); 5] = [
     (
         "import_environment",
         "MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG POSTLOG_SERVICE POSTLOG_HOSTNAME PATH HOME USER \
-         LOGNAME SHELL TZ LANG LC_ALL XDG_RUNTIME_DIR XDG_STATE_HOME",
+         LOGNAME SHELL TZ LANG LC_ALL XDG_RUNTIME_DIR XDG_STATE_HOME RUNTIME_DIRECTORY \
+         STATE_DIRECTORY",
     ),
     ("mail_owner", "nobody"),
     ("syslog_facility", "daemon"),

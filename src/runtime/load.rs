@@ -125,7 +125,7 @@ impl Runtime {
     pub(super) fn prepare(&self, config: Config) -> anyhow::Result<Prepared> {
         let kill_time = config.parameters.service_kill_time;
         let plan = self.table.plan(&config.services, kill_time);
-        let opened = opening::open(&self.ports, &plan, &config);
+        let opened = opening::open(&self.ports, &self.handed, &plan, &config);
         let opened = opened.map_err(|errors| anyhow!(errors.join("\n")))?;
         Ok(Prepared {
             config,
@@ -153,7 +153,10 @@ impl Runtime {
             self.log.warning(warning);
         }
         self.config = config;
-        let adopted = self.ports.adopt(&plan, opened.keep(), &self.poll);
+        let kept = opened.keep();
+        self.handed
+            .retain(|handed| !kept.taken_over.contains(handed.address()));
+        let adopted = self.ports.adopt(&plan, kept, &self.poll);
         let Adopted { unwatched, dropped } = adopted;
         for id in unwatched {
             self.watch(now, id);

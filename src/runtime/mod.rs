@@ -15,7 +15,7 @@ mod ports;
 mod triggers;
 
 use std::mem;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,6 +27,7 @@ use crate::policy::{self, Action, Event, ExitStatus, Record, ServiceId, Table, T
 use crate::proto::StatusReport;
 use crate::sys::channel::{self, More};
 use crate::sys::clock;
+use crate::sys::handed::Handed;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Dead, End};
 use crate::sys::signal::{self, Notice, Signals};
@@ -100,6 +101,8 @@ pub struct Runtime {
     spawner: Spawner,
     environment: Environment,
     triggers: Triggers,
+    /// A service manager's listeners that no service has taken.
+    handed: Vec<Handed>,
     log: Log,
     watchdog_at: Option<Time>,
     /// When the supervisor was last told that all is well.
@@ -166,6 +169,7 @@ impl Runtime {
         setup: Setup,
         config: Config,
         mut spawner: Spawner,
+        handed: Vec<OwnedFd>,
         log: Log,
     ) -> anyhow::Result<Self> {
         let signals = Signals::open().context("cannot take signals")?;
@@ -182,6 +186,7 @@ impl Runtime {
             signals,
             spawner,
             triggers: Triggers::default(),
+            handed: Vec::new(),
             log,
             watchdog_at: None,
             told_at: Time::ZERO,
@@ -191,11 +196,32 @@ impl Runtime {
             spare: Vec::new(),
             config: config.clone(),
         };
+        for fd in handed {
+            runtime.take_over(fd);
+        }
         let prepared = runtime.prepare(config)?;
         let now = runtime.setup.clock.now();
         runtime.commit(now, prepared);
+        for handed in &runtime.handed {
+            let address = handed.address();
+            runtime.log.warning(format!(
+                "no service listens on {address}, which the service manager handed over"
+            ));
+        }
         runtime.settle(now);
         Ok(runtime)
+    }
+
+    fn take_over(&mut self, fd: OwnedFd) {
+        match Handed::new(fd) {
+            Ok(handed) => self.handed.push(handed),
+            Err(error) => {
+                let reason = reason(&error);
+                self.log.warning(format!(
+                    "ignoring a descriptor that the service manager handed over: {reason}"
+                ));
+            }
+        }
     }
 
     /// The log, for what is to be said about the start.

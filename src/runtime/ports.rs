@@ -15,6 +15,7 @@ use crate::config::{Endpoint, RunOptions, Service};
 use crate::log::reason;
 use crate::policy::{Plan, ServiceId};
 use crate::sys::channel::{More, Record, StatusChannel};
+use crate::sys::handed::Address;
 use crate::sys::listen;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::spawn::{Descriptors, Program};
@@ -211,6 +212,7 @@ impl Ports {
         let Kept {
             listeners,
             handed_on,
+            ..
         } = kept;
         for &id in &plan.removed {
             if let Some(port) = self.get_mut(id) {
@@ -266,6 +268,8 @@ pub(super) struct Kept {
     pub(super) listeners: Vec<(ServiceId, Vec<OwnedFd>)>,
     /// The sockets that live on in these listeners, by who had them before.
     pub(super) handed_on: HashSet<(ServiceId, SocketAddr)>,
+    /// Those of the service manager's listeners that have found a service.
+    pub(super) taken_over: Vec<Address>,
 }
 
 /// What is left to do once a plan is carried out.

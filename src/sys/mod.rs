@@ -5,6 +5,7 @@
 pub mod channel;
 pub mod clock;
 pub mod directory;
+pub mod handed;
 pub mod listen;
 pub mod lock;
 pub mod names;

@@ -142,9 +142,14 @@ impl World {
     /// Starts a command that becomes the master, and waits until it serves.
     #[track_caller]
     pub fn start_as(&mut self, command: &mut Command) -> &mut Self {
-        self.running = Some(Running::start(command));
+        self.run(command);
         self.wait_for_line("daemon started -- version");
         self
+    }
+
+    /// Starts a command that becomes the master in its own time.
+    pub fn run(&mut self, command: &mut Command) {
+        self.running = Some(Running::start(command));
     }
 
     /// Runs the master to its end, which comes at once.
