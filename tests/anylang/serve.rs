@@ -1,0 +1,212 @@
+//! Clients, and how many children they have.
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::common::client::Client;
+use crate::common::instance::{Instance, SOON};
+use crate::common::network::{LOOPBACK_2, in_own_network};
+use crate::common::poll::until;
+use crate::common::process::Process;
+use crate::examples::{
+    MINIMAL, Stage, examples, expect_no_complaint, expect_served, greeted, read_greeting,
+};
+use crate::needs_root;
+
+/// "Anyone can write a child."
+#[test]
+fn every_example_serves_clients_of_the_network_and_of_the_machine() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let mut postfix = Instance::bare();
+        let address = postfix.address();
+        example.add(&mut postfix, &address, "inet n n n - -", "");
+        example.add(&mut postfix, "a", "unix n n n - -", "");
+        postfix.start();
+        let path = postfix.socket("public", "a").display().to_string();
+        for address in [address, path] {
+            let (mut client, _) = greeted(&address);
+            for _ in 0..3 {
+                expect_served(&mut client);
+            }
+        }
+        expect_no_complaint(&postfix);
+    }
+}
+
+/// "It says that it is taken": clients at the same time have a child each.
+#[test]
+fn clients_at_the_same_time_have_a_child_each() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let stage = Stage::new(example, 20, "");
+        let mut clients: Vec<_> = (0..8).map(|_| Client::connect(&stage.address)).collect();
+        let children: BTreeSet<_> = clients.iter_mut().map(read_greeting).collect();
+        assert_eq!(children.len(), clients.len(), "{example:?}");
+        clients.iter_mut().for_each(expect_served);
+        stage.expect_no_complaint();
+    }
+}
+
+/// "And that it is available again": then it takes the next client itself.
+#[test]
+fn one_child_serves_one_client_after_the_other() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let stage = Stage::new(example, 1, "");
+        let children: BTreeSet<_> = (0..5).map(|_| stage.greeted().1).collect();
+        assert_eq!(children.len(), 1, "{example:?}");
+        stage.expect_no_complaint();
+    }
+}
+
+/// "At the limit, connections wait in the queue of the listener."
+#[test]
+fn at_the_limit_a_client_waits_until_another_one_leaves() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let stage = Stage::new(example, 2, "");
+        let (first, child) = stage.greeted();
+        let (mut second, other) = stage.greeted();
+        assert_ne!(child, other, "{example:?}");
+        let mut third = Client::connect(&stage.address);
+        expect_served(&mut second);
+        assert_eq!(stage.postfix.children().len(), 2, "{example:?}");
+        drop(first);
+        assert_eq!(read_greeting(&mut third), child, "{example:?}");
+        expect_served(&mut third);
+        stage.expect_no_complaint();
+    }
+}
+
+/// "-s n: the service has n listeners"
+#[test]
+fn a_child_serves_all_its_listeners() {
+    needs_root!("to make a network");
+    in_own_network(|| {
+        for example in examples().into_iter().chain([MINIMAL]) {
+            if !example.can_run() {
+                continue;
+            }
+            let mut postfix = Instance::bare();
+            postfix.set("inet_interfaces", format!("127.0.0.1, {LOOPBACK_2}"));
+            let port = postfix.port();
+            example.add(&mut postfix, &port.to_string(), "inet n n n - 1", "");
+            postfix.start();
+            for address in ["127.0.0.1", LOOPBACK_2, "127.0.0.1"] {
+                let mut client = Client::connect(&format!("{address}:{port}"));
+                assert!(client.line().starts_with("hello"), "{example:?}");
+            }
+            expect_no_complaint(&postfix);
+        }
+    });
+}
+
+/// "Nothing that a client does may make a child fail": one that breaks the connection does not.
+#[test]
+fn a_client_that_breaks_the_connection_does_a_child_no_harm() {
+    needs_root!("to run a master");
+    for example in examples().into_iter().chain([MINIMAL]) {
+        if !example.can_run() {
+            continue;
+        }
+        let mut postfix = Instance::bare();
+        let address = postfix.address();
+        example.add(&mut postfix, &address, "inet n n n - 1", "");
+        postfix.start();
+        for _ in 0..5 {
+            let stream = std::net::TcpStream::connect(&address).expect("a listener");
+            let at_once = nix::libc::linger {
+                l_onoff: 1,
+                l_linger: 0,
+            };
+            setsockopt(&stream, sockopt::Linger, &at_once).expect("SO_LINGER");
+        }
+        let mut client = Client::connect(&address);
+        assert!(client.line().starts_with("hello"), "{example:?}");
+        expect_no_complaint(&postfix);
+    }
+}
+
+/// The shortest child of all.
+#[test]
+fn the_minimal_child_greets_one_client_after_the_other() {
+    needs_root!("to run a master");
+    if !MINIMAL.can_run() {
+        return;
+    }
+    let stage = Stage::new(MINIMAL, 1, "");
+    let mut children = BTreeSet::new();
+    for _ in 0..5 {
+        let mut client = Client::connect(&stage.address);
+        assert_eq!(client.line(), "hello");
+        client.wait_for_end();
+        children.extend(stage.postfix.children());
+    }
+    assert_eq!(children.len(), 1);
+    stage.expect_no_complaint();
+}
+
+/// However short the lives of children are, and however often they are told to leave, a client
+/// that has come is served.
+#[test]
+fn nobody_is_lost_while_children_come_and_go() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let mut stage = Stage::new(example, 4, "-o max_use=2 -o max_idle=1");
+        let address = stage.address.clone();
+        thread::scope(|scope| {
+            let address = &address;
+            let clients = (0..4).map(|_| {
+                scope.spawn(move || {
+                    for _ in 0..25 {
+                        expect_served(&mut greeted(address).0);
+                    }
+                })
+            });
+            let clients: Vec<_> = clients.collect();
+            for _ in 0..5 {
+                stage.postfix.reload_while_busy();
+            }
+            clients
+                .into_iter()
+                .for_each(|client| client.join().expect("a client that is served"));
+        });
+        stage.expect_no_complaint();
+    }
+}
+
+/// The same for the shortest child.
+#[test]
+fn nobody_is_lost_while_the_minimal_child_is_told_to_leave() {
+    needs_root!("to run a master");
+    if !MINIMAL.can_run() {
+        return;
+    }
+    let mut stage = Stage::new(MINIMAL, 3, "");
+    for _ in 0..20 {
+        let mut clients: Vec<_> = (0..4).map(|_| Client::connect(&stage.address)).collect();
+        stage.postfix.reload_while_busy();
+        for client in &mut clients {
+            assert_eq!(client.line(), "hello");
+        }
+    }
+    stage.expect_no_complaint();
+}
+
+/// "W": the master waits until the child closes the connection.
+#[test]
+fn a_wakeup_keeps_no_child() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let mut postfix = Instance::bare();
+        example.add(&mut postfix, "a", "unix - n n 1000 1", "");
+        postfix.start();
+        let woken: Process = until(SOON, "a child", || postfix.children().first().copied());
+        let address = postfix.socket("private", "a").display().to_string();
+        assert_eq!(greeted(&address).1, woken, "{example:?}");
+        expect_no_complaint(&postfix);
+    }
+}
