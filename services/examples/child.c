@@ -15,7 +15,7 @@
 
 #define REQUIRE(fact) (void)((fact) || (syslog(LOG_MAIL | LOG_ERR, "%s: %m", #fact), exit(1), 0))
 enum { STATUS = 5, TAKEN = 0, AVAILABLE = 1 };
-static const struct timeval patience = { 60, 0 }; /* with a client that keeps us waiting */
+static struct timeval timeout = { 60, 0 }; /* for a client that keeps us waiting */
 
 static void report(int available) {
     int record[] = { getpid(), strtoul(getenv("GENERATION"), NULL, 8), available };
@@ -29,10 +29,9 @@ static int serve(int listener) {
     if (client < 0 && errno == EAGAIN) return 0; /* a sibling was quicker */
     REQUIRE(client >= 0);
     report(TAKEN);
-    REQUIRE(!setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience));
-    REQUIRE(!setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience));
-    while (write(client, text, size) == size && (size = read(client, text, sizeof text)) > 0 &&
-           text[size - 1]) /* a wake-up ends with a zero byte */
+    REQUIRE(!setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout));
+    REQUIRE(!setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout));
+    while (write(client, text, size) == size && (size = read(client, text, sizeof text)) > 0)
         for (int i = 0; i < size; i++) text[i] = toupper((unsigned char)text[i]);
     close(client);
     report(AVAILABLE);
@@ -43,8 +42,9 @@ int main(int argc, char **argv) {
     const char *given[128] = { ['s'] = "1" };
     int max_idle = 100, max_use = 100;
     for (int o; (o = getopt(argc, argv, "+lzdvucn:t:o:s:")) != -1; given[o] = optarg ? optarg : "")
-        if (o == 'o' && !sscanf(optarg, "max_idle=%d", &max_idle))
-            sscanf(optarg, "max_use=%d", &max_use);
+        if (o == 'o' && !sscanf(optarg, "max_idle=%d", &max_idle) &&
+            !sscanf(optarg, "max_use=%d", &max_use))
+            sscanf(optarg, "timeout=%ld", &timeout.tv_sec);
     struct stat private; /* the directory belongs to mail_owner */
     struct passwd *user = given['u'] && !stat("private", &private) ? getpwuid(private.st_uid) : 0;
     REQUIRE(getenv("GENERATION") && !given['?'] && (user || !given['u']));

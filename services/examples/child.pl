@@ -2,7 +2,7 @@
 # A child of master(8) that says in capitals what its clients say, one client at a time.
 # What a child must do, and why, is in master-protocol(7). In the table, with its limits:
 #
-#     shout  inet  n  y  n  -  -  child.pl -o max_idle=100 -o max_use=100
+#     shout  inet  n  y  n  -  -  child.pl -o max_idle=100 -o max_use=100 -o timeout=60
 use strict; use warnings;
 use Getopt::Long qw(:config bundling require_order);
 use IO::Select;
@@ -10,12 +10,11 @@ use POSIX qw(setgid setuid);
 use Socket qw(SOL_SOCKET SO_RCVTIMEO SO_SNDTIMEO);
 use Sys::Syslog;
 
-my ($STATUS, $LISTEN, $TAKEN, $AVAILABLE, $WAKEUP) = (5, 6, 0, 1, "W\0");
-my $PATIENCE = pack 'l!2', 60, 0;    # seconds that a client may keep us waiting
+my ($STATUS, $LISTEN, $TAKEN, $AVAILABLE) = (5, 6, 0, 1);
 openlog('child.pl', 'ndelay,nofatal,pid', 'mail');
 $SIG{__DIE__} = sub { syslog('err', 'fatal: %s', "@_") };
 GetOptions(\my %given, qw(l z d v u c n=s t=s s=i o=s%)) or die 'unknown option';
-my %limit = (max_idle => 100, max_use => 100, %{ $given{o} // {} });
+my %limit = (max_idle => 100, max_use => 100, timeout => 60, %{ $given{o} // {} });
 my ($status, @listeners) = map { inherited($_) } $STATUS, $LISTEN .. $LISTEN - 1 + ($given{s} // 1);
 give_up_privileges();
 while ($limit{max_use}-- > 0 and my $client = next_client()) {
@@ -50,10 +49,11 @@ sub next_client {
 
 sub serve {
     my ($client) = @_;
-    setsockopt $client, SOL_SOCKET, $_, $PATIENCE or die "$!" for SO_RCVTIMEO, SO_SNDTIMEO;
+    my $limit = pack 'l!2', $limit{timeout}, 0;
+    setsockopt $client, SOL_SOCKET, $_, $limit or die "$!" for SO_RCVTIMEO, SO_SNDTIMEO;
     my $text = "hello from $$\n";
     while ((syswrite($client, $text) // 0) == length $text) {
-        return if !sysread $client, $text, 4096 or $text eq $WAKEUP;
+        sysread $client, $text, 4096 or return;
         $text = uc $text;
     }
 }

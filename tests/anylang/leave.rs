@@ -7,7 +7,7 @@ use crate::common::poll::until;
 use crate::examples::{MINIMAL, Stage, examples, expect_served};
 use crate::needs_root;
 
-/// "End of file on descriptor 5 [...]: leave after the current client."
+/// "at once when descriptor 5 is readable", "only between two clients"
 #[test]
 fn a_reload_replaces_children_which_first_finish_with_their_client() {
     needs_root!("to run a master");
@@ -28,7 +28,7 @@ fn a_reload_replaces_children_which_first_finish_with_their_client() {
     }
 }
 
-/// "SIGKILL of the master: children notice descriptor 5 and leave."
+/// "the master is gone"
 #[test]
 fn children_leave_when_the_master_was_killed() {
     needs_root!("to run a master");

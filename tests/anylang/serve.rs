@@ -1,6 +1,9 @@
 //! Clients, and how many children they have.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::thread;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -15,7 +18,7 @@ use crate::examples::{
 };
 use crate::needs_root;
 
-/// "Anyone can write a child."
+/// "Any language that has poll(2) will do."
 #[test]
 fn every_example_serves_clients_of_the_network_and_of_the_machine() {
     needs_root!("to run a master");
@@ -36,7 +39,7 @@ fn every_example_serves_clients_of_the_network_and_of_the_machine() {
     }
 }
 
-/// "It says that it is taken": clients at the same time have a child each.
+/// "Report 0 when a client was accepted": clients at the same time have a child each.
 #[test]
 fn clients_at_the_same_time_have_a_child_each() {
     needs_root!("to run a master");
@@ -50,14 +53,41 @@ fn clients_at_the_same_time_have_a_child_each() {
     }
 }
 
-/// "And that it is available again": then it takes the next client itself.
+/// "And 1 when it has been": then the child takes the next client itself, though others could come.
 #[test]
 fn one_child_serves_one_client_after_the_other() {
     needs_root!("to run a master");
     for example in examples() {
-        let stage = Stage::new(example, 1, "");
-        let children: BTreeSet<_> = (0..5).map(|_| stage.greeted().1).collect();
+        let stage = Stage::new(example, 20, "");
+        let mut children = BTreeSet::new();
+        for _ in 0..5 {
+            let (client, child) = stage.greeted();
+            children.insert(child);
+            // Its end wakes the child up, which sleeps again when it has made its report.
+            drop(client);
+            until(SOON, "the child to sleep", || child.sleeps());
+            let master = stage.postfix.master_process();
+            until(SOON, "the master to have read it", || master.is_idle());
+        }
         assert_eq!(children.len(), 1, "{example:?}");
+        stage.expect_no_complaint();
+    }
+}
+
+/// "Accept may fail with EAGAIN, because a sibling was quicker: wait again."
+#[test]
+fn children_that_a_sibling_has_outrun_wait_again() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let stage = Stage::new(example, 8, "-o max_use=1000");
+        let clients: Vec<_> = (0..8).map(|_| stage.greeted()).collect();
+        let children: Vec<_> = clients.iter().map(|(_, child)| *child).collect();
+        drop(clients);
+        // All of them wait for each of these, and run when it comes.
+        for _ in 0..100 {
+            stage.greeted();
+        }
+        assert!(children.iter().all(|child| child.runs()), "{example:?}");
         stage.expect_no_complaint();
     }
 }
@@ -81,7 +111,7 @@ fn at_the_limit_a_client_waits_until_another_one_leaves() {
     }
 }
 
-/// "-s n: the service has n listeners"
+/// "-s n: there are n listeners"
 #[test]
 fn a_child_serves_all_its_listeners() {
     needs_root!("to make a network");
@@ -104,7 +134,38 @@ fn a_child_serves_all_its_listeners() {
     });
 }
 
-/// "Nothing that a client does may make a child fail": one that breaks the connection does not.
+/// "serve the client, whatever it does, and close the connection"
+#[test]
+fn a_client_that_has_said_all_sees_the_end() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let stage = Stage::new(example, 1, "");
+        let mut client = UnixStream::connect(&stage.address).expect("a listener");
+        client.set_read_timeout(Some(SOON)).expect("a time limit");
+        client.write_all(b"one\ntwo\n").expect("a reader");
+        client.shutdown(Shutdown::Write).expect("an end");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("the end");
+        let (_, answer) = answer.split_once('\n').expect("a greeting");
+        assert_eq!(answer, "ONE\nTWO\n", "{example:?}");
+        stage.expect_no_complaint();
+    }
+}
+
+/// "Give every client a time limit, so that a silent one cannot keep the child."
+#[test]
+fn a_silent_client_does_not_keep_the_next_one_waiting() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let stage = Stage::new(example, 1, "-o timeout=1");
+        let (mut silent, child) = stage.greeted();
+        assert_eq!(stage.greeted().1, child, "{example:?}");
+        assert_eq!(silent.line(), "", "{example:?}");
+        stage.expect_no_complaint();
+    }
+}
+
+/// "So no client may make a child fail": one that breaks the connection does not.
 #[test]
 fn a_client_that_breaks_the_connection_does_a_child_no_harm() {
     needs_root!("to run a master");
@@ -196,7 +257,7 @@ fn nobody_is_lost_while_the_minimal_child_is_told_to_leave() {
     stage.expect_no_complaint();
 }
 
-/// "W": the master waits until the child closes the connection.
+/// "a client comes [...] and waits until the child says something or closes the connection"
 #[test]
 fn a_wakeup_keeps_no_child() {
     needs_root!("to run a master");

@@ -8,7 +8,7 @@ use crate::common::network::in_own_network;
 use crate::examples::{examples, expect_no_complaint, expect_served, greeted};
 use crate::needs_root;
 
-/// "-u: become mail_owner", and nobody else besides.
+/// "become mail_owner", and nobody else besides.
 #[test]
 fn an_unprivileged_child_is_mail_owner_before_it_serves() {
     needs_root!("to run a master");
@@ -35,7 +35,7 @@ fn an_unprivileged_child_is_mail_owner_before_it_serves() {
     }
 }
 
-/// "-c: make the working directory the root directory"
+/// "make the working directory the root directory"
 #[test]
 fn a_child_in_a_chroot_has_the_queue_directory_for_its_root() {
     needs_root!("to run a master");

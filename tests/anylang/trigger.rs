@@ -158,7 +158,7 @@ fn the_child_leaves_when_its_time_or_its_number_of_uses_has_come() {
     }
 }
 
-/// "A child that fails [...] before it has served a client": a failing command is no such child.
+/// "A child that fails [...] is taken for broken": a failing command is no such child.
 #[test]
 fn a_command_that_fails_does_not_end_the_child() {
     needs_root!("to run a master");
