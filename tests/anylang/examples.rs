@@ -20,7 +20,7 @@ fn directory() -> PathBuf {
 /// A child that says who it is and then says in capitals what its client says.
 #[derive(Clone, Copy, Debug)]
 pub struct Example {
-    file: &'static str,
+    pub file: &'static str,
     /// The program that runs it, or makes a program of it.
     needs: &'static str,
 }

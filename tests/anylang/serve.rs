@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -13,10 +14,13 @@ use crate::common::instance::{Instance, SOON};
 use crate::common::network::{LOOPBACK_2, in_own_network};
 use crate::common::poll::until;
 use crate::common::process::Process;
+use crate::common::skip;
 use crate::examples::{
     MINIMAL, Stage, examples, expect_no_complaint, expect_served, greeted, read_greeting,
 };
 use crate::needs_root;
+
+const STRACE: &str = "/usr/bin/strace";
 
 /// "Any language that has poll(2) will do."
 #[test]
@@ -53,42 +57,66 @@ fn clients_at_the_same_time_have_a_child_each() {
     }
 }
 
-/// "And 1 when it has been": then the child takes the next client itself, though others could come.
+/// "And 1 when it has been": then the child takes the next client itself, and no other comes.
 #[test]
 fn one_child_serves_one_client_after_the_other() {
     needs_root!("to run a master");
     for example in examples() {
         let stage = Stage::new(example, 20, "");
-        let mut children = BTreeSet::new();
+        let master = stage.postfix.master_process();
         for _ in 0..5 {
             let (client, child) = stage.greeted();
-            children.insert(child);
             // Its end wakes the child up, which sleeps again when it has made its report.
             drop(client);
             until(SOON, "the child to sleep", || child.sleeps());
-            let master = stage.postfix.master_process();
             until(SOON, "the master to have read it", || master.is_idle());
+            assert_eq!(stage.postfix.children(), [child], "{example:?}");
         }
-        assert_eq!(children.len(), 1, "{example:?}");
         stage.expect_no_complaint();
+    }
+}
+
+/// Asserts that clients are served by a child some of whose system calls fail, as strace(1) is told.
+#[track_caller]
+fn expect_service_in_spite_of(failures: &str) {
+    if !Path::new(STRACE).exists() {
+        return skip(&format!("{STRACE} is needed, to make system calls fail"));
+    }
+    for example in examples().into_iter().chain([MINIMAL]) {
+        if !example.can_run() {
+            continue;
+        }
+        let mut postfix = Instance::bare();
+        example.add(&mut postfix, "a", "unix - n n - 1", "");
+        let program = postfix.daemons().join(example.file);
+        // With -D the child is still the master's own.
+        let strace = format!("{STRACE} -D -qq -o /dev/null -e inject={failures}");
+        let commands = format!("exec {strace} {} \"$@\"", program.display());
+        postfix.install_script("failing", &commands);
+        postfix.service("a unix - n n - 1 failing");
+        postfix.start();
+        let address = postfix.socket("private", "a").display().to_string();
+        for _ in 0..3 {
+            let mut client = Client::connect(&address);
+            assert!(client.line().starts_with("hello"), "{example:?}");
+        }
+        expect_no_complaint(&postfix);
     }
 }
 
 /// "Accept may fail with EAGAIN, because a sibling was quicker: wait again."
 #[test]
-fn children_that_a_sibling_has_outrun_wait_again() {
+fn a_child_that_a_sibling_has_outrun_waits_again() {
     needs_root!("to run a master");
-    for example in examples() {
-        let stage = Stage::new(example, 8, "-o max_use=1000");
-        let clients: Vec<_> = (0..8).map(|_| stage.greeted()).collect();
-        let children: Vec<_> = clients.iter().map(|(_, child)| *child).collect();
-        drop(clients);
-        // All of them wait for each of these, and run when it comes.
-        for _ in 0..100 {
-            stage.greeted();
-        }
-        assert!(children.iter().all(|child| child.runs()), "{example:?}");
-        stage.expect_no_complaint();
+    expect_service_in_spite_of("accept,accept4:error=EAGAIN:when=1+2");
+}
+
+/// "When the write fails [...] the client that was accepted is still to be served."
+#[test]
+fn a_client_whose_child_could_not_report_is_served() {
+    needs_root!("to run a master");
+    for error in ["EPIPE", "ECONNRESET"] {
+        expect_service_in_spite_of(&format!("write:error={error}:when=1"));
     }
 }
 

@@ -143,11 +143,12 @@ fn the_child_leaves_on_reload_and_when_the_master_was_killed() {
 #[test]
 fn the_child_leaves_when_its_time_or_its_number_of_uses_has_come() {
     needs_root!("to run a master");
-    for options in ["-o max_idle=1", "-o max_use=1"] {
+    // Many, so that generations have numbers of two digits.
+    for (options, many) in [("-o max_idle=1", 2), ("-o max_use=1", 11)] {
         let Some(fifo) = Fifo::new("n n - 1", options) else {
             return;
         };
-        for times in 1..3 {
+        for times in 1..=many {
             fifo.write();
             fifo.noted(times);
             until(SOON, "the child to leave", || {
