@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::common::client::Client;
 use crate::common::instance::SOON;
 use crate::common::poll::until;
 use crate::examples::{MINIMAL, Stage, examples, expect_served};
@@ -55,7 +56,7 @@ fn the_minimal_child_leaves_on_reload_and_when_the_master_was_killed() {
     }
     let mut stage = Stage::new(MINIMAL, 1, "");
     for killed in [false, true] {
-        let mut client = crate::common::client::Client::connect(&stage.address);
+        let mut client = Client::connect(&stage.address);
         assert_eq!(client.line(), "hello");
         let child = stage.postfix.children()[0];
         match killed {
