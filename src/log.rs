@@ -279,7 +279,7 @@ static COLOURS: LazyLock<bool> = LazyLock::new(|| {
 });
 
 /// An error's words and those of what caused it. The system's own come without the number that
-/// the standard library adds.
+/// the standard library adds, and with advice where they mean one thing only.
 pub fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     let mut words = error.to_string();
     if let Some(number) = error
@@ -288,10 +288,22 @@ pub fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     {
         let end = words.find(&format!(" (os error {number})"));
         words.truncate(end.unwrap_or(words.len()));
+        words.push_str(advice(number));
     }
     match error.source() {
         Some(source) => format!("{words}: {}", reason(source)),
         None => words,
+    }
+}
+
+/// What to do about an error of the system, wherever it turns up.
+fn advice(number: i32) -> &'static str {
+    match number {
+        libc::EMFILE => {
+            ": raise the limit on descriptors (\"ulimit -n\", LimitNOFILE of a systemd unit)"
+        }
+        libc::ENFILE => ": raise fs.file-max with sysctl(8)",
+        _ => "",
     }
 }
 
