@@ -170,7 +170,7 @@ impl Log {
         let output = Output::open(&settings.target);
         let old = std::mem::replace(&mut self.output, output);
         if settings.target == self.settings.target {
-            self.output.keep_file_of(old);
+            self.output.keep_open(old);
         }
         self.settings = settings;
     }

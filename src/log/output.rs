@@ -95,10 +95,18 @@ impl Output {
         })
     }
 
-    /// Takes the file of the output that this one replaces, if it could not be opened again.
-    pub(super) fn keep_file_of(&mut self, old: Self) {
-        if let (Self::Postlog(new), Self::Postlog(old)) = (self, old) {
-            new.file = new.file.take().or(old.file);
+    /// Takes from the output that this one replaces what could not be opened again.
+    pub(super) fn keep_open(&mut self, old: Self) {
+        match (self, old) {
+            (Self::Syslog(new), Self::Syslog(old)) if new.socket.is_none() => {
+                new.socket = old.socket;
+                new.connected = old.connected;
+            }
+            (Self::Postlog(new), Self::Postlog(old)) => {
+                new.socket = new.socket.take().or(old.socket);
+                new.file = new.file.take().or(old.file);
+            }
+            _ => {}
         }
     }
 

@@ -13,7 +13,7 @@ use crate::needs_root;
 use crate::stage::Troupe;
 
 /// A socket where log lines arrive.
-struct Reader(UnixDatagram);
+pub struct Reader(UnixDatagram);
 
 impl Reader {
     fn bind(path: &Path) -> Self {
@@ -24,7 +24,7 @@ impl Reader {
 
     /// Waits for a record with a text.
     #[track_caller]
-    fn wait_for(&self, text: &str) -> String {
+    pub fn wait_for(&self, text: &str) -> String {
         until(SOON, format_args!("{text:?}"), || {
             let mut record = [0; 4096];
             let length = self.0.recv(&mut record).ok()?;
@@ -36,7 +36,7 @@ impl Reader {
 
 /// Starts a master in the foreground that logs to a syslog of the test's own: /dev/log in a mount
 /// namespace in which /dev has nothing else but what the master needs.
-fn start_with_syslog(postfix: &mut Instance) -> Reader {
+pub fn start_with_syslog(postfix: &mut Instance) -> Reader {
     let dev = postfix.path().join("dev");
     fs::create_dir(&dev).expect("a directory");
     fs::write(dev.join("null"), "").expect("a mount point");
