@@ -7,3 +7,4 @@
 //! others: with the same children, for both masters, and with differences that go into the list.
 
 mod descriptors; // no descriptor is free
+mod disks; // no room for the log, nor for the lock files
