@@ -19,8 +19,9 @@ use crate::sys::privilege;
 /// So many endpoints that cannot be opened are named one by one.
 const ERRORS_MAX: usize = 10;
 
-/// Opens all listeners that a plan needs and that are not open yet. Addresses that stay in use
-/// keep their sockets, whatever service they belong to, so that no client is refused.
+/// Opens all listeners that a plan needs and that are not open yet, or that clients do not find any
+/// more. Addresses that stay in use keep their sockets, whatever service they belong to, so that no
+/// client is refused.
 ///
 /// # Errors
 /// All endpoints that could not be opened, each with the reason; nothing has changed then.
@@ -38,8 +39,7 @@ pub(super) fn open(
     let shared = Shared::new(ports, plan);
     let mut errors = Vec::new();
     for entry in &plan.entries {
-        let current = ports.service(entry.id).filter(|_| entry.known);
-        if current.is_some_and(|service| service.endpoint == entry.service.endpoint) {
+        if entry.known && ports.is_found_at(entry.id, &entry.service.endpoint) {
             continue;
         }
         let listeners = match &entry.service.endpoint {
@@ -49,7 +49,7 @@ pub(super) fn open(
                 collect(addresses.iter().map(open))
             }
             Endpoint::Path(path) => {
-                let replaces = shared.paths.contains(path);
+                let replaces = entry.known || shared.paths.contains(path);
                 opened
                     .path(path, &entry.service, replaces, handed)
                     .map(|fd| vec![fd])
@@ -237,6 +237,7 @@ impl Opened {
             io::ErrorKind::PermissionDenied => {
                 format!("; {directory} must belong to mail_owner: \"chown {owner} {directory}\"")
             }
+            io::ErrorKind::IsADirectory => "; remove it: a socket is to be there".into(),
             _ => String::new(),
         }
     }

@@ -16,7 +16,7 @@ use crate::log::reason;
 use crate::policy::{Plan, ServiceId};
 use crate::sys::channel::{More, Record, StatusChannel};
 use crate::sys::handed::Address;
-use crate::sys::listen;
+use crate::sys::listen::{self, Name};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::spawn::{Descriptors, Program};
 
@@ -26,6 +26,8 @@ struct Port {
     service: Arc<Service>,
     /// In the order of the endpoint's addresses.
     listeners: Vec<OwnedFd>,
+    /// Which file it was that a path named when its listener was made.
+    name: Option<Name>,
     /// Made when the first child needs it.
     status: Option<StatusChannel>,
     /// For calm and for stress, made when first needed.
@@ -38,6 +40,7 @@ impl Port {
         Self {
             service,
             listeners: Vec::new(),
+            name: None,
             status: None,
             programs: [None, None],
             watched: false,
@@ -106,6 +109,18 @@ impl Ports {
             let id = ServiceId::from_index(index);
             let listeners = port.addresses();
             listeners.map(move |(address, fd)| (id, address, fd))
+        })
+    }
+
+    /// Whether clients find the service's listeners at this endpoint. They do not when it has
+    /// others, or when somebody has removed their name or put something else in its place.
+    pub(super) fn is_found_at(&self, id: ServiceId, endpoint: &Endpoint) -> bool {
+        let port = self
+            .get(id)
+            .filter(|port| port.service.endpoint == *endpoint);
+        port.is_some_and(|port| match endpoint {
+            Endpoint::Path(path) => port.name.is_some() && port.name == Name::of(path),
+            Endpoint::Inet(_) => true,
         })
     }
 
@@ -256,6 +271,10 @@ impl Ports {
                 port.give_up(id, handed_on);
                 adopted.dropped.append(&mut port.listeners);
                 port.listeners = listeners;
+                port.name = match &port.service.endpoint {
+                    Endpoint::Path(path) => Name::of(path),
+                    Endpoint::Inet(_) => None,
+                };
             }
         }
         adopted

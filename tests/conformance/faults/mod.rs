@@ -8,3 +8,4 @@
 
 mod descriptors; // no descriptor is free
 mod disks; // no room for the log, nor for the lock files
+mod paths; // somebody puts something else where sockets are
