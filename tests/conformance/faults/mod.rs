@@ -6,6 +6,11 @@
 //! These are here and not in a test program of their own because they are scenarios like the
 //! others: with the same children, for both masters, and with differences that go into the list.
 
+mod children; // children that are killed and stopped
+mod crowd; // many clients, each of which knows what became of it
 mod descriptors; // no descriptor is free
 mod disks; // no room for the log, nor for the lock files
 mod paths; // somebody puts something else where sockets are
+mod processes; // no process can be made
+mod programs; // a daemon's program is replaced or removed
+mod reloads; // reloads while clients come
