@@ -7,6 +7,7 @@
 //! others: with the same children, for both masters, and with differences that go into the list.
 
 mod children; // children that are killed and stopped
+mod clock; // the system's clock, set back and forward
 mod crowd; // many clients, each of which knows what became of it
 mod descriptors; // no descriptor is free
 mod disks; // no room for the log, nor for the lock files
