@@ -126,6 +126,29 @@ fn without_postlogd_lines_go_to_the_file_itself() {
     )));
 }
 
+/// "The master writes into that file itself before the start"
+#[test]
+fn what_keeps_the_master_from_listening_is_in_the_log_file() {
+    needs_root!("to start a master");
+    differs(
+        "What keeps the master from listening at its start is in the log file that main.cf names.",
+        Observed {
+            ours: "it is there",
+            original: "it is not there",
+        },
+        |postfix| {
+            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            fs::create_dir(&troupe.address).expect("a directory");
+            postfix.write_configuration();
+            run(&mut postfix.master(&["-w"]), SOON).expect_failure();
+            match postfix.log().contains("private/a") {
+                true => "it is there",
+                false => "it is not there",
+            }
+        },
+    );
+}
+
 /// "maillog_file: a datagram with the finished line to `public/postlog`"
 #[test]
 fn with_postlogd_lines_go_to_its_socket() {
