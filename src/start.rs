@@ -261,8 +261,7 @@ impl Master<'_> {
             let path = self.location.path().as_os_str().to_owned();
             self.inherited.insert("MAIL_CONFIG".into(), path);
         }
-        let config = Config::parse(&self.location.read()?, &Names)?;
-        log.set(log_settings(&config.parameters, log.settings().terminal));
+        let config = self.read_config(log)?;
         let _locks = self.move_in(&config.parameters)?;
         if self.options.debug {
             debug(&config.parameters, log)?;
@@ -289,6 +288,27 @@ impl Master<'_> {
                 Exit::Status(1)
             }
         })
+    }
+
+    /// Reads the configuration, and has the log go where its parameters say, also when the service
+    /// table is wrong.
+    fn read_config(&self, log: &mut Log) -> anyhow::Result<Config> {
+        let sources = self.location.read()?;
+        let set = |parameters: &Parameters, log: &mut Log| {
+            log.set(log_settings(parameters, log.settings().terminal));
+        };
+        match Config::parse(&sources, &Names) {
+            Ok(config) => {
+                set(&config.parameters, log);
+                Ok(config)
+            }
+            Err(findings) => {
+                if let Ok(parameters) = Parameters::parse(&sources, &Names) {
+                    set(&parameters, log);
+                }
+                Err(findings.into())
+            }
+        }
     }
 
     /// Takes possession of the environment, the working directory, and the two directories that

@@ -149,6 +149,27 @@ fn what_keeps_the_master_from_listening_is_in_the_log_file() {
     );
 }
 
+#[test]
+fn a_faulty_table_at_the_start_is_told_in_the_log_file() {
+    needs_root!("to start a master");
+    differs(
+        "What is wrong in the service table at the start is in the log file that main.cf names.",
+        Observed {
+            ours: "it is there",
+            original: "it is not there",
+        },
+        |postfix| {
+            postfix.service("a tcp - - n - - true");
+            postfix.write_configuration();
+            run(&mut postfix.master(&["-w"]), SOON).expect_failure();
+            match postfix.log().contains("bad transport type: tcp") {
+                true => "it is there",
+                false => "it is not there",
+            }
+        },
+    );
+}
+
 /// "maillog_file: a datagram with the finished line to `public/postlog`"
 #[test]
 fn with_postlogd_lines_go_to_its_socket() {
