@@ -157,7 +157,9 @@ pub struct Service {
     wakeup_at: Option<Time>,
     /// Wake-ups wait for the first use (`?` in the table).
     wakeup_waits: bool,
-    /// Removed by a reload; what children remain are killed then.
+    /// A reload took the service away, and it only waits for its children to leave.
+    removed: bool,
+    /// A removed service's children that remain are killed then.
     kill_at: Option<Time>,
     /// No particular order; [`Child::position`] is the place in here.
     children: Vec<Pid>,
@@ -180,6 +182,7 @@ impl Service {
             limit_warned: None,
             gossip: record::Limiter::default(),
             wakeup_at: None,
+            removed: false,
             kill_at: None,
             children: Vec::new(),
             touched: false,
@@ -218,7 +221,7 @@ impl Service {
 
     /// Whether a reload took the service away, and it only waits for its children to leave.
     pub fn removed(&self) -> bool {
-        self.kill_at.is_some()
+        self.removed
     }
 
     /// Whether the limit has room for a child when there are `total` of them already.
