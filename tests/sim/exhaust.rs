@@ -26,7 +26,7 @@ struct Scene {
     expected: (usize, usize),
 }
 
-const SCENES: [Scene; 4] = [
+const SCENES: [Scene; 5] = [
     Scene {
         name: "strangers_and_failing_children",
         opening: &[Edit(0, Add), Hangup, Turn],
@@ -109,6 +109,23 @@ const SCENES: [Scene; 4] = [
         ],
         depth: 9,
         expected: (31_744, 120_072),
+    },
+    Scene {
+        name: "a_status_channel_that_fails",
+        opening: &[Edit(0, Add), Hangup, Turn],
+        happenings: &[
+            Turn,
+            Client(0),
+            Live(0),
+            Live(1),
+            Shut(0),
+            Shut(1),
+            Defy(0),
+            Fail(0),
+            Hangup,
+        ],
+        depth: 14,
+        expected: (9_880, 43_966),
     },
 ];
 

@@ -18,6 +18,7 @@ mod options;
 mod random;
 mod regressions;
 mod replay;
+mod seen;
 mod shrink;
 mod simulate;
 mod state;
