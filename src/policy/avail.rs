@@ -79,7 +79,7 @@ impl Table {
         if service.config.stress_eligible() && !service.has_room(service.total + 1) {
             self.prolong_stress(now, id, out);
         }
-        self.spawn(now, id, out);
+        self.spawn(id, out);
     }
 
     /// The last child that the limit allows is about to be started.
@@ -87,7 +87,7 @@ impl Table {
         let Some(service) = self.service_mut(id) else {
             return;
         };
-        let entered = !service.stressed(now);
+        let entered = !service.stressed();
         let until = now + STRESS_TIME;
         service.stress_until = Some(until);
         let config = service.config.clone();
@@ -106,14 +106,14 @@ impl Table {
         }
     }
 
-    fn spawn(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+    fn spawn(&mut self, id: ServiceId, out: &mut Vec<Action>) {
         let generation = self.generation.wrapping_add(1);
         self.generation = generation;
         let Some(service) = self.service_mut(id) else {
             return;
         };
         service.spawning = true;
-        let stress = service.config.stress_eligible() && service.stressed(now);
+        let stress = service.config.stress_eligible() && service.stressed();
         out.push(Action::Spawn {
             service: id,
             generation,

@@ -215,8 +215,8 @@ impl Service {
     }
 
     /// Whether children that start now are told of stress.
-    pub fn stressed(&self, now: Time) -> bool {
-        self.stress_until.is_some_and(|until| now < until)
+    pub fn stressed(&self) -> bool {
+        self.stress_until.is_some()
     }
 
     /// Whether a reload took the service away, and it only waits for its children to leave.

@@ -240,17 +240,16 @@ impl World {
             self.book.settle(now);
             self.table.settle(now, &mut self.actions);
             if self.actions.is_empty() {
-                return self.book.compare(now, &self.table);
+                return self.book.compare(&self.table);
             }
             self.carry_out()?;
         }
     }
 
     fn step(&mut self, event: Event) -> Result<(), Broken> {
-        let now = self.kernel.now;
         self.take_in(event);
         self.carry_out()?;
-        self.book.compare(now, &self.table)
+        self.book.compare(&self.table)
     }
 
     fn take_in(&mut self, event: Event) {
