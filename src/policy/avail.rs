@@ -32,20 +32,7 @@ impl Service {
 }
 
 /// Watches the listeners or leaves them alone, and says when clients have to wait.
-pub(super) fn settle(
-    service: &mut Service,
-    id: ServiceId,
-    now: Time,
-    verbose: bool,
-    out: &mut Vec<Action>,
-) {
-    if verbose {
-        out.push(Action::Log(Record::Counts {
-            service: service.config.clone(),
-            avail: service.avail,
-            total: service.total,
-        }));
-    }
+pub(super) fn settle(service: &mut Service, id: ServiceId, now: Time, out: &mut Vec<Action>) {
     if service.at_limit() && service.config.stress_eligible() {
         warn_limit(service, now, out);
     }
@@ -68,6 +55,17 @@ fn warn_limit(service: &mut Service, now: Time, out: &mut Vec<Action>) {
 }
 
 impl Table {
+    /// What [`settle`] goes by.
+    pub(super) fn say_counts(&self, id: ServiceId, out: &mut Vec<Action>) {
+        if let Some(&Service { avail, total, .. }) = self.service(id) {
+            self.detail(id, out, |service| Record::Counts {
+                service,
+                avail,
+                total,
+            });
+        }
+    }
+
     /// A connection waits. What a turn's earlier events changed may have taken care of it.
     pub(super) fn connection(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
         let Some(service) = self.service_mut(id) else {

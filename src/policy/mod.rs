@@ -321,9 +321,10 @@ impl Table {
     /// listeners are to be watched.
     pub fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
         while let Some(id) = self.touched.pop() {
-            if let Some(service) = self.services[id.index()].as_mut() {
+            self.say_counts(id, out);
+            if let Some(service) = self.service_mut(id) {
                 service.touched = false;
-                avail::settle(service, id, now, self.verbose, out);
+                avail::settle(service, id, now, out);
             }
         }
     }
@@ -367,11 +368,23 @@ impl Table {
 
     /// Has [`Table::settle`] look at the service.
     fn touch(&mut self, id: ServiceId) {
-        if let Some(service) = self.services.get_mut(id.index()).and_then(Option::as_mut) {
+        if let Some(service) = self.service_mut(id) {
             if !service.touched {
                 service.touched = true;
                 self.touched.push(id);
             }
+        }
+    }
+
+    /// Logs what only a verbose table says.
+    fn detail(
+        &self,
+        id: ServiceId,
+        out: &mut Vec<Action>,
+        record: impl FnOnce(Arc<config::Service>) -> Record,
+    ) {
+        if let Some(service) = self.service(id).filter(|_| self.verbose) {
+            out.push(Action::Log(record(service.config.clone())));
         }
     }
 
