@@ -140,7 +140,10 @@ struct Step {
 pub fn run(options: &Options) -> Outcome {
     let (mut text, mut states, mut transitions) = (String::new(), 0, 0);
     let mut as_expected = true;
-    for scene in SCENES.iter().filter(|scene| options.choose(scene.name)) {
+    for scene in SCENES
+        .iter()
+        .filter(|s| options.choose("exhaustion", s.name))
+    {
         let Scene { name, expected, .. } = scene;
         let found = scene.exhaust();
         let found = found.map_err(|(list, what)| format!("{name}: {what}\n{}", written(&list)))?;

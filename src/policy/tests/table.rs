@@ -41,6 +41,15 @@ fn cancelled_deadlines_do_not_pile_up() {
 }
 
 #[test]
+fn generations_go_round() {
+    let mut world = World::new([inet(25, 10)]);
+    world.table.generation = u32::MAX;
+    let child = world.busy(FIRST);
+    assert_eq!(child.1, 0);
+    assert_eq!(world.counts(FIRST), (0, 1), "its reports are believed");
+}
+
+#[test]
 fn children_of_one_service_come_and_go_in_any_order() {
     let mut world = World::new([unix("local", 0)]);
     let mut children: Vec<_> = (0..50).map(|_| world.busy(FIRST)).collect();
