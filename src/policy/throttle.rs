@@ -54,9 +54,6 @@ impl Table {
         let Some(service) = self.service_mut(id) else {
             return;
         };
-        if service.throttled() {
-            return;
-        }
         let until = now + service.config.throttle_time;
         service.throttled_until = Some(until);
         self.timers.add(until, Timer::Unthrottle(id));
