@@ -22,7 +22,6 @@ impl Table {
         // The kernel gives no pid twice before it was reaped; should we have missed that, the
         // newcomer is the truth.
         self.forget_child(pid);
-        let verbose = self.verbose;
         let Some(service) = self.service_mut(id) else {
             return;
         };
@@ -30,10 +29,6 @@ impl Table {
         service.total += 1;
         let position = service.children.len();
         service.children.push(pid);
-        if verbose {
-            let service = service.config.clone();
-            out.push(Action::Log(Record::Spawned { service, pid }));
-        }
         self.children.insert(
             pid,
             Child {
@@ -45,6 +40,7 @@ impl Table {
                 position,
             },
         );
+        self.detail(id, out, |service| Record::Spawned { service, pid });
         self.avail_more(id, pid);
         self.start_conditional_wakeups(now, id, out);
     }

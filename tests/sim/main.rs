@@ -2,8 +2,9 @@
 //! in a small world in all the ways that there are.
 //!
 //! `cargo test --test sim` does both. `cargo test --test sim -- --seed 7 --steps 1000000` chooses
-//! another part of the first, and `--forever` goes on until something breaks. What breaks is
-//! shrunk to a short list of happenings, which is fit for `regressions.rs`.
+//! another part of the first, and `--forever` goes on until something breaks; `-- exhaustion` does
+//! the second alone. What breaks is shrunk to a short list of happenings, which is fit for
+//! `regressions.rs`.
 //!
 //! Ten million steps take less than a minute without optimisation, which is not worth optimising
 //! every test for. Who simulates for hours sets `CARGO_PROFILE_TEST_OPT_LEVEL=1`, which makes it
@@ -18,6 +19,7 @@ mod options;
 mod random;
 mod regressions;
 mod replay;
+mod seen;
 mod shrink;
 mod simulate;
 mod state;

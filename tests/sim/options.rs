@@ -39,8 +39,10 @@ impl Options {
         Ok(options)
     }
 
-    pub fn choose(&self, part: &str) -> bool {
-        self.words.is_empty() || self.words.iter().any(|word| part.contains(word.as_str()))
+    /// Whether something of this part of the tests is to be run, by its name in there.
+    pub fn choose(&self, part: &str, name: &str) -> bool {
+        let whole = format!("{part}::{name}");
+        self.words.is_empty() || self.words.iter().any(|word| whole.contains(word.as_str()))
     }
 }
 
