@@ -139,6 +139,7 @@ impl Table {
         self.names.remove(&(kind, canonical.to_owned()));
         service.kill_at = Some(kill_at);
         service.wakeup_at = None;
+        service.wakeup_waits = false;
         service.throttled_until = None;
         service.stress_until = None;
         service.listening = false;
