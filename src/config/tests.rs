@@ -33,7 +33,7 @@ html_directory = /usr/share/doc/postfix/html
 ";
 
 /// The entries of the `master.cf` that Debian ships.
-const DEBIAN_MASTER_CF: &str = "\
+pub(super) const DEBIAN_MASTER_CF: &str = "\
 smtp      inet  n       -       y       -       -       smtpd
 pickup    unix  n       -       y       60      1       pickup
 cleanup   unix  n       -       y       -       0       cleanup
