@@ -1,6 +1,8 @@
 //! The inputs to begin with: `seeds`, one for each corner of a grammar, and `regressions`, which
 //! once went wrong; beside those, files that other people have written. And `words`, which a
 //! change of single bytes would not come up with.
+//!
+//! A seed that is named by a hash was found by libFuzzer, and gets where the others do not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
