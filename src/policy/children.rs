@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Action, Child, ExitStatus, Leaving, Pid, Record, ServiceId, Table, Time};
+use super::{Action, Child, ExitStatus, Leaving, Pid, Record, Service, ServiceId, Table, Time};
 use crate::config;
 use crate::proto::{Availability, StatusReport};
 
@@ -120,6 +120,10 @@ impl Table {
         reason: String,
         out: &mut Vec<Action>,
     ) {
+        // What was removed has no channel to replace, and its children were told to end.
+        if self.service(id).is_none_or(Service::removed) {
+            return;
+        }
         self.gossip(now, id, out, |service| Record::StatusFailed {
             service,
             reason,

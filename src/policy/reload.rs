@@ -140,6 +140,7 @@ impl Table {
         service.removed = true;
         service.kill_at = Some(kill_at);
         service.wakeup_at = None;
+        service.wakeup_waits = false;
         service.throttled_until = None;
         service.stress_until = None;
         service.listening = false;

@@ -15,7 +15,9 @@ mod exhaust;
 mod happening;
 mod kernel;
 mod lines;
+#[path = "../common/options.rs"]
 mod options;
+#[path = "../common/random.rs"]
 mod random;
 mod regressions;
 mod replay;
@@ -32,11 +34,14 @@ use std::thread;
 
 use options::Options;
 
+/// So many steps make up the simulation unless the command line says otherwise.
+const STEPS: u64 = 10_000_000;
+
 /// What a part found: all well, or what is not, in words.
 type Outcome = Result<String, String>;
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
+    let options = match Options::parse(std::env::args().skip(1), STEPS) {
         Ok(options) => options,
         Err(what) => {
             eprintln!("{what}");
