@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Pool;
+
 /// The table's second column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -105,6 +107,8 @@ pub struct Service {
     pub backlog: u32,
     /// How long to wait before starting a command again that fails at its start.
     pub throttle_time: Duration,
+    /// How its children are kept; `master.toml` says so.
+    pub pool: Pool,
     /// The line of the table on which the entry begins.
     pub line: u32,
 }
@@ -199,6 +203,7 @@ mod tests {
             args: Vec::new(),
             backlog: 100,
             throttle_time: Duration::from_secs(60),
+            pool: Pool::default(),
             line: 1,
         }
     }
