@@ -131,13 +131,14 @@ impl Service {
     }
 
     /// Whether children are told of overload with `-o stress=yes`: clients from elsewhere can
-    /// reach the service, and it may have more than one child (Postfix, `master_ent.c`).
+    /// reach the service, and it may have more than one child (Postfix, `master_ent.c`). The
+    /// children of an ordered pool stay, and cannot be told.
     pub fn stress_eligible(&self) -> bool {
         let remote = match &self.endpoint {
             Endpoint::Inet(addresses) => addresses.iter().any(|a| !a.ip().is_loopback()),
             Endpoint::Path(_) => self.kind == Kind::Pass,
         };
-        remote && self.max > 1
+        remote && self.max > 1 && !self.pool.is_ordered()
     }
 
     /// A child's command line, `argv[0]` included (Postfix, `master_ent.c`).

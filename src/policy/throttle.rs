@@ -31,6 +31,9 @@ impl Table {
         reason: String,
         out: &mut Vec<Action>,
     ) {
+        if let Some(service) = self.service_mut(id) {
+            service.pool.blind = true;
+        }
         let record = |service| Record::WatchFailed { service, reason };
         self.back_off(now, id, record, out);
     }
@@ -73,6 +76,7 @@ impl Table {
             return;
         };
         service.throttled_until = None;
+        service.pool.blind = false;
         if verbose {
             out.push(Action::Log(Record::Unthrottled(service.config.clone())));
         }

@@ -2,11 +2,13 @@
 
 mod ends;
 mod listening;
+mod ordered;
 mod reloads;
 mod reports;
 mod stress;
 mod table;
 mod wakeups;
+mod warm;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
