@@ -287,17 +287,17 @@ impl fmt::Display for Record {
             ),
             Self::Overdue { service, pid } => write!(
                 f,
-                "{}: process {} pid {pid} did not end in time, sending SIGKILL",
+                "{}: process {} pid {pid} is still there, sending SIGKILL",
                 Named(service),
                 service.path.display()
             ),
             Self::PoolFull(service) => write!(
                 f,
-                "{} has reached its process limit \"{}\", and fewer than {} of its children are \
-                 idle: consider raising the maxproc column of this service in master.cf",
+                "{}: fewer than {} children are idle, and the process limit \"{}\" is reached: \
+                 consider raising the maxproc column of this service in master.cf",
                 Named(service),
-                service.max,
-                service.pool.min_idle.max(1)
+                service.pool.min_idle.max(1),
+                service.max
             ),
             Self::Terminating { signal } => write!(f, "terminating on signal {signal}"),
             Self::Counts {

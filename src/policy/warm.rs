@@ -127,7 +127,8 @@ impl Service {
     pub(super) fn is_short(&self) -> bool {
         let open = !self.throttled() && !self.removed();
         let ordered = self.config.pool.is_ordered();
-        open && ordered && self.lacking() > 0 && !self.has_room(self.total)
+        let settled = self.pool.count(State::Starting) == 0;
+        open && ordered && settled && self.lacking() > 0 && !self.has_room(self.total)
     }
 
     fn has_surplus(&self) -> bool {

@@ -41,6 +41,13 @@ impl Client {
         line.trim_end().to_owned()
     }
 
+    /// The next line, unless the connection breaks or it takes too long.
+    pub fn try_line(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+
     /// The next line, unless it takes longer than this.
     pub fn line_within(&mut self, limit: Duration) -> Option<String> {
         let stream = self.stream.get_ref();
@@ -55,7 +62,14 @@ impl Client {
     /// Says a line.
     #[track_caller]
     pub fn say(&mut self, line: &str) {
-        write!(self.stream.get_mut(), "{line}\r\n").expect("a listener");
+        self.try_say(line).expect("a listener");
+    }
+
+    /// Says a line, unless the connection breaks.
+    pub fn try_say(&mut self, line: &str) -> std::io::Result<()> {
+        self.stream
+            .get_mut()
+            .write_all(format!("{line}\r\n").as_bytes())
     }
 
     /// Waits for the service to close the connection.

@@ -259,7 +259,7 @@ fn a_rogue_that_does_not_end_is_killed_after_service_kill_time() {
         actions.contains(&Action::Signal { pid, signal }),
         "{actions:?}"
     );
-    assert!(logged(&actions)[0].ends_with("did not end in time, sending SIGKILL"));
+    assert!(logged(&actions)[0].ends_with("is still there, sending SIGKILL"));
     let quiet = world.exit((pid, 0), ExitStatus::Signal(9));
     assert!(logged(&quiet).is_empty(), "{quiet:?}");
 }

@@ -198,8 +198,8 @@ fn a_full_pool_says_so_once_in_a_while() {
     assert_eq!(
         logged(&actions),
         [
-            "service \"783\" (783) has reached its process limit \"1\", and fewer than 1 of its \
-          children are idle: consider raising the maxproc column of this service in master.cf"
+            "service \"783\" (783): fewer than 1 children are idle, and the process limit \"1\" is \
+             reached: consider raising the maxproc column of this service in master.cf"
         ]
     );
     world.now_busy(pids[0]);

@@ -1,0 +1,1 @@
+//! SpamAssassin's children under our master, and its own client.
