@@ -77,7 +77,7 @@ sub serve {
 # Gives up root's rights, for good.
 sub become {
     my ($name) = @_;
-    my (undef, undef, $uid, $gid) = getpwnam $name or die "$0: no user $name\n";
+    my ($uid, $gid) = (getpwnam $name)[2, 3] or die "$0: no user $name\n";
     $) = "$gid $gid";
     POSIX::setgid($gid) or die "$0: setgid: $!\n";
     POSIX::setuid($uid) or die "$0: setuid: $!\n";
