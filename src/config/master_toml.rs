@@ -1,5 +1,8 @@
 //! `master.toml`: parameters under `main.cf`'s names, for installations without a `main.cf` and
-//! for what it has no room for. One place a parameter: setting it in both files is an error.
+//! for what it has no room for, and tables of services for what `master.cf` has no room for. One
+//! place a parameter: setting it in both files is an error.
+
+mod services;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -12,18 +15,30 @@ use super::main_cf::Dictionary;
 use super::parameters;
 use super::text::Text;
 use super::{Diagnostic, Diagnostics, Place, Position, Source};
+use services::{Setting, Value};
+
+pub(super) use services::{ServiceTable, apply};
 
 /// How many syntax errors are reported: a parser that has lost its way finds ever more of them.
 const SYNTAX_ERRORS_MAX: usize = 10;
 
-/// Adds the file's settings to `main.cf`'s, which `dictionary` has.
-pub(super) fn merge(source: &Source, dictionary: &mut Dictionary, findings: &mut Diagnostics) {
+/// The key of the tables of services.
+const SERVICE: &str = "service";
+
+/// Adds the file's parameters to `main.cf`'s, which `dictionary` has, and returns the tables of
+/// its services.
+pub(super) fn merge(
+    source: &Source,
+    dictionary: &mut Dictionary,
+    findings: &mut Diagnostics,
+) -> Vec<ServiceTable> {
     match std::str::from_utf8(&source.text) {
         Ok(text) => File::new(&source.path, text).merge(dictionary, findings),
         Err(error) => {
             let good = String::from_utf8_lossy(&source.text[..error.valid_up_to()]);
             let place = File::new(&source.path, &good).place(good.len());
             findings.push(Diagnostic::error(place, "expected UTF-8"));
+            Vec::new()
         }
     }
 }
@@ -45,18 +60,66 @@ impl<'a> File<'a> {
         }
     }
 
-    fn merge(&self, dictionary: &mut Dictionary, findings: &mut Diagnostics) {
+    fn merge(&self, dictionary: &mut Dictionary, findings: &mut Diagnostics) -> Vec<ServiceTable> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
             findings.push(self.syntax_error(error));
         }
         if !errors.is_empty() {
-            return;
+            return Vec::new();
         }
+        let mut services = Vec::new();
         for (key, value) in table.get_ref() {
-            if let Err(error) = self.set(key, value, dictionary) {
+            let read = match key.get_ref().as_ref() {
+                SERVICE => self.service_tables(value).map(|found| services = found),
+                _ => self.set(key, value, dictionary),
+            };
+            if let Err(error) = read {
                 findings.push(error);
             }
+        }
+        services
+    }
+
+    fn service_tables(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<Vec<ServiceTable>, Diagnostic> {
+        let tables = self.table(value)?.iter().map(|(name, value)| {
+            let settings = self.table(value)?.iter();
+            Ok(ServiceTable {
+                name: name.get_ref().to_string(),
+                place: self.place(name.span().start),
+                settings: settings.map(|(k, v)| self.setting(k, v)).collect(),
+            })
+        });
+        tables.collect()
+    }
+
+    fn table<'t>(&self, value: &'t Spanned<DeValue<'a>>) -> Result<&'t DeTable<'a>, Diagnostic> {
+        match value.get_ref() {
+            DeValue::Table(table) => Ok(table),
+            _ => {
+                let place = self.place(value.span().start);
+                let message = "expected the table of a service: [service.\"name/type\"]";
+                Err(Diagnostic::error(place, message))
+            }
+        }
+    }
+
+    fn setting(&self, key: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>) -> Setting {
+        Setting {
+            key: key.get_ref().to_string(),
+            key_place: self.place(key.span().start),
+            value: match value.get_ref() {
+                DeValue::String(text) => Value::Text(text.to_string()),
+                DeValue::Integer(integer) => {
+                    let number = i64::from_str_radix(integer.as_str(), integer.radix());
+                    number.map_or(Value::Other, Value::Integer)
+                }
+                _ => Value::Other,
+            },
+            value_place: self.place(value.span().start),
         }
     }
 
@@ -149,16 +212,23 @@ fn twice(name: &str, earlier: &Place) -> String {
 }
 
 fn unknown(name: &str) -> String {
-    match nearest(name) {
-        Some(known) => format!("unknown key \"{name}\": did you mean \"{known}\"?"),
-        None => format!("unknown key \"{name}\": expected a parameter that the master reads"),
+    let nearest = nearest(name, parameters::names().chain([SERVICE]));
+    let expected = "expected a parameter that the master reads";
+    format!("unknown key \"{name}\": {}", or_nearest(nearest, expected))
+}
+
+/// A suggestion, if there is one.
+fn or_nearest(nearest: Option<&str>, expected: &str) -> String {
+    match nearest {
+        Some(known) => format!("did you mean \"{known}\"?"),
+        None => expected.to_owned(),
     }
 }
 
 /// The known name that differs least, if that is little enough to be a slip.
-fn nearest(name: &str) -> Option<&'static str> {
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const SLIP: usize = 3;
-    parameters::names()
+    known
         .filter(|known| known.len().abs_diff(name.len()) <= SLIP)
         .map(|known| (distance(name, known), known))
         .filter(|&(distance, _)| distance <= SLIP)

@@ -13,6 +13,7 @@ mod master_cf;
 mod master_toml;
 mod numbers;
 mod parameters;
+mod pool;
 mod service;
 #[cfg(test)]
 mod testing;
@@ -26,8 +27,10 @@ use std::sync::Arc;
 use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 use main_cf::Dictionary;
+use master_toml::ServiceTable;
 use parameters::TableSettings;
 pub use parameters::{ImportedVariable, Parameters};
+pub use pool::{Accept, Pool, Ramp};
 pub use service::{Endpoint, Kind, RunOptions, Service, Wakeup};
 
 /// What one installation's files say, checked and with all names resolved.
@@ -148,8 +151,9 @@ impl Config {
     /// All findings of all files, warnings included, when at least one of them is an error.
     pub fn parse(sources: &Sources, resolver: &dyn Resolver) -> Result<Self, Diagnostics> {
         let mut findings = Diagnostics::default();
-        let (parameters, settings) = sources.parameters(resolver, &mut findings);
-        let services = master_cf::parse(&sources.master_cf, &settings, resolver, &mut findings);
+        let (parameters, settings, tables) = sources.parameters(resolver, &mut findings);
+        let mut services = master_cf::parse(&sources.master_cf, &settings, resolver, &mut findings);
+        master_toml::apply(tables, &mut services, &settings.disabled, &mut findings);
         findings.tidy(&sources.paths());
         match parameters {
             Some(parameters) if !findings.has_errors() => Ok(Self {
@@ -175,7 +179,7 @@ impl Parameters {
     /// As [`Config::parse`], without the table's.
     pub fn parse(sources: &Sources, resolver: &dyn Resolver) -> Result<Self, Diagnostics> {
         let mut findings = Diagnostics::default();
-        let (parameters, _) = sources.parameters(resolver, &mut findings);
+        let (parameters, ..) = sources.parameters(resolver, &mut findings);
         findings.tidy(&sources.paths());
         match parameters {
             Some(parameters) if !findings.has_errors() => Ok(parameters),
@@ -189,7 +193,7 @@ impl Sources {
         &self,
         resolver: &dyn Resolver,
         findings: &mut Diagnostics,
-    ) -> (Option<Parameters>, TableSettings) {
+    ) -> (Option<Parameters>, TableSettings, Vec<ServiceTable>) {
         let mut dictionary = Dictionary::new(&self.first_path());
         parameters::predefine(&mut dictionary, &self.directory);
         let stand_alone = match &self.base {
@@ -199,10 +203,12 @@ impl Sources {
             }
             Base::StandAlone(stand_alone) => Some(stand_alone),
         };
-        if let Some(master_toml) = &self.master_toml {
-            master_toml::merge(master_toml, &mut dictionary, findings);
-        }
-        parameters::read(dictionary, stand_alone, resolver, findings)
+        let tables = match &self.master_toml {
+            Some(master_toml) => master_toml::merge(master_toml, &mut dictionary, findings),
+            None => Vec::new(),
+        };
+        let (parameters, settings) = parameters::read(dictionary, stand_alone, resolver, findings);
+        (parameters, settings, tables)
     }
 }
 

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Pool;
+
 /// The table's second column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -105,6 +107,8 @@ pub struct Service {
     pub backlog: u32,
     /// How long to wait before starting a command again that fails at its start.
     pub throttle_time: Duration,
+    /// How its children are kept; `master.toml` says so.
+    pub pool: Pool,
     /// The line of the table on which the entry begins.
     pub line: u32,
 }
@@ -127,13 +131,14 @@ impl Service {
     }
 
     /// Whether children are told of overload with `-o stress=yes`: clients from elsewhere can
-    /// reach the service, and it may have more than one child (Postfix, `master_ent.c`).
+    /// reach the service, and it may have more than one child (Postfix, `master_ent.c`). The
+    /// children of an ordered pool stay, and cannot be told.
     pub fn stress_eligible(&self) -> bool {
         let remote = match &self.endpoint {
             Endpoint::Inet(addresses) => addresses.iter().any(|a| !a.ip().is_loopback()),
             Endpoint::Path(_) => self.kind == Kind::Pass,
         };
-        remote && self.max > 1
+        remote && self.max > 1 && !self.pool.is_ordered()
     }
 
     /// A child's command line, `argv[0]` included (Postfix, `master_ent.c`).
@@ -199,6 +204,7 @@ mod tests {
             args: Vec::new(),
             backlog: 100,
             throttle_time: Duration::from_secs(60),
+            pool: Pool::default(),
             line: 1,
         }
     }

@@ -2,12 +2,15 @@
 //! looks away; only when none is, and the limit has room for one more, does the master watch the
 //! listeners. At the limit, services that strangers can reach turn to stress mode.
 //!
-//! The rules are those of Postfix's `master_avail.c`.
+//! The rules are those of Postfix's `master_avail.c`. Those of pools whose children do not accept
+//! for themselves are in `ordered.rs`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::timers::Timer;
 use super::{Action, Pid, Record, Service, ServiceId, Table, Time};
+use crate::config;
 use crate::proto::Availability;
 
 /// How long stress mode outlasts the last moment at the limit, and how long the warning about the
@@ -17,6 +20,9 @@ pub(super) const STRESS_TIME: Duration = Duration::from_secs(1000);
 impl Service {
     /// Whether the master has to take the next connection to a child.
     pub(super) fn wants_clients(&self) -> bool {
+        if self.config.pool.is_ordered() {
+            return self.pool.wants_clients() && !self.removed();
+        }
         self.avail == 0
             && !self.spawning
             && !self.throttled()
@@ -34,7 +40,10 @@ impl Service {
 /// Watches the listeners or leaves them alone, and says when clients have to wait.
 pub(super) fn settle(service: &mut Service, id: ServiceId, now: Time, out: &mut Vec<Action>) {
     if service.at_limit() && service.config.stress_eligible() {
-        warn_limit(service, now, out);
+        warn_limit(service, now, out, Record::LimitReached);
+    }
+    if service.is_short() {
+        warn_limit(service, now, out, Record::PoolFull);
     }
     let wanted = service.wants_clients();
     if wanted != service.listening {
@@ -46,11 +55,16 @@ pub(super) fn settle(service: &mut Service, id: ServiceId, now: Time, out: &mut 
     }
 }
 
-fn warn_limit(service: &mut Service, now: Time, out: &mut Vec<Action>) {
+fn warn_limit(
+    service: &mut Service,
+    now: Time,
+    out: &mut Vec<Action>,
+    record: fn(Arc<config::Service>) -> Record,
+) {
     let recent = |at: Time| now.saturating_sub(at) <= STRESS_TIME;
     if !service.limit_warned.is_some_and(recent) {
         service.limit_warned = Some(now);
-        out.push(Action::Log(Record::LimitReached(service.config.clone())));
+        out.push(Action::Log(record(service.config.clone())));
     }
 }
 
@@ -64,6 +78,10 @@ impl Table {
                 total,
             });
         }
+        let is_ordered = |service: &&Service| service.config.pool.is_ordered();
+        if let Some(counts) = self.service(id).filter(is_ordered).map(|s| s.pool.counts()) {
+            self.detail(id, out, |service| Record::States { service, counts });
+        }
     }
 
     /// A connection waits. What a turn's earlier events changed may have taken care of it.
@@ -74,6 +92,17 @@ impl Table {
         if !service.wants_clients() {
             return;
         }
+        if service.config.pool.is_ordered() {
+            return self.give_to_idle(now, id, out);
+        }
+        self.start_one(now, id, out);
+    }
+
+    /// Starts a child; the last one that the limit allows may be a sign of stress.
+    pub(super) fn start_one(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+        let Some(service) = self.service_mut(id) else {
+            return;
+        };
         if service.config.stress_eligible() && !service.has_room(service.total + 1) {
             self.prolong_stress(now, id, out);
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ordered::Member;
 use super::{Action, Child, ExitStatus, Leaving, Pid, Record, Service, ServiceId, Table, Time};
 use crate::config;
 use crate::proto::{Availability, StatusReport};
@@ -27,6 +28,7 @@ impl Table {
         };
         service.spawning = false;
         service.total += 1;
+        let ordered = service.config.pool.is_ordered();
         let position = service.children.len();
         service.children.push(pid);
         self.children.insert(
@@ -37,11 +39,15 @@ impl Table {
                 availability: Availability::Taken,
                 uses: 0,
                 leaving: Leaving::No,
+                member: ordered.then(Member::new),
                 position,
             },
         );
         self.detail(id, out, |service| Record::Spawned { service, pid });
-        self.avail_more(id, pid);
+        match ordered {
+            true => self.count_member(pid),
+            false => self.avail_more(id, pid),
+        }
         self.start_conditional_wakeups(now, id, out);
     }
 
@@ -168,13 +174,21 @@ impl Table {
         };
         let id = child.service;
         // A child that was told to leave says nothing about the command of today.
-        let telling = child.uses == 0 && child.leaving == Leaving::No;
+        let mut telling = child.uses == 0 && child.leaving == Leaving::No;
+        let (mut told, mut unready) = (false, false);
+        if let Some(member) = &child.member {
+            telling &= member.is_telling();
+            told = member.was_told(status);
+            // Nobody else would notice a command that does nothing.
+            unready = telling && member.was_starting();
+        }
         let Some(service) = self.services[id.index()].as_ref() else {
             return;
         };
         let removed = service.removed();
         let ours = matches!(status, ExitStatus::Signal(n) if removed && SENT_BY_US.contains(&n));
-        if status != ExitStatus::Code(0) && !ours {
+        let normal = status == ExitStatus::Code(0) && !unready;
+        if !normal && !ours && !told {
             out.push(Action::Log(Record::Ended {
                 service: service.config.clone(),
                 pid,
@@ -195,6 +209,7 @@ impl Table {
         let (id, position) = (child.service, child.position);
         let departing = child.leaving == Leaving::AtOnce;
         self.avail_less(id, pid);
+        self.discount_member(pid);
         self.children.remove(&pid);
         let Some(service) = self.services[id.index()].as_mut() else {
             return;

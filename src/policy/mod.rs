@@ -7,6 +7,7 @@
 
 mod avail;
 mod children;
+mod ordered;
 mod record;
 mod reload;
 #[cfg(test)]
@@ -14,15 +15,18 @@ mod tests;
 mod throttle;
 mod timers;
 mod wakeup;
+mod warm;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config;
+use crate::proto::pool::{Order, Report};
 use crate::proto::{Availability, StatusReport};
 
-pub use record::Record;
+pub use ordered::State;
+pub use record::{Record, Rogue};
 pub use reload::{Entry, Plan};
 use timers::Timers;
 
@@ -71,6 +75,14 @@ pub enum Event {
     },
     /// The service's status channel does not work any more, for this reason.
     StatusFailed { service: ServiceId, reason: String },
+    /// A child of an ordered pool said what it does, through its own channel.
+    Said { pid: Pid, report: Report },
+    /// A child of an ordered pool said something that begins like this and means nothing.
+    Babbled { pid: Pid, letter: u8 },
+    /// [`Action::Order`] could not be carried out, for this reason.
+    Unwritable { pid: Pid, reason: String },
+    /// The channel of a child of an ordered pool has ended.
+    HungUp { pid: Pid },
     /// The child that [`Action::Spawn`] asked for runs.
     Spawned {
         service: ServiceId,
@@ -114,6 +126,16 @@ pub enum Action {
         pid: Pid,
         signal: Signal,
     },
+    /// Write an order into the channel of a child of an ordered pool; complain with
+    /// [`Event::Unwritable`].
+    Order {
+        pid: Pid,
+        order: Order,
+    },
+    /// Close the channel of a child of an ordered pool.
+    HangUp {
+        pid: Pid,
+    },
     /// Give the service a new status channel: the children that share the old one leave as soon
     /// as they have finished with their client.
     RenewStatus(ServiceId),
@@ -131,6 +153,7 @@ pub enum Action {
 /// The signals that the master sends to single children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
+    Int,
     Term,
     Kill,
 }
@@ -163,6 +186,10 @@ pub struct Service {
     kill_at: Option<Time>,
     /// No particular order; [`Child::position`] is the place in here.
     children: Vec<Pid>,
+    /// The children that accept when they are told to.
+    pool: ordered::Pool,
+    /// How fast children are started that no client has asked for.
+    pace: warm::Pace,
     /// Whether the service is in [`Table::touched`].
     touched: bool,
 }
@@ -185,6 +212,8 @@ impl Service {
             removed: false,
             kill_at: None,
             children: Vec::new(),
+            pool: ordered::Pool::default(),
+            pace: warm::Pace::default(),
             touched: false,
         }
     }
@@ -239,6 +268,8 @@ struct Child {
     /// How often it became available again, that is, how many clients it has served.
     uses: u32,
     leaving: Leaving,
+    /// What it is to its ordered pool, if it was started for one.
+    member: Option<ordered::Member>,
     /// Its place in [`Service::children`].
     position: usize,
 }
@@ -300,6 +331,10 @@ impl Table {
             Event::StatusFailed { service, reason } => {
                 self.status_failed(now, service, reason, out);
             }
+            Event::Said { pid, report } => self.said(now, pid, report, out),
+            Event::Babbled { pid, letter } => self.babbled(now, pid, letter, out),
+            Event::Unwritable { pid, reason } => self.unwritable(now, pid, reason, out),
+            Event::HungUp { pid } => self.hung_up(now, pid, out),
             Event::Spawned {
                 service,
                 generation,
@@ -317,13 +352,16 @@ impl Table {
         }
     }
 
-    /// Ends a turn: decides once for every service that the turn's events touched whether its
-    /// listeners are to be watched.
+    /// Ends a turn: decides once for every service that the turn's events touched whether it is to
+    /// have more children or fewer, and whether its listeners are to be watched.
     pub fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
         while let Some(id) = self.touched.pop() {
             self.say_counts(id, out);
             if let Some(service) = self.service_mut(id) {
                 service.touched = false;
+                self.adapt(now, id, out);
+            }
+            if let Some(service) = self.services[id.index()].as_mut() {
                 avail::settle(service, id, now, out);
             }
         }
@@ -398,6 +436,11 @@ impl Table {
                 timers::Timer::Wakeup(id) => self.wake(now, id, out),
                 timers::Timer::StressEnd(id) => self.stress_ended(id, out),
                 timers::Timer::Kill(id) => self.kill_children(id, out),
+                timers::Timer::Patience(id) => self.patience_ended(id),
+                timers::Timer::Due(id) => self.members_due(now, id, out),
+                timers::Timer::Ping(id) => self.ping(now, id, out),
+                timers::Timer::Surplus(id) => self.end_surplus(now, id, out),
+                timers::Timer::Start(id) => self.start_again(id),
             }
         }
     }
@@ -441,6 +484,6 @@ impl Table {
         if service.removed() && total == 0 {
             return Err("removed, and nothing to wait for".into());
         }
-        Ok(())
+        self.check_pool(service)
     }
 }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ExitStatus, Pid, Time};
+use super::{ExitStatus, Pid, State, Time};
 use crate::config::Service;
+use crate::proto::pool::Report;
 
 /// One thing to log. It displays as one line or several.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +61,19 @@ pub enum Record {
         service: Arc<Service>,
         count: u64,
     },
+    /// A child of an ordered pool does not keep to the rules, and is told to end.
+    Rogue {
+        service: Arc<Service>,
+        pid: Pid,
+        how: Rogue,
+    },
+    /// A child of an ordered pool is still there.
+    Overdue {
+        service: Arc<Service>,
+        pid: Pid,
+    },
+    /// An ordered pool has fewer idle children than it should, and no room for more.
+    PoolFull(Arc<Service>),
     Terminating {
         signal: i32,
     },
@@ -69,6 +83,11 @@ pub enum Record {
         avail: u32,
         total: u32,
     },
+    /// How many children of an ordered pool are in each state, as [`State::ALL`] has them.
+    States {
+        service: Arc<Service>,
+        counts: [u32; State::ALL.len()],
+    },
     Spawned {
         service: Arc<Service>,
         pid: Pid,
@@ -76,6 +95,44 @@ pub enum Record {
     Throttled(Arc<Service>),
     Unthrottled(Arc<Service>),
     Waking(Arc<Service>),
+}
+
+/// In which way a child of an ordered pool does not keep to the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rogue {
+    Unwritable { why: String },
+    OutOfTurn { state: State, report: Report },
+    Unknown { letter: u8 },
+    Silent { after: Duration },
+}
+
+impl fmt::Display for Rogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unwritable { why } => write!(f, "cannot be written to: {why}"),
+            Self::OutOfTurn { state, report } => {
+                let (report, state) = (words(*report), state.letter());
+                write!(
+                    f,
+                    "says that it is {report}, out of turn (in state {state})"
+                )
+            }
+            Self::Unknown { letter } => {
+                let letter = std::ascii::escape_default(*letter);
+                write!(f, "sent an unknown message (it begins with \"{letter}\")")
+            }
+            Self::Silent { after } => {
+                write!(f, "did not answer an order within {} s", after.as_secs())
+            }
+        }
+    }
+}
+
+fn words(report: Report) -> &'static str {
+    match report {
+        Report::Idle => "idle",
+        Report::Busy => "busy",
+    }
 }
 
 impl Record {
@@ -94,6 +151,9 @@ impl Record {
                 | Self::UnknownStatus { .. }
                 | Self::StatusFailed { .. }
                 | Self::Suppressed { .. }
+                | Self::Rogue { .. }
+                | Self::Overdue { .. }
+                | Self::PoolFull(_)
         )
     }
 
@@ -102,6 +162,7 @@ impl Record {
         matches!(
             self,
             Self::Counts { .. }
+                | Self::States { .. }
                 | Self::Spawned { .. }
                 | Self::Throttled(_)
                 | Self::Unthrottled(_)
@@ -218,6 +279,26 @@ impl fmt::Display for Record {
                 "{}: {count} more bad status updates were not logged",
                 Named(service)
             ),
+            Self::Rogue { service, pid, how } => write!(
+                f,
+                "{}: ending rogue process {} pid {pid}: it {how}",
+                Named(service),
+                service.path.display()
+            ),
+            Self::Overdue { service, pid } => write!(
+                f,
+                "{}: process {} pid {pid} is still there, sending SIGKILL",
+                Named(service),
+                service.path.display()
+            ),
+            Self::PoolFull(service) => write!(
+                f,
+                "{}: fewer than {} children are idle, and the process limit \"{}\" is reached: \
+                 consider raising the maxproc column of this service in master.cf",
+                Named(service),
+                service.pool.min_idle.max(1),
+                service.max
+            ),
             Self::Terminating { signal } => write!(f, "terminating on signal {signal}"),
             Self::Counts {
                 service,
@@ -229,6 +310,11 @@ impl fmt::Display for Record {
                 Named(service),
                 service.max
             ),
+            Self::States { service, counts } => {
+                write!(f, "{}: child states:", Named(service))?;
+                let mut states = State::ALL.iter().zip(counts);
+                states.try_for_each(|(state, count)| write!(f, " {} {count}", state.letter()))
+            }
             Self::Spawned { service, pid } => write!(
                 f,
                 "{}: started {} pid {pid}",

@@ -66,8 +66,10 @@ impl Table {
                 self.restart(now, id, out);
             } else {
                 self.insert(id, service);
+                self.fill(id);
                 self.start_wakeups(now, id, out);
             }
+            self.start_pings(now, id);
             self.touch(id);
         }
         for id in plan.removed {
@@ -95,6 +97,7 @@ impl Table {
     /// Tells the children to leave when they have finished, and begins the wake-ups anew.
     pub(super) fn restart(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
         self.dismiss(id, out);
+        self.outdate(id);
         if let Some(service) = self.service_mut(id) {
             service.wakeup_at = None;
         }
@@ -108,15 +111,15 @@ impl Table {
         let Some(service) = self.services[id.index()].as_mut() else {
             return;
         };
-        service.avail = 0;
         for pid in &service.children {
-            let Some(child) = self.children.get_mut(pid) else {
+            let Some(child) = self.children.get_mut(pid).filter(|c| c.member.is_none()) else {
                 continue;
             };
             match std::mem::replace(&mut child.availability, Availability::Taken) {
                 Availability::Available => {
                     child.leaving = Leaving::AtOnce;
                     service.departing += 1;
+                    service.avail -= 1;
                 }
                 Availability::Taken if child.leaving == Leaving::No => {
                     child.leaving = Leaving::WhenDone;
@@ -144,10 +147,14 @@ impl Table {
         service.throttled_until = None;
         service.stress_until = None;
         service.listening = false;
+        service.pool.retire();
+        service.pace.stop();
         // The children first: one that found its listener gone would complain.
         let signal = Signal::Term;
-        let children = service.children.iter();
-        out.extend(children.map(|&pid| Action::Signal { pid, signal }));
+        for pid in service.children.clone() {
+            out.push(Action::Signal { pid, signal });
+            self.retire(pid, out);
+        }
         out.push(Action::Close(id));
         self.timers.add(kill_at, Timer::Kill(id));
         self.forget_if_done(id);

@@ -31,6 +31,9 @@ impl Table {
         reason: String,
         out: &mut Vec<Action>,
     ) {
+        if let Some(service) = self.service_mut(id) {
+            service.pool.blind = true;
+        }
         let record = |service| Record::WatchFailed { service, reason };
         self.back_off(now, id, record, out);
     }
@@ -64,6 +67,7 @@ impl Table {
     pub(super) fn unthrottle(&mut self, id: ServiceId, out: &mut Vec<Action>) {
         if let Some(service) = self.service_mut(id) {
             service.throttled_until = None;
+            service.pool.blind = false;
             self.detail(id, out, Record::Unthrottled);
             self.touch(id);
         }

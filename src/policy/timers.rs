@@ -15,12 +15,29 @@ pub(super) enum Timer {
     Wakeup(ServiceId),
     StressEnd(ServiceId),
     Kill(ServiceId),
+    /// An order need not hold the next one back any more.
+    Patience(ServiceId),
+    /// A child of an ordered pool has had its time.
+    Due(ServiceId),
+    Ping(ServiceId),
+    /// More children are idle than need be.
+    Surplus(ServiceId),
+    /// The next child may be started that no client has asked for.
+    Start(ServiceId),
 }
 
 impl Timer {
     pub(super) fn service(self) -> ServiceId {
         match self {
-            Self::Unthrottle(id) | Self::Wakeup(id) | Self::StressEnd(id) | Self::Kill(id) => id,
+            Self::Unthrottle(id)
+            | Self::Wakeup(id)
+            | Self::StressEnd(id)
+            | Self::Kill(id)
+            | Self::Patience(id)
+            | Self::Due(id)
+            | Self::Ping(id)
+            | Self::Surplus(id)
+            | Self::Start(id) => id,
         }
     }
 }
@@ -32,6 +49,11 @@ pub(super) fn armed(service: &Service, timer: Timer) -> Option<Time> {
         Timer::Wakeup(_) => service.wakeup_at,
         Timer::StressEnd(_) => service.stress_until,
         Timer::Kill(_) => service.kill_at,
+        Timer::Patience(_) => service.pool.patience_ends(),
+        Timer::Due(_) => service.pool.next_due(),
+        Timer::Ping(_) => service.pool.ping_at,
+        Timer::Surplus(_) => service.pace.surplus_at,
+        Timer::Start(_) => service.pace.start_at,
     }
 }
 

@@ -9,11 +9,14 @@
 //! has just become available takes them itself; and a reload comes last, because it changes what
 //! the turn's descriptors mean.
 
+mod channels;
+mod faults;
 mod load;
 mod opening;
 mod ports;
 mod triggers;
 
+use std::io;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -23,17 +26,20 @@ use anyhow::Context;
 use crate::config::{Config, RunOptions};
 use crate::files::Location;
 use crate::log::{Log, reason};
-use crate::policy::{self, Action, Event, ExitStatus, Record, ServiceId, Table, Time};
+use crate::policy::{self, Action, Event, ExitStatus, Pid, Record, ServiceId, Table, Time};
 use crate::proto::StatusReport;
+use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::{self, More};
 use crate::sys::clock;
 use crate::sys::handed::Handed;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Dead, End};
 use crate::sys::signal::{self, Notice, Signals};
-use crate::sys::spawn::{Environment, Spawner};
+use crate::sys::spawn::{Environment, Spawned, Spawner};
 use crate::sys::supervisor::Supervisor;
 
+use channels::Channels;
+use faults::Faults;
 pub use load::{Inherited, environment, log_error, log_settings};
 use ports::Ports;
 use triggers::Triggers;
@@ -103,6 +109,7 @@ pub struct Runtime {
     triggers: Triggers,
     /// A service manager's listeners that no service has taken.
     handed: Vec<Handed>,
+    channels: Channels,
     log: Log,
     watchdog_at: Option<Time>,
     /// When the supervisor was last told that all is well.
@@ -120,6 +127,9 @@ struct Turn {
     keys: Vec<usize>,
     connections: Vec<ServiceId>,
     reported: Vec<ServiceId>,
+    /// Children of ordered pools who say something.
+    heard: Vec<Pid>,
+    said: Vec<Event>,
     records: Vec<channel::Record>,
     dead: Vec<Dead>,
     signalled: bool,
@@ -135,25 +145,31 @@ enum Ready {
     Listener(ServiceId),
     Status(ServiceId),
     Trigger(usize),
+    Channel(Pid),
 }
 
 impl Ready {
+    /// Bits of a key that tell the kind.
+    const KIND: u32 = 3;
+
     fn key(self) -> usize {
         let (kind, index) = match self {
             Self::Signals => (0, 0),
             Self::Listener(id) => (1, id.index()),
             Self::Status(id) => (2, id.index()),
             Self::Trigger(index) => (3, index),
+            Self::Channel(pid) => (4, pid as usize),
         };
-        index << 2 | kind
+        index << Self::KIND | kind
     }
 
     fn from_key(key: usize) -> Self {
-        let index = key >> 2;
-        match key & 3 {
+        let index = key >> Self::KIND;
+        match key & ((1 << Self::KIND) - 1) {
             1 => Self::Listener(ServiceId::from_index(index)),
             2 => Self::Status(ServiceId::from_index(index)),
             3 => Self::Trigger(index),
+            4 => Self::Channel(index as Pid),
             _ => Self::Signals,
         }
     }
@@ -179,6 +195,7 @@ impl Runtime {
         poll.add(signals.as_fd(), Ready::Signals.key(), Interest::Readable)?;
         let mut runtime = Self {
             table: Table::new(config.parameters.service_kill_time, setup.run.verbose),
+            channels: Channels::new(Faults::new(&setup.inherited)),
             environment: Environment::new(Vec::new()),
             setup,
             ports: Ports::default(),
@@ -332,11 +349,13 @@ impl Runtime {
         turn.signalled = turn.keys.len() >= Poll::TURN.get();
         turn.connections.clear();
         turn.reported.clear();
+        turn.heard.clear();
         for &key in &turn.keys {
             match Ready::from_key(key) {
                 Ready::Signals => turn.signalled = true,
                 Ready::Listener(id) => turn.connections.push(id),
                 Ready::Status(id) => turn.reported.push(id),
+                Ready::Channel(pid) => turn.heard.push(pid),
                 Ready::Trigger(at) => {
                     if let Err(error) = self.triggers.ready(at, &self.poll) {
                         self.log.warning(error);
@@ -379,6 +398,9 @@ impl Runtime {
             .iter()
             .filter_map(|d| self.table.service_of(d.pid));
         turn.reported.extend(bereaved);
+        let dead = turn.dead.iter().map(|d| d.pid);
+        turn.heard
+            .extend(dead.filter(|&pid| self.channels.has(pid)));
     }
 
     /// Reads the reports of every service that has some, and of every service that lost a child:
@@ -391,6 +413,20 @@ impl Runtime {
             self.read_reports_of(now, id);
         }
         self.turn.reported = reported;
+        self.read_channels(now);
+    }
+
+    fn read_channels(&mut self, now: Time) {
+        let heard = mem::take(&mut self.turn.heard);
+        let mut said = mem::take(&mut self.turn.said);
+        for &pid in &heard {
+            self.channels.ready(pid, &self.poll, &mut said);
+            for event in said.drain(..) {
+                self.step(now, event);
+            }
+        }
+        self.turn.said = said;
+        self.turn.heard = heard;
     }
 
     fn read_reports_of(&mut self, now: Time, id: ServiceId) {
@@ -421,6 +457,7 @@ impl Runtime {
                 End::Code(code) => ExitStatus::Code(code),
                 End::Signal(signal) => ExitStatus::Signal(signal),
             };
+            self.channels.remove(pid, &self.poll);
             self.step(now, Event::Exit { pid, status });
         }
         self.turn.dead = dead;
@@ -485,10 +522,18 @@ impl Runtime {
             Action::Signal { pid, signal } => signal::send(
                 pid,
                 match signal {
+                    policy::Signal::Int => signal::Signal::SIGINT,
                     policy::Signal::Term => signal::Signal::SIGTERM,
                     policy::Signal::Kill => signal::Signal::SIGKILL,
                 },
             ),
+            Action::Order { pid, order } => {
+                if let Err(reason) = self.channels.order(pid, order, &self.poll) {
+                    let event = Event::Unwritable { pid, reason };
+                    self.table.step(now, event, &mut self.actions);
+                }
+            }
+            Action::HangUp { pid } => self.channels.remove(pid, &self.poll),
             Action::RenewStatus(id) => self.ports.drop_status(id, &self.poll),
             Action::Wake(id) => self.wake(now, id),
             Action::Close(id) => self.ports.close(id, &self.poll),
@@ -522,29 +567,21 @@ impl Runtime {
             // Nobody is available now; the busy ones leave, as they are told by the same sign.
             self.ports.drop_status(service, &self.poll);
         }
-        let Self {
-            ports,
-            poll,
-            spawner,
-            environment,
-            ..
-        } = self;
-        let task = ports.ready_to_spawn(service, poll, self.setup.run, stress);
-        let spawned = task.and_then(|(program, descriptors)| {
-            spawner.spawn(program, environment, generation, descriptors)
-        });
+        let spawned = self.start_child(service, generation, stress);
         let event = match spawned {
-            Ok(spawned) => {
-                if let Some(error) = spawned.exec_error {
+            Ok((Spawned { pid, exec_error }, channel)) => {
+                if let Some(error) = exec_error {
                     let table = self.setup.location.table();
                     let what = self.ports.exec_failed(service, &error, table);
                     self.log.warning(what);
                 }
-                Event::Spawned {
+                let event = Event::Spawned {
                     service,
                     generation,
-                    pid: spawned.pid,
-                }
+                    pid,
+                };
+                self.table.step(now, event, &mut self.actions);
+                return self.listen_to(now, pid, channel);
             }
             Err(error) => Event::SpawnFailed {
                 service,
@@ -552,6 +589,40 @@ impl Runtime {
             },
         };
         self.table.step(now, event, &mut self.actions);
+    }
+
+    /// A new child, and its channel if it is one of an ordered pool.
+    fn start_child(
+        &mut self,
+        id: ServiceId,
+        generation: u32,
+        stress: bool,
+    ) -> io::Result<(Spawned, Option<Backchannel>)> {
+        let Self {
+            ports,
+            poll,
+            spawner,
+            environment,
+            ..
+        } = self;
+        let ordered = ports.service(id).is_some_and(|s| s.pool.is_ordered());
+        let (ours, theirs) = match ordered {
+            true => Backchannel::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+            false => (None, None),
+        };
+        let own = theirs.as_ref().map(AsFd::as_fd);
+        let (program, descriptors) = ports.ready_to_spawn(id, poll, self.setup.run, stress, own)?;
+        let spawned = spawner.spawn(program, environment, generation, descriptors)?;
+        Ok((spawned, ours))
+    }
+
+    fn listen_to(&mut self, now: Time, pid: Pid, channel: Option<Backchannel>) {
+        let added = channel.map(|channel| self.channels.add(pid, channel, &self.poll));
+        if let Some(Err(error)) = added {
+            let reason = reason(&error);
+            let event = Event::Unwritable { pid, reason };
+            self.table.step(now, event, &mut self.actions);
+        }
     }
 
     fn wake(&mut self, now: Time, id: ServiceId) {
@@ -613,6 +684,7 @@ mod tests {
             Ready::Listener(id),
             Ready::Status(id),
             Ready::Trigger(7),
+            Ready::Channel(4_194_304),
         ] {
             assert_eq!(Ready::from_key(ready.key()), ready);
         }

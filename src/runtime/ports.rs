@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -73,6 +73,15 @@ impl Port {
             .zip(addresses)
             .filter(|(_, address)| !handed_on.contains(&(id, **address)));
         self.listeners = left.map(|(listener, _)| listener).collect();
+    }
+
+    fn make_status(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
+        if self.status.is_none() {
+            let status = StatusChannel::new()?;
+            poll.add(status.as_fd(), Ready::Status(id).key(), Interest::Readable)?;
+            self.status = Some(status);
+        }
+        Ok(())
     }
 
     fn drop_status(&mut self, poll: &Poll) {
@@ -175,32 +184,28 @@ impl Ports {
         }
     }
 
-    /// What a child of the service runs and gets.
-    pub(super) fn ready_to_spawn(
-        &mut self,
+    /// What a child of the service runs and gets; a channel of its `own` instead of the one that
+    /// the service's children share.
+    pub(super) fn ready_to_spawn<'a>(
+        &'a mut self,
         id: ServiceId,
         poll: &Poll,
         run: RunOptions,
         stress: bool,
-    ) -> io::Result<(&Program, Descriptors<'_>)> {
+        own: Option<BorrowedFd<'a>>,
+    ) -> io::Result<(&'a Program, Descriptors<'a>)> {
         let port = self.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
-        let status = match port.status.take() {
-            Some(status) => status,
-            None => {
-                let status = StatusChannel::new()?;
-                let key = Ready::Status(id).key();
-                poll.add(status.as_fd(), key, Interest::Readable)?;
-                status
-            }
-        };
-        let status = port.status.insert(status);
+        if own.is_none() {
+            port.make_status(id, poll)?;
+        }
         let program = &mut port.programs[usize::from(stress)];
         if program.is_none() {
             *program = Some(new_program(&port.service, run, stress)?);
         }
         let program = program.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let shared = port.status.as_ref().map(StatusChannel::children_end);
         let descriptors = Descriptors {
-            status: status.children_end(),
+            status: own.or(shared).ok_or(io::ErrorKind::NotFound)?,
             listeners: &port.listeners,
         };
         Ok((program, descriptors))

@@ -2,6 +2,7 @@
 //! it knows neither table nor configuration.
 #![allow(unsafe_code)]
 
+pub mod backchannel;
 pub mod channel;
 pub mod clock;
 pub mod directory;

@@ -16,6 +16,7 @@ use polling::{Event, Events, PollMode, Poller};
 pub enum Interest {
     Readable,
     Writable,
+    Both,
 }
 
 impl Interest {
@@ -23,6 +24,7 @@ impl Interest {
         match self {
             Self::Readable => Event::readable(key),
             Self::Writable => Event::writable(key),
+            Self::Both => Event::all(key),
         }
     }
 }

@@ -39,6 +39,7 @@ impl Client {
         self.try_line().expect("a line")
     }
 
+    /// The next line, unless the connection breaks or it takes too long.
     pub fn try_line(&mut self) -> std::io::Result<String> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
@@ -62,6 +63,7 @@ impl Client {
         self.try_say(line).expect("a listener");
     }
 
+    /// Says a line, unless the connection breaks.
     pub fn try_say(&mut self, line: &str) -> std::io::Result<()> {
         let text = format!("{line}\r\n");
         self.stream.get_mut().write_all(text.as_bytes())

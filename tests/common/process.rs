@@ -109,6 +109,14 @@ impl Process {
         number.and_then(|n| n.parse().ok()).unwrap_or_default()
     }
 
+    /// Whether it waits for somebody to say something: in poll(2), select(2), or reading a socket.
+    pub fn waits(self) -> bool {
+        let place = self.text("wchan");
+        ["poll", "select", "unix_stream"]
+            .iter()
+            .any(|call| place.contains(call))
+    }
+
     pub fn parent(self) -> i32 {
         self.stat_number(4)
     }

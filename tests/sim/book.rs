@@ -199,6 +199,10 @@ impl Book {
                 });
                 self.dismiss(*service);
             }
+            Event::Said { .. }
+            | Event::Babbled { .. }
+            | Event::Unwritable { .. }
+            | Event::HungUp { .. } => unreachable!("pools have a simulation of their own"),
             Event::Exit { pid, status } => self.exited(now, *pid, *status),
             Event::Deadline => self.deadline(now),
             Event::Reload(plan) => self.reload(now, plan),

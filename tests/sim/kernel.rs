@@ -327,7 +327,7 @@ impl Kernel {
         let end = match (phase, signal) {
             (Phase::Dead(_), _) => return false,
             (_, Some(Signal::Kill)) => End::Signal(9),
-            (_, Some(Signal::Term)) if obeys => End::Signal(15),
+            (_, Some(Signal::Term | Signal::Int)) if obeys => End::Signal(15),
             (Phase::Idle | Phase::Busy, _) if obeys && self.told(at) => End::Code(0),
             _ => return self.serve(at),
         };

@@ -286,6 +286,7 @@ impl World {
                 ..
             } => return self.spawn(service, generation),
             Action::Signal { pid, signal } => kernel.signal(pid, signal),
+            Action::Order { .. } | Action::HangUp { .. } => false,
             Action::RenewStatus(id) => {
                 kernel.renew_channel(id);
                 true

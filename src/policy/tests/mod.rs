@@ -3,12 +3,14 @@
 mod check;
 mod ends;
 mod listening;
+mod ordered;
 mod records;
 mod reloads;
 mod reports;
 mod stress;
 mod table;
 mod wakeups;
+mod warm;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Endpoint, Kind, Wakeup};
+use crate::config::{Endpoint, Kind, Pool, Wakeup};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KILL_TIME: Duration = Duration::from_secs(10);
@@ -39,6 +41,7 @@ fn inet(port: u16, max: u32) -> config::Service {
         args: Vec::new(),
         backlog: 100,
         throttle_time: THROTTLE_TIME,
+        pool: Pool::default(),
         line: 1,
     }
 }

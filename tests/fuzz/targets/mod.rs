@@ -8,6 +8,7 @@ mod findings;
 mod main_cf;
 mod master_cf;
 mod master_toml;
+mod pool;
 mod status;
 mod step;
 /// The configuration's own stand-in for the system's names.
@@ -21,10 +22,11 @@ use master::config::*;
 type Run = fn(&[u8]);
 
 /// By name.
-pub const TARGETS: [(&str, Run); 5] = [
+pub const TARGETS: [(&str, Run); 6] = [
     ("main_cf", main_cf::run),
     ("master_cf", master_cf::run),
     ("master_toml", master_toml::run),
+    ("pool", pool::run),
     ("status", status::run),
     ("step", step::run),
 ];

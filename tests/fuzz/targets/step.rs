@@ -11,6 +11,7 @@
 //! | `s` `f` | a spawn that the table asked for succeeds, or fails |
 //! | `S` `F` | of this service, nobody asked: a child, whose pid comes next, or a failure |
 //! | `b` `a` | a child says that it is taken, or available |
+//! | `i` `u` `h` `y` `n` | a child of an ordered pool is idle or busy, hangs up, babbles, or cannot be written to |
 //! | `R` | to this service, a report that is wrong in ways that come next |
 //! | `x` `k` `K` | a child ends well, with an error, or by this signal |
 //! | `X` | this pid ends, whoever it is |
@@ -24,16 +25,16 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, Table};
-use master::proto::StatusReport;
+use master::proto::{StatusReport, pool::Report};
 
 use super::testing::{FakeSystem, sources};
-use super::{Config, Service};
+use super::{Config, Service, Source};
 
 /// No input is to take long.
 const LETTERS_MAX: usize = 2000;
 
 /// All that take an operand.
-const LETTERS: &[u8] = b"+-cwqgsfSFbaRxkKXtTdD!";
+const LETTERS: &[u8] = b"+-cwqgsfSFbaiuhynRxkKXtTdD!";
 
 /// The lines that a reload chooses from. There are several of one service.
 const LINES: [&str; 8] = [
@@ -47,10 +48,27 @@ const LINES: [&str; 8] = [
     "d fifo n - - 1 1 d",
 ];
 
+/// A pool whose children accept when they are told to, one that keeps some warm, and a service
+/// that a reload makes a pool of, or no longer.
+const POOLS: [(&str, &str); 3] = [
+    (LINES[1], "[service.\"a/unix\"]\nmin_idle = 1\n"),
+    (LINES[2], "[service.\"b/unix\"]\nmin_idle = 2\n"),
+    (
+        LINES[4],
+        "[service.\"smtp/inet\"]\naccept = \"ordered\"\nmin_idle = 1\nmax_idle = 2\n",
+    ),
+];
+
 static SERVICES: LazyLock<Vec<Arc<Service>>> = LazyLock::new(|| {
     let main_cf = "compatibility_level = 3.6\nservice_throttle_time = 5s\n";
     let one = |line: &&str| {
-        let config = Config::parse(&sources(main_cf, *line), &FakeSystem::default());
+        let mut sources = sources(main_cf, *line);
+        let pool = POOLS.iter().find(|(of, _)| of == line);
+        sources.master_toml = pool.map(|(_, text)| Source {
+            path: "master.toml".into(),
+            text: (*text).into(),
+        });
+        let config = Config::parse(&sources, &FakeSystem::default());
         config.expect("a good line").services.remove(0)
     };
     LINES.iter().map(one).collect()
@@ -139,6 +157,7 @@ impl World {
             b'F' => Event::SpawnFailed { service, reason },
             b'b' => self.report(n, 0)?,
             b'a' => self.report(n, 1)?,
+            b'i' | b'u' | b'h' | b'y' | b'n' => self.member(letter, n)?,
             b'R' => self.nonsense(service, bytes.next()),
             b'x' => self.exit(n, ExitStatus::Code(0))?,
             b'k' => self.exit(n, ExitStatus::Code(1))?,
@@ -208,6 +227,28 @@ impl World {
         })
     }
 
+    /// What comes of the channel of a child, which is one of a pool, or should not have any.
+    fn member(&self, letter: u8, nth: u8) -> Option<Event> {
+        let nth = usize::from(nth).checked_rem(self.children.len())?;
+        let (_, _, pid) = self.children[nth];
+        Some(match letter {
+            b'i' | b'u' => {
+                let report = if letter == b'i' {
+                    Report::Idle
+                } else {
+                    Report::Busy
+                };
+                Event::Said { pid, report }
+            }
+            b'h' => Event::HungUp { pid },
+            b'y' => Event::Babbled { pid, letter },
+            _ => Event::Unwritable {
+                pid,
+                reason: "no reason".to_owned(),
+            },
+        })
+    }
+
     /// A report that is wrong in one way or several.
     fn nonsense(&self, service: ServiceId, how: Option<u8>) -> Event {
         let how = how.unwrap_or(0);
@@ -272,6 +313,9 @@ impl World {
             }
             Action::Signal { pid, signal } => {
                 signal == Signal::Term || self.table.service_of(pid).is_some()
+            }
+            Action::Order { pid, .. } | Action::HangUp { pid } => {
+                self.table.service_of(pid).is_some()
             }
             Action::RenewStatus(id) | Action::Wake(id) => self.is_open(id),
             Action::Close(id) => {

@@ -1,0 +1,84 @@
+#!/usr/bin/perl
+# A child of an ordered pool, in Perl, with SpamAssassin's own module for the words that it
+# exchanges with the master. It greets every client with its process ID and says after it what
+# the client says, one line.
+#
+#   master.cf     127.0.0.1:7007 inet n n n - 5 ordered.pl nobody
+#   master.toml   [service."127.0.0.1:7007/inet"]
+#                 accept = "ordered"
+#
+# What takes long (modules, rules, a model) belongs before the loop: it is done once for a child,
+# and a client meets only children that have done it.
+use strict;
+use warnings;
+
+use Getopt::Std;
+use IO::Socket;
+use POSIX ();
+
+use Mail::SpamAssassin::SpamdForkScaling qw(:pfstates);
+use Mail::SpamAssassin::SubProcBackChannel;
+
+# The last of these leaves, and the master starts another: memory that was lost is found again.
+use constant CLIENTS => 10_000;
+# A client that says nothing keeps nobody from others for longer.
+use constant PATIENCE => 60;
+
+# The master's own options; "-s" is the number of listeners. What follows is ours: a user.
+my %option;
+getopts('cdln:o:s:t:uvz', \%option) or die "$0: unknown option\n";
+my ($user) = @ARGV;
+become($user) if defined $user;
+
+# Descriptor 5 is the way to the master, the listeners begin with 6.
+my $channel = Mail::SpamAssassin::SubProcBackChannel->new();
+$channel->{parent} = IO::Socket->new_from_fd(5, 'r+') or die "$0: no master: $!\n";
+$channel->{parent}->blocking(0);
+my @listeners = map { IO::Socket->new_from_fd(6 + $_, 'r+') || die "$0: no listener: $!\n" }
+    0 .. ($option{s} || 1) - 1;
+
+my $scaling = Mail::SpamAssassin::SpamdForkScaling->new({ backchannel => $channel });
+$scaling->set_my_pid($$);
+
+for (1 .. CLIENTS) {
+    $scaling->update_child_status_idle();
+    $scaling->wait_for_orders();    # leaves when the master does
+    my $client = accept_one();
+    # Also when there was nobody: another child may have been faster.
+    $scaling->update_child_status_busy();
+    serve($client) if $client;
+}
+
+# The client that waits, if there still is one: the listeners do not block.
+sub accept_one {
+    for my $listener (@listeners) {
+        my $client = $listener->accept();
+        return $client if $client;
+    }
+    return;
+}
+
+sub serve {
+    my ($client) = @_;
+    eval {
+        local $SIG{ALRM} = sub { die "timeout\n" };
+        local $SIG{PIPE} = 'IGNORE';
+        alarm PATIENCE;
+        $client->autoflush(1);
+        print {$client} "$$\n";
+        my $line = <$client>;
+        print {$client} $line if defined $line;
+        1;
+    } or warn "$0: $@";
+    alarm 0;
+    close $client;
+}
+
+# Gives up root's rights, for good.
+sub become {
+    my ($name) = @_;
+    my ($uid, $gid) = (getpwnam $name)[2, 3] or die "$0: no user $name\n";
+    $) = "$gid $gid";
+    POSIX::setgid($gid) or die "$0: setgid: $!\n";
+    POSIX::setuid($uid) or die "$0: setuid: $!\n";
+}

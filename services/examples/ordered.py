@@ -1,0 +1,104 @@
+#!/usr/bin/python3
+"""A child of an ordered pool, in Python. It greets every client with its process ID and says
+after it what the client says, one line.
+
+    master.cf     127.0.0.1:7008 inet n n n - 5 ordered.py nobody
+    master.toml   [service."127.0.0.1:7008/inet"]
+                  accept = "ordered"
+
+What takes long (imports, a model) belongs before the loop: it is done once for a child, and a
+client meets only children that have done it.
+"""
+
+import getopt
+import os
+import pwd
+import signal
+import socket
+import struct
+import sys
+
+# The last of these leaves, and the master starts another: memory that was lost is found again.
+CLIENTS = 10_000
+# A client that says nothing keeps nobody from others for longer, in seconds.
+PATIENCE = 60
+
+# What master and child say to each other: six bytes, a letter, four bytes, a newline.
+MESSAGE = 6
+ACCEPT = b"A"
+IDLE = b"I"
+BUSY = b"B"
+
+
+class Master:
+    """The way to the master, on descriptor 5."""
+
+    def __init__(self):
+        self.channel = socket.socket(fileno=5)
+
+    def say(self, word):
+        self.channel.sendall(word + struct.pack("=i", os.getpid()) + b"\n")
+
+    def wait_for_order(self):
+        """Waits until it is our turn; pings only tell that the master lives."""
+        while True:
+            order = self.channel.recv(MESSAGE, socket.MSG_WAITALL)
+            if len(order) < MESSAGE:
+                sys.exit()  # the master has left, or wants us to
+            if order[:1] == ACCEPT:
+                return
+
+
+def become(name):
+    """Gives up root's rights, for good."""
+    user = pwd.getpwnam(name)
+    os.setgroups([])
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
+
+
+def accept_one(listeners):
+    """The client that waits, if there still is one: the listeners do not block."""
+    for listener in listeners:
+        try:
+            return listener.accept()[0]
+        except (BlockingIOError, ConnectionAbortedError):
+            pass
+    return None
+
+
+def serve(client):
+    client.settimeout(PATIENCE)
+    with client, client.makefile("rw") as stream:
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        stream.write(stream.readline())
+
+
+def main():
+    # The master ends surplus children with SIGINT, which is no reason for a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # The master's own options; "-s" is the number of listeners. What follows is ours: a user.
+    options, arguments = getopt.getopt(sys.argv[1:], "cdln:o:s:t:uvz")
+    if arguments:
+        become(arguments[0])
+    count = int(dict(options).get("-s", 1))
+    listeners = [socket.socket(fileno=6 + n) for n in range(count)]
+    for listener in listeners:
+        listener.setblocking(False)
+    master = Master()
+    for _ in range(CLIENTS):
+        master.say(IDLE)
+        master.wait_for_order()
+        client = accept_one(listeners)
+        # Also when there was nobody: another child may have been faster.
+        master.say(BUSY)
+        if client:
+            try:
+                serve(client)
+            except (OSError, UnicodeError) as error:
+                print(f"{sys.argv[0]}: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

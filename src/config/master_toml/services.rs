@@ -1,0 +1,292 @@
+//! `[service."name/type"]`: what the service table's columns have no room for.
+//!
+//! The tables are kept as they were read until the service table is known; then each changes its
+//! service, or is in error. What contradicts itself is corrected as spamd corrects it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{nearest, or_nearest};
+use crate::config::disabled::Disabled;
+use crate::config::numbers::seconds;
+use crate::config::{Accept, Diagnostic, Diagnostics, Kind, Place, Pool, Ramp, Service};
+
+/// A value of the file, as far as a service's table can use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Text(String),
+    Integer(i64),
+    Other,
+}
+
+/// One line of a service's table.
+#[derive(Debug)]
+pub(super) struct Setting {
+    pub(super) key: String,
+    pub(super) key_place: Place,
+    pub(super) value: Value,
+    pub(super) value_place: Place,
+}
+
+/// One table.
+#[derive(Debug)]
+pub(in crate::config) struct ServiceTable {
+    /// The service table's first two columns: `name/type`.
+    pub(super) name: String,
+    pub(super) place: Place,
+    pub(super) settings: Vec<Setting>,
+}
+
+/// A key's effect, or what was expected instead of the value.
+type Set = fn(&mut Draft, &Value) -> Result<(), &'static str>;
+
+/// All keys.
+const KEYS: [(&str, Set); 7] = [
+    ("accept", |draft, value| {
+        word(value, &mut draft.accept, &ACCEPT)
+    }),
+    ("min_children", |draft, value| {
+        number(value, &mut draft.min_children)
+    }),
+    ("min_idle", |draft, value| {
+        number(value, &mut draft.min_idle)
+    }),
+    ("max_idle", |draft, value| {
+        number(value, &mut draft.max_idle)
+    }),
+    ("spawn_ramp", |draft, value| {
+        word(value, &mut draft.spawn_ramp, &RAMP)
+    }),
+    ("reply_timeout", |draft, value| {
+        time(value, &mut draft.reply_timeout)
+    }),
+    ("ping_interval", |draft, value| {
+        time(value, &mut draft.ping_interval)
+    }),
+];
+
+/// Those that mean something only where the master decides who accepts.
+const ORDERED_ONLY: [&str; 4] = ["min_children", "max_idle", "reply_timeout", "ping_interval"];
+
+const ACCEPT: Words<Accept> = Words {
+    words: &[("shared", Accept::Shared), ("ordered", Accept::Ordered)],
+    expected: "\"shared\" or \"ordered\"",
+};
+
+const RAMP: Words<Ramp> = Words {
+    words: &[("single", Ramp::Single), ("double", Ramp::Double)],
+    expected: "\"single\" or \"double\"",
+};
+
+/// The words that a key takes.
+struct Words<T: 'static> {
+    words: &'static [(&'static str, T)],
+    expected: &'static str,
+}
+
+fn word<T: Copy>(value: &Value, to: &mut Option<T>, words: &Words<T>) -> Result<(), &'static str> {
+    let Value::Text(text) = value else {
+        return Err(words.expected);
+    };
+    let known = words.words.iter().find(|(word, _)| word == text);
+    *to = Some(known.ok_or(words.expected)?.1);
+    Ok(())
+}
+
+fn number(value: &Value, to: &mut Option<u32>) -> Result<(), &'static str> {
+    let number = match value {
+        // More children than there can be processes are none that anybody means.
+        Value::Integer(number) => i32::try_from(*number)
+            .ok()
+            .and_then(|n| u32::try_from(n).ok()),
+        _ => None,
+    };
+    *to = Some(number.ok_or("a number of processes, as an integer")?);
+    Ok(())
+}
+
+fn time(value: &Value, to: &mut Option<Duration>) -> Result<(), &'static str> {
+    let number = match value {
+        Value::Integer(number) => i32::try_from(*number).ok(),
+        Value::Text(text) => seconds(text.as_bytes()),
+        Value::Other => None,
+    };
+    let number = number
+        .and_then(|n| u64::try_from(n).ok())
+        .filter(|n| *n > 0);
+    let number =
+        number.ok_or("a time of at least one second: an integer, or a string as \"5m\"")?;
+    *to = Some(Duration::from_secs(number));
+    Ok(())
+}
+
+/// A table's settings, as far as it has them.
+#[derive(Debug, Default)]
+struct Draft {
+    accept: Option<Accept>,
+    min_children: Option<u32>,
+    min_idle: Option<u32>,
+    max_idle: Option<u32>,
+    spawn_ramp: Option<Ramp>,
+    reply_timeout: Option<Duration>,
+    ping_interval: Option<Duration>,
+}
+
+impl Draft {
+    fn is_ordered(&self) -> bool {
+        self.accept == Some(Accept::Ordered)
+    }
+
+    fn pool(&self) -> Pool {
+        let default = match self.is_ordered() {
+            true => Pool::ordered(),
+            false => Pool::default(),
+        };
+        Pool {
+            accept: default.accept,
+            min_children: self.min_children.unwrap_or(default.min_children),
+            min_idle: self.min_idle.unwrap_or(default.min_idle),
+            max_idle: self.max_idle.unwrap_or(default.max_idle),
+            spawn_ramp: self.spawn_ramp.unwrap_or(default.spawn_ramp),
+            reply_timeout: self.reply_timeout.unwrap_or(default.reply_timeout),
+            ping_interval: self.ping_interval.unwrap_or(default.ping_interval),
+        }
+    }
+}
+
+/// Gives every table's settings to its service.
+pub(in crate::config) fn apply(
+    tables: Vec<ServiceTable>,
+    services: &mut [Arc<Service>],
+    disabled: &Disabled,
+    findings: &mut Diagnostics,
+) {
+    // A line of the service table that is in error left no service behind.
+    let complete = !findings.has_errors();
+    for table in tables {
+        let found = services.iter_mut().find(|service| table.is_for(service));
+        match found {
+            Some(service) => table.apply(Arc::make_mut(service), findings),
+            None if complete && !table.is_disabled(disabled) => {
+                findings.push(table.unknown(services));
+            }
+            None => {}
+        }
+    }
+}
+
+impl ServiceTable {
+    fn is_for(&self, service: &Service) -> bool {
+        let name = self.name.rsplit_once('/');
+        name == Some((&service.name, service.kind.as_str()))
+    }
+
+    fn is_disabled(&self, disabled: &Disabled) -> bool {
+        let name = self.name.rsplit_once('/');
+        name.is_some_and(|(name, kind)| disabled.contains(name.as_bytes(), kind.as_bytes()))
+    }
+
+    fn unknown(&self, services: &[Arc<Service>]) -> Diagnostic {
+        let known = services.iter().map(|s| format!("{}/{}", s.name, s.kind));
+        let known: Vec<String> = known.collect();
+        let nearest = nearest(&self.name, known.iter().map(String::as_str));
+        let expected = "expected the first two columns of a line of master.cf, as \"smtp/inet\"";
+        let message = format!(
+            "no service \"{}\": {}",
+            self.name,
+            or_nearest(nearest, expected)
+        );
+        Diagnostic::error(self.place.clone(), message)
+    }
+
+    fn apply(&self, service: &mut Service, findings: &mut Diagnostics) {
+        let mut draft = Draft::default();
+        for setting in &self.settings {
+            if let Err(error) = setting.set(&mut draft) {
+                findings.push(error);
+            }
+        }
+        if let Some(error) = self.misplaced(&draft, service.kind) {
+            findings.push(error);
+        }
+        service.pool = draft.pool();
+        for (key, message) in correct(&mut service.pool, service.max) {
+            findings.push(Diagnostic::warning(self.place_of(key), message));
+        }
+    }
+
+    /// What the table says that has no meaning for its service.
+    fn misplaced(&self, draft: &Draft, kind: Kind) -> Option<Diagnostic> {
+        if draft.is_ordered() && matches!(kind, Kind::Fifo | Kind::UnixDgram) {
+            let message = format!(
+                "accept = \"ordered\" needs connections, which a {kind} service has none of: \
+                 expected \"shared\""
+            );
+            return Some(Diagnostic::error(self.place_of("accept"), message));
+        }
+        let misplaced = |setting: &&Setting| ORDERED_ONLY.contains(&setting.key.as_str());
+        let setting = self.settings.iter().find(misplaced)?;
+        let message = format!("\"{}\" needs accept = \"ordered\" beside it", setting.key);
+        (!draft.is_ordered()).then(|| Diagnostic::error(setting.key_place.clone(), message))
+    }
+
+    /// Where a key stands, or the table when it does not have it.
+    fn place_of(&self, key: &str) -> Place {
+        let setting = self.settings.iter().find(|setting| setting.key == key);
+        setting
+            .map_or(&self.place, |setting| &setting.key_place)
+            .clone()
+    }
+}
+
+impl Setting {
+    fn set(&self, draft: &mut Draft) -> Result<(), Diagnostic> {
+        let Some((_, set)) = KEYS.iter().find(|(key, _)| *key == self.key) else {
+            let nearest = nearest(&self.key, KEYS.iter().map(|(key, _)| *key));
+            let expected = format!("expected one of {}", KEYS.map(|(key, _)| key).join(", "));
+            let message = format!(
+                "unknown key \"{}\": {}",
+                self.key,
+                or_nearest(nearest, &expected)
+            );
+            return Err(Diagnostic::error(self.key_place.clone(), message));
+        };
+        set(draft, &self.value).map_err(|expected| {
+            let message = format!("bad value of \"{}\": expected {expected}", self.key);
+            Diagnostic::error(self.value_place.clone(), message)
+        })
+    }
+}
+
+/// Corrects what contradicts itself, and says which key and how (spamd, "ensure scaling parameters
+/// are logical"; of more children than the limit allows it starts that many, and we do not).
+fn correct(pool: &mut Pool, max: u32) -> Vec<(&'static str, String)> {
+    let mut corrections = Vec::new();
+    let mut correct = |key, value: &mut u32, to: u32, why: &str| {
+        corrections.push((key, format!("\"{key}\" = {value} {why}: using {to}")));
+        *value = to;
+    };
+    if max > 0 && pool.min_idle > max {
+        let why = "is more than maxproc allows";
+        correct("min_idle", &mut pool.min_idle, max - 1, why);
+    }
+    if !pool.is_ordered() {
+        return corrections;
+    }
+    if pool.min_children < 1 {
+        let why = "would leave nobody to serve the first client";
+        correct("min_children", &mut pool.min_children, 1, why);
+    }
+    if max > 0 && pool.min_children > max {
+        let why = "is more than maxproc allows";
+        correct("min_children", &mut pool.min_children, max, why);
+    }
+    if pool.max_idle < pool.min_idle {
+        let why = "is less than \"min_idle\"";
+        correct("max_idle", &mut pool.max_idle, pool.min_idle + 1, why);
+    }
+    corrections
+}
+
+#[cfg(test)]
+mod tests;

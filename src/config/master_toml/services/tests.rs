@@ -1,0 +1,271 @@
+use super::*;
+use crate::config::testing::{FakeSystem, errors, sources, warnings};
+use crate::config::{Config, Source};
+
+const MASTER_CF: &str = "\
+spamd inet n - n - 5 spamd-child
+127.0.0.1:26 inet n - n - 0 a
+local unix - n n - 2 local
+qmgr fifo n - n - 1 qmgr
+";
+
+fn parse(master_toml: &str) -> Result<Config, Diagnostics> {
+    let mut sources = sources("known_tcp_ports = spamd=783\n", MASTER_CF);
+    sources.master_toml = Some(Source {
+        path: "master.toml".into(),
+        text: master_toml.into(),
+    });
+    Config::parse(&sources, &FakeSystem::default())
+}
+
+/// The pool of the service `spamd/inet`, of five children at most, under these settings.
+fn spamd(settings: &str) -> Pool {
+    let text = format!("[service.\"spamd/inet\"]\n{settings}");
+    parse(&text).expect("a good file").services[0].pool
+}
+
+fn ordered(settings: &str) -> Pool {
+    spamd(&format!("accept = \"ordered\"\n{settings}"))
+}
+
+fn error(master_toml: &str) -> String {
+    let errors = errors(parse(master_toml));
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors[0].clone()
+}
+
+/// The corrections of an ordered pool of five children, without their places.
+fn corrections(settings: &str) -> Vec<String> {
+    let text = format!("[service.\"spamd/inet\"]\naccept = \"ordered\"\n{settings}");
+    let warnings = warnings(parse(&text));
+    let words = warnings.iter().map(|line| {
+        let words = line.splitn(4, ": ").nth(3);
+        words.expect("file, line, column, words").to_owned()
+    });
+    words.collect()
+}
+
+#[test]
+fn children_share_the_clients_unless_a_table_says_otherwise() {
+    let config = parse("[service.\"spamd/inet\"]\naccept = \"ordered\"\n");
+    let services = config.expect("a good file").services;
+    assert!(services[0].pool.is_ordered());
+    assert_eq!(services[1].pool, Pool::default());
+    assert_eq!(spamd("accept = \"shared\"\n"), Pool::default());
+}
+
+#[test]
+fn an_ordered_pool_has_spamds_defaults() {
+    let pool = ordered("");
+    let numbers = (pool.min_children, pool.min_idle, pool.max_idle);
+    assert_eq!(numbers, (1, 1, 2));
+    assert_eq!(pool.spawn_ramp, Ramp::Single);
+    assert_eq!(pool.reply_timeout.as_secs(), 300);
+    assert_eq!(pool.ping_interval.as_secs(), 150);
+}
+
+#[test]
+fn every_key_has_its_effect() {
+    let pool = ordered(
+        "min_children = 2\nmin_idle = 3\nmax_idle = 4\nspawn_ramp = \"double\"\n\
+         reply_timeout = \"2m\"\nping_interval = 7\n",
+    );
+    let expected = Pool {
+        accept: Accept::Ordered,
+        min_children: 2,
+        min_idle: 3,
+        max_idle: 4,
+        spawn_ramp: Ramp::Double,
+        reply_timeout: Duration::from_secs(120),
+        ping_interval: Duration::from_secs(7),
+    };
+    assert_eq!(pool, expected);
+}
+
+#[test]
+fn a_shared_service_can_have_warm_children() {
+    let pool = spamd("min_idle = 2\nspawn_ramp = \"double\"\n");
+    assert_eq!((pool.min_idle, pool.spawn_ramp), (2, Ramp::Double));
+    assert!(!pool.is_ordered());
+}
+
+#[test]
+fn a_pool_starts_with_as_many_as_may_be_idle_within_its_bounds() {
+    let floor = |settings, max| ordered(settings).floor(max);
+    assert_eq!(floor("max_idle = 3\n", 5), 3);
+    assert_eq!(floor("max_idle = 3\n", 2), 2);
+    assert_eq!(floor("max_idle = 3\n", 0), 3);
+    assert_eq!(floor("max_idle = 3\nmin_children = 4\n", 5), 4);
+    assert_eq!(spamd("min_idle = 2\n").floor(5), 0);
+}
+
+#[test]
+fn contradictions_are_corrected_as_spamd_does() {
+    assert_eq!(
+        corrections("min_children = 0\n"),
+        ["\"min_children\" = 0 would leave nobody to serve the first client: using 1"]
+    );
+    assert_eq!(
+        corrections("min_children = 6\n"),
+        ["\"min_children\" = 6 is more than maxproc allows: using 5"]
+    );
+    assert_eq!(
+        corrections("min_idle = 6\nmax_idle = 9\n"),
+        ["\"min_idle\" = 6 is more than maxproc allows: using 4"]
+    );
+    assert_eq!(
+        corrections("min_idle = 3\n"),
+        ["\"max_idle\" = 2 is less than \"min_idle\": using 4"]
+    );
+    assert_eq!(corrections("min_idle = 5\nmax_idle = 5\n"), [""; 0]);
+}
+
+#[test]
+fn a_correction_points_at_the_key_or_at_the_table() {
+    let text = "[service.\"spamd/inet\"]\nmin_idle = 3\naccept = \"ordered\"\nmax_idle = 1\n";
+    assert!(warnings(parse(text))[0].starts_with("master.toml: line 4: column 1: "));
+    let text = text.replace("max_idle = 1\n", "");
+    assert!(warnings(parse(&text))[0].starts_with("master.toml: line 1: column 10: "));
+}
+
+#[test]
+fn an_unknown_key_suggests_the_nearest_one() {
+    assert_eq!(
+        error("[service.\"spamd/inet\"]\n  min_idel = 1\n"),
+        "master.toml: line 2: column 3: unknown key \"min_idel\": did you mean \"min_idle\"?"
+    );
+    let error = error("[service.\"spamd/inet\"]\nnice = 1\n");
+    assert!(
+        error.contains("expected one of accept, min_children, "),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_unknown_service_suggests_the_nearest_one() {
+    assert_eq!(
+        error("[service.\"spamd/unix\"]\n"),
+        "master.toml: line 1: column 10: no service \"spamd/unix\": did you mean \"spamd/inet\"?"
+    );
+    let error = error("[service.clamav]\n");
+    assert!(
+        error.ends_with("of a line of master.cf, as \"smtp/inet\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_service_is_named_as_the_table_names_it() {
+    let text = "[service.\"127.0.0.1:26/inet\"]\nmin_idle = 1\n";
+    let services = parse(text).expect("a good file").services;
+    assert_eq!(services[1].pool.min_idle, 1);
+}
+
+#[test]
+fn a_disabled_service_may_keep_its_settings() {
+    let mut sources = sources(
+        "known_tcp_ports = spamd=783\nmaster_service_disable = spamd/inet\n",
+        MASTER_CF,
+    );
+    let text = "[service.\"spamd/inet\"]\nmin_idle = 1\n".into();
+    let path = "master.toml".into();
+    sources.master_toml = Some(Source { path, text });
+    let config = Config::parse(&sources, &FakeSystem::default());
+    assert_eq!(config.expect("a good file").services.len(), 3);
+}
+
+#[test]
+fn settings_of_a_line_that_is_in_error_add_no_error() {
+    let mut sources = sources("", "spamd inet n - n - x spamd-child\n");
+    let text = "[service.\"spamd/inet\"]\nmin_idle = 1\n".into();
+    let path = "master.toml".into();
+    sources.master_toml = Some(Source { path, text });
+    let errors = errors(Config::parse(&sources, &FakeSystem::default()));
+    assert!(
+        errors.iter().all(|e| e.starts_with("master.cf: ")),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn values_of_a_wrong_type_say_what_was_expected() {
+    for (setting, expected) in [
+        (
+            "accept = 1",
+            "10: bad value of \"accept\": expected \"shared\" or \"ordered\"",
+        ),
+        (
+            "accept = \"x\"",
+            "10: bad value of \"accept\": expected \"shared\" or \"ordered\"",
+        ),
+        (
+            "spawn_ramp = true",
+            "14: bad value of \"spawn_ramp\": expected \"single\" or \"double\"",
+        ),
+        (
+            "min_idle = \"1\"",
+            "12: bad value of \"min_idle\": expected a number of processes",
+        ),
+        (
+            "min_idle = -1",
+            "12: bad value of \"min_idle\": expected a number of processes",
+        ),
+        (
+            "min_idle = 2147483648",
+            "12: bad value of \"min_idle\": expected a number of processes",
+        ),
+        (
+            "reply_timeout = 0",
+            "17: bad value of \"reply_timeout\": expected a time of at least",
+        ),
+        (
+            "reply_timeout = \"x\"",
+            "17: bad value of \"reply_timeout\": expected a time of at",
+        ),
+        (
+            "ping_interval = []",
+            "17: bad value of \"ping_interval\": expected a time of at least",
+        ),
+    ] {
+        let ordered = match setting.starts_with("accept") {
+            true => "",
+            false => "\naccept = \"ordered\"",
+        };
+        let error = error(&format!("[service.\"spamd/inet\"]\n{setting}{ordered}\n"));
+        let expected = format!("master.toml: line 2: column {expected}");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn what_only_ordered_pools_have_needs_an_ordered_pool() {
+    for key in ["min_children", "max_idle", "reply_timeout", "ping_interval"] {
+        assert_eq!(
+            error(&format!("[service.\"spamd/inet\"]\n{key} = 1\n")),
+            format!(
+                "master.toml: line 2: column 1: \"{key}\" needs accept = \"ordered\" beside it"
+            )
+        );
+    }
+}
+
+#[test]
+fn only_who_has_connections_can_be_ordered_to_accept_them() {
+    assert_eq!(
+        error("[service.\"qmgr/fifo\"]\naccept = \"ordered\"\n"),
+        "master.toml: line 2: column 1: accept = \"ordered\" needs connections, which a fifo \
+         service has none of: expected \"shared\""
+    );
+}
+
+#[test]
+fn a_service_has_a_table() {
+    for text in [
+        "service = 1\n",
+        "[service]\n\"spamd/inet\" = 1\n",
+        "[[service]]\n",
+    ] {
+        let error = error(text);
+        assert!(error.ends_with("expected the table of a service: [service.\"name/type\"]"));
+    }
+}

@@ -1,0 +1,41 @@
+//! The faults that a debug build can be asked for, where SpamAssassin's module has test points.
+
+use crate::load::{clients, serve};
+use crate::needs_module;
+use crate::pool::{HANDFUL, Pool};
+
+/// Has every client served by a master with this fault.
+#[track_caller]
+fn with_fault(name: &str, one_in: u32, settings: &str) -> Pool {
+    let program = "services/examples/ordered.pl";
+    let mut pool = Pool::stopped(8, program, "nobody", settings);
+    pool.postfix.environment(name, one_in);
+    pool.start();
+    let load = serve(&pool.address, clients() / 2, || {});
+    assert_eq!((load.served, load.lost), (clients() / 2, 0), "{load:?}");
+    pool
+}
+
+#[test]
+fn every_client_is_served_although_children_fail_at_random() {
+    needs_module!();
+    let pool = with_fault("MASTER_FAULT_CHILDREN", 50, HANDFUL);
+    pool.postfix
+        .wait_for_log("it cannot be written to: a fault for a test");
+}
+
+#[test]
+fn every_client_is_served_although_orders_cannot_be_written_at_once() {
+    needs_module!();
+    let pool = with_fault("MASTER_FAULT_WRITES", 3, HANDFUL);
+    assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
+}
+
+#[test]
+fn every_client_is_served_although_pings_fail_at_random() {
+    needs_module!();
+    let settings = format!("{HANDFUL}ping_interval = 1\n");
+    let pool = with_fault("MASTER_FAULT_PINGS", 4, &settings);
+    pool.postfix
+        .wait_for_log("it cannot be written to: a fault for a test");
+}

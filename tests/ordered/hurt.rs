@@ -1,0 +1,102 @@
+//! Children that are killed, stopped, or break the rules, while clients come.
+
+use nix::sys::signal::Signal;
+
+use crate::load::{clients, serve};
+use crate::needs_module;
+use crate::pool::{HANDFUL, IMPATIENT, Pool};
+
+/// Every client is served although one order in so many goes wrong in this way, and the log says
+/// what was wrong.
+#[track_caller]
+fn every_client_is_served_despite(kind: &str, line: &str) {
+    let pool = Pool::rogue(kind, 50, IMPATIENT);
+    let load = serve(&pool.address, clients() / 4, || {});
+    assert_eq!((load.served, load.lost), (clients() / 4, 0), "{load:?}");
+    pool.postfix.wait_for_log(line);
+}
+
+#[test]
+fn every_client_is_served_while_children_are_killed() {
+    needs_module!();
+    let pool = Pool::perl(8, HANDFUL);
+    let mut nth = 0;
+    let load = serve(&pool.address, clients(), || {
+        // A child takes a moment to start; somebody has to be there.
+        nth += 1;
+        if nth % 10 == 0 {
+            if let Some(child) = pool.any_child(nth / 10) {
+                child.signal(Signal::SIGKILL);
+            }
+        }
+    });
+    assert_eq!((load.served, load.lost), (clients(), 0), "{load:?}");
+    let killed = pool.postfix.log_lines("killed by signal 9").len();
+    assert!(killed >= 3, "{killed} children were killed");
+}
+
+#[test]
+fn every_client_is_served_while_children_are_stopped() {
+    needs_module!();
+    let pool = Pool::perl(8, IMPATIENT);
+    let (mut nth, mut stopped) = (0, None::<crate::common::process::Process>);
+    let load = serve(&pool.address, clients(), || {
+        // One at a time, and long enough to be missed.
+        nth += 1;
+        if nth % 10 == 0 {
+            if let Some(child) = stopped.take() {
+                child.signal(Signal::SIGCONT);
+            }
+            stopped = pool.any_child(nth / 10);
+            if let Some(child) = stopped {
+                child.signal(Signal::SIGSTOP);
+            }
+        }
+    });
+    assert_eq!((load.served, load.lost), (clients(), 0), "{load:?}");
+}
+
+#[test]
+fn a_child_that_sends_an_unknown_letter_is_ended_and_its_client_goes_to_another() {
+    needs_module!();
+    every_client_is_served_despite(
+        "letter",
+        "it sent an unknown message (it begins with \"X\")",
+    );
+}
+
+#[test]
+fn a_child_that_answers_out_of_turn_is_ended_and_its_client_goes_to_another() {
+    needs_module!();
+    every_client_is_served_despite("turn", "it says that it is idle, out of turn");
+}
+
+#[test]
+fn a_child_that_answers_by_half_is_ended_and_its_client_goes_to_another() {
+    needs_module!();
+    every_client_is_served_despite("half", "it did not answer an order within 1 s");
+}
+
+#[test]
+fn a_child_that_does_not_answer_is_ended_and_its_client_goes_to_another() {
+    needs_module!();
+    every_client_is_served_despite("silent", "it did not answer an order within 1 s");
+}
+
+#[test]
+fn a_child_that_stops_itself_is_killed_and_its_client_goes_to_another() {
+    needs_module!();
+    every_client_is_served_despite("stop", "is still there, sending SIGKILL");
+}
+
+#[test]
+fn a_child_that_closes_its_channel_is_killed_and_its_client_goes_to_another() {
+    needs_module!();
+    every_client_is_served_despite("hangup", "is still there, sending SIGKILL");
+}
+
+#[test]
+fn a_child_that_dies_of_an_order_leaves_its_client_to_another() {
+    needs_module!();
+    every_client_is_served_despite("die", "killed by signal 9");
+}

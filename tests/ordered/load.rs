@@ -1,0 +1,85 @@
+//! Many clients at a time, each of whom wants to be served.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::common::client::Client;
+
+/// Clients at a time.
+const CONCURRENCY: usize = 8;
+/// A client whose child dies under it tries again, like spamc, and not for ever.
+const ATTEMPTS: usize = 20;
+
+/// What became of the clients.
+#[derive(Debug, Default)]
+pub struct Load {
+    pub served: usize,
+    /// Clients that nobody has served.
+    pub lost: usize,
+    /// Connections that broke, after which the client tried again.
+    pub broken: usize,
+    pub slowest: Duration,
+    /// Who served.
+    pub children: BTreeSet<i32>,
+}
+
+/// So many clients as show a promise in a hurry, or the number that was promised.
+pub fn clients() -> usize {
+    match std::env::var_os("MASTER_TEST_LONG") {
+        Some(_) => 20_000,
+        None => 2_000,
+    }
+}
+
+/// Has clients served, and does something else meanwhile, again and again.
+pub fn serve(address: &str, clients: usize, mut meanwhile: impl FnMut()) -> Load {
+    let load = Mutex::new(Load::default());
+    let left = AtomicUsize::new(clients);
+    let next = || left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..CONCURRENCY)
+            .map(|_| {
+                scope.spawn(|| {
+                    while next().is_ok() {
+                        one_client(address, &load);
+                    }
+                })
+            })
+            .collect();
+        while !workers
+            .iter()
+            .all(std::thread::ScopedJoinHandle::is_finished)
+        {
+            meanwhile();
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    });
+    load.into_inner().expect("no client panics")
+}
+
+fn one_client(address: &str, load: &Mutex<Load>) {
+    for _ in 0..ATTEMPTS {
+        let start = Instant::now();
+        let served = talk(address);
+        let mut load = load.lock().expect("no client panics");
+        let Some(child) = served else {
+            load.broken += 1;
+            continue;
+        };
+        load.served += 1;
+        load.slowest = load.slowest.max(start.elapsed());
+        load.children.insert(child);
+        return;
+    }
+    load.lock().expect("no client panics").lost += 1;
+}
+
+/// The child that has served, if one has, from the first word to the last.
+pub fn talk(address: &str) -> Option<i32> {
+    let mut client = Client::try_connect(address).ok()?;
+    client.try_say("hello").ok()?;
+    let child = client.try_line().ok()?.parse().ok()?;
+    (client.try_line().ok()? == "hello").then_some(child)
+}

@@ -1,0 +1,15 @@
+//! Ordered pools and warm children, with real processes: children that use SpamAssassin's own
+//! module as Debian ships it, and children that break the rules on purpose.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod load; // many clients at a time
+mod pool; // a master with one pool
+
+mod faults; // the faults that a debug build can be asked for
+mod hurt; // children that are killed, stopped, or rogue
+mod reload; // changes of a running pool
+mod serve; // who is served, by whom
+mod spamd; // SpamAssassin's children, and its own client
+mod warm; // children of shared services that wait

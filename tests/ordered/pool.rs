@@ -1,0 +1,120 @@
+//! A master with one ordered pool.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::common::instance::{Instance, SOON};
+use crate::common::layout;
+use crate::common::poll::until;
+use crate::common::process::Process;
+
+/// Whether SpamAssassin's module is there, as Debian's package has it.
+pub fn has_module() -> bool {
+    Path::new("/usr/share/perl5/Mail/SpamAssassin/SpamdForkScaling.pm").exists()
+}
+
+/// Leaves the test where it cannot run, and says why.
+#[macro_export]
+macro_rules! needs_module {
+    () => {
+        $crate::needs_root!("children change their user");
+        if !$crate::pool::has_module() {
+            $crate::common::skip("needs Debian's package spamassassin");
+            return;
+        }
+    };
+}
+
+/// A file of this repository.
+pub fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// A running master with one service, on the instance's own address.
+pub struct Pool {
+    pub postfix: Instance,
+    pub address: String,
+    settings: String,
+}
+
+impl Pool {
+    /// A pool of `max` children who run a program of this repository, with arguments after the
+    /// master's own, and with these lines in the service's table.
+    pub fn new(max: u32, program: &str, arguments: &str, settings: &str) -> Self {
+        let mut pool = Self::stopped(max, program, arguments, settings);
+        pool.start();
+        pool
+    }
+
+    /// The same, not started yet.
+    pub fn stopped(max: u32, program: &str, arguments: &str, settings: &str) -> Self {
+        let mut postfix = Instance::bare();
+        postfix.set("service_throttle_time", "1s");
+        postfix.set("service_kill_time", "1s");
+        let name = Path::new(program)
+            .file_name()
+            .and_then(|name| name.to_str());
+        let name = name.expect("a program's name");
+        postfix.install(&file(program), name);
+        let address = postfix.address();
+        postfix.service(&format!("{address} inet n n n - {max} {name} {arguments}"));
+        let mut pool = Self {
+            postfix,
+            address,
+            settings: String::new(),
+        };
+        pool.set(settings);
+        pool
+    }
+
+    pub fn start(&mut self) {
+        self.postfix.start();
+    }
+
+    /// The example in Perl, with SpamAssassin's own module.
+    pub fn perl(max: u32, settings: &str) -> Self {
+        Self::new(max, "services/examples/ordered.pl", "nobody", settings)
+    }
+
+    /// The same example, with something wrong in one of so many orders.
+    pub fn rogue(kind: &str, one_in: u32, settings: &str) -> Self {
+        let example = file("services/examples/ordered.pl");
+        let arguments = format!("{} {kind} {one_in} nobody", example.display());
+        Self::new(8, "tests/programs/rogue.pl", &arguments, settings)
+    }
+
+    /// Other settings for the service's table, for the next start or reload.
+    pub fn set(&mut self, settings: &str) {
+        let table = format!("[service.\"{}/inet\"]\n{settings}", self.address);
+        self.settings = settings.to_owned();
+        layout::replace(&self.postfix.configuration().join("master.toml"), &table);
+    }
+
+    pub fn children(&self) -> Vec<Process> {
+        self.postfix.children()
+    }
+
+    /// Waits until there are so many children who have nothing to do.
+    #[track_caller]
+    pub fn wait_for_idle(&self, count: usize) {
+        until(SOON, format_args!("{count} idle children"), || {
+            let children = self.children();
+            let idle = children.iter().filter(|child| child.waits());
+            children.len() == count && idle.count() == count
+        });
+    }
+
+    /// A child picked at random, the more so the more there are.
+    pub fn any_child(&self, nth: usize) -> Option<Process> {
+        let mut children = self.children();
+        (!children.is_empty()).then(|| children.swap_remove(nth % children.len()))
+    }
+}
+
+/// Settings of a pool that keeps a handful of children whatever the load.
+pub const HANDFUL: &str = "accept = \"ordered\"\nmin_children = 8\nmax_idle = 8\n";
+/// Children that are silent are noticed soon.
+pub const IMPATIENT: &str =
+    "accept = \"ordered\"\nmin_children = 8\nmax_idle = 8\nreply_timeout = 1\n";
+/// What a client may wait on a busy machine while nothing holds it up.
+pub const AT_ONCE: Duration = Duration::from_secs(3);

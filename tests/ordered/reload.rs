@@ -1,0 +1,68 @@
+//! Changes of a running pool.
+
+use crate::common::instance::SOON;
+use crate::common::poll::until;
+use crate::load::{clients, serve, talk};
+use crate::needs_module;
+use crate::pool::{HANDFUL, Pool};
+
+#[test]
+fn fifty_reloads_cost_no_client_its_connection() {
+    needs_module!();
+    let pool = Pool::perl(12, HANDFUL);
+    pool.wait_for_idle(8);
+    let mut reloads = 0;
+    let load = serve(&pool.address, clients(), || {
+        if reloads < 50 && pool.postfix.log_lines("reload done").len() == reloads {
+            reloads += 1;
+            pool.postfix.hang_up();
+        }
+    });
+    assert_eq!(
+        (load.served, load.lost, load.broken),
+        (clients(), 0, 0),
+        "{load:?}"
+    );
+    assert!(reloads >= 20, "{reloads} reloads");
+    assert_eq!(pool.postfix.log_lines("warning"), [""; 0]);
+}
+
+#[test]
+fn a_reload_replaces_every_child() {
+    needs_module!();
+    let mut pool = Pool::perl(4, "accept = \"ordered\"\nmax_idle = 3\n");
+    pool.wait_for_idle(3);
+    let before = pool.children();
+    pool.postfix.reload();
+    until(SOON, "three new children", || {
+        let now = pool.children();
+        now.len() == 3 && now.iter().all(|child| !before.contains(child))
+    });
+    assert!(talk(&pool.address).is_some());
+}
+
+#[test]
+fn a_reload_with_a_mistake_in_a_services_table_changes_nothing() {
+    needs_module!();
+    let mut pool = Pool::perl(4, "accept = \"ordered\"\nmax_idle = 3\n");
+    pool.wait_for_idle(3);
+    let before = pool.children();
+    pool.set("accept = \"ordred\"\n");
+    pool.postfix.hang_up();
+    pool.postfix
+        .wait_for_log("reload failed and changed nothing");
+    pool.postfix.wait_for_log(
+        "master.toml: line 2: column 10: bad value of \"accept\": expected \"shared\" or \"ordered\"",
+    );
+    assert_eq!(pool.children(), before);
+    assert!(talk(&pool.address).is_some());
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_corrected_with_a_warning() {
+    needs_module!();
+    let pool = Pool::perl(4, "accept = \"ordered\"\nmin_idle = 2\nmax_idle = 1\n");
+    let line = "\"max_idle\" = 1 is less than \"min_idle\": using 3";
+    assert!(pool.postfix.wait_for_log(line).contains("warning: "));
+    pool.wait_for_idle(3);
+}

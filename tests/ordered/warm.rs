@@ -1,0 +1,29 @@
+//! Children of shared services that wait for the first client.
+
+use crate::common::instance::{Instance, SOON};
+use crate::common::layout;
+use crate::common::poll::until;
+use crate::common::puppet::Puppets;
+use crate::needs_root;
+
+#[test]
+fn the_first_client_meets_a_warm_child() {
+    needs_root!("Postfix's directories");
+    let mut postfix = Instance::bare();
+    let puppets = Puppets::new(&postfix, "warm");
+    let service = format!(
+        "{} inet n n n - 5 puppet {}",
+        postfix.address(),
+        puppets.arguments()
+    );
+    postfix.service(&service);
+    let table = format!("[service.\"{}/inet\"]\nmin_idle = 2\n", postfix.address());
+    layout::replace(&postfix.configuration().join("master.toml"), &table);
+    postfix.start();
+    let mut first = puppets.next();
+    let _second = puppets.next();
+    assert_eq!(postfix.children().len(), 2, "nobody has asked for them");
+    let _client = crate::common::client::Client::connect(&postfix.address());
+    first.take_client();
+    until(SOON, "a third child", || postfix.children().len() == 3);
+}

@@ -1,0 +1,50 @@
+#!/usr/bin/perl
+# services/examples/ordered.pl, with something wrong: `rogue.pl EXAMPLE KIND N [USER]` misbehaves
+# after one in N orders to accept, in the way that KIND says. The kind "old" is not wrong: it is
+# how children before SpamAssassin 4 write their process ID.
+use strict;
+use warnings;
+no warnings 'redefine';
+
+use Mail::SpamAssassin::SpamdForkScaling;
+
+# The master's options come first, and "-s" and the like have a value.
+my $at = 0;
+$at += $ARGV[$at] =~ /^-[nost]$/ ? 2 : 1 while $at < @ARGV && $ARGV[$at] =~ /^-/;
+my ($example, $kind, $n) = splice @ARGV, $at, 3;
+
+my $say = \&Mail::SpamAssassin::SpamdForkScaling::report_backchannel_socket;
+my $wait = \&Mail::SpamAssassin::SpamdForkScaling::wait_for_orders;
+
+my %misbehave = (
+    letter => sub { $say->($_[0], "X....\n") },
+    turn => sub { $_[0]->update_child_status_idle() },
+    half => sub { $say->($_[0], "B..") },
+    silent => sub { },
+    hangup => sub { POSIX::close(5) },
+    stop => sub { kill STOP => $$ },
+    die => sub { kill KILL => $$ },
+    old => undef,
+);
+exists $misbehave{$kind} or die "$0: unknown kind: $kind\n";
+
+if ($kind eq 'old') {
+    my $old = sub { $_[1] . pack('N', $_[0]{pid}) . "\n" };
+    *Mail::SpamAssassin::SpamdForkScaling::update_child_status_idle =
+        sub { $say->($_[0], $old->($_[0], 'I')) };
+    *Mail::SpamAssassin::SpamdForkScaling::update_child_status_busy =
+        sub { $say->($_[0], $old->($_[0], 'B')) };
+}
+else {
+    *Mail::SpamAssassin::SpamdForkScaling::wait_for_orders = sub {
+        my ($self) = @_;
+        my $order = $wait->($self);
+        if (rand($n) < 1) {
+            $misbehave{$kind}->($self);
+            sleep 1 while 1;    # until it is ended
+        }
+        return $order;
+    };
+}
+
+do $example or die $@ || "$example: $!";
