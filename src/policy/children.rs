@@ -49,7 +49,7 @@ impl Table {
             },
         );
         match ordered {
-            true => self.count_member(pid),
+            true => self.count_member(now, pid),
             false => self.avail_more(id, pid),
         }
         self.start_conditional_wakeups(now, id, out);
