@@ -34,7 +34,8 @@ pub struct Pool {
     /// Of more than these, the surplus ends after a while; ordered pools only.
     pub max_idle: u32,
     pub spawn_ramp: Ramp,
-    /// A child that leaves an order unanswered for so long is killed.
+    /// A child that leaves an order unanswered for so long is killed, and so is one that is not
+    /// ready so long after its start.
     pub reply_timeout: Duration,
     /// Children are told so often that the master lives.
     pub ping_interval: Duration,

@@ -45,7 +45,7 @@ impl Table {
         );
         self.detail(id, out, |service| Record::Spawned { service, pid });
         match ordered {
-            true => self.count_member(pid),
+            true => self.count_member(now, pid),
             false => self.avail_more(id, pid),
         }
         self.start_conditional_wakeups(now, id, out);

@@ -255,10 +255,12 @@ impl Table {
         }
     }
 
-    /// Takes in a new child.
-    pub(super) fn count_member(&mut self, pid: Pid) {
+    /// Takes in a new child, which has as long to get ready as for an answer.
+    pub(super) fn count_member(&mut self, now: Time, pid: Pid) {
         if let Some((id, member, service)) = self.member(pid) {
             service.pool.counts[member.state as usize] += 1;
+            let ready_by = now + service.config.pool.reply_timeout;
+            self.set_due(pid, Some(ready_by));
             self.touch(id);
         }
     }
@@ -401,7 +403,7 @@ impl Table {
         out.extend([Action::Signal { pid, signal }, Action::HangUp { pid }]);
     }
 
-    /// Children have had their time to answer, or to end.
+    /// Children have had their time to get ready, to answer, or to end.
     pub(super) fn members_due(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
         while let Some(service) = self.service_mut(id) {
             let first = service.pool.due.first().copied();
@@ -416,9 +418,13 @@ impl Table {
                     out.push(Action::Log(Record::Overdue { service, pid }));
                     out.push(Action::Signal { pid, signal });
                 }
-                _ => {
+                state => {
                     let after = service.pool.reply_timeout;
-                    self.rogue(now, pid, Rogue::Silent { after }, out);
+                    let how = match state {
+                        Some(State::Starting) => Rogue::Unready { after },
+                        _ => Rogue::Silent { after },
+                    };
+                    self.rogue(now, pid, how, out);
                 }
             }
         }

@@ -104,6 +104,7 @@ pub enum Rogue {
     OutOfTurn { state: State, report: Report },
     Unknown { letter: u8 },
     Silent { after: Duration },
+    Unready { after: Duration },
 }
 
 impl fmt::Display for Rogue {
@@ -123,6 +124,9 @@ impl fmt::Display for Rogue {
             }
             Self::Silent { after } => {
                 write!(f, "did not answer an order within {} s", after.as_secs())
+            }
+            Self::Unready { after } => {
+                write!(f, "was not ready within {} s", after.as_secs())
             }
         }
     }

@@ -33,6 +33,7 @@ impl Table {
     ) {
         if let Some(service) = self.service_mut(id) {
             service.pool.blind = true;
+            self.touch(id);
         }
         let record = |service| Record::WatchFailed { service, reason };
         self.back_off(now, id, record, out);

@@ -25,7 +25,7 @@ const STEP: Duration = Duration::from_secs(1);
 /// A ramp's steepest step (Apache, `MAX_SPAWN_RATE`).
 const STEEPEST: u32 = 32;
 /// A surplus must last so long before the first child is ended for it.
-const SURPLUS_TIME: Duration = Duration::from_secs(10);
+const SURPLUS_TIME: Duration = Duration::from_secs(30);
 /// So many children are started at a time to take the places of those from before a reload.
 const REPLACED_AT_A_TIME: u32 = 4;
 

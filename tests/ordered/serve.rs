@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::common::client::Client;
+use crate::common::clock::Clock;
 use crate::common::instance::SOON;
 use crate::common::poll::{stays, until};
 use crate::load::{clients, serve, talk};
@@ -118,7 +119,10 @@ fn a_client_who_waits_for_a_busy_pool_is_served_first_thing() {
 #[test]
 fn a_pool_grows_under_load_and_shrinks_after_it() {
     needs_module!();
-    let pool = Pool::perl(4, "accept = \"ordered\"\nmax_idle = 1\n");
+    let settings = "accept = \"ordered\"\nmax_idle = 1\n";
+    let mut pool = Pool::stopped(4, "services/examples/ordered.pl", "nobody", settings);
+    let clock = Clock::install(&mut pool.postfix);
+    pool.start();
     let held: Vec<Client> = (0..3).map(|_| Client::connect(&pool.address)).collect();
     // Three that serve and one that waits.
     until(SOON, "four children", || pool.children().len() == 4);

@@ -17,6 +17,7 @@ mod kernel;
 mod lines;
 #[path = "../common/options.rs"]
 mod options;
+mod pool;
 #[path = "../common/random.rs"]
 mod random;
 mod regressions;
@@ -63,13 +64,15 @@ fn main() -> ExitCode {
 }
 
 /// All parts; the two that take long run side by side.
-fn run(options: &Options) -> [Outcome; 3] {
+fn run(options: &Options) -> [Outcome; 5] {
     thread::scope(|scope| {
         let exhausted = scope.spawn(|| exhaust::run(options));
         let replayed = regressions::run(options);
+        let pools = pool::run(options);
+        let steady = pool::churn::run(options);
         let simulated = simulate::run(options);
         let exhausted = exhausted.join();
         let exhausted = exhausted.unwrap_or_else(|_| Err("the exhaustion panics".into()));
-        [replayed, exhausted, simulated]
+        [replayed, exhausted, pools, steady, simulated]
     })
 }

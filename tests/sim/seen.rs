@@ -27,13 +27,28 @@ macro_rules! sorts {
 struct Bit(u64);
 
 sorts! {
-    EVENTS of Event: Connection Report Garbage StatusFailed Spawned SpawnFailed WatchFailed Exit
-        Deadline Reload Stop;
-    ACTIONS of Action: Watch Unwatch Spawn Signal RenewStatus Wake Close Terminate Log;
+    EVENTS of Event: Connection Report Garbage StatusFailed Said Babbled Unwritable HungUp Spawned
+        SpawnFailed WatchFailed Exit Deadline Reload Stop;
+    ACTIONS of Action: Watch Unwatch Spawn Signal Order HangUp RenewStatus Wake Close Terminate Log;
     RECORDS of Record: Ended BadStartup SpawnFailed WatchFailed LimitReached StressBegins
         StressEnds Killing PartialReport ForgedReport StaleReport UnknownStatus StatusFailed
-        Suppressed Terminating Counts Spawned Throttled Unthrottled Waking;
+        Suppressed Rogue Overdue PoolFull Terminating Counts States Spawned Throttled Unthrottled
+        Waking;
 }
+
+/// What only ordered pools have to do with, which have a world of their own.
+const POOLS: [&str; 10] = [
+    "Event::Said",
+    "Event::Babbled",
+    "Event::Unwritable",
+    "Event::HungUp",
+    "Action::Order",
+    "Action::HangUp",
+    "Record::Rogue",
+    "Record::Overdue",
+    "Record::PoolFull",
+    "Record::States",
+];
 
 /// All sorts that were seen.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,18 +70,31 @@ impl Seen {
         }
     }
 
-    /// The names of those that were not.
+    /// The names of those that were not, of all that do not need pools.
     pub fn missing(&self) -> Vec<&'static str> {
+        let mut missing = self.never();
+        missing.retain(|name| !POOLS.contains(name));
+        missing
+    }
+
+    /// The names of those that were not, of all that only pools have.
+    pub fn missing_of_pools(&self) -> Vec<&'static str> {
+        let mut missing = self.never();
+        missing.retain(|name| POOLS.contains(name));
+        missing
+    }
+
+    fn never(&self) -> Vec<&'static str> {
         let all = [
             (EVENTS, self.events),
             (ACTIONS, self.actions),
             (RECORDS, self.records),
         ];
-        let missing = all.into_iter().flat_map(|(names, bits)| {
+        let never = all.into_iter().flat_map(|(names, bits)| {
             let names = names.iter().enumerate();
             names.filter_map(move |(at, name)| (bits >> at & 1 == 0).then_some(*name))
         });
-        missing.collect()
+        never.collect()
     }
 }
 

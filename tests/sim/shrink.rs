@@ -17,7 +17,7 @@ pub fn shrink(list: &[Happening], fails: impl Fn(&[Happening]) -> bool) -> Vec<H
 }
 
 /// Leaves out what is not needed, in chunks that become smaller.
-fn leave_out(list: &mut Vec<Happening>, fails: &impl Fn(&[Happening]) -> bool) {
+pub fn leave_out<T: Clone>(list: &mut Vec<T>, fails: &impl Fn(&[T]) -> bool) {
     let mut chunk = list.len().div_ceil(2);
     while chunk > 0 {
         let mut at = 0;

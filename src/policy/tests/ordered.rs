@@ -249,6 +249,19 @@ fn a_child_that_is_silent_after_an_order_is_ended_after_the_reply_timeout() {
 }
 
 #[test]
+fn a_child_that_is_not_ready_after_the_reply_timeout_is_ended_and_replaced() {
+    let mut world = World::new([]);
+    let actions = world.reload([pool(1, 1)]);
+    let pid = world.start(actions)[0];
+    let actions = world.pass(Pool::REPLY_TIMEOUT);
+    let line = &logged(&actions)[0];
+    assert!(line.ends_with("it was not ready within 300 s"), "{line}");
+    let actions = world.exit((pid, 0), ExitStatus::Signal(2));
+    assert!(logged(&actions).is_empty(), "{actions:?}");
+    assert_eq!(world.start(actions).len(), 1);
+}
+
+#[test]
 fn a_rogue_that_does_not_end_is_killed_after_service_kill_time() {
     let (mut world, pids) = filled(pool(1, 1));
     let (pid, letter) = (pids[0], b'X');

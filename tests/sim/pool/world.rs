@@ -1,0 +1,613 @@
+//! One ordered pool: the kernel and the children as they are, and the policy as it is driven by
+//! the runtime. What the master was told is noted here a second time, in the most simple way.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use master::config::{Endpoint, Kind, Service};
+use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, State, Table, Time};
+use master::proto::pool::{Order, Report};
+
+use super::{Happening, Settings};
+use crate::seen::Seen;
+
+type Broken = String;
+
+const KILL_TIME: Duration = Duration::from_secs(3);
+const THROTTLE_TIME: Duration = Duration::from_secs(20);
+/// An order that is not answered holds others back no longer (master(8)).
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Processes while there are faults; a pool without limit would go on for ever.
+const PROCESSES_MAX: usize = 20;
+/// Clients that can wait.
+const BACKLOG: u32 = 6;
+/// All timeouts of a rogue and those of a throttle, one after the other, are over before.
+const CALM: Duration = Duration::from_secs(200);
+const ROUNDS_MAX: usize = 20_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Waiting,
+    Ordered,
+    Busy,
+}
+
+/// What a child says, the end of its channel included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Report(Report),
+    Letter,
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    phase: Phase,
+    orders: VecDeque<Order>,
+    /// Orders that the master keeps until they can be written.
+    unwritten: VecDeque<Order>,
+    words: VecDeque<Word>,
+    /// The child's end of the channel, and the master's.
+    open: bool,
+    held: bool,
+    stopped: bool,
+    defiant: bool,
+    /// Does nothing more by itself.
+    rogue: bool,
+    signal: Option<Signal>,
+    end: Option<ExitStatus>,
+    /// As the master knows it: said to be idle, and since when it has an order to answer.
+    idle: bool,
+    ordered_at: Option<Time>,
+}
+
+impl Process {
+    fn new(pid: Pid) -> Self {
+        Self {
+            pid,
+            phase: Phase::Starting,
+            orders: VecDeque::new(),
+            unwritten: VecDeque::new(),
+            words: VecDeque::new(),
+            open: true,
+            held: true,
+            stopped: false,
+            defiant: false,
+            rogue: false,
+            signal: None,
+            end: None,
+            idle: false,
+            ordered_at: None,
+        }
+    }
+
+    fn say(&mut self, word: Word) {
+        if self.open && self.held {
+            self.words.push_back(word);
+        }
+    }
+
+    fn end(&mut self, status: ExitStatus) {
+        self.end = Some(status);
+        self.open = false;
+    }
+}
+
+/// What goes wrong at the next opportunity.
+#[derive(Debug, Default)]
+struct Faults {
+    child: bool,
+    write: bool,
+    ping: bool,
+    spawn: bool,
+    watch: bool,
+}
+
+#[derive(Debug)]
+pub struct World {
+    now: Time,
+    table: Table,
+    place: ServiceId,
+    settings: Settings,
+    /// Those in force.
+    limits: Settings,
+    processes: Vec<Process>,
+    waiting: u32,
+    watched: bool,
+    refused: bool,
+    pub seen: Seen,
+    faults: Faults,
+    reload: bool,
+    actions: Vec<Action>,
+    /// Starts and orders to end, for who counts them.
+    pub started: u32,
+    pub ended: u32,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let settings = Settings {
+            max: 3,
+            min_children: 1,
+            min_idle: 1,
+            max_idle: 2,
+            double: false,
+        };
+        Self {
+            now: Duration::from_secs(1),
+            table: Table::new(KILL_TIME, true),
+            place: ServiceId::from_index(0),
+            settings,
+            limits: settings,
+            processes: Vec::new(),
+            waiting: 0,
+            watched: false,
+            refused: false,
+            seen: Seen::default(),
+            faults: Faults::default(),
+            reload: false,
+            actions: Vec::new(),
+            started: 0,
+            ended: 0,
+        }
+    }
+
+    /// # Errors
+    /// The promise that was broken.
+    pub fn apply(&mut self, happening: Happening) -> Result<(), Broken> {
+        match happening {
+            Happening::Turn => return self.turn(),
+            Happening::Sleep => return self.sleep(),
+            Happening::Calm => return self.calm(),
+            Happening::Pass(milliseconds) => self.now += Duration::from_millis(milliseconds.into()),
+            Happening::Client => self.waiting = (self.waiting + 1).min(BACKLOG),
+            Happening::ChildFails => self.faults.child = true,
+            Happening::WriteWaits => self.faults.write = true,
+            Happening::PingFails => self.faults.ping = true,
+            Happening::SpawnFails => self.faults.spawn = true,
+            Happening::WatchFails => self.faults.watch = true,
+            Happening::Edit(settings) => self.settings = settings,
+            Happening::Reload => self.reload = true,
+            Happening::Live(nth) => {
+                if let Some(at) = self.nth(nth) {
+                    self.live(at);
+                }
+            }
+            Happening::Retire(nth) => self.happen(nth, |p| {
+                if p.phase == Phase::Waiting {
+                    p.end(ExitStatus::Code(0));
+                }
+            }),
+            Happening::Fail(nth) => self.happen(nth, |p| p.end(ExitStatus::Code(1))),
+            Happening::Crash(nth) => self.happen(nth, |p| p.end(ExitStatus::Signal(9))),
+            Happening::Stop(nth) => self.happen(nth, |p| p.stopped = true),
+            Happening::Continue(nth) => self.happen(nth, |p| p.stopped = false),
+            Happening::Defy(nth) => self.happen(nth, |p| p.defiant = true),
+            // A child that has a client may take as long as it likes.
+            Happening::Silence(nth) => self.happen(nth, |p| p.rogue |= p.phase != Phase::Busy),
+            Happening::Letter(nth) => self.happen(nth, |p| {
+                p.say(Word::Letter);
+                p.rogue = true;
+            }),
+            Happening::Lie(nth) => self.happen(nth, |p| {
+                let ordered = !p.orders.is_empty() || !p.unwritten.is_empty();
+                let report = match p.phase {
+                    // It could be what the master is about to ask for.
+                    _ if !p.words.is_empty() => return,
+                    Phase::Starting => Report::Busy,
+                    Phase::Waiting if !ordered => Report::Busy,
+                    Phase::Waiting | Phase::Ordered => Report::Idle,
+                    Phase::Busy => return,
+                };
+                p.say(Word::Report(report));
+                p.rogue = true;
+            }),
+            Happening::HangUp(nth) => self.happen(nth, |p| {
+                p.open = false;
+                p.rogue = true;
+            }),
+        }
+        Ok(())
+    }
+
+    /// The nth process that has not ended.
+    fn nth(&self, nth: u8) -> Option<usize> {
+        let living = (0..self.processes.len()).filter(|&at| self.processes[at].end.is_none());
+        let living: Vec<usize> = living.collect();
+        let nth = usize::from(nth).checked_rem(living.len())?;
+        Some(living[nth])
+    }
+
+    fn happen(&mut self, nth: u8, what: impl FnOnce(&mut Process)) {
+        if let Some(at) = self.nth(nth) {
+            what(&mut self.processes[at]);
+        }
+    }
+
+    /// What comes next in a process's life; whether anything did.
+    fn live(&mut self, at: usize) -> bool {
+        let waiting = &mut self.waiting;
+        let process = &mut self.processes[at];
+        if process.end.is_some() {
+            return false;
+        }
+        match process.signal {
+            Some(Signal::Kill) => process.end(ExitStatus::Signal(9)),
+            _ if process.stopped => return false,
+            Some(Signal::Int) if !process.defiant => process.end(ExitStatus::Signal(2)),
+            Some(Signal::Term) if !process.defiant => process.end(ExitStatus::Signal(15)),
+            _ if process.rogue => return false,
+            _ => return advance(process, waiting),
+        }
+        true
+    }
+
+    // The master's loop, in the runtime's order.
+
+    fn turn(&mut self) -> Result<(), Broken> {
+        let connection = self.watched && !self.refused && self.waiting > 0;
+        for process in &mut self.processes {
+            let written = process.unwritten.drain(..);
+            process.orders.extend(written);
+        }
+        self.read_channels()?;
+        self.bury_dead()?;
+        if self.table.next_deadline().is_some_and(|at| at <= self.now) {
+            self.step(Event::Deadline)?;
+        }
+        if self.table.next_deadline().is_some_and(|at| at < self.now) {
+            return Err("a deadline was passed over".into());
+        }
+        if connection {
+            let service = self.place;
+            self.step(Event::Connection { service })?;
+        }
+        if std::mem::take(&mut self.reload) {
+            self.limits = self.settings;
+            let services = [Arc::new(service(self.settings))];
+            let plan = self.table.plan(&services, KILL_TIME);
+            self.step(Event::Reload(plan))?;
+        }
+        self.settle()?;
+        self.check()
+    }
+
+    fn read_channels(&mut self) -> Result<(), Broken> {
+        let pids: Vec<Pid> = self.processes.iter().map(|p| p.pid).collect();
+        for pid in pids {
+            while let Some(event) = self.next_word(pid) {
+                self.step(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn next_word(&mut self, pid: Pid) -> Option<Event> {
+        let process = self.processes.iter_mut().find(|p| p.pid == pid && p.held)?;
+        match process.words.pop_front() {
+            Some(Word::Letter) => {
+                process.idle = false;
+                Some(Event::Babbled { pid, letter: b'X' })
+            }
+            Some(Word::Report(report)) => {
+                process.ordered_at = None;
+                process.idle = report == Report::Idle;
+                Some(Event::Said { pid, report })
+            }
+            None if !process.open => {
+                process.idle = false;
+                process.ordered_at = None;
+                Some(Event::HungUp { pid })
+            }
+            None => None,
+        }
+    }
+
+    fn bury_dead(&mut self) -> Result<(), Broken> {
+        while let Some(at) = self.processes.iter().position(|p| p.end.is_some()) {
+            let Process { pid, end, .. } = self.processes.remove(at);
+            let status = end.ok_or("a process that has ended")?;
+            self.step(Event::Exit { pid, status })?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), Broken> {
+        loop {
+            self.table.settle(self.now, &mut self.actions);
+            if self.actions.is_empty() {
+                return Ok(());
+            }
+            self.carry_out()?;
+        }
+    }
+
+    fn step(&mut self, event: Event) -> Result<(), Broken> {
+        self.seen.event(&event);
+        self.table.step(self.now, event, &mut self.actions);
+        self.carry_out()
+    }
+
+    fn carry_out(&mut self) -> Result<(), Broken> {
+        while !self.actions.is_empty() {
+            for action in std::mem::take(&mut self.actions) {
+                self.seen.action(&action);
+                self.act(&action)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: &Action) -> Result<(), Broken> {
+        match *action {
+            Action::Watch(_) => self.watch(),
+            Action::Unwatch(_) => {
+                self.refused = false;
+                match std::mem::take(&mut self.watched) {
+                    true => Ok(()),
+                    false => Err("unwatched, and not watched before".into()),
+                }
+            }
+            Action::Spawn {
+                service,
+                generation,
+                ..
+            } => self.spawn(service, generation),
+            Action::Signal { pid, signal } => {
+                let process = self.process(pid)?;
+                process.signal = Some(signal);
+                process.idle = false;
+                process.ordered_at = None;
+                self.ended += u32::from(signal == Signal::Int);
+                Ok(())
+            }
+            Action::Order { pid, order } => self.order(pid, order),
+            Action::HangUp { pid } => {
+                let process = self.process(pid)?;
+                process.held = false;
+                process.words.clear();
+                Ok(())
+            }
+            Action::RenewStatus(_) => Ok(()),
+            Action::Log(ref record) => match record.to_string().is_empty() {
+                true => Err("a record without words".into()),
+                false => Ok(()),
+            },
+            ref other => Err(format!("nobody asked for {other:?}")),
+        }
+    }
+
+    fn process(&mut self, pid: Pid) -> Result<&mut Process, Broken> {
+        let process = self.processes.iter_mut().find(|p| p.pid == pid);
+        process.ok_or_else(|| format!("there is no process {pid}"))
+    }
+
+    fn watch(&mut self) -> Result<(), Broken> {
+        if std::mem::replace(&mut self.watched, true) {
+            return Err("watched twice".into());
+        }
+        self.refused = std::mem::take(&mut self.faults.watch);
+        if self.refused {
+            let (service, reason) = (self.place, "no room".into());
+            let event = Event::WatchFailed { service, reason };
+            self.table.step(self.now, event, &mut self.actions);
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, service: ServiceId, generation: u32) -> Result<(), Broken> {
+        let max = self.limits.max as usize;
+        if max > 0 && self.processes.len() >= max {
+            return Err(format!("one more than {max} children"));
+        }
+        let fails = std::mem::take(&mut self.faults.spawn);
+        let event = match fails || self.processes.len() >= PROCESSES_MAX {
+            true => Event::SpawnFailed {
+                service,
+                reason: "no room".into(),
+            },
+            false => {
+                let used = |pid: &Pid| self.processes.iter().any(|p| p.pid == *pid);
+                let pid = (100..).find(|pid| !used(pid)).ok_or("pids without end")?;
+                self.processes.push(Process::new(pid));
+                self.started += 1;
+                Event::Spawned {
+                    service,
+                    generation,
+                    pid,
+                }
+            }
+        };
+        self.table.step(self.now, event, &mut self.actions);
+        Ok(())
+    }
+
+    fn order(&mut self, pid: Pid, order: Order) -> Result<(), Broken> {
+        let now = self.now;
+        let accept = order == Order::Accept;
+        let fails = match accept {
+            true => std::mem::take(&mut self.faults.child),
+            false => std::mem::take(&mut self.faults.ping),
+        };
+        let waits = std::mem::take(&mut self.faults.write);
+        let lower = |p: &Process| p.idle && p.pid < pid;
+        if accept && self.processes.iter().any(lower) {
+            return Err(format!(
+                "{pid} is ordered, and not the idle child with the lowest pid"
+            ));
+        }
+        let process = self.process(pid)?;
+        if !process.held {
+            return Err(format!("an order for {pid}, whose channel is closed"));
+        }
+        if accept && process.ordered_at.is_some() {
+            return Err(format!(
+                "a second order for {pid}, which has not answered the first"
+            ));
+        }
+        if accept && !std::mem::take(&mut process.idle) {
+            return Err(format!("an order for {pid}, which is not idle"));
+        }
+        if fails || !process.open {
+            let reason = "Broken pipe".into();
+            let event = Event::Unwritable { pid, reason };
+            self.seen.event(&event);
+            self.table.step(now, event, &mut self.actions);
+            return Ok(());
+        }
+        if accept {
+            process.ordered_at = Some(now);
+        }
+        match waits || !process.unwritten.is_empty() {
+            true => process.unwritten.push_back(order),
+            false => process.orders.push_back(order),
+        }
+        Ok(())
+    }
+
+    // What must hold.
+
+    /// After every turn.
+    fn check(&self) -> Result<(), Broken> {
+        self.table.check()?;
+        let Some(service) = self.table.service(self.place) else {
+            return Ok(());
+        };
+        let idle = self.processes.iter().filter(|p| p.idle).count();
+        let found = (service.avail() as usize, service.total() as usize);
+        if found != (idle, self.processes.len()) {
+            let expected = (idle, self.processes.len());
+            return Err(format!(
+                "(idle, total) is {found:?} and should be {expected:?}"
+            ));
+        }
+        if service.listening() != self.watched {
+            return Err("the table believes something else to be watched".into());
+        }
+        let recent = |p: &Process| p.ordered_at.is_some_and(|at| self.now < at + PATIENCE);
+        let excused = self.watched || self.refused || self.processes.iter().any(recent);
+        let blind = self.refused || service.throttled();
+        if self.waiting > 0 && idle > 0 && !excused && !blind {
+            return Err("a client waits although a child is idle".into());
+        }
+        Ok(())
+    }
+
+    // Liveness.
+
+    fn sleep(&mut self) -> Result<(), Broken> {
+        let talking = |p: &Process| p.held && (!p.words.is_empty() || !p.open);
+        let busy = self.watched && self.waiting > 0 && !self.refused;
+        if !busy && !self.processes.iter().any(|p| talking(p) || p.end.is_some()) {
+            if let Some(at) = self.table.next_deadline() {
+                self.now = self.now.max(at);
+            }
+        }
+        self.turn()
+    }
+
+    fn calm(&mut self) -> Result<(), Broken> {
+        self.faults = Faults::default();
+        for process in &mut self.processes {
+            process.stopped = false;
+            process.defiant = false;
+        }
+        let end = self.now + CALM;
+        let mut served = false;
+        for _ in 0..ROUNDS_MAX {
+            served |= self.waiting == 0;
+            if self.now >= end {
+                break;
+            }
+            let count = self.processes.len();
+            let lived = (0..count).fold(false, |any, at| self.live(at) | any);
+            match lived {
+                true => self.turn()?,
+                false => self.sleep()?,
+            }
+        }
+        if self.table.service(self.place).is_none() {
+            return Ok(());
+        }
+        match served {
+            true => self.check_rest(),
+            false => Err("a client is not served".into()),
+        }
+    }
+
+    /// The pool rests: it is within its bounds.
+    fn check_rest(&self) -> Result<(), Broken> {
+        let Settings {
+            max,
+            min_children,
+            min_idle,
+            max_idle,
+            ..
+        } = self.limits;
+        let state = |p: &Process| self.table.state_of(p.pid);
+        let states: Vec<_> = self.processes.iter().filter_map(state).collect();
+        let total = states.len() as u32;
+        let idle = states.iter().filter(|s| **s == State::Idle).count() as u32;
+        let most = if max == 0 { u32::MAX } else { max };
+        let rest = states
+            .iter()
+            .all(|s| matches!(s, State::Idle | State::Busy));
+        let enough = idle >= min_idle || total == most;
+        let surplus = idle > max_idle && total > min_children;
+        match rest && total >= min_children && total <= most && enough && !surplus {
+            true => Ok(()),
+            false => Err(format!("at rest: {states:?} under {:?}", self.limits)),
+        }
+    }
+}
+
+/// The next step of a child that keeps to the rules; whether there was one.
+fn advance(process: &mut Process, waiting: &mut u32) -> bool {
+    match process.phase {
+        _ if !process.held => process.end(ExitStatus::Code(0)),
+        Phase::Starting => {
+            process.phase = Phase::Waiting;
+            process.say(Word::Report(Report::Idle));
+        }
+        Phase::Waiting => match process.orders.pop_front() {
+            None => return false,
+            Some(Order::Ping) => {}
+            Some(Order::Accept) => process.phase = Phase::Ordered,
+        },
+        Phase::Ordered => {
+            // Another child may have been faster.
+            *waiting = waiting.saturating_sub(1);
+            process.phase = Phase::Busy;
+            process.say(Word::Report(Report::Busy));
+        }
+        Phase::Busy => {
+            process.phase = Phase::Waiting;
+            process.say(Word::Report(Report::Idle));
+        }
+    }
+    true
+}
+
+/// What the parser would make of the settings.
+pub fn service(settings: Settings) -> Service {
+    Service {
+        name: "spamd".into(),
+        kind: Kind::Inet,
+        canonical: "783".into(),
+        endpoint: Endpoint::Inet(vec![SocketAddr::from(([127, 0, 0, 1], 783))]),
+        unprivileged: true,
+        chroot: false,
+        wakeup: None,
+        max: settings.max,
+        command: "spamd-child".into(),
+        path: "spamd-child".into(),
+        args: Vec::new(),
+        backlog: 100,
+        throttle_time: THROTTLE_TIME,
+        pool: settings.pool(),
+        line: 1,
+    }
+}
