@@ -15,6 +15,7 @@
 //! | [`files`] | a configuration's files, and the system's names | what is configured |
 //! | [`log`] | syslog, postlog socket, file, terminal | what is logged |
 //! | [`runtime`] | the loop: descriptors to events, actions to system calls | why an action was chosen |
+//! | [`status`] | the document that readers of the status socket get | who reads it |
 //! | [`options`], [`start`] | the command line, and from it to the loop | |
 //!
 //! Dependencies go one way: `proto <- config <- policy <- runtime -> sys`, and only `start` uses
@@ -34,4 +35,5 @@ pub mod policy;
 pub mod proto;
 pub mod runtime;
 pub mod start;
+pub mod status;
 pub mod sys;
