@@ -27,7 +27,7 @@ use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 use main_cf::Dictionary;
 use parameters::TableSettings;
-pub use parameters::{ImportedVariable, Parameters};
+pub use parameters::{ImportedVariable, Parameters, Values};
 pub use service::{Endpoint, Kind, RunOptions, Service, Wakeup};
 
 /// What one installation's files say, checked and with all names resolved.

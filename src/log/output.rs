@@ -95,6 +95,15 @@ impl Output {
         })
     }
 
+    /// Connects to the system's log if it is there, and has the C library read the time zone.
+    pub(super) fn connect(&mut self) {
+        let _ = Timestamp::now();
+        if let Self::Syslog(syslog) = self {
+            let socket = syslog.socket.as_ref();
+            syslog.connected = socket.is_some_and(|socket| socket.connect(DEV_LOG).is_ok());
+        }
+    }
+
     /// Takes the file of the output that this one replaces, if it could not be opened again.
     pub(super) fn keep_file_of(&mut self, old: Self) {
         if let (Self::Postlog(new), Self::Postlog(old)) = (self, old) {
