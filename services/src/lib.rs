@@ -35,7 +35,7 @@
 //! | method of [`Service`] | a process serves | types of listeners |
 //! |---|---|---|
 //! | [`single`](Service::single) | one client at a time, with blocking calls | `inet`, `unix`, `pass` |
-//! | `multi` (with the feature `multi`) | many clients at a time, with tokio | `inet`, `unix`, `pass` |
+//! | `multi` (feature `multi`, on by default) | many clients at a time, with tokio | `inet`, `unix`, `pass` |
 //! | [`trigger`](Service::trigger) | wake-ups | `fifo`, `unix`, `inet`, `pass` |
 //! | [`datagrams`](Service::datagrams) | datagrams | `unix-dgram` |
 //!
@@ -60,6 +60,8 @@ mod client;
 mod datagram;
 mod error;
 mod log;
+#[cfg(feature = "multi")]
+pub mod multi;
 mod options;
 mod parameters;
 mod pass;

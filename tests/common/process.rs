@@ -190,6 +190,12 @@ impl Process {
         mask & 1 << (signal as i32 - 1) != 0
     }
 
+    /// How often it has given up the processor to wait for something.
+    pub fn voluntary_switches(self) -> u64 {
+        let text = self.status("voluntary_ctxt_switches").unwrap_or_default();
+        text.parse().expect("a number of context switches")
+    }
+
     pub fn limits(self) -> Vec<String> {
         let text = self.text("limits");
         text.lines().map(str::to_owned).collect()
