@@ -23,7 +23,10 @@ fn main() -> ExitCode {
             }
             let directory = std::env::current_dir()?;
             let (user, group) = (geteuid(), getegid());
-            answer += &format!("I am user {user} of group {group}, in {}.\n", directory.display());
+            answer += &format!(
+                "I am user {user} of group {group}, in {}.\n",
+                directory.display()
+            );
             client.write_all(answer.as_bytes())
         })
     })

@@ -33,7 +33,8 @@ impl Service {
     /// comes out of it is logged. A future that is not done within `daemon_timeout` is dropped.
     ///
     /// The process stays available to the master until it has `max_clients`. When it is time to
-    /// leave it accepts no more clients, and leaves when the last one is done.
+    /// leave it accepts no more clients, and leaves when the last one is done. (Postfix's own
+    /// master believes until then, after a reload, that the process is available; new clients wait.)
     ///
     /// The service's type is `inet`, `unix` or `pass`.
     ///

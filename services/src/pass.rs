@@ -114,19 +114,19 @@ mod tests {
     #[test]
     fn names_and_values_end_with_an_empty_name() {
         let expected = BTreeMap::from([
-            ("client_address".to_owned(), "192.0.2.1".to_owned()),
+            ("client_name".to_owned(), "host.test".to_owned()),
             ("client_port".to_owned(), String::new()),
         ]);
-        let plain = b"client_address\0192.0.2.1\0client_port\0\0\0";
+        let plain = b"client_name\0host.test\0client_port\0\0\0";
         assert_eq!(parse(plain), Some(expected.clone()));
-        let braced = b"{\0client_address\0192.0.2.1\0client_port\0\0}\0\0";
+        let braced = b"{\0client_name\0host.test\0client_port\0\0}\0\0";
         assert_eq!(parse(braced), Some(expected));
         assert_eq!(parse(b"\0"), Some(BTreeMap::new()));
     }
 
     #[test]
     fn an_end_that_has_not_come_yet_is_waited_for() {
-        let whole = b"client_address\0192.0.2.1\0\0";
+        let whole = b"client_name\0host.test\0\0";
         for length in 0..whole.len() {
             assert_eq!(parse(&whole[..length]), None, "{length}");
         }
