@@ -53,7 +53,7 @@
 //! - It ends a process that serves one client for longer than `daemon_timeout` (18000s).
 //! - It logs to where the master logs, as `syslog_name/program`.
 
-#![deny(unsafe_code)]
+#![deny(missing_docs)]
 #![warn(missing_debug_implementations)]
 
 mod client;
@@ -69,7 +69,7 @@ mod service;
 mod shift;
 mod single;
 mod status;
-#[allow(unsafe_code)]
+#[allow(unsafe_code)] // the only such room
 mod sys;
 mod trigger;
 mod waiting;

@@ -12,7 +12,7 @@ use crate::needs_root;
 use crate::stage::Stage;
 
 /// A proxy, with options, to the echo service.
-fn proxy(limit: &str, options: &str) -> Stage {
+pub fn proxy(limit: &str, options: &str) -> Stage {
     let mut stage = Stage::new("proxy", limit, "to=127.0.0.1:1");
     stage.install(&service("echo"), "echo");
     stage.service("echo unix n - n - - echo");
