@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use master::log::{Settings, Severity};
+use master::log::{Settings, Severity, Terminal};
 
 /// Where a service writes its log. A copy writes to the same place.
 #[derive(Clone)]
@@ -25,6 +25,11 @@ impl Log {
     pub(crate) fn set(&mut self, settings: Settings, verbose: bool) {
         self.verbose = verbose;
         self.lock().set(settings);
+    }
+
+    /// Writes all lines to standard error, too.
+    pub(crate) fn show(&self) {
+        self.lock().set_terminal(Terminal::Everything);
     }
 
     /// Makes ready for a life without the files of the system.

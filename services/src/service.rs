@@ -45,6 +45,9 @@ impl Service {
     /// The service that this process was started as. `log` is the one to use when that fails.
     pub(crate) fn start(program: &str, log: &Log) -> Result<Self, Error> {
         let options = Options::parse(std::env::args_os().skip(1))?;
+        if options.attached || options.to_stderr {
+            log.show();
+        }
         let inherited = match std::env::var_os(GENERATION) {
             _ if options.standard => None,
             Some(generation) => Some(Inherited::take(&generation, options.listeners)?),

@@ -36,12 +36,13 @@ fn a_program_that_is_run_by_hand_says_what_to_do() {
 
 #[test]
 fn a_program_with_a_master_that_gives_it_nothing_says_what_is_missing() {
-    let mut command = Command::new(service("echo"));
-    command.env("GENERATION", "1").args(["-t", "inet", "-V"]);
-    let finished = run(&mut command, SOON).expect_failure();
+    let mut command = Command::new("sh");
+    command.env("GENERATION", "1");
+    command.args(["-c", "exec 5>&-; exec \"$0\" -t inet -V"]);
+    let finished = run(command.arg(service("echo")), SOON).expect_failure();
     assert_eq!(
-        finished.stderr, "",
-        "it has no terminal, as far as it knows"
+        finished.stderr,
+        "echo: fatal: descriptor 5 from the master: Bad file descriptor\n"
     );
 }
 
@@ -73,4 +74,24 @@ fn an_option_that_does_not_exist_is_named() {
     let mut command = Command::new(service("echo"));
     let finished = run(command.arg("-x"), SOON).expect_failure();
     assert_eq!(finished.stderr, "echo: fatal: invalid option: -x\n");
+}
+
+#[test]
+fn without_a_main_cf_there_are_defaults_of_their_own() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let table = directory.path().join("table.cf");
+    std::fs::write(&table, "").expect("a file");
+    for place in [directory.path(), &table] {
+        let mut whois = Command::new(service("whois"));
+        whois.env("MAIL_CONFIG", place).env_remove("MAIL_LOGTAG");
+        whois.args(["-S", "-o", "greeting=$syslog_name of $mail_owner"]);
+        let answer = output(&mut whois, "");
+        assert_eq!(answer.lines().next(), Some("master of nobody"));
+    }
+    let toml = directory.path().join("master.toml");
+    std::fs::write(toml, "mail_owner = \"daemon\"\n").expect("a file");
+    let mut whois = Command::new(service("whois"));
+    whois.env("MAIL_CONFIG", directory.path());
+    whois.args(["-S", "-o", "greeting=$mail_owner"]);
+    assert_eq!(output(&mut whois, "").lines().next(), Some("daemon"));
 }

@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use nix::sys::signal::Signal;
+
 use crate::common::client::Client;
 use crate::common::instance::SOON;
 use crate::common::ours_promises;
@@ -127,6 +129,19 @@ fn a_process_leaves_after_max_use_clients_when_the_last_one_is_done() {
     }
     drop((one, two));
     until(SOON, "the first process to leave", || !first.runs());
+}
+
+#[test]
+fn a_process_that_has_served_is_not_taken_for_a_broken_one_when_it_dies() {
+    needs_root!("a mail system");
+    let stage = proxy("-", "");
+    drop(guest(&stage));
+    let process = stage.processes()[0];
+    until(SOON, "the process to rest", || process.rests());
+    process.signal(Signal::SIGKILL);
+    stage.wait_for_log("killed by signal 9");
+    hello(&mut guest(&stage));
+    assert_eq!(stage.log_lines("throttling"), [""; 0]);
 }
 
 #[test]

@@ -40,6 +40,19 @@ fn a_command_runs_as_its_user_with_no_other_group_and_a_clean_environment() {
 }
 
 #[test]
+fn the_manuals_web_server_answers() {
+    needs_root!("a mail system");
+    let stage = spawn(
+        r#"user=daemon argv=/bin/sh -c
+           { while read -r line && [ ${#line} -gt 1 ]; do :; done;
+             printf "HTTP/1.0 200 OK\r\n\r\n"; uptime }"#,
+    );
+    let answer = stage.ask("GET / HTTP/1.0\r\nHost: x\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n\r\n "), "{answer}");
+    assert!(answer.contains("load average"), "{answer}");
+}
+
+#[test]
 fn a_group_can_be_named() {
     needs_root!("a mail system");
     let stage = spawn("user=nobody:daemon argv=id -gn");
