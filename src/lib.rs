@@ -12,6 +12,7 @@
 //! | [`config`] | text to [`config::Config`] | descriptors, pids, the clock, the resolver |
 //! | [`policy`] | events to actions: who listens, when to start, throttle, wake, stress | descriptors, system calls, the clock, where logs go |
 //! | [`sys`] | the system calls, and the only unsafe code | the table, the configuration |
+//! | [`files`] | a configuration's files, and the system's names | what is configured |
 //! | [`log`] | syslog, postlog socket, file, terminal | what is logged |
 //! | [`runtime`] | the loop: descriptors to events, actions to system calls | why an action was chosen |
 //! | [`options`], [`start`] | the command line, and from it to the loop | |
@@ -26,6 +27,7 @@
 #![warn(missing_debug_implementations)]
 
 pub mod config;
+pub mod files;
 pub mod log;
 pub mod options;
 pub mod policy;

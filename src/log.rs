@@ -7,11 +7,12 @@
 
 mod output;
 
+use std::env;
 use std::fmt::{self, Display, Write as _};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::{AsFd, RawFd};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use self::output::Output;
 use crate::sys::poll::can_write;
@@ -35,6 +36,15 @@ impl Severity {
             Self::Error => "error: ",
             Self::Fatal => "fatal: ",
             Self::Panic => "panic: ",
+        }
+    }
+
+    /// The escape sequence that has a terminal show the word in yellow, or in bold red.
+    fn colour(self) -> Option<&'static str> {
+        match self {
+            Self::Info => None,
+            Self::Warning => Some("\x1b[33m"),
+            Self::Error | Self::Fatal | Self::Panic => Some("\x1b[1;31m"),
         }
     }
 
@@ -111,6 +121,7 @@ impl Log {
     /// A log that writes straight to the file, if its target has one, until somebody
     /// [reads](Log::readers) postlogd's socket.
     pub fn new(settings: Settings) -> Self {
+        LazyLock::force(&COLOURS);
         Self {
             output: Output::open(&settings.target),
             settings,
@@ -159,7 +170,7 @@ impl Log {
         let output = Output::open(&settings.target);
         let old = std::mem::replace(&mut self.output, output);
         if settings.target == self.settings.target {
-            self.output.keep_file_of(old);
+            self.output.keep_open(old);
         }
         self.settings = settings;
     }
@@ -236,9 +247,12 @@ impl Log {
             Terminal::Everything => true,
         };
         if shown && can_write(io::stderr().as_fd()) {
-            let word = severity.word();
+            let (word, line) = (severity.word(), format_args!("{line}"));
             let program = self.settings.tag.rsplit('/').next().unwrap_or_default();
-            let _ = writeln!(io::stderr(), "{program}: {word}{line}");
+            let _ = match COLOURS.then(|| severity.colour()).flatten() {
+                Some(colour) => writeln!(io::stderr(), "{program}: {colour}{word}\x1b[0m{line}"),
+                None => writeln!(io::stderr(), "{program}: {word}{line}"),
+            };
         }
     }
 
@@ -262,8 +276,17 @@ impl Log {
     }
 }
 
+/// Whether standard error is a terminal that shows colours, and whose user has not asked for none
+/// (<https://no-color.org>). The first log finds out, before the environment is cut down to what
+/// children may have.
+static COLOURS: LazyLock<bool> = LazyLock::new(|| {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
+    io::stderr().is_terminal() && !is_set("NO_COLOR") && !dumb
+});
+
 /// An error's words and those of what caused it. The system's own come without the number that
-/// the standard library adds.
+/// the standard library adds, and with advice where they mean one thing only.
 pub fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     let mut words = error.to_string();
     if let Some(number) = error
@@ -272,10 +295,22 @@ pub fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     {
         let end = words.find(&format!(" (os error {number})"));
         words.truncate(end.unwrap_or(words.len()));
+        words.push_str(advice(number));
     }
     match error.source() {
         Some(source) => format!("{words}: {}", reason(source)),
         None => words,
+    }
+}
+
+/// What to do about an error of the system, wherever it turns up.
+fn advice(number: i32) -> &'static str {
+    match number {
+        libc::EMFILE => {
+            ": raise the limit on descriptors (\"ulimit -n\", LimitNOFILE of a systemd unit)"
+        }
+        libc::ENFILE => ": raise fs.file-max with sysctl(8)",
+        _ => "",
     }
 }
 

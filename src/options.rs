@@ -8,8 +8,8 @@ use std::time::Duration;
 /// What the command line asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// `-c`: the configuration directory.
-    pub config_directory: Option<PathBuf>,
+    /// `-c`: the configuration directory, or a service table.
+    pub configuration: Option<PathBuf>,
     /// `-D`: run the debugger after initialization.
     pub debug: bool,
     /// `-d`: stay attached to the terminal, and say so to the children.
@@ -34,11 +34,13 @@ pub struct Options {
 
 /// Shown when the command line is not understood, and by `-h`.
 pub const USAGE: &str = "\
-usage: master [-Ddisvw] [-c config_dir] [-e exit_time]
-       master -t [-c config_dir]
+usage: master [-Ddisvw] [-c configuration] [-e exit_time]
+       master -t [-c configuration]
        master -h | -V
-  -c config_dir  where main.cf, master.cf and, perhaps, master.toml are; otherwise
-                 $MAIL_CONFIG or /etc/postfix
+  -c configuration
+                 the directory of main.cf and master.cf, for Postfix; or that of master.cf,
+                 or a service table, for services that stand alone; master.toml may be beside
+                 them; otherwise $MAIL_CONFIG or /etc/postfix
   -D             run debugger_command on this process and wait for it to return
   -d             do not detach from the terminal
   -e exit_time   end after so many seconds
@@ -110,7 +112,7 @@ impl Options {
 
     fn with_value(&mut self, letter: char, value: OsString) -> Result<(), String> {
         if letter == 'c' {
-            self.config_directory = Some(value.into());
+            self.configuration = Some(value.into());
             return Ok(());
         }
         let seconds = value.to_str().and_then(|v| v.parse::<u32>().ok());
@@ -172,7 +174,7 @@ mod tests {
         let options = parse("-dvv -c/etc/postfix-out -e 30").unwrap();
         assert!(options.attached);
         assert_eq!(options.verbose, 2);
-        assert_eq!(options.config_directory, Some("/etc/postfix-out".into()));
+        assert_eq!(options.configuration, Some("/etc/postfix-out".into()));
         assert_eq!(options.exit_time, Some(Duration::from_secs(30)));
     }
 
@@ -200,5 +202,26 @@ mod tests {
         for other in ["-D", "-d", "-w"] {
             assert!(parse(&format!("-i {other}")).is_err());
         }
+    }
+
+    /// The letters of the options that a text has on lines that begin with `start`.
+    fn letters(text: &str, start: &str) -> Vec<char> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(start));
+        let mut letters: Vec<_> = lines.filter_map(|rest| rest.chars().next()).collect();
+        letters.sort_unstable();
+        letters
+    }
+
+    #[test]
+    fn the_manual_and_the_usage_have_every_option() {
+        let is_known = |letter: &char| match parse(&format!("-{letter}")) {
+            Ok(_) => true,
+            Err(error) => !error.starts_with("unknown option"),
+        };
+        let known: Vec<char> = ('A'..='z').filter(is_known).collect();
+        let manual = include_str!("../man/master.8");
+        let options = manual.split(".Ss Signals").next().unwrap();
+        assert_eq!(letters(options, ".It Fl "), known);
+        assert_eq!(letters(USAGE, "  -"), known);
     }
 }

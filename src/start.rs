@@ -1,6 +1,7 @@
 //! From the command line to the running loop, in Postfix's order, and the exit status.
 
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -8,14 +9,17 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 
 use crate::config::{Config, Parameters, RunOptions, User};
+use crate::files::{Location, Names};
 use crate::log::{Log, Settings, Severity, Target, Terminal, reason};
 use crate::options::{Options, USAGE};
 use crate::runtime::{
-    Clock, Ending, Inherited, Location, Names, Runtime, Setup, environment, log_error, log_settings,
+    Clock, Ending, Inherited, Runtime, Setup, environment, log_error, log_settings,
 };
 use crate::sys::lock::{LockError, LockFile};
 use crate::sys::process::{self, Monitor, Outcome, Reporter};
 use crate::sys::spawn::Spawner;
+use crate::sys::supervisor::Supervisor;
+use crate::sys::{directory, handed};
 use crate::sys::{privilege, signal};
 
 /// Where Postfix's configuration is unless told otherwise.
@@ -38,16 +42,16 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
     if options.version {
         return answer(concat!("master ", env!("CARGO_PKG_VERSION"), "\n"));
     }
-    let spawner = match clean_up(&options) {
-        Ok(spawner) => spawner,
+    let descriptors = match clean_up(&options) {
+        Ok(descriptors) => descriptors,
         Err(error) => return complain(&format!("{}\n", reason(error.as_ref()))),
     };
     let inherited: Inherited = std::env::vars_os().collect();
-    let mut log = Log::new(first_log(&inherited));
+    let mut log = Log::new(first_log(&inherited, "postfix", "mail"));
     if options.attached {
         log.set_terminal(Terminal::Everything);
     }
-    match run(&options, spawner, inherited, clock, &mut log) {
+    match run(&options, descriptors, inherited, clock, &mut log) {
         Ok(Exit::Status(status)) => ExitCode::from(status),
         Ok(Exit::Signal(number)) => signal::die_by(number),
         Err(error) => {
@@ -76,33 +80,51 @@ enum Exit {
     Signal(i32),
 }
 
+/// The descriptors with which the master begins.
+struct Descriptors {
+    spawner: Spawner,
+    /// Listeners of a service manager's.
+    handed: Vec<OwnedFd>,
+}
+
 /// Leaves behind what the parent process had set, and takes the descriptors that the children will
 /// want before anything else does. For `-t`, which has no children, any descriptors will do.
-fn clean_up(options: &Options) -> anyhow::Result<Option<Spawner>> {
+fn clean_up(options: &Options) -> anyhow::Result<Option<Descriptors>> {
     process::set_umask(0o077);
     signal::reset().context("cannot reset signals")?;
-    process::close_from(3);
-    process::open_standard_descriptors().context("open /dev/null")?;
     if options.test_lock {
+        handed::take(0, 0)?;
+        process::open_standard_descriptors().context("open /dev/null")?;
         return Ok(None);
     }
     process::raise_limits().context("cannot raise the limits")?;
+    let count = handed::count(|name| std::env::var_os(name), std::process::id());
+    let handed = handed::take(count, Spawner::END).context("LISTEN_FDS")?;
+    process::open_standard_descriptors().context("open /dev/null")?;
     let spawner = Spawner::new().context(
         "cannot reserve descriptors for the children, some 270 are needed: raise \"ulimit -n\"",
     )?;
-    Ok(Some(spawner))
+    Ok(Some(Descriptors { spawner, handed }))
 }
 
 fn run(
     options: &Options,
-    spawner: Option<Spawner>,
+    descriptors: Option<Descriptors>,
     inherited: Inherited,
     clock: Box<dyn Clock>,
     log: &mut Log,
 ) -> anyhow::Result<Exit> {
-    check_privileges(options)?;
-    let Some(spawner) = spawner else {
-        return test_lock(&location(options, &inherited)?, log);
+    let location = location(options, &inherited)?;
+    if location.is_stand_alone() {
+        let terminal = log.settings().terminal;
+        log.set(Settings {
+            terminal,
+            ..first_log(&inherited, "master", "daemon")
+        });
+    }
+    check_privileges(options, &location)?;
+    let Some(descriptors) = descriptors else {
+        return test_lock(&location, log);
     };
     let mut reporter = None;
     if options.wait {
@@ -118,11 +140,11 @@ fn run(
     }
     let master = Master {
         options,
-        location: location(options, &inherited)?,
+        location,
         inherited,
         reporter,
     };
-    master.serve(spawner, clock, log)
+    master.serve(descriptors, clock, log)
 }
 
 /// `-t`: whether a master is running, told by the exit status.
@@ -145,11 +167,11 @@ fn test_lock(location: &Location, log: &mut Log) -> anyhow::Result<Exit> {
     }
 }
 
-fn check_privileges(options: &Options) -> anyhow::Result<()> {
+fn check_privileges(options: &Options, location: &Location) -> anyhow::Result<()> {
     ensure!(
-        privilege::is_root(),
+        privilege::is_root() || location.is_stand_alone(),
         "the master command is reserved for the superuser: run it as root, for instance by \
-         \"sudo postfix start\""
+         \"sudo postfix start\", or without Postfix: name a service table with -c"
     );
     ensure!(
         !privilege::is_setuid(),
@@ -177,12 +199,12 @@ fn waited(outcome: Outcome) -> anyhow::Result<Exit> {
 }
 
 /// Until the configuration is known: the system's log, or what a parent Postfix program names.
-fn first_log(inherited: &Inherited) -> Settings {
+fn first_log(inherited: &Inherited, name: &str, facility: &str) -> Settings {
     let text = |name: &str| {
         let value = inherited.get(Path::new(name).as_os_str())?;
         Some(value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
     };
-    let tag = text("MAIL_LOGTAG").unwrap_or_else(|| "postfix".into());
+    let tag = text("MAIL_LOGTAG").unwrap_or_else(|| name.into());
     let target = match text("POSTLOG_SERVICE") {
         Some(socket) => Target::Postlog {
             socket: socket.into(),
@@ -191,7 +213,7 @@ fn first_log(inherited: &Inherited) -> Settings {
             hostname: text("POSTLOG_HOSTNAME").unwrap_or_else(|| "amnesiac".into()),
         },
         None => Target::Syslog {
-            facility: "mail".into(),
+            facility: facility.into(),
         },
     };
     Settings {
@@ -201,19 +223,22 @@ fn first_log(inherited: &Inherited) -> Settings {
     }
 }
 
+/// Postfix's configuration is found without being named; others are not, lest a `main.cf` that
+/// is gone make another system of it.
 fn location(options: &Options, inherited: &Inherited) -> anyhow::Result<Location> {
-    let variable = inherited.get(Path::new("MAIL_CONFIG").as_os_str());
-    let directory = options.config_directory.clone();
-    let directory = directory.or_else(|| variable.map(PathBuf::from));
-    let directory = directory.unwrap_or_else(|| CONFIG_DIRECTORY.into());
-    let directory = std::path::absolute(&directory)
-        .with_context(|| format!("configuration directory {}", directory.display()))?;
+    let variable = |name: &str| inherited.get(Path::new(name).as_os_str()).cloned();
+    let named = options.configuration.clone();
+    let named = named.or_else(|| variable("MAIL_CONFIG").map(PathBuf::from));
+    let location = Location::find(
+        named.as_deref().unwrap_or(Path::new(CONFIG_DIRECTORY)),
+        variable,
+    )?;
     ensure!(
-        directory.is_dir(),
-        "configuration directory {}: no such directory; name it with -c",
-        directory.display()
+        named.is_some() || !location.is_stand_alone(),
+        "{CONFIG_DIRECTORY} has no main.cf: name the directory of main.cf and master.cf, or a \
+         service table, with -c"
     );
-    Ok(Location { directory })
+    Ok(location)
 }
 
 /// A master about to start.
@@ -227,26 +252,28 @@ struct Master<'a> {
 impl Master<'_> {
     fn serve(
         mut self,
-        spawner: Spawner,
+        descriptors: Descriptors,
         clock: Box<dyn Clock>,
         log: &mut Log,
     ) -> anyhow::Result<Exit> {
-        if let Some(directory) = &self.options.config_directory {
-            // Postfix's programs find their configuration in this way.
-            let value = std::path::absolute(directory)?.into_os_string();
-            self.inherited.insert("MAIL_CONFIG".into(), value);
+        if self.options.configuration.is_some() || self.location.is_stand_alone() {
+            // The children find their configuration in this way.
+            let path = self.location.path().as_os_str().to_owned();
+            self.inherited.insert("MAIL_CONFIG".into(), path);
         }
-        let config = Config::parse(&self.location.read()?, &Names)?;
-        log.set(log_settings(&config.parameters, log.settings().terminal));
+        let config = self.read_config(log)?;
         let _locks = self.move_in(&config.parameters)?;
         if self.options.debug {
             debug(&config.parameters, log)?;
         }
         let runtimes_log = Log::new(log.settings().clone());
-        let mut runtime = Runtime::new(self.setup(clock), config, spawner, runtimes_log)?;
+        let Descriptors { spawner, handed } = descriptors;
+        let setup = self.setup(clock, log);
+        let mut runtime = Runtime::new(setup, config, spawner, handed, runtimes_log)?;
         // From now on there is one log, and no second one that holds on to a file of yesterday.
-        log.set(first_log(&self.inherited));
-        self.announce(runtime.log())?;
+        log.set(first_log(&self.inherited, "postfix", "mail"));
+        runtime.announce();
+        self.let_go(runtime.log())?;
         let ending = runtime.run();
         let log = runtime.log();
         Ok(match ending {
@@ -263,11 +290,37 @@ impl Master<'_> {
         })
     }
 
+    /// Reads the configuration, and has the log go where its parameters say, also when the service
+    /// table is wrong.
+    fn read_config(&self, log: &mut Log) -> anyhow::Result<Config> {
+        let sources = self.location.read()?;
+        let set = |parameters: &Parameters, log: &mut Log| {
+            log.set(log_settings(parameters, log.settings().terminal));
+        };
+        match Config::parse(&sources, &Names) {
+            Ok(config) => {
+                set(&config.parameters, log);
+                Ok(config)
+            }
+            Err(findings) => {
+                if let Ok(parameters) = Parameters::parse(&sources, &Names) {
+                    set(&parameters, log);
+                }
+                Err(findings.into())
+            }
+        }
+    }
+
     /// Takes possession of the environment, the working directory, and the two directories that
     /// no other master may have; until the locks are dropped.
     fn move_in(&self, parameters: &Parameters) -> anyhow::Result<[LockFile; 2]> {
         process::set_environment(&environment(parameters, &self.inherited));
-        privilege::drop_groups().context("cannot give up supplementary groups")?;
+        if privilege::is_root() {
+            privilege::drop_groups().context("cannot give up supplementary groups")?;
+        }
+        if parameters.stand_alone {
+            make_directories(parameters)?;
+        }
         let queue = &parameters.queue_directory;
         std::env::set_current_dir(queue).map_err(|error| {
             let (directory, reason) = (queue.display(), reason(&error));
@@ -275,31 +328,52 @@ impl Master<'_> {
                 "queue_directory {directory}: cannot enter it: {reason}: \"postfix check\" makes it"
             )
         })?;
-        Ok([lock_pid_file(queue)?, lock_data_directory(parameters)?])
+        Ok([lock_pid_file(parameters)?, lock_data_directory(parameters)?])
     }
 
-    fn setup(&self, clock: Box<dyn Clock>) -> Setup {
+    fn setup(&self, clock: Box<dyn Clock>, log: &mut Log) -> Setup {
         let exit_time = self.options.exit_time;
         Setup {
             location: self.location.clone(),
             run: RunOptions {
                 attached: self.options.attached,
                 verbose: self.options.verbose > 0,
+                without_root: !privilege::is_root(),
             },
             exit_at: exit_time.map(|time| clock.now() + time),
             clock,
             inherited: self.inherited.clone(),
+            supervisor: self.supervisor(log),
         }
     }
 
-    /// Says that the master serves, to all who wait for that, and lets go of the terminal.
-    fn announce(&mut self, log: &mut Log) -> anyhow::Result<()> {
-        let (version, directory) = (env!("CARGO_PKG_VERSION"), &self.location.directory);
-        log.readers(true);
-        log.info(format!(
-            "daemon started -- version {version}, configuration {}",
-            directory.display()
-        ));
+    /// The service manager, as systemd is one, which is no reason not to serve.
+    fn supervisor(&self, log: &mut Log) -> Supervisor {
+        let variable = |name: &str| self.inherited.get(Path::new(name).as_os_str()).cloned();
+        Supervisor::from_environment(variable, std::process::id()).unwrap_or_else(|error| {
+            let reason = reason(&error);
+            log.warning(format!(
+                "NOTIFY_SOCKET: cannot reach the service manager: {reason}"
+            ));
+            Supervisor::default()
+        })
+    }
+
+    /// Says what else there is to say at the start, and lets go of the terminal and of who waits.
+    fn let_go(&mut self, log: &mut Log) -> anyhow::Result<()> {
+        if let Some(main_cf) = self.location.ignored_main_cf() {
+            log.warning(format!(
+                "{} is not read, because a service table was named: for Postfix, name its \
+                 directory with -c",
+                main_cf.display()
+            ));
+        }
+        if !privilege::is_root() {
+            log.info(
+                "not running as root: all children run as the same user, and the columns \
+                 unprivileged and chroot are without effect",
+            );
+        }
         if !self.options.attached {
             detach(self.options.keep_stdout).context("open /dev/null")?;
             log.set_terminal(Terminal::Nothing);
@@ -311,11 +385,33 @@ impl Master<'_> {
     }
 }
 
+/// Makes what is missing of the directories that Postfix's own tools would make. Sockets are
+/// their owner's to make; a private one is reached by nobody else.
+fn make_directories(parameters: &Parameters) -> anyhow::Result<()> {
+    let (queue, data) = (&parameters.queue_directory, &parameters.data_directory);
+    let (own, owner) = (privilege::user(), parameters.mail_owner.1);
+    let owner = (owner.uid, owner.gid);
+    for (path, mode, (uid, gid)) in [
+        (queue.clone(), 0o755, own),
+        (queue.join("pid"), 0o755, own),
+        (queue.join("public"), 0o755, owner),
+        (queue.join("private"), 0o700, owner),
+        (data.clone(), 0o700, owner),
+    ] {
+        directory::ensure(&path, mode, uid, gid).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
 /// Locks the queue directory against another master, ours or Postfix's.
-fn lock_pid_file(queue: &Path) -> anyhow::Result<LockFile> {
-    let path = queue.join(PID_FILE);
+fn lock_pid_file(parameters: &Parameters) -> anyhow::Result<LockFile> {
+    let path = parameters.queue_directory.join(PID_FILE);
     let locked = LockFile::acquire(&path).map_err(|error| {
         let advice = match &error {
+            LockError::Held(_) if parameters.stand_alone => {
+                ": a master is running here already; to run another, give it a queue_directory \
+                 and a data_directory of its own in master.toml"
+            }
             LockError::Held(_) => ": a master is running here already; \"postfix stop\" ends it",
             LockError::Open(error) if error.kind() == ErrorKind::NotFound => {
                 ": the directory pid is missing; \"postfix check\" makes it"

@@ -4,15 +4,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that its code may name. `main` and tests are not rooms.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("proto", &[]),
     ("config", &["proto"]),
     ("policy", &["config", "proto"]),
     ("sys", &["proto"]),
+    ("files", &["config", "sys"]),
     ("log", &["sys"]),
     ("options", &[]),
-    ("runtime", &["config", "log", "policy", "proto", "sys"]),
-    ("start", &["config", "log", "options", "runtime", "sys"]),
+    (
+        "runtime",
+        &["config", "files", "log", "policy", "proto", "sys"],
+    ),
+    (
+        "start",
+        &["config", "files", "log", "options", "runtime", "sys"],
+    ),
 ];
 
 fn root() -> PathBuf {

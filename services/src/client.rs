@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -35,7 +35,6 @@ pub enum Peer {
 impl Peer {
     /// Who is at the other end of a descriptor.
     pub(crate) fn of(descriptor: BorrowedFd<'_>) -> Self {
-        use std::os::fd::AsRawFd;
         let Ok(address) = getpeername::<SockaddrStorage>(descriptor.as_raw_fd()) else {
             return Self::Unknown;
         };

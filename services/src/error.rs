@@ -18,7 +18,7 @@ pub enum Error {
     /// An option or argument of the command line is not understood.
     Usage(String),
     /// A parameter has a value that it cannot have.
-    Parameter(Diagnostics),
+    Parameter(String),
     /// The service table runs the program in a way for which it is not made.
     Unsuitable(String),
     /// The system refused something.
@@ -41,6 +41,10 @@ impl Error {
             source: source.into(),
         }
     }
+
+    pub(crate) fn parameter(findings: Diagnostics) -> Self {
+        Self::Parameter(findings.to_string())
+    }
 }
 
 impl fmt::Display for Error {
@@ -51,8 +55,7 @@ impl fmt::Display for Error {
                 "{program} is run by master(8), which gives it its listeners; to serve one client \
                  on standard input and output, use -S"
             ),
-            Self::Usage(text) | Self::Unsuitable(text) => f.write_str(text),
-            Self::Parameter(findings) => findings.fmt(f),
+            Self::Usage(text) | Self::Parameter(text) | Self::Unsuitable(text) => f.write_str(text),
             Self::System { what, source } => write!(f, "{what}: {}", reason(source)),
             Self::Other(error) => f.write_str(&reason(error.as_ref())),
         }
@@ -61,12 +64,6 @@ impl fmt::Display for Error {
 
 // What caused it is a part of the text already.
 impl std::error::Error for Error {}
-
-impl From<Diagnostics> for Error {
-    fn from(findings: Diagnostics) -> Self {
-        Self::Parameter(findings)
-    }
-}
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {

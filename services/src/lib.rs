@@ -54,6 +54,7 @@
 //! - It logs to where the master logs, as `syslog_name/program`.
 
 #![deny(missing_docs)]
+#![deny(unsafe_code)]
 #![warn(missing_debug_implementations)]
 
 mod client;
@@ -83,7 +84,7 @@ pub use error::Error;
 pub use log::Log;
 pub use master::proto::WAKEUP;
 pub use options::Transport;
-pub use service::Service;
+pub use service::{Service, User};
 
 /// Runs a service. `main` gets it as it was started, and ends by serving.
 ///

@@ -22,8 +22,9 @@ use tokio::time::timeout;
 use self::seats::{Seat, Seats};
 pub use self::stream::{Client, Patient};
 use crate::options::Transport;
+use crate::pass::Arrival;
 use crate::shift::{Limits, Shift};
-use crate::single::{Arrival, STREAMS, accept, complain};
+use crate::single::{STREAMS, accept, complain};
 use crate::waiting::{Waiting, Woken};
 use crate::{Error, Log, Service};
 

@@ -1,6 +1,5 @@
-//! What is configured, and where: in a Postfix installation `main.cf`; in the directory or beside
-//! the table of a master that stands alone nothing, or `master.toml`; and before all the command
-//! line.
+//! What is configured, and where: in `main.cf`, if this is a Postfix installation, and in
+//! `master.toml`; and before all on the command line.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -17,10 +16,6 @@ const CONFIG_DIRECTORY: &str = "/etc/postfix";
 /// A configuration file that is larger is none.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
 
-/// What differs where there is no `main.cf`.
-const STANDALONE_DEFAULTS: [(&str, &str); 2] =
-    [("mail_owner", "nobody"), ("syslog_name", "master")];
-
 /// Reads all there is. What is wrong with the files is left out, and returned: the master has said
 /// it already, and goes on as well.
 ///
@@ -29,15 +24,13 @@ const STANDALONE_DEFAULTS: [(&str, &str); 2] =
 pub(crate) fn read(options: &Options, program: &str) -> Result<(Values, Vec<Diagnostic>), Error> {
     let variable = std::env::var_os("MAIL_CONFIG");
     let place = PathBuf::from(variable.unwrap_or_else(|| CONFIG_DIRECTORY.into()));
-    let (main_cf, master_toml) = match place.is_file() {
-        // A table alone.
-        true => (None, None),
-        false => (
-            source(&place.join("main.cf"))?,
-            source(&place.join("master.toml"))?,
-        ),
+    // Beside a table that is named itself, a main.cf means nothing.
+    let (directory, main_cf) = match place.is_file() {
+        true => (place.parent().unwrap_or(&place), None),
+        false => (&*place, source(&place.join("main.cf"))?),
     };
-    let mut values = Values::new(&place);
+    let master_toml = source(&directory.join("master.toml"))?;
+    let mut values = Values::new(directory);
     let mut findings = Vec::new();
     if let Some(main_cf) = &main_cf {
         findings.extend(values.load(main_cf));
@@ -53,12 +46,7 @@ pub(crate) fn read(options: &Options, program: &str) -> Result<(Values, Vec<Diag
     if let Some(tag) = std::env::var_os("MAIL_LOGTAG") {
         values.default("syslog_name", tag.into_vec());
     }
-    if main_cf.is_none() {
-        for (name, value) in STANDALONE_DEFAULTS {
-            values.default(name, value);
-        }
-    }
-    values.complete(&hostname(), std::process::id());
+    values.complete(main_cf.is_none(), &hostname(), std::process::id());
     Ok((values, findings))
 }
 

@@ -18,9 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(100);
 /// The most that may be said of a client, in bytes.
 const ATTRIBUTES_MAX: usize = 64 * 1024;
 
-/// What was handed on.
+/// A client that has been accepted, or handed on, and is not served yet.
 #[derive(Debug)]
-pub(crate) struct Passed {
+pub(crate) struct Arrival {
     pub(crate) descriptor: OwnedFd,
     pub(crate) attributes: BTreeMap<String, String>,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Passed {
 ///
 /// # Errors
 /// The system's; `TimedOut` when the process is too slow.
-pub(crate) fn receive(connection: &OwnedFd) -> io::Result<Passed> {
+pub(crate) fn receive(connection: &OwnedFd) -> io::Result<Arrival> {
     let deadline = Instant::now() + PATIENCE;
     wait(connection, deadline)?;
     let descriptor = sys::receive_descriptor(connection)?
@@ -39,7 +39,7 @@ pub(crate) fn receive(connection: &OwnedFd) -> io::Result<Passed> {
         true => attributes(connection, deadline)?,
         false => BTreeMap::new(),
     };
-    Ok(Passed {
+    Ok(Arrival {
         descriptor,
         attributes,
     })

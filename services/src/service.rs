@@ -1,7 +1,8 @@
 //! A service from its start until it serves: what the master says, what is configured, and the
 //! privileges that are given up.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use master::config::Values;
 use master::log::{Settings, Target, Terminal};
 use master::proto::{FLOW_READ, FLOW_WRITE, GENERATION, LISTEN, LISTENERS_MAX, STATUS};
-use nix::unistd::{User, chdir, chroot, geteuid, getuid, initgroups, setgid, setuid};
+use nix::unistd::{Gid, Uid, chdir, chroot, geteuid, getuid, initgroups, setgid, setuid};
 
 use crate::options::{Options, Transport};
 use crate::shift::{Limits, Shift, spread};
@@ -32,6 +33,18 @@ pub struct Service {
     inherited: Option<Inherited>,
     /// Whether privileges are still to be given up.
     privileged: bool,
+}
+
+/// A user of the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct User {
+    /// The name in passwd(5).
+    pub name: String,
+    /// The user ID.
+    pub uid: u32,
+    /// The ID of the user's own group.
+    pub gid: u32,
 }
 
 /// What comes from the master.
@@ -150,7 +163,12 @@ impl Service {
     /// [`Error::Parameter`], with the place of what is wrong.
     pub fn string(&mut self, name: &str, default: &str) -> Result<String, Error> {
         self.values.default(name, default);
-        Ok(self.values.string(name)?)
+        self.text(name)
+    }
+
+    /// The text of a parameter that has a default already.
+    fn text(&self, name: &str) -> Result<String, Error> {
+        self.values.string(name).map_err(Error::parameter)
     }
 
     /// A parameter that is a number of at least `least`.
@@ -159,8 +177,8 @@ impl Service {
     /// As [`string`](Self::string).
     pub fn number(&mut self, name: &str, default: &str, least: u16) -> Result<u32, Error> {
         self.values.default(name, default);
-        let number = self.values.number(name, least.into())?;
-        Ok(number.unsigned_abs())
+        let number = self.values.number(name, least.into());
+        Ok(number.map_err(Error::parameter)?.unsigned_abs())
     }
 
     /// A parameter that is a time of at least one second: a number and `s`, `m`, `h`, `d` or `w`.
@@ -169,7 +187,7 @@ impl Service {
     /// As [`string`](Self::string).
     pub fn time(&mut self, name: &str, default: &str) -> Result<Duration, Error> {
         self.values.default(name, default);
-        Ok(self.values.time(name)?)
+        self.values.time(name).map_err(Error::parameter)
     }
 
     /// A parameter that is `yes` or `no`.
@@ -221,12 +239,9 @@ impl Service {
             true => Some(self.mail_owner()?),
             false => None,
         };
-        if let Some((name, user)) = &owner {
-            let name =
-                std::ffi::CString::new(name.as_str()).map_err(Error::system("mail_owner"))?;
-            setgid(user.gid)
-                .and_then(|()| initgroups(&name, user.gid))
-                .map_err(Error::system("cannot become mail_owner"))?;
+        // The groups come from a file that a chroot may hide.
+        if let Some(owner) = &owner {
+            become_member(owner).map_err(Error::system("cannot become mail_owner"))?;
         }
         if self.options.chroot {
             let root = self.root_directory()?;
@@ -234,23 +249,19 @@ impl Service {
                 .and_then(|()| chdir("/"))
                 .map_err(Error::system(format!("chroot {}", root.display())))?;
         }
-        if let Some((_, user)) = &owner {
-            setuid(user.uid).map_err(Error::system("cannot become mail_owner"))?;
-            assert!(
-                getuid() == user.uid && geteuid() == user.uid,
-                "setuid(2) lies"
-            );
+        match &owner {
+            Some(owner) => become_user(owner).map_err(Error::system("cannot become mail_owner")),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The user who owns what belongs to no other user.
     ///
     /// # Errors
     /// There is no such user, or it is root.
-    pub fn mail_owner(&self) -> Result<(String, User), Error> {
-        let name = self.values.string("mail_owner")?;
-        let user = User::from_name(&name)
+    pub fn mail_owner(&self) -> Result<User, Error> {
+        let name = self.text("mail_owner")?;
+        let user = nix::unistd::User::from_name(&name)
             .map_err(Error::system(format!("mail_owner {name}")))?
             .ok_or_else(|| Error::Unsuitable(format!("mail_owner {name}: no such user")))?;
         if user.uid.is_root() {
@@ -258,14 +269,18 @@ impl Service {
                 "mail_owner {name}: expected a user who is not root"
             )));
         }
-        Ok((name, user))
+        Ok(User {
+            name,
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+        })
     }
 
     /// What becomes the root directory: the master has made it the working directory.
     fn root_directory(&self) -> Result<PathBuf, Error> {
         Ok(match self.inherited {
             Some(_) => ".".into(),
-            None => self.values.string("queue_directory")?.into(),
+            None => self.text("queue_directory")?.into(),
         })
     }
 
@@ -325,22 +340,22 @@ impl Service {
 
     /// Has the log go where the configuration says.
     fn move_log(&mut self) -> Result<(), Error> {
-        let file = self.values.string("maillog_file")?;
+        let file = self.text("maillog_file")?;
         let target = match file.as_str() {
             "" => Target::Syslog {
-                facility: self.values.string("syslog_facility")?,
+                facility: self.text("syslog_facility")?,
             },
             file => Target::Postlog {
                 socket: self.postlog_socket()?,
                 file: Some(file.into()),
                 permissions: self.log_permissions()?,
-                hostname: self.values.string("myhostname")?,
+                hostname: self.text("myhostname")?,
             },
         };
         let by_hand = self.inherited.is_none();
         let shown = by_hand || self.options.attached || self.options.to_stderr;
         let settings = Settings {
-            tag: format!("{}/{}", self.values.string("syslog_name")?, self.program),
+            tag: format!("{}/{}", self.text("syslog_name")?, self.program),
             target,
             terminal: match shown {
                 true => Terminal::Everything,
@@ -355,15 +370,15 @@ impl Service {
 
     /// Relative to the working directory, because that may become the root directory.
     fn postlog_socket(&self) -> Result<PathBuf, Error> {
-        let socket = Path::new("public").join(self.values.string("postlog_service_name")?);
+        let socket = Path::new("public").join(self.text("postlog_service_name")?);
         Ok(match self.inherited {
             Some(_) => socket,
-            None => Path::new(&self.values.string("queue_directory")?).join(socket),
+            None => Path::new(&self.text("queue_directory")?).join(socket),
         })
     }
 
     fn log_permissions(&self) -> Result<u32, Error> {
-        let octal = self.values.string("maillog_file_permissions")?;
+        let octal = self.text("maillog_file_permissions")?;
         // The master warns of a bad value, and takes this one too.
         Ok(u32::from_str_radix(&octal, 8).unwrap_or(0o600))
     }
@@ -373,7 +388,7 @@ impl Service {
         if !self.options.debug && std::env::var_os("MAIL_DEBUG").is_none() {
             return Ok(());
         }
-        let command = self.values.string("debugger_command")?;
+        let command = self.text("debugger_command")?;
         if command.is_empty() {
             return Err("no debugger_command variable set up: set it, or leave out -D".into());
         }
@@ -412,6 +427,22 @@ impl Inherited {
             status: Status::new(channel, generation),
             listeners: listeners.collect::<Result<_, _>>()?,
         })
+    }
+}
+
+fn become_member(owner: &User) -> io::Result<()> {
+    let gid = Gid::from_raw(owner.gid);
+    setgid(gid)?;
+    Ok(initgroups(&CString::new(owner.name.as_str())?, gid)?)
+}
+
+/// For good: root's real, effective and saved user IDs all change.
+fn become_user(owner: &User) -> io::Result<()> {
+    let uid = Uid::from_raw(owner.uid);
+    setuid(uid)?;
+    match getuid() == uid && geteuid() == uid {
+        true => Ok(()),
+        false => Err(io::Error::other("the system has not changed the user")),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::client::is_everyday;
 use crate::options::Transport;
-use crate::pass::{self, Passed};
+use crate::pass::{self, Arrival};
 use crate::{Client, Error, Log, Service, sys};
 
 /// The types of listeners over which streams come.
@@ -64,9 +64,6 @@ impl Service {
     }
 }
 
-/// A client that has been accepted, or handed on, and is not served yet.
-pub(crate) type Arrival = Passed;
-
 /// Accepts a client; none when there is none after all.
 ///
 /// # Errors
@@ -90,7 +87,7 @@ pub(crate) fn accept(
         }));
     }
     match pass::receive(&descriptor) {
-        Ok(passed) => Ok(Some(passed)),
+        Ok(arrival) => Ok(Some(arrival)),
         Err(error) => {
             let reason = master::log::reason(&error);
             log.warning(format!(

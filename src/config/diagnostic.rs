@@ -1,7 +1,7 @@
 //! What is wrong, where, and what was expected.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where in a file; lines and columns count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,8 +99,8 @@ impl Diagnostics {
 
     /// Brings the findings into the order of `files` and of lines. The same finding can be met
     /// more than once when several parameters refer to one that is wrong; once is enough.
-    pub(super) fn tidy(&mut self, files: &[&Path]) {
-        let file = |d: &Diagnostic| files.iter().position(|&file| file == d.path);
+    pub(super) fn tidy(&mut self, files: &[PathBuf]) {
+        let file = |d: &Diagnostic| files.iter().position(|file| *file == d.path);
         self.0.sort_by(|a, b| {
             let places = (file(a), a.position).cmp(&(file(b), b.position));
             places.then_with(|| a.message.cmp(&b.message))

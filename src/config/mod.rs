@@ -20,7 +20,7 @@ mod text;
 mod words;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use diagnostic::Place;
@@ -53,22 +53,54 @@ pub struct Source {
 pub struct Sources {
     /// `config_directory`.
     pub directory: PathBuf,
-    pub main_cf: Source,
+    pub base: Base,
     pub master_cf: Source,
     /// Optional settings that neither of Postfix's files has room for.
     pub master_toml: Option<Source>,
 }
 
+/// Where parameters have their values from that `master.toml` does not set.
+#[derive(Clone, Debug)]
+pub enum Base {
+    /// A Postfix installation: its `main.cf`, and Postfix's defaults.
+    Postfix(Source),
+    /// There is no `main.cf`: defaults for anybody's services.
+    StandAlone(StandAlone),
+}
+
+/// The defaults that depend on the machine and on who runs the master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandAlone {
+    pub daemon_directory: PathBuf,
+    pub queue_directory: PathBuf,
+    pub data_directory: PathBuf,
+    /// The user that everything runs as; none for root, who has a `mail_owner` for that.
+    pub user: Option<User>,
+}
+
 impl Sources {
     /// The names of the files, in the order in which they are read.
-    fn paths(&self) -> Vec<&Path> {
-        let sources = [
-            Some(&self.main_cf),
-            self.master_toml.as_ref(),
-            Some(&self.master_cf),
-        ];
-        let present = sources.into_iter().flatten();
-        present.map(|source| source.path.as_path()).collect()
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![
+            self.first_path(),
+            self.master_toml_path(),
+            self.master_cf.path.clone(),
+        ]
+    }
+
+    /// The file that findings name which are about what no file says.
+    fn first_path(&self) -> PathBuf {
+        match &self.base {
+            Base::Postfix(main_cf) => main_cf.path.clone(),
+            Base::StandAlone(_) => self.master_toml_path(),
+        }
+    }
+
+    fn master_toml_path(&self) -> PathBuf {
+        match &self.master_toml {
+            Some(source) => source.path.clone(),
+            None => self.directory.join("master.toml"),
+        }
     }
 }
 
@@ -152,13 +184,19 @@ impl Sources {
         resolver: &dyn Resolver,
         findings: &mut Diagnostics,
     ) -> (Option<Parameters>, TableSettings) {
-        let mut dictionary = Dictionary::new(&self.main_cf.path);
+        let mut dictionary = Dictionary::new(&self.first_path());
         parameters::predefine(&mut dictionary, &self.directory);
-        dictionary.load(&self.main_cf, findings);
+        let stand_alone = match &self.base {
+            Base::Postfix(main_cf) => {
+                dictionary.load(main_cf, findings);
+                None
+            }
+            Base::StandAlone(stand_alone) => Some(stand_alone),
+        };
         if let Some(master_toml) = &self.master_toml {
             master_toml::merge(master_toml, &mut dictionary, findings);
         }
-        parameters::read(dictionary, resolver, findings)
+        parameters::read(dictionary, stand_alone, resolver, findings)
     }
 }
 

@@ -5,8 +5,8 @@ use std::fmt;
 
 use super::text::{is_space, shown};
 
-/// The number at the start of `text`, and what follows; nothing when it exceeds an `i64`.
-/// Without digits the number is 0 and all of `text` follows.
+/// The number at the start of `text`, and what follows; nothing when there is none, or it exceeds
+/// an `i64`.
 fn leading_number(text: &[u8]) -> Option<(i64, &[u8])> {
     let skip = text.iter().take_while(|&&b| is_space(b)).count();
     let sign = usize::from(matches!(text.get(skip), Some(b'-' | b'+')));
@@ -15,7 +15,7 @@ fn leading_number(text: &[u8]) -> Option<(i64, &[u8])> {
         .take_while(|b| b.is_ascii_digit())
         .count();
     if digits == 0 {
-        return Some((0, text));
+        return None;
     }
     let (number, rest) = text.split_at(skip + sign + digits);
     let number = std::str::from_utf8(&number[skip..]).ok()?;
@@ -25,7 +25,7 @@ fn leading_number(text: &[u8]) -> Option<(i64, &[u8])> {
 /// All of `text` as an integer of C's `int` (Postfix, `mail_conf_int.c`).
 pub(super) fn integer(text: &[u8]) -> Option<i32> {
     match leading_number(text)? {
-        (number, []) if !text.is_empty() => i32::try_from(number).ok(),
+        (number, []) => i32::try_from(number).ok(),
         _ => None,
     }
 }
@@ -41,11 +41,8 @@ pub(super) fn is_digits(text: &[u8]) -> bool {
 }
 
 /// A time in seconds: a number with the unit s, m, h, d or w, by default seconds. As in Postfix
-/// (`conv_time.c`), what follows the unit does not matter, and the number may be missing.
+/// (`conv_time.c`), what follows the unit does not matter.
 pub(super) fn seconds(text: &[u8]) -> Option<i32> {
-    if text.is_empty() {
-        return None;
-    }
     let (number, rest) = leading_number(text)?;
     let unit: i32 = match rest.first() {
         None | Some(b's') => 1,

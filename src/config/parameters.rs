@@ -5,7 +5,7 @@ mod reader;
 mod values;
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::main_cf::Dictionary;
 use super::numbers::Level;
 use super::text::{is_list_separator, shown};
 use super::words::{Words, name_and_value, unbraced};
-use super::{Diagnostics, Kind, Resolver, User};
+use super::{Diagnostics, Kind, Resolver, StandAlone, User};
 
 /// One item of `import_environment`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct Parameters {
     pub debugger_command: String,
     /// `tcp_windowsize`: bytes for the sockets' buffers; 0 leaves the system's choice.
     pub inet_windowsize: u32,
+    /// Whether this is no Postfix installation, so that nobody but the master makes directories.
+    pub stand_alone: bool,
 }
 
 /// What the service table needs of the parameters; complete also when some of them are wrong, so
@@ -70,6 +72,8 @@ pub(super) struct TableSettings {
     pub(super) service_throttle_time: Duration,
     /// Whether the default for the chroot column is still `y`.
     pub(super) chroot: bool,
+    /// Whether a command that begins with `/` is a path of its own.
+    pub(super) absolute_commands: bool,
     pub(super) network: Network,
     pub(super) disabled: Disabled,
 }
@@ -111,6 +115,21 @@ const DEFAULTS: [(&str, &str); 22] = [
     ("tcp_windowsize", "0"),
 ];
 
+/// What has another default where there is no Postfix. Children in any language are found by
+/// `PATH` and look for their files in `HOME`.
+const STAND_ALONE_DEFAULTS: [(&str, &str); 5] = [
+    ("compatibility_level", "3.6"),
+    (
+        "import_environment",
+        "MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG POSTLOG_SERVICE POSTLOG_HOSTNAME PATH HOME USER \
+         LOGNAME SHELL TZ LANG LC_ALL XDG_RUNTIME_DIR XDG_STATE_HOME RUNTIME_DIRECTORY \
+         STATE_DIRECTORY",
+    ),
+    ("mail_owner", "nobody"),
+    ("syslog_facility", "daemon"),
+    ("syslog_name", "master"),
+];
+
 /// Other programs' parameters to which those above are likely to refer.
 const REFERENCES: [(&str, &str); 8] = [
     ("command_directory", "/usr/sbin"),
@@ -141,14 +160,39 @@ pub(super) fn predefine(dictionary: &mut Dictionary, directory: &Path) {
 /// parameter with a default never finds it missing because its turn has not come.
 pub(super) fn read(
     mut dictionary: Dictionary,
+    stand_alone: Option<&StandAlone>,
     resolver: &dyn Resolver,
     findings: &mut Diagnostics,
 ) -> (Option<Parameters>, TableSettings) {
+    if let Some(stand_alone) = stand_alone {
+        complete_stand_alone(&mut dictionary, stand_alone);
+    }
     complete(&mut dictionary, &resolver.hostname(), resolver.process_id());
     let mut reader = Reader::new(&dictionary, findings);
-    let parameters = parameters(&mut reader, resolver);
+    let parameters = parameters(&mut reader, stand_alone, resolver);
     let table = table_settings(&mut reader, parameters.as_ref(), resolver);
     (parameters, table)
+}
+
+/// Sets what the files do not, where there is no Postfix.
+fn complete_stand_alone(dictionary: &mut Dictionary, stand_alone: &StandAlone) {
+    for (name, path) in [
+        ("daemon_directory", &stand_alone.daemon_directory),
+        ("queue_directory", &stand_alone.queue_directory),
+        ("data_directory", &stand_alone.data_directory),
+    ] {
+        // A dollar sign that is a part of the path.
+        let path = path.as_os_str().as_bytes();
+        let path: Vec<_> = path.split(|&b| b == b'$').collect();
+        dictionary.default(name, path.join(b"$$".as_slice()));
+    }
+    if stand_alone.user.is_some() {
+        // Somebody without privileges harms no file but their own.
+        dictionary.default("maillog_file_prefixes", "/");
+    }
+    for (name, value) in STAND_ALONE_DEFAULTS {
+        dictionary.default(name, value);
+    }
 }
 
 /// Sets what the files do not.
@@ -192,11 +236,18 @@ fn default_domain(dictionary: &Dictionary) -> Vec<u8> {
 }
 
 /// Reads every parameter, also after one that is wrong.
-fn parameters(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Option<Parameters> {
+fn parameters(
+    reader: &mut Reader<'_>,
+    stand_alone: Option<&StandAlone>,
+    resolver: &dyn Resolver,
+) -> Option<Parameters> {
     let daemon_directory = reader.path("daemon_directory");
     let queue_directory = reader.path("queue_directory");
     let data_directory = reader.path("data_directory");
-    let mail_owner = mail_owner(reader, resolver);
+    let mail_owner = match stand_alone.and_then(|stand_alone| stand_alone.user) {
+        Some(user) => Some(named(user, resolver)),
+        None => mail_owner(reader, resolver),
+    };
     let myhostname = myhostname(reader);
     let default_process_limit = reader.number("default_process_limit", 1);
     let service_throttle_time = reader.time("service_throttle_time");
@@ -227,6 +278,7 @@ fn parameters(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Option<Parame
         postlog_service_name: postlog_service_name?,
         debugger_command: debugger_command?,
         inet_windowsize: u32::try_from(inet_windowsize?).unwrap_or(0),
+        stand_alone: stand_alone.is_some(),
     })
 }
 
@@ -247,6 +299,7 @@ fn table_settings(
         default_process_limit: parameters.map_or(1, |p| p.default_process_limit),
         service_throttle_time: parameters.map_or(Duration::ZERO, |p| p.service_throttle_time),
         chroot: level.is_some_and(|level| level < Level::ONE),
+        absolute_commands: parameters.is_some_and(|p| p.stand_alone),
         network,
         disabled,
     }
@@ -269,6 +322,12 @@ fn myhostname(reader: &mut Reader<'_>) -> Option<String> {
     let hostname = reader.hostname("myhostname")?;
     reader.hostname("mydomain")?;
     Some(hostname)
+}
+
+/// A user and their name; the number where they have none, as in some containers.
+fn named(user: User, resolver: &dyn Resolver) -> (String, User) {
+    let name = resolver.user_name(user.uid);
+    (name.unwrap_or_else(|| user.uid.to_string()), user)
 }
 
 /// A user without privileges, whose files nobody else owns (Postfix, `mail_params.c`).

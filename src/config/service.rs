@@ -97,7 +97,7 @@ pub struct Service {
     pub max: u32,
     /// The command as written.
     pub command: String,
-    /// The program: `daemon_directory/command`.
+    /// The program: `daemon_directory/command`, or the command where that is a path of its own.
     pub path: PathBuf,
     /// The table's own arguments, braces removed.
     pub args: Vec<OsString>,
@@ -116,6 +116,8 @@ pub struct RunOptions {
     pub attached: bool,
     /// The master runs with `-v`.
     pub verbose: bool,
+    /// The master does not run as root, so that its children cannot change user or root directory.
+    pub without_root: bool,
 }
 
 impl Service {
@@ -153,10 +155,10 @@ impl Service {
         if options.verbose {
             argv.push("-v".into());
         }
-        if self.unprivileged {
+        if self.unprivileged && !options.without_root {
             argv.push("-u".into());
         }
-        if self.chroot {
+        if self.chroot && !options.without_root {
             argv.push("-c".into());
         }
         if self.stress_eligible() {
@@ -178,6 +180,7 @@ mod tests {
     const PLAIN: RunOptions = RunOptions {
         attached: false,
         verbose: false,
+        without_root: false,
     };
 
     /// `smtp inet n n n - 1 smtpd` on the loopback address.
@@ -251,6 +254,7 @@ mod tests {
         let options = RunOptions {
             attached: true,
             verbose: true,
+            ..PLAIN
         };
         assert_eq!(
             command_line(&smtpd(), options, false),
@@ -267,6 +271,23 @@ mod tests {
             ..smtpd()
         };
         assert_eq!(plain(&service), "smtpd -l -n smtp -t inet -u -c -o a = b");
+    }
+
+    #[test]
+    fn a_master_without_roots_privileges_has_none_to_give_up() {
+        let service = Service {
+            unprivileged: true,
+            chroot: true,
+            ..smtpd()
+        };
+        let options = RunOptions {
+            without_root: true,
+            ..PLAIN
+        };
+        assert_eq!(
+            command_line(&service, options, false),
+            "smtpd -l -n smtp -t inet"
+        );
     }
 
     #[test]

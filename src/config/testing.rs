@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Config, Diagnostics, Family, Resolver, Source, Sources, User};
+use super::{Base, Config, Diagnostics, Family, Resolver, Source, Sources, StandAlone, User};
 
 /// A machine `vm` with a loopback interface and one network card, run by `postfix`.
 #[derive(Clone, Debug)]
@@ -23,6 +23,7 @@ impl Default for FakeSystem {
             users: vec![
                 ("root", user(0, 0)),
                 ("wheel", user(7, 0)),
+                ("nobody", user(65534, 65534)),
                 ("postfix", user(105, 112)),
                 ("postfix2", user(105, 112)),
             ],
@@ -84,15 +85,28 @@ impl Resolver for FakeSystem {
 pub(super) fn sources(main_cf: impl Into<Vec<u8>>, master_cf: impl Into<Vec<u8>>) -> Sources {
     Sources {
         directory: "/etc/postfix".into(),
-        main_cf: Source {
+        base: Base::Postfix(Source {
             path: "main.cf".into(),
             text: main_cf.into(),
-        },
+        }),
         master_cf: Source {
             path: "master.cf".into(),
             text: master_cf.into(),
         },
         master_toml: None,
+    }
+}
+
+/// A table without Postfix, as `user` runs it, or root.
+pub(super) fn stand_alone(user: Option<User>, master_cf: &str) -> Sources {
+    Sources {
+        base: Base::StandAlone(StandAlone {
+            daemon_directory: "/opt/master/bin".into(),
+            queue_directory: "/run/user/$1/master".into(),
+            data_directory: "/home/a/.local/state/master".into(),
+            user,
+        }),
+        ..sources("", master_cf)
     }
 }
 

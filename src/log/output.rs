@@ -42,7 +42,46 @@ pub(super) struct Postlog {
 #[derive(Debug)]
 enum LogFile {
     Stdout,
-    File(File),
+    File(LineFile),
+}
+
+/// A file of lines.
+#[derive(Debug)]
+struct LineFile {
+    file: File,
+    /// The last line has no end, because the disk was full: the next must not begin there.
+    torn: bool,
+}
+
+impl LineFile {
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            file: self.file.try_clone()?,
+            torn: self.torn,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.file.metadata().is_ok_and(|facts| facts.len() == 0)
+    }
+
+    fn write_line(&mut self, line: &str) -> io::Result<()> {
+        let begin = if self.torn { "\n" } else { "" };
+        let text = format!("{begin}{line}\n");
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => {
+                    rest = &rest[length..];
+                    self.torn = !rest.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Output {
@@ -104,10 +143,23 @@ impl Output {
         }
     }
 
-    /// Takes the file of the output that this one replaces, if it could not be opened again.
-    pub(super) fn keep_file_of(&mut self, old: Self) {
-        if let (Self::Postlog(new), Self::Postlog(old)) = (self, old) {
-            new.file = new.file.take().or(old.file);
+    /// Takes from the output that this one replaces what could not be opened again.
+    pub(super) fn keep_open(&mut self, old: Self) {
+        match (self, old) {
+            (Self::Syslog(new), Self::Syslog(old)) if new.socket.is_none() => {
+                new.socket = old.socket;
+                new.connected = old.connected;
+            }
+            (Self::Postlog(new), Self::Postlog(old)) => {
+                new.socket = new.socket.take().or(old.socket);
+                if let (Some(LogFile::File(new)), Some(LogFile::File(old))) =
+                    (&mut new.file, &old.file)
+                {
+                    new.torn = old.torn && !new.is_empty();
+                }
+                new.file = new.file.take().or(old.file);
+            }
+            _ => {}
         }
     }
 
@@ -122,7 +174,7 @@ impl Output {
             Self::Postlog(Postlog {
                 file: Some(LogFile::File(file)),
                 ..
-            }) => file.as_raw_fd(),
+            }) => file.file.as_raw_fd(),
             Self::Postlog(Postlog {
                 file: Some(LogFile::Stdout),
                 ..
@@ -179,11 +231,10 @@ impl Postlog {
                 return Ok(());
             }
         }
-        let line = format!("{line}\n");
         match &mut self.file {
-            Some(LogFile::File(file)) => file.write_all(line.as_bytes()),
+            Some(LogFile::File(file)) => file.write_line(line),
             Some(LogFile::Stdout) if can_write(io::stdout().as_fd()) => {
-                io::stdout().write_all(line.as_bytes())
+                io::stdout().write_all(format!("{line}\n").as_bytes())
             }
             Some(LogFile::Stdout) => Err(io::ErrorKind::WouldBlock.into()),
             None => Err(io::ErrorKind::NotConnected.into()),
@@ -218,5 +269,5 @@ fn open(path: &Path, permissions: u32) -> io::Result<LogFile> {
     if metadata.is_file() && metadata.nlink() != 1 {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    Ok(LogFile::File(file))
+    Ok(LogFile::File(LineFile { file, torn: false }))
 }

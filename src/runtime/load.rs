@@ -4,135 +4,23 @@
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::anyhow;
 
 use super::opening::{self, Opened};
 use super::ports::Adopted;
 use super::{Event, Runtime};
-use crate::config::{
-    self, Config, Diagnostics, Family, ImportedVariable, Parameters, Resolver, Source, Sources,
-    User,
-};
+use crate::config::{self, Config, Diagnostics, ImportedVariable, Parameters};
+use crate::files::Names;
 use crate::log::{Log, Settings, Severity, Target, Terminal, reason};
 use crate::policy::{Plan, Time};
 use crate::sys::spawn::Environment;
-use crate::sys::{listen, names, process};
-
-/// A configuration file that is larger is none.
-const FILE_MAX: u64 = 16 * 1024 * 1024;
-
-/// Where the configuration is.
-#[derive(Clone, Debug)]
-pub struct Location {
-    /// Absolute, because the working directory changes.
-    pub directory: PathBuf,
-}
-
-impl Location {
-    /// Reads the files.
-    ///
-    /// # Errors
-    /// Which file could not be read, and why.
-    pub fn read(&self) -> anyhow::Result<Sources> {
-        let mut sources = self.read_parameters()?;
-        sources.master_cf = read(sources.master_cf.path)?;
-        Ok(sources)
-    }
-
-    /// Reads the files with parameters; the service table is left empty.
-    ///
-    /// # Errors
-    /// Which file could not be read, and why.
-    pub fn read_parameters(&self) -> anyhow::Result<Sources> {
-        let toml = self.directory.join("master.toml");
-        Ok(Sources {
-            directory: self.directory.clone(),
-            main_cf: self.read_main_cf()?,
-            master_cf: Source {
-                path: self.directory.join("master.cf"),
-                text: Vec::new(),
-            },
-            master_toml: toml
-                .symlink_metadata()
-                .is_ok()
-                .then(|| read(toml))
-                .transpose()?,
-        })
-    }
-
-    fn read_main_cf(&self) -> anyhow::Result<Source> {
-        let path = self.directory.join("main.cf");
-        ensure!(
-            path.symlink_metadata().is_ok(),
-            "{} does not exist: name the directory that has main.cf and master.cf with -c",
-            path.display()
-        );
-        read(path)
-    }
-}
-
-fn read(path: PathBuf) -> anyhow::Result<Source> {
-    let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-    let size = file.metadata().map_or(0, |metadata| metadata.len());
-    let mut text = Vec::with_capacity(size.min(FILE_MAX) as usize + 1);
-    file.take(FILE_MAX + 1)
-        .read_to_end(&mut text)
-        .with_context(|| format!("read {}", path.display()))?;
-    ensure!(
-        text.len() as u64 <= FILE_MAX,
-        "{}: larger than {FILE_MAX} bytes, which no configuration is",
-        path.display()
-    );
-    Ok(Source { path, text })
-}
+use crate::sys::{listen, process};
 
 /// The environment in which the master was started.
 pub type Inherited = BTreeMap<OsString, OsString>;
-
-/// The system's names, for the configuration.
-#[derive(Debug)]
-pub struct Names;
-
-impl Resolver for Names {
-    fn hostname(&self) -> String {
-        names::hostname()
-    }
-
-    fn host(&self, name: &str) -> Result<Vec<IpAddr>, String> {
-        names::host(name).map_err(|error| error.to_string())
-    }
-
-    fn tcp_service(&self, name: &str) -> Option<u16> {
-        names::tcp_service(name)
-    }
-
-    fn interfaces(&self) -> Vec<IpAddr> {
-        names::interfaces()
-    }
-
-    fn user(&self, name: &str) -> Option<User> {
-        let (uid, gid) = names::user(name)?;
-        Some(User { uid, gid })
-    }
-
-    fn user_name(&self, uid: u32) -> Option<String> {
-        names::user_name(uid)
-    }
-
-    fn has_family(&self, family: Family) -> bool {
-        names::has_inet_family(family == Family::Ipv6)
-    }
-
-    fn process_id(&self) -> u32 {
-        std::process::id()
-    }
-}
 
 /// The environment of the children: what `import_environment` lets through or sets, and what
 /// Postfix's programs tell each other in this way (Postfix, `mail_params.c`, `maillog_client.c`).
@@ -237,7 +125,7 @@ impl Runtime {
     pub(super) fn prepare(&self, config: Config) -> anyhow::Result<Prepared> {
         let kill_time = config.parameters.service_kill_time;
         let plan = self.table.plan(&config.services, kill_time);
-        let opened = opening::open(&self.ports, &plan, &config);
+        let opened = opening::open(&self.ports, &self.handed, &plan, &config);
         let opened = opened.map_err(|errors| anyhow!(errors.join("\n")))?;
         Ok(Prepared {
             config,
@@ -265,7 +153,10 @@ impl Runtime {
             self.log.warning(warning);
         }
         self.config = config;
-        let adopted = self.ports.adopt(&plan, opened.keep(), &self.poll);
+        let kept = opened.keep();
+        self.handed
+            .retain(|handed| !kept.taken_over.contains(handed.address()));
+        let adopted = self.ports.adopt(&plan, kept, &self.poll);
         let Adopted { unwatched, dropped } = adopted;
         for id in unwatched {
             self.watch(now, id);
@@ -277,10 +168,11 @@ impl Runtime {
     /// Reads the configuration again and puts it in force, or says why not and changes nothing.
     pub(super) fn reload(&mut self) {
         let version = env!("CARGO_PKG_VERSION");
-        let directory = self.setup.location.directory.display().to_string();
+        let configuration = self.setup.location.path().display().to_string();
         self.log.info(format!(
-            "reload -- version {version}, configuration {directory}"
+            "reload -- version {version}, configuration {configuration}"
         ));
+        self.setup.supervisor.reloading();
         let prepared = self.load_again().and_then(|config| self.prepare(config));
         match prepared {
             Ok(prepared) => {
@@ -288,13 +180,16 @@ impl Runtime {
                 // Names may have been slow to resolve; what is to be given time has all of it.
                 self.commit(self.setup.clock.now(), prepared);
                 self.log.info(format!("reload done: {what}"));
+                self.setup.supervisor.ready(&self.state());
             }
             Err(error) => {
                 log_error(&mut self.log, Severity::Error, &error);
                 self.log.error(format!(
                     "reload failed and changed nothing: the former configuration stays in force; \
-                     correct {directory} and reload again"
+                     correct {configuration} and reload again"
                 ));
+                let state = format!("{}, but the last reload failed: see the log", self.state());
+                self.setup.supervisor.ready(&state);
             }
         }
     }
@@ -316,12 +211,16 @@ impl Runtime {
                 &mut new.data_directory,
             ),
         ];
+        let whole = match old.stand_alone {
+            true => "the master",
+            false => "Postfix",
+        };
         for (name, old, new) in pairs {
             if old != new {
                 self.log.warning(format!(
                     "ignoring {name} parameter value change\n\
                      old value: \"{}\", new value: \"{}\"\n\
-                     to change {name}, stop and start Postfix",
+                     to change {name}, stop and start {whole}",
                     old.display(),
                     new.display()
                 ));

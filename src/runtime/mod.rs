@@ -15,23 +15,26 @@ mod ports;
 mod triggers;
 
 use std::mem;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::config::{Config, RunOptions};
+use crate::files::Location;
 use crate::log::{Log, reason};
 use crate::policy::{self, Action, Event, ExitStatus, Record, ServiceId, Table, Time};
 use crate::proto::StatusReport;
 use crate::sys::channel::{self, More};
 use crate::sys::clock;
+use crate::sys::handed::Handed;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Dead, End};
 use crate::sys::signal::{self, Notice, Signals};
 use crate::sys::spawn::{Environment, Spawner};
+use crate::sys::supervisor::Supervisor;
 
-pub use load::{Inherited, Location, Names, environment, log_error, log_settings};
+pub use load::{Inherited, environment, log_error, log_settings};
 use ports::Ports;
 use triggers::Triggers;
 
@@ -74,6 +77,7 @@ pub struct Setup {
     pub exit_at: Option<Time>,
     pub clock: Box<dyn Clock>,
     pub inherited: Inherited,
+    pub supervisor: Supervisor,
 }
 
 /// Why the loop ended.
@@ -97,8 +101,12 @@ pub struct Runtime {
     spawner: Spawner,
     environment: Environment,
     triggers: Triggers,
+    /// A service manager's listeners that no service has taken.
+    handed: Vec<Handed>,
     log: Log,
     watchdog_at: Option<Time>,
+    /// When the supervisor was last told that all is well.
+    told_at: Time,
     ending: Option<Ending>,
     /// Events taken in one turn.
     turn: Turn,
@@ -161,6 +169,7 @@ impl Runtime {
         setup: Setup,
         config: Config,
         mut spawner: Spawner,
+        handed: Vec<OwnedFd>,
         log: Log,
     ) -> anyhow::Result<Self> {
         let signals = Signals::open().context("cannot take signals")?;
@@ -177,24 +186,66 @@ impl Runtime {
             signals,
             spawner,
             triggers: Triggers::default(),
+            handed: Vec::new(),
             log,
             watchdog_at: None,
+            told_at: Time::ZERO,
             ending: None,
             turn: Turn::default(),
             actions: Vec::new(),
             spare: Vec::new(),
             config: config.clone(),
         };
+        for fd in handed {
+            runtime.take_over(fd);
+        }
         let prepared = runtime.prepare(config)?;
         let now = runtime.setup.clock.now();
         runtime.commit(now, prepared);
+        for handed in &runtime.handed {
+            let address = handed.address();
+            runtime.log.warning(format!(
+                "no service listens on {address}, which the service manager handed over"
+            ));
+        }
         runtime.settle(now);
         Ok(runtime)
+    }
+
+    fn take_over(&mut self, fd: OwnedFd) {
+        match Handed::new(fd) {
+            Ok(handed) => self.handed.push(handed),
+            Err(error) => {
+                let reason = reason(&error);
+                self.log.warning(format!(
+                    "ignoring a descriptor that the service manager handed over: {reason}"
+                ));
+            }
+        }
     }
 
     /// The log, for what is to be said about the start.
     pub fn log(&mut self) -> &mut Log {
         &mut self.log
+    }
+
+    /// Says in the log and to the supervisor that all is up.
+    pub fn announce(&mut self) {
+        let (version, configuration) = (env!("CARGO_PKG_VERSION"), self.setup.location.path());
+        self.log.readers(true);
+        self.log.info(format!(
+            "daemon started -- version {version}, configuration {}",
+            configuration.display()
+        ));
+        self.setup.supervisor.ready(&self.state());
+    }
+
+    /// What there is to serve, in a few words.
+    fn state(&self) -> String {
+        match self.config.services.len() {
+            1 => "1 service".to_owned(),
+            n => format!("{n} services"),
+        }
     }
 
     /// Serves until told to end.
@@ -213,6 +264,7 @@ impl Runtime {
     fn turn(&mut self) -> anyhow::Result<()> {
         let before = self.setup.clock.now();
         self.pet_watchdog(before)?;
+        self.tell_supervisor(before);
         let timeout = self.next_deadline(before).saturating_sub(before);
         self.poll
             .wait(timeout, &mut self.turn.keys)
@@ -246,6 +298,19 @@ impl Runtime {
         signal::watchdog(seconds, self.log.last_resort()).context("cannot set the watchdog")
     }
 
+    /// Says that all is well twice in the time that the supervisor bears silence.
+    fn tell_supervisor(&mut self, now: Time) {
+        if self.telling_at().is_some_and(|at| at <= now) {
+            self.told_at = now;
+            self.setup.supervisor.alive();
+        }
+    }
+
+    fn telling_at(&self) -> Option<Time> {
+        let interval = self.setup.supervisor.watchdog()? / 2;
+        Some(self.told_at + interval)
+    }
+
     fn next_deadline(&mut self, now: Time) -> Time {
         if self.turn.reap {
             return now;
@@ -253,6 +318,7 @@ impl Runtime {
         let deadlines = [
             self.table.next_deadline(),
             self.triggers.next_deadline(),
+            self.telling_at(),
             self.setup.exit_at,
             Some(now + TURN_MAX),
         ];
@@ -470,7 +536,8 @@ impl Runtime {
         let event = match spawned {
             Ok(spawned) => {
                 if let Some(error) = spawned.exec_error {
-                    let what = self.ports.exec_failed(service, &error);
+                    let table = self.setup.location.table();
+                    let what = self.ports.exec_failed(service, &error, table);
                     self.log.warning(what);
                 }
                 Event::Spawned {
@@ -501,6 +568,7 @@ impl Runtime {
     /// (`-d`, `-D`, `-i`), when the group may have other members.
     fn terminate(&mut self, number: i32) {
         self.ending.get_or_insert(Ending::Signal(number));
+        self.setup.supervisor.stopping();
         signal::die_within(END_TIME);
         if signal::leads_group() {
             if let Err(error) = signal::terminate_group() {

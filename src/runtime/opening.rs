@@ -2,6 +2,7 @@
 //! back: the first half of a reload's transaction.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -11,38 +12,46 @@ use super::ports::{Kept, Ports, described};
 use crate::config::{Config, Endpoint, Kind, Service, User};
 use crate::log::reason;
 use crate::policy::{Plan, ServiceId};
+use crate::sys::handed::{Address, Handed};
 use crate::sys::listen::{self, Aside, PathKind};
 use crate::sys::privilege;
 
 /// So many endpoints that cannot be opened are named one by one.
 const ERRORS_MAX: usize = 10;
 
-/// Opens all listeners that a plan needs and that are not open yet. Addresses that stay in use
-/// keep their sockets, whatever service they belong to, so that no client is refused.
+/// Opens all listeners that a plan needs and that are not open yet, or that clients do not find any
+/// more. Addresses that stay in use keep their sockets, whatever service they belong to, so that no
+/// client is refused.
 ///
 /// # Errors
 /// All endpoints that could not be opened, each with the reason; nothing has changed then.
-pub(super) fn open(ports: &Ports, plan: &Plan, config: &Config) -> Result<Opened, Vec<String>> {
+pub(super) fn open(
+    ports: &Ports,
+    handed: &[Handed],
+    plan: &Plan,
+    config: &Config,
+) -> Result<Opened, Vec<String>> {
     let mut opened = Opened::default();
     opened.owner = config.parameters.mail_owner.clone();
     opened.queue = config.parameters.queue_directory.clone();
+    opened.stand_alone = config.parameters.stand_alone;
     opened.window = config.parameters.inet_windowsize;
     let shared = Shared::new(ports, plan);
     let mut errors = Vec::new();
     for entry in &plan.entries {
-        let current = ports.service(entry.id).filter(|_| entry.known);
-        if current.is_some_and(|service| service.endpoint == entry.service.endpoint) {
+        if entry.known && ports.is_found_at(entry.id, &entry.service.endpoint) {
             continue;
         }
         let listeners = match &entry.service.endpoint {
             Endpoint::Inet(addresses) => {
-                let open = |a: &SocketAddr| opened.inet(entry.id, *a, &entry.service, &shared);
+                let open =
+                    |a: &SocketAddr| opened.inet(entry.id, *a, &entry.service, &shared, handed);
                 collect(addresses.iter().map(open))
             }
             Endpoint::Path(path) => {
-                let replaces = shared.paths.contains(path);
+                let replaces = entry.known || shared.paths.contains(path);
                 opened
-                    .path(path, &entry.service, replaces)
+                    .path(path, &entry.service, replaces, handed)
                     .map(|fd| vec![fd])
             }
         };
@@ -132,8 +141,11 @@ pub(super) struct Opened {
     listeners: Vec<(ServiceId, Vec<OwnedFd>)>,
     /// The sockets that live on in these listeners, by who has them now.
     handed_on: HashSet<(ServiceId, SocketAddr)>,
+    /// The service manager's listeners that have found a service.
+    taken_over: Vec<Address>,
     owner: (String, User),
     queue: PathBuf,
+    stand_alone: bool,
     window: u32,
     created: Vec<PathBuf>,
     asides: Vec<Aside>,
@@ -146,27 +158,41 @@ impl Opened {
         address: SocketAddr,
         service: &Service,
         shared: &Shared<'_>,
+        handed: &[Handed],
     ) -> Result<OwnedFd, String> {
-        let socket = match shared.socket(id, address) {
-            Some((holder, socket)) => {
-                self.handed_on.insert((holder, address));
-                socket.try_clone()
-            }
-            None => listen::inet(address, service.backlog, self.window),
+        let is_here = |handed: &&Handed| *handed.address() == Address::Inet(address);
+        let socket = if let Some((holder, socket)) = shared.socket(id, address) {
+            self.handed_on.insert((holder, address));
+            socket.try_clone()
+        } else if let Some(handed) = handed.iter().find(is_here) {
+            self.taken_over.push(handed.address().clone());
+            handed.try_clone()
+        } else {
+            listen::inet(address, service.backlog, self.window)
         };
         socket.map_err(|error| {
-            let advice = inet_advice(&error, address);
-            let (service, reason) = (described(service), reason(&error));
-            format!("{service}: cannot listen on {address}: {reason}{advice}")
+            cannot_listen(service, address, &error) + &inet_advice(&error, address)
         })
     }
 
-    fn path(&mut self, path: &Path, service: &Service, replaces: bool) -> Result<OwnedFd, String> {
+    fn path(
+        &mut self,
+        path: &Path,
+        service: &Service,
+        replaces: bool,
+        handed: &[Handed],
+    ) -> Result<OwnedFd, String> {
         let kind = match service.kind {
             Kind::Fifo => PathKind::Fifo,
             Kind::UnixDgram => PathKind::Datagram,
             _ => PathKind::Stream,
         };
+        let is_here = |handed: &&Handed| handed.is_at(&self.queue, path, kind);
+        if let Some(handed) = handed.iter().find(is_here) {
+            self.taken_over.push(handed.address().clone());
+            let clone = handed.try_clone();
+            return clone.map_err(|error| cannot_listen(service, path.display(), &error));
+        }
         let User { uid, gid } = self.owner.1;
         let made = privilege::as_user(uid, gid, || {
             let aside = match replaces {
@@ -182,12 +208,8 @@ impl Opened {
                 Ok(listener)
             }
             Err(error) => {
-                let advice = self.path_advice(&error, path);
-                let (service, reason) = (described(service), reason(&error));
-                let path = path.display();
-                Err(format!(
-                    "{service}: cannot listen on {path}: {reason}{advice}"
-                ))
+                let problem = cannot_listen(service, path.display(), &error);
+                Err(problem + &self.path_advice(&error, path))
             }
         }
     }
@@ -206,12 +228,16 @@ impl Opened {
         let directory = self.queue.join(path.parent().unwrap_or(path));
         let (directory, owner) = (directory.display(), &self.owner.0);
         match error.kind() {
+            io::ErrorKind::NotFound if self.stand_alone => format!(
+                "; the directory {directory} is missing: \"mkdir -p {directory}\", as {owner}"
+            ),
             io::ErrorKind::NotFound => {
                 format!("; the directory {directory} is missing: \"postfix check\" makes it")
             }
             io::ErrorKind::PermissionDenied => {
                 format!("; {directory} must belong to mail_owner: \"chown {owner} {directory}\"")
             }
+            io::ErrorKind::IsADirectory => "; remove it: a socket is to be there".into(),
             _ => String::new(),
         }
     }
@@ -224,6 +250,7 @@ impl Opened {
         Kept {
             listeners: std::mem::take(&mut self.listeners),
             handed_on: std::mem::take(&mut self.handed_on),
+            taken_over: std::mem::take(&mut self.taken_over),
         }
     }
 }
@@ -243,6 +270,11 @@ impl Drop for Opened {
     }
 }
 
+fn cannot_listen(service: &Service, place: impl Display, error: &io::Error) -> String {
+    let (service, reason) = (described(service), reason(error));
+    format!("{service}: cannot listen on {place}: {reason}")
+}
+
 fn inet_advice(error: &io::Error, address: SocketAddr) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -252,7 +284,10 @@ fn inet_advice(error: &io::Error, address: SocketAddr) -> String {
         io::ErrorKind::AddrNotAvailable => {
             "; no network interface of this machine has that address".into()
         }
-        io::ErrorKind::PermissionDenied => "; ports below 1024 are reserved for root".into(),
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are reserved for root: choose a \
+             higher one, run the master as root, or give its file the right with \
+             \"setcap cap_net_bind_service=+ep\""
+            .into(),
         _ => String::new(),
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Ready;
@@ -14,7 +15,8 @@ use crate::config::{Endpoint, RunOptions, Service};
 use crate::log::reason;
 use crate::policy::{Plan, ServiceId};
 use crate::sys::channel::{More, Record, StatusChannel};
-use crate::sys::listen;
+use crate::sys::handed::Address;
+use crate::sys::listen::{self, Name};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::spawn::{Descriptors, Program};
 
@@ -24,6 +26,8 @@ struct Port {
     service: Arc<Service>,
     /// In the order of the endpoint's addresses.
     listeners: Vec<OwnedFd>,
+    /// Which file it was that a path named when its listener was made.
+    name: Option<Name>,
     /// Made when the first child needs it.
     status: Option<StatusChannel>,
     /// For calm and for stress, made when first needed.
@@ -36,6 +40,7 @@ impl Port {
         Self {
             service,
             listeners: Vec::new(),
+            name: None,
             status: None,
             programs: [None, None],
             watched: false,
@@ -104,6 +109,18 @@ impl Ports {
             let id = ServiceId::from_index(index);
             let listeners = port.addresses();
             listeners.map(move |(address, fd)| (id, address, fd))
+        })
+    }
+
+    /// Whether clients find the service's listeners at this endpoint. They do not when it has
+    /// others, or when somebody has removed their name or put something else in its place.
+    pub(super) fn is_found_at(&self, id: ServiceId, endpoint: &Endpoint) -> bool {
+        let port = self
+            .get(id)
+            .filter(|port| port.service.endpoint == *endpoint);
+        port.is_some_and(|port| match endpoint {
+            Endpoint::Path(path) => port.name.is_some() && port.name == Name::of(path),
+            Endpoint::Inet(_) => true,
         })
     }
 
@@ -190,13 +207,14 @@ impl Ports {
     }
 
     /// That the service's program could not be run, and where it is named.
-    pub(super) fn exec_failed(&self, id: ServiceId, error: &io::Error) -> String {
+    pub(super) fn exec_failed(&self, id: ServiceId, error: &io::Error, table: &Path) -> String {
         self.service(id).map_or_else(String::new, |service| {
             format!(
-                "exec {}: {} -- see line {} of master.cf: {}",
+                "exec {}: {} -- see line {} of {}: {}",
                 service.path.display(),
                 reason(error),
                 service.line,
+                table.display(),
                 described(service)
             )
         })
@@ -209,6 +227,7 @@ impl Ports {
         let Kept {
             listeners,
             handed_on,
+            ..
         } = kept;
         for &id in &plan.removed {
             if let Some(port) = self.get_mut(id) {
@@ -252,6 +271,10 @@ impl Ports {
                 port.give_up(id, handed_on);
                 adopted.dropped.append(&mut port.listeners);
                 port.listeners = listeners;
+                port.name = match &port.service.endpoint {
+                    Endpoint::Path(path) => Name::of(path),
+                    Endpoint::Inet(_) => None,
+                };
             }
         }
         adopted
@@ -264,6 +287,8 @@ pub(super) struct Kept {
     pub(super) listeners: Vec<(ServiceId, Vec<OwnedFd>)>,
     /// The sockets that live on in these listeners, by who had them before.
     pub(super) handed_on: HashSet<(ServiceId, SocketAddr)>,
+    /// Those of the service manager's listeners that have found a service.
+    pub(super) taken_over: Vec<Address>,
 }
 
 /// What is left to do once a plan is carried out.

@@ -100,8 +100,12 @@ fn fifo(path: &Path) -> io::Result<OwnedFd> {
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
     // O_NOFOLLOW would say this in one word, but children would find it on their descriptor.
-    let (opened, named) = (file.metadata()?, fs::symlink_metadata(path)?);
-    if !opened.file_type().is_fifo() || (opened.dev(), opened.ino()) != (named.dev(), named.ino()) {
+    let opened = file.metadata()?;
+    let name = Name {
+        device: opened.dev(),
+        inode: opened.ino(),
+    };
+    if !opened.file_type().is_fifo() || Name::of(path) != Some(name) {
         return Err(io::Error::other("somebody put another file in its place"));
     }
     file.set_permissions(Permissions::from_mode(0o622))?;
@@ -124,6 +128,25 @@ fn drain(file: &mut File) -> io::Result<()> {
     Ok(())
 }
 
+/// Which file it is that a path names, so that another one in its place is known for what it is.
+/// The listener keeps it from going away, so that no other file is it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    device: u64,
+    inode: u64,
+}
+
+impl Name {
+    /// What the path names now, if anything; links are not followed.
+    pub fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
 /// Stops listening, also for the children who have the listener open.
 pub fn shut_down(listener: &OwnedFd) {
     // A fifo is no socket, and has nobody waiting.
@@ -139,11 +162,15 @@ pub struct Aside {
 }
 
 impl Aside {
-    /// Puts the listener at `path` aside, unless somebody has removed it already.
+    /// Puts what is at `path` aside, unless somebody has removed it already. A directory, which
+    /// could hold anything, is not a listener's.
     ///
     /// # Errors
     /// The system's.
     pub fn put(path: &Path) -> io::Result<Option<Self>> {
+        if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(io::Error::from_raw_os_error(libc::EISDIR));
+        }
         let mut name = path.as_os_str().to_owned();
         // No service's own name, unless somebody means to.
         name.push(format!(".replaced-by-{}", std::process::id()));
@@ -234,5 +261,31 @@ mod tests {
         assert_ne!(fs::metadata(&at).unwrap().ino(), old);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(Aside::put(&dir.path().join("gone")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_directory_stays_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("service");
+        fs::create_dir(&at).unwrap();
+        let is_directory = Some(io::ErrorKind::IsADirectory);
+        assert_eq!(Aside::put(&at).err().map(|e| e.kind()), is_directory);
+        let listener = path(&at, PathKind::Stream, 10);
+        assert_eq!(listener.err().map(|e| e.kind()), is_directory);
+        assert!(at.is_dir());
+    }
+
+    #[test]
+    fn another_file_in_the_place_of_a_listener_is_known_for_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("service");
+        assert_eq!(Name::of(&at), None);
+        let _listener = path(&at, PathKind::Stream, 10).unwrap();
+        let name = Name::of(&at);
+        assert!(name.is_some());
+        assert_eq!(Name::of(&at), name);
+        fs::remove_file(&at).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &at).unwrap();
+        assert_ne!(Name::of(&at), name);
     }
 }

@@ -4,6 +4,8 @@
 
 pub mod channel;
 pub mod clock;
+pub mod directory;
+pub mod handed;
 pub mod listen;
 pub mod lock;
 pub mod names;
@@ -12,6 +14,7 @@ pub mod privilege;
 pub mod process;
 pub mod signal;
 pub mod spawn;
+pub mod supervisor;
 #[cfg(test)]
 mod testing;
 pub mod trigger;

@@ -11,6 +11,11 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
+/// The user and group that the process acts for.
+pub fn user() -> (u32, u32) {
+    (geteuid().as_raw(), getegid().as_raw())
+}
+
 /// Whether somebody's privileges came with the program file (set-user-ID or set-group-ID).
 pub fn is_setuid() -> bool {
     getuid() != geteuid() || getgid() != getegid()

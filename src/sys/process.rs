@@ -21,14 +21,17 @@ pub fn set_umask(mask: u32) {
     umask(Mode::from_bits_truncate(mask));
 }
 
-/// Closes every descriptor from `first` on: what a parent leaked must not reach the children.
-pub fn close_from(first: RawFd) {
-    // SAFETY: called at start, before anything of ours is open above `first`.
-    if unsafe { libc::close_range(first as u32, u32::MAX, 0) } == 0 {
+/// Closes the descriptors from `first` to `last`, as far as there are any.
+pub fn close_range(first: RawFd, last: RawFd) {
+    if first > last {
+        return;
+    }
+    // SAFETY: called at start, before anything of ours is open in this range.
+    if unsafe { libc::close_range(first as u32, last as u32, 0) } == 0 {
         return;
     }
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft.min(65_536));
-    for fd in first..limit as RawFd {
+    for fd in first..=last.min(limit as RawFd) {
         // SAFETY: as above.
         unsafe { libc::close(fd) };
     }

@@ -117,14 +117,16 @@ pub struct Spawner {
 }
 
 impl Spawner {
+    /// The first descriptor that is no child's.
+    pub const END: RawFd = proto::LISTEN + LISTENERS_MAX as RawFd;
+
     /// Takes the descriptors from 3 on, which must be free, for the children's.
     ///
     /// # Errors
     /// The system's: descriptors or memory have run out, or the limit on descriptors is too low.
     pub fn new() -> io::Result<Self> {
-        let end = proto::LISTEN + LISTENERS_MAX as RawFd;
         Ok(Self {
-            null: process::reserve_descriptors(proto::FLOW_READ, end)?,
+            null: process::reserve_descriptors(proto::FLOW_READ, Self::END)?,
             stack: Stack::new()?,
             close_range: true,
         })
@@ -294,7 +296,7 @@ mod tests {
     fn in_own_process(test: &str) -> bool {
         let own = testing::in_own_process(&format!("sys::spawn::tests::{test}"));
         if own {
-            process::close_from(3);
+            process::close_range(3, RawFd::MAX);
         }
         own
     }

@@ -36,9 +36,13 @@ impl Client {
     /// The next line that the service says, empty at its end.
     #[track_caller]
     pub fn line(&mut self) -> String {
+        self.try_line().expect("a line")
+    }
+
+    pub fn try_line(&mut self) -> std::io::Result<String> {
         let mut line = String::new();
-        self.stream.read_line(&mut line).expect("a line");
-        line.trim_end().to_owned()
+        self.stream.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
     }
 
     /// The next line, unless it takes longer than this.
@@ -55,7 +59,12 @@ impl Client {
     /// Says a line.
     #[track_caller]
     pub fn say(&mut self, line: &str) {
-        write!(self.stream.get_mut(), "{line}\r\n").expect("a listener");
+        self.try_say(line).expect("a listener");
+    }
+
+    pub fn try_say(&mut self, line: &str) -> std::io::Result<()> {
+        let text = format!("{line}\r\n");
+        self.stream.get_mut().write_all(text.as_bytes())
     }
 
     /// Waits for the service to close the connection.

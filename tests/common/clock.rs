@@ -1,5 +1,7 @@
-//! A master of ours whose clock can be turned.
+//! Clocks that can be turned: that of a master of ours, and the time of day of any.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
@@ -25,5 +27,32 @@ impl Clock {
     pub fn turn(&self, postfix: &Instance, seconds: u32) {
         std::fs::write(&self.file, seconds.to_string()).expect("a clock");
         postfix.master_process().signal(Signal::SIGCHLD);
+    }
+}
+
+/// The time of day that a master sees.
+pub struct WallClock(PathBuf);
+
+impl WallClock {
+    /// Gives the instance's master one, from its next start on.
+    pub fn install(postfix: &mut Instance) -> Self {
+        let clock = Self(postfix.path().join("wall-clock"));
+        clock.turn(0);
+        postfix.environment("WALL_CLOCK_FILE", clock.0.display());
+        let library = example("libwall_clock.so");
+        postfix.environment("LD_PRELOAD", library.display());
+        clock
+    }
+
+    /// Sets it to so many seconds after what it is for everybody else.
+    pub fn turn(&self, seconds: i64) {
+        // Not a new file, nor an empty one for a moment: the master has it in its memory.
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.0);
+        let written = file.and_then(|mut file| file.write_all(&seconds.to_ne_bytes()));
+        written.expect("a clock");
     }
 }

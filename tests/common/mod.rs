@@ -9,11 +9,14 @@
 //! ```
 #![allow(dead_code)] // each test crate uses its own part of this
 
+pub mod cgroup;
 pub mod client;
 pub mod clock;
 pub mod differs;
+pub mod disk;
 pub mod instance;
 pub mod layout;
+pub mod namespace;
 pub mod network;
 pub mod observe;
 pub mod poll;
@@ -21,6 +24,7 @@ pub mod ports;
 pub mod process;
 pub mod puppet;
 pub mod run;
+pub mod vitals;
 
 use std::path::{Path, PathBuf};
 

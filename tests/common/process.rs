@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -89,6 +90,22 @@ impl Process {
     /// Whether it has nothing to do: it waits for events (or, unusually, has just been woken up).
     pub fn is_idle(self) -> bool {
         waits_for_events(&self.text("wchan"))
+    }
+
+    /// For how long it has run or has waited for a processor: on a busy machine, one that has
+    /// always something to do does not always run.
+    pub fn busy(self) -> Duration {
+        let text = self.text("schedstat");
+        let numbers = text.split_whitespace().take(2);
+        let nanoseconds = numbers.map(|n| n.parse::<u64>().expect("nanoseconds"));
+        Duration::from_nanos(nanoseconds.sum())
+    }
+
+    /// The memory that it occupies, in KiB.
+    pub fn memory(self) -> u64 {
+        let text = self.status("VmRSS").unwrap_or_default();
+        let number = text.split_whitespace().next();
+        number.and_then(|n| n.parse().ok()).unwrap_or_default()
     }
 
     pub fn parent(self) -> i32 {
@@ -216,6 +233,15 @@ impl Process {
     pub fn limits(self) -> Vec<String> {
         let text = self.text("limits");
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// The soft limit of this name in proc(5).
+    #[track_caller]
+    pub fn limit(self, name: &str) -> u64 {
+        let limits = self.limits();
+        let values = limits.iter().find_map(|line| line.strip_prefix(name));
+        let soft = values.and_then(|values| values.split_whitespace().next());
+        soft.and_then(|n| n.parse().ok()).expect("a limit")
     }
 
     pub fn descriptors(self) -> BTreeMap<i32, Descriptor> {

@@ -144,21 +144,31 @@ fn records() -> BTreeSet<String> {
     names.collect()
 }
 
-/// The files with scenarios, with their text.
+/// The files with scenarios below a directory, with their text.
 pub fn scenarios(directory: &str) -> Vec<(PathBuf, String)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
-    let entries = fs::read_dir(directory).expect("the tests");
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("a file").path()).collect();
+    let mut files = Vec::new();
+    collect(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join(directory),
+        &mut files,
+    );
     files.sort();
-    let files = files.into_iter().filter(|path| {
-        let name = path.file_name().unwrap_or_default();
-        name != "lines.rs" && name != "list.rs"
-    });
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("a test");
         (path, text)
     };
-    files.map(read).collect()
+    files.into_iter().map(read).collect()
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("the tests") {
+        let path = entry.expect("a file").path();
+        let name = path.file_name().unwrap_or_default();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if name != "lines.rs" && name != "list.rs" {
+            files.push(path);
+        }
+    }
 }
 
 /// "a list of every log line that the policy can write [...] and a scenario for each"

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use crate::lines::scenarios;
 
+/// Where the scenarios are, below the package's directory.
+const SCENARIOS: &str = "tests/conformance";
 /// Where the list is, below the package's directory.
 const LIST: &str = "man/differences.md";
 
@@ -17,6 +19,10 @@ there is no difference any more. Do not edit; after a change of the tests say
 
     MASTER_TEST_REGENERATE=1 cargo test --test conformance list::
 ";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 /// A deliberate difference, as its test tells it.
 struct Difference {
@@ -82,13 +88,14 @@ fn differences(text: &str) -> Vec<Difference> {
 /// The list as it should be.
 fn list() -> String {
     let mut list = PREFACE.to_owned();
-    for (path, text) in scenarios("tests/conformance") {
+    for (path, text) in scenarios(SCENARIOS) {
         let differences = differences(&text);
         if differences.is_empty() {
             continue;
         }
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let _ = write!(list, "\n## {name}\n");
+        let name = path.with_extension("");
+        let name = name.strip_prefix(root().join(SCENARIOS));
+        let _ = write!(list, "\n## {}\n", name.expect("a scenario").display());
         for Difference {
             test,
             what,
@@ -109,7 +116,7 @@ fn list() -> String {
 /// "The list of deliberate differences is generated from the marks."
 #[test]
 fn the_list_of_differences_is_that_of_the_tests() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(LIST);
+    let path = root().join(LIST);
     let list = list();
     if std::env::var_os("MASTER_TEST_REGENERATE").is_some() {
         fs::write(&path, &list).expect("the list");

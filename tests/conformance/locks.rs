@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 
+use crate::common::differs::{Observed, differs};
 use crate::common::instance::{Instance, SOON};
 use crate::common::layout::mail_owner;
 use crate::common::original;
@@ -85,13 +86,35 @@ fn what_a_dead_master_left_in_its_lock_files_is_overwritten() {
     }
     postfix.start();
     for path in locks(&postfix) {
-        // The original leaves what is longer than its own line.
         let text = fs::read_to_string(&path).expect("a lock file");
         let line = text.lines().next().expect("a line").trim();
         let pid = line.parse().expect("a process id");
         assert_ne!(pid, first.0);
         assert!(Process(pid).executable().starts_with(postfix.path()));
     }
+}
+
+/// "the process ID and newline": whoever reads the file reads no more than that.
+#[test]
+fn a_lock_file_has_nothing_but_the_process_id() {
+    needs_root!("to run a master");
+    differs(
+        "A lock file has nothing but the process ID, whatever was in it.",
+        Observed {
+            ours: "one line",
+            original: "one line, and what was left behind it",
+        },
+        |postfix| {
+            let path = &locks(postfix)[0];
+            fs::write(path, "1\nand much more than any process id\n".repeat(10)).expect("junk");
+            postfix.start();
+            let text = fs::read_to_string(path).expect("a lock file");
+            match text.lines().count() {
+                1 => "one line",
+                _ => "one line, and what was left behind it",
+            }
+        },
+    );
 }
 
 /// "`$data_directory/master.lock` likewise, created as `mail_owner`"

@@ -13,7 +13,7 @@ use crate::needs_root;
 use crate::stage::Troupe;
 
 /// A socket where log lines arrive.
-struct Reader(UnixDatagram);
+pub struct Reader(UnixDatagram);
 
 impl Reader {
     fn bind(path: &Path) -> Self {
@@ -24,7 +24,7 @@ impl Reader {
 
     /// Waits for a record with a text.
     #[track_caller]
-    fn wait_for(&self, text: &str) -> String {
+    pub fn wait_for(&self, text: &str) -> String {
         until(SOON, format_args!("{text:?}"), || {
             let mut record = [0; 4096];
             let length = self.0.recv(&mut record).ok()?;
@@ -36,7 +36,7 @@ impl Reader {
 
 /// Starts a master in the foreground that logs to a syslog of the test's own: /dev/log in a mount
 /// namespace in which /dev has nothing else but what the master needs.
-fn start_with_syslog(postfix: &mut Instance) -> Reader {
+pub fn start_with_syslog(postfix: &mut Instance) -> Reader {
     let dev = postfix.path().join("dev");
     fs::create_dir(&dev).expect("a directory");
     fs::write(dev.join("null"), "").expect("a mount point");
@@ -124,6 +124,50 @@ fn without_postlogd_lines_go_to_the_file_itself() {
         ", configuration {}",
         postfix.configuration().display()
     )));
+}
+
+/// "The master writes into that file itself before the start"
+#[test]
+fn what_keeps_the_master_from_listening_is_in_the_log_file() {
+    needs_root!("to start a master");
+    differs(
+        "What keeps the master from listening at its start is in the log file that main.cf names.",
+        Observed {
+            ours: "it is there",
+            original: "it is not there",
+        },
+        |postfix| {
+            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            fs::create_dir(&troupe.address).expect("a directory");
+            postfix.write_configuration();
+            run(&mut postfix.master(&["-w"]), SOON).expect_failure();
+            match postfix.log().contains("private/a") {
+                true => "it is there",
+                false => "it is not there",
+            }
+        },
+    );
+}
+
+#[test]
+fn a_faulty_table_at_the_start_is_told_in_the_log_file() {
+    needs_root!("to start a master");
+    differs(
+        "What is wrong in the service table at the start is in the log file that main.cf names.",
+        Observed {
+            ours: "it is there",
+            original: "it is not there",
+        },
+        |postfix| {
+            postfix.service("a tcp - - n - - true");
+            postfix.write_configuration();
+            run(&mut postfix.master(&["-w"]), SOON).expect_failure();
+            match postfix.log().contains("bad transport type: tcp") {
+                true => "it is there",
+                false => "it is not there",
+            }
+        },
+    );
 }
 
 /// "maillog_file: a datagram with the finished line to `public/postlog`"

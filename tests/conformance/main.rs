@@ -14,6 +14,7 @@ mod list; // the list of deliberate differences
 mod stage; // a service whose children are puppets
 
 mod environment; // what children find in their environment
+mod faults; // what goes wrong around a master that runs
 mod flow; // the pipe that all children share
 mod limits; // how many children there are
 mod listen; // listeners of all types

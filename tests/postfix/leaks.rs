@@ -1,33 +1,14 @@
 //! Descriptors do not pile up.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
 use crate::common::client::Client;
 use crate::common::instance::{Instance, SOON};
 use crate::common::poll::until;
-use crate::common::process::Process;
 use crate::common::puppet::example;
+use crate::common::vitals::kinds_at_rest;
 use crate::needs_root;
-
-/// How many descriptors of each kind a process has.
-fn kinds(process: Process) -> BTreeMap<String, usize> {
-    let mut kinds = BTreeMap::new();
-    for descriptor in process.descriptors().values() {
-        let kind = format!("{}, flags {:o}", descriptor.kind, descriptor.flags);
-        *kinds.entry(kind).or_default() += 1;
-    }
-    kinds
-}
-
-/// What the descriptors are when the master has nothing to do.
-fn kinds_at_rest(master: Process) -> BTreeMap<String, usize> {
-    until(SOON, "the master to rest", || {
-        let before = kinds(master);
-        (master.is_idle() && before == kinds(master)).then_some(before)
-    })
-}
 
 #[test]
 fn a_hundred_reloads_leave_the_masters_descriptors_as_they_were() {

@@ -8,6 +8,9 @@
 //! Bytes are told in hexadecimal. The commands are the arms of [`Puppet::command`].
 //!
 //! With `tally=PATH` it adds one byte to that file and leaves: a child that is quick and counted.
+//!
+//! With `serve` it serves one client after the other, as a daemon does: it says its process ID,
+//! waits for a line, and says `done`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, IoSliceMut, Read, Write};
@@ -43,11 +46,48 @@ fn main() -> Result<()> {
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
         return Ok(file.write_all(b".")?);
     }
-    let path = option("control=").context("control=PATH or tally=PATH is needed")?;
+    if arguments.iter().any(|text| text == "serve") {
+        return serve();
+    }
+    let path = option("control=").context("control=PATH, tally=PATH or serve is needed")?;
     let Ok(control) = UnixStream::connect(&path) else {
         return Ok(()); // the test is over
     };
     Puppet::new(control, &arguments)?.obey()
+}
+
+/// Serves until the status channel is readable, or broken.
+fn serve() -> Result<()> {
+    // SAFETY: the master opened both for us, and nobody closes them.
+    let [listener, status] = unsafe { [LISTEN, STATUS].map(|fd| BorrowedFd::borrow_raw(fd)) };
+    loop {
+        let mut ready = [status, listener].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        poll(&mut ready, PollTimeout::NONE)?;
+        if ready[0].any() == Some(true) {
+            return Ok(());
+        }
+        let client = match accept(LISTEN) {
+            // SAFETY: accept(2) has just made it, and nobody else knows of it.
+            Ok(client) => unsafe { File::from_raw_fd(client) },
+            // A sibling was faster, or the client gave up.
+            Err(Errno::EAGAIN | Errno::ECONNABORTED) => continue,
+            Err(why) => return Err(why.into()),
+        };
+        // Reports that nobody wants any more are a dismissal, which is seen above. A client that is
+        // gone is no reason to leave.
+        let _ = report("taken");
+        let _ = attend(client);
+        let _ = report("available");
+    }
+}
+
+fn attend(mut client: File) -> Result<()> {
+    client.write_all(format!("{}\n", getpid()).as_bytes())?;
+    let mut byte = [0];
+    while byte != *b"\n" {
+        client.read_exact(&mut byte)?;
+    }
+    Ok(client.write_all(b"done\n")?)
 }
 
 struct Puppet {

@@ -43,8 +43,8 @@ struct Spawner {
 impl Spawner {
     fn new(service: &mut Service) -> Result<Self, Error> {
         let (user, command) = attributes(service.arguments())?;
-        let (_, owner) = service.mail_owner()?;
-        let owner = (owner.uid, owner.gid);
+        let owner = service.mail_owner()?;
+        let owner = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
         let limit = format!("{}_time_limit", service.name());
         service.set_default("command_time_limit", "1000s");
         Ok(Self {

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::Peer;
-use crate::single::Arrival;
+use crate::pass::Arrival;
 
 /// An asynchronous connection to one client. Reading and writing fail with
 /// [`TimedOut`](ErrorKind::TimedOut) when nothing moves for `ipc_timeout` (an hour, if not set).

@@ -297,10 +297,6 @@ impl<'a, 'f> Entry<'a, 'f> {
         columns.private?;
         let max = columns.max?;
         let command = columns.command?;
-        // Not `Path::join`, for which a command that begins with a slash replaces the directory.
-        let mut path = settings.daemon_directory.clone().into_os_string();
-        path.push("/");
-        path.push(&command);
         Some(Service {
             name: name.to_owned(),
             kind,
@@ -310,12 +306,24 @@ impl<'a, 'f> Entry<'a, 'f> {
             chroot: columns.chroot?,
             wakeup: columns.wakeup?,
             max,
+            path: program(&command, settings),
             command,
-            path: PathBuf::from(path),
             args: columns.args?,
             backlog: max.max(settings.default_process_limit),
             throttle_time: settings.service_throttle_time,
             line: self.line.place(0).position.map_or(0, |p| p.line),
         })
     }
+}
+
+/// The program of a command.
+fn program(command: &str, settings: &TableSettings) -> PathBuf {
+    if settings.absolute_commands {
+        return settings.daemon_directory.join(command);
+    }
+    // For Postfix, a command that begins with a slash does not replace the directory.
+    let mut path = settings.daemon_directory.clone().into_os_string();
+    path.push("/");
+    path.push(command);
+    PathBuf::from(path)
 }

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::testing::{FakeSystem, errors, parse_master, sources, warnings};
+use crate::config::testing::{FakeSystem, errors, parse_master, sources, stand_alone, warnings};
 use crate::config::{Config, Endpoint, Kind, Service, Wakeup};
 
 fn services(master_cf: &str) -> Vec<Service> {
@@ -418,6 +418,18 @@ fn parameters_set_the_limits() {
     assert_eq!((services[1].max, services[1].backlog), (9, 9));
     assert_eq!(services[0].throttle_time.as_secs(), 5);
     assert_eq!(services[0].path, Path::new("/d/a"));
+}
+
+#[test]
+fn an_absolute_command_is_a_path_of_its_own_only_without_postfix() {
+    let table = "a unix - - - - - /bin/a\n";
+    let path = |sources| {
+        let config = Config::parse(&sources, &FakeSystem::default());
+        config.expect("a good table").services[0].path.clone()
+    };
+    assert_eq!(path(stand_alone(None, table)), Path::new("/bin/a"));
+    let postfix = sources("compatibility_level = 2\ndaemon_directory = /d\n", table);
+    assert_eq!(path(postfix), Path::new("/d//bin/a"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::*;
-use crate::config::testing::{FakeSystem, errors, ips, parse_main, sources, warnings};
-use crate::config::{Config, Endpoint, Family};
+use crate::config::testing::{FakeSystem, errors, ips, parse_main, sources, stand_alone, warnings};
+use crate::config::{Config, Endpoint, Family, Source};
 
 fn read(main_cf: &str) -> Parameters {
     parse_main(main_cf).expect("a good main.cf").parameters
@@ -168,7 +168,7 @@ fn times_are_checked() {
 #[test]
 fn the_mail_owner_is_a_user_without_privileges_and_aliases() {
     for (owner, why) in [
-        ("nobody", "unknown user name value: nobody"),
+        ("somebody", "unknown user name value: somebody"),
         ("root", "user root has privileged user ID"),
         ("wheel", "user wheel has privileged group ID"),
         (
@@ -389,5 +389,107 @@ fn findings_come_in_the_order_of_lines() {
     assert_eq!(
         lines[..3],
         ["main.cf: line 1", "main.cf: line 2", "main.cf: line 3"]
+    );
+}
+
+fn read_stand_alone(user: Option<User>, master_toml: &str) -> Result<Parameters, Diagnostics> {
+    let mut sources = stand_alone(user, "");
+    sources.master_toml = Some(Source {
+        path: "master.toml".into(),
+        text: master_toml.into(),
+    });
+    Parameters::parse(&sources, &FakeSystem::default())
+}
+
+const SOMEBODY: User = User {
+    uid: 1000,
+    gid: 1000,
+};
+
+#[test]
+fn without_postfix_defaults_are_for_anybody() {
+    let parameters = read_stand_alone(None, "").expect("good defaults");
+    assert_eq!(parameters.daemon_directory, Path::new("/opt/master/bin"));
+    assert_eq!(parameters.queue_directory, Path::new("/run/user/$1/master"));
+    assert_eq!(parameters.mail_owner.0, "nobody");
+    assert_eq!(parameters.syslog_name, "master");
+    assert_eq!(parameters.default_process_limit, 100);
+    let kept = ImportedVariable::Keep("PATH".into());
+    assert!(parameters.import_environment.contains(&kept));
+    assert!(parameters.stand_alone);
+}
+
+#[test]
+fn without_root_everything_runs_as_one_user() {
+    let parameters = read_stand_alone(Some(SOMEBODY), "maillog_file = \"/home/a/log\"\n");
+    let parameters = parameters.expect("a user's own file");
+    assert_eq!(parameters.mail_owner, ("1000".to_owned(), SOMEBODY));
+    assert_eq!(parameters.maillog_file, "/home/a/log");
+}
+
+#[test]
+fn master_toml_overrides_what_stands_alone() {
+    let toml = "queue_directory = \"/srv/q\"\nmail_owner = \"postfix\"\n";
+    let parameters = read_stand_alone(None, toml).expect("a good master.toml");
+    assert_eq!(parameters.queue_directory, Path::new("/srv/q"));
+    assert_eq!(parameters.mail_owner.0, "postfix");
+}
+
+#[test]
+fn what_no_file_says_is_looked_for_in_master_toml() {
+    let mut system = FakeSystem::default();
+    system.users.retain(|(name, _)| *name != "nobody");
+    let errors = errors(Config::parse(
+        &stand_alone(None, "a unix - - - - - a\n"),
+        &system,
+    ));
+    assert_eq!(
+        errors,
+        ["/etc/postfix/master.toml: parameter mail_owner: unknown user name value: nobody"]
+    );
+}
+
+/// The parameters that a section of the manual page has, with what is in parentheses.
+fn manual(section: &str) -> Vec<(String, String)> {
+    let page = include_str!("../../../man/master.5");
+    let start = page.find(section).expect("the section");
+    let text = &page[start..];
+    let end = text.find(".El\n").expect("the end of the list");
+    let entry = |line: &str| {
+        let entry = line.strip_prefix(".It Va ")?;
+        let (name, default) = entry.split_once(" Pq ").unwrap_or((entry, ""));
+        Some((name.to_owned(), default.to_owned()))
+    };
+    text[..end].lines().filter_map(entry).collect()
+}
+
+#[test]
+fn the_manual_has_every_parameter_and_its_default() {
+    let documented = manual("The master reads these");
+    let mut read: Vec<_> = names().collect();
+    read.sort_unstable();
+    let in_manual: Vec<_> = documented.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(in_manual, read);
+    for (name, value) in DEFAULTS {
+        let (_, shown) = documented.iter().find(|(known, _)| known == name).unwrap();
+        let expected = match (name, value) {
+            ("import_environment", _) => "see below",
+            (_, "") => "empty",
+            (_, value) => value,
+        };
+        assert_eq!(shown, expected, "{name}");
+    }
+}
+
+#[test]
+fn the_manual_has_every_default_that_differs_without_postfix() {
+    let documented: Vec<_> = manual(".Ss Defaults without Postfix").into_iter().collect();
+    for (name, _) in STAND_ALONE_DEFAULTS {
+        assert!(documented.iter().any(|(known, _)| known == name), "{name}");
+    }
+    assert_eq!(
+        documented.len(),
+        STAND_ALONE_DEFAULTS.len() + 4,
+        "{documented:?}"
     );
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::{complete, predefine};
+use super::{STAND_ALONE_DEFAULTS, complete, predefine};
 use crate::config::main_cf::Dictionary;
 use crate::config::{Diagnostic, Diagnostics, Source, master_toml};
 
@@ -47,14 +47,15 @@ impl Values {
         self.dictionary.default(name, value);
     }
 
-    /// Gives the master's parameters their defaults. `hostname` is the machine's own name.
-    pub fn complete(&mut self, hostname: &str, process_id: u32) {
+    /// Gives the master's parameters their defaults, where there is no Postfix with `stand_alone`
+    /// those of that. `hostname` is the machine's own name.
+    pub fn complete(&mut self, stand_alone: bool, hostname: &str, process_id: u32) {
+        if stand_alone {
+            for (name, value) in STAND_ALONE_DEFAULTS {
+                self.dictionary.default(name, value);
+            }
+        }
         complete(&mut self.dictionary, hostname, process_id);
-    }
-
-    /// Whether a parameter has a value, be it a default.
-    pub fn is_set(&self, name: &str) -> bool {
-        self.dictionary.get(name.as_bytes()).is_some()
     }
 
     /// The expanded value; it may be empty.
@@ -108,11 +109,20 @@ mod tests {
         values.set("a", "line");
         values.default("b", "default");
         values.default("c", "default $myhostname");
-        values.complete("host.test", 17);
+        values.complete(false, "host.test", 17);
         assert_eq!(values.string("a").as_deref(), Ok("line"));
         assert_eq!(values.string("b").as_deref(), Ok("file line"));
         assert_eq!(values.string("c").as_deref(), Ok("default host.test"));
         assert_eq!(values.string("process_id").as_deref(), Ok("17"));
+    }
+
+    #[test]
+    fn where_there_is_no_postfix_defaults_are_others() {
+        for (stand_alone, owner) in [(false, "postfix"), (true, "nobody")] {
+            let mut values = values("");
+            values.complete(stand_alone, "host.test", 17);
+            assert_eq!(values.string("mail_owner").as_deref(), Ok(owner));
+        }
     }
 
     #[test]

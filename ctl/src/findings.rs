@@ -1,0 +1,131 @@
+//! Findings in files, each with the line that it is about and a caret below the place.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use master::config::{Diagnostic, Position, Severity};
+
+/// A line that is longer is shown in part.
+const WIDTH: usize = 100;
+
+/// Shows findings, and reads the files that they are about.
+#[derive(Debug, Default)]
+pub struct Findings {
+    files: HashMap<PathBuf, Vec<String>>,
+}
+
+impl Findings {
+    /// Shows one finding.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn show(&mut self, finding: &Diagnostic, out: &mut impl Write) -> io::Result<()> {
+        let severity = match finding.severity {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        let path = finding.path.display();
+        let Some(position) = finding.position else {
+            return writeln!(out, "{severity}: {path}: {}\n", finding.message);
+        };
+        let Position { line, column } = position;
+        writeln!(
+            out,
+            "{severity}: {path}: line {line}: column {column}: {}",
+            finding.message
+        )?;
+        if let Some(text) = self.line(&finding.path, line) {
+            show_place(text, position, out)?;
+        }
+        writeln!(out)
+    }
+
+    fn line(&mut self, path: &Path, number: u32) -> Option<&str> {
+        let lines = self.files.entry(path.to_owned()).or_insert_with(|| {
+            // The file was read a moment ago; what cannot be read now is not shown.
+            let text = fs::read(path).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            text.lines().map(str::to_owned).collect()
+        });
+        lines.get(number as usize - 1).map(String::as_str)
+    }
+}
+
+/// The line as it is in the file, with its number before it, and the caret.
+fn show_place(
+    text: &str,
+    Position { line, column }: Position,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let before = column as usize - 1;
+    // Far to the right, only what is around the place.
+    let start = before.saturating_sub(WIDTH * 3 / 4);
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    let shown: String = text.chars().skip(start).take(WIDTH).map(visible).collect();
+    let margin = format!("{line:>5} | ");
+    writeln!(out, "{margin}{}", shown.trim_end())?;
+    let indent = margin.len() - 2;
+    writeln!(
+        out,
+        "{:indent$}| {:place$}^",
+        "",
+        "",
+        place = before - start
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, line: u32, column: u32) -> String {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("master.cf");
+        fs::write(&path, text).expect("a file");
+        let finding = Diagnostic {
+            severity: Severity::Error,
+            path: path.clone(),
+            position: Some(Position { line, column }),
+            message: "wrong".to_owned(),
+        };
+        let mut out = Vec::new();
+        let mut findings = Findings::default();
+        findings
+            .show(&finding, &mut out)
+            .expect("a vector takes all");
+        let out = String::from_utf8(out).expect("text");
+        out.replace(&path.display().to_string(), "FILE")
+    }
+
+    #[test]
+    fn a_finding_is_shown_with_its_line_and_a_caret() {
+        assert_eq!(
+            shown("# x\nsmtp tcp n\n", 2, 6),
+            "error: FILE: line 2: column 6: wrong\n\
+             \x20   2 | smtp tcp n\n\
+             \x20     |      ^\n\n"
+        );
+    }
+
+    #[test]
+    fn tabs_and_control_characters_do_not_move_the_caret() {
+        assert!(shown("a\tb\x1b[31mc\n", 1, 3).contains("    1 | a b [31mc\n      |   ^\n"));
+    }
+
+    #[test]
+    fn of_a_long_line_the_place_is_shown() {
+        let line = format!("{}X{}", "a".repeat(500), "b".repeat(500));
+        let shown = shown(&line, 1, 501);
+        let lines: Vec<_> = shown.lines().collect();
+        assert!(lines[1].len() < 120, "{shown}");
+        let caret = lines[2].find('^').expect("a caret");
+        assert_eq!(&lines[1][caret..=caret], "X");
+    }
+
+    #[test]
+    fn a_line_that_is_gone_is_left_out() {
+        assert_eq!(shown("", 7, 1), "error: FILE: line 7: column 1: wrong\n\n");
+    }
+}

@@ -1,0 +1,333 @@
+//! A configuration's files, where there is no `main.cf` the defaults in its place, and the
+//! system's names: all that [`Config::parse`](crate::config::Config::parse) wants to be given.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, ensure};
+
+use crate::config::{Base, Family, Resolver, Source, Sources, StandAlone, User};
+use crate::sys::{names, privilege};
+
+/// A configuration file that is larger is none.
+const FILE_MAX: u64 = 16 * 1024 * 1024;
+
+/// Where root's services have their sockets and locks when there is no Postfix, and what is kept.
+const ROOTS_DIRECTORIES: [&str; 2] = ["/run/master", "/var/lib/master"];
+
+/// Where a configuration is. Paths are absolute, because the working directory changes.
+#[derive(Clone, Debug)]
+pub struct Location {
+    path: PathBuf,
+    directory: PathBuf,
+    table: PathBuf,
+    /// Unless this is a Postfix installation. It stays one when its `main.cf` is gone.
+    stand_alone: Option<StandAlone>,
+}
+
+impl Location {
+    /// What is configured here: Postfix, in a directory with a `main.cf`; services that stand
+    /// alone, in one that has only a `master.cf`, or in a table that is named itself. `variable`
+    /// is the environment, which knows where a user's files belong.
+    ///
+    /// # Errors
+    /// There is no configuration, or no place for a user's files.
+    pub fn find(path: &Path, variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let path = std::path::absolute(path).with_context(|| format!("configuration {shown}"))?;
+        let is_there = |file: &Path| file.symlink_metadata().is_ok();
+        if path.is_dir() {
+            let table = path.join("master.cf");
+            let main_cf = path.join("main.cf");
+            ensure!(
+                is_there(&main_cf) || is_there(&table),
+                "neither {} nor {} exists: name the directory that has them, or a service table, \
+                 with -c",
+                main_cf.display(),
+                table.display(),
+            );
+            let stand_alone = match is_there(&main_cf) {
+                true => None,
+                false => Some(stand_alone(variable)?),
+            };
+            let directory = path.clone();
+            return Ok(Self {
+                path,
+                directory,
+                table,
+                stand_alone,
+            });
+        }
+        let directory = path.parent().filter(|_| is_there(&path)).ok_or_else(|| {
+            anyhow!(
+                "{}: no such file or directory: name the configuration directory, or a service \
+                 table, with -c",
+                path.display()
+            )
+        })?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            table: path.clone(),
+            path,
+            stand_alone: Some(stand_alone(variable)?),
+        })
+    }
+
+    /// What was named: the directory, or the table.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The service table.
+    pub fn table(&self) -> &Path {
+        &self.table
+    }
+
+    /// The `main.cf` beside a table that was named itself, which is not read.
+    pub fn ignored_main_cf(&self) -> Option<PathBuf> {
+        let main_cf = self.directory.join("main.cf");
+        let is_ignored = self.is_stand_alone() && main_cf.symlink_metadata().is_ok();
+        is_ignored.then_some(main_cf)
+    }
+
+    /// Whether this is no Postfix installation.
+    pub fn is_stand_alone(&self) -> bool {
+        self.stand_alone.is_some()
+    }
+
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Which file could not be read, and why.
+    pub fn read(&self) -> anyhow::Result<Sources> {
+        let mut sources = self.read_parameters()?;
+        sources.master_cf = read(sources.master_cf.path)?;
+        Ok(sources)
+    }
+
+    /// Reads the files with parameters; the service table is left empty.
+    ///
+    /// # Errors
+    /// Which file could not be read, and why.
+    pub fn read_parameters(&self) -> anyhow::Result<Sources> {
+        let base = match &self.stand_alone {
+            Some(stand_alone) => Base::StandAlone(stand_alone.clone()),
+            None => Base::Postfix(read(self.directory.join("main.cf"))?),
+        };
+        let toml = self.directory.join("master.toml");
+        let is_there = toml.symlink_metadata().is_ok();
+        Ok(Sources {
+            directory: self.directory.clone(),
+            base,
+            master_cf: Source {
+                path: self.table.clone(),
+                text: Vec::new(),
+            },
+            master_toml: is_there.then(|| read(toml)).transpose()?,
+        })
+    }
+}
+
+fn read(path: PathBuf) -> anyhow::Result<Source> {
+    let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut text = Vec::with_capacity(size.min(FILE_MAX) as usize + 1);
+    file.take(FILE_MAX + 1)
+        .read_to_end(&mut text)
+        .with_context(|| format!("read {}", path.display()))?;
+    ensure!(
+        text.len() as u64 <= FILE_MAX,
+        "{}: larger than {FILE_MAX} bytes, which no configuration is",
+        path.display()
+    );
+    Ok(Source { path, text })
+}
+
+/// The defaults of whoever runs this program: the bundled services lie beside it.
+fn stand_alone(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<StandAlone> {
+    let program = env::current_exe().context("cannot find this program's own file")?;
+    let daemon_directory = program.parent().unwrap_or(Path::new("/")).to_owned();
+    let [queue_directory, data_directory] = match privilege::is_root() {
+        true => ROOTS_DIRECTORIES.map(PathBuf::from),
+        false => users_directories(variable)?,
+    };
+    let user = (!privilege::is_root()).then(|| {
+        let (uid, gid) = privilege::user();
+        User { uid, gid }
+    });
+    Ok(StandAlone {
+        daemon_directory,
+        queue_directory,
+        data_directory,
+        user,
+    })
+}
+
+/// Where a user's sockets and locks belong, and what is kept: where a service manager has made room
+/// for them (systemd.exec(5)), or the user's session has (XDG Base Directory Specification, which
+/// has paths that are not absolute ignored).
+fn users_directories(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<[PathBuf; 2]> {
+    let path = |name: &str| {
+        let path = variable(name).map(PathBuf::from);
+        path.filter(|path| path.is_absolute())
+    };
+    let state = path("XDG_STATE_HOME").or_else(|| Some(path("HOME")?.join(".local/state")));
+    let given = |name: &str| {
+        let list = variable(name)?.into_string().ok()?;
+        list.split(':')
+            .next()
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let own = |path: PathBuf| path.join("master");
+    let runtime = given("RUNTIME_DIRECTORY").or_else(|| path("XDG_RUNTIME_DIR").map(own));
+    let data = given("STATE_DIRECTORY").or_else(|| state.map(own));
+    let (queue, data) = match (runtime, data) {
+        (Some(runtime), Some(data)) => (runtime, data),
+        (Some(runtime), None) => (runtime.clone(), runtime),
+        (None, Some(data)) => (data.join("run"), data),
+        (None, None) => anyhow::bail!(
+            "no place for sockets and locks: set XDG_RUNTIME_DIR, XDG_STATE_HOME or HOME to a \
+             directory of yours"
+        ),
+    };
+    Ok([queue, data])
+}
+
+/// The system's names, for the configuration.
+#[derive(Debug)]
+pub struct Names;
+
+impl Resolver for Names {
+    fn hostname(&self) -> String {
+        names::hostname()
+    }
+
+    fn host(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        names::host(name).map_err(|error| error.to_string())
+    }
+
+    fn tcp_service(&self, name: &str) -> Option<u16> {
+        names::tcp_service(name)
+    }
+
+    fn interfaces(&self) -> Vec<IpAddr> {
+        names::interfaces()
+    }
+
+    fn user(&self, name: &str) -> Option<User> {
+        let (uid, gid) = names::user(name)?;
+        Some(User { uid, gid })
+    }
+
+    fn user_name(&self, uid: u32) -> Option<String> {
+        names::user_name(uid)
+    }
+
+    fn has_family(&self, family: Family) -> bool {
+        names::has_inet_family(family == Family::Ipv6)
+    }
+
+    fn process_id(&self) -> u32 {
+        std::process::id()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directories(variables: &[(&str, &str)]) -> anyhow::Result<[PathBuf; 2]> {
+        users_directories(|name| {
+            let (_, value) = variables.iter().find(|(known, _)| *known == name)?;
+            Some(value.into())
+        })
+    }
+
+    fn found(variables: &[(&str, &str)]) -> [String; 2] {
+        let found = directories(variables).unwrap();
+        found.map(|path| path.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn a_users_files_are_where_xdg_has_them() {
+        let all = [
+            ("XDG_RUNTIME_DIR", "/run/user/1"),
+            ("XDG_STATE_HOME", "/home/a/state"),
+            ("HOME", "/home/a"),
+        ];
+        assert_eq!(found(&all), ["/run/user/1/master", "/home/a/state/master"]);
+        assert_eq!(
+            found(&all[1..]),
+            ["/home/a/state/master/run", "/home/a/state/master"]
+        );
+        assert_eq!(
+            found(&all[2..]),
+            [
+                "/home/a/.local/state/master/run",
+                "/home/a/.local/state/master"
+            ]
+        );
+        assert_eq!(
+            found(&all[..1]),
+            ["/run/user/1/master", "/run/user/1/master"]
+        );
+    }
+
+    #[test]
+    fn a_service_manager_makes_room() {
+        let variables = [
+            ("RUNTIME_DIRECTORY", "/run/services:/run/more"),
+            ("STATE_DIRECTORY", "/var/lib/services"),
+            ("XDG_RUNTIME_DIR", "/run/user/1"),
+            ("HOME", "/"),
+        ];
+        assert_eq!(found(&variables), ["/run/services", "/var/lib/services"]);
+    }
+
+    #[test]
+    fn a_user_without_a_place_for_files_is_told() {
+        let error = directories(&[("HOME", "relative")]).unwrap_err();
+        assert!(error.to_string().contains("XDG_RUNTIME_DIR"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_with_main_cf_is_postfix_and_stays_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let main_cf = directory.path().join("main.cf");
+        std::fs::write(&main_cf, "").unwrap();
+        let location = Location::find(directory.path(), |_| None).unwrap();
+        assert!(!location.is_stand_alone());
+        std::fs::remove_file(&main_cf).unwrap();
+        let error = location.read().unwrap_err();
+        assert_eq!(error.to_string(), format!("open {}", main_cf.display()));
+    }
+
+    #[test]
+    fn a_table_stands_alone() {
+        let home = |name: &str| (name == "HOME").then(|| OsString::from("/home/a"));
+        let directory = tempfile::tempdir().unwrap();
+        for (table, named) in [("master.cf", ""), ("services", "services")] {
+            std::fs::write(directory.path().join(table), "# table").unwrap();
+            let location = Location::find(&directory.path().join(named), home).unwrap();
+            assert!(location.is_stand_alone());
+            let sources = location.read().unwrap();
+            assert_eq!(sources.master_cf.text, b"# table");
+            assert_eq!(sources.directory, directory.path());
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_configured_says_what_was_expected() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = |path: &Path| Location::find(path, |_| None).unwrap_err().to_string();
+        let empty = error(directory.path());
+        assert!(empty.contains("main.cf") && empty.contains("-c"), "{empty}");
+        let missing = error(&directory.path().join("none"));
+        assert!(missing.contains("no such file"), "{missing}");
+    }
+}

@@ -1,0 +1,153 @@
+//! Directories that must be nobody else's to write to.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::Path;
+
+use super::privilege;
+
+/// Why a directory cannot be used.
+#[derive(Debug)]
+pub enum DirectoryError {
+    /// It cannot be made or looked at.
+    Make(io::Error),
+    NotADirectory,
+    /// This user could put other files in the place of ours.
+    Owner(u32),
+    /// Others could, by these permissions.
+    Writable(u32),
+}
+
+impl fmt::Display for DirectoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Make(_) => f.write_str("cannot make this directory"),
+            Self::NotADirectory => f.write_str("expected a directory, not a file or a link"),
+            Self::Owner(uid) => write!(f, "it belongs to another user, whose ID is {uid}"),
+            Self::Writable(mode) => write!(
+                f,
+                "others may write to it (mode {mode:o}): \"chmod go-w\" ends that"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for DirectoryError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Make(error) => Some(error),
+            Self::NotADirectory | Self::Owner(_) | Self::Writable(_) => None,
+        }
+    }
+}
+
+impl From<io::Error> for DirectoryError {
+    fn from(error: io::Error) -> Self {
+        Self::Make(error)
+    }
+}
+
+/// Makes a directory for a user, and those above it that are missing; one that is there already
+/// must be safe: of that user, of root, or of who runs this, and for nobody else to write to.
+/// Only root can make it somebody else's.
+///
+/// # Errors
+/// See [`DirectoryError`].
+pub fn ensure(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<(), DirectoryError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_dir() => Err(DirectoryError::NotADirectory),
+        Ok(metadata) => check(&metadata, uid),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+                let (uid, gid) = privilege::user();
+                ensure(parent, mode, uid, gid)?;
+            }
+            Ok(make(path, mode, uid, gid)?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn check(metadata: &fs::Metadata, uid: u32) -> Result<(), DirectoryError> {
+    let owner = metadata.uid();
+    if owner != 0 && owner != uid && owner != privilege::user().0 {
+        return Err(DirectoryError::Owner(owner));
+    }
+    match metadata.mode() & 0o7777 {
+        mode if mode & 0o022 != 0 => Err(DirectoryError::Writable(mode)),
+        _ => Ok(()),
+    }
+}
+
+fn make(path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)?;
+    let directory: File = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+        .open(path)?;
+    if privilege::is_root() {
+        fchown(&directory, Some(uid), Some(gid))?;
+    }
+    // After the change of owner, and whatever the mask.
+    directory.set_permissions(Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ensure_own(path: &Path) -> Result<(), DirectoryError> {
+        let (uid, gid) = privilege::user();
+        ensure(path, 0o755, uid, gid)
+    }
+
+    #[test]
+    fn what_is_missing_is_made_with_all_that_is_above_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b");
+        ensure_own(&path).unwrap();
+        ensure_own(&path).expect("what it has made is good enough");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o755);
+    }
+
+    #[test]
+    fn what_others_could_write_to_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a");
+        ensure_own(&path).unwrap();
+        for mode in [0o775, 0o757, 0o1777] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let error = ensure_own(&path).unwrap_err();
+            assert!(matches!(error, DirectoryError::Writable(found) if found == mode));
+        }
+    }
+
+    #[test]
+    fn files_and_links_are_no_directories() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, link) = (root.path().join("file"), root.path().join("link"));
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(root.path(), &link).unwrap();
+        for path in [file, link] {
+            let error = ensure_own(&path).unwrap_err();
+            assert!(matches!(error, DirectoryError::NotADirectory), "{error}");
+        }
+    }
+
+    #[test]
+    fn root_makes_a_users_directory_and_refuses_a_strangers() {
+        if !privilege::is_root() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a");
+        ensure(&path, 0o700, 4711, 4712).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (4711, 4712));
+        ensure(&path, 0o700, 4711, 4712).expect("the user's own");
+        let error = ensure_own(&path).unwrap_err();
+        assert!(matches!(error, DirectoryError::Owner(4711)), "{error}");
+    }
+}

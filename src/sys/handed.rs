@@ -1,0 +1,206 @@
+//! Listeners that a service manager has opened and hands over (sd_listen_fds(3)): so the master
+//! starts when the first client comes, or serves a port below 1024 without being root.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, SockType, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
+};
+
+use super::listen::PathKind;
+
+/// The first of them, by that protocol.
+const FIRST: RawFd = 3;
+/// More than anybody has, and few enough to look through.
+const COUNT_MAX: RawFd = 1024;
+
+/// How many descriptors, from 3 on, process `pid` was handed.
+pub fn count(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> RawFd {
+    let number = |name: &str| variable(name)?.to_str()?.parse::<u32>().ok();
+    let is_for_us = number("LISTEN_PID") == Some(pid);
+    let count = number("LISTEN_FDS").filter(|_| is_for_us).unwrap_or(0);
+    RawFd::try_from(count).unwrap_or(COUNT_MAX).min(COUNT_MAX)
+}
+
+/// Moves so many descriptors to numbers from `to` on, and closes all others above 2: what a parent
+/// leaked must not reach the children.
+///
+/// # Errors
+/// The system's: there are fewer than was said, or their new numbers are beyond the limit.
+pub fn take(count: RawFd, to: RawFd) -> io::Result<Vec<OwnedFd>> {
+    let mut taken = Vec::new();
+    for fd in FIRST..FIRST + count {
+        // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor, which is owned here only.
+        let moved = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, to) };
+        if moved < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it has just been made.
+        taken.push(unsafe { OwnedFd::from_raw_fd(moved) });
+    }
+    let mut first = FIRST;
+    // They have the lowest numbers that were free, so they are in order.
+    for kept in taken.iter().map(AsRawFd::as_raw_fd) {
+        super::process::close_range(first, kept - 1);
+        first = kept + 1;
+    }
+    super::process::close_range(first, RawFd::MAX);
+    Ok(taken)
+}
+
+/// Where a socket that was handed over listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    Inet(SocketAddr),
+    Path(PathBuf, PathKind),
+}
+
+/// A listener that was handed over.
+#[derive(Debug)]
+pub struct Handed {
+    address: Address,
+    fd: OwnedFd,
+}
+
+impl Handed {
+    /// Looks at a descriptor, and makes it one that waits for nothing.
+    ///
+    /// # Errors
+    /// It is no listener with an address that a service can have.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        let address = address(&fd)?;
+        let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
+        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        Ok(Self { address, fd })
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Whether it is the listener of a path in this directory.
+    pub fn is_at(&self, directory: &Path, path: &Path, kind: PathKind) -> bool {
+        self.address == Address::Path(directory.join(path), kind)
+    }
+
+    /// Another descriptor of the listener.
+    ///
+    /// # Errors
+    /// The system's, when descriptors have run out.
+    pub fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+}
+
+fn address(fd: &OwnedFd) -> io::Result<Address> {
+    let unfit = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    let kind = match getsockopt(fd, sockopt::SockType)? {
+        SockType::Stream if getsockopt(fd, sockopt::AcceptConn)? => PathKind::Stream,
+        SockType::Datagram => PathKind::Datagram,
+        _ => return unfit("it does not listen"),
+    };
+    let name: SockaddrStorage = getsockname(fd.as_raw_fd())?;
+    match (name.family(), kind) {
+        (Some(AddressFamily::Unix), _) => {
+            let path = name.as_unix_addr().and_then(|unix| unix.path());
+            match path {
+                Some(path) => Ok(Address::Path(path.to_owned(), kind)),
+                None => unfit("it has no path"),
+            }
+        }
+        (_, PathKind::Stream) => {
+            let v4 = name.as_sockaddr_in();
+            let v4 = v4.map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
+            let v6 = name.as_sockaddr_in6();
+            let v6 = v6.map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6)));
+            v4.or(v6)
+                .map_or_else(|| unfit("no TCP listener"), |a| Ok(Address::Inet(a)))
+        }
+        _ => unfit("neither TCP nor local"),
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Path(path, _) => path.display().fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing::in_own_process;
+    use std::net::TcpListener;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
+    fn count_of(pairs: &[(&str, &str)]) -> RawFd {
+        let variable = |name: &str| {
+            let (_, value) = pairs.iter().find(|(known, _)| *known == name)?;
+            Some(OsString::from(value))
+        };
+        count(variable, 7)
+    }
+
+    #[test]
+    fn descriptors_are_for_the_process_that_is_named() {
+        assert_eq!(count_of(&[("LISTEN_PID", "7"), ("LISTEN_FDS", "2")]), 2);
+        assert_eq!(count_of(&[("LISTEN_PID", "8"), ("LISTEN_FDS", "2")]), 0);
+        assert_eq!(count_of(&[("LISTEN_FDS", "2")]), 0);
+        assert_eq!(count_of(&[("LISTEN_PID", "7"), ("LISTEN_FDS", "-1")]), 0);
+        assert_eq!(count_of(&[]), 0);
+    }
+
+    #[test]
+    fn listeners_tell_their_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let (stream, datagram) = (dir.path().join("stream"), dir.path().join("datagram"));
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let expected = Address::Inet(tcp.local_addr().unwrap());
+        assert_eq!(*Handed::new(tcp.into()).unwrap().address(), expected);
+        let handed = Handed::new(UnixListener::bind(&stream).unwrap().into()).unwrap();
+        assert!(handed.is_at(dir.path(), Path::new("stream"), PathKind::Stream));
+        let handed = Handed::new(UnixDatagram::bind(&datagram).unwrap().into()).unwrap();
+        assert!(handed.is_at(dir.path(), Path::new("datagram"), PathKind::Datagram));
+    }
+
+    #[test]
+    fn what_does_not_listen_is_refused() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+        let error = Handed::new(client.into()).unwrap_err();
+        assert_eq!(error.to_string(), "it does not listen");
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(Handed::new(file.into()).is_err());
+    }
+
+    #[test]
+    fn what_was_handed_over_is_moved_and_all_else_is_closed() {
+        if in_own_process(
+            "sys::handed::tests::what_was_handed_over_is_moved_and_all_else_is_closed",
+        ) {
+            super::super::process::close_range(3, RawFd::MAX);
+            let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+            let handed = [null(), null()].map(std::os::fd::IntoRawFd::into_raw_fd);
+            assert_eq!(handed, [3, 4]);
+            let leak = null();
+            // One above the place where they go, and one that is in their way.
+            let far = fcntl(&leak, FcntlArg::F_DUPFD(500)).unwrap();
+            let near = fcntl(&leak, FcntlArg::F_DUPFD(101)).unwrap();
+            std::mem::forget(leak);
+            let taken = take(2, 100).unwrap();
+            let numbers: Vec<_> = taken.iter().map(AsRawFd::as_raw_fd).collect();
+            assert_eq!(numbers, [100, 102]);
+            let is_open = |fd: RawFd| std::fs::exists(format!("/proc/self/fd/{fd}")).unwrap();
+            let open: Vec<_> = [3, 4, 5, 100, near, 102, far].map(is_open).to_vec();
+            assert_eq!(open, [false, false, false, true, false, true, false]);
+        }
+    }
+}

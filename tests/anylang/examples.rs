@@ -1,0 +1,187 @@
+//! The programs of `services/examples`, and services that run them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::common::client::Client;
+use crate::common::instance::{Instance, SOON};
+use crate::common::poll::until;
+use crate::common::process::Process;
+use crate::common::run::run;
+use crate::common::skip;
+
+/// Where the examples are.
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("services/examples")
+}
+
+/// A child that says who it is and then says in capitals what its client says.
+#[derive(Clone, Copy, Debug)]
+pub struct Example {
+    pub file: &'static str,
+    /// The program that runs it, or makes a program of it.
+    needs: &'static str,
+}
+
+const EXAMPLES: [Example; 3] = [
+    Example {
+        file: "child.py",
+        needs: "/usr/bin/python3",
+    },
+    Example {
+        file: "child.pl",
+        needs: "/usr/bin/perl",
+    },
+    Example {
+        file: "child.c",
+        needs: "/usr/bin/cc",
+    },
+];
+
+/// The shortest child of all, which greets its client and hangs up.
+pub const MINIMAL: Example = Example {
+    file: "minimal.py",
+    needs: "/usr/bin/python3",
+};
+
+/// The child for services of type fifo.
+pub const TRIGGERED: Example = Example {
+    file: "child.sh",
+    needs: "/bin/dash",
+};
+
+/// The children that serve connections, and can run here.
+pub fn examples() -> Vec<Example> {
+    EXAMPLES.into_iter().filter(Example::can_run).collect()
+}
+
+impl Example {
+    /// Whether its language is installed; says so when it is not.
+    pub fn can_run(&self) -> bool {
+        let installed = Path::new(self.needs).exists();
+        if !installed {
+            skip(&format!("{} needs {}", self.file, self.needs));
+        }
+        installed
+    }
+
+    /// The file that the master can run.
+    fn program(self) -> PathBuf {
+        let source = directory().join(self.file);
+        match self.file.ends_with(".c") {
+            true => compiled(&source),
+            false => source,
+        }
+    }
+
+    /// Adds a service with this child to the table: the columns from the type to the process
+    /// limit, and the child's own arguments.
+    pub fn add(self, postfix: &mut Instance, name: &str, columns: &str, arguments: &str) {
+        postfix.install(&self.program(), self.file);
+        postfix.service(&format!("{name} {columns} {} {arguments}", self.file));
+    }
+}
+
+/// A C program's executable, built once.
+fn compiled(source: &Path) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("child");
+        let mut cc = Command::new("/usr/bin/cc");
+        cc.args(["-Wall", "-Wextra", "-Werror", "-O2", "-o"]);
+        run(cc.arg(&program).arg(source), SOON).expect_success();
+        program
+    };
+    BUILT.get_or_init(build).clone()
+}
+
+/// A running master whose only service, a private socket, has an example for a child.
+pub struct Stage {
+    pub postfix: Instance,
+    pub address: String,
+}
+
+impl Stage {
+    /// With this process limit, and the child's own arguments.
+    #[track_caller]
+    pub fn new(example: Example, limit: u32, arguments: &str) -> Self {
+        let mut postfix = Instance::bare();
+        let columns = format!("unix - n n - {limit}");
+        example.add(&mut postfix, "a", &columns, arguments);
+        postfix.start();
+        let address = postfix.socket("private", "a").display().to_string();
+        Self { postfix, address }
+    }
+
+    /// A client, and the child that has greeted it.
+    #[track_caller]
+    pub fn greeted(&self) -> (Client, Process) {
+        greeted(&self.address)
+    }
+
+    /// Asserts that neither the master nor a child had anything to complain about.
+    #[track_caller]
+    pub fn expect_no_complaint(&self) {
+        expect_no_complaint(&self.postfix);
+    }
+}
+
+/// A client, and the child that has greeted it.
+#[track_caller]
+pub fn greeted(address: &str) -> (Client, Process) {
+    let mut client = Client::connect(address);
+    let child = read_greeting(&mut client);
+    (client, child)
+}
+
+/// The child whose greeting a client reads.
+#[track_caller]
+pub fn read_greeting(client: &mut Client) -> Process {
+    let greeting = client.line();
+    let pid = greeting.strip_prefix("hello from ");
+    let pid = pid.unwrap_or_else(|| panic!("a child says {greeting:?}"));
+    Process(pid.parse().expect("a process id"))
+}
+
+/// Asserts that a child says in capitals what its client says.
+#[track_caller]
+pub fn expect_served(client: &mut Client) {
+    client.say("some words");
+    assert_eq!(client.line(), "SOME WORDS");
+}
+
+/// Asserts that the master had nothing to complain about, of children that have ended either.
+#[track_caller]
+pub fn expect_no_complaint(postfix: &Instance) {
+    let master = Process(postfix.master_pid());
+    let children = format!("/proc/{0}/task/{0}/children", master.0);
+    until(SOON, "the master to have nothing to do", || {
+        // Those that have ended are listed until the master has seen it.
+        let listed = fs::read_to_string(&children).unwrap_or_default();
+        let mut listed = listed.split_whitespace().flat_map(str::parse);
+        !master.runs() || listed.all(|child| Process(child).runs()) && master.is_idle()
+    });
+    for word in ["warning: ", "status update", "exit status", "killed by"] {
+        assert_eq!(postfix.log_lines(word), [""; 0]);
+    }
+}
+
+/// "each in less than 60 lines, and minimal.py in ten": comments and all.
+#[test]
+fn every_example_is_short() {
+    let files = fs::read_dir(directory()).expect("the examples");
+    let mut seen = 0;
+    for file in files {
+        let path = file.expect("a file").path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            continue;
+        }
+        let lines = fs::read_to_string(&path).expect("text").lines().count();
+        let limit = if path.ends_with(MINIMAL.file) { 10 } else { 59 };
+        assert!(lines <= limit, "{path:?} has {lines} lines");
+        seen += 1;
+    }
+    assert_eq!(seen, EXAMPLES.len() + 2, "examples without a test");
+}

@@ -1,0 +1,113 @@
+//! When a child leaves.
+
+use nix::sys::signal::Signal;
+
+use crate::common::client::Client;
+use crate::common::instance::SOON;
+use crate::common::poll::until;
+use crate::examples::{MINIMAL, Stage, examples, expect_served};
+use crate::needs_root;
+
+/// "at once when descriptor 5 is readable", "only between two clients"
+#[test]
+fn a_reload_replaces_children_which_first_finish_with_their_client() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let mut stage = Stage::new(example, 5, "");
+        let (mut client, busy) = stage.greeted();
+        let (other, idle) = stage.greeted();
+        drop(other);
+        stage.postfix.reload();
+        until(SOON, "the idle child to leave", || !idle.runs());
+        let (_next, child) = stage.greeted();
+        assert!(child != busy && child != idle, "{example:?}");
+        expect_served(&mut client);
+        drop(client);
+        until(SOON, "the busy child to leave", || !busy.runs());
+        assert!(child.runs(), "{example:?}");
+        stage.expect_no_complaint();
+    }
+}
+
+/// "the master is gone"
+#[test]
+fn children_leave_when_the_master_was_killed() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let stage = Stage::new(example, 5, "");
+        let (mut client, busy) = stage.greeted();
+        let (other, idle) = stage.greeted();
+        drop(other);
+        stage.postfix.master_process().signal(Signal::SIGKILL);
+        until(SOON, "the idle child to leave", || !idle.runs());
+        expect_served(&mut client);
+        drop(client);
+        until(SOON, "the busy child to leave", || !busy.runs());
+        stage.expect_no_complaint();
+    }
+}
+
+/// The shortest child does this, too.
+#[test]
+fn the_minimal_child_leaves_on_reload_and_when_the_master_was_killed() {
+    needs_root!("to run a master");
+    if !MINIMAL.can_run() {
+        return;
+    }
+    let mut stage = Stage::new(MINIMAL, 1, "");
+    for killed in [false, true] {
+        let mut client = Client::connect(&stage.address);
+        assert_eq!(client.line(), "hello");
+        let child = stage.postfix.children()[0];
+        match killed {
+            false => drop(stage.postfix.reload()),
+            true => stage.postfix.master_process().signal(Signal::SIGKILL),
+        }
+        until(SOON, "the child to leave", || !child.runs());
+    }
+    stage.expect_no_complaint();
+}
+
+/// `max_idle`: a child that has nothing to do leaves, and the next client has another one.
+#[test]
+fn a_child_leaves_that_had_no_client_for_a_while() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let stage = Stage::new(example, 1, "-o max_idle=1");
+        let first = stage.greeted().1;
+        until(SOON, "the idle child to leave", || !first.runs());
+        let second = stage.greeted().1;
+        assert_ne!(first, second, "{example:?}");
+        stage.expect_no_complaint();
+    }
+}
+
+/// A child that waits does nothing else.
+#[test]
+fn a_child_sleeps_while_it_waits() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let stage = Stage::new(example, 1, "");
+        let child = stage.greeted().1;
+        until(SOON, "the child to sleep", || child.sleeps());
+    }
+}
+
+/// `max_use`: a child that has served so many clients leaves.
+#[test]
+fn a_child_leaves_that_has_served_its_number_of_clients() {
+    needs_root!("to run a master");
+    for example in examples() {
+        let stage = Stage::new(example, 1, "-o max_use=2");
+        let served: Vec<_> = (0..6).map(|_| stage.greeted().1).collect();
+        for pair in served.chunks(2) {
+            assert_eq!(pair[0], pair[1], "{example:?}");
+        }
+        assert!(
+            served[1] != served[2] && served[3] != served[4],
+            "{served:?}"
+        );
+        until(SOON, "the last child to leave", || !served[5].runs());
+        stage.expect_no_complaint();
+    }
+}

@@ -1,0 +1,62 @@
+//! A limit on the number of processes that binds root too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::gettid;
+
+use super::instance::SOON;
+use super::poll::within;
+use super::process::Process;
+
+/// A control group in which no more processes can be made than it has, when it is told so.
+pub struct Group(PathBuf);
+
+impl Group {
+    /// An empty group; none where the system has no such groups or keeps them to itself.
+    pub fn make() -> Option<Self> {
+        let name = format!("master-test-{}", gettid());
+        let group = Self(parent()?.join(name));
+        fs::create_dir(&group.0).ok()?;
+        fs::write(group.0.join("pids.max"), "max").ok()?;
+        Some(group)
+    }
+
+    /// Takes in a process, and all that it will start.
+    pub fn take_in(&self, process: Process) {
+        fs::write(self.0.join("cgroup.procs"), process.0.to_string()).expect("a member");
+    }
+
+    /// No process more than there are.
+    pub fn close(&self) {
+        let now = fs::read_to_string(self.0.join("pids.current")).expect("a number");
+        self.limit(now.trim());
+    }
+
+    /// As many as they like.
+    pub fn open(&self) {
+        self.limit("max");
+    }
+
+    fn limit(&self, limit: &str) {
+        fs::write(self.0.join("pids.max"), limit).expect("a limit");
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The last who were in it may be about to go.
+        within(SOON, || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+/// Where groups that count processes can be made: of the old kind, or of the new.
+fn parent() -> Option<PathBuf> {
+    let ours = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let below = |root: &str, path: &str| Path::new(root).join(path.trim_start_matches('/'));
+    let path = |kind: &str| ours.lines().find_map(|line| line.split_once(kind));
+    if let Some((_, path)) = path(":pids:") {
+        return Some(below("/sys/fs/cgroup/pids", path));
+    }
+    Some(below("/sys/fs/cgroup", path("0::")?.1))
+}

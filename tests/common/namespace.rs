@@ -1,0 +1,23 @@
+//! A part of the system of a test's own, which it can change without harm to others.
+
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+
+/// Runs a test in new namespaces. They belong to threads: what the test starts is in them as well.
+pub fn in_own(namespaces: CloneFlags, test: impl FnOnce() + Send) {
+    let isolated = || {
+        unshare(namespaces).expect("a namespace");
+        test();
+    };
+    thread::scope(|scope| {
+        // Not the caller's thread, which would stay in the namespace.
+        let name = thread::current().name().unwrap_or("test").to_owned();
+        let started = thread::Builder::new()
+            .name(name)
+            .spawn_scoped(scope, isolated);
+        if let Err(panic) = started.expect("a thread").join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}

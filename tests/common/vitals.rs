@@ -1,0 +1,75 @@
+//! That a fault leaves nothing behind, and that the master rests while it lasts.
+
+use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::instance::{Instance, SOON};
+use super::poll::until;
+use super::process::Process;
+
+/// How much more memory, in KiB, is no leak: buffers that were not needed before.
+const MEMORY_SLACK: u64 = 1024;
+
+/// How many descriptors of each kind a process has.
+fn kinds(process: Process) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for descriptor in process.descriptors().values() {
+        let kind = format!("{}, flags {:o}", descriptor.kind, descriptor.flags);
+        *kinds.entry(kind).or_default() += 1;
+    }
+    kinds
+}
+
+/// What the descriptors are when the master has nothing to do.
+pub fn kinds_at_rest(master: Process) -> BTreeMap<String, usize> {
+    until(SOON, "the master to rest", || {
+        let before = kinds(master);
+        (master.is_idle() && before == kinds(master)).then_some(before)
+    })
+}
+
+/// What a master has when it has nothing to do.
+pub struct Vitals {
+    master: Process,
+    descriptors: BTreeMap<String, usize>,
+    children: usize,
+    memory: u64,
+}
+
+impl Vitals {
+    #[track_caller]
+    pub fn of(postfix: &Instance) -> Self {
+        let master = postfix.master_process();
+        Self {
+            master,
+            descriptors: kinds_at_rest(master),
+            children: postfix.children().len(),
+            memory: master.memory(),
+        }
+    }
+
+    /// Asserts that the same master has no more than this now, and no less.
+    #[track_caller]
+    pub fn expect_again(&self, postfix: &Instance) {
+        until(SOON, "as many children as before", || {
+            postfix.children().len() == self.children
+        });
+        let now = Self::of(postfix);
+        assert_eq!(now.master, self.master, "the master");
+        assert_eq!(now.descriptors, self.descriptors, "descriptors");
+        let (before, after) = (self.memory, now.memory);
+        let most = before + MEMORY_SLACK;
+        assert!(after <= most, "memory: {before} KiB, then {after} KiB");
+    }
+}
+
+/// Asserts that a master that can do nothing does nothing: over a time it runs, or waits for a
+/// processor, for no more than a small part of it.
+#[track_caller]
+pub fn expect_rest(master: Process, period: Duration) {
+    let (begin, before) = (Instant::now(), master.busy());
+    sleep(period);
+    let (passed, busy) = (begin.elapsed(), master.busy() - before);
+    assert!(busy < passed / 4, "busy for {busy:?} of {passed:?}");
+}

@@ -1,0 +1,95 @@
+//! Children that are killed and stopped.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::crowd::{self, Crowd};
+use crate::common::client::Client;
+use crate::common::instance::{Instance, SOON};
+use crate::common::poll::until;
+use crate::common::process::Process;
+use crate::common::vitals::{Vitals, expect_rest};
+use crate::lines::Line;
+use crate::needs_root;
+use crate::stage::one_service;
+
+/// Numbers that look random and are the same in each run (Marsaglia's xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+}
+
+/// A client whose child is killed finds its connection closed. Nobody else notices.
+#[test]
+fn children_that_are_killed_let_down_nobody_but_their_own_clients() {
+    needs_root!("to run a master");
+    let kills = 40;
+    let mut postfix = Instance::bare();
+    let path = postfix.socket("private", "a").display().to_string();
+    crowd::add_service(&mut postfix, "a", "unix - - n - 6");
+    // A child that is killed before it has served throttles.
+    postfix.set("service_throttle_time", "1s");
+    postfix.start();
+    let addresses = [&*path; 6];
+    Crowd::new(&addresses, 100).visit(|| ());
+    let vitals = crowd::vitals_without_children(&mut postfix);
+
+    let (mut random, mut killed) = (Random(4711), BTreeSet::new());
+    let crowd = Crowd::endless(&addresses);
+    let tally = crowd.visit(|| {
+        while killed.len() < kills {
+            let children = until(SOON, "a child", || {
+                Some(postfix.children()).filter(|children| !children.is_empty())
+            });
+            let victim = children[random.below(children.len())];
+            victim.signal(Signal::SIGKILL);
+            killed.insert(victim.0);
+            let come = crowd.come();
+            until(SOON, "more clients", || crowd.come() > come + 100);
+        }
+        crowd.end();
+    });
+    assert!(tally.let_down() <= killed.len() as u32, "{tally:?}");
+    for child in tally.by_child.keys() {
+        assert!(killed.contains(child), "{child} lived: {tally:?}");
+    }
+    // The process limit is for those that live.
+    postfix.reload();
+    vitals.expect_again(&postfix);
+    let again = Crowd::new(&addresses, 100).visit(|| ());
+    assert_eq!(again.served, 100, "{again:?}");
+}
+
+/// A stopped child has not ended: its client, and those that it could take, wait for it.
+#[test]
+fn clients_of_stopped_children_are_served_when_these_go_on() {
+    needs_root!("to run a master");
+    let (postfix, troupe) = one_service("unix - - n - 2");
+    let children = [troupe.serve(), troupe.serve()];
+    let vitals = Vitals::of(&postfix);
+    let master = postfix.master_process();
+    let all: Vec<Process> = children.iter().map(|(_, puppet)| puppet.process).collect();
+    all.iter().for_each(|child| child.signal(Signal::SIGSTOP));
+    let mut waiting: Vec<Client> = (0..4).map(|_| troupe.connect()).collect();
+    troupe.expect_nobody();
+    expect_rest(master, Duration::from_millis(700));
+    all.iter().for_each(|child| child.signal(Signal::SIGCONT));
+    let mut puppets = children.map(|(_client, puppet)| puppet);
+    for (number, client) in waiting.iter_mut().enumerate() {
+        let puppet = &mut puppets[number % 2];
+        puppet.finish_client();
+        puppet.take_client();
+        puppet.tell("write hello");
+        assert_eq!(client.line(), "hello");
+    }
+    vitals.expect_again(&postfix);
+    assert_eq!(Line::Ended.count(&postfix), 0);
+}

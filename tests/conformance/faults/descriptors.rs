@@ -1,0 +1,171 @@
+//! No descriptor is free.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::common::differs::{Observed, differs};
+use crate::common::instance::{Instance, SOON};
+use crate::common::poll::until;
+use crate::common::process::Process;
+use crate::common::run::run;
+use crate::common::vitals::{Vitals, expect_rest};
+use crate::common::{is_original, skip};
+use crate::lines::Line;
+use crate::logging::start_with_syslog;
+use crate::needs_root;
+use crate::stage::Troupe;
+
+/// What a log line must say of it, so that somebody can do something about it.
+const ADVICE: &str = "Too many open files: raise the limit on descriptors";
+
+/// Leaves a running master this many descriptors more than it has, until told otherwise.
+struct Exhausted {
+    master: Process,
+    former: u64,
+}
+
+impl Exhausted {
+    #[track_caller]
+    fn but(master: Process, free: usize) -> Self {
+        let open = master.descriptors();
+        let closed = (0..).filter(|number| !open.contains_key(number));
+        let limit = closed.take(free + 1).last().expect("a number");
+        let exhausted = Self {
+            master,
+            former: master.limit("Max open files"),
+        };
+        exhausted.limit(limit.try_into().expect("a limit"));
+        exhausted
+    }
+
+    fn end(self) {
+        self.limit(self.former);
+    }
+
+    #[track_caller]
+    fn limit(&self, limit: u64) {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--pid={}", self.master.0));
+        run(command.arg(format!("--nofile={limit}:")), SOON).expect_success();
+    }
+}
+
+/// Who is served goes on being served; who is not is told of in the log, and served in the end.
+#[test]
+fn a_master_without_free_descriptors_serves_and_says_what_it_cannot() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let used = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let fresh = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    postfix.set("service_throttle_time", "1s");
+    postfix.start();
+    let (_client, mut busy) = used.serve();
+    let vitals = Vitals::of(&postfix);
+
+    let exhausted = Exhausted::but(postfix.master_process(), 0);
+    busy.finish_client();
+    let _client = used.connect();
+    busy.take_client();
+    let (client, puppet) = used.serve();
+    let mut waiting = fresh.connect();
+    if !is_original() {
+        // The original has made the descriptors that its children get in advance, for all services.
+        Line::SpawnFailed.wait(&postfix, &["service \"b\"", ADVICE]);
+        expect_rest(postfix.master_process(), Duration::from_millis(700));
+    }
+    exhausted.end();
+    let mut late = fresh.next();
+    late.take_client();
+    late.tell("write hello");
+    assert_eq!(waiting.line(), "hello");
+
+    drop((client, waiting));
+    puppet.exit(0);
+    late.exit(0);
+    // Of services that have had a child, those that have none again lose the channel to it.
+    postfix.reload();
+    let (_client, _puppet) = used.serve();
+    vitals.expect_again(&postfix);
+}
+
+/// "If anything is wrong, it logs every problem and [...] serves on as before."
+#[test]
+fn a_reload_that_finds_no_descriptor_free_changes_nothing() {
+    needs_root!("to run a master");
+    differs(
+        "A reload that finds no descriptor free does not end a running mail system.",
+        Observed {
+            ours: "a line says which limit to raise, and the next reload is done",
+            original: "the master exits",
+        },
+        |postfix| {
+            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            postfix.start();
+            let (mut client, mut busy) = troupe.serve();
+            let vitals = Vitals::of(postfix);
+            let master = postfix.master_process();
+            let exhausted = Exhausted::but(master, 0);
+            postfix.hang_up();
+            let failed = "reload failed and changed nothing";
+            until(SOON, "an end, of the reload or the master", || {
+                !master.runs() || !postfix.log_lines(failed).is_empty()
+            });
+            if !master.runs() {
+                return "the master exits";
+            }
+            postfix.wait_for_log(ADVICE);
+            busy.tell("write hello");
+            assert_eq!(client.line(), "hello");
+            let (_client, next) = troupe.serve();
+            next.exit(0);
+            exhausted.end();
+            vitals.expect_again(postfix);
+            postfix.reload();
+            busy.wait_for_end();
+            "a line says which limit to raise, and the next reload is done"
+        },
+    );
+}
+
+/// A log that is opened anew by a reload, and cannot be, is that of before.
+#[test]
+fn a_reload_that_takes_the_last_descriptor_leaves_the_log_open() {
+    needs_root!("to make a mount namespace");
+    if is_original() {
+        return skip("the original exits");
+    }
+    let mut postfix = Instance::bare();
+    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let reader = start_with_syslog(&mut postfix);
+    reader.wait_for("daemon started -- version ");
+    let exhausted = Exhausted::but(postfix.master_process(), 1);
+    Troupe::add(&mut postfix, "b", "unix - - n - -");
+    postfix.write_configuration();
+    postfix.hang_up();
+    reader.wait_for("reload -- version ");
+    let _client = troupe.connect();
+    reader.wait_for(ADVICE);
+    exhausted.end();
+}
+
+/// "A master needs some 270 descriptors and one for each listener."
+#[test]
+fn a_master_that_may_not_have_the_descriptors_that_it_needs_does_not_start() {
+    needs_root!("to start a master");
+    let mut postfix = Instance::bare();
+    for number in 0..330 {
+        postfix.service(&format!("s{number} unix - - n - - puppet"));
+    }
+    postfix.write_configuration();
+    for limit in [100, 300] {
+        let option = format!("--nofile={limit}:{limit}");
+        let mut command = postfix.under(Path::new("prlimit"), &[&option]);
+        let refused = run(command.arg("-w"), SOON).expect_failure();
+        let said = refused.stderr + &postfix.log();
+        if !is_original() {
+            assert!(said.contains("ulimit -n"), "{limit}: {said}");
+        }
+    }
+    postfix.start();
+}

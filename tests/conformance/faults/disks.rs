@@ -1,0 +1,89 @@
+//! No room for the log, nor for the lock files.
+
+use nix::sys::signal::Signal;
+
+use crate::common::differs::{Observed, differs};
+use crate::common::disk::Disk;
+use crate::common::instance::{Instance, SOON};
+use crate::common::is_original;
+use crate::common::poll::until;
+use crate::common::run::run;
+use crate::common::vitals::Vitals;
+use crate::needs_root;
+use crate::stage::Troupe;
+
+/// "N log lines before this one could not be written"
+#[test]
+fn a_full_disk_for_the_log_stops_nobody() {
+    needs_root!("to mount a small disk");
+    differs(
+        "A log file that the disk has no room for does not end the master that writes to it.",
+        Observed {
+            ours: "clients are served, and the log says how many lines are missing",
+            original: "the master exits",
+        },
+        |postfix| {
+            let log = postfix.path().join("log");
+            let mut observed = "";
+            Disk::mount(&log, 64, |disk| observed = without_room(postfix, &disk));
+            observed
+        },
+    );
+}
+
+fn without_room(postfix: &mut Instance, disk: &Disk) -> &'static str {
+    let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+    postfix.start();
+    let (_client, first) = troupe.serve();
+    let vitals = Vitals::of(postfix);
+    let master = postfix.master_process();
+    disk.fill();
+    // There may be room to the end of the file's last block, for some forty lines.
+    for _ in 0..100 {
+        postfix.hang_up();
+        until(SOON, "the end of a reload, or of the master", || {
+            !master.runs() || (master.is_idle() && !master.has_pending(Signal::SIGHUP))
+        });
+        if !master.runs() {
+            return "the master exits";
+        }
+    }
+    first.wait_for_end();
+    let (_client, second) = troupe.serve();
+    disk.free();
+    postfix.reload();
+    second.wait_for_end();
+    postfix.wait_for_log(" log lines before this one could not be written");
+    for line in postfix.log().lines() {
+        // What the disk cut short ends its line.
+        assert!(line.matches("host postfix/master[").count() <= 1, "{line}");
+    }
+    let (_client, _third) = troupe.serve();
+    vitals.expect_again(postfix);
+    "clients are served, and the log says how many lines are missing"
+}
+
+/// "cannot update lock file FILE: REASON"
+#[test]
+fn a_full_disk_for_a_lock_file_keeps_the_master_from_starting() {
+    needs_root!("to mount a small disk");
+    for (directory, name) in [("queue/pid", "master.pid"), ("data", "master.lock")] {
+        let mut postfix = Instance::bare();
+        let directory = postfix.path().join(directory);
+        Disk::mount(&directory, 64, |disk| {
+            let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+            postfix.write_configuration();
+            disk.fill();
+            let refused = run(&mut postfix.master(&["-w"]), SOON).expect_failure();
+            if !is_original() {
+                let path = directory.join(name).display().to_string();
+                let what = format!("cannot update lock file {path}: No space left on device");
+                assert!(refused.stderr.contains(&what), "{}", refused.stderr);
+            }
+            disk.free();
+            postfix.start();
+            troupe.serve();
+            postfix.stop();
+        });
+    }
+}

@@ -1,0 +1,73 @@
+//! A daemon's program is replaced or removed, as an upgrade does.
+
+use std::fs;
+use std::process::Command;
+
+use crate::common::instance::{Instance, SOON};
+use crate::common::puppet::example;
+use crate::common::run::run;
+use crate::common::vitals::Vitals;
+use crate::lines::Line;
+use crate::needs_root;
+use crate::stage::{Troupe, one_service};
+
+/// The children of the old program go on; the next is of the new one.
+#[test]
+fn a_program_that_is_replaced_is_that_of_the_next_child() {
+    needs_root!("to run a master");
+    let (postfix, troupe) = one_service("unix - - n - -");
+    let (mut client, mut old) = troupe.serve();
+    let vitals = Vitals::of(&postfix);
+    let program = postfix.daemons().join("puppet");
+    let new = program.with_extension("new");
+    // By cp(1): a program cannot be run while it is open for writing.
+    let mut copy = Command::new("cp");
+    run(copy.arg("-a").arg(&program).arg(&new), SOON).expect_success();
+    fs::rename(&new, &program).expect("another program");
+    let (_client, next) = troupe.serve();
+    assert_eq!(next.process.executable(), program);
+    let former = old.process.executable();
+    assert!(former.ends_with("puppet (deleted)"), "{former:?}");
+    old.tell("write hello");
+    assert_eq!(client.line(), "hello");
+    next.exit(0);
+    vitals.expect_again(&postfix);
+    assert_eq!(postfix.log_lines("warning: "), [""; 0]);
+}
+
+/// "exec PROGRAM: REASON", and when it is there again the clients that waited are served.
+#[test]
+fn a_program_that_is_removed_throttles_its_service_until_it_is_back() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let other = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    other.set_command(&mut postfix, "unix - - n - -", "another");
+    postfix.install(&example("puppet"), "another");
+    postfix.set("service_throttle_time", "1s");
+    postfix.start();
+    let (mut client, mut busy) = troupe.serve();
+    let (_other, _puppet) = other.serve();
+    let vitals = Vitals::of(&postfix);
+    let program = postfix.daemons().join("puppet");
+    let away = program.with_extension("away");
+
+    fs::rename(&program, &away).expect("no program");
+    let mut waiting = troupe.connect();
+    let path = program.display().to_string();
+    let reason = postfix.wait_for_log(&format!("exec {path}"));
+    assert!(reason.contains("No such file or directory"), "{reason}");
+    Line::BadStartup.wait(&postfix, &[&path]);
+    busy.tell("write hello");
+    assert_eq!(client.line(), "hello");
+    let (_client, second) = other.serve();
+    second.exit(0);
+
+    fs::rename(&away, &program).expect("the program");
+    let mut late = troupe.next();
+    late.take_client();
+    late.tell("write hello");
+    assert_eq!(waiting.line(), "hello");
+    late.exit(0);
+    vitals.expect_again(&postfix);
+}

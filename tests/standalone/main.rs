@@ -1,0 +1,11 @@
+//! Services without Postfix: a table of one's own, run by root or by anybody.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod directories; // where sockets and locks are, and who may write there
+mod newcomer; // the mistakes that people make, and what they are told
+mod supervisor; // what a service manager is told
+mod terminal; // what is seen on the terminal
+mod user; // what somebody without root's privileges has
+mod world; // a directory, a table, and a master in the foreground

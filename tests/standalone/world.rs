@@ -1,0 +1,212 @@
+//! A directory with a table and what its services run, and a master in the foreground on it.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
+use tempfile::TempDir;
+
+use super::common::instance::SOON;
+use super::common::layout::replace;
+use super::common::poll::until;
+use super::common::process::Process;
+use super::common::run::{Finished, Running, run};
+
+/// A user of no account: not even a name.
+const STRANGER: u32 = 47_110;
+
+/// One configuration of services that stand alone.
+pub struct World {
+    directory: TempDir,
+    /// The user and group of the master; who runs the tests, unless they are another.
+    uid: u32,
+    running: Option<Running>,
+}
+
+impl World {
+    /// Run by whoever runs the tests.
+    pub fn new() -> Self {
+        Self::of(geteuid().as_raw())
+    }
+
+    /// Run by somebody who is not root.
+    pub fn of_a_user() -> Self {
+        match geteuid() {
+            root if root.is_root() => Self::of(STRANGER),
+            user => Self::of(user.as_raw()),
+        }
+    }
+
+    fn of(uid: u32) -> Self {
+        let directory = tempfile::Builder::new().prefix("alone-").tempdir();
+        let world = Self {
+            directory: directory.expect("a temporary directory"),
+            uid,
+            running: None,
+        };
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(world.path(), open).expect("a mode");
+        if geteuid().is_root() {
+            chown(world.path(), Some(uid), Some(uid)).expect("an owner");
+        }
+        // Where another user can reach it.
+        let copy = fs::copy(env!("CARGO_BIN_EXE_master"), world.binary());
+        copy.expect("the master's program");
+        world
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    fn binary(&self) -> PathBuf {
+        self.path().join("master")
+    }
+
+    pub fn table(&self) -> PathBuf {
+        self.path().join("services.cf")
+    }
+
+    /// Where sockets and locks are.
+    pub fn queue(&self) -> PathBuf {
+        self.path().join("run/master")
+    }
+
+    /// Writes the table.
+    pub fn write_table(&mut self, text: &str) -> &mut Self {
+        replace(&self.table(), text);
+        self
+    }
+
+    /// Writes `master.toml` beside the table.
+    pub fn write_toml(&self, text: &str) -> &Self {
+        replace(&self.path().join("master.toml"), text);
+        self
+    }
+
+    /// Makes a shell script, and returns its path for the table.
+    pub fn script(&self, name: &str, commands: &str) -> PathBuf {
+        let path = self.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{commands}\n")).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+        path
+    }
+
+    /// The master, with options; `-c` is among them.
+    pub fn master(&self, options: &[&str]) -> Command {
+        let mut command = Command::new(self.binary());
+        command
+            .arg("-c")
+            .arg(self.table())
+            .args(options)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.path().join("home"))
+            .env("XDG_RUNTIME_DIR", self.path().join("run"))
+            .current_dir("/");
+        if geteuid().as_raw() != self.uid {
+            command.uid(self.uid).gid(self.uid);
+        }
+        command
+    }
+
+    /// Puts root's sockets and locks below the world's own directory too.
+    fn keep_to_itself(&self) {
+        let toml = self.path().join("master.toml");
+        if self.uid == 0 && !toml.exists() {
+            let (queue, data) = (self.queue(), self.path().join("data"));
+            self.write_toml(&format!(
+                "queue_directory = \"{}\"\ndata_directory = \"{}\"\n",
+                queue.display(),
+                data.display()
+            ));
+        }
+    }
+
+    /// Starts the master on the terminal and waits until it serves.
+    #[track_caller]
+    pub fn start(&mut self) -> &mut Self {
+        self.keep_to_itself();
+        let mut command = self.master(&["-d"]);
+        self.start_as(command.process_group(0))
+    }
+
+    /// Starts a command that becomes the master, and waits until it serves.
+    #[track_caller]
+    pub fn start_as(&mut self, command: &mut Command) -> &mut Self {
+        self.run(command);
+        self.wait_for_line("daemon started -- version");
+        self
+    }
+
+    /// Starts a command that becomes the master in its own time.
+    pub fn run(&mut self, command: &mut Command) {
+        self.running = Some(Running::start(command));
+    }
+
+    /// Runs the master to its end, which comes at once.
+    #[track_caller]
+    pub fn fail(&self, options: &[&str]) -> Finished {
+        self.keep_to_itself();
+        run(&mut self.master(options), SOON).expect_failure()
+    }
+
+    pub fn running(&mut self) -> &mut Running {
+        self.running.as_mut().expect("a master that was started")
+    }
+
+    pub fn process(&mut self) -> Process {
+        Process(self.running().pid())
+    }
+
+    /// What the master has said.
+    pub fn said(&mut self) -> String {
+        self.running().stderr()
+    }
+
+    #[track_caller]
+    pub fn wait_for_line(&mut self, words: &str) {
+        until(SOON, format!("\"{words}\""), || {
+            let ended = self.running().has_ended();
+            let said = self.said();
+            assert!(!ended || said.contains(words), "it ended: {said}");
+            said.contains(words)
+        });
+    }
+
+    /// Tells the master to read its configuration, and returns what it says of that.
+    #[track_caller]
+    pub fn reload(&mut self) -> String {
+        let mark = self.said().len();
+        self.process().signal(Signal::SIGHUP);
+        until(SOON, "the end of a reload", || {
+            let news = self.said().split_off(mark);
+            let over = news.contains("reload done") || news.contains("reload failed");
+            over.then_some(news)
+        })
+    }
+
+    /// Sends a signal, and waits for the end.
+    #[track_caller]
+    pub fn stop_by(&mut self, signal: Signal) -> Finished {
+        self.process().signal(signal);
+        let running = self.running.take().expect("a master that was started");
+        running.finish(SOON)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.running.is_some() {
+            self.stop_by(Signal::SIGTERM);
+        }
+    }
+}
