@@ -18,7 +18,7 @@ const DEPTH_MAX: usize = 100;
 
 /// How much text one expansion may read, in bytes: nesting alone does not keep `$a$a` from
 /// doubling at each level. No output is longer than what was read.
-const WORK_MAX: usize = 1 << 20;
+const WORK_MAX: usize = 256 << 10;
 
 /// How many undefined parameters one expansion warns of: enough to see what is wrong.
 const WARNINGS_MAX: usize = 10;

@@ -2,12 +2,14 @@
 
 mod endpoint;
 mod entry;
+mod print;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::entry::Entry;
+pub(super) use self::print::print;
 use super::lines::logical_lines;
 use super::parameters::TableSettings;
 use super::{Diagnostic, Diagnostics, Endpoint, Kind, Place, Position, Resolver, Service, Source};

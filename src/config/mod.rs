@@ -160,6 +160,12 @@ impl Config {
             _ => Err(findings),
         }
     }
+
+    /// The services as a `master.cf` that says the same beside the same parameters: without
+    /// comments, defaults and what is disabled or overridden.
+    pub fn master_cf(&self) -> Vec<u8> {
+        master_cf::print(&self.services)
+    }
 }
 
 impl Parameters {

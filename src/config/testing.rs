@@ -1,5 +1,6 @@
 //! A system for tests: its names are a table.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use super::{Base, Config, Diagnostics, Family, Resolver, Source, Sources, StandAlone, User};
@@ -11,6 +12,8 @@ pub(super) struct FakeSystem {
     pub(super) interfaces: Vec<IpAddr>,
     pub(super) families: Vec<Family>,
     pub(super) users: Vec<(&'static str, User)>,
+    /// How many hosts it was asked for.
+    pub(super) lookups: Cell<usize>,
 }
 
 impl Default for FakeSystem {
@@ -27,6 +30,7 @@ impl Default for FakeSystem {
                 ("postfix", user(105, 112)),
                 ("postfix2", user(105, 112)),
             ],
+            lookups: Cell::new(0),
         }
     }
 }
@@ -43,6 +47,7 @@ impl Resolver for FakeSystem {
     }
 
     fn host(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        self.lookups.set(self.lookups.get() + 1);
         match name {
             "localhost" => Ok(ips(&["::1", "127.0.0.1"])),
             "mail.example.com" => Ok(ips(&["192.0.2.1", "2001:db8::1", "192.0.2.1"])),

@@ -6,96 +6,16 @@ use super::testing::{FakeSystem, sources};
 use super::*;
 
 /// The settings of the `main.cf` that Debian ships.
-const DEBIAN_MAIN_CF: &str = "\
-smtpd_banner = $myhostname ESMTP $mail_name (Debian/GNU)
-biff = no
-append_dot_mydomain = no
-readme_directory = /usr/share/doc/postfix
-compatibility_level = 3.6
-smtpd_tls_cert_file=/etc/ssl/certs/ssl-cert-snakeoil.pem
-smtpd_tls_key_file=/etc/ssl/private/ssl-cert-snakeoil.key
-smtpd_tls_security_level=may
-smtp_tls_CApath=/etc/ssl/certs
-smtp_tls_security_level=may
-smtp_tls_session_cache_database = btree:${data_directory}/smtp_scache
-smtpd_relay_restrictions = permit_mynetworks permit_sasl_authenticated defer_unauth_destination
-myhostname = vm
-alias_maps = hash:/etc/aliases
-alias_database = hash:/etc/aliases
-mydestination = $myhostname, vm, localhost.localdomain, , localhost
-relayhost =
-mynetworks = 127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128
-mailbox_size_limit = 0
-recipient_delimiter = +
-inet_interfaces = all
-inet_protocols = all
-html_directory = /usr/share/doc/postfix/html
-";
+const DEBIAN_MAIN_CF: &str = include_str!("../../tests/fuzz/seeds/main_cf/debian");
 
 /// The entries of the `master.cf` that Debian ships.
-const DEBIAN_MASTER_CF: &str = "\
-smtp      inet  n       -       y       -       -       smtpd
-pickup    unix  n       -       y       60      1       pickup
-cleanup   unix  n       -       y       -       0       cleanup
-qmgr      unix  n       -       n       300     1       qmgr
-tlsmgr    unix  -       -       y       1000?   1       tlsmgr
-rewrite   unix  -       -       y       -       -       trivial-rewrite
-bounce    unix  -       -       y       -       0       bounce
-defer     unix  -       -       y       -       0       bounce
-trace     unix  -       -       y       -       0       bounce
-verify    unix  -       -       y       -       1       verify
-flush     unix  n       -       y       1000?   0       flush
-proxymap  unix  -       -       n       -       -       proxymap
-proxywrite unix -       -       n       -       1       proxymap
-smtp      unix  -       -       y       -       -       smtp
-relay     unix  -       -       y       -       -       smtp
-        -o syslog_name=postfix/$service_name
-showq     unix  n       -       y       -       -       showq
-error     unix  -       -       y       -       -       error
-retry     unix  -       -       y       -       -       error
-discard   unix  -       -       y       -       -       discard
-local     unix  -       n       n       -       -       local
-virtual   unix  -       n       n       -       -       virtual
-lmtp      unix  -       -       y       -       -       lmtp
-anvil     unix  -       -       y       -       1       anvil
-scache    unix  -       -       y       -       1       scache
-postlog   unix-dgram n  -       n       -       1       postlogd
-maildrop  unix  -       n       n       -       -       pipe
-  flags=DRXhu user=vmail argv=/usr/bin/maildrop -d ${recipient}
-uucp      unix  -       n       n       -       -       pipe
-  flags=Fqhu user=uucp argv=uux -r -n -z -a$sender - $nexthop!rmail ($recipient)
-ifmail    unix  -       n       n       -       -       pipe
-  flags=F user=ftn argv=/usr/lib/ifmail/ifmail -r $nexthop ($recipient)
-bsmtp     unix  -       n       n       -       -       pipe
-  flags=Fq. user=bsmtp argv=/usr/lib/bsmtp/bsmtp -t$nexthop -f$sender $recipient
-scalemail-backend unix -       n       n       -       2       pipe
-  flags=R user=scalemail argv=/usr/lib/scalemail/bin/scalemail-store ${nexthop} ${user} ${extension}
-mailman   unix  -       n       n       -       -       pipe
-  flags=FRX user=list argv=/usr/lib/mailman/bin/postfix-to-mailman.py ${nexthop} ${user}
-";
+pub(super) const DEBIAN_MASTER_CF: &str = include_str!("../../tests/fuzz/seeds/master_cf/debian");
 
 /// A sample with something of everything, small enough to mutate at every byte.
-const SAMPLE_MAIN_CF: &str = "\
-compatibility_level = 3.6
-mydomain = example.com
-syslog_name = ${{$mail_owner} == {postfix} ? {$(a?b)} : {c$$}}
-a = ${{3} <level {3.6}?{x}:{y}}$mail_owner
-# ä
-inet_interfaces = 127.0.0.1,
-  [::1]
-known_tcp_ports = smtp=25, a=b=1
-import_environment = { A = b } C
-service_throttle_time = 1m
-";
+const SAMPLE_MAIN_CF: &str = include_str!("../../tests/fuzz/seeds/main_cf/something_of_everything");
 
-const SAMPLE_MASTER_CF: &str = "\
-localhost:smtp inet n - y - 5 smtpd
-# c
-  -o a=b { c d }
-[::1]:25 inet n - - - - a
-a unix - n - 60? 0 b
-d pass n - - - - b
-";
+const SAMPLE_MASTER_CF: &str =
+    include_str!("../../tests/fuzz/seeds/master_cf/something_of_everything");
 
 fn parse(
     main_cf: &[u8],

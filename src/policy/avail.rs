@@ -32,20 +32,7 @@ impl Service {
 }
 
 /// Watches the listeners or leaves them alone, and says when clients have to wait.
-pub(super) fn settle(
-    service: &mut Service,
-    id: ServiceId,
-    now: Time,
-    verbose: bool,
-    out: &mut Vec<Action>,
-) {
-    if verbose {
-        out.push(Action::Log(Record::Counts {
-            service: service.config.clone(),
-            avail: service.avail,
-            total: service.total,
-        }));
-    }
+pub(super) fn settle(service: &mut Service, id: ServiceId, now: Time, out: &mut Vec<Action>) {
     if service.at_limit() && service.config.stress_eligible() {
         warn_limit(service, now, out);
     }
@@ -68,6 +55,17 @@ fn warn_limit(service: &mut Service, now: Time, out: &mut Vec<Action>) {
 }
 
 impl Table {
+    /// What [`settle`] goes by.
+    pub(super) fn say_counts(&self, id: ServiceId, out: &mut Vec<Action>) {
+        if let Some(&Service { avail, total, .. }) = self.service(id) {
+            self.detail(id, out, |service| Record::Counts {
+                service,
+                avail,
+                total,
+            });
+        }
+    }
+
     /// A connection waits. What a turn's earlier events changed may have taken care of it.
     pub(super) fn connection(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
         let Some(service) = self.service_mut(id) else {
@@ -79,7 +77,7 @@ impl Table {
         if service.config.stress_eligible() && !service.has_room(service.total + 1) {
             self.prolong_stress(now, id, out);
         }
-        self.spawn(now, id, out);
+        self.spawn(id, out);
     }
 
     /// The last child that the limit allows is about to be started.
@@ -87,7 +85,7 @@ impl Table {
         let Some(service) = self.service_mut(id) else {
             return;
         };
-        let entered = !service.stressed(now);
+        let entered = !service.stressed();
         let until = now + STRESS_TIME;
         service.stress_until = Some(until);
         let config = service.config.clone();
@@ -106,14 +104,14 @@ impl Table {
         }
     }
 
-    fn spawn(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+    fn spawn(&mut self, id: ServiceId, out: &mut Vec<Action>) {
         let generation = self.generation.wrapping_add(1);
         self.generation = generation;
         let Some(service) = self.service_mut(id) else {
             return;
         };
         service.spawning = true;
-        let stress = service.config.stress_eligible() && service.stressed(now);
+        let stress = service.config.stress_eligible() && service.stressed();
         out.push(Action::Spawn {
             service: id,
             generation,

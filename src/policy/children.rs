@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Action, Child, ExitStatus, Leaving, Pid, Record, ServiceId, Table, Time};
+use super::{Action, Child, ExitStatus, Leaving, Pid, Record, Service, ServiceId, Table, Time};
 use crate::config;
 use crate::proto::{Availability, StatusReport};
 
@@ -22,7 +22,6 @@ impl Table {
         // The kernel gives no pid twice before it was reaped; should we have missed that, the
         // newcomer is the truth.
         self.forget_child(pid);
-        let verbose = self.verbose;
         let Some(service) = self.service_mut(id) else {
             return;
         };
@@ -30,10 +29,6 @@ impl Table {
         service.total += 1;
         let position = service.children.len();
         service.children.push(pid);
-        if verbose {
-            let service = service.config.clone();
-            out.push(Action::Log(Record::Spawned { service, pid }));
-        }
         self.children.insert(
             pid,
             Child {
@@ -45,6 +40,7 @@ impl Table {
                 position,
             },
         );
+        self.detail(id, out, |service| Record::Spawned { service, pid });
         self.avail_more(id, pid);
         self.start_conditional_wakeups(now, id, out);
     }
@@ -124,6 +120,10 @@ impl Table {
         reason: String,
         out: &mut Vec<Action>,
     ) {
+        // What was removed has no channel to replace, and its children were told to end.
+        if self.service(id).is_none_or(Service::removed) {
+            return;
+        }
         self.gossip(now, id, out, |service| Record::StatusFailed {
             service,
             reason,

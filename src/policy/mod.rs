@@ -157,7 +157,9 @@ pub struct Service {
     wakeup_at: Option<Time>,
     /// Wake-ups wait for the first use (`?` in the table).
     wakeup_waits: bool,
-    /// Removed by a reload; what children remain are killed then.
+    /// A reload took the service away, and it only waits for its children to leave.
+    removed: bool,
+    /// A removed service's children that remain are killed then.
     kill_at: Option<Time>,
     /// No particular order; [`Child::position`] is the place in here.
     children: Vec<Pid>,
@@ -180,6 +182,7 @@ impl Service {
             limit_warned: None,
             gossip: record::Limiter::default(),
             wakeup_at: None,
+            removed: false,
             kill_at: None,
             children: Vec::new(),
             touched: false,
@@ -212,13 +215,13 @@ impl Service {
     }
 
     /// Whether children that start now are told of stress.
-    pub fn stressed(&self, now: Time) -> bool {
-        self.stress_until.is_some_and(|until| now < until)
+    pub fn stressed(&self) -> bool {
+        self.stress_until.is_some()
     }
 
     /// Whether a reload took the service away, and it only waits for its children to leave.
     pub fn removed(&self) -> bool {
-        self.kill_at.is_some()
+        self.removed
     }
 
     /// Whether the limit has room for a child when there are `total` of them already.
@@ -318,9 +321,10 @@ impl Table {
     /// listeners are to be watched.
     pub fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
         while let Some(id) = self.touched.pop() {
-            if let Some(service) = self.services[id.index()].as_mut() {
+            self.say_counts(id, out);
+            if let Some(service) = self.service_mut(id) {
                 service.touched = false;
-                avail::settle(service, id, now, self.verbose, out);
+                avail::settle(service, id, now, out);
             }
         }
     }
@@ -364,11 +368,23 @@ impl Table {
 
     /// Has [`Table::settle`] look at the service.
     fn touch(&mut self, id: ServiceId) {
-        if let Some(service) = self.services.get_mut(id.index()).and_then(Option::as_mut) {
+        if let Some(service) = self.service_mut(id) {
             if !service.touched {
                 service.touched = true;
                 self.touched.push(id);
             }
+        }
+    }
+
+    /// Logs what only a verbose table says.
+    fn detail(
+        &self,
+        id: ServiceId,
+        out: &mut Vec<Action>,
+        record: impl FnOnce(Arc<config::Service>) -> Record,
+    ) {
+        if let Some(service) = self.service(id).filter(|_| self.verbose) {
+            out.push(Action::Log(record(service.config.clone())));
         }
     }
 

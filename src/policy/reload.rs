@@ -137,8 +137,10 @@ impl Table {
         };
         let (kind, canonical) = service.config.identity();
         self.names.remove(&(kind, canonical.to_owned()));
+        service.removed = true;
         service.kill_at = Some(kill_at);
         service.wakeup_at = None;
+        service.wakeup_waits = false;
         service.throttled_until = None;
         service.stress_until = None;
         service.listening = false;
@@ -156,6 +158,7 @@ impl Table {
         let Some(service) = self.service_mut(id) else {
             return;
         };
+        service.kill_at = None;
         let signal = Signal::Kill;
         for &pid in &service.children {
             let service = service.config.clone();

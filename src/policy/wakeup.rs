@@ -28,23 +28,21 @@ impl Table {
         }
     }
 
-    /// Wakes the service up, but not while it is throttled, and sets the next time.
+    /// Sets the next time, and wakes the service up unless it is throttled.
     pub(super) fn wake(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        let verbose = self.verbose;
         let Some(service) = self.service_mut(id) else {
             return;
         };
         let Some(wakeup) = service.config.wakeup else {
             return;
         };
-        if !service.throttled() {
-            if verbose {
-                out.push(Action::Log(Record::Waking(service.config.clone())));
-            }
-            out.push(Action::Wake(id));
-        }
         let next = now + wakeup.every;
         service.wakeup_at = Some(next);
+        let throttled = service.throttled();
         self.timers.add(next, Timer::Wakeup(id));
+        if !throttled {
+            self.detail(id, out, Record::Waking);
+            out.push(Action::Wake(id));
+        }
     }
 }

@@ -46,6 +46,8 @@ pub struct Account {
     pub killed: bool,
     pub warned_at: Option<Time>,
     at_limit: bool,
+    /// Available and all children, as a verbose master said last.
+    said: Option<(usize, usize)>,
     /// Since when lines about bad reports are counted, and how many were written and left out.
     counted_since: Option<Time>,
     written: u32,
@@ -66,6 +68,7 @@ impl Account {
             killed: false,
             warned_at: None,
             at_limit: false,
+            said: None,
             counted_since: None,
             written: 0,
             left_out: 0,
@@ -85,6 +88,20 @@ impl Account {
 
     pub fn available(&self) -> usize {
         self.members.values().filter(|m| m.available).count()
+    }
+
+    /// The available children and all of them.
+    fn counts(&self) -> (usize, usize) {
+        (self.available(), self.members.len())
+    }
+
+    fn counted(&self) -> Record {
+        let (avail, total) = self.counts();
+        Record::Counts {
+            service: self.service.clone(),
+            avail: avail as u32,
+            total: total as u32,
+        }
     }
 
     fn open(&self) -> bool {
@@ -117,6 +134,7 @@ fn waits(service: &Service) -> bool {
 #[derive(Debug, Default)]
 pub struct Book {
     pub accounts: BTreeMap<ServiceId, Account>,
+    verbose: bool,
     kill_time: Duration,
     generations: u32,
     /// What is to be done about the last fact.
@@ -124,6 +142,14 @@ pub struct Book {
 }
 
 impl Book {
+    /// The book about a master that is verbose or not.
+    pub fn new(verbose: bool) -> Self {
+        Self {
+            verbose,
+            ..Self::default()
+        }
+    }
+
     // Facts, and what they oblige to.
 
     pub fn enter(&mut self, now: Time, event: &Event) {
@@ -182,10 +208,19 @@ impl Book {
                 self.owed.push(Action::Terminate { signal });
             }
         }
+        self.leave_out_details();
     }
 
     fn owe_record(&mut self, record: Record) {
         self.owed.push(Action::Log(record));
+    }
+
+    /// What only a verbose master says.
+    fn leave_out_details(&mut self) {
+        let detail = |owed: &Action| matches!(owed, Action::Log(record) if record.is_detail());
+        if !self.verbose {
+            self.owed.retain(|owed| !detail(owed));
+        }
     }
 
     fn connection(&mut self, now: Time, id: ServiceId) {
@@ -194,7 +229,7 @@ impl Book {
         };
         let eligible = account.service.stress_eligible();
         if eligible && !account.has_room_for(2) {
-            let entered = account.stress_until.is_none_or(|until| until <= now);
+            let entered = account.stress_until.is_none();
             account.stress_until = Some(now + STRESS_TIME);
             if entered {
                 let record = Record::StressBegins(account.service.clone());
@@ -202,7 +237,7 @@ impl Book {
                 self.restart(now, id);
             }
         }
-        let stressed = self.accounts[&id].stress_until.is_some_and(|at| now < at);
+        let stressed = self.accounts[&id].stress_until.is_some();
         self.owed.push(Action::Spawn {
             service: id,
             generation: 0,
@@ -290,7 +325,10 @@ impl Book {
             generation,
         };
         account.members.insert(pid, member);
-        if std::mem::take(&mut account.wake_waits) {
+        let service = account.service.clone();
+        let wakes = std::mem::take(&mut account.wake_waits);
+        self.owe_record(Record::Spawned { service, pid });
+        if wakes {
             self.begin_waking(now, id);
         }
     }
@@ -304,6 +342,8 @@ impl Book {
     fn throttle(&mut self, now: Time, id: ServiceId) {
         if let Some(account) = self.accounts.get_mut(&id).filter(|a| a.open()) {
             account.throttled_until = Some(now + account.service.throttle_time);
+            let service = account.service.clone();
+            self.owe_record(Record::Throttled(service));
         }
     }
 
@@ -348,12 +388,15 @@ impl Book {
                     .throttled_until
                     .is_none_or(|until| Some(until) <= account.wake_at)
                 {
-                    self.owed.push(Action::Wake(id));
+                    let record = Record::Waking(account.service.clone());
+                    self.owed.extend([Action::Log(record), Action::Wake(id)]);
                 }
                 account.wake_at = account.service.wakeup.map(|wakeup| now + wakeup.every);
             }
             if due(account.throttled_until) {
                 account.throttled_until = None;
+                let record = Record::Unthrottled(account.service.clone());
+                self.owed.push(Action::Log(record));
             }
             if due(account.stress_until) {
                 account.stress_until = None;
@@ -420,7 +463,9 @@ impl Book {
         let every = every.filter(|_| !account.wake_waits);
         account.wake_at = every.map(|every| now + every);
         if every.is_some() && account.throttled_until.is_none() {
+            let service = account.service.clone();
             self.owed.push(Action::Wake(id));
+            self.owe_record(Record::Waking(service));
         }
     }
 
@@ -461,7 +506,12 @@ impl Book {
                 let record = Record::LimitReached(account.service.clone());
                 self.owed.push(Action::Log(record));
             }
+            let counts = account.counts();
+            if account.said.replace(counts) != Some(counts) {
+                self.owed.push(Action::Log(account.counted()));
+            }
         }
+        self.leave_out_details();
     }
 
     // Wishes.
@@ -484,6 +534,12 @@ impl Book {
         match action {
             // The table need not notice at once that another 1000 s are over.
             Action::Log(Record::LimitReached(_)) => Ok(()),
+            // It may repeat itself, but say nothing wrong.
+            Action::Log(counts @ Record::Counts { .. }) if self.verbose => {
+                let mut accounts = self.accounts.values();
+                let right = accounts.any(|account| account.counted() == *counts);
+                right.then_some(()).ok_or(format!("{counts:?} are wrong"))
+            }
             _ => Err(format!("{action:?} for no reason; owed: {:?}", self.owed)),
         }
     }
@@ -514,7 +570,7 @@ impl Book {
     ///
     /// # Errors
     /// What is not as it should be.
-    pub fn compare(&self, now: Time, table: &Table) -> Result<(), String> {
+    pub fn compare(&self, table: &Table) -> Result<(), String> {
         if !self.owed.is_empty() {
             return Err(format!("not done: {:?}", self.owed));
         }
@@ -525,19 +581,22 @@ impl Book {
             let service = table
                 .service(*id)
                 .ok_or_else(|| format!("{id:?} is forgotten"))?;
+            if !Arc::ptr_eq(service.config(), &account.service) {
+                return Err(format!("{id:?} has another configuration"));
+            }
             let expected = (
                 account.available() as u32,
                 account.members.len() as u32,
                 account.throttled_until.is_some(),
                 account.kill_at.is_some(),
-                account.stress_until.is_some_and(|until| now < until),
+                account.stress_until.is_some(),
             );
             let found = (
                 service.avail(),
                 service.total(),
                 service.throttled(),
                 service.removed(),
-                service.stressed(now),
+                service.stressed(),
             );
             if expected != found {
                 return Err(format!(

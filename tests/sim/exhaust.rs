@@ -26,7 +26,7 @@ struct Scene {
     expected: (usize, usize),
 }
 
-const SCENES: [Scene; 4] = [
+const SCENES: [Scene; 5] = [
     Scene {
         name: "strangers_and_failing_children",
         opening: &[Edit(0, Add), Hangup, Turn],
@@ -110,6 +110,23 @@ const SCENES: [Scene; 4] = [
         depth: 9,
         expected: (31_744, 120_072),
     },
+    Scene {
+        name: "a_status_channel_that_fails",
+        opening: &[Edit(0, Add), Hangup, Turn],
+        happenings: &[
+            Turn,
+            Client(0),
+            Live(0),
+            Live(1),
+            Shut(0),
+            Shut(1),
+            Defy(0),
+            Fail(0),
+            Hangup,
+        ],
+        depth: 14,
+        expected: (9_880, 43_966),
+    },
 ];
 
 /// A state is the last step of the way to it, from another state.
@@ -123,7 +140,10 @@ struct Step {
 pub fn run(options: &Options) -> Outcome {
     let (mut text, mut states, mut transitions) = (String::new(), 0, 0);
     let mut as_expected = true;
-    for scene in SCENES.iter().filter(|scene| options.choose(scene.name)) {
+    for scene in SCENES
+        .iter()
+        .filter(|s| options.choose("exhaustion", s.name))
+    {
         let Scene { name, expected, .. } = scene;
         let found = scene.exhaust();
         let found = found.map_err(|(list, what)| format!("{name}: {what}\n{}", written(&list)))?;

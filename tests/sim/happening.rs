@@ -23,8 +23,8 @@ pub enum Happening {
     Retire(u8),
     /// The process fails with an exit code.
     Fail(u8),
-    /// Somebody else kills the process: the system, say, for want of memory.
-    Crash(u8),
+    /// A signal ends the process: its own fault, the system's want of memory, somebody's hand.
+    Crash(u8, u8),
     /// The process does not leave when it is told to, except by SIGKILL.
     Defy(u8),
     /// The process ends, the master never hears of it, and its pid is used again.
@@ -44,6 +44,8 @@ pub enum Happening {
     Unknown(u8),
     /// The process writes a record that is no report.
     Garbage(u8),
+    /// The process shuts the status channel down for all who share it.
+    Shut(u8),
 
     /// The next spawn fails.
     SpawnFails,
@@ -56,8 +58,8 @@ pub enum Happening {
     KillTime(u8),
     /// Somebody asks for a reload.
     Hangup,
-    /// Somebody ends the master and starts another one.
-    Stop,
+    /// Somebody ends the master and starts another one, which is verbose or not.
+    Stop(bool),
 
     /// The faults end, nobody new connects, and every client is to be served.
     Calm,
@@ -70,8 +72,8 @@ pub enum Edit {
     Remove,
     /// Another name for the same endpoint, or the first one again.
     Rename,
-    /// Other addresses under the same canonical name, if the endpoint has addresses.
-    Move,
+    /// Another address under the same canonical name, if the endpoint has addresses.
+    Move(u8),
     Max(u8),
     /// Seconds; 0 is none.
     Wakeup(u8),
@@ -91,7 +93,7 @@ impl Happening {
             Self::Live(n) => less(n).map(Self::Live).collect(),
             Self::Retire(n) => less(n).map(Self::Retire).collect(),
             Self::Fail(n) => less(n).map(Self::Fail).collect(),
-            Self::Crash(n) => less(n).map(Self::Fail).collect(),
+            Self::Crash(n, _) => less(n).map(Self::Fail).collect(),
             Self::Defy(n) => less(n).map(Self::Defy).collect(),
             Self::Vanish(n) => less(n).map(Self::Vanish).collect(),
             Self::Lose(n) => less(n).map(Self::Lose).collect(),
@@ -99,6 +101,8 @@ impl Happening {
             Self::Stale(n) => less(n).map(Self::Stale).collect(),
             Self::Unknown(n) => less(n).map(Self::Unknown).collect(),
             Self::Garbage(n) => less(n).map(Self::Garbage).collect(),
+            Self::Shut(n) => less(n).map(Self::Shut).collect(),
+            Self::Stop(true) => vec![Self::Stop(false)],
             Self::Edit(n, edit) => less(n).map(|n| Self::Edit(n, edit)).collect(),
             Self::Pass(_) => vec![Self::Sleep],
             _ => Vec::new(),

@@ -18,6 +18,8 @@ const PROCESSES_MAX: usize = 12;
 const BACKLOG: u32 = 4;
 /// Reports that can be heard once more.
 const HISTORY: usize = 8;
+/// Why a status channel failed.
+const SHUT: &str = "a child shut it down";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
@@ -54,7 +56,7 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn event(self, service: ServiceId) -> Event {
+    fn event(self, service: ServiceId) -> Event {
         let writer = self.writer;
         match self.report {
             Some(report) => Event::Report {
@@ -82,6 +84,9 @@ pub struct Port {
     pub waiting: u32,
     pub channel: u32,
     pub records: VecDeque<Record>,
+    /// A process shut the status channel down for all who share it: after the records that it
+    /// holds, there comes nothing more.
+    pub shut: bool,
 }
 
 impl Port {
@@ -90,6 +95,25 @@ impl Port {
         let room = self.waiting < BACKLOG;
         self.waiting += u32::from(room);
         room
+    }
+
+    /// Whether the status channel took the record.
+    fn hear(&mut self, record: Record) -> bool {
+        if !self.shut {
+            self.records.push_back(record);
+        }
+        !self.shut
+    }
+
+    /// What the master finds next in the status channel.
+    fn next_heard(&mut self, place: ServiceId) -> Option<Event> {
+        let shut = || Event::StatusFailed {
+            service: place,
+            reason: SHUT.into(),
+        };
+        let record = self.records.pop_front();
+        let event = record.map(|record| record.event(place));
+        event.or_else(|| self.shut.then(shut))
     }
 }
 
@@ -140,6 +164,7 @@ impl Kernel {
                     waiting: 0,
                     channel: self.channels,
                     records: VecDeque::new(),
+                    shut: false,
                 });
                 false
             }
@@ -224,6 +249,7 @@ impl Kernel {
         if let Some(port) = self.port_mut(place) {
             port.channel = channel;
             port.records.clear();
+            port.shut = false;
         }
     }
 
@@ -235,18 +261,16 @@ impl Kernel {
         ports.map(|(place, _)| place).collect()
     }
 
-    pub fn next_record(&mut self) -> Option<(ServiceId, Record)> {
+    pub fn next_heard(&mut self) -> Option<Event> {
         let mut ports = self.ports.iter_mut().enumerate();
-        ports.find_map(|(at, port)| {
-            let record = port.as_mut()?.records.pop_front()?;
-            Some((ServiceId::from_index(at), record))
-        })
+        ports.find_map(|(at, port)| port.as_mut()?.next_heard(ServiceId::from_index(at)))
     }
 
     /// Whether there is nothing to read and nobody to reap.
     pub fn is_quiet(&self) -> bool {
         let dead = |p: &Process| matches!(p.phase, Phase::Dead(_));
-        self.ports().all(|(_, port)| port.records.is_empty()) && !self.processes.iter().any(dead)
+        let silent = |port: &Port| port.records.is_empty() && !port.shut;
+        self.ports().all(|(_, port)| silent(port)) && !self.processes.iter().any(dead)
     }
 
     pub fn reap(&mut self) -> Option<(Pid, ExitStatus)> {
@@ -366,17 +390,25 @@ impl Kernel {
     /// The process writes into its status channel, if somebody has the other end.
     pub fn write(&mut self, at: usize, report: Option<StatusReport>) -> bool {
         let Process { pid, place, .. } = self.processes[at];
-        let heard = !self.told(at);
+        let record = Record {
+            writer: pid,
+            report,
+        };
+        let heard = !self.told(at) && self.push(place, record);
         if heard {
-            let record = Record {
-                writer: pid,
-                report,
-            };
             self.history.truncate(HISTORY - 1);
             self.history.push_front((place, record));
-            self.push(place, record);
         }
         heard
+    }
+
+    /// The process shuts its status channel down, if the master has the other end and nobody has
+    /// done so before.
+    pub fn shut(&mut self, at: usize) -> bool {
+        let heard = !self.told(at);
+        let port = self.port_mut(self.processes[at].place);
+        let port = port.filter(|_| heard);
+        port.is_some_and(|port| !std::mem::replace(&mut port.shut, true))
     }
 
     /// The process got hold of another service's status channel and reports there.
@@ -388,12 +420,12 @@ impl Kernel {
             report: Some(report),
         };
         let port = self.port_at(endpoint);
-        port.map(|port| port.records.push_back(record)).is_some()
+        port.is_some_and(|port| port.hear(record))
     }
 
     fn push(&mut self, place: ServiceId, record: Record) -> bool {
         let port = self.port_mut(place);
-        port.map(|port| port.records.push_back(record)).is_some()
+        port.is_some_and(|port| port.hear(record))
     }
 
     pub fn echo(&mut self, nth: u8) -> bool {

@@ -23,7 +23,7 @@ const ENDPOINTS: [(Kind, &str, &str); 4] = [
 struct Line {
     present: bool,
     renamed: bool,
-    moved: bool,
+    address: u8,
     max: u8,
     wakeup: u8,
     conditional: bool,
@@ -42,7 +42,7 @@ impl Default for Lines {
         let line = Line {
             present: false,
             renamed: false,
-            moved: false,
+            address: 0,
             max: 2,
             wakeup: 0,
             conditional: false,
@@ -64,7 +64,7 @@ impl Lines {
             Edit::Add => line.present = true,
             Edit::Remove => line.present = false,
             Edit::Rename => line.renamed = !line.renamed,
-            Edit::Move => line.moved = !line.moved,
+            Edit::Move(address) => line.address = address,
             Edit::Max(max) => line.max = max,
             Edit::Wakeup(seconds) => (line.wakeup, line.conditional) = (seconds, false),
             Edit::WakeupOnceUsed(seconds) => (line.wakeup, line.conditional) = (seconds, true),
@@ -94,7 +94,7 @@ fn service(line: &Line, (kind, name, canonical): (Kind, &str, &str)) -> Service 
         kind,
         canonical: canonical.into(),
         endpoint: match kind {
-            Kind::Inet => Endpoint::Inet(vec![address(line.moved)]),
+            Kind::Inet => Endpoint::Inet(vec![address(line.address)]),
             _ => Endpoint::Path(PathBuf::from(canonical)),
         },
         unprivileged: true,
@@ -110,10 +110,11 @@ fn service(line: &Line, (kind, name, canonical): (Kind, &str, &str)) -> Service 
     }
 }
 
-/// What the canonical name stands for: an interface may come or go.
-fn address(moved: bool) -> SocketAddr {
-    let ip = if moved { [192, 0, 2, 1] } else { [0, 0, 0, 0] };
-    SocketAddr::from((ip, 25))
+/// What the canonical name stands for: an interface may come or go, and the last one be that which
+/// strangers cannot reach.
+fn address(number: u8) -> SocketAddr {
+    let addresses = [[0, 0, 0, 0], [192, 0, 2, 1], [127, 0, 0, 1]];
+    SocketAddr::from((addresses[usize::from(number) % addresses.len()], 25))
 }
 
 /// Which service a client of the endpoint gets.

@@ -2,8 +2,9 @@
 //! in a small world in all the ways that there are.
 //!
 //! `cargo test --test sim` does both. `cargo test --test sim -- --seed 7 --steps 1000000` chooses
-//! another part of the first, and `--forever` goes on until something breaks. What breaks is
-//! shrunk to a short list of happenings, which is fit for `regressions.rs`.
+//! another part of the first, and `--forever` goes on until something breaks; `-- exhaustion` does
+//! the second alone. What breaks is shrunk to a short list of happenings, which is fit for
+//! `regressions.rs`.
 //!
 //! Ten million steps take less than a minute without optimisation, which is not worth optimising
 //! every test for. Who simulates for hours sets `CARGO_PROFILE_TEST_OPT_LEVEL=1`, which makes it
@@ -14,10 +15,13 @@ mod exhaust;
 mod happening;
 mod kernel;
 mod lines;
+#[path = "../common/options.rs"]
 mod options;
+#[path = "../common/random.rs"]
 mod random;
 mod regressions;
 mod replay;
+mod seen;
 mod shrink;
 mod simulate;
 mod state;
@@ -30,11 +34,14 @@ use std::thread;
 
 use options::Options;
 
+/// So many steps make up the simulation unless the command line says otherwise.
+const STEPS: u64 = 10_000_000;
+
 /// What a part found: all well, or what is not, in words.
 type Outcome = Result<String, String>;
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
+    let options = match Options::parse(std::env::args().skip(1), STEPS) {
         Ok(options) => options,
         Err(what) => {
             eprintln!("{what}");

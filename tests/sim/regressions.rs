@@ -68,7 +68,7 @@ pub fn run(options: &Options) -> Outcome {
     );
     let lists = lists.into_iter().chain([long]);
     let mut count = 0;
-    for (name, list) in lists.filter(|(name, _)| options.choose(name)) {
+    for (name, list) in lists.filter(|(name, _)| options.choose("regressions", name)) {
         replay(&list).map_err(|what| format!("{name}: {what}"))?;
         count += 1;
     }

@@ -5,6 +5,7 @@ use crate::happening::Happening;
 use crate::options::Options;
 use crate::random::Random;
 use crate::replay::{guarded, replay, written};
+use crate::seen::Seen;
 use crate::shrink::shrink;
 use crate::swarm::Swarm;
 use crate::world::{Broken, World};
@@ -13,14 +14,17 @@ use crate::world::{Broken, World};
 const RUN: usize = 1000;
 /// Who simulates for ever hears of it after so many runs.
 const PROGRESS: u64 = 10_000;
+/// In so many steps there is room for every sort of event, action and record.
+const ALL_SEEN: u64 = 1_000_000;
 
 /// Simulates as long as the options say, or until something breaks.
 pub fn run(options: &Options) -> Outcome {
     let mut steps = 0;
     let mut seed = options.seed;
-    while options.choose("simulation") && options.steps.is_none_or(|most| steps < most) {
+    let mut seen = Seen::default();
+    while options.choose("simulation", "") && options.steps.is_none_or(|most| steps < most) {
         let mut list = Vec::new();
-        match guarded(|| one_run(seed, &mut list)) {
+        match guarded(|| one_run(seed, &mut list, &mut seen)) {
             Ok(happened) => steps += happened,
             Err(_) => return Err(explain(seed, &list)),
         }
@@ -29,11 +33,17 @@ pub fn run(options: &Options) -> Outcome {
             println!("{steps} steps simulated, seed {seed} comes next");
         }
     }
-    Ok(format!("{steps} steps simulated"))
+    match seen.missing() {
+        missing if steps >= ALL_SEEN && !missing.is_empty() => {
+            Err(format!("never seen in {steps} steps: {missing:?}"))
+        }
+        _ => Ok(format!("{steps} steps simulated")),
+    }
 }
 
-/// What a seed makes happen is kept in `list`; the number of what could.
-fn one_run(seed: u64, list: &mut Vec<Happening>) -> Result<u64, Broken> {
+/// What a seed makes happen is kept in `list`, and what it has to do with in `seen`; the number of
+/// what could.
+fn one_run(seed: u64, list: &mut Vec<Happening>, seen: &mut Seen) -> Result<u64, Broken> {
     let mut random = Random::new(seed);
     let swarm = Swarm::new(&mut random);
     let mut world = World::new();
@@ -49,6 +59,7 @@ fn one_run(seed: u64, list: &mut Vec<Happening>) -> Result<u64, Broken> {
     }
     list.push(Happening::Calm);
     world.apply(Happening::Calm)?;
+    *seen |= world.seen;
     Ok(happened + 1)
 }
 

@@ -17,7 +17,7 @@ const LIFE: [Sort; 5] = [
     |random| Happening::Client(random.byte()),
 ];
 
-const SOMETIMES: [Sort; 23] = [
+const SOMETIMES: [Sort; 24] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(2_000)),
     |random| Happening::Pass(random.below(100_000)),
@@ -25,7 +25,7 @@ const SOMETIMES: [Sort; 23] = [
     |random| Happening::Disorder(random.byte()),
     |random| Happening::Retire(random.byte()),
     |random| Happening::Fail(random.byte()),
-    |random| Happening::Crash(random.byte()),
+    |random| Happening::Crash(random.byte(), random.pick(&[9, 11, 15])),
     |random| Happening::Defy(random.byte()),
     |random| Happening::Vanish(random.byte()),
     |random| Happening::Lose(random.byte()),
@@ -35,12 +35,13 @@ const SOMETIMES: [Sort; 23] = [
     |random| Happening::Stray(random.byte(), random.byte()),
     |random| Happening::Unknown(random.byte()),
     |random| Happening::Garbage(random.byte()),
+    |random| Happening::Shut(random.byte()),
     |_| Happening::SpawnFails,
     |_| Happening::WatchFails,
     edit,
     |random| Happening::KillTime(random.pick(&[0, 1, 10, 60])),
     |_| Happening::Hangup,
-    |_| Happening::Stop,
+    |random| Happening::Stop(random.coin()),
 ];
 
 fn edit(random: &mut Random) -> Happening {
@@ -48,10 +49,10 @@ fn edit(random: &mut Random) -> Happening {
         0 => Edit::Add,
         1 => Edit::Remove,
         2 => Edit::Rename,
-        7 => Edit::Move,
-        3 => Edit::Max(random.pick(&[0, 1, 2, 3, 5])),
-        4 => Edit::Wakeup(random.pick(&[0, 1, 30, 60, 100])),
-        5 => Edit::WakeupOnceUsed(random.pick(&[1, 30, 60, 100])),
+        3 => Edit::Move(random.byte()),
+        4 => Edit::Max(random.pick(&[0, 1, 2, 3, 5])),
+        5 => Edit::Wakeup(random.pick(&[0, 1, 30, 60, 100])),
+        6 => Edit::WakeupOnceUsed(random.pick(&[1, 30, 60, 100])),
         _ => Edit::ThrottleTime(random.pick(&[0, 1, 10, 60])),
     };
     Happening::Edit(random.byte(), edit)

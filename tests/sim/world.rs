@@ -10,6 +10,7 @@ use crate::book::Book;
 use crate::happening::Happening;
 use crate::kernel::{End, Kernel, Port};
 use crate::lines::Lines;
+use crate::seen::Seen;
 
 /// The runtime's loop sleeps no longer.
 const TURN_MAX: Duration = Duration::from_secs(500);
@@ -53,9 +54,11 @@ pub struct World {
     pub kernel: Kernel,
     pub book: Book,
     pub lines: Lines,
+    pub seen: Seen,
     table: Table,
     hangup: bool,
-    stop: bool,
+    /// A stop, and whether the next master is verbose.
+    stop: Option<bool>,
     actions: Vec<Action>,
 }
 
@@ -65,17 +68,19 @@ pub type Broken = String;
 impl World {
     /// A master without services.
     pub fn new() -> Self {
-        Self::with(Kernel::at(Duration::from_secs(1)), Lines::default())
+        let kernel = Kernel::at(Duration::from_secs(1));
+        Self::with(kernel, Lines::default(), false)
     }
 
-    fn with(kernel: Kernel, lines: Lines) -> Self {
+    fn with(kernel: Kernel, lines: Lines, verbose: bool) -> Self {
         Self {
-            table: Table::new(lines.kill_time, false),
+            table: Table::new(lines.kill_time, verbose),
             kernel,
-            book: Book::default(),
+            book: Book::new(verbose),
             lines,
+            seen: Seen::default(),
             hangup: false,
-            stop: false,
+            stop: None,
             actions: Vec::new(),
         }
     }
@@ -106,18 +111,19 @@ impl World {
                 self.lines.kill_time = Duration::from_secs(seconds.into());
             }
             Happening::Hangup => self.hangup = true,
-            Happening::Stop => self.stop = true,
+            Happening::Stop(verbose) => self.stop = Some(verbose),
             Happening::Live(nth)
             | Happening::Retire(nth)
             | Happening::Fail(nth)
-            | Happening::Crash(nth)
+            | Happening::Crash(nth, _)
             | Happening::Defy(nth)
             | Happening::Vanish(nth)
             | Happening::Stale(nth)
             | Happening::Forge(nth, _)
             | Happening::Stray(nth, _)
             | Happening::Unknown(nth)
-            | Happening::Garbage(nth) => {
+            | Happening::Garbage(nth)
+            | Happening::Shut(nth) => {
                 let process = kernel.living(nth);
                 return Ok(process.is_some_and(|at| happen_to(kernel, at, happening)));
             }
@@ -126,13 +132,13 @@ impl World {
     }
 
     /// What is about to happen in the next turn.
-    pub fn pending(&self) -> [bool; 4] {
+    pub fn pending(&self) -> ([bool; 3], Option<bool>) {
         let Kernel {
             spawn_fails,
             watch_fails,
             ..
         } = self.kernel;
-        [self.hangup, self.stop, spawn_fails, watch_fails]
+        ([self.hangup, spawn_fails, watch_fails], self.stop)
     }
 
     pub fn until_deadline(&mut self) -> Option<Time> {
@@ -144,7 +150,7 @@ impl World {
 
     fn turn(&mut self, order: [Part; 5]) -> Result<(), Broken> {
         let connections = self.kernel.connections();
-        if self.stop {
+        if self.stop.is_some() {
             self.step(Event::Stop { signal: 15 })?;
         }
         for part in order {
@@ -163,14 +169,14 @@ impl World {
         self.settle()?;
         self.check()?;
         match self.stop {
-            true => self.start_again(),
-            false => Ok(()),
+            Some(verbose) => self.start_again(verbose),
+            None => Ok(()),
         }
     }
 
     fn read_reports(&mut self) -> Result<(), Broken> {
-        while let Some((service, record)) = self.kernel.next_record() {
-            self.step(record.event(service))?;
+        while let Some(event) = self.kernel.next_heard() {
+            self.step(event)?;
         }
         Ok(())
     }
@@ -234,21 +240,21 @@ impl World {
             self.book.settle(now);
             self.table.settle(now, &mut self.actions);
             if self.actions.is_empty() {
-                return self.book.compare(now, &self.table);
+                return self.book.compare(&self.table);
             }
             self.carry_out()?;
         }
     }
 
     fn step(&mut self, event: Event) -> Result<(), Broken> {
-        let now = self.kernel.now;
         self.take_in(event);
         self.carry_out()?;
-        self.book.compare(now, &self.table)
+        self.book.compare(&self.table)
     }
 
     fn take_in(&mut self, event: Event) {
         let now = self.kernel.now;
+        self.seen.event(&event);
         self.book.enter(now, &event);
         self.table.step(now, event, &mut self.actions);
     }
@@ -257,6 +263,7 @@ impl World {
         while !self.actions.is_empty() {
             let mut batch = std::mem::take(&mut self.actions);
             for action in batch.drain(..) {
+                self.seen.action(&action);
                 self.book.wish(self.kernel.now, &action)?;
                 self.act(&action)?;
             }
@@ -358,10 +365,13 @@ impl World {
     }
 
     /// The master has ended, and so have its children.
-    fn start_again(&mut self) -> Result<(), Broken> {
-        let lines = self.lines.clone();
-        *self = Self::with(Kernel::at(self.kernel.now), lines);
-        self.hangup = true;
+    fn start_again(&mut self, verbose: bool) -> Result<(), Broken> {
+        let next = Self::with(Kernel::at(self.kernel.now), self.lines.clone(), verbose);
+        *self = Self {
+            seen: self.seen,
+            hangup: true,
+            ..next
+        };
         self.reload()?;
         self.settle()
     }
@@ -370,7 +380,7 @@ impl World {
 
     /// Whether there was nothing else to do.
     fn sleep(&mut self) -> Result<bool, Broken> {
-        let idle = self.kernel.connections().is_empty() && !self.hangup && !self.stop;
+        let idle = self.kernel.connections().is_empty() && !self.hangup && self.stop.is_none();
         if !idle || !self.kernel.is_quiet() {
             return Ok(false);
         }
@@ -417,7 +427,7 @@ fn happen_to(kernel: &mut Kernel, at: usize, happening: Happening) -> bool {
         Happening::Live(_) => return kernel.live(at),
         Happening::Retire(_) => kernel.end(at, End::Code(0)),
         Happening::Fail(_) => kernel.end(at, End::Code(1)),
-        Happening::Crash(_) => kernel.end(at, End::Signal(9)),
+        Happening::Crash(_, signal) => kernel.end(at, End::Signal(signal.into())),
         Happening::Defy(_) => kernel.processes[at].defiant = true,
         Happening::Vanish(_) => kernel.vanish(at),
         Happening::Stale(_) => {
@@ -435,6 +445,7 @@ fn happen_to(kernel: &mut Kernel, at: usize, happening: Happening) -> bool {
             return kernel.write(at, Some(StatusReport { available, ..own }));
         }
         Happening::Garbage(_) => return kernel.write(at, None),
+        Happening::Shut(_) => return kernel.shut(at),
         _ => return false,
     }
     true

@@ -1,5 +1,6 @@
 //! `inet_protocols`, `inet_interfaces` and `known_tcp_ports`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::reader::Reader;
@@ -88,8 +89,11 @@ fn listed(
     resolver: &dyn Resolver,
 ) -> Vec<IpAddr> {
     let name = "inet_interfaces";
-    let mut chosen = Vec::new();
-    for host in list.split([' ', '\t', ',']).filter(|host| !host.is_empty()) {
+    // Each once: references to references make a long list of few names, and lookups take long.
+    let hosts = list.split([' ', '\t', ',']).filter(|host| !host.is_empty());
+    let hosts: BTreeSet<&str> = hosts.collect();
+    let mut chosen = BTreeSet::new();
+    for host in hosts {
         match addresses(host, families, resolver) {
             Ok(found) => chosen.extend(found),
             Err(why) => {
@@ -101,7 +105,7 @@ fn listed(
     for stranger in chosen.iter().filter(|address| !local.contains(address)) {
         reader.reject(name, format!("no local interface found for {stranger}"));
     }
-    chosen
+    chosen.into_iter().collect()
 }
 
 /// As in Postfix, what is wrong with an item is a warning, and the others count.

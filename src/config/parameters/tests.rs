@@ -295,6 +295,17 @@ fn interfaces_are_names_and_addresses() {
 }
 
 #[test]
+fn a_host_of_inet_interfaces_is_looked_up_once() {
+    let doubled = (0..8).map(|n| format!("a{n} = $a{m}, $a{m}\n", m = n + 1));
+    let doubled = doubled.collect::<String>();
+    let main_cf = format!("inet_interfaces = $a0\n{doubled}a8 = mail.example.com\n");
+    let system = FakeSystem::default();
+    let addresses = listener_ips(&main_cf, &system);
+    assert_eq!(addresses, ips(&["192.0.2.1", "2001:db8::1"]));
+    assert_eq!(system.lookups.get(), 1);
+}
+
+#[test]
 fn interfaces_must_be_local() {
     assert_eq!(
         only_error("inet_interfaces = 127.0.0.1, 192.0.2.77\n"),

@@ -1,7 +1,9 @@
 //! The rules, one test each. A world is a table and what it asked for; its clock is a number.
 
+mod check;
 mod ends;
 mod listening;
+mod records;
 mod reloads;
 mod reports;
 mod stress;

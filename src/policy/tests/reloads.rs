@@ -96,6 +96,21 @@ fn a_removed_services_child_that_does_not_leave_is_killed() {
 }
 
 #[test]
+fn a_child_in_a_place_that_was_used_before_is_killed_once() {
+    let mut world = World::new([inet(25, 10)]);
+    let former = world.spawn(FIRST);
+    world.reload([]);
+    world.exit(former, ExitStatus::Code(0));
+    // All of it happens in one moment, so that the former tenant's deadline is the new one's too.
+    world.reload([inet(26, 10)]);
+    let (pid, _) = world.spawn(FIRST);
+    world.reload([]);
+    let actions = world.pass(KILL_TIME);
+    let signal = Signal::Kill;
+    assert_eq!(without_logs(actions), [Action::Signal { pid, signal }]);
+}
+
+#[test]
 fn a_removed_service_that_comes_back_does_not_wait_for_its_former_children() {
     let mut world = World::new([inet(25, 1)]);
     let old = world.busy(FIRST);

@@ -72,6 +72,17 @@ fn a_broken_channel_is_replaced_and_its_children_leave() {
 }
 
 #[test]
+fn a_removed_services_channel_is_not_replaced() {
+    let mut world = World::new([inet(25, 10)]);
+    world.spawn(FIRST);
+    world.reload([]);
+    for service in [FIRST, SECOND_SERVICE] {
+        let reason = "broken".into();
+        assert_eq!(world.step(Event::StatusFailed { service, reason }), []);
+    }
+}
+
+#[test]
 fn a_confused_child_fills_no_log() {
     let mut world = World::new([inet(25, 10)]);
     let (pid, _) = world.spawn(FIRST);

@@ -91,10 +91,10 @@ fn stress_mode_ends_1000_seconds_after_the_limit_was_last_in_reach() {
         last = (pid, generation);
     }
     assert_eq!(world.pass(Duration::from_secs(999)), []);
-    assert!(world.table.service(FIRST).unwrap().stressed(world.now));
+    assert!(world.table.service(FIRST).unwrap().stressed());
     let ended = world.pass(SECOND);
     assert_eq!(logged(&ended), ["service \"25\" (25): stress mode ends"]);
-    assert!(!world.table.service(FIRST).unwrap().stressed(world.now));
+    assert!(!world.table.service(FIRST).unwrap().stressed());
 }
 
 #[test]

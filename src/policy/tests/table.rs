@@ -1,5 +1,8 @@
 //! The table itself.
 
+use std::cell::Cell;
+
+use super::super::timers::Timer;
 use super::*;
 
 #[test]
@@ -31,13 +34,41 @@ fn a_verbose_table_says_what_it_does() {
 
 #[test]
 fn cancelled_deadlines_do_not_pile_up() {
-    let mut world = World::new([]);
+    let services = || (0..10).map(|n| waking(unix(&n.to_string(), 1), 60, false));
+    let mut world = World::new(services());
+    // The first deadline is one that holds, so that the others are not dropped on the way to it.
+    let child = world.spawn(FIRST);
+    world.exit(child, ExitStatus::Code(1));
     for _ in 0..2000 {
         world.now += Duration::from_millis(1);
-        world.reload((0..10).map(|n| waking(unix(&n.to_string(), 1), 60, false)));
+        world.reload(services());
         world.table.next_deadline();
     }
     assert!(world.table.timers.len() < 5000);
+}
+
+#[test]
+fn deadlines_that_hold_are_seldom_looked_at() {
+    let mut timers = Timers::default();
+    let looks = Cell::new(0);
+    let holds = |_, _| {
+        looks.set(looks.get() + 1);
+        true
+    };
+    for n in 0..20_000 {
+        timers.add(n * SECOND, Timer::Wakeup(FIRST));
+        timers.next(holds);
+    }
+    assert!(looks.get() < 4 * 20_000, "{} looks", looks.get());
+}
+
+#[test]
+fn generations_go_round() {
+    let mut world = World::new([inet(25, 10)]);
+    world.table.generation = u32::MAX;
+    let child = world.busy(FIRST);
+    assert_eq!(child.1, 0);
+    assert_eq!(world.counts(FIRST), (0, 1), "its reports are believed");
 }
 
 #[test]

@@ -59,3 +59,21 @@ fn a_reload_can_end_the_wakeups() {
     assert_eq!(world.pass(Duration::from_secs(600)), []);
     assert_eq!(world.table.next_deadline(), None);
 }
+
+#[test]
+fn a_removed_service_is_not_woken_up_whatever_comes_late() {
+    let service = || waking(unix("local", 0), 60, true);
+    let mut world = World::new([service()]);
+    let child = world.busy(FIRST);
+    world.reload([service()]);
+    world.connect(FIRST);
+    world.reload([]);
+    let (service, generation, pid) = (FIRST, child.1 + 1, child.0 + 1);
+    let actions = world.step(Event::Spawned {
+        service,
+        generation,
+        pid,
+    });
+    assert_eq!(actions, []);
+    assert_eq!(without_logs(world.pass(KILL_TIME * 10)).len(), 2);
+}

@@ -1,7 +1,4 @@
-//! The command line.
-
-/// So many steps make up the simulation unless the command line says otherwise.
-const STEPS: u64 = 10_000_000;
+//! The command line of tests that could go on for ever.
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
@@ -13,12 +10,14 @@ pub struct Options {
 }
 
 impl Options {
+    /// So many `steps` are made unless the arguments say otherwise.
+    ///
     /// # Errors
     /// What is wrong with the arguments.
-    pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+    pub fn parse(arguments: impl Iterator<Item = String>, steps: u64) -> Result<Self, String> {
         let mut options = Self {
             seed: 1,
-            steps: Some(STEPS),
+            steps: Some(steps),
             words: Vec::new(),
         };
         let mut arguments = arguments;
@@ -39,8 +38,10 @@ impl Options {
         Ok(options)
     }
 
-    pub fn choose(&self, part: &str) -> bool {
-        self.words.is_empty() || self.words.iter().any(|word| part.contains(word.as_str()))
+    /// Whether something of this part of the tests is to be run, by its name in there.
+    pub fn choose(&self, part: &str, name: &str) -> bool {
+        let whole = format!("{part}::{name}");
+        self.words.is_empty() || self.words.iter().any(|word| whole.contains(word.as_str()))
     }
 }
 

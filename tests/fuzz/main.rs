@@ -1,0 +1,120 @@
+//! Everything that takes bytes from files and children, and the policy, given what nobody should
+//! give them.
+//!
+//! `cargo test --test fuzz` runs the seeds, what once went wrong, and a fixed number of inputs made
+//! from those. `cargo test --test fuzz -- --seed 7 --steps 1000000 master_cf` chooses others, for
+//! one target. The programs of `fuzz/` run the same targets and learn from the code which inputs
+//! are worth changing; see CONTRIBUTING.md.
+
+mod corpus;
+mod mutate;
+#[path = "../common/options.rs"]
+mod options;
+#[path = "../common/random.rs"]
+mod random;
+mod targets;
+
+use std::panic;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+
+use corpus::Input;
+use options::Options;
+use random::Random;
+use targets::TARGETS;
+
+/// So many inputs does each target get unless the command line says otherwise.
+const INPUTS: u64 = 25_000;
+
+/// How many inputs a target took, or which one it did not.
+type Outcome = Result<u64, String>;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1), INPUTS) {
+        Ok(options) => options,
+        Err(what) => {
+            eprintln!("{what}");
+            return ExitCode::from(2);
+        }
+    };
+    println!("seed {}", options.seed);
+    let (mut sum, mut all_well) = (0, true);
+    for (target, outcome) in run(&options) {
+        match outcome {
+            Ok(inputs) => {
+                println!("{target}: {inputs} inputs");
+                sum += inputs;
+            }
+            Err(what) => {
+                println!("{target}: {what}");
+                all_well = false;
+            }
+        }
+    }
+    println!("{sum} inputs fuzzed");
+    match all_well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// All chosen targets, side by side.
+fn run(options: &Options) -> Vec<(&'static str, Outcome)> {
+    thread::scope(|scope| {
+        let chosen = TARGETS.map(|(name, _)| name).into_iter();
+        let chosen = chosen.filter(|target| options.choose("fuzz", target));
+        let started = chosen.map(|target| {
+            // A panic's message has the thread's name.
+            let thread = thread::Builder::new().name(target.to_owned());
+            let run = thread.spawn_scoped(scope, move || fuzz(target, options));
+            (target, run.expect("a thread"))
+        });
+        let started: Vec<_> = started.collect();
+        let outcomes = started.into_iter().map(|(target, run)| {
+            let outcome = run.join();
+            (target, outcome.unwrap_or_else(|_| Err("panics".into())))
+        });
+        outcomes.collect()
+    })
+}
+
+/// What is written down as it is, and then mutants of the seeds. What once took long does not make
+/// many others that do.
+fn fuzz(target: &str, options: &Options) -> Outcome {
+    let seeds = corpus::seeds(target)?;
+    let words = corpus::words(target)?;
+    let written = corpus::regressions(target)?;
+    let written = seeds.iter().chain(&written);
+    let mut inputs = 0;
+    for Input { name, bytes } in written {
+        take(target, bytes).map_err(|what| format!("{what}: {name}"))?;
+        inputs += 1;
+    }
+    let mut random = Random::new(options.seed);
+    while options.steps.is_none_or(|most| inputs < most) {
+        let input = mutate::mutant(&mut random, &seeds, &words);
+        take(target, &input).map_err(|what| format!("{what}: {}", keep(target, &input)))?;
+        inputs += 1;
+    }
+    Ok(inputs)
+}
+
+/// # Errors
+/// The input makes the target panic, which has said more on standard error.
+fn take(target: &str, input: &[u8]) -> Result<(), &'static str> {
+    panic::catch_unwind(|| targets::run(target, input)).map_err(|_| "panics")
+}
+
+/// Writes an input to where it can be had, and says how to go on.
+fn keep(target: &str, input: &[u8]) -> String {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}"));
+    let kept = match std::fs::write(&file, input) {
+        Ok(()) => format!(
+            "once it is mended, move {} to tests/fuzz/regressions/{target}/, and name it by what it shows",
+            file.display()
+        ),
+        Err(problem) => format!("{}: {problem}", file.display()),
+    };
+    format!("\"{}\"\n{kept}", input.escape_ascii())
+}

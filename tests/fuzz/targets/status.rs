@@ -1,0 +1,82 @@
+//! A child's records on its status channel, whatever they are.
+
+use std::time::Duration;
+
+use master::policy::{Action, Event, ServiceId, Table};
+use master::proto::{Availability, StatusReport};
+
+use super::step::configured;
+
+const CHILD: i32 = 7;
+const GENERATION: u32 = 1;
+
+/// The first byte is the length of a record, which follows, and so on.
+pub fn run(input: &[u8]) {
+    let now = Duration::from_secs(1);
+    let (mut table, service) = table_with_child(now);
+    let mut expected = Availability::Available;
+    let mut rest = input;
+    while let Some((&length, after)) = rest.split_first() {
+        let (record, after) = after.split_at(after.len().min(length.into()));
+        rest = after;
+        let event = event(service, record);
+        if let Event::Report { report, .. } = &event {
+            let own = (report.pid, report.generation) == (CHILD, GENERATION);
+            expected = report.availability().filter(|_| own).unwrap_or(expected);
+        }
+        let mut actions = Vec::new();
+        table.step(now, event, &mut actions);
+        table.settle(now, &mut actions);
+        table.check().expect("the invariants hold");
+        let quiet = |action: &Action| {
+            matches!(
+                action,
+                Action::Log(_) | Action::Watch(_) | Action::Unwatch(_)
+            )
+        };
+        assert!(actions.iter().all(quiet), "{actions:?}");
+        let avail = table.service(service).expect("the service").avail();
+        assert_eq!(avail, u32::from(expected == Availability::Available));
+    }
+}
+
+/// A table whose only service has one child.
+fn table_with_child(now: Duration) -> (Table, ServiceId) {
+    let mut table = Table::new(Duration::from_secs(10), true);
+    let plan = table.plan(&configured(1), Duration::from_secs(10));
+    let service = plan.entries[0].id;
+    let mut actions = Vec::new();
+    table.step(now, Event::Reload(plan), &mut actions);
+    let (generation, pid) = (GENERATION, CHILD);
+    let spawned = Event::Spawned {
+        service,
+        generation,
+        pid,
+    };
+    table.step(now, spawned, &mut actions);
+    table.settle(now, &mut actions);
+    (table, service)
+}
+
+/// What the runtime makes of the record; a report is what it was on the wire.
+fn event(service: ServiceId, record: &[u8]) -> Event {
+    let writer = CHILD;
+    match StatusReport::decode(record) {
+        Some(report) => {
+            assert_eq!(report.encode(), record);
+            Event::Report {
+                service,
+                writer,
+                report,
+            }
+        }
+        None => {
+            assert_ne!(record.len(), StatusReport::SIZE);
+            Event::Garbage {
+                service,
+                writer,
+                length: record.len(),
+            }
+        }
+    }
+}

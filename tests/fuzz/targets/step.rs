@@ -1,0 +1,314 @@
+//! The policy, which is told anything: what is true, what was true, and what never was.
+//!
+//! The input is a list of letters, each with an operand of one byte, so that a person can write
+//! `+1 c0 s0 b0 a0 x0`: a service, a client, a child that serves it and leaves. A number means one
+//! of what there is, modulo how many there are. What is no letter is left out.
+//!
+//! | | |
+//! |---|---|
+//! | `+` `-` | a reload with these lines; with none, and so many seconds to leave |
+//! | `c` `w` `q` `g` | of this service: a connection, a watch or a channel that fails, garbage |
+//! | `s` `f` | a spawn that the table asked for succeeds, or fails |
+//! | `S` `F` | of this service, nobody asked: a child, whose pid comes next, or a failure |
+//! | `b` `a` | a child says that it is taken, or available |
+//! | `R` | to this service, a report that is wrong in ways that come next |
+//! | `x` `k` `K` | a child ends well, with an error, or by this signal |
+//! | `X` | this pid ends, whoever it is |
+//! | `t` `T` | time passes, a little or a lot |
+//! | `d` `D` | a deadline's turn, now or when it has come |
+//! | `!` | the end, by this signal |
+//! | `(` `)` | no operand: the events between are one turn |
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, Table};
+use master::proto::StatusReport;
+
+use super::testing::{FakeSystem, sources};
+use super::{Config, Service};
+
+/// No input is to take long.
+const LETTERS_MAX: usize = 2000;
+
+/// All that take an operand.
+const LETTERS: &[u8] = b"+-cwqgsfSFbaRxkKXtTdD!";
+
+/// The lines that a reload chooses from. There are several of one service.
+const LINES: [&str; 8] = [
+    "25 inet n - - - 2 a",
+    "a unix - - - 30 1 a",
+    "b unix - - - 60? 0 b",
+    "c pass - - - - 3 c",
+    "smtp inet n - - 10 3 b",
+    "25 inet n - - 10? 1 a",
+    "a unix - - - - - c",
+    "d fifo n - - 1 1 d",
+];
+
+static SERVICES: LazyLock<Vec<Arc<Service>>> = LazyLock::new(|| {
+    let main_cf = "compatibility_level = 3.6\nservice_throttle_time = 5s\n";
+    let one = |line: &&str| {
+        let config = Config::parse(&sources(main_cf, *line), &FakeSystem::default());
+        config.expect("a good line").services.remove(0)
+    };
+    LINES.iter().map(one).collect()
+});
+
+/// The services of the lines whose bits are set. The last of several is the one.
+pub fn configured(lines: u8) -> Vec<Arc<Service>> {
+    let mut services: Vec<Arc<Service>> = Vec::new();
+    for (bit, service) in SERVICES.iter().enumerate() {
+        if lines >> bit & 1 == 1 {
+            services.retain(|other| other.identity() != service.identity());
+            services.push(service.clone());
+        }
+    }
+    services
+}
+
+pub fn run(input: &[u8]) {
+    let mut world = World::new();
+    let mut bytes = input.iter().copied();
+    for _ in 0..LETTERS_MAX {
+        let Some(letter) = bytes.next() else {
+            break;
+        };
+        world.letter(letter, &mut bytes);
+    }
+    world.end_turn();
+}
+
+/// The table, and what it has been told and has asked for.
+struct World {
+    table: Table,
+    now: Duration,
+    /// Several events come before the table settles.
+    in_turn: bool,
+    watched: BTreeSet<ServiceId>,
+    spawning: Vec<(ServiceId, u32)>,
+    children: Vec<(ServiceId, u32, Pid)>,
+    last_pid: Pid,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            table: Table::new(Duration::from_secs(10), true),
+            now: Duration::from_secs(1),
+            in_turn: false,
+            watched: BTreeSet::new(),
+            spawning: Vec::new(),
+            children: Vec::new(),
+            last_pid: 100,
+        }
+    }
+
+    fn letter(&mut self, letter: u8, bytes: &mut impl Iterator<Item = u8>) {
+        match letter {
+            b'(' => self.in_turn = true,
+            b')' => self.end_turn(),
+            letter if LETTERS.contains(&letter) => {
+                let operand = bytes.next().unwrap_or(b'0');
+                if let Some(event) = self.event(letter, operand, bytes) {
+                    self.step(event);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What a letter stands for, unless that is impossible or only that time passes.
+    fn event(&mut self, letter: u8, n: u8, bytes: &mut impl Iterator<Item = u8>) -> Option<Event> {
+        let service = ServiceId::from_index(usize::from(n % 16));
+        let reason = "no reason".to_owned();
+        let event = match letter {
+            b'+' => self.reload(n, 10),
+            b'-' => self.reload(0, n % 8),
+            b'c' => Event::Connection { service },
+            b'w' => Event::WatchFailed { service, reason },
+            b'q' => Event::StatusFailed { service, reason },
+            b'g' => garbage(service, n),
+            b's' => self.spawned(n)?,
+            b'f' => {
+                let (service, _) = remove(&mut self.spawning, n)?;
+                Event::SpawnFailed { service, reason }
+            }
+            b'S' => self.adopted(service, bytes.next()),
+            b'F' => Event::SpawnFailed { service, reason },
+            b'b' => self.report(n, 0)?,
+            b'a' => self.report(n, 1)?,
+            b'R' => self.nonsense(service, bytes.next()),
+            b'x' => self.exit(n, ExitStatus::Code(0))?,
+            b'k' => self.exit(n, ExitStatus::Code(1))?,
+            b'K' => self.exit(n, ExitStatus::Signal(n.into()))?,
+            b'X' => {
+                let (pid, status) = (n.into(), ExitStatus::Code(n.into()));
+                Event::Exit { pid, status }
+            }
+            b'!' => Event::Stop { signal: n.into() },
+            _ => return self.pass(letter, n),
+        };
+        Some(event)
+    }
+
+    /// Time goes by, or stands still.
+    fn pass(&mut self, letter: u8, n: u8) -> Option<Event> {
+        match letter {
+            b't' => self.now += Duration::from_millis(u64::from(n).pow(2)),
+            b'T' => self.now += Duration::from_secs(u64::from(n) * 8),
+            b'D' => self.now = self.table.next_deadline()?.max(self.now),
+            _ => {}
+        }
+        b"dD".contains(&letter).then_some(Event::Deadline)
+    }
+
+    fn reload(&self, lines: u8, kill_time: u8) -> Event {
+        let kill_time = Duration::from_secs(kill_time.into());
+        Event::Reload(self.table.plan(&configured(lines), kill_time))
+    }
+
+    /// A spawn that the table asked for has succeeded.
+    fn spawned(&mut self, nth: u8) -> Option<Event> {
+        let (service, generation) = remove(&mut self.spawning, nth)?;
+        self.last_pid += 1;
+        let pid = self.last_pid;
+        self.children.push((service, generation, pid));
+        Some(Event::Spawned {
+            service,
+            generation,
+            pid,
+        })
+    }
+
+    /// A child that nobody asked for, perhaps with a pid that is in use.
+    fn adopted(&mut self, service: ServiceId, pid: Option<u8>) -> Event {
+        let pid = pid.unwrap_or(0).into();
+        self.children.push((service, 0, pid));
+        Event::Spawned {
+            service,
+            generation: 0,
+            pid,
+        }
+    }
+
+    fn report(&self, nth: u8, available: i32) -> Option<Event> {
+        let nth = usize::from(nth).checked_rem(self.children.len())?;
+        let (service, generation, pid) = self.children[nth];
+        let report = StatusReport {
+            pid,
+            generation,
+            available,
+        };
+        Some(Event::Report {
+            service,
+            writer: pid,
+            report,
+        })
+    }
+
+    /// A report that is wrong in one way or several.
+    fn nonsense(&self, service: ServiceId, how: Option<u8>) -> Event {
+        let how = how.unwrap_or(0);
+        let nth = usize::from(how).checked_rem(self.children.len());
+        let (_, generation, pid) = nth.map_or((service, 0, 0), |nth| self.children[nth]);
+        let report = StatusReport {
+            pid,
+            generation: generation.wrapping_sub((how >> 4 & 1).into()),
+            available: (how >> 5).into(),
+        };
+        let writer = pid.wrapping_add((how >> 3 & 1).into());
+        Event::Report {
+            service,
+            writer,
+            report,
+        }
+    }
+
+    /// One of the children ends; the policy may have forgotten it already.
+    fn exit(&mut self, nth: u8, status: ExitStatus) -> Option<Event> {
+        let (_, _, pid) = remove(&mut self.children, nth)?;
+        Some(Event::Exit { pid, status })
+    }
+
+    fn step(&mut self, event: Event) {
+        let stop = matches!(event, Event::Stop { .. });
+        let mut actions = Vec::new();
+        self.table.step(self.now, event, &mut actions);
+        for action in &actions {
+            self.carry_out(action, stop);
+        }
+        if !self.in_turn {
+            self.end_turn();
+        }
+    }
+
+    fn end_turn(&mut self) {
+        self.in_turn = false;
+        let mut actions = Vec::new();
+        self.table.settle(self.now, &mut actions);
+        for action in &actions {
+            self.carry_out(action, false);
+        }
+        self.table.check().expect("the invariants hold");
+        for (id, service) in self.table.services() {
+            assert_eq!(service.listening(), self.watched.contains(&id), "{id:?}");
+        }
+    }
+
+    /// The wish must be one that can be granted.
+    fn carry_out(&mut self, action: &Action, stop: bool) {
+        let possible = match *action {
+            Action::Watch(id) => self.is_open(id) && self.watched.insert(id),
+            Action::Unwatch(id) => self.watched.remove(&id),
+            Action::Spawn {
+                service,
+                generation,
+                ..
+            } => {
+                self.spawning.push((service, generation));
+                self.may_spawn(service)
+            }
+            Action::Signal { pid, signal } => {
+                signal == Signal::Term || self.table.service_of(pid).is_some()
+            }
+            Action::RenewStatus(id) | Action::Wake(id) => self.is_open(id),
+            Action::Close(id) => {
+                self.watched.remove(&id);
+                !self.is_open(id)
+            }
+            Action::Terminate { .. } => stop,
+            Action::Log(ref record) => !record.to_string().is_empty(),
+        };
+        assert!(possible, "{action:?}");
+    }
+
+    fn is_open(&self, id: ServiceId) -> bool {
+        self.table
+            .service(id)
+            .is_some_and(|service| !service.removed())
+    }
+
+    fn may_spawn(&self, id: ServiceId) -> bool {
+        let service = self.table.service(id);
+        service.is_some_and(|service| {
+            let max = service.config().max;
+            self.is_open(id) && !service.throttled() && (max == 0 || service.total() < max)
+        })
+    }
+}
+
+fn garbage(service: ServiceId, n: u8) -> Event {
+    let (writer, length) = (n.into(), n.into());
+    Event::Garbage {
+        service,
+        writer,
+        length,
+    }
+}
+
+fn remove<T>(list: &mut Vec<T>, nth: u8) -> Option<T> {
+    let nth = usize::from(nth).checked_rem(list.len())?;
+    Some(list.swap_remove(nth))
+}

@@ -1,0 +1,79 @@
+//! What the policy was told and what it wished, by sorts: a world that never comes up with one of
+//! them proves nothing about it.
+
+use std::ops::BitOrAssign;
+
+use master::policy::{Action, Event, Record};
+
+/// The compiler sees to it that no sort is left out.
+macro_rules! sorts {
+    ($($names:ident of $kind:ident: $($sort:ident)+;)+) => {$(
+        const $names: &[&str] = &[
+            $(concat!(stringify!($kind), "::", stringify!($sort))),+
+        ];
+
+        impl From<&$kind> for Bit {
+            fn from(seen: &$kind) -> Self {
+                enum Place { $($sort),+ }
+                Self(match seen {
+                    $($kind::$sort { .. } => 1 << Place::$sort as u64,)+
+                })
+            }
+        }
+    )+};
+}
+
+/// One sort.
+struct Bit(u64);
+
+sorts! {
+    EVENTS of Event: Connection Report Garbage StatusFailed Spawned SpawnFailed WatchFailed Exit
+        Deadline Reload Stop;
+    ACTIONS of Action: Watch Unwatch Spawn Signal RenewStatus Wake Close Terminate Log;
+    RECORDS of Record: Ended BadStartup SpawnFailed WatchFailed LimitReached StressBegins
+        StressEnds Killing PartialReport ForgedReport StaleReport UnknownStatus StatusFailed
+        Suppressed Terminating Counts Spawned Throttled Unthrottled Waking;
+}
+
+/// All sorts that were seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    events: u64,
+    actions: u64,
+    records: u64,
+}
+
+impl Seen {
+    pub fn event(&mut self, event: &Event) {
+        self.events |= Bit::from(event).0;
+    }
+
+    pub fn action(&mut self, action: &Action) {
+        self.actions |= Bit::from(action).0;
+        if let Action::Log(record) = action {
+            self.records |= Bit::from(record).0;
+        }
+    }
+
+    /// The names of those that were not.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let all = [
+            (EVENTS, self.events),
+            (ACTIONS, self.actions),
+            (RECORDS, self.records),
+        ];
+        let missing = all.into_iter().flat_map(|(names, bits)| {
+            let names = names.iter().enumerate();
+            names.filter_map(move |(at, name)| (bits >> at & 1 == 0).then_some(*name))
+        });
+        missing.collect()
+    }
+}
+
+impl BitOrAssign for Seen {
+    fn bitor_assign(&mut self, other: Self) {
+        self.events |= other.events;
+        self.actions |= other.actions;
+        self.records |= other.records;
+    }
+}
