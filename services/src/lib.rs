@@ -32,12 +32,12 @@
 //!
 //! # Kinds of services
 //!
-//! | method of [`Service`] | a process serves | types of listeners |
-//! |---|---|---|
-//! | [`single`](Service::single) | one client at a time, with blocking calls | `inet`, `unix`, `pass` |
-//! | `multi` (feature `multi`, on by default) | many clients at a time, with tokio | `inet`, `unix`, `pass` |
-//! | [`trigger`](Service::trigger) | wake-ups | `fifo`, `unix`, `inet`, `pass` |
-//! | [`datagrams`](Service::datagrams) | datagrams | `unix-dgram` |
+//! | method of [`Service`] | a process serves | types of listeners | in Postfix |
+//! |---|---|---|---|
+//! | [`single`](Service::single) | one client at a time, with blocking calls | `inet`, `unix`, `pass` | single_server(3) |
+//! | `multi` (feature `multi`, on by default) | many clients at a time, with tokio | `inet`, `unix`, `pass` | multi_server(3), event_server(3) |
+//! | [`trigger`](Service::trigger) | wake-ups | `fifo`, `unix`, `inet`, `pass` | trigger_server(3) |
+//! | [`datagrams`](Service::datagrams) | datagrams | `unix-dgram` | dgram_server(3) |
 //!
 //! # What the library does
 //!
