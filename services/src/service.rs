@@ -227,7 +227,7 @@ impl Service {
     /// # Errors
     /// The process has not the right to give up anything, or `mail_owner` is nobody to become.
     pub fn drop_privileges(&mut self) -> Result<(), Error> {
-        if !std::mem::take(&mut self.privileged) {
+        if !self.privileged {
             return Ok(());
         }
         if !geteuid().is_root() {
@@ -249,10 +249,12 @@ impl Service {
                 .and_then(|()| chdir("/"))
                 .map_err(Error::system(format!("chroot {}", root.display())))?;
         }
-        match &owner {
-            Some(owner) => become_user(owner).map_err(Error::system("cannot become mail_owner")),
-            None => Ok(()),
+        if let Some(owner) = &owner {
+            become_user(owner).map_err(Error::system("cannot become mail_owner"))?;
         }
+        // Only now: who goes on after an error must not get away with what they have.
+        self.privileged = false;
+        Ok(())
     }
 
     /// The user who owns what belongs to no other user.
