@@ -136,6 +136,50 @@ fn seconds(time: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::first_log;
+    use crate::status::testing::Master;
+    use Availability::{Available, Taken};
+
+    #[test]
+    fn the_master_learns_when_a_client_is_served_and_when_no_more() {
+        let (status, master) = Master::new();
+        let limits = Limits {
+            uses: 2,
+            idle: Duration::from_secs(1),
+            client: Duration::from_secs(60),
+            retire: None,
+        };
+        let mut shift = Shift::begin(status, Vec::new(), limits, first_log("test")).unwrap();
+        let served = |shift: &mut Shift| {
+            shift.serve(|| {
+                assert_eq!(master.heard(), [Taken]);
+                1
+            })
+        };
+        assert!(served(&mut shift));
+        assert_eq!(master.heard(), [Available]);
+        assert!(!served(&mut shift));
+        assert_eq!(master.heard(), [], "it leaves, and is not available");
+    }
+
+    #[test]
+    fn a_client_is_served_without_a_master_and_is_the_last() {
+        let (status, master) = Master::new();
+        drop(master);
+        let limits = Limits {
+            uses: 0,
+            idle: Duration::from_secs(1),
+            client: Duration::from_secs(60),
+            retire: None,
+        };
+        let mut shift = Shift::begin(status, Vec::new(), limits, first_log("test")).unwrap();
+        let mut served = false;
+        assert!(!shift.serve(|| {
+            served = true;
+            1
+        }));
+        assert!(served);
+    }
 
     #[test]
     fn children_do_not_all_leave_after_the_same_number_of_clients() {

@@ -70,15 +70,44 @@ pub(crate) fn generation(variable: &OsStr) -> Option<u32> {
     u32::from_str_radix(variable.to_str()?, 8).ok()
 }
 
+/// The master's end of a channel, for tests.
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use super::*;
     use std::os::unix::net::UnixDatagram;
 
+    /// Who reads what a child reports.
+    pub(crate) struct Master(pub(super) UnixDatagram);
+
+    impl Master {
+        /// A channel of generation 0o17.
+        pub(crate) fn new() -> (Status, Self) {
+            let (ours, theirs) = UnixDatagram::pair().unwrap();
+            theirs.set_nonblocking(true).unwrap();
+            (Status::new(ours.into(), 0o17), Self(theirs))
+        }
+
+        /// The reports that have come since the last time.
+        pub(crate) fn heard(&self) -> Vec<Availability> {
+            let mut record = [0; 100];
+            let mut reports = Vec::new();
+            while let Ok(length) = self.0.recv(&mut record) {
+                let report = StatusReport::decode(&record[..length]);
+                reports.push(report.and_then(StatusReport::availability).unwrap());
+            }
+            reports
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Master;
+    use super::*;
+
     #[test]
     fn a_report_names_this_process_and_its_generation() {
-        let (ours, theirs) = UnixDatagram::pair().unwrap();
-        let status = Status::new(ours.into(), 0o17);
+        let (status, Master(theirs)) = Master::new();
         assert!(status.report(Availability::Available));
         let mut record = [0; 100];
         let length = theirs.recv(&mut record).unwrap();
@@ -90,9 +119,9 @@ mod tests {
 
     #[test]
     fn a_report_without_a_master_fails() {
-        let (ours, theirs) = UnixDatagram::pair().unwrap();
-        drop(theirs);
-        assert!(!Status::new(ours.into(), 1).report(Availability::Taken));
+        let (status, master) = Master::new();
+        drop(master);
+        assert!(!status.report(Availability::Taken));
     }
 
     #[test]

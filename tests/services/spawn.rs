@@ -2,6 +2,7 @@
 
 use crate::common::client::Client;
 use crate::common::instance::SOON;
+use crate::common::layout;
 use crate::common::poll::until;
 use crate::common::process::Process;
 use crate::needs_root;
@@ -72,11 +73,13 @@ fn a_spawner_that_waits_has_laid_its_privileges_aside() {
     needs_root!("a mail system");
     let stage = spawn("user=nobody argv=true");
     stage.ask("");
-    let (owner, _) = crate::common::layout::mail_owner();
+    let (owner, group) = layout::mail_owner();
     let process = stage.processes()[0];
     until(SOON, "it to be idle", || process.is_idle());
     let [real, effective, ..] = process.uids();
     assert_eq!((real, effective), (0, owner));
+    assert_eq!(process.gids()[1], group);
+    assert_eq!(process.groups(), group.to_string());
 }
 
 #[test]

@@ -108,3 +108,57 @@ impl Drop for Seat {
         self.0.leave();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::testing::Master;
+    use Availability::{Available, Taken};
+
+    fn seats(limit: u32) -> (Arc<Seats>, Master) {
+        let (status, master) = Master::new();
+        (Arc::new(Seats::new(status, limit)), master)
+    }
+
+    #[test]
+    fn the_master_learns_when_the_last_seat_is_taken_and_when_one_is_free_again() {
+        let (seats, master) = seats(2);
+        let first = seats.take();
+        assert_eq!(master.heard(), []);
+        let second = seats.take();
+        assert_eq!(master.heard(), [Taken]);
+        drop(first);
+        assert_eq!(master.heard(), [Available]);
+        drop(second);
+        assert_eq!(master.heard(), []);
+    }
+
+    #[test]
+    fn the_master_learns_of_the_first_client_that_was_served() {
+        let (seats, master) = seats(2);
+        drop(seats.take());
+        assert_eq!(master.heard(), [Taken, Available]);
+        drop(seats.take());
+        assert_eq!(master.heard(), []);
+    }
+
+    #[test]
+    fn the_master_does_not_count_on_a_closed_process() {
+        let (seats, master) = seats(2);
+        let clients = [seats.take()];
+        seats.close();
+        assert_eq!(master.heard(), [Taken]);
+        drop(clients);
+        assert_eq!(master.heard(), []);
+    }
+
+    #[test]
+    fn a_full_process_that_is_closed_has_said_all() {
+        let (seats, master) = seats(1);
+        let client = seats.take();
+        seats.close();
+        assert_eq!(master.heard(), [Taken]);
+        drop(client);
+        assert_eq!(master.heard(), []);
+    }
+}
