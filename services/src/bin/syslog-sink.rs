@@ -25,7 +25,7 @@ const PRIORITY: usize = 13;
 fn main() -> ExitCode {
     services::run(|mut service| {
         service.require_alone()?;
-        // There is no harm in a long life, and every new process opens the file again.
+        // Each message counts as a client: a busy log would need a new process all the time.
         service.set_default("max_use", "0");
         let limit = service.number("syslog_sink_size_limit", "1000000000", 1)?;
         let mut sink = Sink::open(&service, limit.into())?;
@@ -88,7 +88,8 @@ impl Sink {
         } else if !self.full {
             let limit = self.limit;
             self.log.warning(format!(
-                "the file has {limit} bytes (syslog_sink_size_limit): throwing messages away"
+                "the file has no room below {limit} bytes (syslog_sink_size_limit): throwing \
+                 messages away"
             ));
         }
         self.full = full;
