@@ -135,9 +135,13 @@ fn a_process_leaves_after_max_use_clients_when_the_last_one_is_done() {
 fn a_process_that_has_served_is_not_taken_for_a_broken_one_when_it_dies() {
     needs_root!("a mail system");
     let stage = proxy("-", "");
-    drop(guest(&stage));
+    let client = guest(&stage);
     let process = stage.processes()[0];
-    until(SOON, "the process to rest", || process.rests());
+    let descriptors = process.descriptors().len();
+    drop(client);
+    until(SOON, "the process to have done with its client", || {
+        process.descriptors().len() < descriptors && process.rests()
+    });
     process.signal(Signal::SIGKILL);
     stage.wait_for_log("killed by signal 9");
     hello(&mut guest(&stage));
@@ -151,9 +155,11 @@ fn a_process_with_clients_is_not_idle() {
     let mut client = guest(&stage);
     drop(guest(&stage));
     let process = stage.processes()[0];
-    let period = std::time::Duration::from_millis(1500);
+    let period = std::time::Duration::from_millis(2500);
     crate::common::poll::stays(period, "the process runs", || process.runs());
     hello(&mut client);
+    drop(guest(&stage));
+    assert_eq!(stage.processes(), [process], "it has let the next one in");
     drop(client);
     wait_until_gone(&stage);
 }
