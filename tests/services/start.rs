@@ -6,9 +6,12 @@ use std::os::unix::net::UnixStream;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
+use crate::common::instance::Instance;
 use crate::common::layout;
+use crate::common::ports::Port;
+use crate::common::puppet::service;
 use crate::needs_root;
-use crate::stage::Stage;
+use crate::stage::{Stage, ask};
 
 #[test]
 fn parameters_come_from_the_line_and_then_from_main_cf_and_then_from_the_program() {
@@ -138,4 +141,24 @@ fn a_client_that_is_handed_on_comes_with_what_is_known_of_it() {
     client.read_to_string(&mut answer).expect("an answer");
     let expected = "Your client_address is 192.0.2.7.\nYour client_port is 25.\n";
     assert!(answer.contains(expected), "{answer}");
+}
+
+#[test]
+fn postscreen_hands_on_its_clients() {
+    needs_root!("a mail system");
+    let port = Port::reserve();
+    let mut postfix = Instance::new();
+    postfix.install(&service("whois"), "whois");
+    postfix.set("postscreen_cache_map", "");
+    postfix.service(&format!("127.0.0.1:{port} inet n - n - 1 postscreen"));
+    postfix.service("smtpd pass - - n - - whois");
+    postfix.start();
+    let answer = ask(&format!("127.0.0.1:{port}"), "");
+    assert!(answer.contains("You are 127.0.0.1:"), "{answer}");
+    let expected = format!("Your server_port is {port}.\n");
+    assert!(
+        answer.contains("Your client_address is 127.0.0.1.\n"),
+        "{answer}"
+    );
+    assert!(answer.contains(&expected), "{answer}");
 }
