@@ -237,3 +237,20 @@ fn a_file_opens_with_what_it_is_for() {
         }
     }
 }
+
+#[test]
+fn the_readme_shows_the_examples_as_they_are() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let readme = read("README.md");
+    let rust = read("services/examples/shout.rs");
+    let (_, rust) = rust.split_once('\n').unwrap();
+    for (language, code) in [
+        ("python", read("services/examples/minimal.py").as_str()),
+        ("rust", rust),
+    ] {
+        assert!(
+            readme.contains(&format!("```{language}\n{code}```\n")),
+            "{language}"
+        );
+    }
+}
