@@ -127,7 +127,10 @@ fn a_pool_grows_under_load_and_shrinks_after_it() {
     // Three that serve and one that waits.
     until(SOON, "four children", || pool.children().len() == 4);
     drop(held);
-    until(2 * SOON, "the surplus to end", || {
+    let mut seconds = 0;
+    until(SOON, "the surplus to end", || {
+        seconds += 5;
+        clock.turn(&pool.postfix, seconds);
         pool.children().len() == 1
     });
     stays(Duration::from_millis(200), "one child", || {
