@@ -89,7 +89,13 @@ fn warn_limit(
 
 impl Table {
     /// A connection waits. What a turn's earlier events changed may have taken care of it.
-    pub(super) fn connection(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+    pub(super) fn connection(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        clients: u32,
+        out: &mut Vec<Action>,
+    ) {
         let Some(service) = self.service_mut(id) else {
             return;
         };
@@ -97,7 +103,7 @@ impl Table {
             return;
         }
         if service.config.pool.is_ordered() {
-            return self.give_to_idle(now, id, out);
+            return self.give_to_idle(now, id, clients, out);
         }
         self.start_one(now, id, out);
     }

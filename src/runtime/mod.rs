@@ -413,7 +413,14 @@ impl Runtime {
     fn hand_on_connections(&mut self, now: Time) {
         let connections = mem::take(&mut self.turn.connections);
         for &service in &connections {
-            self.step(now, Event::Connection { service });
+            let event = match self.ports.is_ordered(service) {
+                true => Event::Connections {
+                    service,
+                    count: self.ports.waiting(service),
+                },
+                false => Event::Connection { service },
+            };
+            self.step(now, event);
         }
         self.turn.connections = connections;
     }
@@ -539,8 +546,7 @@ impl Runtime {
             environment,
             ..
         } = self;
-        let ordered = ports.service(id).is_some_and(|s| s.pool.is_ordered());
-        let (ours, theirs) = match ordered {
+        let (ours, theirs) = match ports.is_ordered(id) {
             true => Backchannel::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
             false => (None, None),
         };

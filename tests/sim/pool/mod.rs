@@ -59,6 +59,8 @@ pub enum Happening {
     PingFails,
     SpawnFails,
     WatchFails,
+    /// From now on the system counts who waits, as for TCP, or no longer.
+    Count,
     /// Somebody edits the settings and the process limit.
     Edit(Settings),
     /// Somebody asks for a reload.
@@ -119,7 +121,7 @@ const LIFE: [Sort; 4] = [
     |_| Happening::Client,
 ];
 
-const SOMETIMES: [Sort; 22] = [
+const SOMETIMES: [Sort; 23] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(100)),
     |random| Happening::Pass(random.below(3_000)),
@@ -139,6 +141,7 @@ const SOMETIMES: [Sort; 22] = [
     |_| Happening::PingFails,
     |_| Happening::SpawnFails,
     |_| Happening::WatchFails,
+    |_| Happening::Count,
     |random| Happening::Edit(Settings::random(random)),
     |_| Happening::Reload,
     |_| Happening::Calm,

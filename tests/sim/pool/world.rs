@@ -117,6 +117,8 @@ pub struct World {
     waiting: u32,
     watched: bool,
     refused: bool,
+    /// Whether the system counts who waits.
+    counts: bool,
     faults: Faults,
     reload: bool,
     actions: Vec<Action>,
@@ -144,6 +146,7 @@ impl World {
             waiting: 0,
             watched: false,
             refused: false,
+            counts: false,
             faults: Faults::default(),
             reload: false,
             actions: Vec::new(),
@@ -166,6 +169,7 @@ impl World {
             Happening::PingFails => self.faults.ping = true,
             Happening::SpawnFails => self.faults.spawn = true,
             Happening::WatchFails => self.faults.watch = true,
+            Happening::Count => self.counts = !self.counts,
             Happening::Edit(settings) => self.settings = settings,
             Happening::Reload => self.reload = true,
             Happening::Live(nth) => {
@@ -260,7 +264,8 @@ impl World {
         }
         if connection {
             let service = self.place;
-            self.step(Event::Connection { service })?;
+            let count = if self.counts { self.waiting } else { 1 };
+            self.step(Event::Connections { service, count })?;
         }
         if std::mem::take(&mut self.reload) {
             self.limits = self.settings;
