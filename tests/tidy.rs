@@ -79,7 +79,7 @@ fn assert_does_not_name(room: &str, outside: &[&str]) {
 const OUTSIDE: [&str; 12] = [
     "nix::",
     "libc::",
-    "polling::",
+    "epoll::",
     "std::os::",
     "std::fs",
     "std::process",

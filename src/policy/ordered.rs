@@ -568,7 +568,7 @@ impl Table {
         if !pool.fresh.iter().all(|(_, pid)| ordered(*pid)) {
             return Err("an order stands for a client and is none".into());
         }
-        if !pool.fresh.iter().is_sorted() {
+        if !pool.fresh.iter().is_sorted_by_key(|(until, _)| until) {
             return Err("orders are not in their order".into());
         }
         Ok(())
