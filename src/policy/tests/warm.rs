@@ -69,6 +69,7 @@ fn fewer_idle_than_min_idle_starts_one_and_counts_it_as_idle() {
     let started = world.start(actions);
     assert_eq!(started.len(), 1);
     world.now_busy(pids[1]);
+    assert_eq!(world.starts_within(60 * SECOND).0, 0);
     assert_eq!(world.starting(), started, "it soon will be idle");
 }
 
