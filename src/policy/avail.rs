@@ -108,12 +108,14 @@ impl Table {
         self.start_one(now, id, out);
     }
 
-    /// Starts a child; the last one that the limit allows may be a sign of stress.
+    /// Starts a child. The last one that the limit allows is a sign of stress, unless all the others
+    /// are available, as they are in a service that is being filled.
     pub(super) fn start_one(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
         let Some(service) = self.service_mut(id) else {
             return;
         };
-        if service.config.stress_eligible() && !service.has_room(service.total + 1) {
+        let loaded = service.avail < service.total;
+        if loaded && service.config.stress_eligible() && !service.has_room(service.total + 1) {
             self.prolong_stress(now, id, out);
         }
         self.spawn(now, id, out);

@@ -286,6 +286,24 @@ fn shared_services_keep_min_idle_children_available() {
 }
 
 #[test]
+fn a_warm_service_that_is_filled_to_its_limit_is_not_stressed_but_one_that_is_busy_is() {
+    let service = config::Service {
+        pool: warm(2, 2).pool,
+        ..inet(25, 2)
+    };
+    let mut world = World::new([]);
+    let actions = world.reload([service]);
+    assert_eq!(logged(&actions), [""; 0]);
+    let pids = world.start(actions);
+    let stressed = |world: &World| world.table.service(FIRST).unwrap().stressed(world.now);
+    assert!(!stressed(&world));
+    world.pass(SECOND);
+    world.taken(FIRST, (pids[1], 2));
+    let actions = world.exit((pids[0], 1), ExitStatus::Code(0));
+    assert!(stressed(&world), "{actions:?}");
+}
+
+#[test]
 fn warm_children_stay_within_the_limit_and_are_not_started_while_throttled() {
     let mut world = World::new([]);
     let actions = world.reload([warm(1, 2)]);
