@@ -2,6 +2,7 @@
 //! keep to the rules or do not, and a master that has promises to keep about each of them.
 
 pub mod churn;
+pub mod exhaust;
 mod world;
 
 use std::time::Duration;
@@ -199,8 +200,16 @@ fn explain(seed: u64, list: Vec<Happening>, what: &str) -> String {
     let all = list.len();
     let mut list = list;
     leave_out(&mut list, &|list: &[Happening]| replay(list).is_err());
-    let items: String = list.iter().map(|h| format!("    {h:?},\n")).collect();
     let few = list.len();
     let what = replay(&list).err().unwrap_or_else(|| what.to_owned());
-    format!("pools: seed {seed}: {few} of {all} happenings suffice: {what}\n&[\n{items}]")
+    format!(
+        "pools: seed {seed}: {few} of {all} happenings suffice: {what}\n{}",
+        written(&list)
+    )
+}
+
+/// The list as a test would have it.
+fn written(list: &[Happening]) -> String {
+    let items: String = list.iter().map(|h| format!("    {h:?},\n")).collect();
+    format!("&[\n{items}]")
 }

@@ -2,6 +2,7 @@
 //! the runtime. What the master was told is noted here a second time, in the most simple way.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -465,6 +466,38 @@ impl World {
             false => process.orders.push_back(order),
         }
         Ok(())
+    }
+
+    /// Equal for worlds that differ only in pids and in the time of day.
+    pub fn fingerprint(&mut self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let (now, until) = (self.now, self.table.next_deadline());
+        until.map(|at| at.saturating_sub(now)).hash(&mut hasher);
+        let throttled = self.table.service(self.place).map(|s| s.throttled());
+        (
+            self.waiting,
+            self.watched,
+            self.refused,
+            self.reload,
+            throttled,
+        )
+            .hash(&mut hasher);
+        let mut order: Vec<&Process> = self.processes.iter().collect();
+        order.sort_by_key(|p| p.pid);
+        for process in order {
+            let age = process.ordered_at.map(|at| now - at);
+            let state = self.table.state_of(process.pid);
+            // Their words are few and have no pid in them.
+            let rest = (
+                &process.phase,
+                &process.orders,
+                &process.words,
+                &process.signal,
+            );
+            let flags = (process.open, process.held, process.rogue, process.idle);
+            (age, state, flags, format!("{rest:?} {:?}", process.end)).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     // What must hold.
