@@ -177,6 +177,19 @@ fn a_surplus_that_comes_and_goes_ends_nobody() {
 }
 
 #[test]
+fn children_that_were_killed_are_replaced_without_waiting_for_each_other() {
+    let (mut world, pids) = filled(pool(5, 5));
+    world.pass(SECOND);
+    let mut started = 0;
+    for &pid in &pids {
+        let actions = world.exit((pid, 0), ExitStatus::Signal(9));
+        started += world.start(actions).len();
+    }
+    started += world.starts_within(SECOND).0;
+    assert_eq!(started, 5);
+}
+
+#[test]
 fn min_children_stay_however_many_are_idle() {
     let service = config::Service {
         pool: Pool {
