@@ -19,7 +19,7 @@ use world::World;
 /// Happenings in one run.
 const RUN: usize = 500;
 /// For every so many steps of the rest of the simulation, one of this one.
-const SHARE: u64 = 10;
+const SHARE: u64 = 20;
 
 /// What can happen. A number says to which child, modulo how many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
