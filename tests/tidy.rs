@@ -20,6 +20,7 @@ const ROOMS: [(&str, &[&str]); 10] = [
         "start",
         &["config", "files", "log", "options", "runtime", "sys"],
     ),
+    ("status", &[]),
 ];
 
 fn root() -> PathBuf {
@@ -79,7 +80,7 @@ fn assert_does_not_name(room: &str, outside: &[&str]) {
 const OUTSIDE: [&str; 12] = [
     "nix::",
     "libc::",
-    "polling::",
+    "epoll::",
     "std::os::",
     "std::fs",
     "std::process",

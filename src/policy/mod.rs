@@ -61,6 +61,9 @@ impl ServiceId {
 pub enum Event {
     /// A watched listener of the service has a connection waiting.
     Connection { service: ServiceId },
+    /// A watched listener of an ordered pool has so many connections waiting, as far as the system
+    /// counts them.
+    Connections { service: ServiceId, count: u32 },
     /// A whole report came through the service's status channel; the kernel names the `writer`.
     Report {
         service: ServiceId,
@@ -317,7 +320,8 @@ impl Table {
     /// among it: that waits for [`Table::settle`].
     pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::Connection { service } => self.connection(now, service, out),
+            Event::Connection { service } => self.connection(now, service, 1, out),
+            Event::Connections { service, count } => self.connection(now, service, count, out),
             Event::Report {
                 service,
                 writer,
@@ -436,7 +440,7 @@ impl Table {
                 timers::Timer::Wakeup(id) => self.wake(now, id, out),
                 timers::Timer::StressEnd(id) => self.stress_ended(id, out),
                 timers::Timer::Kill(id) => self.kill_children(id, out),
-                timers::Timer::Patience(id) => self.patience_ended(id),
+                timers::Timer::Patience(id) => self.patience_ended(now, id),
                 timers::Timer::Due(id) => self.members_due(now, id, out),
                 timers::Timer::Ping(id) => self.ping(now, id, out),
                 timers::Timer::Surplus(id) => self.end_surplus(now, id, out),

@@ -1,8 +1,9 @@
 //! The event loop: turns descriptors and signals into [`Event`]s for the policy and carries out
 //! its [`Action`]s. It does not know why an action was chosen.
 //!
-//! One turn: wait; take the signals; reap the dead; read every status report that is there, also
-//! of the services that lost a child; only then tell the policy of the dead; then let deadlines
+//! One turn: wait; take the signals; reap the dead; read every status report that is there, and
+//! what ordered children say, also of those that are dead; only then tell the policy of the dead;
+//! then let deadlines
 //! pass and hand connections on; then reload if asked; then reconcile interest in listeners, once
 //! for each service that the turn touched. The policy hears reports before ends, because a child
 //! that reported and exited must count as used; connections come after both, because a child that
@@ -478,7 +479,14 @@ impl Runtime {
     fn hand_on_connections(&mut self, now: Time) {
         let connections = mem::take(&mut self.turn.connections);
         for &service in &connections {
-            self.step(now, Event::Connection { service });
+            let event = match self.ports.is_ordered(service) {
+                true => Event::Connections {
+                    service,
+                    count: self.ports.waiting(service),
+                },
+                false => Event::Connection { service },
+            };
+            self.step(now, event);
         }
         self.turn.connections = connections;
     }
@@ -605,8 +613,7 @@ impl Runtime {
             environment,
             ..
         } = self;
-        let ordered = ports.service(id).is_some_and(|s| s.pool.is_ordered());
-        let (ours, theirs) = match ordered {
+        let (ours, theirs) = match ports.is_ordered(id) {
             true => Backchannel::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
             false => (None, None),
         };

@@ -137,6 +137,18 @@ impl Ports {
         Some(&self.get(id)?.service)
     }
 
+    /// Whether the service's children accept when they are told to.
+    pub(super) fn is_ordered(&self, id: ServiceId) -> bool {
+        self.service(id).is_some_and(|s| s.pool.is_ordered())
+    }
+
+    /// How many connections wait on the service's listeners, at least one.
+    pub(super) fn waiting(&self, id: ServiceId) -> u32 {
+        let listeners = self.get(id).map_or(&[][..], |port| &port.listeners);
+        let counts = listeners.iter().map(listen::waiting);
+        counts.fold(0, u32::saturating_add).max(1)
+    }
+
     /// Has the poller report connections to the service.
     ///
     /// # Errors

@@ -5,11 +5,12 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use polling::{Event, Events, PollMode, Poller};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 /// What a descriptor is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +21,13 @@ pub enum Interest {
 }
 
 impl Interest {
-    fn event(self, key: usize) -> Event {
-        match self {
-            Self::Readable => Event::readable(key),
-            Self::Writable => Event::writable(key),
-            Self::Both => Event::all(key),
-        }
+    fn event(self, key: usize) -> EpollEvent {
+        let flags = match self {
+            Self::Readable => EpollFlags::EPOLLIN,
+            Self::Writable => EpollFlags::EPOLLOUT,
+            Self::Both => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
+        };
+        EpollEvent::new(flags, key as u64)
     }
 }
 
@@ -38,17 +40,8 @@ pub fn can_write(fd: BorrowedFd<'_>) -> bool {
 /// A set of descriptors, each with a key of the caller's.
 #[derive(Debug)]
 pub struct Poll {
-    poller: Poller,
-    events: EventBuffer,
-}
-
-/// The library's buffer, which has no Debug.
-struct EventBuffer(Events);
-
-impl std::fmt::Debug for EventBuffer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("EventBuffer")
-    }
+    epoll: Epoll,
+    events: Vec<EpollEvent>,
 }
 
 impl Poll {
@@ -61,8 +54,8 @@ impl Poll {
     /// The system's, when descriptors have run out.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            poller: Poller::new()?,
-            events: EventBuffer(Events::with_capacity(Self::TURN)),
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            events: vec![EpollEvent::empty(); Self::TURN.get()],
         })
     }
 
@@ -71,19 +64,12 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn add(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        let event = interest.event(key);
-        // SAFETY: the descriptor is open, and who calls removes it before closing it; one that
-        // was forgotten would cost a spurious event, not memory safety, as the number is all
-        // that is kept.
-        let added = unsafe {
-            self.poller
-                .add_with_mode(fd.as_raw_fd(), event, PollMode::Level)
-        };
-        added.map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOSPC) => io::Error::other(
+        let added = self.epoll.add(fd, interest.event(key));
+        added.map_err(|errno| match errno {
+            Errno::ENOSPC => io::Error::other(
                 "the kernel watches no more descriptors: raise fs.epoll.max_user_watches",
             ),
-            _ => error,
+            errno => errno.into(),
         })
     }
 
@@ -92,8 +78,7 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn modify(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        let event = interest.event(key);
-        self.poller.modify_with_mode(fd, event, PollMode::Level)
+        Ok(self.epoll.modify(fd, &mut interest.event(key))?)
     }
 
     /// Takes a descriptor out of the set.
@@ -101,7 +86,7 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn remove(&self, fd: &impl AsFd) -> io::Result<()> {
-        self.poller.delete(fd.as_fd())
+        Ok(self.epoll.delete(fd)?)
     }
 
     /// Waits until a descriptor is ready or `timeout` has passed, and puts the keys of those that
@@ -110,15 +95,36 @@ impl Poll {
     /// # Errors
     /// The system's; an interrupted wait is none and gives no keys.
     pub fn wait(&mut self, timeout: Duration, keys: &mut Vec<usize>) -> io::Result<()> {
-        let Self { poller, events } = self;
-        let events = &mut events.0;
-        events.clear();
         keys.clear();
-        match poller.wait(events, Some(timeout)) {
-            Ok(_) => keys.extend(events.iter().map(|event| event.key)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match self.epoll.wait(&mut self.events, milliseconds(timeout)) {
+            Ok(ready) => {
+                let ready = &self.events[..ready];
+                keys.extend(ready.iter().map(|event| event.data() as usize));
+            }
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
         Ok(())
+    }
+}
+
+/// Rounded up: who wakes up too early finds nothing to do, and asks again at once.
+fn milliseconds(timeout: Duration) -> EpollTimeout {
+    let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
+    EpollTimeout::try_from(milliseconds).unwrap_or(EpollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_never_too_short() {
+        assert_eq!(milliseconds(Duration::ZERO), EpollTimeout::ZERO);
+        for (nanoseconds, expected) in [(1, 1u8), (999_999, 1), (1_000_000, 1), (1_000_001, 2)] {
+            let found = milliseconds(Duration::from_nanos(nanoseconds));
+            assert_eq!(found, EpollTimeout::from(expected));
+        }
+        assert_eq!(milliseconds(Duration::MAX), EpollTimeout::MAX);
     }
 }

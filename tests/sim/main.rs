@@ -69,15 +69,16 @@ fn main() -> ExitCode {
 }
 
 /// All parts; the two that take long run side by side.
-fn run(options: &Options) -> [Outcome; 5] {
+fn run(options: &Options) -> [Outcome; 6] {
     thread::scope(|scope| {
         let exhausted = scope.spawn(|| exhaust::run(options));
         let replayed = regressions::run(options);
         let pools = pool::run(options);
+        let states = pool::exhaust::run(options);
         let steady = pool::churn::run(options);
         let simulated = simulate::run(options);
         let exhausted = exhausted.join();
         let exhausted = exhausted.unwrap_or_else(|_| Err("the exhaustion panics".into()));
-        [replayed, exhausted, pools, steady, simulated]
+        [replayed, exhausted, pools, states, steady, simulated]
     })
 }
