@@ -308,7 +308,7 @@ fn a_warm_service_that_is_filled_to_its_limit_is_not_stressed_but_one_that_is_bu
     let actions = world.reload([service]);
     assert_eq!(logged(&actions), [""; 0]);
     let pids = world.start(actions);
-    let stressed = |world: &World| world.table.service(FIRST).unwrap().stressed(world.now);
+    let stressed = |world: &World| world.table.service(FIRST).unwrap().stressed();
     assert!(!stressed(&world));
     world.pass(SECOND);
     world.taken(FIRST, (pids[1], 2));

@@ -36,7 +36,7 @@ const EXPECTED: (usize, usize) = (15_717, 71_838);
 
 /// Goes through all of it.
 pub fn run(options: &Options) -> Outcome {
-    if !options.choose("all states of a pool") {
+    if !options.choose("all states of a pool", "") {
         return Ok("no state of a pool".into());
     }
     let mut seen = HashSet::new();
