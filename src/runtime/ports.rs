@@ -26,6 +26,8 @@ struct Port {
     listeners: Vec<OwnedFd>,
     /// Made when the first child needs it.
     status: Option<StatusChannel>,
+    /// Its reports wait for more to come, and the poller does not tell of them meanwhile.
+    deferred: bool,
     /// For calm and for stress, made when first needed.
     programs: [Option<Program>; 2],
     watched: bool,
@@ -37,6 +39,7 @@ impl Port {
             service,
             listeners: Vec::new(),
             status: None,
+            deferred: false,
             programs: [None, None],
             watched: false,
         }
@@ -74,6 +77,18 @@ impl Port {
         if let Some(status) = self.status.take() {
             let _ = poll.remove(&status);
         }
+    }
+
+    /// Has the poller tell of reports, or not.
+    fn set_deferred(&mut self, id: ServiceId, poll: &Poll, deferred: bool) -> io::Result<()> {
+        self.deferred = deferred;
+        let interest = match deferred {
+            true => Interest::Nothing,
+            false => Interest::Readable,
+        };
+        let status = self.status.as_ref();
+        let key = Ready::Status(id).key();
+        status.map_or(Ok(()), |s| poll.modify(s.as_fd(), key, interest))
     }
 
     /// The listeners by address.
@@ -138,6 +153,22 @@ impl Ports {
             Some(status) => status.read(records),
             None => Ok(More::No),
         }
+    }
+
+    /// Lets the service's reports wait for more to come. False if that is not possible, or if they
+    /// wait already and the poller speaks of something else.
+    pub(super) fn defer_reports(&mut self, id: ServiceId, poll: &Poll) -> bool {
+        let port = self.get_mut(id).filter(|port| !port.deferred);
+        port.is_some_and(|port| port.set_deferred(id, poll, true).is_ok())
+    }
+
+    /// Ends that wait.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn expect_reports(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
+        let port = self.get_mut(id);
+        port.map_or(Ok(()), |port| port.set_deferred(id, poll, false))
     }
 
     /// Whether a child has shut the channel for all who share it, so that the next child would

@@ -26,6 +26,8 @@ use portable::Poller;
 /// What a descriptor is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
+    /// For nothing but its peer's end, which some systems report all the same.
+    Nothing,
     Readable,
     Writable,
 }

@@ -51,6 +51,7 @@ impl fmt::Debug for Poller {
 
 fn event(key: usize, interest: Interest) -> EpollEvent {
     let flags = match interest {
+        Interest::Nothing => EpollFlags::empty(),
         Interest::Readable => EpollFlags::EPOLLIN,
         Interest::Writable => EpollFlags::EPOLLOUT,
     };

@@ -56,6 +56,7 @@ impl fmt::Debug for Poller {
 
 fn event(key: usize, interest: Interest) -> Event {
     match interest {
+        Interest::Nothing => Event::none(key),
         Interest::Readable => Event::readable(key),
         Interest::Writable => Event::writable(key),
     }

@@ -58,6 +58,17 @@ macro_rules! tests_of {
             }
 
             #[test]
+            fn what_nobody_is_interested_in_waits_until_somebody_is() {
+                let mut poller = Poller::new(TURN).unwrap();
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                theirs.write_all(b"x").unwrap();
+                poller.add(ours.as_fd(), 1, Interest::Nothing).unwrap();
+                assert_eq!(ready(&mut poller, Duration::ZERO), []);
+                poller.modify(ours.as_fd(), 1, Interest::Readable).unwrap();
+                assert_eq!(ready(&mut poller, LIMIT), [1]);
+            }
+
+            #[test]
             fn what_was_removed_is_not_reported_and_may_come_again() {
                 let mut poller = Poller::new(TURN).unwrap();
                 let (ours, mut theirs) = UnixStream::pair().unwrap();
