@@ -28,7 +28,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 use main_cf::Dictionary;
 use parameters::TableSettings;
 pub use parameters::{ImportedVariable, Parameters};
-pub use service::{Endpoint, Kind, RunOptions, Service, Wakeup};
+pub use service::{ByIdentity, Endpoint, Kind, RunOptions, Service, Wakeup};
 
 /// What one installation's files say, checked and with all names resolved.
 #[derive(Clone, Debug)]

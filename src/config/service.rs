@@ -1,9 +1,12 @@
 //! One line of the service table, resolved, and the command line that it gives its children.
 
+use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The table's second column.
@@ -172,6 +175,37 @@ impl Service {
         argv
     }
 }
+
+/// A service as the key of a table in which no two have the same identity. It costs no copy of the
+/// name, of which there may be many thousands.
+#[derive(Clone, Debug)]
+pub struct ByIdentity(pub Arc<Service>);
+
+impl Hash for ByIdentity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.identity().hash(state);
+    }
+}
+
+impl Ord for ByIdentity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.identity().cmp(&other.0.identity())
+    }
+}
+
+impl PartialOrd for ByIdentity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByIdentity {}
 
 #[cfg(test)]
 mod tests {

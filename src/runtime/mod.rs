@@ -67,6 +67,8 @@ const SPARE: u32 = 2;
 const REPORTS_WAIT: Duration = Duration::from_millis(1);
 /// So many reports in that time, and the next are waited for without a look at the first.
 const REPORTS_MANY: usize = 8;
+/// Room for this many actions is kept from turn to turn.
+const ACTIONS_KEPT: usize = 64;
 /// Children reaped in one turn.
 const DEAD_MAX: usize = 4096;
 /// How long the end may take (Postfix, `master_sig.c`).
@@ -199,6 +201,7 @@ impl Runtime {
         let now = runtime.setup.clock.now();
         runtime.commit(now, prepared);
         runtime.settle(now);
+        process::trim_memory();
         Ok(runtime)
     }
 
@@ -446,6 +449,8 @@ impl Runtime {
             for action in batch.drain(..) {
                 self.act(now, action);
             }
+            // A reload has thousands, a turn has few.
+            batch.shrink_to(ACTIONS_KEPT);
             self.spare = batch;
         }
     }

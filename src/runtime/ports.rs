@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::slice;
 use std::sync::Arc;
 
 use super::Ready;
@@ -18,18 +20,64 @@ use crate::sys::listen;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::spawn::{Descriptors, Program};
 
+/// The listeners of one service. Most have one, which needs no memory of its own: small pieces that
+/// stay, among those of a configuration that goes, keep its pages from being given back.
+#[derive(Debug)]
+enum Listeners {
+    One(OwnedFd),
+    Many(Vec<OwnedFd>),
+}
+
+impl Listeners {
+    fn into_vec(self) -> Vec<OwnedFd> {
+        match self {
+            Self::One(listener) => vec![listener],
+            Self::Many(listeners) => listeners,
+        }
+    }
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl From<Vec<OwnedFd>> for Listeners {
+    fn from(mut listeners: Vec<OwnedFd>) -> Self {
+        match (listeners.pop(), listeners.is_empty()) {
+            (Some(listener), true) => Self::One(listener),
+            (last, _) => {
+                listeners.extend(last);
+                Self::Many(listeners)
+            }
+        }
+    }
+}
+
+impl Deref for Listeners {
+    type Target = [OwnedFd];
+
+    fn deref(&self) -> &[OwnedFd] {
+        match self {
+            Self::One(listener) => slice::from_ref(listener),
+            Self::Many(listeners) => listeners,
+        }
+    }
+}
+
 /// One service's share.
 #[derive(Debug)]
 struct Port {
     service: Arc<Service>,
     /// In the order of the endpoint's addresses.
-    listeners: Vec<OwnedFd>,
+    listeners: Listeners,
     /// Made when the first child needs it.
     status: Option<StatusChannel>,
     /// Its reports wait for more to come, and the poller does not tell of them meanwhile.
     deferred: bool,
     /// For calm and for stress, made when first needed.
-    programs: [Option<Program>; 2],
+    programs: [Option<Box<Program>>; 2],
     watched: bool,
 }
 
@@ -37,7 +85,7 @@ impl Port {
     fn new(service: Arc<Service>) -> Self {
         Self {
             service,
-            listeners: Vec::new(),
+            listeners: Listeners::default(),
             status: None,
             deferred: false,
             programs: [None, None],
@@ -54,7 +102,7 @@ impl Port {
 
     fn unwatch(&mut self, poll: &Poll) {
         if std::mem::take(&mut self.watched) {
-            for listener in &self.listeners {
+            for listener in self.listeners.iter() {
                 // One that could not be added was complained about then.
                 let _ = poll.remove(listener);
             }
@@ -66,11 +114,13 @@ impl Port {
         let Endpoint::Inet(addresses) = &self.service.endpoint else {
             return;
         };
-        let listeners = std::mem::take(&mut self.listeners).into_iter();
+        let listeners = std::mem::take(&mut self.listeners).into_vec();
         let left = listeners
+            .into_iter()
             .zip(addresses)
             .filter(|(_, address)| !handed_on.contains(&(id, **address)));
-        self.listeners = left.map(|(listener, _)| listener).collect();
+        let left: Vec<_> = left.map(|(listener, _)| listener).collect();
+        self.listeners = left.into();
     }
 
     fn drop_status(&mut self, poll: &Poll) {
@@ -94,7 +144,7 @@ impl Port {
     /// The listeners by address.
     fn addresses(&self) -> impl Iterator<Item = (SocketAddr, &OwnedFd)> {
         let addresses = self.service.endpoint.addresses();
-        addresses.iter().copied().zip(&self.listeners)
+        addresses.iter().copied().zip(self.listeners.iter())
     }
 }
 
@@ -210,9 +260,9 @@ impl Ports {
         let status = port.status.insert(status);
         let program = &mut port.programs[usize::from(stress)];
         if program.is_none() {
-            *program = Some(new_program(&port.service, run, stress)?);
+            *program = Some(Box::new(new_program(&port.service, run, stress)?));
         }
-        let program = program.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let program = program.as_deref().ok_or(io::ErrorKind::NotFound)?;
         let descriptors = Descriptors {
             status: status.children_end(),
             listeners: &port.listeners,
@@ -281,8 +331,8 @@ impl Ports {
                 }
                 port.unwatch(poll);
                 port.give_up(id, handed_on);
-                adopted.dropped.append(&mut port.listeners);
-                port.listeners = listeners;
+                let former = std::mem::replace(&mut port.listeners, listeners.into());
+                adopted.dropped.extend(former.into_vec());
             }
         }
         adopted
