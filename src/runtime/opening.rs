@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::ports::{Kept, Ports, described};
 use crate::config::{Config, Endpoint, Kind, Service, User};
 use crate::log::reason;
-use crate::policy::{Plan, ServiceId};
+use crate::policy::{Entry, Plan, ServiceId};
 use crate::sys::listen::{self, Aside, PathKind};
 use crate::sys::privilege;
 
@@ -29,39 +29,35 @@ pub(super) fn open(ports: &Ports, plan: &Plan, config: &Config) -> Result<Opened
     opened.stand_alone = config.parameters.stand_alone;
     opened.window = config.parameters.inet_windowsize;
     let shared = Shared::new(ports, plan);
-    let mut errors = Vec::new();
-    for entry in &plan.entries {
+    let new = plan.entries.iter().filter(|entry| {
         let current = ports.service(entry.id).filter(|_| entry.known);
-        if current.is_some_and(|service| service.endpoint == entry.service.endpoint) {
-            continue;
-        }
-        let listeners = match &entry.service.endpoint {
-            Endpoint::Inet(addresses) => {
-                let open = |a: &SocketAddr| opened.inet(entry.id, *a, &entry.service, &shared);
-                collect(addresses.iter().map(open))
+        current.is_none_or(|service| service.endpoint != entry.service.endpoint)
+    });
+    let mut errors = opened.paths(new.clone(), &shared);
+    for Entry { id, service, .. } in new {
+        if let Endpoint::Inet(addresses) = &service.endpoint {
+            let open = |a: &SocketAddr| opened.inet(*id, *a, service, &shared);
+            match collect(addresses.iter().map(open)) {
+                Ok(listeners) => opened.listeners.push((*id, listeners)),
+                Err(error) => errors.push((service.line, error)),
             }
-            Endpoint::Path(path) => {
-                let replaces = shared.paths.contains(path);
-                opened
-                    .path(path, &entry.service, replaces)
-                    .map(|fd| vec![fd])
-            }
-        };
-        match listeners {
-            Ok(listeners) => opened.listeners.push((entry.id, listeners)),
-            Err(error) => errors.push(error),
         }
     }
+    errors.sort_by_key(|(line, _)| *line);
     match errors.is_empty() {
         true => Ok(opened),
         false => Err(at_most(ERRORS_MAX, errors)),
     }
 }
 
+/// What keeps a service from listening, with its line in the table.
+type Error = (u32, String);
+
 /// One missing directory can be in the way of a thousand services.
-fn at_most(limit: usize, mut errors: Vec<String>) -> Vec<String> {
+fn at_most(limit: usize, errors: Vec<Error>) -> Vec<String> {
     let more = errors.len().saturating_sub(limit);
-    errors.truncate(limit);
+    let errors = errors.into_iter().take(limit).map(|(_, error)| error);
+    let mut errors: Vec<String> = errors.collect();
     if more > 0 {
         errors.push(format!("{more} more services cannot listen"));
     }
@@ -163,35 +159,57 @@ impl Opened {
         })
     }
 
+    /// Opens all listeners with paths, as the owner of their directories: at one go, because to
+    /// become somebody else and root again costs more than to make a socket.
+    fn paths<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a Entry>,
+        shared: &Shared<'_>,
+    ) -> Vec<Error> {
+        let User { uid, gid } = self.owner.1;
+        let mut errors = Vec::new();
+        let done = privilege::as_user(uid, gid, || {
+            for Entry { id, service, .. } in entries {
+                if let Endpoint::Path(path) = &service.endpoint {
+                    match self.path(path, service, shared.paths.contains(path)) {
+                        Ok(listener) => self.listeners.push((*id, vec![listener])),
+                        Err(error) => errors.push((service.line, error)),
+                    }
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = done {
+            let (owner, reason) = (&self.owner.0, reason(&error));
+            errors.push((0, format!("cannot act as mail_owner {owner}: {reason}")));
+        }
+        errors
+    }
+
     fn path(&mut self, path: &Path, service: &Service, replaces: bool) -> Result<OwnedFd, String> {
+        let listener = self.replace(path, service, replaces);
+        listener.map_err(|error| {
+            let advice = self.path_advice(&error, path);
+            let (service, reason) = (described(service), reason(&error));
+            let path = path.display();
+            format!("{service}: cannot listen on {path}: {reason}{advice}")
+        })
+    }
+
+    fn replace(&mut self, path: &Path, service: &Service, replaces: bool) -> io::Result<OwnedFd> {
         let kind = match service.kind {
             Kind::Fifo => PathKind::Fifo,
             Kind::UnixDgram => PathKind::Datagram,
             _ => PathKind::Stream,
         };
-        let User { uid, gid } = self.owner.1;
-        let made = privilege::as_user(uid, gid, || {
-            let aside = match replaces {
-                true => Aside::put(path)?,
-                false => None,
-            };
-            Ok((listen::path(path, kind, service.backlog)?, aside))
-        });
-        match made {
-            Ok((listener, aside)) => {
-                self.created.push(path.to_owned());
-                self.asides.extend(aside);
-                Ok(listener)
-            }
-            Err(error) => {
-                let advice = self.path_advice(&error, path);
-                let (service, reason) = (described(service), reason(&error));
-                let path = path.display();
-                Err(format!(
-                    "{service}: cannot listen on {path}: {reason}{advice}"
-                ))
-            }
-        }
+        let aside = match replaces {
+            true => Aside::put(path)?,
+            false => None,
+        };
+        let listener = listen::path(path, kind, service.backlog)?;
+        self.created.push(path.to_owned());
+        self.asides.extend(aside);
+        Ok(listener)
     }
 
     /// Works on the sockets' directories with no more rights than their owner has.
