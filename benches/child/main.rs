@@ -2,7 +2,7 @@
 //! each one byte, and does nothing else, so that what is left is the master's cost.
 //!
 //! Its last argument says what it does: `warm` serves until it is told to leave, `once` serves one
-//! client, `exit` ends at once. It uses the C library alone, because Rust's runtime would be half
+//! client, `hold` too, and stays until that client has gone, `exit` ends at once. It uses the C library alone, because Rust's runtime would be half
 //! of what it does.
 #![no_main]
 
@@ -31,6 +31,7 @@ unsafe extern "C" {
     fn accept(fd: c_int, address: *mut c_void, length: *mut c_void) -> c_int;
     fn getenv(name: *const c_char) -> *const c_char;
     fn poll(fds: *mut PollFd, count: c_ulong, timeout: c_int) -> c_int;
+    fn read(fd: c_int, bytes: *mut c_void, length: usize) -> isize;
     fn strtol(text: *const c_char, end: *mut *mut c_char, base: c_int) -> c_long;
     fn write(fd: c_int, bytes: *const c_void, length: usize) -> isize;
 }
@@ -40,15 +41,16 @@ extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     // SAFETY: the C library gives the arguments and their number, and there is at least one.
     let last = unsafe { CStr::from_ptr(*arguments.add(count as usize - 1)) };
     match last.to_bytes() {
-        b"warm" => serve(u64::MAX),
-        b"once" => serve(1),
+        b"warm" => serve(u64::MAX, |_| ()),
+        b"once" => serve(1, |_| ()),
+        b"hold" => serve(1, wait_for_end),
         _ => {}
     }
     _exit(0)
 }
 
 /// Serves so many clients, or until the master is gone or wants the child to leave.
-fn serve(clients: u64) {
+fn serve(clients: u64, linger: fn(c_int)) {
     let report = |available| send(STATUS, &[getpid(), generation(), available]);
     let mut served = 0;
     while served < clients {
@@ -63,6 +65,7 @@ fn serve(clients: u64) {
         }
         report(TAKEN);
         send(client, b"x");
+        linger(client);
         close(client);
         served += 1;
         if served < clients {
@@ -84,12 +87,17 @@ fn wait() -> bool {
     fds[0].revents == 0
 }
 
+/// Waits until the client has gone.
+fn wait_for_end(client: c_int) {
+    let mut byte = 0u8;
+    // SAFETY: there is room for one byte.
+    while unsafe { read(client, (&raw mut byte).cast(), 1) } > 0 {}
+}
+
 fn send<T>(fd: c_int, what: &[T]) {
+    // A client may be gone, and a master that reloads no longer listens: neither is an error.
     // SAFETY: the bytes are those of numbers, which have no holes.
-    let sent = unsafe { write(fd, what.as_ptr().cast(), size_of_val(what)) };
-    if sent != size_of_val(what) as isize && fd == STATUS {
-        _exit(1);
-    }
+    unsafe { write(fd, what.as_ptr().cast(), size_of_val(what)) };
 }
 
 fn generation() -> c_int {

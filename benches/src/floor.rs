@@ -17,6 +17,9 @@ use nix::sys::socket::{
 use nix::sys::wait::waitpid;
 use nix::time::{ClockId, clock_gettime};
 
+use master::proto::StatusReport;
+use master::sys::channel::{More, StatusChannel};
+
 use crate::measure::{Effort, Measure};
 use crate::report::Spread;
 use crate::system::{CHILD, System};
@@ -27,6 +30,7 @@ use crate::{micros, millis};
 pub struct Floors {
     spawn_cpu: Vec<f64>,
     spawn_millis: Vec<f64>,
+    reports: Vec<f64>,
     start: BTreeMap<usize, Vec<f64>>,
 }
 
@@ -36,6 +40,8 @@ impl Floors {
         let spawn = spawn(effort.spawns as u32)?;
         self.spawn_cpu.push(micros(spawn.cpu));
         self.spawn_millis.push(millis(spawn.elapsed));
+        let connections = effort.connections as u32;
+        self.reports.push(micros(reports(connections)?));
         for &services in effort.services {
             let system = System::new()?;
             let cpu = listeners(&system.path("queue/private"), services)?;
@@ -48,7 +54,7 @@ impl Floors {
     pub fn of(&self, measure: Measure) -> Option<f64> {
         let median = |samples: &[f64]| Spread::of(samples).median;
         match measure {
-            Measure::WarmCpu(_) => Some(0.0),
+            Measure::WarmCpu(_) => Some(median(&self.reports)),
             Measure::SpawnRate(1) => Some(1e3 / median(&self.spawn_millis)),
             Measure::FirstByte(_) => Some(median(&self.spawn_millis)),
             Measure::SpawnCpu(_) => Some(median(&self.spawn_cpu)),
@@ -91,6 +97,24 @@ fn spawn(times: u32) -> Result<Spawn> {
         cpu: (cpu()? - before) / times,
         elapsed: begin.elapsed() / times,
     })
+}
+
+/// The processor time of taking the two reports of each connection from the kernel, many at a time.
+fn reports(connections: u32) -> Result<Duration> {
+    const AT_ONCE: u32 = 16;
+    let channel = StatusChannel::new()?;
+    let mut records = Vec::new();
+    let mut spent = Duration::ZERO;
+    for _ in 0..connections / AT_ONCE {
+        for _ in 0..AT_ONCE * 2 {
+            nix::unistd::write(channel.children_end(), &[0; StatusReport::SIZE])?;
+        }
+        let before = cpu()?;
+        while channel.read(&mut records)? == More::Perhaps {}
+        spent += cpu()? - before;
+        records.clear();
+    }
+    Ok(spent / (connections / AT_ONCE * AT_ONCE))
 }
 
 /// The processor time of making so many sockets that listen.

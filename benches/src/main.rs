@@ -7,6 +7,7 @@
 //! other programs use the machine too, which elapsed time is not.
 
 mod floor;
+mod growth;
 mod load;
 mod machine;
 mod measure;
@@ -21,6 +22,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use floor::Floors;
 use measure::{Effort, Series};
@@ -28,11 +30,12 @@ use measure::{Effort, Series};
 /// Postfix's own master.
 const ORIGINAL: &str = "/usr/lib/postfix/sbin/master";
 
-const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER]";
+const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth]";
 
 struct Options {
     effort: Effort,
     rounds: usize,
+    only: Option<String>,
     /// Whether the results are for the record.
     keep: bool,
 }
@@ -42,6 +45,7 @@ impl Options {
         let mut options = Self {
             effort: Effort::FULL,
             rounds: 5,
+            only: None,
             keep: true,
         };
         while let Some(argument) = arguments.next() {
@@ -56,10 +60,20 @@ impl Options {
                     options.rounds = number.parse().context(USAGE)?;
                     ensure!(options.rounds > 0, USAGE);
                 }
+                "--only" => {
+                    options.only = Some(arguments.next().context(USAGE)?);
+                    options.keep = false;
+                }
                 _ => bail!(USAGE),
             }
         }
+        let known = |part: &String| ["compare", "growth"].contains(&part.as_str());
+        ensure!(options.only.iter().all(known), USAGE);
         Ok(options)
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == part)
     }
 }
 
@@ -69,12 +83,47 @@ fn main() -> Result<ExitCode> {
         nix::unistd::geteuid().is_root() && Path::new(ORIGINAL).exists(),
         "this needs root, and Debian's Postfix at {ORIGINAL}"
     );
-    let ours = build()?;
+    // Some parts have thousands of clients.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let built = build()?;
+    let masters = [built.as_path(), Path::new(ORIGINAL)];
+    let mut results = Results::default();
+    if options.wants("compare") {
+        compare(&options, masters, &mut results)?;
+    }
+    if options.wants("growth") {
+        let timed = built.with_file_name("timed");
+        results.growth = growth(&options, [&timed, Path::new(ORIGINAL)])?;
+        print!("\n{}", results.growth);
+    }
+    let machine = machine::described();
+    println!("\n{machine}");
+    if options.keep {
+        keep(&results, &machine, options.rounds)?;
+    }
+    Ok(match results.missed {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// What is written down.
+#[derive(Default)]
+struct Results {
+    table: String,
+    growth: String,
+    plot: String,
+    /// Whether a goal was missed.
+    missed: bool,
+}
+
+/// Both masters, in turn.
+fn compare(options: &Options, masters: [&Path; 2], results: &mut Results) -> Result<()> {
     let mut series = [Series::new(), Series::new()];
     let mut floors = Floors::default();
     for round in 0..options.rounds {
         eprintln!("round {} of {}", round + 1, options.rounds);
-        let masters = [ours.as_path(), Path::new(ORIGINAL)];
         floors.measure(options.effort)?;
         // Neither always comes first.
         for at in [round % 2, 1 - round % 2] {
@@ -84,17 +133,21 @@ fn main() -> Result<ExitCode> {
     }
     let [ours, theirs] = series;
     let rows = report::compare(&ours, &theirs, &|measure| floors.of(measure));
-    let machine = machine::described();
-    print!("{machine}\n\n{}", report::text(&rows));
-    if options.keep {
-        let services = options.effort.services;
-        let plot = plot::svg(services, &ours, &theirs);
-        keep(&report::markdown(&rows), &plot, &machine, options.rounds)?;
+    print!("{}", report::text(&rows));
+    results.table = report::markdown(&rows);
+    results.plot = plot::svg(options.effort.services, &ours, &theirs);
+    results.missed = rows.iter().any(report::Row::missed);
+    Ok(())
+}
+
+fn growth(options: &Options, masters: [&Path; 2]) -> Result<String> {
+    eprintln!("much at once");
+    let mut reports = Vec::new();
+    for master in masters {
+        let measured = growth::measure(master, options.effort);
+        reports.push(measured.with_context(|| master.display().to_string())?);
     }
-    Ok(match rows.iter().any(report::Row::missed) {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
-    })
+    Ok(growth::markdown(&reports[0], &reports[1]))
 }
 
 /// Builds what is to be measured, and says where it is.
@@ -116,7 +169,13 @@ fn home() -> PathBuf {
 }
 
 /// Writes the results beside the sources.
-fn keep(table: &str, plot: &str, machine: &str, rounds: usize) -> Result<()> {
+fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
+    let Results {
+        table,
+        growth,
+        plot,
+        ..
+    } = results;
     let text = format!(
         "# Our master beside Postfix's\n\n\
          Made by `cargo run --release -p benches`; medians of {rounds} rounds, the two masters in \
@@ -125,10 +184,13 @@ fn keep(table: &str, plot: &str, machine: &str, rounds: usize) -> Result<()> {
          {table}\n\
          The floor is what the same work takes without a master: for a spawn the time of \
          posix_spawn and wait for the same static program, for a start that of making the same \
-         sockets, for a warm child nothing. Private memory is what the kernel calls anonymous.\n\n\
-         ![Cost against the number of services](cost.svg)\n"
+         sockets, for a warm child that of taking its two reports from the kernel. Private memory \
+         is what the kernel calls anonymous.\n\n\
+         ![Cost against the number of services](cost.svg)\n\n\
+         ## Much at once\n\n\
+         {growth}"
     );
-    for (name, text) in [("RESULTS.md", text.as_str()), ("cost.svg", plot)] {
+    for (name, text) in [("RESULTS.md", &text), ("cost.svg", plot)] {
         let path = home().join(name);
         fs::write(&path, text).with_context(|| path.display().to_string())?;
     }

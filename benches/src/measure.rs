@@ -42,6 +42,8 @@ pub type Series = BTreeMap<Measure, Vec<f64>>;
 pub struct Effort {
     pub connections: usize,
     pub spawns: usize,
+    /// How many children end at once.
+    pub children: usize,
     /// Numbers of services that masters are started with.
     pub services: &'static [usize],
 }
@@ -50,11 +52,13 @@ impl Effort {
     pub const FULL: Self = Self {
         connections: 20_000,
         spawns: 1_000,
+        children: 5_000,
         services: &[1, 100, 1_000, 3_000, 5_000],
     };
     pub const QUICK: Self = Self {
         connections: 2_000,
         spawns: 200,
+        children: 1_000,
         services: &[1, 100, 1_000, 3_000, 5_000],
     };
 }

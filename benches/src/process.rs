@@ -55,7 +55,7 @@ impl Process {
         })
     }
 
-    /// Its children that have not been reaped.
+    /// Its children, those included that have ended and were not reaped yet.
     pub fn children(self) -> Result<usize> {
         let text = self.text(&format!("task/{}/children", self.0))?;
         Ok(text.split_whitespace().count())

@@ -124,11 +124,13 @@ impl System {
     /// Starts a master and waits until it serves.
     pub fn start(&self, master: &Path) -> Result<Running<'_>> {
         let _ = fs::remove_file(self.path("log"));
+        fs::write(self.path("times"), "")?;
         let child = Command::new(master)
             .arg("-c")
             .arg(self.path("etc"))
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("MASTER_TIMES_FILE", self.path("times"))
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
