@@ -69,8 +69,8 @@ const REPORTS_WAIT: Duration = Duration::from_millis(1);
 const REPORTS_MANY: usize = 8;
 /// Room for this many actions is kept from turn to turn.
 const ACTIONS_KEPT: usize = 64;
-/// Children reaped in one turn, which are some milliseconds: clients wait meanwhile.
-const DEAD_MAX: usize = 256;
+/// Children reaped in one turn: a few milliseconds, for which clients wait.
+const DEAD_MAX: usize = 128;
 /// How long the end may take (Postfix, `master_sig.c`).
 const END_TIME: u32 = 5;
 
