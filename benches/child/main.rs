@@ -2,7 +2,8 @@
 //! each one byte, and does nothing else, so that what is left is the master's cost.
 //!
 //! Its last argument says what it does: `warm` serves until it is told to leave, `once` serves one
-//! client, `hold` too, and stays until that client has gone, `exit` ends at once. It uses the C library alone, because Rust's runtime would be half
+//! client, `hold` too, and stays until that client has gone, `echo` gives one client back what it
+//! says, `cat` does the same with its standard input and output, `exit` ends at once. It uses the C library alone, because Rust's runtime would be half
 //! of what it does.
 #![no_main]
 
@@ -41,16 +42,18 @@ extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     // SAFETY: the C library gives the arguments and their number, and there is at least one.
     let last = unsafe { CStr::from_ptr(*arguments.add(count as usize - 1)) };
     match last.to_bytes() {
-        b"warm" => serve(u64::MAX, |_| ()),
-        b"once" => serve(1, |_| ()),
-        b"hold" => serve(1, wait_for_end),
+        b"warm" => serve(u64::MAX, greet),
+        b"once" => serve(1, greet),
+        b"hold" => serve(1, hold),
+        b"echo" => serve(1, |client| copy(client, client)),
+        b"cat" => copy(0, 1),
         _ => {}
     }
     _exit(0)
 }
 
 /// Serves so many clients, or until the master is gone or wants the child to leave.
-fn serve(clients: u64, linger: fn(c_int)) {
+fn serve(clients: u64, attend: fn(c_int)) {
     let report = |available| send(STATUS, &[getpid(), generation(), available]);
     let mut served = 0;
     while served < clients {
@@ -64,8 +67,7 @@ fn serve(clients: u64, linger: fn(c_int)) {
             }
         }
         report(TAKEN);
-        send(client, b"x");
-        linger(client);
+        attend(client);
         close(client);
         served += 1;
         if served < clients {
@@ -87,11 +89,31 @@ fn wait() -> bool {
     fds[0].revents == 0
 }
 
-/// Waits until the client has gone.
-fn wait_for_end(client: c_int) {
-    let mut byte = 0u8;
-    // SAFETY: there is room for one byte.
-    while unsafe { read(client, (&raw mut byte).cast(), 1) } > 0 {}
+/// Gives the client its byte.
+fn greet(client: c_int) {
+    send(client, b"x");
+}
+
+/// Stays until the client has gone.
+fn hold(client: c_int) {
+    greet(client);
+    while receive(client, &mut [0]) > 0 {}
+}
+
+/// Copies until there is no more.
+fn copy(from: c_int, to: c_int) {
+    let mut bytes = [0; 512];
+    loop {
+        match receive(from, &mut bytes) {
+            length @ 1.. => send(to, &bytes[..length as usize]),
+            _ => return,
+        }
+    }
+}
+
+fn receive(fd: c_int, bytes: &mut [u8]) -> isize {
+    // SAFETY: there is room for that many bytes.
+    unsafe { read(fd, bytes.as_mut_ptr().cast(), bytes.len()) }
 }
 
 fn send<T>(fd: c_int, what: &[T]) {

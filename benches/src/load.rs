@@ -1,6 +1,7 @@
 //! Clients, as many at a time as are asked for, each waiting for the first byte and then the end.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,14 +32,23 @@ impl Load {
     }
 }
 
-/// So many connections in all, by so many clients.
+/// So many connections to a path in all, by so many clients.
 pub fn run(socket: &Path, connections: usize, clients: usize) -> Result<Load> {
+    run_visits(connections, clients, || visit(socket))
+}
+
+/// So many visits in all, by so many clients.
+pub fn run_visits(
+    connections: usize,
+    clients: usize,
+    visit: impl Fn() -> Result<Duration> + Sync,
+) -> Result<Load> {
     let started = AtomicUsize::new(0);
     let begin = Instant::now();
     let client = || {
         let mut waits = Vec::with_capacity(connections / clients * 2);
         while started.fetch_add(1, Ordering::Relaxed) < connections {
-            waits.push(visit(socket)?);
+            waits.push(visit()?);
         }
         anyhow::Ok(waits)
     };
@@ -57,6 +67,19 @@ pub fn run(socket: &Path, connections: usize, clients: usize) -> Result<Load> {
         elapsed,
         first_bytes,
     })
+}
+
+/// A visit to a server that gives back what it is given.
+pub fn echo(address: SocketAddr) -> Result<Duration> {
+    let begin = Instant::now();
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(b"hello\r\n")?;
+    stream.read_exact(&mut [0])?;
+    let wait = begin.elapsed();
+    stream.shutdown(Shutdown::Write)?;
+    stream.read_to_end(&mut Vec::new())?;
+    Ok(wait)
 }
 
 /// One client's visit, and how long its first byte took.

@@ -11,6 +11,7 @@ mod growth;
 mod load;
 mod machine;
 mod measure;
+mod others;
 mod plot;
 mod process;
 mod report;
@@ -30,7 +31,7 @@ use measure::{Effort, Series};
 /// Postfix's own master.
 const ORIGINAL: &str = "/usr/lib/postfix/sbin/master";
 
-const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth]";
+const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|others]";
 
 struct Options {
     effort: Effort,
@@ -67,7 +68,7 @@ impl Options {
                 _ => bail!(USAGE),
             }
         }
-        let known = |part: &String| ["compare", "growth"].contains(&part.as_str());
+        let known = |part: &String| ["compare", "growth", "others"].contains(&part.as_str());
         ensure!(options.only.iter().all(known), USAGE);
         Ok(options)
     }
@@ -97,6 +98,12 @@ fn main() -> Result<ExitCode> {
         results.growth = growth(&options, [&timed, Path::new(ORIGINAL)])?;
         print!("\n{}", results.growth);
     }
+    if options.wants("others") {
+        eprintln!("other servers");
+        let directory = built.parent().context("a directory")?;
+        results.others = others::measure(directory, options.effort, options.rounds)?;
+        print!("\n{}", results.others);
+    }
     let machine = machine::described();
     println!("\n{machine}");
     if options.keep {
@@ -113,6 +120,7 @@ fn main() -> Result<ExitCode> {
 struct Results {
     table: String,
     growth: String,
+    others: String,
     plot: String,
     /// Whether a goal was missed.
     missed: bool,
@@ -173,6 +181,7 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
     let Results {
         table,
         growth,
+        others,
         plot,
         ..
     } = results;
@@ -188,7 +197,9 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          is what the kernel calls anonymous.\n\n\
          ![Cost against the number of services](cost.svg)\n\n\
          ## Much at once\n\n\
-         {growth}"
+         {growth}\n\
+         ## Standing alone, beside others\n\n\
+         {others}"
     );
     for (name, text) in [("RESULTS.md", &text), ("cost.svg", plot)] {
         let path = home().join(name);
