@@ -1,6 +1,6 @@
 //! Our master, standing alone, beside other programs that start a program for each connection: all
 //! of them start the same static child, which gives its client back what it says. Those that are
-//! not installed are left out. A server that starts nothing is there to show what a child costs.
+//! not installed are left out.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -83,30 +83,10 @@ fn servers(built: &Path) -> Vec<Server> {
             let file = setup.write("xinetd.conf", &service)?;
             Ok(vec!["-dontfork".into(), "-f".into(), file])
         }),
-        server("s6-tcpserver", "/usr/bin/s6-tcpserver", |setup| {
-            let (ip, port) = (setup.address.ip(), setup.address.port());
-            Ok(format!("-c 100 -- {ip} {port} {CHILD} cat")
-                .split(' ')
-                .map(str::to_owned)
-                .collect())
-        }),
         server("tcpserver", "/usr/bin/tcpserver", |setup| {
             let (ip, port) = (setup.address.ip(), setup.address.port());
             let arguments = format!("-HRl0 -c 100 {ip} {port} {CHILD} cat");
             Ok(arguments.split(' ').map(str::to_owned).collect())
-        }),
-        server("nginx, which starts nothing", "/usr/sbin/nginx", |setup| {
-            let directory = setup.directory.path().display();
-            let configuration = format!(
-                "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\ndaemon off;\n\
-                 pid {directory}/pid;\nerror_log {directory}/log;\nevents {{}}\n\
-                 stream {{ server {{ listen {}; return hello; }} }}\n",
-                setup.address
-            );
-            Ok(vec![
-                "-c".into(),
-                setup.write("nginx.conf", &configuration)?,
-            ])
         }),
     ]
 }
