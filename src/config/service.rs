@@ -1,6 +1,5 @@
 //! One line of the service table, resolved, and the command line that it gives its children.
 
-use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -187,21 +186,9 @@ impl Hash for ByIdentity {
     }
 }
 
-impl Ord for ByIdentity {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.identity().cmp(&other.0.identity())
-    }
-}
-
-impl PartialOrd for ByIdentity {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
 impl PartialEq for ByIdentity {
     fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
+        self.0.identity() == other.0.identity()
     }
 }
 

@@ -166,37 +166,41 @@ impl Opened {
         entries: impl Iterator<Item = &'a Entry>,
         shared: &Shared<'_>,
     ) -> Vec<Error> {
-        let User { uid, gid } = self.owner.1;
+        let paths = entries.filter_map(|entry| match &entry.service.endpoint {
+            Endpoint::Path(path) => Some((entry, path)),
+            Endpoint::Inet(_) => None,
+        });
+        let paths: Vec<_> = paths.collect();
+        if paths.is_empty() {
+            return Vec::new();
+        }
         let mut errors = Vec::new();
-        let done = privilege::as_user(uid, gid, || {
-            for Entry { id, service, .. } in entries {
-                if let Endpoint::Path(path) = &service.endpoint {
-                    match self.path(path, service, shared.paths.contains(path)) {
-                        Ok(listener) => self.listeners.push((*id, vec![listener])),
-                        Err(error) => errors.push((service.line, error)),
-                    }
+        let User { uid, gid } = self.owner.1;
+        let as_owner = privilege::as_user(uid, gid, || {
+            for (Entry { id, service, .. }, path) in &paths {
+                match self.path(path, service, shared.paths.contains(*path)) {
+                    Ok(listener) => self.listeners.push((*id, vec![listener])),
+                    Err(error) => errors.push(self.refusal(service, path, &error)),
                 }
             }
             Ok(())
         });
-        if let Err(error) = done {
-            let (owner, reason) = (&self.owner.0, reason(&error));
-            errors.push((0, format!("cannot act as mail_owner {owner}: {reason}")));
+        if let Err(error) = as_owner {
+            let refused = paths.iter();
+            errors.extend(refused.map(|(e, path)| self.refusal(&e.service, path, &error)));
         }
         errors
     }
 
-    fn path(&mut self, path: &Path, service: &Service, replaces: bool) -> Result<OwnedFd, String> {
-        let listener = self.replace(path, service, replaces);
-        listener.map_err(|error| {
-            let advice = self.path_advice(&error, path);
-            let (service, reason) = (described(service), reason(&error));
-            let path = path.display();
-            format!("{service}: cannot listen on {path}: {reason}{advice}")
-        })
+    fn refusal(&self, service: &Service, path: &Path, error: &io::Error) -> Error {
+        let advice = self.path_advice(error, path);
+        let (named, reason) = (described(service), reason(error));
+        let path = path.display();
+        let error = format!("{named}: cannot listen on {path}: {reason}{advice}");
+        (service.line, error)
     }
 
-    fn replace(&mut self, path: &Path, service: &Service, replaces: bool) -> io::Result<OwnedFd> {
+    fn path(&mut self, path: &Path, service: &Service, replaces: bool) -> io::Result<OwnedFd> {
         let kind = match service.kind {
             Kind::Fifo => PathKind::Fifo,
             Kind::UnixDgram => PathKind::Datagram,

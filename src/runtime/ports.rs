@@ -131,14 +131,15 @@ impl Port {
 
     /// Has the poller tell of reports, or not.
     fn set_deferred(&mut self, id: ServiceId, poll: &Poll, deferred: bool) -> io::Result<()> {
-        self.deferred = deferred;
         let interest = match deferred {
             true => Interest::Nothing,
             false => Interest::Readable,
         };
-        let status = self.status.as_ref();
-        let key = Ready::Status(id).key();
-        status.map_or(Ok(()), |s| poll.modify(s.as_fd(), key, interest))
+        if let Some(status) = &self.status {
+            poll.modify(status.as_fd(), Ready::Status(id).key(), interest)?;
+        }
+        self.deferred = deferred;
+        Ok(())
     }
 
     /// The listeners by address.

@@ -276,8 +276,8 @@ fn a_child_that_reports_and_fails_at_once_has_served() {
     assert_eq!(postfix.log_lines(Line::BadStartup.words()), [""; 0]);
 }
 
-/// "children report whether they can take another client": whoever has children to spare need not
-/// hurry to hear them, but does.
+/// "On descriptor 5 a child reports whether it can take a client": a master that has others to
+/// spare may hear it a little later.
 #[test]
 fn reports_count_also_where_there_are_children_to_spare() {
     needs_root!("the master changes users");
