@@ -134,15 +134,7 @@ fn dependencies_go_one_way() {
 const PACKAGES: [&str; 2] = ["src", "services"];
 
 /// What a process that runs as root is made of.
-const DEPENDENCIES: [&str; 7] = [
-    "anyhow",
-    "libc",
-    "nix",
-    "polling",
-    "serde",
-    "serde_derive",
-    "toml",
-];
+const DEPENDENCIES: [&str; 6] = ["anyhow", "libc", "nix", "serde", "serde_derive", "toml"];
 
 #[test]
 fn services_use_of_the_master_what_children_share_with_it() {

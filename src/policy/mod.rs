@@ -17,7 +17,7 @@ mod timers;
 mod wakeup;
 mod warm;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -293,8 +293,9 @@ enum Leaving {
 pub struct Table {
     services: Vec<Option<Service>>,
     free: Vec<ServiceId>,
-    /// The services that are configured, by kind and canonical name; removed ones are not here.
-    names: BTreeMap<(config::Kind, String), ServiceId>,
+    /// The services that are configured; removed ones are not here. Never iterated either, and one
+    /// piece of memory: many small ones would keep that of former configurations in use.
+    places: HashMap<config::ByIdentity, ServiceId>,
     /// Never iterated, so that its order cannot matter.
     children: HashMap<Pid, Child>,
     timers: Timers,

@@ -2,33 +2,35 @@
 //!
 //! Interest is level-triggered: what was not read is reported again. A descriptor must be removed
 //! before it is closed: its children share the description that the kernel's table refers to.
+//!
+//! Linux has a poller of its own; other systems have the `polling` library's. One set of tests is
+//! for both.
+
+#[cfg(target_os = "linux")]
+mod epoll;
+#[cfg(any(test, not(target_os = "linux")))]
+mod portable;
 
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+#[cfg(target_os = "linux")]
+use epoll::Poller;
+#[cfg(not(target_os = "linux"))]
+use portable::Poller;
 
 /// What a descriptor is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
+    /// For nothing but its peer's end, which some systems report all the same.
+    Nothing,
     Readable,
     Writable,
     Both,
-}
-
-impl Interest {
-    fn event(self, key: usize) -> EpollEvent {
-        let flags = match self {
-            Self::Readable => EpollFlags::EPOLLIN,
-            Self::Writable => EpollFlags::EPOLLOUT,
-            Self::Both => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
-        };
-        EpollEvent::new(flags, key as u64)
-    }
 }
 
 /// Whether a line can be written without waiting for who reads it.
@@ -39,10 +41,7 @@ pub fn can_write(fd: BorrowedFd<'_>) -> bool {
 
 /// A set of descriptors, each with a key of the caller's.
 #[derive(Debug)]
-pub struct Poll {
-    epoll: Epoll,
-    events: Vec<EpollEvent>,
-}
+pub struct Poll(Poller);
 
 impl Poll {
     /// Events taken in one turn; the others wait for the next.
@@ -53,10 +52,7 @@ impl Poll {
     /// # Errors
     /// The system's, when descriptors have run out.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
-            events: vec![EpollEvent::empty(); Self::TURN.get()],
-        })
+        Ok(Self(Poller::new(Self::TURN)?))
     }
 
     /// Adds a descriptor, which the caller removes before it closes it.
@@ -64,12 +60,12 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn add(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        let added = self.epoll.add(fd, interest.event(key));
-        added.map_err(|errno| match errno {
-            Errno::ENOSPC => io::Error::other(
+        let added = self.0.add(fd, key, interest);
+        added.map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOSPC) => io::Error::other(
                 "the kernel watches no more descriptors: raise fs.epoll.max_user_watches",
             ),
-            errno => errno.into(),
+            _ => error,
         })
     }
 
@@ -78,7 +74,7 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn modify(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        Ok(self.epoll.modify(fd, &mut interest.event(key))?)
+        self.0.modify(fd, key, interest)
     }
 
     /// Takes a descriptor out of the set.
@@ -86,7 +82,7 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn remove(&self, fd: &impl AsFd) -> io::Result<()> {
-        Ok(self.epoll.delete(fd)?)
+        self.0.remove(fd.as_fd())
     }
 
     /// Waits until a descriptor is ready or `timeout` has passed, and puts the keys of those that
@@ -96,35 +92,12 @@ impl Poll {
     /// The system's; an interrupted wait is none and gives no keys.
     pub fn wait(&mut self, timeout: Duration, keys: &mut Vec<usize>) -> io::Result<()> {
         keys.clear();
-        match self.epoll.wait(&mut self.events, milliseconds(timeout)) {
-            Ok(ready) => {
-                let ready = &self.events[..ready];
-                keys.extend(ready.iter().map(|event| event.data() as usize));
-            }
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
+        match self.0.wait(timeout, keys) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            result => result,
         }
-        Ok(())
     }
-}
-
-/// Rounded up: who wakes up too early finds nothing to do, and asks again at once.
-fn milliseconds(timeout: Duration) -> EpollTimeout {
-    let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
-    EpollTimeout::try_from(milliseconds).unwrap_or(EpollTimeout::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wait_is_never_too_short() {
-        assert_eq!(milliseconds(Duration::ZERO), EpollTimeout::ZERO);
-        for (nanoseconds, expected) in [(1, 1u8), (999_999, 1), (1_000_000, 1), (1_000_001, 2)] {
-            let found = milliseconds(Duration::from_nanos(nanoseconds));
-            assert_eq!(found, EpollTimeout::from(expected));
-        }
-        assert_eq!(milliseconds(Duration::MAX), EpollTimeout::MAX);
-    }
-}
+mod tests;
