@@ -86,13 +86,13 @@ fn a_child_that_does_not_answer_is_ended_and_its_client_goes_to_another() {
 #[test]
 fn a_child_that_stops_itself_is_killed_and_its_client_goes_to_another() {
     needs_module!();
-    every_client_is_served_despite("stop", "is still there, sending SIGKILL");
+    every_client_is_served_despite("stop", " is still there, sending SIGKILL");
 }
 
 #[test]
 fn a_child_that_closes_its_channel_is_killed_and_its_client_goes_to_another() {
     needs_module!();
-    every_client_is_served_despite("hangup", "is still there, sending SIGKILL");
+    every_client_is_served_despite("hangup", " is still there, sending SIGKILL");
 }
 
 #[test]
