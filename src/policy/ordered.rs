@@ -27,6 +27,11 @@ use crate::proto::pool::{Order, Report};
 /// to answer, and nothing that a client notices.
 pub(super) const PATIENCE: Duration = Duration::from_millis(50);
 
+/// How long a child may take to get ready. It has nothing to do with how soon one that is ready
+/// answers: a short [`reply_timeout`](crate::config::Pool::reply_timeout) must not end all children
+/// that take long to start, or there would never be any.
+pub(super) const START_TIME: Duration = Duration::from_secs(300);
+
 /// What a child of an ordered pool does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
@@ -282,12 +287,11 @@ impl Table {
         }
     }
 
-    /// Takes in a new child, which has as long to get ready as for an answer.
+    /// Takes in a new child, which has some time to get ready.
     pub(super) fn count_member(&mut self, now: Time, pid: Pid) {
         if let Some((id, member, service)) = self.member(pid) {
             service.pool.counts[member.state as usize] += 1;
-            let ready_by = now + service.config.pool.reply_timeout;
-            self.set_due(pid, Some(ready_by));
+            self.set_due(pid, Some(now + START_TIME));
             self.touch(id);
         }
     }
@@ -469,10 +473,11 @@ impl Table {
                     out.push(Action::Signal { pid, signal });
                 }
                 state => {
-                    let after = service.pool.reply_timeout;
                     let how = match state {
-                        Some(State::Starting) => Rogue::Unready { after },
-                        _ => Rogue::Silent { after },
+                        Some(State::Starting) => Rogue::Unready { after: START_TIME },
+                        _ => Rogue::Silent {
+                            after: service.pool.reply_timeout,
+                        },
                     };
                     self.rogue(now, pid, how, out);
                 }

@@ -275,11 +275,15 @@ fn a_child_that_is_silent_after_an_order_is_ended_after_the_reply_timeout() {
 }
 
 #[test]
-fn a_child_that_is_not_ready_after_the_reply_timeout_is_ended_and_replaced() {
+fn a_child_that_is_not_ready_after_300_seconds_is_ended_and_replaced() {
     let mut world = World::new([]);
-    let actions = world.reload([pool(1, 1)]);
+    let mut impatient = pool(1, 1);
+    impatient.pool.reply_timeout = Duration::from_secs(1);
+    let actions = world.reload([impatient]);
     let pid = world.start(actions)[0];
-    let actions = world.pass(Pool::REPLY_TIMEOUT);
+    let actions = world.pass(Duration::from_secs(299));
+    assert!(logged(&actions).is_empty(), "{actions:?}");
+    let actions = world.pass(Duration::from_secs(1));
     let line = &logged(&actions)[0];
     assert!(line.ends_with("it was not ready within 300 s"), "{line}");
     let actions = world.exit((pid, 0), ExitStatus::Signal(2));

@@ -25,7 +25,7 @@ const PROCESSES_MAX: usize = 20;
 /// Clients that can wait.
 const BACKLOG: u32 = 6;
 /// All timeouts of a rogue and those of a throttle, one after the other, are over before.
-const CALM: Duration = Duration::from_secs(200);
+const CALM: Duration = Duration::from_secs(500);
 const ROUNDS_MAX: usize = 20_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
