@@ -2,6 +2,7 @@
 //! calls, behind [`Resolver`]. Every finding has a file, a line, a column and what was expected,
 //! and all findings of all files are collected before anything is refused.
 
+mod care;
 mod diagnostic;
 mod disabled;
 mod expand;
@@ -24,6 +25,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use care::Care;
 use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 use main_cf::Dictionary;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Pool;
+use super::{Care, Pool};
 
 /// The table's second column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +109,8 @@ pub struct Service {
     pub throttle_time: Duration,
     /// How its children are kept; `master.toml` says so.
     pub pool: Pool,
+    /// And how they are looked after.
+    pub care: Care,
     /// The line of the table on which the entry begins.
     pub line: u32,
 }
@@ -205,6 +207,7 @@ mod tests {
             backlog: 100,
             throttle_time: Duration::from_secs(60),
             pool: Pool::default(),
+            care: Care::default(),
             line: 1,
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use master::config::{Endpoint, Kind, Pool, Service, Wakeup};
+use master::config::{Care, Endpoint, Kind, Pool, Service, Wakeup};
 
 use crate::happening::Edit;
 
@@ -107,6 +107,7 @@ fn service(line: &Line, (kind, name, canonical): (Kind, &str, &str)) -> Service 
         backlog: 100,
         throttle_time: Duration::from_secs(line.throttle_time.into()),
         pool: Pool::default(),
+        care: Care::default(),
         line: 1,
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Endpoint, Kind, Pool, Wakeup};
+use crate::config::{Care, Endpoint, Kind, Pool, Wakeup};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KILL_TIME: Duration = Duration::from_secs(10);
@@ -42,6 +42,7 @@ fn inet(port: u16, max: u32) -> config::Service {
         backlog: 100,
         throttle_time: THROTTLE_TIME,
         pool: Pool::default(),
+        care: Care::default(),
         line: 1,
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use master::config::{Endpoint, Kind, Service};
+use master::config::{Care, Endpoint, Kind, Service};
 use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, State, Table, Time};
 use master::proto::pool::{Order, Report};
 
@@ -608,6 +608,7 @@ pub fn service(settings: Settings) -> Service {
         backlog: 100,
         throttle_time: THROTTLE_TIME,
         pool: settings.pool(),
+        care: Care::default(),
         line: 1,
     }
 }
