@@ -30,10 +30,9 @@ sorts! {
     EVENTS of Event: Connection Report Garbage StatusFailed Said Babbled Unwritable HungUp Spawned
         SpawnFailed WatchFailed Exit Deadline Reload Stop;
     ACTIONS of Action: Watch Unwatch Spawn Signal Order HangUp RenewStatus Wake Close Terminate Log;
-    RECORDS of Record: Ended BadStartup SpawnFailed WatchFailed LimitReached StressBegins
-        StressEnds Killing PartialReport ForgedReport StaleReport UnknownStatus StatusFailed
-        Suppressed Rogue Overdue PoolFull Terminating Counts States Spawned Throttled Unthrottled
-        Waking;
+    RECORDS of Record: Ended BadStartup Crashing Throttled Unthrottled SpawnFailed WatchFailed
+        LimitReached StressBegins StressEnds Added Removed Killing PartialReport ForgedReport StaleReport UnknownStatus StatusFailed
+        Suppressed Rogue Overdue PoolFull Terminating Counts States Spawned Waking;
 }
 
 /// What only ordered pools have to do with, which have a world of their own.

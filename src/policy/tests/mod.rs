@@ -1,9 +1,11 @@
 //! The rules, one test each. A world is a table and what it asked for; its clock is a number.
 
+mod backoff;
 mod check;
 mod ends;
 mod listening;
 mod ordered;
+mod overstay;
 mod records;
 mod reloads;
 mod reports;
