@@ -32,11 +32,11 @@ sorts! {
     ACTIONS of Action: Watch Unwatch Spawn Signal Order HangUp RenewStatus Wake Close Terminate Log;
     RECORDS of Record: Ended BadStartup Crashing Throttled Unthrottled SpawnFailed WatchFailed
         LimitReached StressBegins StressEnds Added Removed Killing PartialReport ForgedReport StaleReport UnknownStatus StatusFailed
-        Suppressed Rogue Overdue PoolFull Terminating Counts States Spawned Waking;
+        Suppressed Rogue Overdue TooLong Lingering PoolFull Terminating Counts States Spawned Waking;
 }
 
 /// What only ordered pools have to do with, which have a world of their own.
-const POOLS: [&str; 10] = [
+const POOLS: [&str; 9] = [
     "Event::Said",
     "Event::Babbled",
     "Event::Unwritable",
@@ -44,9 +44,18 @@ const POOLS: [&str; 10] = [
     "Action::Order",
     "Action::HangUp",
     "Record::Rogue",
-    "Record::Overdue",
     "Record::PoolFull",
     "Record::States",
+];
+
+/// What pools have to do with, too.
+const BOTH: [&str; 6] = [
+    "Record::BadStartup",
+    "Record::Overdue",
+    "Record::Throttled",
+    "Record::Unthrottled",
+    "Record::TooLong",
+    "Record::Lingering",
 ];
 
 /// All sorts that were seen.
@@ -79,7 +88,7 @@ impl Seen {
     /// The names of those that were not, of all that only pools have.
     pub fn missing_of_pools(&self) -> Vec<&'static str> {
         let mut missing = self.never();
-        missing.retain(|name| POOLS.contains(name));
+        missing.retain(|name| POOLS.contains(name) || BOTH.contains(name));
         missing
     }
 
