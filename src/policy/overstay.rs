@@ -57,15 +57,20 @@ impl Child {
 
 impl Table {
     /// The one place where a child's deadline and its service's list of them change, together.
+    /// The children of a removed service have one in common instead.
     pub(super) fn set_due(&mut self, pid: Pid, at: Option<Time>) {
         let Some(child) = self.children.get_mut(&pid) else {
             return;
         };
         let id = child.service;
-        let old = std::mem::replace(&mut child.due, at);
-        let Some(service) = self.services[id.index()].as_mut().filter(|_| old != at) else {
+        let Some(service) = self.services[id.index()].as_mut() else {
             return;
         };
+        let at = at.filter(|_| !service.removed());
+        let old = std::mem::replace(&mut child.due, at);
+        if old == at {
+            return;
+        }
         let before = service.next_due();
         if let Some(old) = old {
             service.due.remove(&(old, pid));

@@ -280,3 +280,22 @@ fn a_rogue_has_the_services_own_time_to_end() {
     assert!(!without_logs(world.pass(STOP - SECOND)).contains(&kill(pid)));
     assert!(without_logs(world.pass(SECOND)).contains(&kill(pid)));
 }
+
+#[test]
+fn a_child_of_a_removed_service_has_no_deadline_of_its_own() {
+    let mut world = World::new([hurried()]);
+    let first = world.busy(FIRST);
+    world.reload([]);
+    // Its start was under way.
+    let (service, generation, pid) = (FIRST, 7, 4711);
+    world.step(Event::Spawned {
+        service,
+        generation,
+        pid,
+    });
+    world.taken(FIRST, (pid, generation));
+    assert_eq!(
+        without_logs(world.pass(REQUEST)),
+        [kill(first.0), kill(pid)]
+    );
+}
