@@ -20,6 +20,7 @@ const ROOMS: [(&str, &[&str]); 10] = [
         "start",
         &["config", "files", "log", "options", "runtime", "sys"],
     ),
+    ("status", &[]),
 ];
 
 fn root() -> PathBuf {
