@@ -185,6 +185,58 @@ fn words(report: Report) -> &'static str {
 }
 
 impl Record {
+    /// The service that it is about.
+    pub fn service(&self) -> Option<&Service> {
+        match self {
+            Self::Terminating { .. } => None,
+            Self::BadStartup(service)
+            | Self::LimitReached(service)
+            | Self::Added(service)
+            | Self::PoolFull(service)
+            | Self::Waking(service)
+            | Self::Ended { service, .. }
+            | Self::Crashing { service, .. }
+            | Self::Throttled { service, .. }
+            | Self::Unthrottled { service, .. }
+            | Self::SpawnFailed { service, .. }
+            | Self::WatchFailed { service, .. }
+            | Self::StressBegins { service, .. }
+            | Self::StressEnds { service, .. }
+            | Self::Removed { service, .. }
+            | Self::Killing { service, .. }
+            | Self::PartialReport { service, .. }
+            | Self::ForgedReport { service, .. }
+            | Self::StaleReport { service, .. }
+            | Self::UnknownStatus { service, .. }
+            | Self::StatusFailed { service, .. }
+            | Self::Suppressed { service, .. }
+            | Self::Rogue { service, .. }
+            | Self::Overdue { service, .. }
+            | Self::TooLong { service, .. }
+            | Self::Lingering { service, .. }
+            | Self::Counts { service, .. }
+            | Self::States { service, .. }
+            | Self::Spawned { service, .. } => Some(service),
+        }
+    }
+
+    /// The child that it is about; who writes in another's name is the one.
+    pub fn child(&self) -> Option<Pid> {
+        match self {
+            Self::Ended { pid, .. }
+            | Self::Killing { pid, .. }
+            | Self::StaleReport { pid, .. }
+            | Self::UnknownStatus { pid, .. }
+            | Self::Rogue { pid, .. }
+            | Self::Overdue { pid, .. }
+            | Self::TooLong { pid, .. }
+            | Self::Lingering { pid, .. }
+            | Self::Spawned { pid, .. } => Some(*pid),
+            Self::PartialReport { writer, .. } | Self::ForgedReport { writer, .. } => Some(*writer),
+            _ => None,
+        }
+    }
+
     /// Whether somebody should look into it; otherwise it is for information.
     pub fn is_warning(&self) -> bool {
         matches!(

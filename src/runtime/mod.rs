@@ -10,6 +10,7 @@
 //! the turn's descriptors mean.
 
 mod channels;
+mod farewell;
 mod faults;
 mod load;
 mod opening;
@@ -25,7 +26,7 @@ use anyhow::Context;
 
 use crate::config::{Config, RunOptions};
 use crate::files::Location;
-use crate::log::{Log, reason};
+use crate::log::{About, Log, Severity, reason};
 use crate::policy::{self, Action, Event, ExitStatus, Pid, Record, ServiceId, Table, Time};
 use crate::proto::StatusReport;
 use crate::sys::backchannel::Backchannel;
@@ -555,10 +556,17 @@ impl Runtime {
             // postlogd is about to be ended with us.
             self.log.readers(false);
         }
+        let service = record.service();
+        let about = About {
+            service: service.map(|s| (s.name.as_str(), s.kind.as_str())),
+            child: record.child(),
+        };
         match record {
-            record if record.is_warning() => self.log.warning(record),
-            record if record.is_detail() => self.log.detail(record),
-            record => self.log.info(record),
+            record if record.is_detail() => self.log.detail(about, record),
+            record if record.is_warning() => {
+                self.log.write_about(Severity::Warning, about, record);
+            }
+            record => self.log.write_about(Severity::Info, about, record),
         }
     }
 
@@ -640,7 +648,13 @@ impl Runtime {
     fn terminate(&mut self, number: i32) {
         self.ending.get_or_insert(Ending::Signal(number));
         self.setup.supervisor.stopping();
-        signal::die_within(END_TIME);
+        let time = u32::try_from(self.farewell_time().as_secs()).unwrap_or(u32::MAX);
+        signal::die_within(time.saturating_add(END_TIME));
+        self.end_children();
+        self.see_children_off();
+    }
+
+    fn end_children(&mut self) {
         if signal::leads_group() {
             if let Err(error) = signal::terminate_group() {
                 let reason = reason(&error);
