@@ -572,7 +572,7 @@ mod tests {
             },
             ..log.settings().clone()
         });
-        let mut fields = || {
+        let fields = || {
             let mut text = [0; 500];
             let length = journal.recv(&mut text).unwrap();
             String::from_utf8(text[..length].to_vec()).unwrap()

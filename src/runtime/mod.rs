@@ -14,6 +14,7 @@ mod farewell;
 mod faults;
 mod load;
 mod opening;
+mod outputs;
 mod ports;
 mod triggers;
 
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::config::{Config, RunOptions};
+use crate::config::{Config, RunOptions, Service};
 use crate::files::Location;
 use crate::log::{About, Log, Severity, reason};
 use crate::policy::{self, Action, Event, ExitStatus, Pid, Record, ServiceId, Table, Time};
@@ -33,6 +34,7 @@ use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::{self, More};
 use crate::sys::clock;
 use crate::sys::handed::Handed;
+use crate::sys::output::OutputPipe;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Dead, End};
 use crate::sys::signal::{self, Notice, Signals};
@@ -42,7 +44,8 @@ use crate::sys::supervisor::Supervisor;
 use channels::Channels;
 use faults::Faults;
 pub use load::{Inherited, environment, log_error, log_settings};
-use ports::Ports;
+use outputs::Outputs;
+use ports::{Ports, described};
 use triggers::Triggers;
 
 /// Where the loop has its time from; tests turn theirs.
@@ -111,6 +114,7 @@ pub struct Runtime {
     /// A service manager's listeners that no service has taken.
     handed: Vec<Handed>,
     channels: Channels,
+    outputs: Outputs,
     log: Log,
     watchdog_at: Option<Time>,
     /// When the supervisor was last told that all is well.
@@ -130,6 +134,8 @@ struct Turn {
     reported: Vec<ServiceId>,
     /// Children of ordered pools who say something.
     heard: Vec<Pid>,
+    /// Children who print something.
+    printing: Vec<Pid>,
     said: Vec<Event>,
     records: Vec<channel::Record>,
     dead: Vec<Dead>,
@@ -137,6 +143,13 @@ struct Turn {
     /// There are, or may be, dead children to reap.
     reap: bool,
     reload: bool,
+}
+
+/// A child that was started, and our ends of what it was given for itself.
+struct Started {
+    spawned: Spawned,
+    channel: Option<Backchannel>,
+    output: Option<OutputPipe>,
 }
 
 /// What a poller's key stands for.
@@ -147,11 +160,12 @@ enum Ready {
     Status(ServiceId),
     Trigger(usize),
     Channel(Pid),
+    Output(Pid),
 }
 
 impl Ready {
     /// Bits of a key that tell the kind.
-    const KIND: u32 = 3;
+    const KIND: u32 = 4;
 
     fn key(self) -> usize {
         let (kind, index) = match self {
@@ -160,6 +174,7 @@ impl Ready {
             Self::Status(id) => (2, id.index()),
             Self::Trigger(index) => (3, index),
             Self::Channel(pid) => (4, pid as usize),
+            Self::Output(pid) => (9, pid as usize),
         };
         index << Self::KIND | kind
     }
@@ -171,6 +186,7 @@ impl Ready {
             2 => Self::Status(ServiceId::from_index(index)),
             3 => Self::Trigger(index),
             4 => Self::Channel(index as Pid),
+            9 => Self::Output(index as Pid),
             _ => Self::Signals,
         }
     }
@@ -197,6 +213,7 @@ impl Runtime {
         let mut runtime = Self {
             table: Table::new(config.parameters.service_kill_time, setup.run.verbose),
             channels: Channels::new(Faults::new(&setup.inherited)),
+            outputs: Outputs::default(),
             environment: Environment::new(Vec::new()),
             setup,
             ports: Ports::default(),
@@ -294,6 +311,7 @@ impl Runtime {
             return Ok(());
         }
         self.reap();
+        self.read_outputs(now);
         self.read_reports(now);
         self.bury_dead(now);
         self.pass_deadlines(now);
@@ -336,6 +354,7 @@ impl Runtime {
         let deadlines = [
             self.table.next_deadline(),
             self.triggers.next_deadline(),
+            self.outputs.next_deadline(),
             self.telling_at(),
             self.setup.exit_at,
             Some(now + TURN_MAX),
@@ -351,12 +370,14 @@ impl Runtime {
         turn.connections.clear();
         turn.reported.clear();
         turn.heard.clear();
+        turn.printing.clear();
         for &key in &turn.keys {
             match Ready::from_key(key) {
                 Ready::Signals => turn.signalled = true,
                 Ready::Listener(id) => turn.connections.push(id),
                 Ready::Status(id) => turn.reported.push(id),
                 Ready::Channel(pid) => turn.heard.push(pid),
+                Ready::Output(pid) => turn.printing.push(pid),
                 Ready::Trigger(at) => {
                     if let Err(error) = self.triggers.ready(at, &self.poll) {
                         self.log.warning(error);
@@ -428,6 +449,17 @@ impl Runtime {
         }
         self.turn.said = said;
         self.turn.heard = heard;
+    }
+
+    /// Logs what children print; of the dead, before the policy says how they ended.
+    fn read_outputs(&mut self, now: Time) {
+        self.outputs.wake(now, &self.poll);
+        for pid in self.turn.printing.drain(..) {
+            self.outputs.ready(now, pid, &self.poll, &mut self.log);
+        }
+        for Dead { pid, .. } in &self.turn.dead {
+            self.outputs.finish(now, *pid, &self.poll, &mut self.log);
+        }
     }
 
     fn read_reports_of(&mut self, now: Time, id: ServiceId) {
@@ -577,7 +609,8 @@ impl Runtime {
         }
         let spawned = self.start_child(service, generation, stress);
         let event = match spawned {
-            Ok((Spawned { pid, exec_error }, channel)) => {
+            Ok(started) => {
+                let Spawned { pid, exec_error } = started.spawned;
                 if let Some(error) = exec_error {
                     let table = self.setup.location.table();
                     let what = self.ports.exec_failed(service, &error, table);
@@ -589,7 +622,8 @@ impl Runtime {
                     pid,
                 };
                 self.table.step(now, event, &mut self.actions);
-                return self.listen_to(now, pid, channel);
+                self.read_from(service, pid, started.output);
+                return self.listen_to(now, pid, started.channel);
             }
             Err(error) => Event::SpawnFailed {
                 service,
@@ -599,13 +633,8 @@ impl Runtime {
         self.table.step(now, event, &mut self.actions);
     }
 
-    /// A new child, and its channel if it is one of an ordered pool.
-    fn start_child(
-        &mut self,
-        id: ServiceId,
-        generation: u32,
-        stress: bool,
-    ) -> io::Result<(Spawned, Option<Backchannel>)> {
+    /// A new child, and our ends of what it was given for itself.
+    fn start_child(&mut self, id: ServiceId, generation: u32, stress: bool) -> io::Result<Started> {
         let Self {
             ports,
             poll,
@@ -613,15 +642,41 @@ impl Runtime {
             environment,
             ..
         } = self;
-        let ordered = ports.service(id).is_some_and(|s| s.pool.is_ordered());
+        let is = |what: fn(&Service) -> bool| ports.service(id).is_some_and(|s| what(s));
+        let (ordered, captured) = (is(|s| s.pool.is_ordered()), is(|s| s.care.capture_output));
         let (ours, theirs) = match ordered {
             true => Backchannel::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
             false => (None, None),
         };
+        let (output, printed) = match captured {
+            true => OutputPipe::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+            false => (None, None),
+        };
         let own = theirs.as_ref().map(AsFd::as_fd);
-        let (program, descriptors) = ports.ready_to_spawn(id, poll, self.setup.run, stress, own)?;
+        let printed = printed.as_ref().map(AsFd::as_fd);
+        let run = self.setup.run;
+        let (program, descriptors) = ports.ready_to_spawn(id, poll, run, stress, own, printed)?;
         let spawned = spawner.spawn(program, environment, generation, descriptors)?;
-        Ok((spawned, ours))
+        Ok(Started {
+            spawned,
+            channel: ours,
+            output,
+        })
+    }
+
+    fn read_from(&mut self, id: ServiceId, pid: Pid, output: Option<OutputPipe>) {
+        let Some((output, service)) = output.zip(self.ports.service(id)) else {
+            return;
+        };
+        let service = service.clone();
+        let name = described(&service);
+        let added = self.outputs.add(pid, (id, service), output, &self.poll);
+        if let Err(error) = added {
+            let reason = reason(&error);
+            self.log.warning(format!(
+                "{name}: what process {pid} prints is read at its end only: {reason}"
+            ));
+        }
     }
 
     fn listen_to(&mut self, now: Time, pid: Pid, channel: Option<Backchannel>) {
@@ -699,6 +754,7 @@ mod tests {
             Ready::Status(id),
             Ready::Trigger(7),
             Ready::Channel(4_194_304),
+            Ready::Output(4_194_304),
         ] {
             assert_eq!(Ready::from_key(ready.key()), ready);
         }

@@ -193,6 +193,7 @@ impl Ports {
         run: RunOptions,
         stress: bool,
         own: Option<BorrowedFd<'a>>,
+        output: Option<BorrowedFd<'a>>,
     ) -> io::Result<(&'a Program, Descriptors<'a>)> {
         let port = self.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
         if own.is_none() {
@@ -207,6 +208,7 @@ impl Ports {
         let descriptors = Descriptors {
             status: own.or(shared).ok_or(io::ErrorKind::NotFound)?,
             listeners: &port.listeners,
+            output,
         };
         Ok((program, descriptors))
     }
