@@ -31,9 +31,9 @@ pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 use main_cf::Dictionary;
 use master_toml::ServiceTable;
 use parameters::TableSettings;
-pub use parameters::{ImportedVariable, LogFormat, Parameters};
+pub use parameters::{ImportedVariable, LogFormat, Parameters, Values};
 pub use pool::{Accept, Pool, Ramp};
-pub use service::{Endpoint, Kind, RunOptions, Service, Wakeup};
+pub use service::{ByIdentity, Endpoint, Kind, RunOptions, Service, Wakeup};
 
 /// What one installation's files say, checked and with all names resolved.
 #[derive(Clone, Debug)]

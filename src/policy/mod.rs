@@ -18,7 +18,7 @@ mod timers;
 mod wakeup;
 mod warm;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +63,9 @@ impl ServiceId {
 pub enum Event {
     /// A watched listener of the service has a connection waiting.
     Connection { service: ServiceId },
+    /// A watched listener of an ordered pool has so many connections waiting, as far as the system
+    /// counts them.
+    Connections { service: ServiceId, count: u32 },
     /// A whole report came through the service's status channel; the kernel names the `writer`.
     Report {
         service: ServiceId,
@@ -309,8 +312,9 @@ enum Leaving {
 pub struct Table {
     services: Vec<Option<Service>>,
     free: Vec<ServiceId>,
-    /// The services that are configured, by kind and canonical name; removed ones are not here.
-    names: BTreeMap<(config::Kind, String), ServiceId>,
+    /// The services that are configured; removed ones are not here. Never iterated either, and one
+    /// piece of memory: many small ones would keep that of former configurations in use.
+    places: HashMap<config::ByIdentity, ServiceId>,
     /// Never iterated, so that its order cannot matter.
     children: HashMap<Pid, Child>,
     timers: Timers,
@@ -338,7 +342,8 @@ impl Table {
     /// among it: that waits for [`Table::settle`].
     pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::Connection { service } => self.connection(now, service, out),
+            Event::Connection { service } => self.connection(now, service, 1, out),
+            Event::Connections { service, count } => self.connection(now, service, count, out),
             Event::Report {
                 service,
                 writer,
@@ -457,7 +462,7 @@ impl Table {
                 timers::Timer::Wakeup(id) => self.wake(now, id, out),
                 timers::Timer::StressEnd(id) => self.stress_ended(id, out),
                 timers::Timer::Kill(id) => self.kill_children(id, out),
-                timers::Timer::Patience(id) => self.patience_ended(id),
+                timers::Timer::Patience(id) => self.patience_ended(now, id),
                 timers::Timer::Due(id) => self.children_due(now, id, out),
                 timers::Timer::Ping(id) => self.ping(now, id, out),
                 timers::Timer::Surplus(id) => self.end_surplus(now, id, out),

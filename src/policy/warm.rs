@@ -46,8 +46,9 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// When the next child may be started, with so many that are not ready yet.
-    fn next(&self, ramp: Ramp, starting: u32, replacing: bool) -> Time {
+    /// When the next child may be started, with so many that are not ready yet, and others that
+    /// are gone or about to be.
+    fn next(&self, ramp: Ramp, starting: u32, urgent: bool) -> Time {
         if self.filling > 0 {
             return Time::ZERO;
         }
@@ -55,7 +56,7 @@ impl Pace {
         match ramp {
             Ramp::Double if self.left > 0 => Time::ZERO,
             Ramp::Double => after(self.began, STEP),
-            Ramp::Single if starting == 0 || replacing => after(self.last, APART),
+            Ramp::Single if starting == 0 || urgent => after(self.last, APART),
             Ramp::Single => after(self.last, PERIOD),
         }
     }
@@ -109,10 +110,15 @@ impl Service {
         wanted.saturating_sub(self.pool.count(State::Starting))
     }
 
+    /// Whether others are gone or about to be, in whose places children are to be started.
+    fn has_gaps(&self) -> bool {
+        let floor = self.config.pool.floor(self.config.max);
+        self.staying() < floor || self.replacements() > 0
+    }
+
     /// Whether another child should be there, although no client asked for it.
     fn wants_another(&self) -> bool {
-        let floor = self.config.pool.floor(self.config.max);
-        self.lacking() > 0 || self.staying() < floor || self.replacements() > 0
+        self.lacking() > 0 || self.has_gaps()
     }
 
     /// When another child can be started, if it can.
@@ -120,7 +126,7 @@ impl Service {
         let able = !self.spawning && !self.throttled() && self.has_room(self.total);
         let starting = self.pool.count(State::Starting);
         let ramp = self.config.pool.spawn_ramp;
-        able.then(|| self.pace.next(ramp, starting, self.replacements() > 0))
+        able.then(|| self.pace.next(ramp, starting, self.has_gaps()))
     }
 
     /// Whether an ordered pool lacks children that its limit has no room for.

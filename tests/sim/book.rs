@@ -301,7 +301,8 @@ impl Book {
                 });
                 self.dismiss(now, *service);
             }
-            Event::Said { .. }
+            Event::Connections { .. }
+            | Event::Said { .. }
             | Event::Babbled { .. }
             | Event::Unwritable { .. }
             | Event::HungUp { .. } => unreachable!("pools have a simulation of their own"),
