@@ -15,6 +15,7 @@ mod others;
 mod plot;
 mod process;
 mod report;
+mod spawners;
 mod system;
 
 use std::fs;
@@ -31,7 +32,8 @@ use measure::{Effort, Series};
 /// Postfix's own master.
 const ORIGINAL: &str = "/usr/lib/postfix/sbin/master";
 
-const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|others]";
+const USAGE: &str =
+    "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|others|spawners]";
 
 struct Options {
     effort: Effort,
@@ -68,7 +70,8 @@ impl Options {
                 _ => bail!(USAGE),
             }
         }
-        let known = |part: &String| ["compare", "growth", "others"].contains(&part.as_str());
+        let known =
+            |part: &String| ["compare", "growth", "others", "spawners"].contains(&part.as_str());
         ensure!(options.only.iter().all(known), USAGE);
         Ok(options)
     }
@@ -104,6 +107,11 @@ fn main() -> Result<ExitCode> {
         results.others = others::measure(directory, options.effort, options.rounds)?;
         print!("\n{}", results.others);
     }
+    if options.wants("spawners") {
+        eprintln!("any program for each connection");
+        results.spawners = spawners::measure(masters, options.effort, options.rounds)?;
+        print!("\n{}", results.spawners);
+    }
     let machine = machine::described();
     println!("\n{machine}");
     if options.keep {
@@ -121,6 +129,7 @@ struct Results {
     table: String,
     growth: String,
     others: String,
+    spawners: String,
     plot: String,
     /// Whether a goal was missed.
     missed: bool,
@@ -182,6 +191,7 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
         table,
         growth,
         others,
+        spawners,
         plot,
         ..
     } = results;
@@ -199,7 +209,9 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          ## Much at once\n\n\
          {growth}\n\
          ## Standing alone, beside others\n\n\
-         {others}"
+         {others}\n\
+         ## Any program for each connection\n\n\
+         {spawners}"
     );
     for (name, text) in [("RESULTS.md", &text), ("cost.svg", plot)] {
         let path = home().join(name);

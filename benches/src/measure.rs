@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::load;
-use crate::process::Process;
+use crate::load::{self, Load};
 use crate::system::{Running, System, table};
 use crate::{micros, millis};
 
@@ -73,19 +72,6 @@ pub fn sample(master: &Path, effort: Effort, series: &mut Series) -> Result<()> 
     Ok(())
 }
 
-/// The processor time that a master uses for something.
-pub fn cost(
-    process: Process,
-    rest: impl Fn() -> Result<()>,
-    work: impl FnOnce() -> Result<()>,
-) -> Result<Duration> {
-    rest()?;
-    let before = process.cpu()?;
-    work()?;
-    rest()?;
-    Ok(process.cpu()? - before)
-}
-
 /// Connections that children take by themselves.
 fn warm(system: &System, master: &Path, effort: Effort, series: &mut Series) -> Result<()> {
     system.configure(&table(1, "warm"))?;
@@ -102,22 +88,18 @@ fn warm(system: &System, master: &Path, effort: Effort, series: &mut Series) -> 
     Ok(())
 }
 
+/// The processor time that a master uses while it has so many clients, and what these have seen.
 fn under_load(
     running: &Running<'_>,
     socket: &Path,
     connections: usize,
     clients: usize,
-) -> Result<(Duration, load::Load)> {
-    let mut seen = None;
-    let cost = cost(
-        running.process(),
-        || running.rest(),
-        || {
-            seen = Some(load::run(socket, connections, clients)?);
-            Ok(())
-        },
-    )?;
-    Ok((cost, seen.expect("the load ran")))
+) -> Result<(Duration, Load)> {
+    running.rest()?;
+    let before = running.process().cpu()?;
+    let load = load::run(socket, connections, clients)?;
+    running.rest()?;
+    Ok((running.process().cpu()? - before, load))
 }
 
 /// A master with so many services: its start, its memory, a child for each connection, a reload.

@@ -99,36 +99,46 @@ pub fn measure(built: &Path, effort: Effort, rounds: usize) -> Result<String> {
         echo && server.program.exists()
     };
     let servers: Vec<&Server> = servers.iter().filter(there).collect();
-    let mut samples = vec![[const { Vec::new() }; 3]; servers.len()];
+    let mut table = Table::new(servers.iter().map(|server| server.name));
     for _ in 0..rounds {
-        for (server, [one, eight, wait]) in servers.iter().zip(&mut samples) {
+        for (at, server) in servers.iter().enumerate() {
             let measured = sample(server, built, effort);
-            let measured = measured.with_context(|| server.name)?;
-            one.push(measured[0]);
-            eight.push(measured[1]);
-            wait.push(measured[2]);
+            table.add(at, measured.with_context(|| server.name)?);
         }
     }
-    let mut text = String::from(
-        "| server | connections/s, 1 at a time | 8 at a time | first byte, ms |\n\
-         |---|---:|---:|---:|\n",
-    );
-    for (server, samples) in servers.iter().zip(&samples) {
-        let [one, eight, wait] = samples.each_ref().map(|samples| Spread::of(samples));
-        let _ = writeln!(
-            text,
-            "| {} | {:.0} ({:.0}-{:.0}) | {:.0} ({:.0}-{:.0}) | {:.2} |",
-            server.name,
-            one.median,
-            one.min,
-            one.max,
-            eight.median,
-            eight.min,
-            eight.max,
-            wait.median
-        );
+    Ok(table.markdown("server"))
+}
+
+/// What was measured of several competitors: connections in a second, one and eight at a time, and
+/// the wait of one in milliseconds.
+pub struct Table(Vec<(&'static str, [Vec<f64>; 3])>);
+
+impl Table {
+    pub fn new(names: impl Iterator<Item = &'static str>) -> Self {
+        Self(names.map(|name| (name, Default::default())).collect())
     }
-    Ok(text)
+
+    pub fn add(&mut self, at: usize, measured: [f64; 3]) {
+        for (samples, value) in self.0[at].1.iter_mut().zip(measured) {
+            samples.push(value);
+        }
+    }
+
+    pub fn markdown(&self, who: &str) -> String {
+        let mut text = format!(
+            "| {who} | connections/s, 1 at a time | 8 at a time | first byte, ms |\n\
+             |---|---:|---:|---:|\n",
+        );
+        for (name, samples) in &self.0 {
+            let [one, eight, wait] = samples.each_ref().map(|samples| Spread::of(samples));
+            let _ = writeln!(
+                text,
+                "| {name} | {:.0} ({:.0}-{:.0}) | {:.0} ({:.0}-{:.0}) | {:.2} |",
+                one.median, one.min, one.max, eight.median, eight.min, eight.max, wait.median
+            );
+        }
+        text
+    }
 }
 
 /// Connections in a second, one and eight at a time, and the wait of one.

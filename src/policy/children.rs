@@ -89,7 +89,7 @@ impl Table {
                 dismissed: None,
                 told: Told::No,
                 due: None,
-                member: ordered.then(Member::new),
+                member: ordered.then(|| Box::new(Member::new())),
                 position,
             },
         );
@@ -263,8 +263,11 @@ impl Table {
         };
         let (id, position) = (child.service, child.position);
         let departing = child.leaving == Leaving::AtOnce;
+        let is_member = child.member.is_some();
         self.avail_less(id, pid);
-        self.discount_member(pid);
+        if is_member {
+            self.discount_member(pid);
+        }
         self.set_due(pid, None);
         self.children.remove(&pid);
         let Some(service) = self.services[id.index()].as_mut() else {

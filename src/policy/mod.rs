@@ -291,7 +291,7 @@ struct Child {
     /// When it has stayed too long.
     due: Option<Time>,
     /// What it is to its ordered pool, if it was started for one.
-    member: Option<ordered::Member>,
+    member: Option<Box<ordered::Member>>,
     /// Its place in [`Service::children`].
     position: usize,
 }
@@ -382,12 +382,17 @@ impl Table {
     /// have more children or fewer, and whether its listeners are to be watched.
     pub fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
         while let Some(id) = self.touched.pop() {
-            self.say_counts(id, out);
-            if let Some(service) = self.service_mut(id) {
-                service.touched = false;
+            if self.verbose {
+                self.say_counts(id, out);
+            }
+            let Some(service) = self.service_mut(id) else {
+                continue;
+            };
+            service.touched = false;
+            if !service.keeps_nothing_warm() && !service.removed() {
                 self.adapt(now, id, out);
             }
-            if let Some(service) = self.services[id.index()].as_mut() {
+            if let Some(service) = self.service_mut(id) {
                 avail::settle(service, id, now, out);
             }
         }

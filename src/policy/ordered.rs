@@ -155,6 +155,11 @@ impl Pool {
         self.counts
     }
 
+    /// Whether there never was a child in it, or none is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts == [0; State::ALL.len()] && !self.overloaded
+    }
+
     /// Those that are told to leave, or have left.
     pub(super) fn leaving(&self) -> u32 {
         self.count(State::Killed) + self.count(State::Gone)

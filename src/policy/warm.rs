@@ -46,6 +46,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// Whether nothing is under way.
+    fn is_still(&self) -> bool {
+        self.filling == 0 && self.start_at.is_none() && self.surplus_at.is_none()
+    }
+
     /// When the next child may be started, with so many that are not ready yet, and others that
     /// are gone or about to be.
     fn next(&self, ramp: Ramp, starting: u32, urgent: bool) -> Time {
@@ -110,6 +115,13 @@ impl Service {
         wanted.saturating_sub(self.pool.count(State::Starting))
     }
 
+    /// Whether clients alone decide how many children there are, as for most services.
+    pub(super) fn keeps_nothing_warm(&self) -> bool {
+        let pool = &self.config.pool;
+        let now = !pool.is_ordered() && pool.min_idle == 0;
+        now && self.pool.is_empty() && self.pace.is_still()
+    }
+
     /// Whether others are gone or about to be, in whose places children are to be started.
     fn has_gaps(&self) -> bool {
         let floor = self.config.pool.floor(self.config.max);
@@ -155,12 +167,9 @@ impl Table {
         }
     }
 
-    /// After every change: ends children that are too many, and starts one that is lacking. What
-    /// comes of it is a change again.
+    /// After every change of a service that keeps children warm: ends those that are too many, and
+    /// starts one that is lacking. What comes of it is a change again.
     pub(super) fn adapt(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        if self.service(id).is_none_or(Service::removed) {
-            return;
-        }
         self.end_replaced(now, id, out);
         self.end_excess(now, id, out);
         self.mark_surplus(now, id);
