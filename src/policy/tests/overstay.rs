@@ -258,7 +258,6 @@ fn a_pools_child_from_before_a_reload_has_its_time_to_finish_with_its_client() {
 #[test]
 fn a_reload_takes_no_time_from_the_clients_that_come_after_it() {
     let (mut world, service, pid) = busy_member(strict().care);
-    world.idle(pid);
     // Nobody can take the place of the only child, which therefore serves on.
     let throttled = Event::SpawnFailed {
         service: FIRST,
@@ -267,6 +266,7 @@ fn a_reload_takes_no_time_from_the_clients_that_come_after_it() {
     world.step(throttled);
     world.reload([service]);
     world.pass(STOP - SECOND);
+    world.idle(pid);
     assert!(world.connect(FIRST).contains(&accept(pid)));
     world.now_busy(pid);
     assert_eq!(logged(&world.pass(20 * SECOND)), [""; 0]);
