@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex};
 
 use self::output::Output;
+use crate::sys::clock::UtcTime;
 use crate::sys::poll::can_write;
 
 /// How grave a line is; Postfix's words.
@@ -48,6 +49,17 @@ impl Severity {
         }
     }
 
+    /// As machines read it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Fatal => "fatal",
+            Self::Panic => "panic",
+        }
+    }
+
     /// The number of syslog(3).
     fn level(self) -> u8 {
         match self {
@@ -66,11 +78,16 @@ pub const FACILITIES: [&str; 24] = [
     "local7",
 ];
 
+/// Where the journal takes lines with fields.
+pub const JOURNAL: &str = "/run/systemd/journal/socket";
+
 /// Where to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The system's log, under this facility of [`FACILITIES`].
     Syslog { facility: String },
+    /// systemd's journal, by its socket; the system's log when nobody listens there.
+    Journal { socket: PathBuf, facility: String },
     /// Postfix's postlogd, by its socket; the file itself when nobody reads there.
     Postlog {
         socket: PathBuf,
@@ -88,7 +105,25 @@ pub struct Settings {
     /// `syslog_name/master`; what follows the last slash is the program.
     pub tag: String,
     pub target: Target,
+    pub format: Format,
     pub terminal: Terminal,
+}
+
+/// The form of lines in a file and on the terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// What a line is about, for who searches for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct About<'a> {
+    /// The service table's first two columns.
+    pub service: Option<(&'a str, &'a str)>,
+    pub child: Option<i32>,
 }
 
 /// Which lines also go to standard error.
@@ -210,37 +245,50 @@ impl Log {
 
     /// Writes what only a verbose master says. Its mass would fill postlogd's queue, into which
     /// postlogd itself writes before it reads, and waits.
-    pub fn detail(&mut self, text: impl Display) {
+    pub fn detail(&mut self, about: About<'_>, text: impl Display) {
         let direct = std::mem::replace(&mut self.direct, true);
-        self.info(text);
+        self.write_about(Severity::Info, about, text);
         self.direct = direct;
     }
 
-    /// Writes the text, one log line for each of its own.
     pub fn write(&mut self, severity: Severity, text: impl Display) {
+        self.write_about(severity, About::default(), text);
+    }
+
+    /// Writes the text, one log line for each of its own.
+    pub fn write_about(&mut self, severity: Severity, about: About<'_>, text: impl Display) {
         let mut buffer = std::mem::take(&mut self.text);
         buffer.clear();
         // A Display that fails has nothing more to say; what it said is logged.
         let _ = write!(buffer, "{text}");
         for line in buffer.lines() {
-            self.write_line(severity, line);
+            self.write_line(severity, about, line);
         }
         self.text = buffer;
     }
 
-    fn write_line(&mut self, severity: Severity, line: &str) {
-        let line = Clean(cut(line));
-        let word = severity.word();
-        self.show(severity, &line);
-        let body = format!("{}[{}]: {word}{line}", self.settings.tag, self.pid);
-        match self.output.send(severity, &body, self.direct) {
+    fn write_line(&mut self, severity: Severity, about: About<'_>, line: &str) {
+        let entry = Entry {
+            severity,
+            tag: &self.settings.tag,
+            pid: self.pid,
+            about,
+            message: Clean(cut(line)),
+        };
+        self.show(&entry);
+        match self.output.send(&entry, self.settings.format, self.direct) {
             Ok(()) => self.confess(),
             Err(_) => self.lost += 1,
         }
     }
 
     /// Writes a line to the terminal. Without one there is still the log.
-    fn show(&self, severity: Severity, line: &Clean<'_>) {
+    fn show(&self, entry: &Entry<'_>) {
+        let Entry {
+            severity,
+            message: ref line,
+            ..
+        } = *entry;
         let shown = match self.settings.terminal {
             Terminal::Nothing => false,
             Terminal::Problems => severity > Severity::Info,
@@ -249,7 +297,11 @@ impl Log {
         if shown && can_write(io::stderr().as_fd()) {
             let (word, line) = (severity.word(), format_args!("{line}"));
             let program = self.settings.tag.rsplit('/').next().unwrap_or_default();
-            let _ = match COLOURS.then(|| severity.colour()).flatten() {
+            let colour = COLOURS.then(|| severity.colour()).flatten();
+            let _ = match colour {
+                _ if self.settings.format == Format::Json => {
+                    writeln!(io::stderr(), "{}", Json(entry))
+                }
                 Some(colour) => writeln!(io::stderr(), "{program}: {colour}{word}\x1b[0m{line}"),
                 None => writeln!(io::stderr(), "{program}: {word}{line}"),
             };
@@ -262,17 +314,79 @@ impl Log {
             return;
         }
         let text = format!(
-            "warning: {} log lines before this one could not be written",
+            "{} log lines before this one could not be written",
             self.lost
         );
-        let body = format!("{}[{}]: {text}", self.settings.tag, self.pid);
-        if self
-            .output
-            .send(Severity::Warning, &body, self.direct)
-            .is_ok()
-        {
+        let entry = Entry {
+            severity: Severity::Warning,
+            tag: &self.settings.tag,
+            pid: self.pid,
+            about: About::default(),
+            message: Clean(&text),
+        };
+        let sent = self.output.send(&entry, self.settings.format, self.direct);
+        if sent.is_ok() {
             self.lost = 0;
         }
+    }
+}
+
+/// One line, before it has a form.
+struct Entry<'a> {
+    severity: Severity,
+    tag: &'a str,
+    pid: u32,
+    about: About<'a>,
+    message: Clean<'a>,
+}
+
+/// As Postfix has it after the time: `TAG[PID]: severity: text`.
+impl Display for Entry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tag, pid, .. } = self;
+        let (word, message) = (self.severity.word(), &self.message);
+        write!(f, "{tag}[{pid}]: {word}{message}")
+    }
+}
+
+/// A line as a JSON object.
+struct Json<'a>(&'a Entry<'a>);
+
+impl Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entry = self.0;
+        let (time, severity) = (UtcTime::now(), entry.severity.name());
+        let (tag, message) = (Quoted(entry.tag), entry.message.to_string());
+        let (pid, message) = (entry.pid, Quoted(&message));
+        write!(
+            f,
+            "{{\"time\":\"{time}\",\"severity\":\"{severity}\",\"tag\":{tag},\"pid\":{pid},\
+             \"message\":{message}"
+        )?;
+        if let Some((name, kind)) = entry.about.service {
+            let (name, kind) = (Quoted(name), Quoted(kind));
+            write!(f, ",\"service\":{name},\"type\":{kind}")?;
+        }
+        if let Some(child) = entry.about.child {
+            write!(f, ",\"child\":{child}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+/// A text as a string of JSON's.
+struct Quoted<'a>(&'a str);
+
+impl Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for c in Clean(self.0).to_string().chars() {
+            if matches!(c, '"' | '\\') {
+                f.write_char('\\')?;
+            }
+            f.write_char(c)?;
+        }
+        f.write_char('"')
     }
 }
 
@@ -353,6 +467,7 @@ mod tests {
                 permissions: 0o600,
                 hostname: "mail.example.org".into(),
             },
+            format: Format::Text,
             terminal: Terminal::Nothing,
         });
         log.readers(true);
@@ -417,6 +532,72 @@ mod tests {
         assert_eq!(texts, ["one?two?[31m", "three", "four"]);
     }
 
+    const ABOUT: About<'_> = About {
+        service: Some(("a\"b", "unix")),
+        child: Some(4711),
+    };
+
+    #[test]
+    fn a_line_can_be_an_object_with_fields() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = postlog(dir.path());
+        log.set(Settings {
+            format: Format::Json,
+            ..log.settings().clone()
+        });
+        log.write_about(Severity::Warning, ABOUT, "a \"b\" \\ \x1b\nsecond");
+        log.info("\u{2028}");
+        let file = std::fs::read_to_string(dir.path().join("maillog")).unwrap();
+        let pid = std::process::id();
+        let rest = |line: &str| line["{\"time\":\"2026-11-21T09:05:00.123Z\",".len()..].to_owned();
+        let lines: Vec<_> = file.lines().map(rest).collect();
+        let begin = |severity| {
+            format!("\"severity\":\"{severity}\",\"tag\":\"postfix/master\",\"pid\":{pid},")
+        };
+        let about = ",\"service\":\"a\\\"b\",\"type\":\"unix\",\"child\":4711}";
+        assert_eq!(
+            lines,
+            [
+                begin("warning") + "\"message\":\"a \\\"b\\\" \\\\ ?\"" + about,
+                begin("warning") + "\"message\":\"second\"" + about,
+                begin("info") + "\"message\":\"\u{2028}\"}",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_journal_gets_fields() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let journal = UnixDatagram::bind(&socket).unwrap();
+        journal.set_nonblocking(true).unwrap();
+        let mut log = postlog(dir.path());
+        log.set(Settings {
+            target: Target::Journal {
+                socket,
+                facility: "mail".into(),
+            },
+            ..log.settings().clone()
+        });
+        let fields = || {
+            let mut text = [0; 500];
+            let length = journal.recv(&mut text).unwrap();
+            String::from_utf8(text[..length].to_vec()).unwrap()
+        };
+        let pid = std::process::id();
+        log.write_about(Severity::Warning, ABOUT, "one\x07two");
+        assert_eq!(
+            fields(),
+            format!(
+                "PRIORITY=4\nSYSLOG_FACILITY=2\nSYSLOG_IDENTIFIER=postfix/master\n\
+                 SYSLOG_PID={pid}\nMESSAGE=warning: one?two\nMASTER_SERVICE=a\"b/unix\n\
+                 MASTER_CHILD=4711\n"
+            )
+        );
+        log.info("three");
+        assert!(fields().ends_with("\nMESSAGE=three\n"));
+    }
+
     #[test]
     fn the_log_file_is_not_reached_through_links() {
         let dir = tempfile::tempdir().unwrap();
@@ -479,6 +660,7 @@ mod tests {
                 permissions,
                 hostname: "mail".into(),
             },
+            format: Format::Text,
             terminal: Terminal::Nothing,
         };
         let mode = || std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;

@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 
 use crate::config::{Config, Parameters, RunOptions, User};
 use crate::files::{Location, Names};
-use crate::log::{Log, Settings, Severity, Target, Terminal, reason};
+use crate::log::{Format, Log, Settings, Severity, Target, Terminal, reason};
 use crate::options::{Options, USAGE};
 use crate::runtime::{
     Clock, Ending, Inherited, Runtime, Setup, environment, log_error, log_settings,
@@ -219,6 +219,7 @@ fn first_log(inherited: &Inherited, name: &str, facility: &str) -> Settings {
     Settings {
         tag: format!("{tag}/master"),
         target,
+        format: Format::Text,
         terminal: Terminal::Problems,
     }
 }

@@ -201,6 +201,7 @@ fn table(services: usize, wakeup: Option<Wakeup>) -> Vec<Arc<config::Service>> {
             args: Vec::new(),
             backlog: 100,
             pool: config::Pool::default(),
+            care: config::Care::default(),
             throttle_time: Duration::from_secs(60),
             line: n as u32 + 1,
         })

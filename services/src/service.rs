@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use master::config::Values;
-use master::log::{Settings, Target, Terminal};
+use master::log::{Format, Settings, Target, Terminal};
 use master::proto::{FLOW_READ, FLOW_WRITE, GENERATION, LISTEN, LISTENERS_MAX, STATUS};
 use nix::unistd::{Gid, Uid, chdir, chroot, geteuid, getuid, initgroups, setgid, setuid};
 
@@ -359,6 +359,10 @@ impl Service {
         let settings = Settings {
             tag: format!("{}/{}", self.text("syslog_name")?, self.program),
             target,
+            format: match self.text("log_format")?.as_str() {
+                "json" => Format::Json,
+                _ => Format::Text,
+            },
             terminal: match shown {
                 true => Terminal::Everything,
                 false => Terminal::Nothing,
@@ -469,6 +473,7 @@ pub(crate) fn first_log(program: &str) -> Log {
     Log::new(Settings {
         tag: format!("{tag}/{program}"),
         target,
+        format: Format::Text,
         // Without a master there is a terminal, and somebody who looks at it.
         terminal: match std::env::var_os(GENERATION) {
             Some(_) => Terminal::Nothing,

@@ -117,6 +117,7 @@ impl<'a> File<'a> {
                     let number = i64::from_str_radix(integer.as_str(), integer.radix());
                     number.map_or(Value::Other, Value::Integer)
                 }
+                DeValue::Boolean(yes) => Value::Bool(*yes),
                 _ => Value::Other,
             },
             value_place: self.place(value.span().start),

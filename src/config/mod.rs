@@ -2,6 +2,7 @@
 //! calls, behind [`Resolver`]. Every finding has a file, a line, a column and what was expected,
 //! and all findings of all files are collected before anything is refused.
 
+mod care;
 mod diagnostic;
 mod disabled;
 mod expand;
@@ -24,12 +25,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use care::Care;
 use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 use main_cf::Dictionary;
 use master_toml::ServiceTable;
 use parameters::TableSettings;
-pub use parameters::{ImportedVariable, Parameters, Values};
+pub use parameters::{ImportedVariable, LogFormat, Parameters, Values};
 pub use pool::{Accept, Pool, Ramp};
 pub use service::{ByIdentity, Endpoint, Kind, RunOptions, Service, Wakeup};
 

@@ -30,6 +30,17 @@ pub enum ImportedVariable {
     Set(String, OsString),
 }
 
+/// In which form log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Postfix's.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// The fields of systemd's journal.
+    Journal,
+}
+
 /// The values after expansion and checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters {
@@ -50,6 +61,8 @@ pub struct Parameters {
     /// One of the names that syslog(3) knows, such as `mail` or `local0`.
     pub syslog_facility: String,
     pub syslog_name: String,
+    /// Ours.
+    pub log_format: LogFormat,
     /// Empty: log to syslog.
     pub maillog_file: String,
     /// 0o644, 0o640 or 0o600.
@@ -80,7 +93,7 @@ pub(super) struct TableSettings {
 
 /// What the master reads, and the value of what `main.cf` does not set. The default of
 /// `myhostname` and that of `mydomain` come from the machine's name.
-const DEFAULTS: [(&str, &str); 22] = [
+const DEFAULTS: [(&str, &str); 23] = [
     ("compatibility_level", "0"),
     ("daemon_directory", "/usr/lib/postfix/sbin"),
     ("data_directory", "/var/lib/postfix"),
@@ -97,6 +110,7 @@ const DEFAULTS: [(&str, &str); 22] = [
         "known_tcp_ports",
         "lmtp=24, smtp=25, smtps=submissions=465, submission=587",
     ),
+    ("log_format", "text"),
     ("mail_owner", "postfix"),
     ("maillog_file", ""),
     ("maillog_file_permissions", "0600"),
@@ -256,6 +270,7 @@ fn parameters(
     let syslog_facility = syslog_facility(reader);
     let syslog_name = reader.nonempty("syslog_name");
     let maillog_file = maillog_file(reader);
+    let log_format = log_format(reader, maillog_file.as_deref());
     let maillog_file_permissions = maillog_file_permissions(reader);
     let postlog_service_name = reader.nonempty("postlog_service_name");
     let debugger_command = reader.string("debugger_command");
@@ -273,6 +288,7 @@ fn parameters(
         import_environment: import_environment?,
         syslog_facility: syslog_facility?,
         syslog_name: syslog_name?,
+        log_format: log_format?,
         maillog_file: maillog_file?,
         maillog_file_permissions: maillog_file_permissions?,
         postlog_service_name: postlog_service_name?,
@@ -393,6 +409,28 @@ fn maillog_file(reader: &mut Reader<'_>) -> Option<String> {
         return None;
     }
     Some(file)
+}
+
+/// The journal is a place as well as a form, and there is only one place.
+fn log_format(reader: &mut Reader<'_>, maillog_file: Option<&str>) -> Option<LogFormat> {
+    let name = "log_format";
+    let format = match reader.nonempty(name)?.as_str() {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        "journal" => LogFormat::Journal,
+        other => {
+            let other = shown(other.as_bytes());
+            let problem = format!("bad value: {other}: expected text, json or journal");
+            reader.reject(name, problem);
+            return None;
+        }
+    };
+    if format == LogFormat::Journal && maillog_file.is_some_and(|file| !file.is_empty()) {
+        let problem = "journal and maillog_file are two places: expected one of them";
+        reader.reject(name, problem.to_owned());
+        return None;
+    }
+    Some(format)
 }
 
 /// Who may read the log file, in octal; a bad value is ignored with a warning, as in Postfix.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Pool;
+use super::{Care, Pool};
 
 /// The table's second column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,6 +111,8 @@ pub struct Service {
     pub throttle_time: Duration,
     /// How its children are kept; `master.toml` says so.
     pub pool: Pool,
+    /// And how they are looked after.
+    pub care: Care,
     /// The line of the table on which the entry begins.
     pub line: u32,
 }
@@ -226,6 +228,7 @@ mod tests {
             backlog: 100,
             throttle_time: Duration::from_secs(60),
             pool: Pool::default(),
+            care: Care::default(),
             line: 1,
         }
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use super::{FACILITIES, Severity, Target};
+use super::{Entry, FACILITIES, Format, Json, Target};
 use crate::sys::clock::Timestamp;
 use crate::sys::poll::can_write;
 
@@ -19,6 +19,7 @@ const DEV_LOG: &str = "/dev/log";
 #[derive(Debug)]
 pub(super) enum Output {
     Syslog(Syslog),
+    Journal(Journal),
     Postlog(Postlog),
 }
 
@@ -28,6 +29,13 @@ pub(super) struct Syslog {
     connected: bool,
     /// The number of the facility.
     facility: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Journal {
+    path: PathBuf,
+    /// Where lines go that the journal does not take.
+    syslog: Syslog,
 }
 
 #[derive(Debug)]
@@ -90,10 +98,13 @@ impl Output {
         let socket = UnixDatagram::unbound().ok();
         let socket = socket.filter(|socket| socket.set_nonblocking(true).is_ok());
         match target {
-            Target::Syslog { facility } => Self::Syslog(Syslog {
-                socket,
-                connected: false,
-                facility: FACILITIES.iter().position(|f| f == facility).unwrap_or(2),
+            Target::Syslog { facility } => Self::Syslog(Syslog::new(socket, facility)),
+            Target::Journal {
+                socket: path,
+                facility,
+            } => Self::Journal(Journal {
+                path: path.clone(),
+                syslog: Syslog::new(socket, facility),
             }),
             Target::Postlog {
                 socket: path,
@@ -121,6 +132,13 @@ impl Output {
                 socket: clone(&syslog.socket)?,
                 ..*syslog
             }),
+            Self::Journal(Journal { path, syslog }) => Self::Journal(Journal {
+                path: path.clone(),
+                syslog: Syslog {
+                    socket: clone(&syslog.socket)?,
+                    ..*syslog
+                },
+            }),
             Self::Postlog(postlog) => Self::Postlog(Postlog {
                 socket: clone(&postlog.socket)?,
                 path: postlog.path.clone(),
@@ -146,10 +164,8 @@ impl Output {
     /// Takes from the output that this one replaces what could not be opened again.
     pub(super) fn keep_open(&mut self, old: Self) {
         match (self, old) {
-            (Self::Syslog(new), Self::Syslog(old)) if new.socket.is_none() => {
-                new.socket = old.socket;
-                new.connected = old.connected;
-            }
+            (Self::Syslog(new), Self::Syslog(old)) => new.keep_open(old),
+            (Self::Journal(new), Self::Journal(old)) => new.syslog.keep_open(old.syslog),
             (Self::Postlog(new), Self::Postlog(old)) => {
                 new.socket = new.socket.take().or(old.socket);
                 if let (Some(LogFile::File(new)), Some(LogFile::File(old))) =
@@ -183,20 +199,24 @@ impl Output {
         }
     }
 
-    /// Writes one line; `body` is all but the time and the host. A `direct` line goes to the file,
-    /// if there is one, past postlogd.
+    /// Writes one line. A `direct` one goes to the file, if there is one, past postlogd.
     ///
     /// # Errors
     /// Why the line is lost.
-    pub(super) fn send(&mut self, severity: Severity, body: &str, direct: bool) -> io::Result<()> {
-        let now = Timestamp::now();
+    pub(super) fn send(
+        &mut self,
+        entry: &Entry<'_>,
+        format: Format,
+        direct: bool,
+    ) -> io::Result<()> {
         match self {
-            Self::Syslog(syslog) => {
-                let priority = syslog.facility * 8 + usize::from(severity.level());
-                syslog.send(&format!("<{priority}>{now} {body}"))
-            }
+            Self::Syslog(syslog) => syslog.send(entry),
+            Self::Journal(journal) => journal.send(entry),
             Self::Postlog(postlog) => {
-                let line = format!("{now} {} {body}", postlog.hostname);
+                let line = match format {
+                    Format::Text => format!("{} {} {entry}", Timestamp::now(), postlog.hostname),
+                    Format::Json => Json(entry).to_string(),
+                };
                 postlog.send(&line, direct)
             }
         }
@@ -204,8 +224,25 @@ impl Output {
 }
 
 impl Syslog {
+    fn new(socket: Option<UnixDatagram>, facility: &str) -> Self {
+        Self {
+            socket,
+            connected: false,
+            facility: FACILITIES.iter().position(|f| *f == facility).unwrap_or(2),
+        }
+    }
+
+    fn keep_open(&mut self, old: Self) {
+        if self.socket.is_none() {
+            self.socket = old.socket;
+            self.connected = old.connected;
+        }
+    }
+
     /// Sends to the system's log, connecting anew when it was restarted since the last line.
-    fn send(&mut self, line: &str) -> io::Result<()> {
+    fn send(&mut self, entry: &Entry<'_>) -> io::Result<()> {
+        let priority = self.facility * 8 + usize::from(entry.severity.level());
+        let line = format!("<{priority}>{} {entry}", Timestamp::now());
         let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         if self.connected {
             match socket.send(line.as_bytes()) {
@@ -216,6 +253,34 @@ impl Syslog {
         socket.connect(DEV_LOG)?;
         self.connected = true;
         socket.send(line.as_bytes()).map(drop)
+    }
+}
+
+impl Journal {
+    /// Sends the line with its fields (systemd, "Native Journal Protocol"): no value has a line
+    /// end, as the text is cleaned of control characters. The message keeps its severity word, for
+    /// who looks for that.
+    fn send(&mut self, entry: &Entry<'_>) -> io::Result<()> {
+        let (level, facility) = (entry.severity.level(), self.syslog.facility);
+        let (tag, pid) = (entry.tag, entry.pid);
+        let (word, message) = (entry.severity.word(), &entry.message);
+        let mut fields = format!(
+            "PRIORITY={level}\nSYSLOG_FACILITY={facility}\nSYSLOG_IDENTIFIER={tag}\n\
+             SYSLOG_PID={pid}\nMESSAGE={word}{message}\n"
+        );
+        if let Some((name, kind)) = entry.about.service {
+            fields += &format!("MASTER_SERVICE={name}/{kind}\n");
+        }
+        if let Some(child) = entry.about.child {
+            fields += &format!("MASTER_CHILD={child}\n");
+        }
+        let socket = self.syslog.socket.as_ref();
+        let sent = socket.map(|socket| socket.send_to(fields.as_bytes(), &self.path));
+        match sent {
+            Some(Ok(_)) => Ok(()),
+            // Not there, or full: the system's log may have another way.
+            _ => self.syslog.send(entry),
+        }
     }
 }
 

@@ -71,12 +71,8 @@ fn warn_limit(
 impl Table {
     /// What [`settle`] goes by.
     pub(super) fn say_counts(&self, id: ServiceId, out: &mut Vec<Action>) {
-        if let Some(&Service { avail, total, .. }) = self.service(id) {
-            self.detail(id, out, |service| Record::Counts {
-                service,
-                avail,
-                total,
-            });
+        if let Some(counts) = self.service(id).map(Service::counts) {
+            self.detail(id, out, |service| Record::Counts { service, counts });
         }
         let is_ordered = |service: &&Service| service.config.pool.is_ordered();
         if let Some(counts) = self.service(id).filter(is_ordered).map(|s| s.pool.counts()) {
@@ -125,10 +121,10 @@ impl Table {
         let entered = !service.stressed();
         let until = now + STRESS_TIME;
         service.stress_until = Some(until);
-        let config = service.config.clone();
+        let (service, counts) = (service.config.clone(), service.counts());
         self.timers.add(until, Timer::StressEnd(id));
         if entered {
-            out.push(Action::Log(Record::StressBegins(config)));
+            out.push(Action::Log(Record::StressBegins { service, counts }));
             // Children that know nothing of the stress make room for those that do.
             self.restart(now, id, out);
         }
@@ -137,7 +133,8 @@ impl Table {
     pub(super) fn stress_ended(&mut self, id: ServiceId, out: &mut Vec<Action>) {
         if let Some(service) = self.service_mut(id) {
             service.stress_until = None;
-            out.push(Action::Log(Record::StressEnds(service.config.clone())));
+            let (service, counts) = (service.config.clone(), service.counts());
+            out.push(Action::Log(Record::StressEnds { service, counts }));
         }
     }
 

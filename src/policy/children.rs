@@ -3,12 +3,58 @@
 use std::sync::Arc;
 
 use super::ordered::Member;
+use super::overstay::Told;
 use super::{Action, Child, ExitStatus, Leaving, Pid, Record, Service, ServiceId, Table, Time};
 use crate::config;
 use crate::proto::{Availability, StatusReport};
 
 /// SIGTERM and SIGKILL, the numbers of which are the same on every system.
 const SENT_BY_US: [i32; 2] = [15, 9];
+
+/// What a child's end says.
+struct End {
+    /// It was neither well nor wished.
+    failed: bool,
+    /// It says something about the command of today, as far as nobody was served.
+    telling: bool,
+    client: Option<Client>,
+}
+
+/// What became of the client that a child had when it ended.
+enum Client {
+    Served,
+    Lost,
+}
+
+impl Child {
+    fn end(&self, status: ExitStatus, removed: bool) -> End {
+        let overstayed = self.told != Told::No;
+        // A child that was told to leave says nothing about the command of today.
+        let mut telling = self.uses == 0 && self.leaving == Leaving::No && !overstayed;
+        let mut had_client =
+            self.availability == Availability::Taken && self.leaving == Leaving::No;
+        let (mut told, mut unready) = (false, false);
+        if let Some(member) = &self.member {
+            had_client = member.had_client(overstayed);
+            telling &= member.is_telling();
+            told = member.was_told(status);
+            // Nobody else would notice a command that does nothing.
+            unready = telling && member.was_starting();
+        }
+        told |= (removed || overstayed)
+            && matches!(status, ExitStatus::Signal(n) if SENT_BY_US.contains(&n));
+        let failed = (status != ExitStatus::Code(0) || unready) && !told;
+        let client = match failed || overstayed {
+            true => Client::Lost,
+            false => Client::Served,
+        };
+        End {
+            failed,
+            telling,
+            client: had_client.then_some(client),
+        }
+    }
+}
 
 impl Table {
     /// A new child counts as available from the moment it is started.
@@ -39,6 +85,10 @@ impl Table {
                 availability: Availability::Taken,
                 uses: 0,
                 leaving: Leaving::No,
+                busy_since: None,
+                dismissed: None,
+                told: Told::No,
+                due: None,
                 member: ordered.then(|| Box::new(Member::new())),
                 position,
             },
@@ -95,10 +145,19 @@ impl Table {
         match availability {
             Availability::Available => {
                 child.uses = child.uses.saturating_add(1);
+                child.busy_since = None;
                 self.avail_more(id, pid);
+                self.served(id);
             }
-            Availability::Taken => self.avail_less(id, pid),
+            Availability::Taken => {
+                child.busy_since = Some(now);
+                if child.told != Told::Killed {
+                    child.told = Told::No;
+                }
+                self.avail_less(id, pid);
+            }
         }
+        self.reckon(pid);
     }
 
     /// A record that is no report: its boundaries keep it from harming its neighbours.
@@ -134,7 +193,7 @@ impl Table {
             service,
             reason,
         });
-        self.dismiss(id, out);
+        self.dismiss(now, id, out);
     }
 
     /// Says what is wrong with a report, but not more often than a confused child deserves.
@@ -173,33 +232,29 @@ impl Table {
             return;
         };
         let id = child.service;
-        // A child that was told to leave says nothing about the command of today.
-        let mut telling = child.uses == 0 && child.leaving == Leaving::No;
-        let (mut told, mut unready) = (false, false);
-        if let Some(member) = &child.member {
-            telling &= member.is_telling();
-            told = member.was_told(status);
-            // Nobody else would notice a command that does nothing.
-            unready = telling && member.was_starting();
-        }
-        let Some(service) = self.services[id.index()].as_ref() else {
+        let Some(service) = self.services[id.index()].as_mut() else {
             return;
         };
-        let removed = service.removed();
-        let ours = matches!(status, ExitStatus::Signal(n) if removed && SENT_BY_US.contains(&n));
-        let normal = status == ExitStatus::Code(0) && !unready;
-        if !normal && !ours && !told {
+        let end = child.end(status, service.removed());
+        let bad_startup = end.failed && end.telling && service.may_throttle();
+        let service = service.config.clone();
+        self.forget_child(pid);
+        if end.failed {
             out.push(Action::Log(Record::Ended {
-                service: service.config.clone(),
+                service: service.clone(),
                 pid,
                 status,
             }));
-            if telling && !removed && !service.throttled() {
-                out.push(Action::Log(Record::BadStartup(service.config.clone())));
-                self.throttle(now, id, out);
-            }
         }
-        self.forget_child(pid);
+        if bad_startup {
+            out.push(Action::Log(Record::BadStartup(service)));
+            self.throttle(now, id, out);
+        }
+        match end.client {
+            Some(Client::Lost) => self.crashed(now, id, out),
+            Some(Client::Served) => self.served(id),
+            None => {}
+        }
     }
 
     fn forget_child(&mut self, pid: Pid) {
@@ -213,6 +268,7 @@ impl Table {
         if is_member {
             self.discount_member(pid);
         }
+        self.set_due(pid, None);
         self.children.remove(&pid);
         let Some(service) = self.services[id.index()].as_mut() else {
             return;

@@ -8,6 +8,7 @@
 mod avail;
 mod children;
 mod ordered;
+mod overstay;
 mod record;
 mod reload;
 #[cfg(test)]
@@ -17,7 +18,7 @@ mod timers;
 mod wakeup;
 mod warm;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,8 @@ use crate::proto::pool::{Order, Report};
 use crate::proto::{Availability, StatusReport};
 
 pub use ordered::State;
-pub use record::{Record, Rogue};
+use overstay::Told;
+pub use record::{Counts, Record, Rogue};
 pub use reload::{Entry, Plan};
 use timers::Timers;
 
@@ -176,6 +178,7 @@ pub struct Service {
     /// A spawn that was asked for and not yet answered.
     spawning: bool,
     throttled_until: Option<Time>,
+    backoff: throttle::Backoff,
     /// Stress mode ends then, 1000 s after the limit was last in reach.
     stress_until: Option<Time>,
     limit_warned: Option<Time>,
@@ -187,6 +190,8 @@ pub struct Service {
     removed: bool,
     /// A removed service's children that remain are killed then.
     kill_at: Option<Time>,
+    /// The children that have a [`Child::due`].
+    due: BTreeSet<(Time, Pid)>,
     /// No particular order; [`Child::position`] is the place in here.
     children: Vec<Pid>,
     /// The children that accept when they are told to.
@@ -208,12 +213,14 @@ impl Service {
             listening: false,
             spawning: false,
             throttled_until: None,
+            backoff: throttle::Backoff::default(),
             stress_until: None,
             limit_warned: None,
             gossip: record::Limiter::default(),
             wakeup_at: None,
             removed: false,
             kill_at: None,
+            due: BTreeSet::new(),
             children: Vec::new(),
             pool: ordered::Pool::default(),
             pace: warm::Pace::default(),
@@ -234,6 +241,11 @@ impl Service {
     /// All children.
     pub fn total(&self) -> u32 {
         self.total
+    }
+
+    fn counts(&self) -> Counts {
+        let Self { avail, total, .. } = *self;
+        Counts { avail, total }
     }
 
     /// Whether the listeners are to be watched.
@@ -271,6 +283,13 @@ struct Child {
     /// How often it became available again, that is, how many clients it has served.
     uses: u32,
     leaving: Leaving,
+    /// It has had its client since then, by its own word.
+    busy_since: Option<Time>,
+    /// It was told to leave then.
+    dismissed: Option<Time>,
+    told: Told,
+    /// When it has stayed too long.
+    due: Option<Time>,
     /// What it is to its ordered pool, if it was started for one.
     member: Option<Box<ordered::Member>>,
     /// Its place in [`Service::children`].
@@ -304,6 +323,8 @@ pub struct Table {
     touched: Vec<ServiceId>,
     kill_time: Duration,
     verbose: bool,
+    /// There has been a configuration.
+    loaded: bool,
 }
 
 impl Table {
@@ -447,7 +468,7 @@ impl Table {
                 timers::Timer::StressEnd(id) => self.stress_ended(id, out),
                 timers::Timer::Kill(id) => self.kill_children(id, out),
                 timers::Timer::Patience(id) => self.patience_ended(now, id),
-                timers::Timer::Due(id) => self.members_due(now, id, out),
+                timers::Timer::Due(id) => self.children_due(now, id, out),
                 timers::Timer::Ping(id) => self.ping(now, id, out),
                 timers::Timer::Surplus(id) => self.end_surplus(now, id, out),
                 timers::Timer::Start(id) => self.start_again(id),
@@ -490,6 +511,17 @@ impl Table {
         }
         if service.listening != service.wants_clients() {
             return Err(format!("listening is {}", service.listening));
+        }
+        let pids = service.children.iter();
+        let due = pids.filter_map(|pid| Some((self.children[pid].due?, *pid)));
+        if due.collect::<BTreeSet<_>>() != service.due {
+            return Err("others are due".into());
+        }
+        if service.removed() && !service.due.is_empty() {
+            return Err("removed, and a child is due by itself".into());
+        }
+        if service.removed() && service.throttled() {
+            return Err("removed, and throttled".into());
         }
         if service.removed() && total == 0 {
             return Err("removed, and nothing to wait for".into());

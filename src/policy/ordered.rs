@@ -82,8 +82,6 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) state: State,
-    /// When it is killed, for its silence or because it is still there.
-    due: Option<Time>,
     /// It was there before the last reload.
     stale: bool,
     /// What it did before its channel ended.
@@ -94,7 +92,6 @@ impl Member {
     pub(super) fn new() -> Self {
         Self {
             state: State::Starting,
-            due: None,
             stale: false,
             before: State::Starting,
         }
@@ -119,6 +116,11 @@ impl Member {
         self.last() == State::Starting
     }
 
+    /// Whether a client is lost with it, as with one that had its client for too long.
+    pub(super) fn had_client(&self, overstayed: bool) -> bool {
+        !self.stale && (overstayed || self.last() == State::Busy)
+    }
+
     /// Whether its end, before it has served anybody, says something about the command. One that
     /// was ready and had no client has started well, and somebody ended it.
     pub(super) fn is_telling(&self) -> bool {
@@ -140,8 +142,6 @@ pub(super) struct Pool {
     pub(super) overloaded: bool,
     /// The kernel refused to watch the listeners, and is asked again later.
     pub(super) blind: bool,
-    /// The children that have a [`Member::due`].
-    due: BTreeSet<(Time, Pid)>,
     pub(super) ping_at: Option<Time>,
     /// Those from before the last reload that are not leaving, and of them, the idle ones.
     pub(super) stale: u32,
@@ -199,10 +199,6 @@ impl Pool {
     pub(super) fn patience_ends(&self) -> Option<Time> {
         Some(self.fresh.front()?.0)
     }
-
-    pub(super) fn next_due(&self) -> Option<Time> {
-        Some(self.due.first()?.0)
-    }
 }
 
 impl Table {
@@ -245,6 +241,9 @@ impl Table {
         if from == State::Ordered {
             self.order_is_over(id, pid);
         }
+        if let Some(child) = self.children.get_mut(&pid) {
+            (child.busy_since, child.dismissed) = (None, None);
+        }
         self.set_due(pid, None);
         match to {
             State::Idle => self.avail_more(id, pid),
@@ -268,22 +267,6 @@ impl Table {
         pool.news = true;
         if let Some(next) = pool.patience_ends().filter(|_| at == 0) {
             self.timers.add(next, Timer::Patience(id));
-        }
-    }
-
-    fn set_due(&mut self, pid: Pid, at: Option<Time>) {
-        let Some((id, member, service)) = self.member(pid) else {
-            return;
-        };
-        let due = &mut service.pool.due;
-        let before = due.first().copied();
-        if let Some(at) = std::mem::replace(&mut member.due, at) {
-            due.remove(&(at, pid));
-        }
-        due.extend(at.map(|at| (at, pid)));
-        let first = due.first().copied();
-        if let Some((at, _)) = first.filter(|_| first != before) {
-            self.timers.add(at, Timer::Due(id));
         }
     }
 
@@ -376,9 +359,11 @@ impl Table {
             }
             (State::Busy, Report::Idle) => {
                 child.uses = child.uses.saturating_add(1);
+                let id = child.service;
+                self.served(id);
                 self.turned_idle(now, pid, false, out);
             }
-            (State::Ordered, Report::Busy) => self.set_state(pid, State::Busy),
+            (State::Ordered, Report::Busy) => self.turned_busy(now, pid),
             // Once more is no harm.
             (State::Idle, Report::Idle) | (State::Busy, Report::Busy) => {}
             (State::Killed | State::Gone, _) => {}
@@ -387,6 +372,14 @@ impl Table {
                 self.rogue(now, pid, Rogue::OutOfTurn { state, report }, out);
             }
         }
+    }
+
+    fn turned_busy(&mut self, now: Time, pid: Pid) {
+        self.set_state(pid, State::Busy);
+        if let Some(child) = self.children.get_mut(&pid) {
+            child.busy_since = Some(now);
+        }
+        self.reckon(pid);
     }
 
     fn turned_idle(&mut self, now: Time, pid: Pid, new: bool, out: &mut Vec<Action>) {
@@ -418,11 +411,12 @@ impl Table {
     /// A child's channel has ended, as it does a moment before the child's end is heard of. One
     /// that closes it and lives on can never be told anything.
     pub(super) fn hung_up(&mut self, now: Time, pid: Pid, out: &mut Vec<Action>) {
-        let kill_at = now + self.kill_time;
-        let Some((_, member, _)) = self.member(pid).filter(|(_, m, _)| !m.state.is_leaving())
+        let kill_time = self.kill_time;
+        let Some((_, member, service)) = self.member(pid).filter(|(_, m, _)| !m.state.is_leaving())
         else {
             return;
         };
+        let kill_at = now + service.grace(kill_time);
         member.before = member.state;
         self.set_state(pid, State::Gone);
         self.set_due(pid, Some(kill_at));
@@ -430,7 +424,7 @@ impl Table {
     }
 
     /// Ends a child that does not keep to the rules. Who waits for it is given to another.
-    fn rogue(&mut self, now: Time, pid: Pid, how: Rogue, out: &mut Vec<Action>) {
+    pub(super) fn rogue(&mut self, now: Time, pid: Pid, how: Rogue, out: &mut Vec<Action>) {
         let Some((_, _, service)) = self.member(pid).filter(|(_, m, _)| !m.state.is_leaving())
         else {
             return;
@@ -450,39 +444,14 @@ impl Table {
 
     /// Tells a child to end, in two ways: one that does not listen to one may listen to the other.
     pub(super) fn end_member(&mut self, now: Time, pid: Pid, out: &mut Vec<Action>) {
-        let kill_at = now + self.kill_time;
+        let kill_time = self.kill_time;
+        let grace = self
+            .member(pid)
+            .map(|(_, _, service)| service.grace(kill_time));
         self.set_state(pid, State::Killed);
-        self.set_due(pid, Some(kill_at));
+        self.set_due(pid, grace.map(|grace| now + grace));
         let signal = Signal::Int;
         out.extend([Action::Signal { pid, signal }, Action::HangUp { pid }]);
-    }
-
-    /// Children have had their time to get ready, to answer, or to end.
-    pub(super) fn members_due(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        while let Some(service) = self.service_mut(id) {
-            let first = service.pool.due.first().copied();
-            let Some((_, pid)) = first.filter(|(at, _)| *at <= now) else {
-                return;
-            };
-            let service = service.config.clone();
-            match self.state_of(pid) {
-                Some(State::Killed | State::Gone) => {
-                    self.set_due(pid, None);
-                    let signal = Signal::Kill;
-                    out.push(Action::Log(Record::Overdue { service, pid }));
-                    out.push(Action::Signal { pid, signal });
-                }
-                state => {
-                    let how = match state {
-                        Some(State::Starting) => Rogue::Unready { after: START_TIME },
-                        _ => Rogue::Silent {
-                            after: service.pool.reply_timeout,
-                        },
-                    };
-                    self.rogue(now, pid, how, out);
-                }
-            }
-        }
     }
 
     /// Tells the children that the master lives, and sets the next time.
@@ -519,15 +488,22 @@ impl Table {
 
     /// A reload: all children are to be replaced, a few at a time. Where the service has become
     /// one whose children share, nobody takes their places in the pool.
-    pub(super) fn outdate(&mut self, id: ServiceId) {
+    pub(super) fn outdate(&mut self, now: Time, id: ServiceId) {
         let Some(service) = self.services[id.index()].as_mut() else {
             return;
         };
         let pool = &mut service.pool;
         for pid in &service.children {
-            let member = self.children.get_mut(pid).and_then(|c| c.member.as_mut());
-            if let Some(member) = member {
-                member.stale = true;
+            let Some(child) = self.children.get_mut(pid) else {
+                continue;
+            };
+            let Some(member) = child.member.as_mut() else {
+                continue;
+            };
+            member.stale = true;
+            if member.state == State::Busy {
+                // Its client's time is limited from now on; the next one's is not.
+                child.dismissed.get_or_insert(now);
             }
         }
         pool.stale = pool.staying();
@@ -566,10 +542,6 @@ impl Table {
         }
         if with(&|m| m.stale && !m.state.is_leaving()).len() as u32 != pool.stale {
             return Err("others are stale".into());
-        }
-        let due = members.iter().filter_map(|(pid, m)| Some((m.due?, *pid)));
-        if due.collect::<BTreeSet<_>>() != pool.due {
-            return Err("others are due".into());
         }
         if pool.overloaded && !pool.idle.is_empty() {
             return Err("a client waits although a child is idle".into());

@@ -4,9 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::throttle::CLIENTS;
 use super::{ExitStatus, Pid, State, Time};
 use crate::config::Service;
 use crate::proto::pool::Report;
+
+/// How many children a service has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that wait for a client.
+    pub avail: u32,
+    pub total: u32,
+}
 
 /// One thing to log. It displays as one line or several.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +26,21 @@ pub enum Record {
         status: ExitStatus,
     },
     BadStartup(Arc<Service>),
+    /// Of the last clients, so many had a child that ended abnormally.
+    Crashing {
+        service: Arc<Service>,
+        crashed: u32,
+    },
+    /// For so long no children are started.
+    Throttled {
+        service: Arc<Service>,
+        time: Duration,
+        counts: Counts,
+    },
+    Unthrottled {
+        service: Arc<Service>,
+        counts: Counts,
+    },
     SpawnFailed {
         service: Arc<Service>,
         reason: String,
@@ -26,8 +50,20 @@ pub enum Record {
         reason: String,
     },
     LimitReached(Arc<Service>),
-    StressBegins(Arc<Service>),
-    StressEnds(Arc<Service>),
+    StressBegins {
+        service: Arc<Service>,
+        counts: Counts,
+    },
+    StressEnds {
+        service: Arc<Service>,
+        counts: Counts,
+    },
+    /// A reload brought the service, or took it away.
+    Added(Arc<Service>),
+    Removed {
+        service: Arc<Service>,
+        counts: Counts,
+    },
     Killing {
         service: Arc<Service>,
         pid: Pid,
@@ -67,10 +103,22 @@ pub enum Record {
         pid: Pid,
         how: Rogue,
     },
-    /// A child of an ordered pool is still there.
+    /// A child that was told to end is still there.
     Overdue {
         service: Arc<Service>,
         pid: Pid,
+    },
+    /// A child has had its client for longer than it may, and is told to end.
+    TooLong {
+        service: Arc<Service>,
+        pid: Pid,
+        age: Duration,
+    },
+    /// A child was told to leave so long ago, and now is told to end.
+    Lingering {
+        service: Arc<Service>,
+        pid: Pid,
+        age: Duration,
     },
     /// An ordered pool has fewer idle children than it should, and no room for more.
     PoolFull(Arc<Service>),
@@ -80,8 +128,7 @@ pub enum Record {
     // Only of a verbose table:
     Counts {
         service: Arc<Service>,
-        avail: u32,
-        total: u32,
+        counts: Counts,
     },
     /// How many children of an ordered pool are in each state, as [`State::ALL`] has them.
     States {
@@ -92,8 +139,6 @@ pub enum Record {
         service: Arc<Service>,
         pid: Pid,
     },
-    Throttled(Arc<Service>),
-    Unthrottled(Arc<Service>),
     Waking(Arc<Service>),
 }
 
@@ -140,12 +185,65 @@ fn words(report: Report) -> &'static str {
 }
 
 impl Record {
+    /// The service that it is about.
+    pub fn service(&self) -> Option<&Service> {
+        match self {
+            Self::Terminating { .. } => None,
+            Self::BadStartup(service)
+            | Self::LimitReached(service)
+            | Self::Added(service)
+            | Self::PoolFull(service)
+            | Self::Waking(service)
+            | Self::Ended { service, .. }
+            | Self::Crashing { service, .. }
+            | Self::Throttled { service, .. }
+            | Self::Unthrottled { service, .. }
+            | Self::SpawnFailed { service, .. }
+            | Self::WatchFailed { service, .. }
+            | Self::StressBegins { service, .. }
+            | Self::StressEnds { service, .. }
+            | Self::Removed { service, .. }
+            | Self::Killing { service, .. }
+            | Self::PartialReport { service, .. }
+            | Self::ForgedReport { service, .. }
+            | Self::StaleReport { service, .. }
+            | Self::UnknownStatus { service, .. }
+            | Self::StatusFailed { service, .. }
+            | Self::Suppressed { service, .. }
+            | Self::Rogue { service, .. }
+            | Self::Overdue { service, .. }
+            | Self::TooLong { service, .. }
+            | Self::Lingering { service, .. }
+            | Self::Counts { service, .. }
+            | Self::States { service, .. }
+            | Self::Spawned { service, .. } => Some(service),
+        }
+    }
+
+    /// The child that it is about; who writes in another's name is the one.
+    pub fn child(&self) -> Option<Pid> {
+        match self {
+            Self::Ended { pid, .. }
+            | Self::Killing { pid, .. }
+            | Self::StaleReport { pid, .. }
+            | Self::UnknownStatus { pid, .. }
+            | Self::Rogue { pid, .. }
+            | Self::Overdue { pid, .. }
+            | Self::TooLong { pid, .. }
+            | Self::Lingering { pid, .. }
+            | Self::Spawned { pid, .. } => Some(*pid),
+            Self::PartialReport { writer, .. } | Self::ForgedReport { writer, .. } => Some(*writer),
+            _ => None,
+        }
+    }
+
     /// Whether somebody should look into it; otherwise it is for information.
     pub fn is_warning(&self) -> bool {
         matches!(
             self,
             Self::Ended { .. }
                 | Self::BadStartup(_)
+                | Self::Crashing { .. }
                 | Self::SpawnFailed { .. }
                 | Self::WatchFailed { .. }
                 | Self::LimitReached(_)
@@ -157,6 +255,8 @@ impl Record {
                 | Self::Suppressed { .. }
                 | Self::Rogue { .. }
                 | Self::Overdue { .. }
+                | Self::TooLong { .. }
+                | Self::Lingering { .. }
                 | Self::PoolFull(_)
         )
     }
@@ -165,13 +265,16 @@ impl Record {
     pub fn is_detail(&self) -> bool {
         matches!(
             self,
-            Self::Counts { .. }
-                | Self::States { .. }
-                | Self::Spawned { .. }
-                | Self::Throttled(_)
-                | Self::Unthrottled(_)
-                | Self::Waking(_)
+            Self::Counts { .. } | Self::States { .. } | Self::Spawned { .. } | Self::Waking(_)
         )
+    }
+}
+
+impl Counts {
+    /// `avail A total T max M`, as Postfix's master has it when it is verbose.
+    fn of(self, service: &Service) -> String {
+        let Self { avail, total } = self;
+        format!("avail {avail} total {total} max {}", service.max)
     }
 }
 
@@ -203,6 +306,29 @@ impl fmt::Display for Record {
                 "{}: bad command startup -- throttling",
                 service.path.display()
             ),
+            Self::Crashing { service, crashed } => write!(
+                f,
+                "{}: children ended abnormally with {crashed} of the last {CLIENTS} clients -- \
+                 throttling",
+                Named(service)
+            ),
+            Self::Throttled {
+                service,
+                time,
+                counts,
+            } => write!(
+                f,
+                "{}: throttled for {} s, {}",
+                Named(service),
+                time.as_secs(),
+                counts.of(service)
+            ),
+            Self::Unthrottled { service, counts } => write!(
+                f,
+                "{}: no longer throttled, {}",
+                Named(service),
+                counts.of(service)
+            ),
             Self::SpawnFailed { service, reason } => write!(
                 f,
                 "{}: cannot start a process: {reason} -- throttling",
@@ -224,13 +350,24 @@ impl fmt::Display for Record {
                 Named(service),
                 service.max
             ),
-            Self::StressBegins(service) => write!(
+            Self::StressBegins { service, counts } => write!(
                 f,
-                "{}: stress mode begins: the last process that the limit \"{}\" allows is started",
+                "{}: stress mode begins: the last process that the limit \"{}\" allows is \
+                 started, {}",
                 Named(service),
-                service.max
+                service.max,
+                counts.of(service)
             ),
-            Self::StressEnds(service) => write!(f, "{}: stress mode ends", Named(service)),
+            Self::StressEnds { service, counts } => write!(
+                f,
+                "{}: stress mode ends, {}",
+                Named(service),
+                counts.of(service)
+            ),
+            Self::Added(service) => write!(f, "{}: added", Named(service)),
+            Self::Removed { service, counts } => {
+                write!(f, "{}: removed, {}", Named(service), counts.of(service))
+            }
             Self::Killing { service, pid } => write!(
                 f,
                 "removed {}: process {} pid {pid} did not end in time, sending SIGKILL",
@@ -295,6 +432,20 @@ impl fmt::Display for Record {
                 Named(service),
                 service.path.display()
             ),
+            Self::TooLong { service, pid, age } => write!(
+                f,
+                "{}: process {} pid {pid} has had its client for {} s, ending it",
+                Named(service),
+                service.path.display(),
+                age.as_secs()
+            ),
+            Self::Lingering { service, pid, age } => write!(
+                f,
+                "{}: process {} pid {pid} was told to leave {} s ago, ending it",
+                Named(service),
+                service.path.display(),
+                age.as_secs()
+            ),
             Self::PoolFull(service) => write!(
                 f,
                 "{}: fewer than {} children are idle, and the process limit \"{}\" is reached: \
@@ -304,16 +455,9 @@ impl fmt::Display for Record {
                 service.max
             ),
             Self::Terminating { signal } => write!(f, "terminating on signal {signal}"),
-            Self::Counts {
-                service,
-                avail,
-                total,
-            } => write!(
-                f,
-                "{}: avail {avail} total {total} max {}",
-                Named(service),
-                service.max
-            ),
+            Self::Counts { service, counts } => {
+                write!(f, "{}: {}", Named(service), counts.of(service))
+            }
             Self::States { service, counts } => {
                 write!(f, "{}: child states:", Named(service))?;
                 let mut states = State::ALL.iter().zip(counts);
@@ -325,8 +469,6 @@ impl fmt::Display for Record {
                 Named(service),
                 service.path.display()
             ),
-            Self::Throttled(service) => write!(f, "{}: throttled", Named(service)),
-            Self::Unthrottled(service) => write!(f, "{}: no longer throttled", Named(service)),
             Self::Waking(service) => write!(f, "{}: waking up", Named(service)),
         }
     }

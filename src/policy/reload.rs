@@ -60,11 +60,16 @@ impl Table {
 
     pub(super) fn reload(&mut self, now: Time, plan: Plan, out: &mut Vec<Action>) {
         self.kill_time = plan.kill_time;
+        // At the start, one line for each service would say nothing that the table does not.
+        let news = std::mem::replace(&mut self.loaded, true);
         for Entry { id, service, known } in plan.entries {
             if known {
                 self.replace(id, service);
                 self.restart(now, id, out);
             } else {
+                if news {
+                    out.push(Action::Log(Record::Added(service.clone())));
+                }
                 self.insert(id, service);
                 self.fill(id);
                 self.start_wakeups(now, id, out);
@@ -93,13 +98,14 @@ impl Table {
         if let Some(service) = self.service_mut(id) {
             service.wakeup_waits = config.wakeup.is_some_and(|w| w.conditional);
             service.config = config;
+            service.forgive();
         }
     }
 
     /// Tells the children to leave when they have finished, and begins the wake-ups anew.
     pub(super) fn restart(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        self.dismiss(id, out);
-        self.outdate(id);
+        self.outdate(now, id);
+        self.dismiss(now, id, out);
         if let Some(service) = self.service_mut(id) {
             service.wakeup_at = None;
         }
@@ -109,7 +115,7 @@ impl Table {
     /// Tells the children to leave when they have finished, by giving the service another status
     /// channel. They are no longer counted on: Postfix goes on counting them, and so leaves a
     /// service without anyone to listen when one does not go.
-    pub(super) fn dismiss(&mut self, id: ServiceId, out: &mut Vec<Action>) {
+    pub(super) fn dismiss(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
         let Some(service) = self.services[id.index()].as_mut() else {
             return;
         };
@@ -117,6 +123,7 @@ impl Table {
             let Some(child) = self.children.get_mut(pid).filter(|c| c.member.is_none()) else {
                 continue;
             };
+            child.dismissed.get_or_insert(now);
             match std::mem::replace(&mut child.availability, Availability::Taken) {
                 Availability::Available => {
                     child.leaving = Leaving::AtOnce;
@@ -130,16 +137,22 @@ impl Table {
             }
         }
         out.push(Action::RenewStatus(id));
+        self.reckon_all(id);
         self.touch(id);
     }
 
     /// Takes a service out of service. Nobody waits for its children: they are told to end, and
     /// killed when they have not done so in time.
     fn remove(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        let kill_at = now + self.kill_time;
+        let kill_time = self.kill_time;
         let Some(service) = self.services[id.index()].as_mut() else {
             return;
         };
+        let kill_at = now + service.grace(kill_time);
+        out.push(Action::Log(Record::Removed {
+            service: service.config.clone(),
+            counts: service.counts(),
+        }));
         self.places.remove(&ByIdentity(service.config.clone()));
         service.removed = true;
         service.kill_at = Some(kill_at);
@@ -155,6 +168,7 @@ impl Table {
         for pid in service.children.clone() {
             out.push(Action::Signal { pid, signal });
             self.retire(pid, out);
+            self.set_due(pid, None);
         }
         out.push(Action::Close(id));
         self.timers.add(kill_at, Timer::Kill(id));

@@ -17,7 +17,7 @@ pub(super) enum Timer {
     Kill(ServiceId),
     /// An order need not hold the next one back any more.
     Patience(ServiceId),
-    /// A child of an ordered pool has had its time.
+    /// A child has had its time.
     Due(ServiceId),
     Ping(ServiceId),
     /// More children are idle than need be.
@@ -50,7 +50,7 @@ pub(super) fn armed(service: &Service, timer: Timer) -> Option<Time> {
         Timer::StressEnd(_) => service.stress_until,
         Timer::Kill(_) => service.kill_at,
         Timer::Patience(_) => service.pool.patience_ends(),
-        Timer::Due(_) => service.pool.next_due(),
+        Timer::Due(_) => service.next_due(),
         Timer::Ping(_) => service.pool.ping_at,
         Timer::Surplus(_) => service.pace.surplus_at,
         Timer::Start(_) => service.pace.start_at,

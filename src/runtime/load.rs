@@ -12,9 +12,9 @@ use anyhow::anyhow;
 use super::opening::{self, Opened};
 use super::ports::Adopted;
 use super::{Event, Runtime};
-use crate::config::{self, Config, Diagnostics, ImportedVariable, Parameters};
+use crate::config::{self, Config, Diagnostics, ImportedVariable, LogFormat, Parameters};
 use crate::files::Names;
-use crate::log::{Log, Settings, Severity, Target, Terminal, reason};
+use crate::log::{Format, JOURNAL, Log, Settings, Severity, Target, Terminal, reason};
 use crate::policy::{Plan, Time};
 use crate::sys::spawn::Environment;
 use crate::sys::{listen, process};
@@ -69,6 +69,10 @@ fn as_strings(variables: BTreeMap<OsString, OsString>) -> Vec<CString> {
 /// Where the parameters have the log go.
 pub fn log_settings(parameters: &Parameters, terminal: Terminal) -> Settings {
     let target = match parameters.maillog_file.as_str() {
+        "" if parameters.log_format == LogFormat::Journal => Target::Journal {
+            socket: JOURNAL.into(),
+            facility: parameters.syslog_facility.clone(),
+        },
         "" => Target::Syslog {
             facility: parameters.syslog_facility.clone(),
         },
@@ -82,6 +86,10 @@ pub fn log_settings(parameters: &Parameters, terminal: Terminal) -> Settings {
     Settings {
         tag: format!("{}/master", parameters.syslog_name),
         target,
+        format: match parameters.log_format {
+            LogFormat::Json => Format::Json,
+            LogFormat::Text | LogFormat::Journal => Format::Text,
+        },
         terminal,
     }
 }

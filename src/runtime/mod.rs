@@ -11,9 +11,11 @@
 //! the turn's descriptors mean.
 
 mod channels;
+mod farewell;
 mod faults;
 mod load;
 mod opening;
+mod outputs;
 mod ports;
 mod triggers;
 
@@ -26,13 +28,14 @@ use anyhow::Context;
 
 use crate::config::{Config, RunOptions};
 use crate::files::Location;
-use crate::log::{Log, reason};
+use crate::log::{About, Log, Severity, reason};
 use crate::policy::{self, Action, Event, ExitStatus, Pid, Record, ServiceId, Table, Time};
 use crate::proto::StatusReport;
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::{self, More};
 use crate::sys::clock;
 use crate::sys::handed::Handed;
+use crate::sys::output::OutputPipe;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Dead, End};
 use crate::sys::signal::{self, Notice, Signals};
@@ -42,7 +45,8 @@ use crate::sys::supervisor::Supervisor;
 use channels::Channels;
 use faults::Faults;
 pub use load::{Inherited, environment, log_error, log_settings};
-use ports::Ports;
+use outputs::Outputs;
+use ports::{Ports, described};
 use triggers::Triggers;
 
 /// Where the loop has its time from; tests turn theirs.
@@ -119,6 +123,7 @@ pub struct Runtime {
     /// A service manager's listeners that no service has taken.
     handed: Vec<Handed>,
     channels: Channels,
+    outputs: Outputs,
     log: Log,
     watchdog_at: Option<Time>,
     /// When the supervisor was last told that all is well.
@@ -138,6 +143,8 @@ struct Turn {
     reported: Vec<ServiceId>,
     /// Children of ordered pools who say something.
     heard: Vec<Pid>,
+    /// Children who print something.
+    printing: Vec<Pid>,
     said: Vec<Event>,
     /// Services whose reports wait for more to come, and until when.
     deferred: Vec<ServiceId>,
@@ -150,6 +157,13 @@ struct Turn {
     reload: bool,
 }
 
+/// A child that was started, and our ends of what it was given for itself.
+struct Started {
+    spawned: Spawned,
+    channel: Option<Backchannel>,
+    output: Option<OutputPipe>,
+}
+
 /// What a poller's key stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ready {
@@ -158,11 +172,12 @@ enum Ready {
     Status(ServiceId),
     Trigger(usize),
     Channel(Pid),
+    Output(Pid),
 }
 
 impl Ready {
     /// Bits of a key that tell the kind.
-    const KIND: u32 = 3;
+    const KIND: u32 = 4;
 
     fn key(self) -> usize {
         let (kind, index) = match self {
@@ -171,6 +186,7 @@ impl Ready {
             Self::Status(id) => (2, id.index()),
             Self::Trigger(index) => (3, index),
             Self::Channel(pid) => (4, pid as usize),
+            Self::Output(pid) => (9, pid as usize),
         };
         index << Self::KIND | kind
     }
@@ -182,6 +198,7 @@ impl Ready {
             2 => Self::Status(ServiceId::from_index(index)),
             3 => Self::Trigger(index),
             4 => Self::Channel(index as Pid),
+            9 => Self::Output(index as Pid),
             _ => Self::Signals,
         }
     }
@@ -208,6 +225,7 @@ impl Runtime {
         let mut runtime = Self {
             table: Table::new(config.parameters.service_kill_time, setup.run.verbose),
             channels: Channels::new(Faults::new(&setup.inherited)),
+            outputs: Outputs::default(),
             environment: Environment::new(Vec::new()),
             setup,
             ports: Ports::default(),
@@ -306,6 +324,7 @@ impl Runtime {
             return Ok(());
         }
         self.reap();
+        self.read_outputs(now);
         self.read_reports(now);
         self.bury_dead(now);
         self.pass_deadlines(now);
@@ -348,6 +367,7 @@ impl Runtime {
         let deadlines = [
             self.table.next_deadline(),
             self.triggers.next_deadline(),
+            self.outputs.next_deadline(),
             self.telling_at(),
             self.setup.exit_at,
             self.turn.deferred_until,
@@ -364,6 +384,7 @@ impl Runtime {
         turn.connections.clear();
         turn.reported.clear();
         turn.heard.clear();
+        turn.printing.clear();
         for &key in &turn.keys {
             match Ready::from_key(key) {
                 Ready::Signals => turn.signalled = true,
@@ -377,6 +398,7 @@ impl Runtime {
                     }
                 }
                 Ready::Channel(pid) => turn.heard.push(pid),
+                Ready::Output(pid) => turn.printing.push(pid),
                 Ready::Trigger(at) => {
                     if let Err(error) = self.triggers.ready(at, &self.poll) {
                         self.log.warning(error);
@@ -449,6 +471,17 @@ impl Runtime {
         }
         self.turn.said = said;
         self.turn.heard = heard;
+    }
+
+    /// Logs what children print; of the dead, before the policy says how they ended.
+    fn read_outputs(&mut self, now: Time) {
+        self.outputs.wake(now, &self.poll);
+        for pid in self.turn.printing.drain(..) {
+            self.outputs.ready(now, pid, &self.poll, &mut self.log);
+        }
+        for Dead { pid, .. } in &self.turn.dead {
+            self.outputs.finish(now, *pid, &self.poll, &mut self.log);
+        }
     }
 
     /// Reads the reports that have waited long enough. Where many have come, more will.
@@ -610,10 +643,17 @@ impl Runtime {
             // postlogd is about to be ended with us.
             self.log.readers(false);
         }
+        let service = record.service();
+        let about = About {
+            service: service.map(|s| (s.name.as_str(), s.kind.as_str())),
+            child: record.child(),
+        };
         match record {
-            record if record.is_warning() => self.log.warning(record),
-            record if record.is_detail() => self.log.detail(record),
-            record => self.log.info(record),
+            record if record.is_detail() => self.log.detail(about, record),
+            record if record.is_warning() => {
+                self.log.write_about(Severity::Warning, about, record);
+            }
+            record => self.log.write_about(Severity::Info, about, record),
         }
     }
 
@@ -624,7 +664,8 @@ impl Runtime {
         }
         let spawned = self.start_child(service, generation, stress);
         let event = match spawned {
-            Ok((Spawned { pid, exec_error }, channel)) => {
+            Ok(started) => {
+                let Spawned { pid, exec_error } = started.spawned;
                 if let Some(error) = exec_error {
                     let table = self.setup.location.table();
                     let what = self.ports.exec_failed(service, &error, table);
@@ -636,7 +677,8 @@ impl Runtime {
                     pid,
                 };
                 self.table.step(now, event, &mut self.actions);
-                return self.listen_to(now, pid, channel);
+                self.read_from(service, pid, started.output);
+                return self.listen_to(now, pid, started.channel);
             }
             Err(error) => Event::SpawnFailed {
                 service,
@@ -646,13 +688,8 @@ impl Runtime {
         self.table.step(now, event, &mut self.actions);
     }
 
-    /// A new child, and its channel if it is one of an ordered pool.
-    fn start_child(
-        &mut self,
-        id: ServiceId,
-        generation: u32,
-        stress: bool,
-    ) -> io::Result<(Spawned, Option<Backchannel>)> {
+    /// A new child, and our ends of what it was given for itself.
+    fn start_child(&mut self, id: ServiceId, generation: u32, stress: bool) -> io::Result<Started> {
         let Self {
             ports,
             poll,
@@ -660,14 +697,40 @@ impl Runtime {
             environment,
             ..
         } = self;
-        let (ours, theirs) = match ports.is_ordered(id) {
+        let (ordered, captured) = (ports.is_ordered(id), ports.is_captured(id));
+        let (ours, theirs) = match ordered {
             true => Backchannel::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
             false => (None, None),
         };
+        let (output, printed) = match captured {
+            true => OutputPipe::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+            false => (None, None),
+        };
         let own = theirs.as_ref().map(AsFd::as_fd);
-        let (program, descriptors) = ports.ready_to_spawn(id, poll, self.setup.run, stress, own)?;
+        let printed = printed.as_ref().map(AsFd::as_fd);
+        let run = self.setup.run;
+        let (program, descriptors) = ports.ready_to_spawn(id, poll, run, stress, own, printed)?;
         let spawned = spawner.spawn(program, environment, generation, descriptors)?;
-        Ok((spawned, ours))
+        Ok(Started {
+            spawned,
+            channel: ours,
+            output,
+        })
+    }
+
+    fn read_from(&mut self, id: ServiceId, pid: Pid, output: Option<OutputPipe>) {
+        let Some((output, service)) = output.zip(self.ports.service(id)) else {
+            return;
+        };
+        let service = service.clone();
+        let name = described(&service);
+        let added = self.outputs.add(pid, (id, service), output, &self.poll);
+        if let Err(error) = added {
+            let reason = reason(&error);
+            self.log.warning(format!(
+                "{name}: what process {pid} prints is read at its end only: {reason}"
+            ));
+        }
     }
 
     fn listen_to(&mut self, now: Time, pid: Pid, channel: Option<Backchannel>) {
@@ -694,7 +757,13 @@ impl Runtime {
     fn terminate(&mut self, number: i32) {
         self.ending.get_or_insert(Ending::Signal(number));
         self.setup.supervisor.stopping();
-        signal::die_within(END_TIME);
+        let time = u32::try_from(self.farewell_time().as_secs()).unwrap_or(u32::MAX);
+        signal::die_within(time.saturating_add(END_TIME));
+        self.end_children();
+        self.see_children_off();
+    }
+
+    fn end_children(&mut self) {
         if signal::leads_group() {
             if let Err(error) = signal::terminate_group() {
                 let reason = reason(&error);
@@ -746,6 +815,7 @@ mod tests {
             Ready::Status(id),
             Ready::Trigger(7),
             Ready::Channel(4_194_304),
+            Ready::Output(4_194_304),
         ] {
             assert_eq!(Ready::from_key(ready.key()), ready);
         }

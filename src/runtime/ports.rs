@@ -208,6 +208,11 @@ impl Ports {
         self.service(id).is_some_and(|s| s.pool.is_ordered())
     }
 
+    /// Whether what the service's children print is logged.
+    pub(super) fn is_captured(&self, id: ServiceId) -> bool {
+        self.service(id).is_some_and(|s| s.care.capture_output)
+    }
+
     /// How many connections wait on the service's listeners, at least one.
     pub(super) fn waiting(&self, id: ServiceId) -> u32 {
         let listeners = self.get(id).map_or(&[][..], |port| &port.listeners);
@@ -287,6 +292,7 @@ impl Ports {
         run: RunOptions,
         stress: bool,
         own: Option<BorrowedFd<'a>>,
+        output: Option<BorrowedFd<'a>>,
     ) -> io::Result<(&'a Program, Descriptors<'a>)> {
         let port = self.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
         if own.is_none() {
@@ -301,6 +307,7 @@ impl Ports {
         let descriptors = Descriptors {
             status: own.or(shared).ok_or(io::ErrorKind::NotFound)?,
             listeners: &port.listeners,
+            output,
         };
         Ok((program, descriptors))
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Time since the machine was started, sleep not counted.
 pub fn monotonic() -> Duration {
@@ -13,6 +13,49 @@ pub fn monotonic() -> Duration {
         time.assume_init()
     };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// The time of day as machines read it, RFC 3339: `2026-11-21T09:05:00.123Z`.
+#[derive(Clone, Copy, Debug)]
+pub struct UtcTime {
+    time: libc::tm,
+    milliseconds: u32,
+}
+
+impl UtcTime {
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        // Before 1970 a clock is not set yet, and says nothing that matters.
+        Self::at(since.unwrap_or_default())
+    }
+
+    fn at(since: Duration) -> Self {
+        let seconds = since.as_secs() as libc::time_t;
+        let mut time = MaybeUninit::<libc::tm>::zeroed();
+        // SAFETY: gmtime_r fills the struct in or leaves the zeroes, which are a value of this
+        // plain struct.
+        let time = unsafe {
+            libc::gmtime_r(&seconds, time.as_mut_ptr());
+            time.assume_init()
+        };
+        Self {
+            time,
+            milliseconds: since.subsec_millis(),
+        }
+    }
+}
+
+impl fmt::Display for UtcTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { time, milliseconds } = self;
+        let (year, month) = (time.tm_year + 1900, time.tm_mon + 1);
+        let (day, hour) = (time.tm_mday, time.tm_hour);
+        let (minute, second) = (time.tm_min, time.tm_sec);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z"
+        )
+    }
 }
 
 /// The local time as log lines have it: `Nov 21 09:05:00`.
@@ -43,5 +86,19 @@ impl fmt::Display for Timestamp {
             "{} {:2} {:02}:{:02}:{:02}",
             MONTHS[month], self.0.tm_mday, self.0.tm_hour, self.0.tm_min, self.0.tm_sec
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_for_machines_is_the_same_everywhere() {
+        let leap_day = Duration::from_millis(1_709_164_805_007);
+        assert_eq!(
+            UtcTime::at(leap_day).to_string(),
+            "2024-02-29T00:00:05.007Z"
+        );
     }
 }

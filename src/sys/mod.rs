@@ -10,6 +10,7 @@ pub mod handed;
 pub mod listen;
 pub mod lock;
 pub mod names;
+pub mod output;
 pub mod poll;
 pub mod privilege;
 pub mod process;

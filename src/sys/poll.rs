@@ -39,6 +39,14 @@ pub fn can_write(fd: BorrowedFd<'_>) -> bool {
     matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }
 
+/// Waits until a descriptor is readable, or for so long.
+pub fn wait_for(fd: BorrowedFd<'_>, timeout: Duration) {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    // Whoever waits looks for itself what has come of it.
+    let _ = nix::poll::poll(&mut fds, timeout);
+}
+
 /// A set of descriptors, each with a key of the caller's.
 #[derive(Debug)]
 pub struct Poll(Poller);

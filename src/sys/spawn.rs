@@ -96,6 +96,15 @@ pub struct Descriptors<'a> {
     pub status: BorrowedFd<'a>,
     /// Become [`proto::LISTEN`] and following; at most [`LISTENERS_MAX`].
     pub listeners: &'a [OwnedFd],
+    /// Becomes standard output and standard error, which are the master's otherwise.
+    pub output: Option<BorrowedFd<'a>>,
+}
+
+impl Descriptors<'_> {
+    /// The slots that they take from [`proto::LISTEN`] on. The output has one on its way.
+    fn slots(&self) -> usize {
+        self.listeners.len() + usize::from(self.output.is_some())
+    }
 }
 
 /// A child that was started.
@@ -152,13 +161,15 @@ impl Spawner {
         generation: u32,
         descriptors: Descriptors<'_>,
     ) -> io::Result<Spawned> {
-        if descriptors.listeners.len() > LISTENERS_MAX {
+        if descriptors.slots() > LISTENERS_MAX {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
         }
-        let end = proto::LISTEN + descriptors.listeners.len() as RawFd;
+        let end = proto::LISTEN + descriptors.slots() as RawFd;
+        let output = descriptors.output.map(|_| end - 1);
         let placed = self.place(descriptors);
         let spawned = placed.and_then(|()| {
-            self.clone_and_exec(program, environment.with_generation(generation), end)
+            let envp = environment.with_generation(generation);
+            self.clone_and_exec(program, envp, end, output)
         });
         // A listener that stayed in its slot would stay open when its service is removed.
         for slot in proto::STATUS..end {
@@ -172,6 +183,10 @@ impl Spawner {
         for (slot, listener) in (proto::LISTEN..).zip(descriptors.listeners) {
             process::place(listener.as_raw_fd(), slot, 0)?;
         }
+        if let Some(output) = descriptors.output {
+            let slot = proto::LISTEN + descriptors.listeners.len() as RawFd;
+            process::place(output.as_raw_fd(), slot, 0)?;
+        }
         Ok(())
     }
 
@@ -180,12 +195,14 @@ impl Spawner {
         program: &Program,
         envp: *const *const libc::c_char,
         end: RawFd,
+        output: Option<RawFd>,
     ) -> io::Result<Spawned> {
         let mut task = Task {
             path: program.path.as_ptr(),
             argv: program.argv.pointers.as_ptr(),
             envp,
             end: end as u32,
+            output,
             close_range: self.close_range,
             lacks_close_range: false,
             error: 0,
@@ -221,6 +238,7 @@ struct Task {
     envp: *const *const libc::c_char,
     /// The first descriptor that is not the child's.
     end: u32,
+    output: Option<RawFd>,
     close_range: bool,
     lacks_close_range: bool,
     error: i32,
@@ -241,6 +259,18 @@ extern "C" fn child(task: *mut libc::c_void) -> libc::c_int {
             // child a table of its own and closes what is marked for it, which is all but ours;
             // it only copies more.
             task.lacks_close_range = true;
+        }
+        let shares = task.lacks_close_range || !task.close_range;
+        if let Some(output) = task.output {
+            // The master's own output is not to be replaced.
+            if shares && libc::unshare(libc::CLONE_FILES) < 0
+                || libc::dup2(output, libc::STDOUT_FILENO) < 0
+                || libc::dup2(output, libc::STDERR_FILENO) < 0
+            {
+                task.error = *libc::__errno_location();
+                libc::_exit(1)
+            }
+            libc::close(output);
         }
         let mut none = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&mut none);
@@ -316,6 +346,7 @@ mod tests {
         let descriptors = Descriptors {
             status: null.as_fd(),
             listeners: &given,
+            output: None,
         };
         let program = shell(script);
         let spawned = spawner.spawn(&program, &mut environment, 0o755, descriptors);
@@ -391,6 +422,7 @@ mod tests {
             let descriptors = Descriptors {
                 status,
                 listeners: &[],
+                output: None,
             };
             let spawned = spawner.spawn(&program, &mut environment, 1, descriptors);
             let spawned = spawned.unwrap();
@@ -404,6 +436,47 @@ mod tests {
             };
             assert_eq!(dead.pid, spawned.pid);
             assert_eq!(dead.end, process::End::Code(1));
+        }
+    }
+
+    /// What a child prints on its standard output and error, through a pipe that is all it gets.
+    fn printed(spawner: &mut Spawner) -> String {
+        let (mut read, write) = std::io::pipe().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let mut environment = Environment::new(Vec::new());
+        let descriptors = Descriptors {
+            status: null.as_fd(),
+            listeners: &[],
+            output: Some(write.as_fd()),
+        };
+        let program = shell("echo to one; echo to two >&2; echo $(ls /proc/self/fd)");
+        let spawned = spawner.spawn(&program, &mut environment, 1, descriptors);
+        assert!(spawned.unwrap().exec_error.is_none());
+        drop(write);
+        let mut text = String::new();
+        read.read_to_string(&mut text).unwrap();
+        while process::reap().is_none() {
+            std::thread::yield_now();
+        }
+        text
+    }
+
+    #[test]
+    fn what_a_child_prints_goes_where_it_was_told_and_the_masters_output_stays() {
+        if in_own_process("what_a_child_prints_goes_where_it_was_told_and_the_masters_output_stays")
+        {
+            let own =
+                || [1, 2].map(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap());
+            let before = own();
+            let mut spawner = Spawner::new().unwrap();
+            for close_range in [true, false] {
+                spawner.close_range = close_range;
+                let text = printed(&mut spawner);
+                // 3 is what ls itself has open; 4 is the flow pipe's, and 5 the status channel.
+                assert!(text.starts_with("to one\nto two\n0 1 2 "), "{text}");
+                assert!(!text.contains(" 6"), "{text}");
+                assert_eq!(own(), before);
+            }
         }
     }
 
@@ -427,6 +500,7 @@ mod tests {
             let descriptors = Descriptors {
                 status: null.as_fd(),
                 listeners: &many,
+                output: None,
             };
             let mut environment = Environment::new(Vec::new());
             let spawned = spawner.spawn(&shell("true"), &mut environment, 1, descriptors);

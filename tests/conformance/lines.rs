@@ -13,11 +13,16 @@ use crate::common::poll::until;
 pub enum Line {
     Ended,
     BadStartup,
+    Crashing,
+    Throttled,
+    Unthrottled,
     SpawnFailed,
     WatchFailed,
     LimitReached,
     StressBegins,
     StressEnds,
+    Added,
+    Removed,
     Killing,
     PartialReport,
     ForgedReport,
@@ -27,13 +32,13 @@ pub enum Line {
     Suppressed,
     Rogue,
     Overdue,
+    TooLong,
+    Lingering,
     PoolFull,
     Terminating,
     Counts,
     States,
     Spawned,
-    Throttled,
-    Unthrottled,
     Waking,
 }
 
@@ -59,16 +64,24 @@ const fn ours(ours: &'static str) -> Words {
     Words { ours, original }
 }
 
-const LINES: [(Line, Words); 24] = {
+const LINES: [(Line, Words); 29] = {
     use Line::*;
     [
         (Ended, same("process ")),
         (BadStartup, same(": bad command startup -- throttling")),
+        (Crashing, ours(": children ended abnormally with ")),
+        (Throttled, each(": throttled for ", "throttling command ")),
+        (
+            Unthrottled,
+            each(": no longer throttled, ", "throttle released for command "),
+        ),
         (SpawnFailed, each(": cannot start a process: ", " fork: ")),
         (WatchFailed, ours(": cannot watch its listeners: ")),
         (LimitReached, same(" has reached its process limit ")),
         (StressBegins, ours(": stress mode begins: ")),
         (StressEnds, ours(": stress mode ends")),
+        (Added, ours("): added")),
+        (Removed, ours("): removed, ")),
         (Killing, ours(" did not end in time, sending SIGKILL")),
         (PartialReport, same(" sent partial status update ")),
         (ForgedReport, ours(": ignoring status update from pid ")),
@@ -78,16 +91,13 @@ const LINES: [(Line, Words); 24] = {
         (Suppressed, ours(" more bad status updates were not logged")),
         (Rogue, ours(": ending rogue process ")),
         (Overdue, ours(" is still there, sending SIGKILL")),
+        (TooLong, ours(" has had its client for ")),
+        (Lingering, ours(" was told to leave ")),
         (PoolFull, ours(" children are idle, and the process limit ")),
         (Terminating, same("terminating on signal ")),
         (Counts, each(": avail ", " avail ")),
         (States, ours(": child states: ")),
         (Spawned, each(": started ", "spawn command ")),
-        (Throttled, each(": throttled", "throttling command ")),
-        (
-            Unthrottled,
-            each(": no longer throttled", "throttle released for command "),
-        ),
         (
             Waking,
             each(": waking up", "master_wakeup_timer_event: service "),

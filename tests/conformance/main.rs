@@ -13,6 +13,7 @@ mod lines; // the log lines of the policy, and that each has a scenario
 mod list; // the list of deliberate differences
 mod stage; // a service whose children are puppets
 
+mod care; // children that fail or stay too long, where master.toml says so
 mod environment; // what children find in their environment
 mod faults; // what goes wrong around a master that runs
 mod flow; // the pipe that all children share

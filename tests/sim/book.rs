@@ -4,13 +4,13 @@
 //! the most simple-minded way: for every fact, all that has to be done about it. Whatever the
 //! table wishes must be owed, and whatever is owed must be wished.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use master::config::Service;
 use master::policy::{
-    Action, Event, ExitStatus, Pid, Plan, Record, ServiceId, Signal, Table, Time,
+    Action, Counts, Event, ExitStatus, Pid, Plan, Record, ServiceId, Signal, Table, Time,
 };
 use master::proto::StatusReport;
 
@@ -18,6 +18,8 @@ const STRESS_TIME: Duration = Duration::from_secs(1000);
 const WARNING_TIME: Duration = Duration::from_secs(1000);
 /// So many lines a minute are said about what is wrong with a service's reports.
 const BAD_REPORTS: u32 = 10;
+/// So many clients are remembered.
+const CLIENTS: usize = 20;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A child, as the master knows it.
@@ -29,6 +31,36 @@ pub struct Member {
     pub departing: bool,
     pub used: bool,
     pub generation: u32,
+    /// It said then that it has a client.
+    pub busy_since: Option<Time>,
+    pub told_to_leave: Option<Time>,
+    pub ended: Ended,
+}
+
+/// Whether somebody stayed too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ended {
+    No,
+    ByTerm(Time),
+    ByKill,
+}
+
+impl Member {
+    /// When it has stayed too long.
+    pub fn due(&self, service: &Service, kill_time: Duration) -> Option<Time> {
+        let request = self.busy_since.zip(service.care.request_timeout);
+        let leave = self.told_to_leave.zip(service.care.stop_timeout);
+        let grace = service.care.stop_timeout.unwrap_or(kill_time);
+        let still_there = self.busy_since.is_some() || self.told_to_leave.is_some();
+        match self.ended {
+            Ended::No => {
+                let times = [request, leave].into_iter().flatten();
+                times.map(|(since, time)| since + time).min()
+            }
+            Ended::ByTerm(at) => still_there.then_some(at + grace),
+            Ended::ByKill => None,
+        }
+    }
 }
 
 /// A service, as the master knows it.
@@ -38,6 +70,10 @@ pub struct Account {
     pub members: BTreeMap<Pid, Member>,
     pub watched: bool,
     pub throttled_until: Option<Time>,
+    /// How long that was, and has not been forgiven.
+    pub throttle: Option<Duration>,
+    /// The last clients, and whether they lost their child.
+    pub clients: VecDeque<bool>,
     pub stress_until: Option<Time>,
     pub wake_at: Option<Time>,
     pub wake_waits: bool,
@@ -62,6 +98,8 @@ impl Account {
             members: BTreeMap::new(),
             watched: false,
             throttled_until: None,
+            throttle: None,
+            clients: VecDeque::new(),
             stress_until: None,
             wake_at: None,
             kill_at: None,
@@ -75,15 +113,71 @@ impl Account {
         }
     }
 
-    fn next_deadline(&self) -> Option<Time> {
+    fn next_deadline(&self, kill_time: Duration) -> Option<Time> {
         let kill_at = self.kill_at.filter(|_| !self.killed);
+        let stays = self.next_to_go(kill_time).map(|(at, _)| at);
         let deadlines = [
             self.throttled_until,
             self.stress_until,
             self.wake_at,
             kill_at,
+            stays,
         ];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// Who has stayed for too long first. Those of a removed service go together.
+    fn next_to_go(&self, kill_time: Duration) -> Option<(Time, Pid)> {
+        let open = self.kill_at.is_none();
+        let members = self.members.iter().filter(|_| open);
+        let due = members.filter_map(|(pid, m)| Some((m.due(&self.service, kill_time)?, *pid)));
+        due.min()
+    }
+
+    /// What has to be done about somebody who stays too long.
+    fn end(&mut self, now: Time, pid: Pid) -> [Action; 2] {
+        let service = self.service.clone();
+        let member = self.members.get_mut(&pid).expect("a member");
+        if member.ended != Ended::No {
+            member.ended = Ended::ByKill;
+            let signal = Signal::Kill;
+            let record = Record::Overdue { service, pid };
+            return [Action::Log(record), Action::Signal { pid, signal }];
+        }
+        member.ended = Ended::ByTerm(now);
+        let signal = Signal::Term;
+        let request = member.busy_since.zip(service.care.request_timeout);
+        let record = match (request, member.told_to_leave) {
+            (Some((since, time)), _) if since + time <= now => Record::TooLong {
+                service,
+                pid,
+                age: now - since,
+            },
+            (_, since) => Record::Lingering {
+                service,
+                pid,
+                age: now - since.expect("who was told to leave"),
+            },
+        };
+        [Action::Log(record), Action::Signal { pid, signal }]
+    }
+
+    fn remember(&mut self, lost: bool) {
+        self.clients.push_back(lost);
+        if self.clients.len() > CLIENTS {
+            self.clients.pop_front();
+        }
+    }
+
+    fn lost(&self) -> u32 {
+        self.clients.iter().filter(|lost| **lost).count() as u32
+    }
+
+    fn loses_too_many(&self) -> bool {
+        let full = self.clients.len() == CLIENTS;
+        let share = f64::from(self.lost()) / CLIENTS as f64;
+        let percent = self.service.care.crash_percent;
+        full && percent.is_some_and(|percent| share >= f64::from(percent) / 100.0)
     }
 
     pub fn available(&self) -> usize {
@@ -95,12 +189,18 @@ impl Account {
         (self.available(), self.members.len())
     }
 
-    fn counted(&self) -> Record {
+    fn said_counts(&self) -> Counts {
         let (avail, total) = self.counts();
-        Record::Counts {
-            service: self.service.clone(),
+        Counts {
             avail: avail as u32,
             total: total as u32,
+        }
+    }
+
+    fn counted(&self) -> Record {
+        Record::Counts {
+            service: self.service.clone(),
+            counts: self.said_counts(),
         }
     }
 
@@ -135,7 +235,9 @@ fn waits(service: &Service) -> bool {
 pub struct Book {
     pub accounts: BTreeMap<ServiceId, Account>,
     verbose: bool,
-    kill_time: Duration,
+    /// There was a configuration before.
+    loaded: bool,
+    pub kill_time: Duration,
     generations: u32,
     /// What is to be done about the last fact.
     owed: Vec<Action>,
@@ -197,7 +299,7 @@ impl Book {
                     service,
                     reason,
                 });
-                self.dismiss(*service);
+                self.dismiss(now, *service);
             }
             Event::Connections { .. }
             | Event::Said { .. }
@@ -237,7 +339,10 @@ impl Book {
             let entered = account.stress_until.is_none();
             account.stress_until = Some(now + STRESS_TIME);
             if entered {
-                let record = Record::StressBegins(account.service.clone());
+                let record = Record::StressBegins {
+                    service: account.service.clone(),
+                    counts: account.said_counts(),
+                };
                 self.owe_record(record);
                 self.restart(now, id);
             }
@@ -281,9 +386,17 @@ impl Book {
             });
         }
         let available = value == 1;
-        if !member.leaving && member.available != available {
-            member.available = available;
-            member.used |= available;
+        if member.leaving || member.available == available {
+            return;
+        }
+        member.available = available;
+        member.used |= available;
+        member.busy_since = (!available).then_some(now);
+        if available {
+            return self.served(id);
+        }
+        if member.ended != Ended::ByKill {
+            member.ended = Ended::No;
         }
     }
 
@@ -328,6 +441,9 @@ impl Book {
             departing: false,
             used: false,
             generation,
+            busy_since: None,
+            told_to_leave: None,
+            ended: Ended::No,
         };
         account.members.insert(pid, member);
         let service = account.service.clone();
@@ -346,9 +462,41 @@ impl Book {
 
     fn throttle(&mut self, now: Time, id: ServiceId) {
         if let Some(account) = self.accounts.get_mut(&id).filter(|a| a.open()) {
-            account.throttled_until = Some(now + account.service.throttle_time);
-            let service = account.service.clone();
-            self.owe_record(Record::Throttled(service));
+            let first = account.service.throttle_time;
+            let most = account.service.care.throttle_most.unwrap_or(first);
+            let time = match account.throttle {
+                Some(last) => (2 * last).min(most).max(first),
+                None => first,
+            };
+            account.throttle = Some(time);
+            account.throttled_until = Some(now + time);
+            let (service, counts) = (account.service.clone(), account.said_counts());
+            self.owe_record(Record::Throttled {
+                service,
+                time,
+                counts,
+            });
+        }
+    }
+
+    fn served(&mut self, id: ServiceId) {
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.remember(false);
+            if !account.loses_too_many() {
+                account.throttle = None;
+            }
+        }
+    }
+
+    fn lost(&mut self, now: Time, id: ServiceId) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        account.remember(true);
+        if account.open() && account.loses_too_many() {
+            let (service, crashed) = (account.service.clone(), account.lost());
+            self.owe_record(Record::Crashing { service, crashed });
+            self.throttle(now, id);
         }
     }
 
@@ -360,20 +508,29 @@ impl Book {
         let member = account.members[&pid];
         let service = account.service.clone();
         let removed = account.kill_at.is_some();
-        let throttles = account.open() && !member.used && !member.leaving;
+        let too_long = member.ended != Ended::No;
+        let throttles = account.open() && !member.used && !member.leaving && !too_long;
         self.strike_out(pid);
-        let as_told = removed && [ExitStatus::Signal(15), ExitStatus::Signal(9)].contains(&status);
-        if status == ExitStatus::Code(0) || as_told {
-            return;
+        let signals = [ExitStatus::Signal(15), ExitStatus::Signal(9)];
+        let as_told = (removed || too_long) && signals.contains(&status);
+        let failed = status != ExitStatus::Code(0) && !as_told;
+        if failed {
+            self.owe_record(Record::Ended {
+                service: service.clone(),
+                pid,
+                status,
+            });
         }
-        self.owe_record(Record::Ended {
-            service: service.clone(),
-            pid,
-            status,
-        });
-        if throttles {
+        if failed && throttles {
             self.owe_record(Record::BadStartup(service));
             self.throttle(now, id);
+        }
+        if member.available || member.leaving {
+            return;
+        }
+        match failed || too_long {
+            true => self.lost(now, id),
+            false => self.served(id),
         }
     }
 
@@ -400,13 +557,26 @@ impl Book {
             }
             if due(account.throttled_until) {
                 account.throttled_until = None;
-                let record = Record::Unthrottled(account.service.clone());
+                let record = Record::Unthrottled {
+                    service: account.service.clone(),
+                    counts: account.said_counts(),
+                };
                 self.owed.push(Action::Log(record));
             }
             if due(account.stress_until) {
                 account.stress_until = None;
-                let record = Record::StressEnds(account.service.clone());
+                let record = Record::StressEnds {
+                    service: account.service.clone(),
+                    counts: account.said_counts(),
+                };
                 self.owed.push(Action::Log(record));
+            }
+            while let Some((at, pid)) = account.next_to_go(self.kill_time) {
+                if at > now {
+                    break;
+                }
+                let action = account.end(now, pid);
+                self.owed.extend(action);
             }
             if due(account.kill_at) && !std::mem::replace(&mut account.killed, true) {
                 for &pid in account.members.keys() {
@@ -425,16 +595,22 @@ impl Book {
 
     fn reload(&mut self, now: Time, plan: &Plan) {
         self.kill_time = plan.kill_time;
+        let news = std::mem::replace(&mut self.loaded, true);
         for entry in &plan.entries {
             match self.accounts.get_mut(&entry.id) {
                 Some(account) => {
                     account.service = entry.service.clone();
                     account.wake_waits = waits(&entry.service);
+                    account.throttle = None;
+                    account.clients.clear();
                     self.restart(now, entry.id);
                 }
                 None => {
                     let account = Account::new(entry.service.clone());
                     self.accounts.insert(entry.id, account);
+                    if news {
+                        self.owe_record(Record::Added(entry.service.clone()));
+                    }
                     self.begin_waking(now, entry.id);
                 }
             }
@@ -445,17 +621,18 @@ impl Book {
     }
 
     fn restart(&mut self, now: Time, id: ServiceId) {
-        self.dismiss(id);
+        self.dismiss(now, id);
         self.begin_waking(now, id);
     }
 
-    fn dismiss(&mut self, id: ServiceId) {
+    fn dismiss(&mut self, now: Time, id: ServiceId) {
         let Some(account) = self.accounts.get_mut(&id) else {
             return;
         };
         for member in account.members.values_mut() {
             member.departing |= std::mem::take(&mut member.available);
             member.leaving = true;
+            member.told_to_leave.get_or_insert(now);
         }
         self.owed.push(Action::RenewStatus(id));
     }
@@ -478,7 +655,11 @@ impl Book {
         let Some(account) = self.accounts.get_mut(&id) else {
             return;
         };
-        account.kill_at = Some(now + self.kill_time);
+        let time = account.service.care.stop_timeout;
+        account.kill_at = Some(now + time.unwrap_or(self.kill_time));
+        let (service, counts) = (account.service.clone(), account.said_counts());
+        self.owed
+            .push(Action::Log(Record::Removed { service, counts }));
         account.throttled_until = None;
         account.stress_until = None;
         account.wake_at = None;
@@ -595,6 +776,8 @@ impl Book {
                 account.throttled_until.is_some(),
                 account.kill_at.is_some(),
                 account.stress_until.is_some(),
+                account.throttle,
+                (account.lost(), account.clients.len() as u32),
             );
             let found = (
                 service.avail(),
@@ -602,10 +785,12 @@ impl Book {
                 service.throttled(),
                 service.removed(),
                 service.stressed(),
+                service.throttle_time(),
+                service.crashes(),
             );
             if expected != found {
                 return Err(format!(
-                    "{id:?}: (avail, total, throttled, removed, stressed) should be {expected:?} \
+                    "{id:?}: (avail, total, throttled, removed, stressed, throttle time, crashes) should be {expected:?} \
                      and is {found:?}"
                 ));
             }
@@ -616,7 +801,8 @@ impl Book {
     /// When something is to be done without another fact.
     pub fn next_deadline(&self) -> Option<Time> {
         let accounts = self.accounts.values();
-        accounts.filter_map(Account::next_deadline).min()
+        let deadlines = accounts.filter_map(|account| account.next_deadline(self.kill_time));
+        deadlines.min()
     }
 
     /// That the listeners are watched exactly as they should be, at the end of a turn.

@@ -81,6 +81,14 @@ pub enum Edit {
     WakeupOnceUsed(u8),
     /// Seconds.
     ThrottleTime(u8),
+    /// Seconds, up to which failures double the throttle time; 0 leaves it as it is.
+    ThrottleMost(u8),
+    /// Of a hundred clients; 0 is none.
+    CrashPercent(u8),
+    /// Seconds; 0 is none.
+    StopTimeout(u8),
+    /// Seconds; 0 is none.
+    RequestTimeout(u8),
 }
 
 impl Happening {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use master::config::{Endpoint, Kind, Pool, Service, Wakeup};
+use master::config::{Care, Endpoint, Kind, Pool, Service, Wakeup};
 
 use crate::happening::Edit;
 
@@ -28,6 +28,10 @@ struct Line {
     wakeup: u8,
     conditional: bool,
     throttle_time: u8,
+    throttle_most: u8,
+    crash_percent: u8,
+    stop_timeout: u8,
+    request_timeout: u8,
 }
 
 /// All lines.
@@ -47,6 +51,10 @@ impl Default for Lines {
             wakeup: 0,
             conditional: false,
             throttle_time: 60,
+            throttle_most: 0,
+            crash_percent: 0,
+            stop_timeout: 0,
+            request_timeout: 0,
         };
         Self {
             lines: [line; ENDPOINTS.len()],
@@ -69,6 +77,10 @@ impl Lines {
             Edit::Wakeup(seconds) => (line.wakeup, line.conditional) = (seconds, false),
             Edit::WakeupOnceUsed(seconds) => (line.wakeup, line.conditional) = (seconds, true),
             Edit::ThrottleTime(seconds) => line.throttle_time = seconds,
+            Edit::ThrottleMost(seconds) => line.throttle_most = seconds,
+            Edit::CrashPercent(percent) => line.crash_percent = percent,
+            Edit::StopTimeout(seconds) => line.stop_timeout = seconds,
+            Edit::RequestTimeout(seconds) => line.request_timeout = seconds,
         }
         *line != before
     }
@@ -107,7 +119,22 @@ fn service(line: &Line, (kind, name, canonical): (Kind, &str, &str)) -> Service 
         backlog: 100,
         throttle_time: Duration::from_secs(line.throttle_time.into()),
         pool: Pool::default(),
+        care: care(line),
         line: 1,
+    }
+}
+
+fn care(line: &Line) -> Care {
+    let set = |number: u8| (number > 0).then_some(number);
+    let time = |number| set(number).map(|seconds| Duration::from_secs(seconds.into()));
+    Care {
+        // The parser takes no range that goes down.
+        throttle_most: time(line.throttle_most.max(line.throttle_time))
+            .filter(|_| line.throttle_most > 0),
+        crash_percent: set(line.crash_percent).map(u32::from),
+        stop_timeout: time(line.stop_timeout),
+        request_timeout: time(line.request_timeout),
+        capture_output: false,
     }
 }
 

@@ -30,14 +30,13 @@ sorts! {
     EVENTS of Event: Connection Connections Report Garbage StatusFailed Said Babbled Unwritable
         HungUp Spawned SpawnFailed WatchFailed Exit Deadline Reload Stop;
     ACTIONS of Action: Watch Unwatch Spawn Signal Order HangUp RenewStatus Wake Close Terminate Log;
-    RECORDS of Record: Ended BadStartup SpawnFailed WatchFailed LimitReached StressBegins
-        StressEnds Killing PartialReport ForgedReport StaleReport UnknownStatus StatusFailed
-        Suppressed Rogue Overdue PoolFull Terminating Counts States Spawned Throttled Unthrottled
-        Waking;
+    RECORDS of Record: Ended BadStartup Crashing Throttled Unthrottled SpawnFailed WatchFailed
+        LimitReached StressBegins StressEnds Added Removed Killing PartialReport ForgedReport StaleReport UnknownStatus StatusFailed
+        Suppressed Rogue Overdue TooLong Lingering PoolFull Terminating Counts States Spawned Waking;
 }
 
 /// What only ordered pools have to do with, which have a world of their own.
-const POOLS: [&str; 11] = [
+const POOLS: [&str; 10] = [
     "Event::Connections",
     "Event::Said",
     "Event::Babbled",
@@ -46,9 +45,18 @@ const POOLS: [&str; 11] = [
     "Action::Order",
     "Action::HangUp",
     "Record::Rogue",
-    "Record::Overdue",
     "Record::PoolFull",
     "Record::States",
+];
+
+/// What pools have to do with, too.
+const BOTH: [&str; 6] = [
+    "Record::BadStartup",
+    "Record::Overdue",
+    "Record::Throttled",
+    "Record::Unthrottled",
+    "Record::TooLong",
+    "Record::Lingering",
 ];
 
 /// All sorts that were seen.
@@ -81,7 +89,7 @@ impl Seen {
     /// The names of those that were not, of all that only pools have.
     pub fn missing_of_pools(&self) -> Vec<&'static str> {
         let mut missing = self.never();
-        missing.retain(|name| POOLS.contains(name));
+        missing.retain(|name| POOLS.contains(name) || BOTH.contains(name));
         missing
     }
 

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use master::policy::{Pid, Time};
 
-use crate::book::{Account, Member};
+use crate::book::{Account, Ended, Member};
 use crate::kernel::{Phase, Port};
 use crate::world::World;
 
@@ -20,6 +20,8 @@ struct Nameless {
     defiant: bool,
     signalled: Option<bool>,
     member: Option<Member>,
+    /// How much longer it may stay.
+    stays: Option<Time>,
 }
 
 /// Equal for worlds that differ only in pids, generations and the time of day.
@@ -45,14 +47,29 @@ pub fn fingerprint(world: &mut World) -> u64 {
 
 /// The processes in an order that does not depend on their pids, and their pids.
 fn nameless(world: &World) -> Vec<(Nameless, Pid)> {
-    let member = |place, pid| {
+    let now = world.kernel.now;
+    let known = |place, pid| {
         let account = world.book.accounts.get(&place)?;
-        let member = account.members.get(&pid)?;
+        Some((account, account.members.get(&pid)?))
+    };
+    let member = |place, pid| {
+        let (_, member) = known(place, pid)?;
         // That a generation is the right one is seen where a report has it.
         Some(Member {
             generation: 0,
+            busy_since: None,
+            told_to_leave: None,
+            ended: match member.ended {
+                Ended::ByTerm(_) => Ended::ByTerm(Time::ZERO),
+                ended => ended,
+            },
             ..*member
         })
+    };
+    let stays = |place, pid| {
+        let (account, member) = known(place, pid)?;
+        let until = member.due(&account.service, world.book.kill_time)?;
+        Some(until.saturating_sub(now))
     };
     let processes = world.kernel.processes.iter().enumerate();
     let nameless = processes.map(|(at, process)| Nameless {
@@ -62,6 +79,7 @@ fn nameless(world: &World) -> Vec<(Nameless, Pid)> {
         defiant: process.defiant,
         signalled: process.signal.map(|s| s == master::policy::Signal::Kill),
         member: member(process.place, process.pid),
+        stays: stays(process.place, process.pid),
     });
     let pids = world.kernel.processes.iter().map(|process| process.pid);
     let mut nameless: Vec<_> = nameless.zip(pids).collect();
@@ -83,6 +101,12 @@ fn hash_account(account: &Account, now: Time, hasher: &mut impl Hasher) {
     (left(account.kill_at), account.killed).hash(hasher);
     let warned = account.warned_at.filter(recent).map(|at| now - at);
     (account.watched, warned).hash(hasher);
+    // What is remembered for nothing changes nothing.
+    let doubles = account
+        .throttle
+        .filter(|_| service.care.throttle_most.is_some());
+    let clients = service.care.crash_percent.map(|_| &account.clients);
+    (doubles, clients).hash(hasher);
 }
 
 fn hash_port(

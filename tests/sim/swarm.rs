@@ -45,7 +45,7 @@ const SOMETIMES: [Sort; 24] = [
 ];
 
 fn edit(random: &mut Random) -> Happening {
-    let edit = match random.below(8) {
+    let edit = match random.below(12) {
         0 => Edit::Add,
         1 => Edit::Remove,
         2 => Edit::Rename,
@@ -53,6 +53,10 @@ fn edit(random: &mut Random) -> Happening {
         4 => Edit::Max(random.pick(&[0, 1, 2, 3, 5])),
         5 => Edit::Wakeup(random.pick(&[0, 1, 30, 60, 100])),
         6 => Edit::WakeupOnceUsed(random.pick(&[1, 30, 60, 100])),
+        7 => Edit::ThrottleMost(random.pick(&[0, 1, 10, 60])),
+        8 => Edit::CrashPercent(random.pick(&[0, 1, 10, 50, 100])),
+        9 => Edit::StopTimeout(random.pick(&[0, 1, 10, 60])),
+        10 => Edit::RequestTimeout(random.pick(&[0, 1, 10, 60])),
         _ => Edit::ThrottleTime(random.pick(&[0, 1, 10, 60])),
     };
     Happening::Edit(random.byte(), edit)

@@ -6,6 +6,7 @@ mod common;
 mod bundled; // the services that lie beside it
 mod directories; // where sockets and locks are, and who may write there
 mod newcomer; // the mistakes that people make, and what they are told
+mod output; // what children print, and the form of the log
 mod supervisor; // what a service manager is told
 mod terminal; // what is seen on the terminal
 mod user; // what somebody without root's privileges has

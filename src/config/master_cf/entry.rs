@@ -11,7 +11,7 @@ use crate::config::numbers::digits;
 use crate::config::parameters::TableSettings;
 use crate::config::text::{Text, is_blank, shown};
 use crate::config::words::{Words, unbraced};
-use crate::config::{Diagnostic, Diagnostics, Kind, Pool, Resolver, Service, Wakeup};
+use crate::config::{Care, Diagnostic, Diagnostics, Kind, Pool, Resolver, Service, Wakeup};
 
 /// Reads a line column by column and reports what is wrong with each.
 pub(super) struct Entry<'a, 'f> {
@@ -316,6 +316,7 @@ impl<'a, 'f> Entry<'a, 'f> {
             backlog: max.max(settings.default_process_limit),
             throttle_time: settings.service_throttle_time,
             pool: Pool::default(),
+            care: Care::default(),
             line: self.line.place(0).position.map_or(0, |p| p.line),
         })
     }

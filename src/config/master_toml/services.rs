@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::{nearest, or_nearest};
 use crate::config::disabled::Disabled;
 use crate::config::numbers::seconds;
-use crate::config::{Accept, Diagnostic, Diagnostics, Kind, Place, Pool, Ramp, Service};
+use crate::config::{Accept, Care, Diagnostic, Diagnostics, Kind, Place, Pool, Ramp, Service};
 
 /// A value of the file, as far as a service's table can use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     Text(String),
     Integer(i64),
+    Bool(bool),
     Other,
 }
 
@@ -41,7 +42,7 @@ pub(in crate::config) struct ServiceTable {
 type Set = fn(&mut Draft, &Value) -> Result<(), &'static str>;
 
 /// All keys.
-const KEYS: [(&str, Set); 7] = [
+const KEYS: [(&str, Set); 12] = [
     ("accept", |draft, value| {
         word(value, &mut draft.accept, &ACCEPT)
     }),
@@ -62,6 +63,21 @@ const KEYS: [(&str, Set); 7] = [
     }),
     ("ping_interval", |draft, value| {
         time(value, &mut draft.ping_interval)
+    }),
+    ("throttle_time", |draft, value| {
+        range(value, &mut draft.throttle_time)
+    }),
+    ("crash_percent", |draft, value| {
+        percent(value, &mut draft.care.crash_percent)
+    }),
+    ("stop_timeout", |draft, value| {
+        time(value, &mut draft.care.stop_timeout)
+    }),
+    ("request_timeout", |draft, value| {
+        time(value, &mut draft.care.request_timeout)
+    }),
+    ("capture_output", |draft, value| {
+        yes(value, &mut draft.care.capture_output)
     }),
 ];
 
@@ -109,15 +125,62 @@ fn time(value: &Value, to: &mut Option<Duration>) -> Result<(), &'static str> {
     let number = match value {
         Value::Integer(number) => i32::try_from(*number).ok(),
         Value::Text(text) => seconds(text.as_bytes()),
-        Value::Other => None,
+        Value::Bool(_) | Value::Other => None,
     };
-    let number = number
-        .and_then(|n| u64::try_from(n).ok())
-        .filter(|n| *n > 0);
-    let number =
-        number.ok_or("a time of at least one second: an integer, or a string as \"5m\"")?;
-    *to = Some(Duration::from_secs(number));
+    let time = number.and_then(at_least_one_second);
+    *to = Some(time.ok_or("a time of at least one second: an integer, or a string as \"5m\"")?);
     Ok(())
+}
+
+fn at_least_one_second(seconds: i32) -> Option<Duration> {
+    let seconds = u64::try_from(seconds).ok().filter(|n| *n > 0);
+    seconds.map(Duration::from_secs)
+}
+
+/// A time, or a shorter and a longer one.
+fn range(value: &Value, to: &mut Option<Throttle>) -> Result<(), &'static str> {
+    let ends = match value {
+        Value::Text(text) => text.split_once(".."),
+        _ => None,
+    };
+    let Some((first, most)) = ends else {
+        let mut first = None;
+        time(value, &mut first)?;
+        *to = first.map(|first| Throttle { first, most: None });
+        return Ok(());
+    };
+    let end = |text: &str| seconds(text.as_bytes()).and_then(at_least_one_second);
+    let ends = end(first).zip(end(most)).filter(|(a, b)| a <= b);
+    let (first, most) =
+        ends.ok_or("a time of at least one second, or two, the longer one last, as \"1s..60s\"")?;
+    let most = Some(most);
+    *to = Some(Throttle { first, most });
+    Ok(())
+}
+
+fn percent(value: &Value, to: &mut Option<u32>) -> Result<(), &'static str> {
+    let number = match value {
+        Value::Integer(number) => u32::try_from(*number).ok(),
+        _ => None,
+    };
+    let number = number.filter(|n| (1..=100).contains(n));
+    *to = Some(number.ok_or("a number from 1 to 100")?);
+    Ok(())
+}
+
+fn yes(value: &Value, to: &mut bool) -> Result<(), &'static str> {
+    let Value::Bool(yes) = value else {
+        return Err("true or false");
+    };
+    *to = *yes;
+    Ok(())
+}
+
+/// How long a service is throttled: first, and at most.
+#[derive(Debug)]
+struct Throttle {
+    first: Duration,
+    most: Option<Duration>,
 }
 
 /// A table's settings, as far as it has them.
@@ -130,6 +193,8 @@ struct Draft {
     spawn_ramp: Option<Ramp>,
     reply_timeout: Option<Duration>,
     ping_interval: Option<Duration>,
+    throttle_time: Option<Throttle>,
+    care: Care,
 }
 
 impl Draft {
@@ -210,6 +275,11 @@ impl ServiceTable {
             findings.push(error);
         }
         service.pool = draft.pool();
+        service.care = draft.care;
+        if let Some(Throttle { first, most }) = draft.throttle_time {
+            service.throttle_time = first;
+            service.care.throttle_most = most;
+        }
         for (key, message) in correct(&mut service.pool, service.max) {
             findings.push(Diagnostic::warning(self.place_of(key), message));
         }

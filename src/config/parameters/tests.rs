@@ -504,3 +504,23 @@ fn the_manual_has_every_default_that_differs_without_postfix() {
         "{documented:?}"
     );
 }
+
+#[test]
+fn the_log_has_one_form_and_one_place() {
+    assert_eq!(read("").log_format, LogFormat::Text);
+    assert_eq!(read("log_format = json\n").log_format, LogFormat::Json);
+    assert_eq!(
+        read("log_format = journal\n").log_format,
+        LogFormat::Journal
+    );
+    assert_eq!(
+        only_error("log_format = xml\n"),
+        "main.cf: line 1: column 14: parameter log_format: bad value: xml: expected text, json or \
+         journal"
+    );
+    assert_eq!(
+        only_error("log_format = journal\nmaillog_file = /var/log/maillog\n"),
+        "main.cf: line 1: column 14: parameter log_format: journal and maillog_file are two \
+         places: expected one of them"
+    );
+}

@@ -13,12 +13,13 @@ fn a_child_that_fails_before_its_first_client_throttles_its_service() {
         [
             format!("process /usr/lib/postfix/sbin/smtpd pid {pid} exit status 1"),
             "/usr/lib/postfix/sbin/smtpd: bad command startup -- throttling".into(),
+            "service \"25\" (25): throttled for 60 s, avail 0 total 0 max 10".into(),
         ]
     );
     assert_eq!(without_logs(actions), []);
     assert_eq!(world.connect(FIRST), []);
     assert_eq!(world.pass(Duration::from_secs(59)), []);
-    assert_eq!(world.pass(SECOND), [Action::Watch(FIRST)]);
+    assert_eq!(without_logs(world.pass(SECOND)), [Action::Watch(FIRST)]);
 }
 
 #[test]
@@ -61,7 +62,8 @@ fn a_process_that_cannot_be_made_throttles() {
     });
     assert!(logged(&actions)[0].contains("cannot start a process: no room -- throttling"));
     assert_eq!(world.counts(FIRST), (0, 0));
-    assert_eq!(world.pass(THROTTLE_TIME), [Action::Watch(FIRST)]);
+    let actions = world.pass(THROTTLE_TIME);
+    assert_eq!(without_logs(actions), [Action::Watch(FIRST)]);
 }
 
 #[test]
@@ -74,7 +76,8 @@ fn a_listener_that_cannot_be_watched_is_tried_again_later() {
     });
     assert!(logged(&actions)[0].contains("cannot watch its listeners"));
     assert_eq!(without_logs(actions), [Action::Unwatch(FIRST)]);
-    assert_eq!(world.pass(THROTTLE_TIME), [Action::Watch(FIRST)]);
+    let actions = world.pass(THROTTLE_TIME);
+    assert_eq!(without_logs(actions), [Action::Watch(FIRST)]);
 }
 
 #[test]

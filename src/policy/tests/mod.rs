@@ -1,9 +1,11 @@
 //! The rules, one test each. A world is a table and what it asked for; its clock is a number.
 
+mod backoff;
 mod check;
 mod ends;
 mod listening;
 mod ordered;
+mod overstay;
 mod records;
 mod reloads;
 mod reports;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Endpoint, Kind, Pool, Wakeup};
+use crate::config::{Care, Endpoint, Kind, Pool, Wakeup};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KILL_TIME: Duration = Duration::from_secs(10);
@@ -42,6 +44,7 @@ fn inet(port: u16, max: u32) -> config::Service {
         backlog: 100,
         throttle_time: THROTTLE_TIME,
         pool: Pool::default(),
+        care: Care::default(),
         line: 1,
     }
 }

@@ -14,13 +14,13 @@ pub(super) fn pool(floor: u32, max: u32) -> config::Service {
     }
 }
 
-fn accept(pid: Pid) -> Action {
+pub(super) fn accept(pid: Pid) -> Action {
     let order = Order::Accept;
     Action::Order { pid, order }
 }
 
 /// What a child is told that is to end.
-fn ending(pid: Pid) -> [Action; 2] {
+pub(super) fn ending(pid: Pid) -> [Action; 2] {
     let signal = Signal::Int;
     [Action::Signal { pid, signal }, Action::HangUp { pid }]
 }
@@ -394,7 +394,7 @@ fn a_removed_pools_children_are_told_to_end_and_their_channels_are_closed() {
     let pid = pids[0];
     let signal = Signal::Term;
     assert_eq!(
-        world.reload([]),
+        without_logs(world.reload([])),
         [
             Action::Signal { pid, signal },
             Action::HangUp { pid },

@@ -3,6 +3,7 @@
 use super::*;
 
 const SMTPD: &str = "/usr/lib/postfix/sbin/smtpd";
+const COUNTS: Counts = Counts { avail: 1, total: 2 };
 const NAMED: &str = "service \"25\" (25)";
 
 fn service() -> Arc<config::Service> {
@@ -44,6 +45,31 @@ fn what_somebody_should_look_into_is_a_warning() {
         (
             Record::BadStartup(service()),
             format!("{SMTPD}: bad command startup -- throttling"),
+        ),
+        (
+            Record::Crashing {
+                service: service(),
+                crashed: 12,
+            },
+            format!(
+                "{NAMED}: children ended abnormally with 12 of the last 20 clients -- throttling"
+            ),
+        ),
+        (
+            Record::TooLong {
+                service: service(),
+                pid: 7,
+                age: THROTTLE_TIME,
+            },
+            format!("{NAMED}: process {SMTPD} pid 7 has had its client for 60 s, ending it"),
+        ),
+        (
+            Record::Lingering {
+                service: service(),
+                pid: 7,
+                age: THROTTLE_TIME,
+            },
+            format!("{NAMED}: process {SMTPD} pid 7 was told to leave 60 s ago, ending it"),
         ),
         (
             Record::SpawnFailed {
@@ -123,15 +149,44 @@ fn what_somebody_should_look_into_is_a_warning() {
 fn what_goes_as_it_should_is_information() {
     let cases = [
         (
-            Record::StressBegins(service()),
+            Record::StressBegins {
+                service: service(),
+                counts: COUNTS,
+            },
             format!(
                 "{NAMED}: stress mode begins: the last process that the limit \"10\" allows is \
-                 started"
+                 started, avail 1 total 2 max 10"
             ),
         ),
         (
-            Record::StressEnds(service()),
-            format!("{NAMED}: stress mode ends"),
+            Record::StressEnds {
+                service: service(),
+                counts: COUNTS,
+            },
+            format!("{NAMED}: stress mode ends, avail 1 total 2 max 10"),
+        ),
+        (
+            Record::Throttled {
+                service: service(),
+                time: THROTTLE_TIME,
+                counts: COUNTS,
+            },
+            format!("{NAMED}: throttled for 60 s, avail 1 total 2 max 10"),
+        ),
+        (
+            Record::Unthrottled {
+                service: service(),
+                counts: COUNTS,
+            },
+            format!("{NAMED}: no longer throttled, avail 1 total 2 max 10"),
+        ),
+        (Record::Added(service()), format!("{NAMED}: added")),
+        (
+            Record::Removed {
+                service: service(),
+                counts: COUNTS,
+            },
+            format!("{NAMED}: removed, avail 1 total 2 max 10"),
         ),
         // It is only late, which is nobody's fault.
         (
@@ -156,8 +211,7 @@ fn what_only_a_verbose_table_says_is_a_detail() {
         (
             Record::Counts {
                 service: service(),
-                avail: 1,
-                total: 2,
+                counts: COUNTS,
             },
             format!("{NAMED}: avail 1 total 2 max 10"),
         ),
@@ -167,11 +221,6 @@ fn what_only_a_verbose_table_says_is_a_detail() {
                 pid: 7,
             },
             format!("{NAMED}: started {SMTPD} pid 7"),
-        ),
-        (Record::Throttled(service()), format!("{NAMED}: throttled")),
-        (
-            Record::Unthrottled(service()),
-            format!("{NAMED}: no longer throttled"),
         ),
         (Record::Waking(service()), format!("{NAMED}: waking up")),
     ];

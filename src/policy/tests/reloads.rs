@@ -60,8 +60,13 @@ fn a_removed_service_ends_at_once_and_its_children_are_told() {
     let mut world = World::new([inet(25, 10), unix("local", 10)]);
     let (pid, _) = world.spawn(FIRST);
     let signal = Signal::Term;
+    let actions = world.reload([unix("local", 10)]);
     assert_eq!(
-        world.reload([unix("local", 10)]),
+        logged(&actions),
+        ["service \"25\" (25): removed, avail 1 total 1 max 10"]
+    );
+    assert_eq!(
+        without_logs(actions),
         [
             Action::RenewStatus(SECOND_SERVICE),
             Action::Signal { pid, signal },
@@ -115,7 +120,9 @@ fn a_removed_service_that_comes_back_does_not_wait_for_its_former_children() {
     let mut world = World::new([inet(25, 1)]);
     let old = world.busy(FIRST);
     world.reload([]);
-    assert_eq!(world.reload([inet(25, 1)]), [Action::Watch(SECOND_SERVICE)]);
+    let actions = world.reload([inet(25, 1)]);
+    assert_eq!(logged(&actions), ["service \"25\" (25): added"]);
+    assert_eq!(without_logs(actions), [Action::Watch(SECOND_SERVICE)]);
     world.spawn(SECOND_SERVICE);
     assert_eq!(world.exit(old, ExitStatus::Signal(15)), []);
     assert_eq!(world.counts(SECOND_SERVICE), (1, 1));
@@ -126,7 +133,7 @@ fn a_place_in_the_table_is_used_again() {
     let mut world = World::new([inet(25, 1), unix("local", 1)]);
     world.reload([unix("local", 1)]);
     assert_eq!(
-        world.reload([unix("local", 1), inet(26, 1)]),
+        without_logs(world.reload([unix("local", 1), inet(26, 1)])),
         [Action::RenewStatus(SECOND_SERVICE), Action::Watch(FIRST)]
     );
     // A deadline of the former tenant is none of the new one's.
@@ -141,5 +148,15 @@ fn a_throttled_service_stays_throttled_across_a_reload() {
     world.exit(child, ExitStatus::Code(1));
     world.pass(Duration::from_secs(30));
     assert_eq!(world.reload([inet(25, 10)]), [Action::RenewStatus(FIRST)]);
-    assert_eq!(world.pass(Duration::from_secs(30)), [Action::Watch(FIRST)]);
+    let actions = world.pass(Duration::from_secs(30));
+    assert_eq!(without_logs(actions), [Action::Watch(FIRST)]);
+}
+
+#[test]
+fn services_are_not_told_of_one_by_one_at_the_start() {
+    let mut world = World::new([]);
+    world.table.loaded = false;
+    let actions = world.reload([inet(25, 10), unix("local", 10)]);
+    assert_eq!(logged(&actions), [""; 0]);
+    assert_eq!(logged(&world.reload([inet(25, 10)])).len(), 1);
 }

@@ -42,7 +42,7 @@ fn reaching_for_the_last_place_begins_stress_mode() {
     world.taken(FIRST, calm);
     let actions = world.connect(FIRST);
     let begins = "service \"25\" (25): stress mode begins: the last process that the limit \"2\" allows is \
-                  started";
+                  started, avail 0 total 1 max 2";
     assert_eq!(logged(&actions), [begins]);
     let stressed = Action::Spawn {
         service: FIRST,
@@ -93,7 +93,10 @@ fn stress_mode_ends_1000_seconds_after_the_limit_was_last_in_reach() {
     assert_eq!(world.pass(Duration::from_secs(999)), []);
     assert!(world.table.service(FIRST).unwrap().stressed());
     let ended = world.pass(SECOND);
-    assert_eq!(logged(&ended), ["service \"25\" (25): stress mode ends"]);
+    assert_eq!(
+        logged(&ended),
+        ["service \"25\" (25): stress mode ends, avail 1 total 2 max 2"]
+    );
     assert!(!world.table.service(FIRST).unwrap().stressed());
 }
 

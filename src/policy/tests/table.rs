@@ -26,6 +26,7 @@ fn a_verbose_table_says_what_it_does() {
     assert_eq!(
         logged(&actions),
         [
+            "service \"25\" (25): added",
             "service \"25\" (25): waking up",
             "service \"25\" (25): avail 0 total 0 max 10"
         ]

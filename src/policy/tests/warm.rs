@@ -306,7 +306,7 @@ fn a_warm_service_that_is_filled_to_its_limit_is_not_stressed_but_one_that_is_bu
     };
     let mut world = World::new([]);
     let actions = world.reload([service]);
-    assert_eq!(logged(&actions), [""; 0]);
+    assert_eq!(logged(&actions), ["service \"25\" (25): added"]);
     let pids = world.start(actions);
     let stressed = |world: &World| world.table.service(FIRST).unwrap().stressed();
     assert!(!stressed(&world));

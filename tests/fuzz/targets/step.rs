@@ -49,13 +49,23 @@ const LINES: [&str; 8] = [
 ];
 
 /// A pool whose children accept when they are told to, one that keeps some warm, and a service
-/// that a reload makes a pool of, or no longer.
-const POOLS: [(&str, &str); 3] = [
+/// that a reload makes a pool of, or no longer; and services that look after their children.
+const TABLES: [(&str, &str); 5] = [
+    (
+        LINES[0],
+        "[service.\"25/inet\"]\nthrottle_time = \"1s..8s\"\ncrash_percent = 50\n\
+         request_timeout = 30\nstop_timeout = 20\n",
+    ),
+    (
+        LINES[3],
+        "[service.\"c/pass\"]\ncrash_percent = 1\nrequest_timeout = 3\n",
+    ),
     (LINES[1], "[service.\"a/unix\"]\nmin_idle = 1\n"),
     (LINES[2], "[service.\"b/unix\"]\nmin_idle = 2\n"),
     (
         LINES[4],
-        "[service.\"smtp/inet\"]\naccept = \"ordered\"\nmin_idle = 1\nmax_idle = 2\n",
+        "[service.\"smtp/inet\"]\naccept = \"ordered\"\nmin_idle = 1\nmax_idle = 2\n\
+         stop_timeout = 5\nrequest_timeout = 60\n",
     ),
 ];
 
@@ -63,8 +73,8 @@ static SERVICES: LazyLock<Vec<Arc<Service>>> = LazyLock::new(|| {
     let main_cf = "compatibility_level = 3.6\nservice_throttle_time = 5s\n";
     let one = |line: &&str| {
         let mut sources = sources(main_cf, *line);
-        let pool = POOLS.iter().find(|(of, _)| of == line);
-        sources.master_toml = pool.map(|(_, text)| Source {
+        let table = TABLES.iter().find(|(of, _)| of == line);
+        sources.master_toml = table.map(|(_, text)| Source {
             path: "master.toml".into(),
             text: (*text).into(),
         });

@@ -12,7 +12,7 @@ use std::time::Duration;
 use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, Table, Time};
 use master::proto::pool::{Order, Report};
 
-use super::{Settings, world};
+use super::{NO_CARE, Settings, world};
 use crate::Outcome;
 use crate::options::Options;
 use crate::random::Random;
@@ -23,6 +23,7 @@ const SETTINGS: Settings = Settings {
     min_idle: 1,
     max_idle: 3,
     double: false,
+    care: NO_CARE,
 };
 /// Clients come so often, and each takes so long, on average: eight are there at a time.
 const BETWEEN: Duration = Duration::from_millis(25);

@@ -17,6 +17,7 @@ const SETTINGS: Settings = Settings {
     min_idle: 0,
     max_idle: 1,
     double: false,
+    care: super::NO_CARE,
 };
 const OPENING: [Happening; 4] = [Edit(SETTINGS), Count, Reload, Turn];
 const HAPPENINGS: [Happening; 9] = [

@@ -7,7 +7,7 @@ mod world;
 
 use std::time::Duration;
 
-use master::config::{Pool, Ramp};
+use master::config::{Care, Pool, Ramp};
 
 use crate::Outcome;
 use crate::options::Options;
@@ -73,6 +73,15 @@ pub enum Happening {
     Calm,
 }
 
+/// Children are looked after as in Postfix.
+const NO_CARE: Care = Care {
+    throttle_most: None,
+    crash_percent: None,
+    stop_timeout: None,
+    request_timeout: None,
+    capture_output: false,
+};
+
 /// What somebody may write into the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -81,6 +90,7 @@ pub struct Settings {
     pub min_idle: u32,
     pub max_idle: u32,
     pub double: bool,
+    pub care: Care,
 }
 
 impl Settings {
@@ -95,6 +105,22 @@ impl Settings {
             min_idle,
             max_idle: min_idle + random.below(4),
             double: random.coin(),
+            care: Self::random_care(random),
+        }
+    }
+
+    /// Half of all have none.
+    fn random_care(random: &mut Random) -> Care {
+        let time = |random: &mut Random| {
+            let seconds = random.pick(&[0, 0, 0, 1, 4, 30]);
+            (seconds > 0).then(|| Duration::from_secs(seconds))
+        };
+        Care {
+            throttle_most: None,
+            crash_percent: random.coin().then(|| random.pick(&[1, 50, 100])),
+            stop_timeout: time(random),
+            request_timeout: time(random),
+            capture_output: false,
         }
     }
 

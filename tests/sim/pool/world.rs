@@ -11,7 +11,7 @@ use master::config::{Endpoint, Kind, Service};
 use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, State, Table, Time};
 use master::proto::pool::{Order, Report};
 
-use super::{Happening, Settings};
+use super::{Happening, NO_CARE, Settings};
 use crate::seen::Seen;
 
 type Broken = String;
@@ -63,6 +63,8 @@ struct Process {
     /// As the master knows it: said to be idle, and since when it has an order to answer.
     idle: bool,
     ordered_at: Option<Time>,
+    /// And since when it has a client.
+    busy_since: Option<Time>,
 }
 
 impl Process {
@@ -82,6 +84,7 @@ impl Process {
             end: None,
             idle: false,
             ordered_at: None,
+            busy_since: None,
         }
     }
 
@@ -138,6 +141,7 @@ impl World {
             min_idle: 1,
             max_idle: 2,
             double: false,
+            care: NO_CARE,
         };
         Self {
             now: Duration::from_secs(1),
@@ -266,6 +270,7 @@ impl World {
         if self.table.next_deadline().is_some_and(|at| at < self.now) {
             return Err("a deadline was passed over".into());
         }
+        self.check_clients_time()?;
         if connection {
             let service = self.place;
             let count = if self.counts { self.waiting } else { 1 };
@@ -301,10 +306,15 @@ impl World {
             Some(Word::Report(report)) => {
                 process.ordered_at = None;
                 process.idle = report == Report::Idle;
+                process.busy_since = process.busy_since.filter(|_| !process.idle);
+                if !process.idle {
+                    process.busy_since.get_or_insert(self.now);
+                }
                 Some(Event::Said { pid, report })
             }
             None if !process.open => {
                 process.idle = false;
+                process.busy_since = None;
                 process.ordered_at = None;
                 Some(Event::HungUp { pid })
             }
@@ -366,6 +376,7 @@ impl World {
                 let process = self.process(pid)?;
                 process.signal = Some(signal);
                 process.idle = false;
+                process.busy_since = None;
                 process.ordered_at = None;
                 self.ended += u32::from(signal == Signal::Int);
                 Ok(())
@@ -508,6 +519,19 @@ impl World {
 
     // What must hold.
 
+    /// After the deadlines have had their turn.
+    fn check_clients_time(&self) -> Result<(), Broken> {
+        let limit = self.limits.care.request_timeout;
+        let too_long = |p: &Process| {
+            let ends = p.busy_since.zip(limit).map(|(since, limit)| since + limit);
+            ends.is_some_and(|at| at <= self.now)
+        };
+        match self.processes.iter().find(|p| too_long(p)) {
+            Some(process) => Err(format!("{} has its client for too long", process.pid)),
+            None => Ok(()),
+        }
+    }
+
     /// After every turn.
     fn check(&self) -> Result<(), Broken> {
         self.table.check()?;
@@ -646,6 +670,7 @@ pub fn service(settings: Settings) -> Service {
         backlog: 100,
         throttle_time: THROTTLE_TIME,
         pool: settings.pool(),
+        care: settings.care,
         line: 1,
     }
 }

@@ -269,3 +269,66 @@ fn a_service_has_a_table() {
         assert!(error.ends_with("expected the table of a service: [service.\"name/type\"]"));
     }
 }
+
+/// How the service `spamd/inet` is looked after under these settings, and its throttle time.
+fn care(settings: &str) -> (Care, Duration) {
+    let text = format!("[service.\"spamd/inet\"]\n{settings}");
+    let service = parse(&text).expect("a good file").services[0].clone();
+    (service.care, service.throttle_time)
+}
+
+#[test]
+fn children_are_looked_after_as_in_postfix_unless_a_table_says_otherwise() {
+    assert_eq!(care(""), (Care::default(), Duration::from_secs(60)));
+    let settings = "crash_percent = 50\nstop_timeout = \"30s\"\nrequest_timeout = 600\n\
+                    capture_output = true\n";
+    let expected = Care {
+        throttle_most: None,
+        crash_percent: Some(50),
+        stop_timeout: Some(Duration::from_secs(30)),
+        request_timeout: Some(Duration::from_secs(600)),
+        capture_output: true,
+    };
+    assert_eq!(care(settings), (expected, Duration::from_secs(60)));
+}
+
+#[test]
+fn a_throttle_time_is_one_time_or_grows_from_one_to_another() {
+    let grows = |most| Care {
+        throttle_most: Some(Duration::from_secs(most)),
+        ..Care::default()
+    };
+    let five = Duration::from_secs(5);
+    for same in ["5", "\"5s\""] {
+        let care = care(&format!("throttle_time = {same}\n"));
+        assert_eq!(care, (Care::default(), five));
+    }
+    assert_eq!(care("throttle_time = \"5s..2m\"\n"), (grows(120), five));
+    assert_eq!(care("throttle_time = \"5..5\"\n"), (grows(5), five));
+}
+
+#[test]
+fn what_children_are_looked_after_by_must_make_sense() {
+    let range = "a time of at least one second, or two, the longer one last, as \"1s..60s\"";
+    let time = "a time of at least one second: an integer, or a string as \"5m\"";
+    for (key, value, expected) in [
+        ("throttle_time", "\"60s..1s\"", range),
+        ("throttle_time", "\"0s..1s\"", range),
+        ("throttle_time", "\"1s..\"", range),
+        ("throttle_time", "0", time),
+        ("crash_percent", "0", "a number from 1 to 100"),
+        ("crash_percent", "101", "a number from 1 to 100"),
+        ("crash_percent", "\"50\"", "a number from 1 to 100"),
+        ("stop_timeout", "true", time),
+        ("request_timeout", "\"soon\"", time),
+        ("capture_output", "1", "true or false"),
+    ] {
+        let column = key.len() + 4;
+        assert_eq!(
+            error(&format!("[service.\"spamd/inet\"]\n{key} = {value}\n")),
+            format!(
+                "master.toml: line 2: column {column}: bad value of \"{key}\": expected {expected}"
+            )
+        );
+    }
+}

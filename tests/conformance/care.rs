@@ -1,0 +1,241 @@
+//! What `master.toml` says of children that fail or stay too long. The original reads no such
+//! file, and the tests are of ours alone.
+
+use std::time::{Duration, Instant};
+
+use crate::common::client::Client;
+use crate::common::clock::Clock;
+use crate::common::instance::{Instance, SOON};
+use crate::common::layout;
+use crate::common::poll::until;
+use crate::common::puppet::Puppet;
+use crate::common::{is_original, skip};
+use crate::lines::Line;
+use crate::needs_root;
+use crate::stage::Troupe;
+
+/// Leaves a test that is of ours alone.
+macro_rules! needs_ours {
+    () => {
+        needs_root!("to run a master");
+        if is_original() {
+            return skip("the original has no master.toml");
+        }
+    };
+}
+
+/// A master that is not started yet, with one service that is looked after like this.
+fn cared_for(settings: &str) -> (Instance, Troupe) {
+    let mut postfix = Instance::bare();
+    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    set(&postfix, settings);
+    (postfix, troupe)
+}
+
+fn set(postfix: &Instance, settings: &str) {
+    let table = format!("[service.\"a/unix\"]\n{settings}");
+    layout::replace(&postfix.configuration().join("master.toml"), &table);
+}
+
+/// The words that say what the service is called and how many children it has.
+fn service(counts: &str) -> [String; 2] {
+    ["service \"a\" (".to_owned(), counts.to_owned()]
+}
+
+fn pid(puppet: &Puppet) -> [String; 1] {
+    [format!("pid {} ", puppet.process.0)]
+}
+
+/// "doubles with each failure, from the first time to the second"
+#[test]
+fn a_service_that_goes_on_failing_is_throttled_for_longer() {
+    needs_ours!();
+    let (mut postfix, troupe) = cared_for("throttle_time = \"1s..2s\"\n");
+    postfix.start();
+    let _client = troupe.connect();
+    let begin = Instant::now();
+    for seconds in [1, 2] {
+        troupe.next().exit(1);
+        let words = [format!(
+            ": throttled for {seconds} s, avail 0 total 0 max 100"
+        )];
+        Line::Throttled.wait(&postfix, &words);
+        Line::Unthrottled.wait(&postfix, &service("avail 0 total 0 max 100"));
+    }
+    let mut puppet = troupe.next();
+    assert!(begin.elapsed() > Duration::from_millis(2900));
+    // Who is served brings it back to the first.
+    puppet.take_client();
+    puppet.finish_client();
+    puppet.wait_until_heard();
+    let (_next, mut puppet) = (troupe.connect(), puppet);
+    puppet.take_client();
+    puppet.wait_until_heard();
+    puppet.exit(1);
+    let _third = troupe.connect();
+    troupe.next().exit(1);
+    until(SOON, "the first time again", || {
+        postfix.log_lines(": throttled for 1 s, ").len() == 2
+    });
+}
+
+/// "a service of which at least that share of the last 20 clients lost their child"
+#[test]
+fn a_service_that_loses_half_of_its_clients_is_throttled() {
+    needs_ours!();
+    let (mut postfix, troupe) = cared_for("crash_percent = 50\n");
+    postfix.start();
+    for _ in 0..10 {
+        let (client, mut puppet) = troupe.serve();
+        puppet.finish_client();
+        drop(client);
+        // Served, and another one that is lost.
+        let _client = troupe.connect();
+        puppet.take_client();
+        puppet.wait_until_heard();
+        puppet.exit(1);
+    }
+    let words = ["children ended abnormally with 10 of the last 20 clients"];
+    Line::Crashing.wait(&postfix, &words);
+    assert_eq!(Line::BadStartup.count(&postfix), 0);
+    let _client = troupe.connect();
+    troupe.expect_nobody();
+}
+
+/// "a line with pid and age, then SIGTERM"
+#[test]
+fn a_child_that_is_busy_for_too_long_is_ended_and_its_place_is_free() {
+    needs_ours!();
+    let (mut postfix, troupe) = cared_for("request_timeout = \"10m\"\n");
+    troupe.set(&mut postfix, "unix - - n - 1");
+    let clock = Clock::install(&mut postfix);
+    postfix.start();
+    let (mut client, mut puppet) = troupe.serve();
+    puppet.wait_until_heard();
+    clock.turn(&postfix, 595);
+    assert!(puppet.process.runs());
+    assert_eq!(Line::TooLong.count(&postfix), 0);
+    clock.turn(&postfix, 601);
+    let said = Line::TooLong.wait(&postfix, &pid(&puppet));
+    assert!(
+        said.contains("warning: ") && said.contains(" for 60"),
+        "{said}"
+    );
+    puppet.wait_for_end();
+    assert_eq!(client.line(), "", "the end of the connection");
+    // No fault of the service's.
+    assert_eq!(postfix.log_lines(" killed by signal "), [""; 0]);
+    troupe.serve();
+}
+
+/// "then SIGKILL"
+#[test]
+fn a_child_that_does_not_end_when_its_time_is_over_is_killed() {
+    needs_ours!();
+    let (mut postfix, troupe) = cared_for("request_timeout = 1\nstop_timeout = 1\n");
+    postfix.start();
+    let (_client, mut puppet) = troupe.serve();
+    puppet.tell("ignore SIGTERM");
+    Line::TooLong.wait(&postfix, &pid(&puppet));
+    Line::Overdue.wait(&postfix, &pid(&puppet));
+    puppet.wait_for_end();
+    troupe.serve();
+}
+
+/// "those who are still there after it"
+#[test]
+fn a_child_that_does_not_leave_after_a_reload_is_ended() {
+    needs_ours!();
+    let (mut postfix, troupe) = cared_for("stop_timeout = 1\n");
+    postfix.start();
+    let (_client, mut puppet) = troupe.serve();
+    puppet.wait_until_heard();
+    puppet.tell("stay");
+    postfix.reload();
+    Line::Lingering.wait(&postfix, &pid(&puppet));
+    puppet.wait_for_end();
+    assert_eq!(Line::Overdue.count(&postfix), 0);
+}
+
+/// "for removal, in place of service_kill_time"
+#[test]
+fn a_removed_service_has_its_own_time_to_end() {
+    needs_ours!();
+    let (mut postfix, troupe) = cared_for("stop_timeout = 1\n");
+    postfix.set("service_kill_time", "1000s");
+    postfix.start();
+    let (_client, mut puppet) = troupe.serve();
+    puppet.tell("ignore SIGTERM");
+    puppet.tell("stay");
+    layout::replace(&postfix.configuration().join("master.toml"), "");
+    postfix.without("a", "unix").reload();
+    Line::Removed.wait(&postfix, &service("avail 0 total 1 max 100"));
+    Line::Killing.wait(&postfix, &pid(&puppet));
+    puppet.wait_for_end();
+}
+
+/// "one line when a service starts [and] stops"
+#[test]
+fn a_reload_tells_of_services_that_come_and_go_and_the_start_does_not() {
+    needs_ours!();
+    let (mut postfix, _troupe) = cared_for("");
+    postfix.start();
+    let other = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    postfix.reload();
+    Line::Added.wait(&postfix, &["service \"b\" ("]);
+    let _served = other.serve();
+    postfix.without("b", "unix").reload();
+    Line::Removed.wait(&postfix, &["service \"b\" (", "avail 0 total 1 max 100"]);
+    assert_eq!(Line::Added.count(&postfix), 1, "not at the start");
+}
+
+/// "the master waits for the children of such services when it is stopped"
+#[test]
+fn a_master_that_is_stopped_waits_for_children_with_a_time_to_end() {
+    needs_ours!();
+    let (mut postfix, troupe) = cared_for("stop_timeout = \"10m\"\n");
+    postfix.start();
+    let (_client, mut puppet) = troupe.serve();
+    puppet.tell("ignore SIGTERM");
+    puppet.tell("stay");
+    let master = postfix.master_process();
+    master.signal(nix::sys::signal::Signal::SIGTERM);
+    Line::Terminating.wait(&postfix, &["15"]);
+    puppet.tell("dismissal");
+    assert!(master.runs(), "it waits");
+    let refused = || Client::try_connect(&troupe.address).is_err();
+    until(SOON, "clients to be refused", refused);
+    puppet.exit(0);
+    until(SOON, "the master's end", || !master.runs());
+    assert_eq!(Line::Overdue.count(&postfix), 0);
+}
+
+/// "and kills those who are still there"
+#[test]
+fn a_master_that_is_stopped_kills_children_whose_time_to_end_is_over() {
+    needs_ours!();
+    let (mut postfix, troupe) = cared_for("stop_timeout = 1\n");
+    postfix.start();
+    let (_client, mut puppet) = troupe.serve();
+    puppet.tell("ignore SIGTERM");
+    puppet.tell("stay");
+    postfix.stop();
+    Line::Overdue.wait(&postfix, &pid(&puppet));
+    puppet.wait_for_end();
+}
+
+/// "Nobody is waited for otherwise": the lock is free at once, as `postfix stop` expects.
+#[test]
+fn a_master_that_is_stopped_waits_for_nobody_else() {
+    needs_ours!();
+    let mut postfix = Instance::bare();
+    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    postfix.start();
+    let (_client, mut puppet) = troupe.serve();
+    puppet.tell("ignore SIGTERM");
+    puppet.tell("stay");
+    let master = postfix.master_process();
+    master.signal(nix::sys::signal::Signal::SIGTERM);
+    until(SOON, "the master's end", || !master.runs());
+    assert!(puppet.process.runs());
+}
