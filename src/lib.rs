@@ -19,7 +19,8 @@
 //! | [`options`], [`start`] | the command line, and from it to the loop | |
 //!
 //! Dependencies go one way: `proto <- config <- policy <- runtime -> sys`, and only `start` uses
-//! `runtime`. A test enforces that (`tests/tidy.rs`).
+//! `runtime`. A test enforces that (`tests/tidy.rs`). The package `services`, for people who write
+//! children, uses `proto`, `config` and `log`.
 //!
 //! To read the program in the order in which it thinks, begin with [`policy`]: `avail.rs` is what
 //! all the rest is for.

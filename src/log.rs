@@ -85,7 +85,7 @@ pub enum Target {
 /// What a log is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `syslog_name/master`.
+    /// `syslog_name/master`; what follows the last slash is the program.
     pub tag: String,
     pub target: Target,
     pub terminal: Terminal,
@@ -185,6 +185,12 @@ impl Log {
         self.direct = !readers;
     }
 
+    /// Looks up now what could not be found from within a chroot: the system's log and the time
+    /// zone.
+    pub fn connect(&mut self) {
+        self.output.connect();
+    }
+
     /// A descriptor to which a signal handler may write.
     pub fn last_resort(&self) -> RawFd {
         self.output.last_resort()
@@ -242,9 +248,10 @@ impl Log {
         };
         if shown && can_write(io::stderr().as_fd()) {
             let (word, line) = (severity.word(), format_args!("{line}"));
+            let program = self.settings.tag.rsplit('/').next().unwrap_or_default();
             let _ = match COLOURS.then(|| severity.colour()).flatten() {
-                Some(colour) => writeln!(io::stderr(), "master: {colour}{word}\x1b[0m{line}"),
-                None => writeln!(io::stderr(), "master: {word}{line}"),
+                Some(colour) => writeln!(io::stderr(), "{program}: {colour}{word}\x1b[0m{line}"),
+                None => writeln!(io::stderr(), "{program}: {word}{line}"),
             };
         }
     }

@@ -12,6 +12,7 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("files", &["config", "sys"]),
     ("log", &["sys"]),
     ("options", &[]),
+    ("status", &[]),
     (
         "runtime",
         &["config", "files", "log", "policy", "proto", "sys"],
@@ -129,6 +130,47 @@ fn dependencies_go_one_way() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The directories with Rust code of each package.
+const PACKAGES: [&str; 2] = ["src", "services"];
+
+/// What a process that runs as root is made of.
+const DEPENDENCIES: [&str; 7] = [
+    "anyhow",
+    "libc",
+    "nix",
+    "polling",
+    "serde",
+    "serde_derive",
+    "toml",
+];
+
+#[test]
+fn services_use_of_the_master_what_children_share_with_it() {
+    for (path, text) in files(&root().join("services")) {
+        for after in code(&text).split("master::").skip(1) {
+            let end = after.find(|c: char| !c.is_alphanumeric() && c != '_');
+            let room = &after[..end.unwrap_or(after.len())];
+            assert!(
+                ["config", "log", "proto"].contains(&room),
+                "{}: {room}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_privileged_program_has_no_other_dependencies() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let names: Vec<&String> = manifest["dependencies"]
+        .as_table()
+        .unwrap()
+        .keys()
+        .collect();
+    assert_eq!(names, DEPENDENCIES);
+}
+
 #[test]
 fn every_source_file_is_in_a_room() {
     let known: Vec<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
@@ -145,12 +187,15 @@ fn every_source_file_is_in_a_room() {
 
 #[test]
 fn only_sys_has_unsafe_code() {
-    for (path, text) in files(&root().join("src")) {
-        if path.starts_with(root().join("src/sys")) {
-            continue;
+    for package in PACKAGES {
+        for (path, text) in files(&root().join(package)) {
+            let inside = path.strip_prefix(root().join(package)).unwrap();
+            if inside.starts_with("sys") || inside == Path::new("src/sys.rs") {
+                continue;
+            }
+            let code = code(&text).replace("(unsafe_code)]", "");
+            assert!(!code.contains("unsafe"), "{}: unsafe", path.display());
         }
-        let code = code(&text).replace("#![deny(unsafe_code)]", "");
-        assert!(!code.contains("unsafe"), "{}: unsafe", path.display());
     }
 }
 
@@ -169,7 +214,7 @@ fn nothing_is_left_for_later() {
         concat!("todo", "!"),
         "unimplemented!",
     ];
-    for directory in ["src", "tests"] {
+    for directory in PACKAGES.into_iter().chain(["tests"]) {
         for (path, text) in files(&root().join(directory)) {
             if path.ends_with("tidy.rs") {
                 continue;
@@ -183,11 +228,13 @@ fn nothing_is_left_for_later() {
 
 #[test]
 fn a_file_opens_with_what_it_is_for() {
-    for (path, text) in files(&root().join("src")) {
-        assert!(
-            is_test(&path) || text.starts_with("//!"),
-            "{}",
-            path.display()
-        );
+    for package in PACKAGES {
+        for (path, text) in files(&root().join(package)) {
+            assert!(
+                is_test(&path) || text.starts_with("//!"),
+                "{}",
+                path.display()
+            );
+        }
     }
 }

@@ -29,7 +29,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 use main_cf::Dictionary;
 use master_toml::ServiceTable;
 use parameters::TableSettings;
-pub use parameters::{ImportedVariable, Parameters};
+pub use parameters::{ImportedVariable, Parameters, Values};
 pub use pool::{Accept, Pool, Ramp};
 pub use service::{Endpoint, Kind, RunOptions, Service, Wakeup};
 

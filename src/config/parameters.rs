@@ -2,6 +2,7 @@
 
 mod network;
 mod reader;
+mod values;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use self::network::network;
 use self::reader::Reader;
+pub use self::values::Values;
 use super::disabled::Disabled;
 use super::expand::expand;
 use super::inet::Network;
@@ -165,7 +167,7 @@ pub(super) fn read(
     if let Some(stand_alone) = stand_alone {
         complete_stand_alone(&mut dictionary, stand_alone);
     }
-    complete(&mut dictionary, resolver);
+    complete(&mut dictionary, &resolver.hostname(), resolver.process_id());
     let mut reader = Reader::new(&dictionary, findings);
     let parameters = parameters(&mut reader, stand_alone, resolver);
     let table = table_settings(&mut reader, parameters.as_ref(), resolver);
@@ -194,27 +196,26 @@ fn complete_stand_alone(dictionary: &mut Dictionary, stand_alone: &StandAlone) {
 }
 
 /// Sets what the files do not.
-fn complete(dictionary: &mut Dictionary, resolver: &dyn Resolver) {
+fn complete(dictionary: &mut Dictionary, hostname: &str, process_id: u32) {
     // Postfix sets this one last, so that the files cannot.
-    dictionary.define("process_id", resolver.process_id().to_string());
+    dictionary.define("process_id", process_id.to_string());
     for (name, value) in DEFAULTS.into_iter().chain(REFERENCES) {
         dictionary.default(name, value);
     }
-    let hostname = default_hostname(dictionary, resolver);
+    let hostname = default_hostname(dictionary, hostname);
     dictionary.default("myhostname", hostname);
     let domain = default_domain(dictionary);
     dictionary.default("mydomain", domain);
 }
 
 /// The machine's name; the domain is appended to one that has none.
-fn default_hostname(dictionary: &Dictionary, resolver: &dyn Resolver) -> String {
-    let name = resolver.hostname();
+fn default_hostname(dictionary: &Dictionary, name: &str) -> String {
     if name.contains('.') {
-        name
+        name.to_owned()
     } else if dictionary.get(b"mydomain").is_some() {
-        name + ".$mydomain"
+        format!("{name}.$mydomain")
     } else {
-        name + "." + DEFAULT_DOMAIN
+        format!("{name}.{DEFAULT_DOMAIN}")
     }
 }
 

@@ -134,6 +134,15 @@ impl Output {
         })
     }
 
+    /// Connects to the system's log if it is there, and has the C library read the time zone.
+    pub(super) fn connect(&mut self) {
+        let _ = Timestamp::now();
+        if let Self::Syslog(syslog) = self {
+            let socket = syslog.socket.as_ref();
+            syslog.connected = socket.is_some_and(|socket| socket.connect(DEV_LOG).is_ok());
+        }
+    }
+
     /// Takes from the output that this one replaces what could not be opened again.
     pub(super) fn keep_open(&mut self, old: Self) {
         match (self, old) {

@@ -89,8 +89,7 @@ impl Process {
 
     /// Whether it has nothing to do: it waits for events (or, unusually, has just been woken up).
     pub fn is_idle(self) -> bool {
-        let place = self.text("wchan");
-        place.contains("ep_poll") || place.contains("epoll")
+        waits_for_events(&self.text("wchan"))
     }
 
     /// For how long it has run or has waited for a processor: on a busy machine, one that has
@@ -215,6 +214,30 @@ impl Process {
         mask & 1 << (signal as i32 - 1) != 0
     }
 
+    /// A file of each of its threads.
+    fn of_threads(self, name: &str) -> Vec<String> {
+        let threads = fs::read_dir(self.file("task")).expect("a process");
+        let ids = threads.filter_map(|thread| Some(thread.ok()?.file_name()));
+        let text =
+            |id: std::ffi::OsString| self.text(&format!("task/{}/{name}", id.to_string_lossy()));
+        ids.map(text).collect()
+    }
+
+    /// Whether none of its threads has anything to do.
+    pub fn rests(self) -> bool {
+        let places = self.of_threads("wchan");
+        places.iter().all(|place| waits_for_events(place))
+    }
+
+    /// How often its threads have given up the processor to wait for something.
+    pub fn voluntary_switches(self) -> u64 {
+        let count = |status: &String| -> Option<u64> {
+            let (_, rest) = status.split_once("\nvoluntary_ctxt_switches:")?;
+            rest.lines().next()?.trim().parse().ok()
+        };
+        self.of_threads("status").iter().filter_map(count).sum()
+    }
+
     pub fn limits(self) -> Vec<String> {
         let text = self.text("limits");
         text.lines().map(str::to_owned).collect()
@@ -254,6 +277,11 @@ impl Process {
             })
             .collect()
     }
+}
+
+/// Whether the place in the kernel where a thread is waits for events of many descriptors.
+fn waits_for_events(place: &str) -> bool {
+    place.contains("ep_poll") || place.contains("epoll")
 }
 
 /// An open descriptor.

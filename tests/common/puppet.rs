@@ -18,22 +18,41 @@ use super::run::run;
 /// builds no examples.
 pub fn example(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
-    // This is target/PROFILE/deps/TEST.
+    BUILT.get_or_init(|| build(&["--offline", "--examples"]));
+    profile().join("examples").join(name)
+}
+
+/// The path of one of the programs of the package `services`, built if need be: nor does it build
+/// other packages.
+pub fn service(name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| build(&["--locked", "--package", "services", "--bins", "--examples"]));
+    let program = profile().join(name);
+    match program.exists() {
+        true => program,
+        false => profile().join("examples").join(name),
+    }
+}
+
+/// The directory of what is built: a test is target/PROFILE/deps/TEST.
+fn profile() -> PathBuf {
     let test = std::env::current_exe().expect("the test's path");
-    let profile = test.parent().and_then(Path::parent).expect("a directory");
-    BUILT.get_or_init(|| {
-        if let Some(cargo) = std::env::var_os("CARGO") {
-            let mut build = Command::new(cargo);
-            build
-                .args(["build", "--quiet", "--offline", "--examples"])
-                .current_dir(env!("CARGO_MANIFEST_DIR"));
-            if profile.ends_with("release") {
-                build.arg("--release");
-            }
-            run(&mut build, Duration::from_secs(300)).expect_success();
+    let profile = test.parent().and_then(Path::parent);
+    profile.expect("a directory").to_owned()
+}
+
+fn build(what: &[&str]) {
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let mut build = Command::new(cargo);
+        build
+            .args(["build", "--quiet"])
+            .args(what)
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        if profile().ends_with("release") {
+            build.arg("--release");
         }
-    });
-    profile.join("examples").join(name)
+        run(&mut build, Duration::from_secs(300)).expect_success();
+    }
 }
 
 /// Where a service's puppets report.

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bundled; // the services that lie beside it
 mod directories; // where sockets and locks are, and who may write there
 mod newcomer; // the mistakes that people make, and what they are told
 mod supervisor; // what a service manager is told

@@ -1,0 +1,16 @@
+//! The discard service (RFC 863): what a client sends is read and thrown away.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    services::run(|mut service| {
+        let silence = service.time("discard_timeout", "300s")?;
+        let mut buffer = vec![0; 16 * 1024];
+        service.single(move |client| {
+            client.set_timeout(silence);
+            while client.read(&mut buffer)? > 0 {}
+            Ok(())
+        })
+    })
+}

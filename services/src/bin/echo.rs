@@ -1,0 +1,26 @@
+//! The echo service (RFC 862): a client gets back what it sends.
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use services::Client;
+
+fn main() -> ExitCode {
+    services::run(|mut service| {
+        let silence = service.time("echo_timeout", "300s")?;
+        service.single(move |client| {
+            client.set_timeout(silence);
+            echo(client)
+        })
+    })
+}
+
+fn echo(client: &mut Client) -> io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        match client.read(&mut buffer)? {
+            0 => return Ok(()),
+            length => client.write_all(&buffer[..length])?,
+        }
+    }
+}

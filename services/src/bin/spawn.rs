@@ -1,0 +1,306 @@
+//! Runs a command for each client, as a user without privileges, with the connection as its
+//! standard input, output and error, and for a limited time (Postfix, `spawn.c`).
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::{Gid, Group, Pid, Uid, User, geteuid, getuid, setegid, seteuid, setgroups};
+use services::{Client, Error, Log, Service};
+
+/// Where commands are looked for (`_PATH_DEFPATH`).
+const PATH: &str = "/usr/bin:/bin";
+
+fn main() -> ExitCode {
+    services::run(|mut service| {
+        service.require_privileges()?;
+        let spawner = Spawner::new(&mut service)?;
+        service.drop_privileges()?;
+        spawner.rest()?;
+        service.single(move |client| spawner.serve(client))
+    })
+}
+
+/// What to run, and as whom.
+struct Spawner {
+    command: Vec<OsString>,
+    /// None when the process is not root: the command has its user then.
+    user: Option<(Uid, Gid)>,
+    /// Who this process is while it needs no privileges.
+    owner: (Uid, Gid),
+    environment: Vec<(OsString, OsString)>,
+    limit: Duration,
+    log: Log,
+}
+
+impl Spawner {
+    fn new(service: &mut Service) -> Result<Self, Error> {
+        let (user, command) = attributes(service.arguments())?;
+        let owner = service.mail_owner()?;
+        let owner = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+        let limit = format!("{}_time_limit", service.name());
+        service.set_default("command_time_limit", "1000s");
+        Ok(Self {
+            user: user_of(user.as_deref(), owner)?,
+            command,
+            owner,
+            environment: environment(&service.string("export_environment", "TZ MAIL_CONFIG LANG")?),
+            limit: service.time(&limit, "$command_time_limit")?,
+            log: service.log(),
+        })
+    }
+
+    /// Lays root's privileges aside until a command is to be started or killed.
+    fn rest(&self) -> Result<(), Error> {
+        if self.user.is_none() {
+            return Ok(());
+        }
+        let (uid, gid) = self.owner;
+        setgroups(&[gid])
+            .and_then(|()| setegid(gid))
+            .and_then(|()| seteuid(uid))
+            .map_err(Error::system("cannot become mail_owner"))
+    }
+
+    /// Does something as root, if this process can be root.
+    fn as_root<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        if self.user.is_none() {
+            return act();
+        }
+        seteuid(getuid())?;
+        let result = act();
+        // Going on as root would be worse than to end.
+        seteuid(self.owner.0).expect("root can become anybody");
+        result
+    }
+
+    fn serve(&self, client: &mut Client) -> io::Result<()> {
+        let name = self.command[0].to_string_lossy().into_owned();
+        let mut child = match self.start(client) {
+            Ok(child) => child,
+            Err(error) => {
+                let reason = master::log::reason(&error);
+                return Err(io::Error::other(format!("cannot run {name}: {reason}")));
+            }
+        };
+        let pid = child.id();
+        let (status, in_time) = self.wait(&mut child)?;
+        if !in_time {
+            self.log.warning(format!(
+                "{name}: process id {pid}: command time limit exceeded"
+            ));
+        }
+        if let Some(end) = failure(status) {
+            self.log.warning(format!("command {name} {end}"));
+        }
+        Ok(())
+    }
+
+    fn start(&self, client: &Client) -> io::Result<Child> {
+        let mut command = Command::new(&self.command[0]);
+        let (input, output) = client.stdio()?;
+        let (_, error) = client.stdio()?;
+        command
+            .args(&self.command[1..])
+            .env_clear()
+            .envs(self.environment.iter().cloned())
+            .env("PATH", PATH)
+            .stdin(input)
+            .stdout(output)
+            .stderr(error)
+            // So that its offspring can be killed with it.
+            .process_group(0);
+        if let Some((uid, gid)) = self.user {
+            // With the user the supplementary groups are gone, too.
+            command.uid(uid.as_raw()).gid(gid.as_raw());
+        }
+        self.as_root(|| command.spawn())
+    }
+
+    /// Waits for the command's end, and brings it about when its time is over; false then.
+    fn wait(&self, child: &mut Child) -> io::Result<(ExitStatus, bool)> {
+        // No process ID is larger than a pid_t.
+        let pid = Pid::from_raw(child.id() as i32);
+        let (ended, end) = sync_channel(1);
+        let in_time = thread::scope(|scope| {
+            let wait = move || {
+                // It is not reaped here: until it is, its number is nobody else's.
+                let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+                while waitid(Id::Pid(pid), flags) == Err(nix::errno::Errno::EINTR) {}
+                let _ = ended.send(());
+            };
+            let started = thread::Builder::new().spawn_scoped(scope, wait);
+            let in_time = started.is_ok() && end.recv_timeout(self.limit).is_ok();
+            if !in_time {
+                self.as_root(|| {
+                    // It may have left the group that was made for it.
+                    let _ = killpg(pid, Signal::SIGKILL);
+                    Ok(kill(pid, Signal::SIGKILL)?)
+                })?;
+            }
+            io::Result::Ok(in_time)
+        })?;
+        Ok((child.wait()?, in_time))
+    }
+}
+
+/// `user=USER[:GROUP] argv=COMMAND...`: the user, and the command with its arguments.
+fn attributes(arguments: &[OsString]) -> Result<(Option<String>, Vec<OsString>), Error> {
+    let mut user = None;
+    for (at, argument) in arguments.iter().enumerate() {
+        if let Some(value) = value(argument, "user=") {
+            user = Some(value.to_string_lossy().into_owned());
+        } else if let Some(program) = value(argument, "argv=") {
+            let rest = arguments[at + 1..].iter().cloned();
+            let command: Vec<OsString> = std::iter::once(program.to_owned()).chain(rest).collect();
+            return match command[0].is_empty() {
+                true => Err(Error::Usage("argv=: expected a command".into())),
+                false => Ok((user, command)),
+            };
+        } else {
+            let argument = argument.to_string_lossy();
+            let argument = argument.escape_default();
+            return Err(Error::Usage(format!(
+                "unknown attribute name: {argument}: expected user=USER[:GROUP] argv=COMMAND..."
+            )));
+        }
+    }
+    Err(Error::Usage("missing argv= attribute".into()))
+}
+
+/// What follows a name, which may be in capitals.
+fn value<'a>(argument: &'a OsStr, name: &str) -> Option<&'a OsStr> {
+    let (head, value) = argument.as_bytes().split_at_checked(name.len())?;
+    head.eq_ignore_ascii_case(name.as_bytes())
+        .then(|| OsStr::from_bytes(value))
+}
+
+/// The user and group of the command: never root's, nor those of the mail system, to which its
+/// files belong. Only root has a choice.
+fn user_of(user: Option<&str>, owner: (Uid, Gid)) -> Result<Option<(Uid, Gid)>, Error> {
+    let uid = geteuid();
+    let Some(text) = user else {
+        return match uid.is_root() {
+            true => Err(Error::Usage("missing user= attribute".into())),
+            false => Ok(None),
+        };
+    };
+    let (name, group) = match text.split_once(':') {
+        Some((name, group)) => (name, Some(group).filter(|group| !group.is_empty())),
+        None => (text, None),
+    };
+    let found = User::from_name(name).map_err(Error::system(format!("user {name}")))?;
+    let found = found.ok_or_else(|| Error::Usage(format!("unknown user name: {name}")))?;
+    if !uid.is_root() {
+        return match found.uid == uid && group.is_none() {
+            true => Ok(None),
+            false => Err(Error::Unsuitable(format!(
+                "only root can run a command as user {text}: leave out user="
+            ))),
+        };
+    }
+    let gid = match group {
+        Some(group) => group_id(group)?,
+        None => found.gid,
+    };
+    let problem = match (found.uid, gid) {
+        (uid, _) if uid.is_root() => "as root",
+        (uid, _) if uid == owner.0 => "as mail system owner",
+        (_, gid) if gid.as_raw() == 0 => "with root's group",
+        (_, gid) if gid == owner.1 => "with the group of the mail system owner",
+        (uid, gid) if uid.as_raw() == u32::MAX || gid.as_raw() == u32::MAX => "with an ID of -1",
+        (uid, gid) => return Ok(Some((uid, gid))),
+    };
+    Err(Error::Usage(format!(
+        "user={text}: request to run a command {problem}"
+    )))
+}
+
+fn group_id(name: &str) -> Result<Gid, Error> {
+    let found = Group::from_name(name).map_err(Error::system(format!("group {name}")))?;
+    let unknown = || Error::Usage(format!("unknown group name: {name}"));
+    Ok(found.ok_or_else(unknown)?.gid)
+}
+
+/// What of the environment the command gets: `NAME` as it is here, `NAME=VALUE` as it is written.
+fn environment(list: &str) -> Vec<(OsString, OsString)> {
+    let words = list.split(|c: char| c == ',' || c.is_ascii_whitespace());
+    let variables = words.filter_map(|word| match word.split_once('=') {
+        Some((name, value)) => Some((name.into(), value.into())),
+        None => Some((word.into(), std::env::var_os(word)?)),
+    });
+    variables
+        .filter(|(name, _): &(OsString, _)| !name.is_empty())
+        .collect()
+}
+
+/// How a command ended that did not end well.
+fn failure(status: ExitStatus) -> Option<String> {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => None,
+        (Some(code), _) => Some(format!("exit status {code}")),
+        (None, Some(signal)) => Some(format!("killed by signal {signal}")),
+        (None, None) => Some(status.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<(Option<String>, Vec<String>), String> {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let (user, command) = attributes(&words).map_err(|error| error.to_string())?;
+        let text = |word: &OsString| word.to_string_lossy().into_owned();
+        Ok((user, command.iter().map(text).collect()))
+    }
+
+    #[test]
+    fn the_command_is_all_that_follows_argv() {
+        let (user, command) = parse("USER=me:us argv=/bin/sh -c user=x").unwrap();
+        assert_eq!(user.as_deref(), Some("me:us"));
+        assert_eq!(command, ["/bin/sh", "-c", "user=x"]);
+    }
+
+    #[test]
+    fn a_command_line_without_a_command_is_refused() {
+        for bad in ["", "user=me", "argv=", "me", "u argv=x"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_never_run_as_root_or_as_the_owner_of_the_mail_system() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let owner = User::from_name("nobody").unwrap().unwrap();
+        let owner = (owner.uid, owner.gid);
+        assert!(user_of(Some("daemon"), owner).unwrap().is_some());
+        for bad in [
+            "root",
+            "daemon:root",
+            "nobody",
+            "daemon:nogroup",
+            "no-such-user",
+            "daemon:no",
+        ] {
+            assert!(user_of(Some(bad), owner).is_err(), "{bad}");
+        }
+        assert!(user_of(None, owner).is_err());
+    }
+
+    #[test]
+    fn only_what_is_listed_is_exported() {
+        let found = environment("A=1, B=, NO_SUCH_VARIABLE");
+        let expected = [("A", "1"), ("B", "")].map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(found, expected);
+    }
+}

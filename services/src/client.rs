@@ -1,0 +1,275 @@
+//! One client, and the connection to it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{SockaddrStorage, getpeername, getsockopt, sockopt};
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Peer {
+    /// A client of the network.
+    Inet(SocketAddr),
+    /// A process of this machine, connected to a socket in the file system.
+    Local {
+        /// Its user.
+        uid: u32,
+        /// Its process ID; 0 when it is not to be seen from here.
+        pid: i32,
+    },
+    /// Whoever has started the process with `-S`.
+    Standard,
+    /// It cannot be told: the connection is gone already, or is no socket.
+    Unknown,
+}
+
+impl Peer {
+    /// Who is at the other end of a descriptor.
+    pub(crate) fn of(descriptor: BorrowedFd<'_>) -> Self {
+        let Ok(address) = getpeername::<SockaddrStorage>(descriptor.as_raw_fd()) else {
+            return Self::Unknown;
+        };
+        if let Some(address) = address.as_sockaddr_in() {
+            return Self::Inet((address.ip(), address.port()).into());
+        }
+        if let Some(address) = address.as_sockaddr_in6() {
+            return Self::Inet((address.ip(), address.port()).into());
+        }
+        match getsockopt(&descriptor, sockopt::PeerCredentials) {
+            Ok(credentials) => Self::Local {
+                uid: credentials.uid(),
+                pid: credentials.pid(),
+            },
+            Err(_) => Self::Unknown,
+        }
+    }
+}
+
+/// For log lines.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Local { uid, pid } => write!(f, "local client (uid {uid}, pid {pid})"),
+            Self::Standard => f.write_str("standard input"),
+            Self::Unknown => f.write_str("unknown client"),
+        }
+    }
+}
+
+/// A blocking connection to one client. Reading and writing fail with
+/// [`TimedOut`](ErrorKind::TimedOut) when nothing moves for `ipc_timeout` (an hour, if not set).
+///
+/// A reference reads and writes as well, so that a [`BufReader`](std::io::BufReader) can have one
+/// while somebody else writes.
+#[derive(Debug)]
+pub struct Client {
+    stream: Stream,
+    peer: Peer,
+    attributes: BTreeMap<String, String>,
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+enum Stream {
+    /// Does not block.
+    Socket(OwnedFd),
+    /// Blocks, because others have it too.
+    Standard(io::Stdin, io::Stdout),
+}
+
+/// Bytes that standard output takes at once without blocking, when it takes any.
+const STANDARD_WRITE_MAX: usize = 4096;
+
+impl Client {
+    pub(crate) fn new(
+        socket: OwnedFd,
+        attributes: BTreeMap<String, String>,
+        timeout: Duration,
+    ) -> io::Result<Self> {
+        set_blocking(socket.as_fd(), false)?;
+        Ok(Self {
+            peer: Peer::of(socket.as_fd()),
+            stream: Stream::Socket(socket),
+            attributes,
+            timeout,
+        })
+    }
+
+    pub(crate) fn standard(timeout: Duration) -> Self {
+        Self {
+            stream: Stream::Standard(io::stdin(), io::stdout()),
+            peer: Peer::Standard,
+            attributes: BTreeMap::new(),
+            timeout,
+        }
+    }
+
+    /// Who the client is.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// What the process that handed on the connection says of it, such as `client_address`; empty
+    /// unless the service's type is `pass`.
+    pub fn attributes(&self) -> &BTreeMap<String, String> {
+        &self.attributes
+    }
+
+    /// How long the client may take from now on to send or receive something.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
+    /// Lets the client read the end of what was written, while it goes on writing itself.
+    ///
+    /// # Errors
+    /// The system's, when the client is gone.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        match &self.stream {
+            Stream::Socket(socket) => {
+                let socket = std::net::TcpStream::from(socket.try_clone()?);
+                socket.shutdown(Shutdown::Write)
+            }
+            Stream::Standard(..) => Ok(()),
+        }
+    }
+
+    /// The connection as standard input and as standard output of a command. The command finds
+    /// it blocking; so this program has to leave it alone until the command ends.
+    ///
+    /// # Errors
+    /// The system's, when descriptors have run out.
+    pub fn stdio(&self) -> io::Result<(Stdio, Stdio)> {
+        let copy = |descriptor: BorrowedFd<'_>| descriptor.try_clone_to_owned();
+        match &self.stream {
+            Stream::Socket(socket) => {
+                set_blocking(socket.as_fd(), true)?;
+                Ok((copy(socket.as_fd())?.into(), copy(socket.as_fd())?.into()))
+            }
+            Stream::Standard(input, output) => {
+                Ok((copy(input.as_fd())?.into(), copy(output.as_fd())?.into()))
+            }
+        }
+    }
+
+    /// Waits until the descriptor is ready.
+    fn ready(&self, descriptor: BorrowedFd<'_>, events: PollFlags) -> io::Result<()> {
+        let timeout = PollTimeout::try_from(self.timeout).unwrap_or(PollTimeout::MAX);
+        loop {
+            match poll(&mut [PollFd::new(descriptor, events)], timeout) {
+                Ok(0) => return Err(ErrorKind::TimedOut.into()),
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Does something to the socket as soon as that is possible.
+    fn patiently(
+        &self,
+        socket: BorrowedFd<'_>,
+        events: PollFlags,
+        mut act: impl FnMut() -> nix::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            match act() {
+                Err(Errno::EAGAIN) => self.ready(socket, events)?,
+                Err(Errno::EINTR) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+}
+
+impl Read for &Client {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &self.stream {
+            Stream::Socket(socket) => self.patiently(socket.as_fd(), PollFlags::POLLIN, || {
+                nix::unistd::read(socket, buffer)
+            }),
+            Stream::Standard(input, _) => {
+                self.ready(input.as_fd(), PollFlags::POLLIN)?;
+                Ok(nix::unistd::read(input, buffer)?)
+            }
+        }
+    }
+}
+
+impl Write for &Client {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.stream {
+            Stream::Socket(socket) => self.patiently(socket.as_fd(), PollFlags::POLLOUT, || {
+                nix::unistd::write(socket, bytes)
+            }),
+            Stream::Standard(_, output) => {
+                self.ready(output.as_fd(), PollFlags::POLLOUT)?;
+                let some = &bytes[..bytes.len().min(STANDARD_WRITE_MAX)];
+                Ok(nix::unistd::write(output, some)?)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // nothing is kept back
+    }
+}
+
+impl Read for Client {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+}
+
+impl Write for Client {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self).flush()
+    }
+}
+
+/// What to wait for before reading.
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.stream {
+            Stream::Socket(socket) => socket.as_fd(),
+            Stream::Standard(input, _) => input.as_fd(),
+        }
+    }
+}
+
+fn set_blocking(descriptor: BorrowedFd<'_>, blocking: bool) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL)?);
+    let flags = match blocking {
+        true => flags - OFlag::O_NONBLOCK,
+        false => flags | OFlag::O_NONBLOCK,
+    };
+    fcntl(descriptor, FcntlArg::F_SETFL(flags))?;
+    Ok(())
+}
+
+/// Whether an error says no more than that a client went away or fell silent.
+pub(crate) fn is_everyday(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::BrokenPipe
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::NotConnected
+            | ErrorKind::TimedOut
+            | ErrorKind::UnexpectedEof
+    )
+}

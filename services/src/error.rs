@@ -1,0 +1,84 @@
+//! Why a service cannot run.
+
+use std::fmt;
+use std::io;
+
+use master::config::Diagnostics;
+use master::log::reason;
+
+/// Why a service cannot run. [`run`](crate::run) logs it and ends the process with status 1.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// No master has started the process, and `-S` is not given.
+    ByHand {
+        /// The name that it was started by.
+        program: String,
+    },
+    /// An option or argument of the command line is not understood.
+    Usage(String),
+    /// A parameter has a value that it cannot have.
+    Parameter(String),
+    /// The service table runs the program in a way for which it is not made.
+    Unsuitable(String),
+    /// The system refused something.
+    System {
+        /// What was to be done.
+        what: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Something of the program's own.
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// For `map_err`: the system refused to do `what`.
+    pub fn system<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let what = what.into();
+        move |source| Self::System {
+            what,
+            source: source.into(),
+        }
+    }
+
+    pub(crate) fn parameter(findings: Diagnostics) -> Self {
+        Self::Parameter(findings.to_string())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ByHand { program } => write!(
+                f,
+                "{program} is run by master(8), which gives it its listeners; to serve one client \
+                 on standard input and output, use -S"
+            ),
+            Self::Usage(text) | Self::Parameter(text) | Self::Unsuitable(text) => f.write_str(text),
+            Self::System { what, source } => write!(f, "{what}: {}", reason(source)),
+            Self::Other(error) => f.write_str(&reason(error.as_ref())),
+        }
+    }
+}
+
+// What caused it is a part of the text already.
+impl std::error::Error for Error {}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<String> for Error {
+    fn from(text: String) -> Self {
+        Self::Other(text.into())
+    }
+}
+
+impl From<&str> for Error {
+    fn from(text: &str) -> Self {
+        Self::Other(text.into())
+    }
+}

@@ -1,0 +1,106 @@
+//! Services that run under master(8), this project's or Postfix's.
+//!
+//! A service is a program that a process manager starts when clients come, as many times as there
+//! is need. The master has opened the listeners already; each process accepts clients by itself,
+//! tells the master when it is busy, and leaves when it has served enough or has nothing to do.
+//! This library does all of that. What is left is the conversation with a client:
+//!
+//! ```no_run
+//! use std::io::{BufRead, BufReader, Write};
+//! use std::process::ExitCode;
+//!
+//! fn main() -> ExitCode {
+//!     services::run(|service| {
+//!         service.single(|client| {
+//!             let mut line = String::new();
+//!             BufReader::new(&*client).read_line(&mut line)?;
+//!             client.write_all(line.to_uppercase().as_bytes())
+//!         })
+//!     })
+//! }
+//! ```
+//!
+//! With the line
+//!
+//! ```text
+//! 127.0.0.1:7000 inet n - n - 10 shout
+//! ```
+//!
+//! in `master.cf` and the program in the master's `daemon_directory`, at most ten processes of it
+//! serve clients on port 7000. `shout -S` serves one on standard input and output, without a
+//! master.
+//!
+//! # Kinds of services
+//!
+//! | method of [`Service`] | a process serves | types of listeners | in Postfix |
+//! |---|---|---|---|
+//! | [`single`](Service::single) | one client at a time, with blocking calls | `inet`, `unix`, `pass` | single_server(3) |
+//! | `multi` (feature `multi`, on by default) | many clients at a time, with tokio | `inet`, `unix`, `pass` | multi_server(3), event_server(3) |
+//! | [`trigger`](Service::trigger) | wake-ups | `fifo`, `unix`, `inet`, `pass` | trigger_server(3) |
+//! | [`datagrams`](Service::datagrams) | datagrams | `unix-dgram` | dgram_server(3) |
+//!
+//! # What the library does
+//!
+//! - It takes Postfix's options for daemons, `-c -d -D -i -l -m -n -o -r -s -S -t -u -v -V -z`;
+//!   what follows them is in [`Service::arguments`].
+//! - It reads parameters from `-o`, `main.cf` and `master.toml`, by Postfix's rules.
+//! - It gives up privileges (`-u`, `-c`) before the first client.
+//! - It waits without cost: of all the idle processes of a service, the kernel wakes up one for a
+//!   connection. It tells the master before it serves and after.
+//! - It leaves after `max_use` clients (100, up to `max_use_jitter` percent less), after `max_idle`
+//!   (100s) without one, and when the master is gone or reloads: a client that is being served then
+//!   is served to the end.
+//! - It ends a process that serves one client for longer than `daemon_timeout` (18000s).
+//! - It logs to where the master logs, as `syslog_name/program`.
+
+#![deny(missing_docs)]
+#![deny(unsafe_code)]
+#![warn(missing_debug_implementations)]
+
+mod client;
+mod datagram;
+mod error;
+mod log;
+#[cfg(feature = "multi")]
+pub mod multi;
+mod options;
+mod parameters;
+mod pass;
+mod service;
+mod shift;
+mod single;
+mod status;
+#[allow(unsafe_code)] // the only such room
+mod sys;
+mod trigger;
+mod waiting;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+pub use client::{Client, Peer};
+pub use datagram::Datagram;
+pub use error::Error;
+pub use log::Log;
+pub use master::proto::WAKEUP;
+pub use options::Transport;
+pub use service::{Service, User};
+
+/// Runs a service. `main` gets it as it was started, and ends by serving.
+///
+/// The result is for the program's `main` to return: 0 when it was time to leave, 1 after an
+/// error, which has been logged then, on standard error too unless a master has started the
+/// process.
+pub fn run(main: impl FnOnce(Service) -> Result<(), Error>) -> ExitCode {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let program = Path::new(&program).file_name().unwrap_or_default();
+    let program = program.to_string_lossy();
+    let log = service::first_log(&program);
+    match Service::start(&program, &log).and_then(main) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log.fatal(error);
+            ExitCode::FAILURE
+        }
+    }
+}

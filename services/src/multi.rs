@@ -1,0 +1,201 @@
+//! Many clients in one process (Postfix, `multi_server.c`), with tokio.
+//!
+//! Two threads: one waits at the door, as every child does, and the other has all the clients.
+//! tokio could wait at the listeners too, but not so that a connection wakes up one idle child
+//! alone.
+
+mod seats;
+mod stream;
+
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use master::log::reason;
+use tokio::runtime::Builder;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::timeout;
+
+use self::seats::{Seat, Seats};
+pub use self::stream::{Client, Patient};
+use crate::options::Transport;
+use crate::pass::Arrival;
+use crate::shift::{Limits, Shift};
+use crate::single::{STREAMS, accept, complain};
+use crate::waiting::{Waiting, Woken};
+use crate::{Error, Log, Service};
+
+impl Service {
+    /// Serves up to `max_clients` (100) clients at a time, each by a future that `serve` makes of
+    /// it, on one thread. The connection is closed when the future has dropped it. An error that
+    /// comes out of it is logged. A future that is not done within `daemon_timeout` is dropped.
+    ///
+    /// The process stays available to the master until it has `max_clients`. When it is time to
+    /// leave it accepts no more clients, and leaves when the last one is done. (Postfix's own
+    /// master believes until then, after a reload, that the process is available; new clients wait.)
+    ///
+    /// The service's type is `inet`, `unix` or `pass`.
+    ///
+    /// ```no_run
+    /// use std::process::ExitCode;
+    /// use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    ///
+    /// fn main() -> ExitCode {
+    ///     services::run(|service| {
+    ///         service.multi(|client| async {
+    ///             let mut client = BufReader::new(client);
+    ///             let mut line = String::new();
+    ///             client.read_line(&mut line).await?;
+    ///             client.write_all(line.to_uppercase().as_bytes()).await
+    ///         })
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`single`](Self::single).
+    pub fn multi<F, Served>(mut self, serve: F) -> Result<(), Error>
+    where
+        F: Fn(Client) -> Served + 'static,
+        Served: Future<Output = io::Result<()>> + 'static,
+    {
+        let silence = self.ipc_timeout()?;
+        let seats = self.number("max_clients", "100", 1)?;
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(Error::system("cannot run tokio"))?;
+        if self.is_standard() {
+            self.drop_privileges()?;
+            let result = runtime.block_on(async { serve(Client::standard(silence)).await });
+            // A thread may still wait for standard input.
+            runtime.shutdown_background();
+            return Ok(result?);
+        }
+        let (transport, shift) = self.begin(&STREAMS)?;
+        let (limits, log) = (shift.limits, shift.log.clone());
+        let (door, mut arrivals) = Door::new(shift, transport, seats);
+        let door = std::thread::Builder::new()
+            .name("door".into())
+            .spawn(move || door.keep())
+            .map_err(Error::system("cannot start a thread"))?;
+        let serve = Arc::new(serve);
+        let clients = LocalSet::new();
+        clients.block_on(&runtime, async {
+            while let Some((arrival, seat)) = arrivals.recv().await {
+                let (serve, log) = (Arc::clone(&serve), log.clone());
+                spawn_local(async move {
+                    serve_one(arrival, silence, limits.client, &log, &*serve).await;
+                    drop(seat);
+                });
+            }
+        });
+        // The door is closed. Those who are in are served.
+        runtime.block_on(clients);
+        match door.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+async fn serve_one<Served>(
+    arrival: Arrival,
+    silence: Duration,
+    limit: Duration,
+    log: &Log,
+    serve: &impl Fn(Client) -> Served,
+) where
+    Served: Future<Output = io::Result<()>>,
+{
+    let client = match Client::new(arrival, silence) {
+        Ok(client) => client,
+        Err(error) => return log.error(reason(&error)),
+    };
+    let peer = client.peer().clone();
+    log.detail(format!("connect from {peer}"));
+    match timeout(limit, serve(client)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => complain(log, &peer, &error),
+        Err(_) => log.warning(format!(
+            "{peer}: not done within {} seconds",
+            limit.as_secs()
+        )),
+    }
+    log.detail(format!("disconnect from {peer}"));
+}
+
+/// Where clients come in.
+struct Door {
+    waiting: Waiting,
+    listeners: Arc<[OwnedFd]>,
+    transport: Transport,
+    limits: Limits,
+    log: Log,
+    seats: Arc<Seats>,
+    /// There are never more on the way than there are seats.
+    clients: UnboundedSender<(Arrival, Seat)>,
+}
+
+type Arrivals = UnboundedReceiver<(Arrival, Seat)>;
+
+impl Door {
+    fn new(shift: Shift, transport: Transport, seats: u32) -> (Self, Arrivals) {
+        let (clients, arrivals) = unbounded_channel();
+        let door = Self {
+            listeners: shift.listeners(),
+            waiting: shift.waiting,
+            transport,
+            limits: shift.limits,
+            log: shift.log,
+            seats: Arc::new(Seats::new(shift.status, seats)),
+            clients,
+        };
+        (door, arrivals)
+    }
+
+    /// Lets clients in until it is time to leave.
+    fn keep(self) -> Result<(), Error> {
+        let result = self.admit();
+        self.seats.close();
+        result
+    }
+
+    fn admit(&self) -> Result<(), Error> {
+        let mut admitted = 0;
+        while self.limits.uses == 0 || admitted < self.limits.uses {
+            let idle_since = self.seats.wait_for_one();
+            let woken = self.waiting.wait(self.limits.deadline(idle_since));
+            match woken.map_err(Error::system("cannot wait for clients"))? {
+                Woken::Listener(index) => {
+                    let accepted = accept(&self.listeners[index], self.transport, &self.log)?;
+                    if let Some(arrival) = accepted {
+                        let seat = self.seats.take();
+                        // Who receives them stays until this thread has ended.
+                        let _ = self.clients.send((arrival, seat));
+                        admitted += 1;
+                    }
+                }
+                Woken::Dismissed => {
+                    self.log.detail("master disconnect -- exiting");
+                    return Ok(());
+                }
+                Woken::Idle if self.is_over() => {
+                    self.log.detail("idle timeout -- exiting");
+                    return Ok(());
+                }
+                Woken::Idle => {} // somebody has come meanwhile
+            }
+        }
+        self.log.detail("enough clients served -- exiting");
+        Ok(())
+    }
+
+    /// Whether nobody has been there for long enough, or the time to leave has come for all.
+    fn is_over(&self) -> bool {
+        let now = Instant::now();
+        let retired = self.limits.retire.is_some_and(|retire| retire <= now);
+        retired || self.seats.are_free_for(self.limits.idle)
+    }
+}

@@ -1,0 +1,164 @@
+//! How many clients a process has, has room for, and has told the master of.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use master::proto::Availability;
+
+use crate::status::Status;
+
+/// How many clients are being served, and what the master knows of it.
+#[derive(Debug)]
+pub(super) struct Seats {
+    limit: u32,
+    status: Status,
+    state: Mutex<State>,
+    freed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    taken: u32,
+    /// When the last client left, if none is there.
+    idle_since: Instant,
+    /// Whether the master knows that this process has served.
+    known: bool,
+    closed: bool,
+}
+
+impl Seats {
+    pub(super) fn new(status: Status, limit: u32) -> Self {
+        Self {
+            limit,
+            status,
+            state: Mutex::new(State {
+                taken: 0,
+                idle_since: Instant::now(),
+                known: false,
+                closed: false,
+            }),
+            freed: Condvar::new(),
+        }
+    }
+
+    /// The state. Nothing is done with it that could panic half-way.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a seat is free; since when all have been.
+    pub(super) fn wait_for_one(&self) -> Instant {
+        let full = |state: &mut State| state.taken >= self.limit;
+        let state = self.freed.wait_while(self.state(), full);
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        match state.taken {
+            0 => state.idle_since,
+            _ => Instant::now(),
+        }
+    }
+
+    pub(super) fn are_free_for(&self, time: Duration) -> bool {
+        let state = self.state();
+        state.taken == 0 && state.idle_since.elapsed() >= time
+    }
+
+    /// Takes a free seat. With the last one the process is no longer available.
+    pub(super) fn take(self: &Arc<Self>) -> Seat {
+        let mut state = self.state();
+        state.taken += 1;
+        if state.taken == self.limit {
+            // Without a master the door is about to be closed.
+            let _ = self.status.report(Availability::Taken);
+        }
+        Seat(Arc::clone(self))
+    }
+
+    /// Frees a seat. The first time the master is told in any case: a process that ends badly
+    /// after it has served is another matter than one that has never served.
+    fn leave(&self) {
+        let mut state = self.state();
+        let was_full = state.taken == self.limit;
+        state.taken -= 1;
+        state.idle_since = Instant::now();
+        let tell = was_full || !state.known;
+        state.known = true;
+        if tell && !state.closed {
+            let told = was_full || self.status.report(Availability::Taken);
+            let _ = told && self.status.report(Availability::Available);
+        }
+        self.freed.notify_one();
+    }
+
+    /// Nobody comes in any more, and the master must not believe that.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        if state.taken > 0 && state.taken < self.limit {
+            let _ = self.status.report(Availability::Taken);
+        }
+    }
+}
+
+/// A seat that is taken.
+#[derive(Debug)]
+pub(super) struct Seat(Arc<Seats>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::testing::Master;
+    use Availability::{Available, Taken};
+
+    fn seats(limit: u32) -> (Arc<Seats>, Master) {
+        let (status, master) = Master::new();
+        (Arc::new(Seats::new(status, limit)), master)
+    }
+
+    #[test]
+    fn the_master_learns_when_the_last_seat_is_taken_and_when_one_is_free_again() {
+        let (seats, master) = seats(2);
+        let first = seats.take();
+        assert_eq!(master.heard(), []);
+        let second = seats.take();
+        assert_eq!(master.heard(), [Taken]);
+        drop(first);
+        assert_eq!(master.heard(), [Available]);
+        drop(second);
+        assert_eq!(master.heard(), []);
+    }
+
+    #[test]
+    fn the_master_learns_of_the_first_client_that_was_served() {
+        let (seats, master) = seats(2);
+        drop(seats.take());
+        assert_eq!(master.heard(), [Taken, Available]);
+        drop(seats.take());
+        assert_eq!(master.heard(), []);
+    }
+
+    #[test]
+    fn the_master_does_not_count_on_a_closed_process() {
+        let (seats, master) = seats(2);
+        let clients = [seats.take()];
+        seats.close();
+        assert_eq!(master.heard(), [Taken]);
+        drop(clients);
+        assert_eq!(master.heard(), []);
+    }
+
+    #[test]
+    fn a_full_process_that_is_closed_has_said_all() {
+        let (seats, master) = seats(1);
+        let client = seats.take();
+        seats.close();
+        assert_eq!(master.heard(), [Taken]);
+        drop(client);
+        assert_eq!(master.heard(), []);
+    }
+}

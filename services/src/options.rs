@@ -1,0 +1,260 @@
+//! The command line that the master writes: Postfix's options for daemons, then the program's own
+//! arguments.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::Duration;
+
+use crate::Error;
+
+/// The type of the service's listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transport {
+    /// TCP.
+    Inet,
+    /// A stream socket in the file system.
+    Unix,
+    /// A datagram socket in the file system.
+    UnixDatagram,
+    /// A named pipe.
+    Fifo,
+    /// A stream socket in the file system over which clients' connections are handed on.
+    Pass,
+}
+
+impl Transport {
+    /// The type's name in the service table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Unix => "unix",
+            Self::UnixDatagram => "unix-dgram",
+            Self::Fifo => "fifo",
+            Self::Pass => "pass",
+        }
+    }
+
+    fn parse(name: &str) -> Result<Self, Error> {
+        let all = [
+            Self::Inet,
+            Self::Unix,
+            Self::UnixDatagram,
+            Self::Fifo,
+            Self::Pass,
+        ];
+        let found = all
+            .into_iter()
+            .find(|t| t.as_str().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| Error::Usage(format!("unsupported transport type: {name}")))
+    }
+}
+
+/// What the command line says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// `-c`: the working directory becomes the root.
+    pub(crate) chroot: bool,
+    /// `-d`: the master is attached to a terminal.
+    pub(crate) attached: bool,
+    /// `-D`: run `debugger_command`.
+    pub(crate) debug: bool,
+    /// `-l`: the process limit is 1.
+    pub(crate) alone: bool,
+    /// `-n`: the service's name.
+    pub(crate) name: Option<String>,
+    /// `-o`, `-i` and `-m`: parameters, the later ones last.
+    pub(crate) settings: Vec<(String, Vec<u8>)>,
+    /// `-r`: leave when idle after this time.
+    pub(crate) retire: Option<Duration>,
+    /// `-s`: the number of listeners.
+    pub(crate) listeners: Option<usize>,
+    /// `-S`: one client, on standard input and output.
+    pub(crate) standard: bool,
+    /// `-t`
+    pub(crate) transport: Option<Transport>,
+    /// `-u`: become `mail_owner`.
+    pub(crate) unprivileged: bool,
+    /// `-v`
+    pub(crate) verbose: bool,
+    /// `-V`: log to standard error as well.
+    pub(crate) to_stderr: bool,
+    /// `-z`: there is no process limit.
+    pub(crate) unlimited: bool,
+    /// What follows the options.
+    pub(crate) arguments: Vec<OsString>,
+}
+
+/// The options that take a value.
+const VALUED: &[u8] = b"imnorst";
+
+impl Options {
+    /// Reads the command line, the program's name left out, by the rules of getopt(3).
+    pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
+        let mut options = Self::default();
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_bytes() {
+                b"--" => break,
+                [b'-', letters @ ..] if !letters.is_empty() => {
+                    options.word(letters, &mut arguments)?;
+                }
+                _ => {
+                    options.arguments.push(argument);
+                    break;
+                }
+            }
+        }
+        options.arguments.extend(arguments);
+        Ok(options)
+    }
+
+    /// Takes a word of options; the value of the last one may be the next word.
+    fn word(
+        &mut self,
+        letters: &[u8],
+        rest: &mut impl Iterator<Item = OsString>,
+    ) -> Result<(), Error> {
+        for (at, &letter) in letters.iter().enumerate() {
+            if !VALUED.contains(&letter) {
+                self.flag(letter)?;
+                continue;
+            }
+            let missing = || Error::Usage(format!("option -{} needs a value", char::from(letter)));
+            let value = match &letters[at + 1..] {
+                [] => rest.next().ok_or_else(missing)?.into_vec(),
+                value => value.to_vec(),
+            };
+            return self.valued(letter, value);
+        }
+        Ok(())
+    }
+
+    fn flag(&mut self, letter: u8) -> Result<(), Error> {
+        let flag = match letter {
+            b'c' => &mut self.chroot,
+            b'd' => &mut self.attached,
+            b'D' => &mut self.debug,
+            b'l' => &mut self.alone,
+            b'S' => &mut self.standard,
+            b'u' => &mut self.unprivileged,
+            b'v' => &mut self.verbose,
+            b'V' => &mut self.to_stderr,
+            b'z' => &mut self.unlimited,
+            _ => {
+                let letter = char::from(letter).escape_default();
+                return Err(Error::Usage(format!("invalid option: -{letter}")));
+            }
+        };
+        *flag = true;
+        Ok(())
+    }
+
+    fn valued(&mut self, letter: u8, value: Vec<u8>) -> Result<(), Error> {
+        let text = String::from_utf8_lossy(&value).into_owned();
+        match letter {
+            b'i' => self.settings.push(("max_idle".into(), value)),
+            b'm' => self.settings.push(("max_use".into(), value)),
+            b'n' => self.name = Some(text),
+            b'o' => self.settings.push(setting(&value)?),
+            b'r' => self.retire = Some(Duration::from_secs(positive("-r", &text)?.into())),
+            b's' => self.listeners = Some(positive("-s", &text)? as usize),
+            _ => self.transport = Some(Transport::parse(&text)?),
+        }
+        Ok(())
+    }
+}
+
+/// A number that is at least 1.
+fn positive(option: &str, text: &str) -> Result<u32, Error> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(Error::Usage(format!(
+            "{option} {text}: expected a number from 1 up"
+        ))),
+    }
+}
+
+/// `name=value`; white space around either does not matter.
+fn setting(text: &[u8]) -> Result<(String, Vec<u8>), Error> {
+    let equals = text.iter().position(|&b| b == b'=');
+    let name = String::from_utf8_lossy(text[..equals.unwrap_or(0)].trim_ascii());
+    match equals {
+        Some(at) if !name.is_empty() => {
+            Ok((name.into_owned(), text[at + 1..].trim_ascii().to_vec()))
+        }
+        _ => {
+            let text = String::from_utf8_lossy(text);
+            let text = text.escape_default();
+            Err(Error::Usage(format!("-o {text}: expected \"name=value\"")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        let words = line.split_whitespace().map(OsString::from);
+        Options::parse(words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_masters_command_line_is_understood() {
+        let options = parse("-l -n name -t unix -d -v -u -c -o stress=yes -s 2 user=me argv=x");
+        let expected = Options {
+            chroot: true,
+            attached: true,
+            alone: true,
+            name: Some("name".into()),
+            settings: vec![("stress".into(), b"yes".to_vec())],
+            listeners: Some(2),
+            transport: Some(Transport::Unix),
+            unprivileged: true,
+            verbose: true,
+            arguments: vec!["user=me".into(), "argv=x".into()],
+            ..Options::default()
+        };
+        assert_eq!(options, Ok(expected));
+    }
+
+    #[test]
+    fn options_may_share_a_word_and_a_value_may_follow_its_letter() {
+        let options = parse("-SVm5 -- -z").unwrap();
+        assert!(options.standard && options.to_stderr && !options.unlimited);
+        assert_eq!(options.settings, [("max_use".into(), b"5".to_vec())]);
+        assert_eq!(options.arguments, ["-z"]);
+    }
+
+    #[test]
+    fn options_end_at_the_first_argument() {
+        let options = parse("-z argv=sh -c true").unwrap();
+        assert!(options.unlimited && !options.chroot);
+        assert_eq!(options.arguments, ["argv=sh", "-c", "true"]);
+    }
+
+    #[test]
+    fn a_setting_keeps_what_is_inside_its_value() {
+        let setting = |text: &str| setting(text.as_bytes()).ok();
+        assert_eq!(setting("a=b = c"), Some(("a".into(), b"b = c".to_vec())));
+        assert_eq!(setting(" a = b "), Some(("a".into(), b"b".to_vec())));
+        assert_eq!(setting("a="), Some(("a".into(), Vec::new())));
+        assert_eq!(setting("=b"), None);
+        assert_eq!(setting("a"), None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (line, what) in [
+            ("-x", "invalid option: -x"),
+            ("-vm", "option -m needs a value"),
+            ("-o a", "-o a: expected \"name=value\""),
+            ("-s 0", "-s 0: expected a number from 1 up"),
+            ("-r soon", "-r soon: expected a number from 1 up"),
+            ("-t tcp", "unsupported transport type: tcp"),
+        ] {
+            assert_eq!(parse(line).unwrap_err(), what);
+        }
+    }
+}

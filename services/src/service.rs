@@ -1,0 +1,478 @@
+//! A service from its start until it serves: what the master says, what is configured, and the
+//! privileges that are given up.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use master::config::Values;
+use master::log::{Settings, Target, Terminal};
+use master::proto::{FLOW_READ, FLOW_WRITE, GENERATION, LISTEN, LISTENERS_MAX, STATUS};
+use nix::unistd::{Gid, Uid, chdir, chroot, geteuid, getuid, initgroups, setgid, setuid};
+
+use crate::options::{Options, Transport};
+use crate::shift::{Limits, Shift, spread};
+use crate::status::{self, Status};
+use crate::{Error, Log, parameters, sys};
+
+/// A service that has been started, and does not serve yet.
+///
+/// It has the privileges that the master gave it, until [`drop_privileges`](Self::drop_privileges)
+/// or the method with which it serves gives them up. Before that is the time to read parameters
+/// and to open what needs privileges.
+#[derive(Debug)]
+pub struct Service {
+    options: Options,
+    program: String,
+    values: Values,
+    log: Log,
+    started: Instant,
+    inherited: Option<Inherited>,
+    /// Whether privileges are still to be given up.
+    privileged: bool,
+}
+
+/// A user of the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct User {
+    /// The name in passwd(5).
+    pub name: String,
+    /// The user ID.
+    pub uid: u32,
+    /// The ID of the user's own group.
+    pub gid: u32,
+}
+
+/// What comes from the master.
+#[derive(Debug)]
+struct Inherited {
+    status: Status,
+    listeners: Vec<OwnedFd>,
+}
+
+impl Service {
+    /// The service that this process was started as. `log` is the one to use when that fails.
+    pub(crate) fn start(program: &str, log: &Log) -> Result<Self, Error> {
+        let options = Options::parse(std::env::args_os().skip(1))?;
+        if options.attached || options.to_stderr {
+            log.show();
+        }
+        let inherited = match std::env::var_os(GENERATION) {
+            _ if options.standard => None,
+            Some(generation) => Some(Inherited::take(&generation, options.listeners)?),
+            None => {
+                let program = program.to_owned();
+                return Err(Error::ByHand { program });
+            }
+        };
+        let (values, findings) = parameters::read(&options, program)?;
+        let mut service = Self {
+            program: program.to_owned(),
+            values,
+            log: log.clone(),
+            started: Instant::now(),
+            privileged: options.chroot || options.unprivileged,
+            inherited,
+            options,
+        };
+        service.move_log()?;
+        for finding in findings {
+            service.log.warning(finding);
+        }
+        service.debug()?;
+        Ok(service)
+    }
+
+    // ---- who it is
+
+    /// Its name in the service table, or the program's when that is the same.
+    pub fn name(&self) -> &str {
+        self.options.name.as_deref().unwrap_or(&self.program)
+    }
+
+    /// The type of its listeners; none with `-S`.
+    pub fn transport(&self) -> Option<Transport> {
+        self.options.transport
+    }
+
+    /// The arguments that follow the options.
+    pub fn arguments(&self) -> &[OsString] {
+        &self.options.arguments
+    }
+
+    /// Its log; a copy can go where this cannot.
+    pub fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    // ---- what it needs
+
+    /// Fails unless the process limit is 1.
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`]
+    pub fn require_alone(&self) -> Result<(), Error> {
+        self.require(
+            self.options.alone || self.inherited.is_none(),
+            "requires a process limit of 1",
+        )
+    }
+
+    /// Fails unless there is no process limit.
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`]
+    pub fn require_unlimited(&self) -> Result<(), Error> {
+        self.require(
+            self.options.unlimited || self.inherited.is_none(),
+            "requires a process limit of 0",
+        )
+    }
+
+    /// Fails when the service is to give up its privileges.
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`]
+    pub fn require_privileges(&self) -> Result<(), Error> {
+        self.require(
+            !self.options.unprivileged,
+            "requires privileged operation: write \"n\" in the column \"unpriv\"",
+        )
+    }
+
+    fn require(&self, fulfilled: bool, what: &str) -> Result<(), Error> {
+        match fulfilled {
+            true => Ok(()),
+            false => {
+                let name = self.name();
+                Err(Error::Unsuitable(format!("service {name} {what}")))
+            }
+        }
+    }
+
+    // ---- what is configured
+
+    /// A parameter's text. It comes from `-o`, from the configuration or, in default of both, is
+    /// `default`, in which `$name` refers to other parameters.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`], with the place of what is wrong.
+    pub fn string(&mut self, name: &str, default: &str) -> Result<String, Error> {
+        self.values.default(name, default);
+        self.text(name)
+    }
+
+    /// The text of a parameter that has a default already.
+    fn text(&self, name: &str) -> Result<String, Error> {
+        self.values.string(name).map_err(Error::parameter)
+    }
+
+    /// A parameter that is a number of at least `least`.
+    ///
+    /// # Errors
+    /// As [`string`](Self::string).
+    pub fn number(&mut self, name: &str, default: &str, least: u16) -> Result<u32, Error> {
+        self.values.default(name, default);
+        let number = self.values.number(name, least.into());
+        Ok(number.map_err(Error::parameter)?.unsigned_abs())
+    }
+
+    /// A parameter that is a time of at least one second: a number and `s`, `m`, `h`, `d` or `w`.
+    ///
+    /// # Errors
+    /// As [`string`](Self::string).
+    pub fn time(&mut self, name: &str, default: &str) -> Result<Duration, Error> {
+        self.values.default(name, default);
+        self.values.time(name).map_err(Error::parameter)
+    }
+
+    /// A parameter that is `yes` or `no`.
+    ///
+    /// # Errors
+    /// As [`string`](Self::string).
+    pub fn boolean(&mut self, name: &str, default: bool) -> Result<bool, Error> {
+        let value = self.string(name, if default { "yes" } else { "no" })?;
+        match value.to_ascii_lowercase().as_str() {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            _ => Err(Error::Usage(format!(
+                "bad boolean configuration: {name} = {value}: expected \"yes\" or \"no\""
+            ))),
+        }
+    }
+
+    /// Whether the master has found all processes of the service busy, so that they had better not
+    /// wait long for anybody (`-o stress=yes`).
+    ///
+    /// # Errors
+    /// As [`string`](Self::string).
+    pub fn is_stressed(&mut self) -> Result<bool, Error> {
+        Ok(!self.string("stress", "")?.is_empty())
+    }
+
+    /// Gives a parameter that the library reads itself another default than Postfix's.
+    pub fn set_default(&mut self, name: &str, default: &str) {
+        self.values.default(name, default);
+    }
+
+    // ---- the way to its work
+
+    /// Gives up what the service table does not leave to this process: the files outside the
+    /// working directory (`-c`), and root's privileges (`-u`). Once is enough.
+    ///
+    /// # Errors
+    /// The process has not the right to give up anything, or `mail_owner` is nobody to become.
+    pub fn drop_privileges(&mut self) -> Result<(), Error> {
+        if !self.privileged {
+            return Ok(());
+        }
+        if !geteuid().is_root() {
+            return Err(Error::Unsuitable(
+                "only root can change the root directory (-c) or the user (-u)".into(),
+            ));
+        }
+        let owner = match self.options.unprivileged {
+            true => Some(self.mail_owner()?),
+            false => None,
+        };
+        // The groups come from a file that a chroot may hide.
+        if let Some(owner) = &owner {
+            become_member(owner).map_err(Error::system("cannot become mail_owner"))?;
+        }
+        if self.options.chroot {
+            let root = self.root_directory()?;
+            chroot(&root)
+                .and_then(|()| chdir("/"))
+                .map_err(Error::system(format!("chroot {}", root.display())))?;
+        }
+        if let Some(owner) = &owner {
+            become_user(owner).map_err(Error::system("cannot become mail_owner"))?;
+        }
+        // Only now: who goes on after an error must not get away with what they have.
+        self.privileged = false;
+        Ok(())
+    }
+
+    /// The user who owns what belongs to no other user.
+    ///
+    /// # Errors
+    /// There is no such user, or it is root.
+    pub fn mail_owner(&self) -> Result<User, Error> {
+        let name = self.text("mail_owner")?;
+        let user = nix::unistd::User::from_name(&name)
+            .map_err(Error::system(format!("mail_owner {name}")))?
+            .ok_or_else(|| Error::Unsuitable(format!("mail_owner {name}: no such user")))?;
+        if user.uid.is_root() {
+            return Err(Error::Unsuitable(format!(
+                "mail_owner {name}: expected a user who is not root"
+            )));
+        }
+        Ok(User {
+            name,
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+        })
+    }
+
+    /// What becomes the root directory: the master has made it the working directory.
+    fn root_directory(&self) -> Result<PathBuf, Error> {
+        Ok(match self.inherited {
+            Some(_) => ".".into(),
+            None => self.text("queue_directory")?.into(),
+        })
+    }
+
+    /// How long a client may be silent.
+    pub(crate) fn ipc_timeout(&mut self) -> Result<Duration, Error> {
+        self.time("ipc_timeout", "3600s")
+    }
+
+    /// Whether the one client is on standard input and output.
+    pub(crate) fn is_standard(&self) -> bool {
+        self.inherited.is_none()
+    }
+
+    /// Gives up privileges and begins to wait for clients, on listeners of one of these types.
+    ///
+    /// # Errors
+    /// The listeners are of another type, or the system does not let it wait.
+    pub(crate) fn begin(mut self, types: &[Transport]) -> Result<(Transport, Shift), Error> {
+        let transport = self
+            .options
+            .transport
+            .ok_or_else(|| Error::Usage("no transport type specified: -t is missing".into()))?;
+        if !types.contains(&transport) {
+            let names: Vec<&str> = types.iter().map(|known| known.as_str()).collect();
+            return Err(Error::Unsuitable(format!(
+                "unsupported transport type: {}: expected {}",
+                transport.as_str(),
+                names.join(" or ")
+            )));
+        }
+        self.drop_privileges()?;
+        let limits = self.limits()?;
+        // Only a service with listeners comes here.
+        let Some(Inherited { status, listeners }) = self.inherited else {
+            return Err(Error::ByHand {
+                program: self.program,
+            });
+        };
+        Ok((
+            transport,
+            Shift::begin(status, listeners, limits, self.log)?,
+        ))
+    }
+
+    fn limits(&mut self) -> Result<Limits, Error> {
+        let uses = self.number("max_use", "100", 0)?;
+        let jitter = self.number("max_use_jitter", "0", 0)?;
+        Ok(Limits {
+            uses: spread(uses, jitter.min(100)),
+            idle: self.time("max_idle", "100s")?,
+            client: self.time("daemon_timeout", "18000s")?,
+            retire: self.options.retire.map(|age| self.started + age),
+        })
+    }
+
+    // ---- its log
+
+    /// Has the log go where the configuration says.
+    fn move_log(&mut self) -> Result<(), Error> {
+        let file = self.text("maillog_file")?;
+        let target = match file.as_str() {
+            "" => Target::Syslog {
+                facility: self.text("syslog_facility")?,
+            },
+            file => Target::Postlog {
+                socket: self.postlog_socket()?,
+                file: Some(file.into()),
+                permissions: self.log_permissions()?,
+                hostname: self.text("myhostname")?,
+            },
+        };
+        let by_hand = self.inherited.is_none();
+        let shown = by_hand || self.options.attached || self.options.to_stderr;
+        let settings = Settings {
+            tag: format!("{}/{}", self.text("syslog_name")?, self.program),
+            target,
+            terminal: match shown {
+                true => Terminal::Everything,
+                false => Terminal::Nothing,
+            },
+        };
+        let verbose = self.options.verbose || std::env::var_os("MAIL_VERBOSE").is_some();
+        self.log.set(settings, verbose);
+        self.log.connect();
+        Ok(())
+    }
+
+    /// Relative to the working directory, because that may become the root directory.
+    fn postlog_socket(&self) -> Result<PathBuf, Error> {
+        let socket = Path::new("public").join(self.text("postlog_service_name")?);
+        Ok(match self.inherited {
+            Some(_) => socket,
+            None => Path::new(&self.text("queue_directory")?).join(socket),
+        })
+    }
+
+    fn log_permissions(&self) -> Result<u32, Error> {
+        let octal = self.text("maillog_file_permissions")?;
+        // The master warns of a bad value, and takes this one too.
+        Ok(u32::from_str_radix(&octal, 8).unwrap_or(0o600))
+    }
+
+    /// Runs the debugger on this process, as far as the user's command does that.
+    fn debug(&self) -> Result<(), Error> {
+        if !self.options.debug && std::env::var_os("MAIL_DEBUG").is_none() {
+            return Ok(());
+        }
+        let command = self.text("debugger_command")?;
+        if command.is_empty() {
+            return Err("no debugger_command variable set up: set it, or leave out -D".into());
+        }
+        self.log.info(format!("running: {command}"));
+        Command::new("/bin/sh")
+            .args(["-c", &command])
+            .status()
+            .map_err(Error::system("run debugger_command"))?;
+        Ok(())
+    }
+}
+
+impl Inherited {
+    fn take(generation: &OsStr, listeners: Option<usize>) -> Result<Self, Error> {
+        let generation = status::generation(generation).ok_or_else(|| {
+            let generation = generation.to_string_lossy();
+            Error::Usage(format!(
+                "bad generation: {generation}: expected octal digits"
+            ))
+        })?;
+        let listeners = listeners.unwrap_or(1);
+        if listeners > LISTENERS_MAX {
+            return Err(Error::Usage(format!(
+                "-s {listeners}: expected at most {LISTENERS_MAX}"
+            )));
+        }
+        // The flow-control pipe is for who brings mail in. A command that this process runs must
+        // not have it.
+        drop((sys::inherit(FLOW_READ), sys::inherit(FLOW_WRITE)));
+        let missing = |number| Error::system(format!("descriptor {number} from the master"));
+        let channel = sys::inherit(STATUS).map_err(missing(STATUS))?;
+        // There are few listeners: the number fits.
+        let numbers = LISTEN..LISTEN + listeners as i32;
+        let listeners = numbers.map(|number| sys::inherit(number).map_err(missing(number)));
+        Ok(Self {
+            status: Status::new(channel, generation),
+            listeners: listeners.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn become_member(owner: &User) -> io::Result<()> {
+    let gid = Gid::from_raw(owner.gid);
+    setgid(gid)?;
+    Ok(initgroups(&CString::new(owner.name.as_str())?, gid)?)
+}
+
+/// For good: root's real, effective and saved user IDs all change.
+fn become_user(owner: &User) -> io::Result<()> {
+    let uid = Uid::from_raw(owner.uid);
+    setuid(uid)?;
+    match getuid() == uid && geteuid() == uid {
+        true => Ok(()),
+        false => Err(io::Error::other("the system has not changed the user")),
+    }
+}
+
+/// Until the configuration is known: the system's log, or what the master names.
+pub(crate) fn first_log(program: &str) -> Log {
+    let text = |name: &str| {
+        let value = std::env::var_os(name)?.to_string_lossy().into_owned();
+        Some(value).filter(|value| !value.is_empty())
+    };
+    let target = match text("POSTLOG_SERVICE") {
+        Some(socket) => Target::Postlog {
+            socket: socket.into(),
+            file: None,
+            permissions: 0o600,
+            hostname: text("POSTLOG_HOSTNAME").unwrap_or_else(|| "amnesiac".into()),
+        },
+        None => Target::Syslog {
+            facility: "mail".into(),
+        },
+    };
+    let tag = text("MAIL_LOGTAG").unwrap_or_else(|| "master".into());
+    Log::new(Settings {
+        tag: format!("{tag}/{program}"),
+        target,
+        // Without a master there is a terminal, and somebody who looks at it.
+        terminal: match std::env::var_os(GENERATION) {
+            Some(_) => Terminal::Nothing,
+            None => Terminal::Everything,
+        },
+    })
+}

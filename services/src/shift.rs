@@ -1,0 +1,209 @@
+//! A child's working life: it waits, says that it is taken, serves, says that it is available
+//! again, and leaves when it has served enough clients, when none has come for a while, or when the
+//! master is gone or wants it to leave.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use master::proto::Availability;
+use nix::unistd::alarm;
+
+use crate::status::Status;
+use crate::waiting::{Waiting, Woken};
+use crate::{Error, Log};
+
+/// When to leave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// After so many clients; 0: no limit.
+    pub(crate) uses: u32,
+    /// After so long without one.
+    pub(crate) idle: Duration,
+    /// The longest that one client may take.
+    pub(crate) client: Duration,
+    /// When idle, from this moment on.
+    pub(crate) retire: Option<Instant>,
+}
+
+impl Limits {
+    /// When to leave if nothing happens from `since` on.
+    pub(crate) fn deadline(&self, since: Instant) -> Option<Instant> {
+        // A time beyond what the clock can say does not come.
+        let idle = since.checked_add(self.idle);
+        match (idle, self.retire) {
+            (Some(idle), Some(retire)) => Some(idle.min(retire)),
+            (idle, retire) => idle.or(retire),
+        }
+    }
+}
+
+/// Up to `percent` less than `uses`, so that children that were started together do not all leave
+/// together.
+pub(crate) fn spread(uses: u32, percent: u32) -> u32 {
+    let range = u64::from(uses) * u64::from(percent) / 100;
+    // The standard library's hash tables have a different seed in every process.
+    let random = RandomState::new().build_hasher().finish();
+    // What is taken away is no more than there was.
+    let less = (random % (range + 1)) as u32;
+    match uses {
+        0 => 0,
+        _ => (uses - less).max(1),
+    }
+}
+
+/// One child's working life.
+#[derive(Debug)]
+pub(crate) struct Shift {
+    pub(crate) status: Status,
+    listeners: Arc<[OwnedFd]>,
+    pub(crate) waiting: Waiting,
+    pub(crate) limits: Limits,
+    pub(crate) log: Log,
+    uses: u32,
+    idle_since: Instant,
+}
+
+impl Shift {
+    pub(crate) fn begin(
+        status: Status,
+        listeners: Vec<OwnedFd>,
+        limits: Limits,
+        log: Log,
+    ) -> Result<Self, Error> {
+        let waiting =
+            Waiting::new(&status, &listeners).map_err(Error::system("cannot wait for clients"))?;
+        Ok(Self {
+            status,
+            listeners: listeners.into(),
+            waiting,
+            limits,
+            log,
+            uses: 0,
+            idle_since: Instant::now(),
+        })
+    }
+
+    /// The listeners, which [`next`](Self::next) names by their index.
+    pub(crate) fn listeners(&self) -> Arc<[OwnedFd]> {
+        Arc::clone(&self.listeners)
+    }
+
+    /// Waits for a client: the listener at which one may be, or nothing when it is time to leave.
+    pub(crate) fn next(&self) -> Result<Option<usize>, Error> {
+        let deadline = self.limits.deadline(self.idle_since);
+        let woken = self.waiting.wait(deadline);
+        match woken.map_err(Error::system("cannot wait for clients"))? {
+            Woken::Listener(index) => Ok(Some(index)),
+            Woken::Dismissed => {
+                self.log.detail("master disconnect -- exiting");
+                Ok(None)
+            }
+            Woken::Idle => {
+                self.log.detail("idle timeout -- exiting");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Serves clients, as many as `act` says; false when it is time to leave. A child that leaves
+    /// does not say that it is available: clients would wait for it in vain.
+    ///
+    /// A client that takes too long ends the process by SIGALRM, which the master reports.
+    pub(crate) fn serve(&mut self, act: impl FnOnce() -> u32) -> bool {
+        // A client that is there is served, even if there is no master any more.
+        let _ = self.status.report(Availability::Taken);
+        alarm::set(seconds(self.limits.client));
+        let served = act();
+        alarm::cancel();
+        self.uses = self.uses.saturating_add(served);
+        self.idle_since = Instant::now();
+        if self.limits.uses > 0 && self.uses >= self.limits.uses {
+            self.log.detail("enough clients served -- exiting");
+            return false;
+        }
+        self.status.report(Availability::Available)
+    }
+}
+
+/// Whole seconds, of which there is at least one.
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::first_log;
+    use crate::status::testing::Master;
+    use Availability::{Available, Taken};
+
+    #[test]
+    fn the_master_learns_when_a_client_is_served_and_when_no_more() {
+        let (status, master) = Master::new();
+        let limits = Limits {
+            uses: 2,
+            idle: Duration::from_secs(1),
+            client: Duration::from_secs(60),
+            retire: None,
+        };
+        let mut shift = Shift::begin(status, Vec::new(), limits, first_log("test")).unwrap();
+        let served = |shift: &mut Shift| {
+            shift.serve(|| {
+                assert_eq!(master.heard(), [Taken]);
+                1
+            })
+        };
+        assert!(served(&mut shift));
+        assert_eq!(master.heard(), [Available]);
+        assert!(!served(&mut shift));
+        assert_eq!(master.heard(), [], "it leaves, and is not available");
+    }
+
+    #[test]
+    fn a_client_is_served_without_a_master_and_is_the_last() {
+        let (status, master) = Master::new();
+        drop(master);
+        let limits = Limits {
+            uses: 0,
+            idle: Duration::from_secs(1),
+            client: Duration::from_secs(60),
+            retire: None,
+        };
+        let mut shift = Shift::begin(status, Vec::new(), limits, first_log("test")).unwrap();
+        let mut served = false;
+        assert!(!shift.serve(|| {
+            served = true;
+            1
+        }));
+        assert!(served);
+    }
+
+    #[test]
+    fn children_do_not_all_leave_after_the_same_number_of_clients() {
+        let drawn: Vec<u32> = (0..200).map(|_| spread(100, 20)).collect();
+        assert!(drawn.iter().all(|uses| (80..=100).contains(uses)));
+        assert!(drawn.iter().any(|uses| *uses != drawn[0]), "{drawn:?}");
+        assert_eq!(spread(100, 0), 100);
+        assert_eq!(spread(0, 50), 0, "no limit stays none");
+        assert!((0..200).all(|_| spread(1, 100) == 1));
+    }
+
+    #[test]
+    fn whichever_limit_comes_first_counts() {
+        let now = Instant::now();
+        let limits = |idle, retire: Option<u64>| Limits {
+            uses: 0,
+            idle: Duration::from_secs(idle),
+            client: Duration::from_secs(1),
+            retire: retire.map(|s| now + Duration::from_secs(s)),
+        };
+        let at = |s| Some(now + Duration::from_secs(s));
+        assert_eq!(limits(5, None).deadline(now), at(5));
+        assert_eq!(limits(5, Some(9)).deadline(now), at(5));
+        assert_eq!(limits(5, Some(3)).deadline(now), at(3));
+        assert_eq!(limits(u64::MAX, None).deadline(now), None);
+    }
+}

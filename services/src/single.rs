@@ -1,0 +1,125 @@
+//! One client at a time (Postfix, `single_server.c`).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::client::is_everyday;
+use crate::options::Transport;
+use crate::pass::{self, Arrival};
+use crate::{Client, Error, Log, Service, sys};
+
+/// The types of listeners over which streams come.
+pub(crate) const STREAMS: [Transport; 3] = [Transport::Inet, Transport::Unix, Transport::Pass];
+
+impl Service {
+    /// Serves one client after another, each by a call of `serve`. When that returns, the
+    /// connection is closed. An error that it returns is logged.
+    ///
+    /// The service's type is `inet`, `unix` or `pass`.
+    ///
+    /// ```no_run
+    /// use std::io::{BufRead, BufReader, Write};
+    /// use std::process::ExitCode;
+    ///
+    /// fn main() -> ExitCode {
+    ///     services::run(|service| {
+    ///         service.single(|client| {
+    ///             let mut line = String::new();
+    ///             BufReader::new(&*client).read_line(&mut line)?;
+    ///             client.write_all(line.to_uppercase().as_bytes())
+    ///         })
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// The service cannot begin to serve, or cannot accept clients any more.
+    pub fn single(
+        mut self,
+        mut serve: impl FnMut(&mut Client) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let timeout = self.ipc_timeout()?;
+        let log = self.log();
+        if self.is_standard() {
+            self.drop_privileges()?;
+            return Ok(serve(&mut Client::standard(timeout))?);
+        }
+        let (transport, mut shift) = self.begin(&STREAMS)?;
+        let listeners = shift.listeners();
+        while let Some(index) = shift.next()? {
+            let Some(arrival) = accept(&listeners[index], transport, &log)? else {
+                continue;
+            };
+            let stays = shift.serve(|| {
+                serve_one(arrival, timeout, &log, &mut serve);
+                1
+            });
+            if !stays {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Accepts a client; none when there is none after all.
+///
+/// # Errors
+/// This process cannot accept clients any more; the master's next child perhaps can.
+pub(crate) fn accept(
+    listener: &OwnedFd,
+    transport: Transport,
+    log: &Log,
+) -> Result<Option<Arrival>, Error> {
+    let accepted = sys::accept(listener).map_err(Error::system("accept connection"))?;
+    let Some(descriptor) = accepted else {
+        return Ok(None);
+    };
+    if transport != Transport::Pass {
+        if transport == Transport::Inet {
+            sys::keep_alive(&descriptor);
+        }
+        return Ok(Some(Arrival {
+            descriptor,
+            attributes: BTreeMap::new(),
+        }));
+    }
+    match pass::receive(&descriptor) {
+        Ok(arrival) => Ok(Some(arrival)),
+        Err(error) => {
+            let reason = master::log::reason(&error);
+            log.warning(format!(
+                "cannot receive a client that was handed on: {reason}"
+            ));
+            Ok(None)
+        }
+    }
+}
+
+fn serve_one(
+    arrival: Arrival,
+    timeout: Duration,
+    log: &Log,
+    serve: &mut impl FnMut(&mut Client) -> io::Result<()>,
+) {
+    let mut client = match Client::new(arrival.descriptor, arrival.attributes, timeout) {
+        Ok(client) => client,
+        Err(error) => return log.error(master::log::reason(&error)),
+    };
+    log.detail(format!("connect from {}", client.peer()));
+    if let Err(error) = serve(&mut client) {
+        complain(log, client.peer(), &error);
+    }
+    log.detail(format!("disconnect from {}", client.peer()));
+}
+
+/// Logs what became of a client. That one is lost is nothing to warn of.
+pub(crate) fn complain(log: &Log, peer: &crate::Peer, error: &io::Error) {
+    let reason = master::log::reason(error);
+    match is_everyday(error) {
+        true => log.info(format!("lost connection with {peer}: {reason}")),
+        false => log.warning(format!("{peer}: {reason}")),
+    }
+}

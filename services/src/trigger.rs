@@ -1,0 +1,105 @@
+//! Wake-ups (Postfix, `trigger_server.c`).
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+
+use master::log::reason;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+
+use crate::options::Transport;
+use crate::single::accept;
+use crate::{Error, Service};
+
+/// The longest request.
+const REQUEST_MAX: usize = 1024;
+/// How long a client may take to say what it wants, in milliseconds.
+const PATIENCE: u16 = 10_000;
+
+const TYPES: [Transport; 4] = [
+    Transport::Inet,
+    Transport::Unix,
+    Transport::Pass,
+    Transport::Fifo,
+];
+
+impl Service {
+    /// Calls `serve` with what is written to a fifo, or sent first over a connection: for a
+    /// wake-up of the master's that is [`WAKEUP`](crate::WAKEUP), over a connection with a zero
+    /// byte after it. The connection is closed when `serve` returns. An error that it returns is
+    /// logged.
+    ///
+    /// The service's type is `fifo`, `unix`, `inet` or `pass`.
+    ///
+    /// ```no_run
+    /// # fn main() -> std::process::ExitCode {
+    /// services::run(|service| {
+    ///     let log = service.log();
+    ///     service.trigger(|request| {
+    ///         if request.contains(&services::WAKEUP) {
+    ///             log.info("good morning");
+    ///         }
+    ///         Ok(())
+    ///     })
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`single`](Self::single).
+    pub fn trigger(mut self, mut serve: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), Error> {
+        let log = self.log();
+        if self.is_standard() {
+            self.drop_privileges()?;
+            return Ok(request(&io::stdin()).and_then(|request| serve(&request))?);
+        }
+        let (transport, mut shift) = self.begin(&TYPES)?;
+        let mut act = |request: io::Result<Vec<u8>>| {
+            if let Err(error) = request.and_then(|request| serve(&request)) {
+                log.warning(format!("wake-up: {}", reason(&error)));
+            }
+            1
+        };
+        let listeners = shift.listeners();
+        while let Some(index) = shift.next()? {
+            let listener = &listeners[index];
+            let stays = if transport == Transport::Fifo {
+                match read(listener) {
+                    // A sibling was faster.
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                    request => shift.serve(|| act(request)),
+                }
+            } else {
+                match accept(listener, transport, &log)? {
+                    None => continue,
+                    Some(arrival) => shift.serve(|| act(request(&arrival.descriptor))),
+                }
+            };
+            if !stays {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits for a request, and reads it.
+fn request(source: &impl AsFd) -> io::Result<Vec<u8>> {
+    let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, PATIENCE) {
+            Ok(0) => return Err(ErrorKind::TimedOut.into()),
+            Ok(_) => return read(source),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Reads what is there.
+fn read(source: &impl AsFd) -> io::Result<Vec<u8>> {
+    let mut request = vec![0; REQUEST_MAX];
+    let length = nix::unistd::read(source, &mut request)?;
+    request.truncate(length);
+    Ok(request)
+}

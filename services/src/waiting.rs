@@ -1,0 +1,128 @@
+//! How a child that has nothing to do waits.
+//!
+//! All idle children of a service wait for the same listeners. Of those the kernel wakes up one
+//! for a connection (`EPOLLEXCLUSIVE`), so that a crowd of children costs nothing, and needs no
+//! lock to take turns with. Each has an epoll description of its own, made after exec: one that is
+//! shared would be one waiter.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::status::Status;
+
+/// The key of the status channel; listeners have their index.
+const STATUS: u64 = u64::MAX;
+
+/// What the wait was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// There is something at the listener with this index, unless a sibling was faster.
+    Listener(usize),
+    /// The master is gone, or wants the child to leave.
+    Dismissed,
+    /// The time has passed.
+    Idle,
+}
+
+/// The listeners and the status channel of a child.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    epoll: Epoll,
+}
+
+impl Waiting {
+    /// Watches the descriptors, which stay open as long as this is used.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn new(status: &Status, listeners: &[OwnedFd]) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(status, EpollEvent::new(EpollFlags::EPOLLIN, STATUS))?;
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+        for (index, listener) in (0..).zip(listeners) {
+            epoll.add(listener, EpollEvent::new(flags, index))?;
+        }
+        Ok(Self { epoll })
+    }
+
+    /// Waits for one of the descriptors, at most until `deadline`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> io::Result<Woken> {
+        // One at a time: the kernel moves what it has reported to the end of its list, so that all
+        // have their turn.
+        let mut events = [EpollEvent::empty()];
+        loop {
+            match self.epoll.wait(&mut events, timeout(deadline)) {
+                Ok(0) if deadline.is_some_and(|at| at <= Instant::now()) => {
+                    return Ok(Woken::Idle);
+                }
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) if events[0].data() == STATUS => return Ok(Woken::Dismissed),
+                // The keys are indexes, and an index fits.
+                Ok(_) => return Ok(Woken::Listener(events[0].data() as usize)),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+/// The time from now, in the kernel's terms; rounded up, so that nobody comes back too early.
+fn timeout(deadline: Option<Instant>) -> EpollTimeout {
+    let Some(deadline) = deadline else {
+        return EpollTimeout::NONE;
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let left = left + Duration::from_nanos(999_999);
+    // A time that is too long for the kernel is waited for in parts.
+    EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    fn channel() -> (Status, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Status::new(ours.into(), 1), theirs)
+    }
+
+    #[test]
+    fn the_wait_ends_with_the_deadline() {
+        let (status, _master) = channel();
+        let waiting = Waiting::new(&status, &[]).unwrap();
+        let deadline = Instant::now() + Duration::from_millis(5);
+        assert_eq!(waiting.wait(Some(deadline)).unwrap(), Woken::Idle);
+        assert!(Instant::now() >= deadline);
+    }
+
+    #[test]
+    fn the_wait_ends_when_the_master_is_gone_and_does_so_again() {
+        let (status, master) = channel();
+        let waiting = Waiting::new(&status, &[]).unwrap();
+        drop(master);
+        assert_eq!(waiting.wait(None).unwrap(), Woken::Dismissed);
+        assert_eq!(waiting.wait(None).unwrap(), Woken::Dismissed);
+    }
+
+    #[test]
+    fn busy_listeners_take_turns() {
+        let dir = tempfile::tempdir().unwrap();
+        let (status, _master) = channel();
+        let listen = |name: &str| UnixListener::bind(dir.path().join(name)).unwrap();
+        let listeners = [listen("a").into(), listen("b").into()];
+        let waiting = Waiting::new(&status, &listeners).unwrap();
+        let connect = |name: &str| UnixStream::connect(dir.path().join(name)).unwrap();
+        let _clients = [connect("a"), connect("b")];
+        let first = waiting.wait(None).unwrap();
+        let second = waiting.wait(None).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(waiting.wait(None).unwrap(), first);
+    }
+}

@@ -1,0 +1,148 @@
+//! The parameters as the master's children read them: any name, settings of a command line that
+//! come before those of the files, and defaults of the program's own.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::{STAND_ALONE_DEFAULTS, complete, predefine};
+use crate::config::main_cf::Dictionary;
+use crate::config::{Diagnostic, Diagnostics, Source, master_toml};
+
+/// Parameters by name.
+#[derive(Debug)]
+pub struct Values {
+    dictionary: Dictionary,
+}
+
+impl Values {
+    /// No file has been read yet; `directory` is `config_directory`.
+    pub fn new(directory: &Path) -> Self {
+        let mut dictionary = Dictionary::new(&directory.join("main.cf"));
+        predefine(&mut dictionary, directory);
+        Self { dictionary }
+    }
+
+    /// Reads `main.cf`; what is wrong in it is left out and returned.
+    pub fn load(&mut self, main_cf: &Source) -> Vec<Diagnostic> {
+        let mut findings = Diagnostics::default();
+        self.dictionary.load(main_cf, &mut findings);
+        findings.0
+    }
+
+    /// Reads `master.toml`; what is wrong in it is left out and returned.
+    pub fn load_toml(&mut self, master_toml: &Source) -> Vec<Diagnostic> {
+        let mut findings = Diagnostics::default();
+        master_toml::merge(master_toml, &mut self.dictionary, &mut findings);
+        findings.0
+    }
+
+    /// Sets a parameter, whatever the files say.
+    pub fn set(&mut self, name: &str, value: impl Into<Vec<u8>>) {
+        self.dictionary.define(name, value);
+    }
+
+    /// Sets a parameter, unless it has a value.
+    pub fn default(&mut self, name: &str, value: impl Into<Vec<u8>>) {
+        self.dictionary.default(name, value);
+    }
+
+    /// Gives the master's parameters their defaults, where there is no Postfix with `stand_alone`
+    /// those of that. `hostname` is the machine's own name.
+    pub fn complete(&mut self, stand_alone: bool, hostname: &str, process_id: u32) {
+        if stand_alone {
+            for (name, value) in STAND_ALONE_DEFAULTS {
+                self.dictionary.default(name, value);
+            }
+        }
+        complete(&mut self.dictionary, hostname, process_id);
+    }
+
+    /// The expanded value; it may be empty.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where it is written.
+    pub fn string(&self, name: &str) -> Result<String, Diagnostics> {
+        self.get(|reader| reader.string(name))
+    }
+
+    /// A number that is at least `least`.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where it is written.
+    pub fn number(&self, name: &str, least: i32) -> Result<i32, Diagnostics> {
+        self.get(|reader| reader.number(name, least))
+    }
+
+    /// A time of at least one second.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where it is written.
+    pub fn time(&self, name: &str) -> Result<Duration, Diagnostics> {
+        self.get(|reader| reader.time(name))
+    }
+
+    fn get<T>(&self, read: impl FnOnce(&mut Reader<'_>) -> Option<T>) -> Result<T, Diagnostics> {
+        let mut findings = Diagnostics::default();
+        let value = read(&mut Reader::new(&self.dictionary, &mut findings));
+        value.ok_or(findings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(main_cf: &str) -> Values {
+        let mut values = Values::new(Path::new("/etc/postfix"));
+        let source = Source {
+            path: "main.cf".into(),
+            text: main_cf.into(),
+        };
+        assert_eq!(values.load(&source), []);
+        values
+    }
+
+    #[test]
+    fn a_command_lines_setting_comes_before_the_files_and_theirs_before_the_default() {
+        let mut values = values("a = file\nb = file $a\n");
+        values.set("a", "line");
+        values.default("b", "default");
+        values.default("c", "default $myhostname");
+        values.complete(false, "host.test", 17);
+        assert_eq!(values.string("a").as_deref(), Ok("line"));
+        assert_eq!(values.string("b").as_deref(), Ok("file line"));
+        assert_eq!(values.string("c").as_deref(), Ok("default host.test"));
+        assert_eq!(values.string("process_id").as_deref(), Ok("17"));
+    }
+
+    #[test]
+    fn where_there_is_no_postfix_defaults_are_others() {
+        for (stand_alone, owner) in [(false, "postfix"), (true, "nobody")] {
+            let mut values = values("");
+            values.complete(stand_alone, "host.test", 17);
+            assert_eq!(values.string("mail_owner").as_deref(), Ok(owner));
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_found_where_it_is_written() {
+        let values = values("limit = 5\nlimit_time = 5x\n");
+        assert_eq!(values.number("limit", 1), Ok(5));
+        let error = values.number("limit", 6).unwrap_err().to_string();
+        assert!(error.starts_with("main.cf: line 1: "), "{error}");
+        let error = values.time("limit_time").unwrap_err().to_string();
+        assert!(error.starts_with("main.cf: line 2: "), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_does_not_hide_the_rest() {
+        let mut values = Values::new(Path::new("/etc/postfix"));
+        let source = Source {
+            path: "main.cf".into(),
+            text: b"nonsense\na = 1\n".to_vec(),
+        };
+        assert_eq!(values.load(&source).len(), 1);
+        assert_eq!(values.string("a").as_deref(), Ok("1"));
+    }
+}

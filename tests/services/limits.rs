@@ -1,0 +1,123 @@
+//! When a process leaves.
+
+use nix::sys::signal::Signal;
+
+use crate::common::client::Client;
+use crate::common::instance::SOON;
+use crate::common::poll::until;
+use crate::common::process::Process;
+use crate::needs_root;
+use crate::stage::Stage;
+
+/// Waits until the service has no process.
+#[track_caller]
+pub fn wait_until_gone(stage: &Stage) {
+    until(SOON, "the service's processes to leave", || {
+        stage.processes().is_empty()
+    });
+}
+
+/// The process that serves a client who has just been served.
+#[track_caller]
+fn only(stage: &Stage) -> Process {
+    let processes = stage.processes();
+    assert_eq!(processes.len(), 1, "{processes:?}");
+    processes[0]
+}
+
+#[test]
+fn a_process_serves_one_client_after_another() {
+    needs_root!("a mail system");
+    let stage = Stage::new("echo", "-", "");
+    assert_eq!(stage.ask("one"), "one");
+    let first = only(&stage);
+    until(SOON, "it to be idle", || first.is_idle());
+    assert_eq!(stage.ask("two"), "two");
+    assert_eq!(only(&stage), first);
+}
+
+#[test]
+fn a_process_leaves_after_max_use_clients() {
+    needs_root!("a mail system");
+    let stage = Stage::new("echo", "1", "-o max_use=2");
+    assert_eq!(stage.ask("one"), "one");
+    let first = only(&stage);
+    assert_eq!(stage.ask("two"), "two");
+    until(SOON, "it to leave", || !first.runs());
+    // Who comes next does not wait for it.
+    assert_eq!(stage.ask("three"), "three");
+    assert_ne!(only(&stage), first);
+    assert_eq!(stage.log_lines("warning: "), [""; 0]);
+}
+
+#[test]
+fn a_process_leaves_when_no_client_has_come_for_max_idle() {
+    needs_root!("a mail system");
+    let stage = Stage::new("echo", "-", "-o max_idle=1s");
+    assert_eq!(stage.ask("one"), "one");
+    wait_until_gone(&stage);
+    assert_eq!(stage.ask("two"), "two");
+}
+
+#[test]
+fn a_process_retires_when_it_is_old_enough() {
+    needs_root!("a mail system");
+    let stage = Stage::new("echo", "-", "-r 1");
+    assert_eq!(stage.ask("one"), "one");
+    wait_until_gone(&stage);
+}
+
+#[test]
+fn a_process_whose_master_is_killed_serves_its_client_to_the_end_and_leaves() {
+    needs_root!("a mail system");
+    let stage = Stage::new("echo", "-", "");
+    let (mut busy, mut idle) = (
+        Client::connect(&stage.address()),
+        Client::connect(&stage.address()),
+    );
+    for client in [&mut busy, &mut idle] {
+        client.say("hello");
+        assert_eq!(client.line(), "hello");
+    }
+    drop(idle);
+    let processes = stage.processes();
+    assert_eq!(processes.len(), 2);
+    stage.master_process().signal(Signal::SIGKILL);
+    let running = || processes.iter().filter(|process| process.runs()).count();
+    until(SOON, "the idle process to leave", || running() == 1);
+    busy.say("still here");
+    assert_eq!(busy.line(), "still here");
+    drop(busy);
+    until(SOON, "the busy process to leave", || running() == 0);
+}
+
+#[test]
+fn a_reload_lets_a_process_serve_its_client_to_the_end() {
+    needs_root!("a mail system");
+    let mut stage = Stage::new("echo", "-", "");
+    let mut client = Client::connect(&stage.address());
+    client.say("hello");
+    assert_eq!(client.line(), "hello");
+    let old = only(&stage);
+    stage.reload();
+    client.say("still here");
+    assert_eq!(client.line(), "still here");
+    assert!(old.runs());
+    drop(client);
+    until(SOON, "the old process to leave", || !old.runs());
+    assert_eq!(stage.ask("new"), "new");
+}
+
+#[test]
+fn a_process_that_serves_a_client_for_too_long_is_ended() {
+    needs_root!("a mail system");
+    let stage = Stage::new("echo", "-", "-o daemon_timeout=1s");
+    // A process that had served nobody yet would be taken for a broken one.
+    assert_eq!(stage.ask("first"), "first");
+    let process = only(&stage);
+    until(SOON, "it to be idle", || process.is_idle());
+    let mut client = Client::connect(&stage.address());
+    client.wait_for_end();
+    stage.wait_for_log("killed by signal 14");
+    assert_eq!(stage.ask("next"), "next");
+}
