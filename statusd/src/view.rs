@@ -1,0 +1,57 @@
+//! What the page asks for: the document as it is, and the news of the history.
+
+use serde_json::json;
+
+use crate::watch::{INTERVAL, Knowledge};
+
+/// JSON for the page, for a reader who knows the first `known` samples.
+pub fn view(known_to_reader: u64, known: &Knowledge) -> Vec<u8> {
+    let frame = json!({
+        "problem": known.current().err(),
+        "age": known.last().map(|(_, age)| age.as_secs_f64()),
+        "interval": INTERVAL.as_secs_f64(),
+        "history": known.history.since(known_to_reader),
+    });
+    let mut text = frame.to_string().into_bytes();
+    // The document goes in as the master wrote it, with what this version does not know.
+    text.pop();
+    text.extend(b",\"document\":");
+    match known.last() {
+        Some((answer, _)) => text.extend_from_slice(&answer.text),
+        None => text.extend(b"null"),
+    }
+    text.push(b'}');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::calm;
+    use crate::watch::testing::knowledge;
+    use serde_json::Value;
+
+    fn viewed(known: &Knowledge) -> Value {
+        serde_json::from_slice(&view(0, known)).expect("JSON")
+    }
+
+    #[test]
+    fn the_page_gets_the_document_as_it_is() {
+        let shown = viewed(&knowledge([Ok(calm())]));
+        let document = serde_json::to_value(calm()).expect("JSON");
+        assert_eq!(shown["document"], document);
+        assert_eq!(shown["problem"], Value::Null);
+        assert_eq!(shown["history"]["taken"], 1);
+    }
+
+    #[test]
+    fn without_an_answer_the_page_gets_the_last_one_and_the_problem() {
+        let shown = viewed(&knowledge([Ok(calm()), Err("gone".into())]));
+        assert_eq!(shown["problem"], "gone");
+        assert!(shown["document"]["services"].is_array());
+        assert!(shown["age"].is_number());
+        let nothing = viewed(&knowledge([]));
+        assert_eq!(nothing["document"], Value::Null);
+        assert_eq!(nothing["age"], Value::Null);
+    }
+}
