@@ -25,6 +25,9 @@ const HTML: &str = include_str!("page/index.html");
 const CSS: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
+/// By then a client has asked for something. Until it has been served or is left, this process cannot
+/// make room for the next one after a reload.
+const REQUEST_WITHIN: Duration = Duration::from_secs(3);
 /// A request's line and headers; more is refused.
 const REQUEST_MAX: usize = 16 * 1024;
 
@@ -67,8 +70,7 @@ impl Site {
 
     /// Answers one request of a client, all within `limit`.
     ///
-    /// One connection is one request, so that nobody holds a seat without asking for something, and
-    /// this process can leave at once when the master says so.
+    /// One connection is one request, so that nobody holds a seat without asking for something.
     pub async fn serve(self: Arc<Self>, client: Client, limit: Duration) -> io::Result<()> {
         let peer = client.peer().clone();
         let answer = service_fn(|request: Request<Incoming>| {
@@ -78,7 +80,7 @@ impl Site {
         let connection = http1::Builder::new()
             .keep_alive(false)
             .timer(TokioTimer::new())
-            .header_read_timeout(limit)
+            .header_read_timeout(limit.min(REQUEST_WITHIN))
             .max_buf_size(REQUEST_MAX)
             .serve_connection(TokioIo::new(client), answer);
         match timeout(limit, pin!(connection)).await {

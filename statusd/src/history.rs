@@ -120,9 +120,14 @@ impl Sample {
     }
 }
 
-/// Whether all processes that the limit allows are in use.
+/// Whether all processes that the limit allows are in use. To be busy is what the only process of a
+/// service is for: it counts when somebody waits for it.
 fn is_full(service: &Service) -> bool {
-    service.maximum > 0 && service.busy >= service.maximum
+    match service.maximum {
+        0 => false,
+        1 => service.busy >= 1 && service.backlog.is_some_and(|waiting| waiting > 0),
+        limit => service.busy >= limit,
+    }
 }
 
 #[cfg(test)]
@@ -198,6 +203,14 @@ mod tests {
     fn a_service_without_a_limit_is_never_full() {
         assert!(!is_full(&service(0, "smtp", 10, 0, 0)));
         assert!(is_full(&service(0, "smtp", 10, 0, 10)));
+    }
+
+    #[test]
+    fn an_only_process_may_be_busy_while_nobody_waits() {
+        let mut only = service(0, "qmgr", 1, 0, 1);
+        assert!(!is_full(&only));
+        only.backlog = Some(1);
+        assert!(is_full(&only));
     }
 
     #[test]

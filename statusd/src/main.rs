@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         service.set_default("max_use", "0");
         service.set_default("max_idle", "1h");
         let socket = service.string("statusd_socket", master::status::SOCKET)?;
-        let limit = service.time("statusd_timeout", "30s")?;
+        let limit = service.time("statusd_timeout", "10s")?;
         let rules = Rules {
             throttled: service.boolean("statusd_throttled_is_unready", true)?,
             failed_reload: service.boolean("statusd_failed_reload_is_unready", true)?,

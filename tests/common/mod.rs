@@ -14,6 +14,7 @@ pub mod client;
 pub mod clock;
 pub mod differs;
 pub mod disk;
+pub mod documents;
 pub mod instance;
 pub mod layout;
 pub mod namespace;

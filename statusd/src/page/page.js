@@ -125,7 +125,9 @@ function makeRow(service) {
   const row = { body, main, button, name, endpoint, badges: badges.firstChild, numbers, bar, children,
     history, clients, waiting, details, inside, service };
   button.addEventListener("click", () => open(row, details.hidden));
-  if (decodeURIComponent(location.hash.slice(1)) === title(service)) open(row, true);
+  // A link to the page may name the service that it is about.
+  const fragment = location.hash.slice(1);
+  if ([title(service), encodeURIComponent(title(service))].includes(fragment)) open(row, true);
   return row;
 }
 
