@@ -81,6 +81,7 @@ fn a_failed_reload_is_shown_with_the_line_that_is_wrong() {
     needs_root!("a mail system");
     needs_chromium!();
     let page = dom(&Stage::new(&failed_reload()).url("/"));
+    assert_eq!(summary(&page), "7 services. The last reload failed.");
     expect(&page, "failed: nothing was changed");
     expect(&page, "master.cf: line 138: column 1: bad port");
 }
@@ -96,7 +97,8 @@ fn a_master_that_does_not_answer_is_said_to_on_the_page() {
     let page = dom(&stage.url("/"));
     expect(&page, "The master does not answer: ");
     expect(&page, "No such file or directory");
-    expect(&page, "old.");
+    expect(&page, " s old.");
+    assert_eq!(summary(&page), "This is how it was:");
     expect(&page, "<title>master: no answer</title>");
 }
 

@@ -86,7 +86,7 @@ const isFull = (service) => service.maximum > 1
 
 const badness = (service, now) => Math.max(0, ...troubles(service, now).map(([, , bad]) => bad));
 
-function summary(services, now) {
+function summary({ services, time: now, last_reload: reload }) {
   const groups = [["throttled", "throttled"], ["full", "at the limit"], ["stressed", "in stress mode"],
     ["paused", "paused"]];
   const parts = groups.map(([kind, words]) => {
@@ -96,6 +96,7 @@ function summary(services, now) {
     const more = these.length > 3 ? ` and ${these.length - 3} more` : "";
     return `${these.length} ${words}: ${names}${more}.`;
   }).filter((part) => part !== null);
+  if (reload !== null && !reload.succeeded) parts.push("The last reload failed.");
   const all = `${plural(services.length, "service")}`;
   return parts.length === 0 ? `${all}, all well.` : `${all}. ${parts.join(" ")}`;
 }
@@ -177,7 +178,10 @@ function showPast(row, service) {
   const inSight = service.maximum > 0 && most >= service.maximum / 2;
   const top = Math.max(1, inSight ? service.maximum : most) * 1.1;
   const svg = shape("svg", { viewBox: `0 0 ${kept} 36`, preserveAspectRatio: "none", role: "img" });
-  svg.setAttribute("aria-label", pastInWords(some, marks));
+  const words = pastInWords(some, marks);
+  svg.setAttribute("aria-label", words);
+  svg.append(shape("title", {}));
+  svg.firstChild.textContent = words;
   const first = kept - busy.length;
   const y = (value) => (34 - (32 * value) / top).toFixed(1);
   for (const [from, to] of runs(busy, (value) => value !== null)) {
@@ -191,9 +195,10 @@ function showPast(row, service) {
   if (inSight) {
     svg.append(shape("line", { class: "limit", x1: 0, x2: kept, y1: y(service.maximum), y2: y(service.maximum) }));
   }
-  for (const [mark, name, at] of [[FULL, "full", 0], [STRESSED, "stressed", 30], [THROTTLED, "throttled", 33]]) {
+  // Each has a place of its own, for those who see no colours; stress is dotted.
+  for (const [mark, name, at] of [[FULL, "full", 1.5], [STRESSED, "stressed", 30], [THROTTLED, "throttled", 34.5]]) {
     for (const [from, to] of runs(marks, (value) => (value & mark) !== 0)) {
-      svg.append(shape("rect", { class: name, x: first + from, width: to - from, y: at, height: 3 }));
+      svg.append(shape("line", { class: name, x1: first + from, x2: first + to, y1: at, y2: at }));
     }
   }
   row.history.replaceChildren(svg);
@@ -232,10 +237,8 @@ function showDetails(row) {
       : `${number(service.peak)}, ${span(now - service.peak_time)} ago`],
     ["Limit reached", plural(service.limit_reached, "time")],
     ["Next wake-up", service.wakeup_next === null ? null : `in ${span(service.wakeup_next - now)}`],
-    ["Children started", number(service.started)],
-    ["ended well", number(service.ended)],
-    ["failed", number(service.failed)],
-    ["killed", number(service.killed)],
+    ["Children started", `${number(service.started)}, of which ${number(service.ended)} ended well, `
+      + `${number(service.failed)} failed, ${number(service.killed)} were killed`],
     ["Can wait at a listener", number(service.backlog_limit)],
   ]);
   row.inside.replaceChildren(list, childrenTable(service));
@@ -303,7 +306,7 @@ function showMaster(master) {
     ["Version", master.version],
     ["Process", String(master.pid)],
     ["Runs for", span(master.time - master.started)],
-    ["Configuration", `${number(master.generation)}, loaded ${moment(master.loaded)}`],
+    ["Configuration", `no. ${number(master.generation)}, loaded ${moment(master.loaded)}`],
   ]);
   const reload = master.last_reload;
   const told = reload !== null && (!reload.succeeded || reload.findings.length > 0);
@@ -318,7 +321,7 @@ function showMaster(master) {
 function show() {
   if (latest === null) return;
   showMaster(latest);
-  const text = summary(latest.services, latest.time);
+  const text = summary(latest);
   say(byId("summary"), text);
   document.title = text.endsWith("all well.") ? "master: all well" : `master: ${text}`.slice(0, 80);
   showServices(latest.services, latest.time);
@@ -327,7 +330,10 @@ function show() {
 function showProblem(text) {
   byId("problem").hidden = text === null;
   say(byId("problem"), text ?? "");
-  if (text !== null) document.title = "master: no answer";
+  document.body.classList.toggle("stale", text !== null);
+  if (text === null) return;
+  document.title = "master: no answer";
+  say(byId("summary"), latest === null ? "Nothing is known." : "This is how it was:");
 }
 
 // Takes what is new of the history. Another process knows nothing of what this page has seen; so
