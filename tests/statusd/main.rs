@@ -5,7 +5,6 @@
 mod common;
 
 mod browser; // Chromium, without a display
-mod fake; // who answers in the master's place
 mod gallery; // the page, with a past of ten minutes
 mod limits; // what a client may cost
 mod metrics; // for monitoring

@@ -6,11 +6,11 @@ use std::ops::{Deref, DerefMut};
 
 use master::status::Document;
 
+use crate::common::fake_master::FakeMaster;
 use crate::common::instance::{Instance, SOON};
 use crate::common::poll::until;
 use crate::common::ports::Port;
 use crate::common::puppet::statusd;
-use crate::fake::FakeMaster;
 
 pub struct Stage {
     instance: Instance,
