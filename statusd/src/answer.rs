@@ -79,6 +79,8 @@ impl Site {
         });
         let connection = http1::Builder::new()
             .keep_alive(false)
+            // Who has said all still wants the answer.
+            .half_close(true)
             .timer(TokioTimer::new())
             .header_read_timeout(limit.min(REQUEST_WITHIN))
             .max_buf_size(REQUEST_MAX)

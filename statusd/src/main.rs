@@ -17,6 +17,7 @@ mod testing;
 mod view;
 mod watch;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -30,7 +31,11 @@ fn main() -> ExitCode {
         service.require_alone()?;
         service.set_default("max_use", "0");
         service.set_default("max_idle", "1h");
-        let socket = service.string("statusd_socket", master::status::SOCKET)?;
+        let mut socket = PathBuf::from(service.string("statusd_socket", master::status::SOCKET)?);
+        if service.transport().is_none() {
+            // No master has made the queue directory the working directory.
+            socket = Path::new(&service.string("queue_directory", ".")?).join(socket);
+        }
         let limit = service.time("statusd_timeout", "10s")?;
         let rules = Rules {
             throttled: service.boolean("statusd_throttled_is_unready", true)?,
@@ -38,7 +43,7 @@ fn main() -> ExitCode {
         };
         // Before there is a second thread.
         service.drop_privileges()?;
-        let watch = Watch::start(socket.into())?;
+        let watch = Watch::start(socket)?;
         let site = Arc::new(Site::new(watch, rules, service.log()));
         service.multi(move |client| {
             let site = Arc::clone(&site);

@@ -1,10 +1,10 @@
 //! The page with ten minutes behind it: statusd would need as long to see them. A small server has
 //! the page's own files and a past that was made up.
 //!
-//! `MASTER_TEST_SCREENSHOTS=DIRECTORY` keeps what is drawn; those in the manual are made with
+//! `MASTER_TEST_SCREENSHOTS=DIRECTORY` keeps what is drawn. Those in `docs` are made with
 //!
 //! ```text
-//! MASTER_TEST_SCREENSHOTS=docs cargo test --test statusd gallery::
+//! MASTER_TEST_SCREENSHOTS=docs cargo test --test statusd gallery::the_pictures_of_the_manual
 //! ```
 
 use std::io::{BufRead, BufReader, Write};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use master::status::{Document, Service};
 use serde_json::{Value, json};
 
-use crate::browser::{DESK, Look, draw};
+use crate::browser::{DESK, Look, dom, draw};
 use crate::common::documents::{calm, crowd, failed_reload, loaded, stressed, throttled};
 use crate::needs_chromium;
 
@@ -29,19 +29,25 @@ const PHONE: Look = Look {
 
 /// Serves the page as long as the process lives.
 fn gallery(document: &Document) -> SocketAddr {
+    gallery_with(document, "")
+}
+
+/// With a visitor, who does what the script says when the page is there.
+fn gallery_with(document: &Document, visitor: &str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let view = view(document).to_string();
+    let visitor = format!("setTimeout(() => {{ {visitor} }}, 1000);");
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             // A browser may connect and say nothing.
-            let _ = serve(stream.expect("a client"), &view);
+            let _ = serve(stream.expect("a client"), &view, &visitor);
         }
     });
     address
 }
 
-fn serve(mut stream: TcpStream, view: &str) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, view: &str, visitor: &str) -> std::io::Result<()> {
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line)?;
     let path = line.split(' ').nth(1).unwrap_or("/");
@@ -49,7 +55,11 @@ fn serve(mut stream: TcpStream, view: &str) -> std::io::Result<()> {
         Some("/page.css") => ("text/css", file("page.css")),
         Some("/page.js") => ("text/javascript", file("page.js")),
         Some("/view.json") => ("application/json", view.to_owned()),
-        _ => ("text/html", file("index.html")),
+        Some("/visitor.js") => ("text/javascript", visitor.to_owned()),
+        _ => (
+            "text/html",
+            file("index.html") + "<script src='visitor.js'></script>",
+        ),
     };
     let length = body.len();
     write!(
@@ -98,7 +108,7 @@ fn past(service: &Service) -> Value {
     let marks = (0..).zip(&busy).map(|(n, &busy)| {
         stressed |= service.stress_until.is_some() && is_full(busy);
         let throttled = service.throttled_until.is_some() && n > 250;
-        u8::from(is_full(busy)) | u8::from(throttled) * 2 | u8::from(stressed) * 4
+        u8::from(is_full(busy)) + 2 * u8::from(throttled) + 4 * u8::from(stressed)
     });
     json!({
         "endpoint": service.endpoint,
@@ -106,6 +116,33 @@ fn past(service: &Service) -> Value {
         "marks": marks.collect::<Vec<_>>(),
         "busy": busy,
     })
+}
+
+/// Draws pages, each a name, what is shown, the service that is opened, and how it is looked at.
+fn draw_all(pages: &[(&str, Document, &str, Look)]) -> Vec<u64> {
+    let kept = std::env::var_os("MASTER_TEST_SCREENSHOTS").map(PathBuf::from);
+    let scratch = tempfile::tempdir().expect("a directory");
+    let directory = kept.as_deref().unwrap_or(scratch.path());
+    std::fs::create_dir_all(directory).expect("a directory");
+    let sizes = pages.iter().map(|(name, document, opened, look)| {
+        let url = format!("http://{}/#{opened}", gallery(document));
+        let file = directory.join(format!("statusd-{name}.png"));
+        draw(&url, *look, &file);
+        let image = std::fs::read(&file).expect("an image");
+        // Width and height are where the format has them.
+        let number = |at: usize| u32::from_be_bytes(image[at..at + 4].try_into().expect("4 bytes"));
+        assert_eq!(
+            (number(16), number(20)),
+            (look.width, look.height),
+            "{name}"
+        );
+        image.len() as u64
+    });
+    sizes.collect()
+}
+
+fn dark(look: Look) -> Look {
+    Look { dark: true, ..look }
 }
 
 /// Everything at once: what an operator sees on a bad day.
@@ -116,39 +153,87 @@ fn incident() -> Document {
 }
 
 #[test]
+fn the_pictures_of_the_manual_are_small() {
+    needs_chromium!();
+    let short = Look {
+        height: 640,
+        ..DESK
+    };
+    let sizes = draw_all(&[
+        ("incident", incident(), "", short),
+        ("incident-dark", incident(), "", dark(short)),
+        ("failed-reload", failed_reload(), "", short),
+        ("phone", incident(), "", PHONE),
+    ]);
+    assert!(sizes.iter().all(|size| *size < 150_000), "{sizes:?}");
+}
+
+#[test]
 fn the_page_can_be_drawn_in_light_and_dark_on_a_desk_and_on_a_phone() {
     needs_chromium!();
-    let kept = std::env::var_os("MASTER_TEST_SCREENSHOTS").map(PathBuf::from);
-    let scratch = tempfile::tempdir().expect("a directory");
-    let directory = kept.as_deref().unwrap_or(scratch.path());
-    std::fs::create_dir_all(directory).expect("a directory");
-    let dark = |look: Look| Look { dark: true, ..look };
     let tall = Look {
         height: 1400,
         ..DESK
     };
-    for (name, document, fragment, look) in [
+    draw_all(&[
         ("calm", calm(), "", DESK),
         ("calm-dark", calm(), "", dark(DESK)),
         ("load", loaded(), "", DESK),
-        ("incident", incident(), "", DESK),
-        ("incident-dark", incident(), "", dark(DESK)),
-        ("failed-reload", failed_reload(), "", DESK),
-        ("children", calm(), "#smtp/inet", DESK),
-        ("phone", incident(), "#local/unix", PHONE),
-        ("phone-dark", incident(), "", dark(PHONE)),
+        ("children", calm(), "smtp/inet", DESK),
+        ("children-phone", calm(), "smtp/inet", dark(PHONE)),
         ("crowd", crowd(500), "", tall),
-    ] {
-        let url = format!("http://{}/{fragment}", gallery(&document));
-        let file = directory.join(format!("statusd-{name}.png"));
-        draw(&url, look, &file);
-        let image = std::fs::read(&file).expect("an image");
-        // Width and height are where the format has them.
-        let number = |at: usize| u32::from_be_bytes(image[at..at + 4].try_into().expect("4 bytes"));
-        assert_eq!(
-            (number(16), number(20)),
-            (look.width, look.height),
-            "{name}"
-        );
-    }
+    ]);
+}
+
+/// The page after a visitor has done something.
+#[track_caller]
+fn visited(document: &Document, visitor: &str) -> String {
+    dom(&format!("http://{}/", gallery_with(document, visitor)))
+}
+
+#[test]
+fn a_click_shows_the_children_and_another_hides_them() {
+    needs_chromium!();
+    let once = "document.querySelector('th button').click();";
+    let page = visited(&calm(), once);
+    assert!(
+        page.contains("aria-label=\"Children of smtp/inet\""),
+        "{page}"
+    );
+    assert!(page.contains("<td>10000</td><td>busy</td>"), "{page}");
+    let page = visited(&calm(), &once.repeat(2));
+    assert!(!page.contains("aria-expanded=\"true\""), "{page}");
+    assert!(page.contains("id=\"details-0\" hidden=\"\""), "{page}");
+}
+
+#[test]
+fn a_filter_leaves_those_that_it_names() {
+    needs_chromium!();
+    let page = visited(
+        &incident(),
+        "const filter = document.getElementById('filter');
+        filter.value = 'THROTTLED';
+        filter.dispatchEvent(new Event('input', { bubbles: true }));",
+    );
+    assert_eq!(page.matches("role=\"rowheader\"").count(), 1);
+    assert!(page.contains("policyd/unix"), "{page}");
+}
+
+#[test]
+fn who_has_the_focus_keeps_it_when_the_order_changes() {
+    needs_chromium!();
+    let page = visited(
+        &calm(),
+        "document.querySelector('th button').focus();
+        const order = document.getElementById('order');
+        order.value = 'name';
+        order.dispatchEvent(new Event('input', { bubbles: true }));
+        document.body.dataset.focus = document.activeElement.innerText;",
+    );
+    let first = page.find("bounce/unix").expect("a service");
+    assert!(
+        first < page.find("smtp/inet</span><span").expect("a service"),
+        "{page}"
+    );
+    assert!(page.contains("data-focus=\"smtp/inet"), "{page}");
 }

@@ -1,8 +1,14 @@
 //! What a load balancer and a watchdog ask.
 
+use std::fs::File;
+use std::process::Command;
+
+use master::status::SOCKET;
 use serde_json::Value;
 
 use crate::common::documents::{calm, failed_reload, throttled};
+use crate::common::fake_master::FakeMaster;
+use crate::common::puppet::statusd;
 use crate::needs_root;
 use crate::stage::Stage;
 
@@ -84,6 +90,27 @@ fn an_answer_that_is_no_document_is_not_believed() {
         ready.body.contains("the answer is no document"),
         "{ready:?}"
     );
+}
+
+#[test]
+fn one_request_is_answered_by_hand() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = directory.path().join("queue");
+    std::fs::create_dir_all(queue.join("pid")).expect("a directory");
+    let main_cf = format!("queue_directory = {}\n", queue.display());
+    std::fs::write(directory.path().join("main.cf"), main_cf).expect("a file");
+    let request = directory.path().join("request");
+    std::fs::write(&request, "GET /readyz HTTP/1.0\r\n\r\n").expect("a file");
+    let _master = FakeMaster::new(&queue.join(SOCKET), &calm());
+    let said = Command::new(statusd())
+        .arg("-S")
+        .env("MAIL_CONFIG", directory.path())
+        .stdin(File::open(request).expect("a file"))
+        .output()
+        .expect("statusd");
+    let said = String::from_utf8_lossy(&said.stdout);
+    assert!(said.starts_with("HTTP/1.0 200 OK\r\n"), "{said}");
+    assert!(said.ends_with("\r\n\r\nready\n"), "{said}");
 }
 
 #[test]
