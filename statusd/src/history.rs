@@ -58,6 +58,27 @@ impl History {
         self.services.retain(|_, ring| !ring.is_blank());
     }
 
+    /// The history that another process had, as [`since`](Self::since) told it, and a gap of so many
+    /// samples after it; nothing when it is not such a history.
+    pub fn resume(told: &Value, gap: u64) -> Option<Self> {
+        let mut history = Self {
+            taken: told["taken"].as_u64()?,
+            services: BTreeMap::new(),
+        };
+        for service in told["services"].as_array()?.iter().take(SERVICES_MAX) {
+            let text = |field: &str| service[field].as_str().map(str::to_owned);
+            let ring = Ring::resume(service)?;
+            history
+                .services
+                .insert((text("endpoint")?, text("type")?), ring);
+        }
+        // After more than there is room for, all is gone.
+        for _ in 0..gap.min(SAMPLES as u64) {
+            history.take(None);
+        }
+        Some(history)
+    }
+
     /// For the page: the samples after the first `known`, of which the reader has those that are
     /// still kept.
     pub fn since(&self, known: u64) -> Value {
@@ -87,6 +108,19 @@ impl History {
 }
 
 impl Ring {
+    fn resume(told: &Value) -> Option<Self> {
+        let (busy, marks) = (told["busy"].as_array()?, told["marks"].as_array()?);
+        let samples = busy.iter().zip(marks).take(SAMPLES).map(|(busy, marks)| {
+            Some(Sample {
+                busy: u32::try_from(busy.as_u64()?).ok()?,
+                marks: u8::try_from(marks.as_u64()?).ok()?,
+            })
+        });
+        Some(Self {
+            samples: samples.collect(),
+        })
+    }
+
     fn push(&mut self, sample: Option<Sample>) {
         if self.samples.len() == SAMPLES {
             self.samples.pop_front();
@@ -184,6 +218,36 @@ mod tests {
         assert_eq!(history.services.len(), 1);
         history.take(None);
         assert_eq!(history.services.len(), 0);
+    }
+
+    #[test]
+    fn another_process_goes_on_after_a_gap() {
+        let mut history = History::default();
+        (1..=5).for_each(|n| history.take(Some(&with(n))));
+        let mut next = History::resume(&history.since(0), 2).expect("a history");
+        next.take(Some(&with(8)));
+        let known = json!([1, 2, 3, 4, 5, null, null, 8]);
+        assert_eq!(busy(&next, 0), *known.as_array().expect("an array"));
+        assert_eq!(busy(&next, 7), [8], "who knew the other one goes on, too");
+        let late = History::resume(&history.since(0), u64::MAX).expect("a history");
+        assert!(late.services.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_history_is_not_resumed() {
+        for bad in [
+            json!(null),
+            json!({"taken": -1, "services": []}),
+            json!({"taken": 1, "services": [{"endpoint": "e"}]}),
+            json!({"taken": 1, "services": [{"endpoint": "e", "type": 1, "busy": [], "marks": []}]}),
+        ] {
+            assert!(History::resume(&bad, 0).is_none(), "{bad}");
+        }
+        let long = json!({"taken": 9, "services": [{
+            "endpoint": "e", "type": "unix", "busy": vec![7; 900], "marks": vec![0; 900],
+        }]});
+        let history = History::resume(&long, 0).expect("a history");
+        assert_eq!(busy(&history, 0).len(), SAMPLES);
     }
 
     #[test]

@@ -17,10 +17,10 @@ pub fn complaints(known: &Knowledge, rules: Rules) -> Vec<String> {
         Ok(answer) => &answer.document,
         Err(why) => return vec![format!("the master does not answer: {why}")],
     };
-    let throttled = document.services.iter().filter(|service| {
-        // The master says when it began to wait; the time may have come since.
-        rules.throttled && service.throttled_until.is_some()
-    });
+    let throttled = document
+        .services
+        .iter()
+        .filter(|service| rules.throttled && service.throttled_until.is_some());
     let mut complaints: Vec<String> = throttled
         .map(|service| format!("{}/{} is throttled", service.name, service.kind))
         .collect();

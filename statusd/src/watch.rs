@@ -50,12 +50,13 @@ pub struct Answer {
 }
 
 impl Watch {
-    /// Begins to ask at a socket. Returns when something is known, or soon.
+    /// Begins to ask at a socket, and to go on with a history. Returns when something is known, or soon.
     ///
     /// # Errors
     /// The system has no thread for it.
-    pub fn start(socket: PathBuf) -> Result<Self, Error> {
+    pub fn start(socket: PathBuf, history: History) -> Result<Self, Error> {
         let watch = Self::default();
+        watch.known().history = history;
         let (told, first) = channel();
         let thread = watch.clone();
         let system = |error| Error::from(format!("cannot watch the master: {error}"));

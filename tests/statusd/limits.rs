@@ -3,12 +3,14 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
+use serde_json::Value;
+
 use crate::common::documents::{calm, crowd};
 use crate::common::instance::SOON;
 use crate::common::poll::until;
 use crate::common::process::Process;
 use crate::needs_root;
-use crate::stage::Stage;
+use crate::stage::{Answer, Stage};
 
 #[test]
 fn a_request_that_is_too_long_is_refused() {
@@ -113,6 +115,30 @@ fn one_process_serves_more_clients_than_other_services_do() {
         assert_eq!(stage.get("/healthz").status, 200);
     }
     assert_eq!(stage.children_named("statusd"), processes);
+}
+
+#[test]
+fn the_history_survives_a_reload() {
+    needs_root!("a mail system");
+    let mut stage = Stage::new(&calm());
+    stage.get("/healthz");
+    let old = stage.children_named("statusd")[0];
+    let samples = |answer: &Answer| {
+        let view: Value = serde_json::from_str(&answer.body).expect("JSON");
+        let busy = view["history"]["services"][0]["busy"]
+            .as_array()
+            .map(Vec::len);
+        busy.expect("samples")
+    };
+    stage.wait_for("/view.json", |answer| samples(answer) >= 3);
+    stage.reload();
+    until(SOON, "the old process to leave", || !old.runs());
+    assert!(
+        samples(&stage.get("/view.json")) >= 4,
+        "those of before, and one"
+    );
+    assert_ne!(stage.children_named("statusd"), [old]);
+    assert_eq!(stage.log_lines("warning: "), [""; 0]);
 }
 
 #[test]
