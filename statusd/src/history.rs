@@ -243,7 +243,7 @@ mod tests {
         ] {
             assert!(History::resume(&bad, 0).is_none(), "{bad}");
         }
-        let long = json!({"taken": 9, "services": [{
+        let long = json!({"taken": 900, "services": [{
             "endpoint": "e", "type": "unix", "busy": vec![7; 900], "marks": vec![0; 900],
         }]});
         let history = History::resume(&long, 0).expect("a history");

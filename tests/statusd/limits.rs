@@ -37,6 +37,27 @@ fn only_reading_is_possible() {
 }
 
 #[test]
+fn a_connection_is_for_one_request() {
+    needs_root!("a mail system");
+    let stage = Stage::new(&calm());
+    let answer = stage.ask(&"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2));
+    assert!(answer.head.contains("connection: close"), "{answer:?}");
+    assert_eq!(answer.body, "statusd answers\n");
+}
+
+#[test]
+fn the_process_limit_must_be_one() {
+    needs_root!("a mail system");
+    let mut stage = Stage::new(&calm());
+    let table = std::fs::read_to_string(stage.master_cf()).expect("a table");
+    let line = table.lines().find(|line| line.contains("statusd"));
+    stage.service(&line.expect("the line").replace("n y n - 1", "n y n - 2"));
+    stage.reload();
+    let _client = TcpStream::connect(stage.address()).expect("a listener");
+    stage.wait_for_log("requires a process limit of 1");
+}
+
+#[test]
 fn what_is_not_there_is_not_found() {
     needs_root!("a mail system");
     let stage = Stage::new(&calm());
@@ -159,7 +180,7 @@ fn statusd_has_no_privileges() {
 #[test]
 fn after_a_reload_a_client_that_says_nothing_holds_up_the_next_process_for_a_moment_only() {
     needs_root!("a mail system");
-    let mut stage = Stage::new(&calm());
+    let mut stage = Stage::with(&calm(), "-o statusd_timeout=60s");
     stage.get("/healthz");
     let old = stage.children_named("statusd");
     let _mute = TcpStream::connect(stage.address()).expect("a listener");
