@@ -1,6 +1,7 @@
 //! The web site: what is at which path, and what a client may cost.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -105,7 +106,7 @@ impl Site {
             "/" => page("text/html; charset=utf-8", HTML),
             "/page.css" => page("text/css; charset=utf-8", CSS),
             "/page.js" => page("text/javascript; charset=utf-8", SCRIPT),
-            "/view.json" => ok(JSON, view::view(since(request), &self.watch.known())),
+            "/view.json" => self.view(since(request)),
             "/status.json" => self.status(),
             "/metrics" => self.metrics(request.headers()),
             "/healthz" => text(StatusCode::OK, "statusd answers\n".into()),
@@ -114,10 +115,17 @@ impl Site {
         }
     }
 
+    fn view(&self, known: u64) -> Answer {
+        match view::view(known, &self.watch.known()) {
+            Ok(view) => ok(JSON, view),
+            Err(error) => self.cannot_answer(&error),
+        }
+    }
+
     /// The document, as the master wrote it.
     fn status(&self) -> Answer {
         match self.watch.known().current() {
-            Ok(answer) => ok(JSON, answer.text.to_vec()),
+            Ok(answer) => ok(JSON, Bytes::from_owner(Arc::clone(&answer.text))),
             Err(why) => {
                 let body = serde_json::json!({ "problem": why }).to_string();
                 finish(StatusCode::SERVICE_UNAVAILABLE, JSON, body)
@@ -126,9 +134,9 @@ impl Site {
     }
 
     fn metrics(&self, headers: &HeaderMap) -> Answer {
-        let Ok(metrics) = metrics::open_metrics(&self.watch.known()) else {
-            let problem = "the metrics cannot be written down\n".into();
-            return text(StatusCode::INTERNAL_SERVER_ERROR, problem);
+        let metrics = match metrics::open_metrics(&self.watch.known()) {
+            Ok(metrics) => metrics,
+            Err(error) => return self.cannot_answer(&error),
         };
         let accepted = headers.get_all(header::ACCEPT).iter();
         let mut accepted = accepted.filter_map(|value| value.to_str().ok());
@@ -136,6 +144,12 @@ impl Site {
             true => ok(OPEN_METRICS, metrics),
             false => ok(CLASSIC_METRICS, metrics::classic(&metrics)),
         }
+    }
+
+    /// What is known cannot be written down, which is a mistake of this program.
+    fn cannot_answer(&self, error: &dyn Display) -> Answer {
+        self.log.error(format!("cannot answer: {error}"));
+        text(StatusCode::INTERNAL_SERVER_ERROR, "see the log\n".into())
     }
 
     fn readiness(&self) -> Answer {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use master::status::{Document, Service};
-use serde_json::{Value, json};
+use serde_derive::{Deserialize, Serialize};
 
 /// How many samples are kept.
 pub const SAMPLES: usize = 300;
@@ -30,7 +30,7 @@ pub struct History {
 type Key = (String, String);
 
 /// One service's samples, up to the last one taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ring {
     samples: VecDeque<Option<Sample>>,
 }
@@ -39,6 +39,26 @@ struct Ring {
 struct Sample {
     busy: u32,
     marks: u8,
+}
+
+/// What of a history is told to the page, and to the next process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// How many samples have been taken, and how many of these are not told.
+    taken: u64,
+    since: u64,
+    kept: usize,
+    services: Vec<ToldService>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ToldService {
+    endpoint: String,
+    #[serde(rename = "type")]
+    kind: String,
+    /// The newest is the last; where nothing is known there is a gap.
+    busy: Vec<Option<u32>>,
+    marks: Vec<Option<u8>>,
 }
 
 impl History {
@@ -58,69 +78,63 @@ impl History {
         self.services.retain(|_, ring| !ring.is_blank());
     }
 
-    /// The history that another process had, as [`since`](Self::since) told it, and a gap of so many
-    /// samples after it; nothing when it is not such a history.
-    pub fn resume(told: &Value, gap: u64) -> Option<Self> {
+    /// The history that another process has told, and a gap of so many samples after it.
+    pub fn resume(told: Told, gap: u64) -> Self {
         let mut history = Self {
-            taken: told["taken"].as_u64()?,
+            taken: told.taken,
             services: BTreeMap::new(),
         };
-        for service in told["services"].as_array()?.iter().take(SERVICES_MAX) {
-            let text = |field: &str| service[field].as_str().map(str::to_owned);
-            let ring = Ring::resume(service)?;
+        for service in told.services.into_iter().take(SERVICES_MAX) {
+            let mut ring = Ring::default();
+            for (busy, marks) in service.busy.into_iter().zip(service.marks) {
+                let sample = busy.zip(marks);
+                ring.push(sample.map(|(busy, marks)| Sample { busy, marks }));
+            }
             history
                 .services
-                .insert((text("endpoint")?, text("type")?), ring);
+                .insert((service.endpoint, service.kind), ring);
         }
         // After more than there is room for, all is gone.
         for _ in 0..gap.min(SAMPLES as u64) {
             history.take(None);
         }
-        Some(history)
+        history
     }
 
-    /// For the page: the samples after the first `known`, of which the reader has those that are
-    /// still kept.
-    pub fn since(&self, known: u64) -> Value {
+    /// The samples after the first `known`, as many of them as are still kept.
+    pub fn since(&self, known: u64) -> Told {
         // Who knows more than there is knew another process.
         let known = if known > self.taken { 0 } else { known };
         let news = usize::try_from(self.taken - known).unwrap_or(usize::MAX);
         let services = self.services.iter().map(|((endpoint, kind), ring)| {
             let skipped = ring.samples.len().saturating_sub(news);
-            let of = |number: fn(Sample) -> u32| -> Vec<Option<u32>> {
-                let samples = ring.samples.iter().skip(skipped);
-                samples.map(|sample| sample.map(number)).collect()
-            };
-            json!({
-                "endpoint": endpoint,
-                "type": kind,
-                "busy": of(|sample| sample.busy),
-                "marks": of(|sample| sample.marks.into()),
-            })
+            let samples = || ring.samples.iter().skip(skipped).copied();
+            ToldService {
+                endpoint: endpoint.clone(),
+                kind: kind.clone(),
+                busy: samples().map(|sample| Some(sample?.busy)).collect(),
+                marks: samples().map(|sample| Some(sample?.marks)).collect(),
+            }
         });
-        json!({
-            "taken": self.taken,
-            "since": known,
-            "kept": SAMPLES,
-            "services": services.collect::<Vec<_>>(),
-        })
+        Told {
+            taken: self.taken,
+            since: known,
+            kept: SAMPLES,
+            services: services.collect(),
+        }
+    }
+}
+
+/// All the room that it will ever need.
+impl Default for Ring {
+    fn default() -> Self {
+        Self {
+            samples: VecDeque::with_capacity(SAMPLES),
+        }
     }
 }
 
 impl Ring {
-    fn resume(told: &Value) -> Option<Self> {
-        let (busy, marks) = (told["busy"].as_array()?, told["marks"].as_array()?);
-        let samples = busy.iter().zip(marks).take(SAMPLES).map(|(busy, marks)| {
-            Some(Sample {
-                busy: u32::try_from(busy.as_u64()?).ok()?,
-                marks: u8::try_from(marks.as_u64()?).ok()?,
-            })
-        });
-        Some(Self {
-            samples: samples.collect(),
-        })
-    }
-
     fn push(&mut self, sample: Option<Sample>) {
         if self.samples.len() == SAMPLES {
             self.samples.pop_front();
@@ -168,11 +182,18 @@ fn is_full(service: &Service) -> bool {
 mod tests {
     use super::*;
     use crate::testing::{calm, service};
+    use serde_json::{Value, from_value, json, to_value};
+
+    fn told(history: &History, known: u64) -> Value {
+        to_value(history.since(known)).expect("JSON")
+    }
 
     /// The busy children that the page is told of, of the only service.
     fn busy(history: &History, known: u64) -> Vec<Value> {
-        let services = history.since(known)["services"].clone();
-        services[0]["busy"].as_array().expect("an array").clone()
+        told(history, known)["services"][0]["busy"]
+            .as_array()
+            .expect("an array")
+            .clone()
     }
 
     fn with(busy: u32) -> Document {
@@ -224,29 +245,21 @@ mod tests {
     fn another_process_goes_on_after_a_gap() {
         let mut history = History::default();
         (1..=5).for_each(|n| history.take(Some(&with(n))));
-        let mut next = History::resume(&history.since(0), 2).expect("a history");
+        let mut next = History::resume(history.since(0), 2);
         next.take(Some(&with(8)));
         let known = json!([1, 2, 3, 4, 5, null, null, 8]);
         assert_eq!(busy(&next, 0), *known.as_array().expect("an array"));
         assert_eq!(busy(&next, 7), [8], "who knew the other one goes on, too");
-        let late = History::resume(&history.since(0), u64::MAX).expect("a history");
+        let late = History::resume(history.since(0), u64::MAX);
         assert!(late.services.is_empty());
     }
 
     #[test]
-    fn what_is_no_history_is_not_resumed() {
-        for bad in [
-            json!(null),
-            json!({"taken": -1, "services": []}),
-            json!({"taken": 1, "services": [{"endpoint": "e"}]}),
-            json!({"taken": 1, "services": [{"endpoint": "e", "type": 1, "busy": [], "marks": []}]}),
-        ] {
-            assert!(History::resume(&bad, 0).is_none(), "{bad}");
-        }
-        let long = json!({"taken": 900, "services": [{
+    fn no_more_than_ten_minutes_are_resumed() {
+        let long = json!({"taken": 900, "since": 0, "kept": SAMPLES, "services": [{
             "endpoint": "e", "type": "unix", "busy": vec![7; 900], "marks": vec![0; 900],
         }]});
-        let history = History::resume(&long, 0).expect("a history");
+        let history = History::resume(from_value(long).expect("a history"), 0);
         assert_eq!(busy(&history, 0).len(), SAMPLES);
     }
 
@@ -259,8 +272,11 @@ mod tests {
         history.take(Some(&document));
         document.services[0] = service(0, "smtp", 9, 0, 10);
         history.take(Some(&document));
-        let marks = &history.since(0)["services"][0]["marks"];
-        assert_eq!(marks, &json!([FULL | THROTTLED | STRESSED, 0]));
+        let told = told(&history, 0);
+        assert_eq!(
+            told["services"][0]["marks"],
+            json!([FULL | THROTTLED | STRESSED, 0])
+        );
     }
 
     #[test]

@@ -5,36 +5,46 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use serde_derive::{Deserialize, Serialize};
 
-use crate::history::History;
+use crate::history::{History, Told};
 use crate::watch::INTERVAL;
 
 /// A file that is larger has no history.
 const FILE_MAX: u64 = 64 * 1024 * 1024;
+
+#[derive(Serialize, Deserialize)]
+struct Legacy {
+    /// When it was left.
+    time: f64,
+    history: Told,
+}
 
 /// Writes the history into a file, in one move.
 ///
 /// # Errors
 /// The system's.
 pub fn leave(history: &History, file: &Path) -> io::Result<()> {
-    let text = json!({ "time": now(), "history": history.since(0) }).to_string();
+    let legacy = Legacy {
+        time: now(),
+        history: history.since(0),
+    };
     let draft = file.with_extension("new");
-    fs::write(&draft, text)?;
+    fs::write(&draft, serde_json::to_vec(&legacy)?)?;
     fs::rename(draft, file)
 }
 
 /// The history that the former process has left; a new one, if there is none that is of use.
 pub fn inherit(file: &Path) -> History {
-    let left = read(file).and_then(|left| {
-        // A clock that was set back leaves no gap.
-        let gap = (now() - left["time"].as_f64()?).max(0.0) / INTERVAL.as_secs_f64();
-        History::resume(&left["history"], gap.round() as u64)
-    });
-    left.unwrap_or_default()
+    let Some(legacy) = read(file) else {
+        return History::default();
+    };
+    // A clock that was set back leaves no gap.
+    let gap = (now() - legacy.time).max(0.0) / INTERVAL.as_secs_f64();
+    History::resume(legacy.history, gap.round() as u64)
 }
 
-fn read(file: &Path) -> Option<Value> {
+fn read(file: &Path) -> Option<Legacy> {
     let mut text = Vec::new();
     let file = File::open(file).ok()?;
     file.take(FILE_MAX).read_to_end(&mut text).ok()?;
@@ -51,6 +61,11 @@ fn now() -> f64 {
 mod tests {
     use super::*;
     use crate::testing::calm;
+    use serde_json::{Value, json, to_value};
+
+    fn told(history: &History) -> Value {
+        to_value(history.since(0)).expect("JSON")
+    }
 
     #[test]
     fn a_history_is_left_and_inherited() {
@@ -60,7 +75,7 @@ mod tests {
         history.take(Some(&calm()));
         leave(&history, &file).expect("a file");
         // There may be a gap, on a busy machine.
-        let services = |history: &History| history.since(0)["services"].as_array().map(Vec::len);
+        let services = |history: &History| told(history)["services"].as_array().map(Vec::len);
         assert_eq!(services(&inherit(&file)), Some(7));
         let names = fs::read_dir(directory.path()).expect("a directory");
         assert_eq!(names.count(), 1, "no draft stays");
@@ -70,15 +85,14 @@ mod tests {
     fn what_is_old_or_broken_or_not_there_is_not_inherited() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("history");
-        let taken = |file: &Path| inherit(file).since(0)["taken"].as_u64();
+        let taken = |file: &Path| told(&inherit(file))["taken"].as_u64();
         assert_eq!(taken(&file), Some(0));
         fs::write(&file, "{\"time\":").expect("a file");
         assert_eq!(taken(&file), Some(0));
         let mut history = History::default();
         history.take(Some(&calm()));
-        let old = json!({ "time": now() - 3600.0, "history": history.since(0) });
+        let old = json!({ "time": now() - 3600.0, "history": told(&history) });
         fs::write(&file, old.to_string()).expect("a file");
-        let services = inherit(&file).since(0)["services"].clone();
-        assert_eq!(services, json!([]));
+        assert_eq!(told(&inherit(&file))["services"], json!([]));
     }
 }

@@ -38,6 +38,8 @@ fn serve(mut service: Service) -> Result<(), Error> {
     service.require_alone()?;
     service.set_default("max_use", "0");
     service.set_default("max_idle", "1h");
+    // Each may hold an answer in memory for as long as it is slow.
+    service.set_default("max_clients", "30");
     let socket = socket(&mut service)?;
     let legacy = legacy_file(&mut service)?;
     let limit = service.time("statusd_timeout", "10s")?;

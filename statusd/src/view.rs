@@ -1,18 +1,32 @@
 //! What the page asks for: the document as it is, and the news of the history.
 
-use serde_json::json;
+use serde_derive::Serialize;
 
+use crate::history::Told;
 use crate::watch::{INTERVAL, Knowledge};
 
-/// JSON for the page, for a reader who knows the first `known` samples.
-pub fn view(known_to_reader: u64, known: &Knowledge) -> Vec<u8> {
-    let frame = json!({
-        "problem": known.current().err(),
-        "age": known.last().map(|(_, age)| age.as_secs_f64()),
-        "interval": INTERVAL.as_secs_f64(),
-        "history": known.history.since(known_to_reader),
-    });
-    let mut text = frame.to_string().into_bytes();
+#[derive(Serialize)]
+struct Frame {
+    /// Why there is nothing new.
+    problem: Option<String>,
+    /// The document's, in seconds.
+    age: Option<f64>,
+    /// From one document to the next.
+    interval: f64,
+    history: Told,
+}
+
+/// JSON for the page, for a reader who knows the first `known_to_reader` samples.
+///
+/// # Errors
+/// None: memory takes all that is written.
+pub fn view(known_to_reader: u64, known: &Knowledge) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(&Frame {
+        problem: known.current().err(),
+        age: known.last().map(|(_, age)| age.as_secs_f64()),
+        interval: INTERVAL.as_secs_f64(),
+        history: known.history.since(known_to_reader),
+    })?;
     // The document goes in as the master wrote it, with what this version does not know.
     text.pop();
     text.extend(b",\"document\":");
@@ -21,7 +35,7 @@ pub fn view(known_to_reader: u64, known: &Knowledge) -> Vec<u8> {
         None => text.extend(b"null"),
     }
     text.push(b'}');
-    text
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -32,7 +46,7 @@ mod tests {
     use serde_json::Value;
 
     fn viewed(known: &Knowledge) -> Value {
-        serde_json::from_slice(&view(0, known)).expect("JSON")
+        serde_json::from_slice(&view(0, known).expect("JSON")).expect("JSON")
     }
 
     #[test]
