@@ -12,7 +12,6 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("files", &["config", "sys"]),
     ("log", &["sys"]),
     ("options", &[]),
-    ("status", &[]),
     (
         "runtime",
         &["config", "files", "log", "policy", "proto", "sys"],
@@ -21,6 +20,7 @@ const ROOMS: [(&str, &[&str]); 10] = [
         "start",
         &["config", "files", "log", "options", "runtime", "sys"],
     ),
+    ("status", &[]),
 ];
 
 fn root() -> PathBuf {
@@ -80,7 +80,7 @@ fn assert_does_not_name(room: &str, outside: &[&str]) {
 const OUTSIDE: [&str; 12] = [
     "nix::",
     "libc::",
-    "polling::",
+    "epoll::",
     "std::os::",
     "std::fs",
     "std::process",
@@ -134,15 +134,7 @@ fn dependencies_go_one_way() {
 const PACKAGES: [&str; 2] = ["src", "services"];
 
 /// What a process that runs as root is made of.
-const DEPENDENCIES: [&str; 7] = [
-    "anyhow",
-    "libc",
-    "nix",
-    "polling",
-    "serde",
-    "serde_derive",
-    "toml",
-];
+const DEPENDENCIES: [&str; 6] = ["anyhow", "libc", "nix", "serde", "serde_derive", "toml"];
 
 #[test]
 fn services_use_of_the_master_what_children_share_with_it() {
@@ -236,5 +228,22 @@ fn a_file_opens_with_what_it_is_for() {
                 path.display()
             );
         }
+    }
+}
+
+#[test]
+fn the_readme_shows_the_examples_as_they_are() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let readme = read("README.md");
+    let rust = read("services/examples/shout.rs");
+    let (_, rust) = rust.split_once('\n').unwrap();
+    for (language, code) in [
+        ("python", read("services/examples/minimal.py").as_str()),
+        ("rust", rust),
+    ] {
+        assert!(
+            readme.contains(&format!("```{language}\n{code}```\n")),
+            "{language}"
+        );
     }
 }

@@ -273,3 +273,39 @@ pub(crate) fn is_everyday(error: &io::Error) -> bool {
             | ErrorKind::UnexpectedEof
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    fn client(timeout: Duration) -> (Client, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let client = Client::new(ours.into(), BTreeMap::new(), timeout);
+        (client.unwrap(), theirs)
+    }
+
+    #[test]
+    fn a_client_reads_the_end_and_can_go_on_writing() {
+        let (mut client, mut theirs) = client(Duration::from_secs(10));
+        theirs
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        client.write_all(b"all").unwrap();
+        client.shutdown_write().unwrap();
+        let mut said = String::new();
+        theirs.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "all");
+        theirs.write_all(b"x").unwrap();
+        assert_eq!(client.read(&mut [0; 10]).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_silent_client_is_not_waited_for_longer_than_the_limit() {
+        let (mut client, _theirs) = client(Duration::from_millis(5));
+        let error = client.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        let error = client.write_all(&vec![0; 10_000_000]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "it does not read either");
+    }
+}

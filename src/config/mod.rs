@@ -31,7 +31,7 @@ use master_toml::ServiceTable;
 use parameters::TableSettings;
 pub use parameters::{ImportedVariable, Parameters, Values};
 pub use pool::{Accept, Pool, Ramp};
-pub use service::{Endpoint, Kind, RunOptions, Service, Wakeup};
+pub use service::{ByIdentity, Endpoint, Kind, RunOptions, Service, Wakeup};
 
 /// What one installation's files say, checked and with all names resolved.
 #[derive(Clone, Debug)]

@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pool;
@@ -177,6 +179,25 @@ impl Service {
         argv
     }
 }
+
+/// A service as the key of a table in which no two have the same identity. It costs no copy of the
+/// name, of which there may be many thousands.
+#[derive(Clone, Debug)]
+pub struct ByIdentity(pub Arc<Service>);
+
+impl Hash for ByIdentity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.identity().hash(state);
+    }
+}
+
+impl PartialEq for ByIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.identity() == other.0.identity()
+    }
+}
+
+impl Eq for ByIdentity {}
 
 #[cfg(test)]
 mod tests {

@@ -85,7 +85,13 @@ impl Table {
     }
 
     /// A connection waits. What a turn's earlier events changed may have taken care of it.
-    pub(super) fn connection(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
+    pub(super) fn connection(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        clients: u32,
+        out: &mut Vec<Action>,
+    ) {
         let Some(service) = self.service_mut(id) else {
             return;
         };
@@ -93,17 +99,19 @@ impl Table {
             return;
         }
         if service.config.pool.is_ordered() {
-            return self.give_to_idle(now, id, out);
+            return self.give_to_idle(now, id, clients, out);
         }
         self.start_one(now, id, out);
     }
 
-    /// Starts a child; the last one that the limit allows may be a sign of stress.
+    /// Starts a child. The last one that the limit allows is a sign of stress, unless all the others
+    /// are available, as they are in a service that is being filled.
     pub(super) fn start_one(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
         let Some(service) = self.service_mut(id) else {
             return;
         };
-        if service.config.stress_eligible() && !service.has_room(service.total + 1) {
+        let loaded = service.avail < service.total;
+        if loaded && service.config.stress_eligible() && !service.has_room(service.total + 1) {
             self.prolong_stress(now, id, out);
         }
         self.spawn(id, out);

@@ -39,7 +39,7 @@ impl Table {
                 availability: Availability::Taken,
                 uses: 0,
                 leaving: Leaving::No,
-                member: ordered.then(Member::new),
+                member: ordered.then(|| Box::new(Member::new())),
                 position,
             },
         );
@@ -208,8 +208,11 @@ impl Table {
         };
         let (id, position) = (child.service, child.position);
         let departing = child.leaving == Leaving::AtOnce;
+        let is_member = child.member.is_some();
         self.avail_less(id, pid);
-        self.discount_member(pid);
+        if is_member {
+            self.discount_member(pid);
+        }
         self.children.remove(&pid);
         let Some(service) = self.services[id.index()].as_mut() else {
             return;

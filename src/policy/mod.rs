@@ -17,7 +17,7 @@ mod timers;
 mod wakeup;
 mod warm;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,9 @@ impl ServiceId {
 pub enum Event {
     /// A watched listener of the service has a connection waiting.
     Connection { service: ServiceId },
+    /// A watched listener of an ordered pool has so many connections waiting, as far as the system
+    /// counts them.
+    Connections { service: ServiceId, count: u32 },
     /// A whole report came through the service's status channel; the kernel names the `writer`.
     Report {
         service: ServiceId,
@@ -269,7 +272,7 @@ struct Child {
     uses: u32,
     leaving: Leaving,
     /// What it is to its ordered pool, if it was started for one.
-    member: Option<ordered::Member>,
+    member: Option<Box<ordered::Member>>,
     /// Its place in [`Service::children`].
     position: usize,
 }
@@ -290,8 +293,9 @@ enum Leaving {
 pub struct Table {
     services: Vec<Option<Service>>,
     free: Vec<ServiceId>,
-    /// The services that are configured, by kind and canonical name; removed ones are not here.
-    names: BTreeMap<(config::Kind, String), ServiceId>,
+    /// The services that are configured; removed ones are not here. Never iterated either, and one
+    /// piece of memory: many small ones would keep that of former configurations in use.
+    places: HashMap<config::ByIdentity, ServiceId>,
     /// Never iterated, so that its order cannot matter.
     children: HashMap<Pid, Child>,
     timers: Timers,
@@ -317,7 +321,8 @@ impl Table {
     /// among it: that waits for [`Table::settle`].
     pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::Connection { service } => self.connection(now, service, out),
+            Event::Connection { service } => self.connection(now, service, 1, out),
+            Event::Connections { service, count } => self.connection(now, service, count, out),
             Event::Report {
                 service,
                 writer,
@@ -356,12 +361,17 @@ impl Table {
     /// have more children or fewer, and whether its listeners are to be watched.
     pub fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
         while let Some(id) = self.touched.pop() {
-            self.say_counts(id, out);
-            if let Some(service) = self.service_mut(id) {
-                service.touched = false;
+            if self.verbose {
+                self.say_counts(id, out);
+            }
+            let Some(service) = self.service_mut(id) else {
+                continue;
+            };
+            service.touched = false;
+            if !service.keeps_nothing_warm() && !service.removed() {
                 self.adapt(now, id, out);
             }
-            if let Some(service) = self.services[id.index()].as_mut() {
+            if let Some(service) = self.service_mut(id) {
                 avail::settle(service, id, now, out);
             }
         }
@@ -436,7 +446,7 @@ impl Table {
                 timers::Timer::Wakeup(id) => self.wake(now, id, out),
                 timers::Timer::StressEnd(id) => self.stress_ended(id, out),
                 timers::Timer::Kill(id) => self.kill_children(id, out),
-                timers::Timer::Patience(id) => self.patience_ended(id),
+                timers::Timer::Patience(id) => self.patience_ended(now, id),
                 timers::Timer::Due(id) => self.members_due(now, id, out),
                 timers::Timer::Ping(id) => self.ping(now, id, out),
                 timers::Timer::Surplus(id) => self.end_surplus(now, id, out),

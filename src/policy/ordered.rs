@@ -5,15 +5,17 @@
 //! stay out of the caches. No child is idle: the pool is overloaded, nobody watches the listeners,
 //! and the first child that turns idle is ordered at once.
 //!
-//! The listeners cannot tell one client that still waits from a second one. So one order holds the
-//! next one back, until it is answered or [`PATIENCE`] is over; then whoever waits is given to
-//! another child. A child that is stuck costs one client that long, and no other anything. What it
-//! may cost is an order for nothing, when the slow child takes the client after all: the second
-//! one finds nobody (the listeners do not block), answers busy and then idle, and all is as before.
+//! As many children are ordered as clients wait, so an order that is not answered stands for one of
+//! them, and holds the next one back. Where the system does not count who waits, it says one, and
+//! one order follows the other. An order stands for a client no longer than [`PATIENCE`]; then
+//! whoever still waits is given to another child. So a child that is stuck costs one client that
+//! long, and no other anything. What it may cost is an order for nothing, when the slow child takes
+//! the client after all: the second one finds nobody (the listeners do not block), answers busy and
+//! then idle, and all is as before.
 //!
 //! The rules are those of SpamAssassin's `SpamdForkScaling.pm`, whose parent waits for the answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::record::Rogue;
@@ -125,8 +127,10 @@ pub(super) struct Pool {
     /// How many are in each state.
     counts: [u32; State::ALL.len()],
     idle: BTreeSet<Pid>,
-    /// The order that holds others back, and until when.
-    held: Option<(Pid, Time)>,
+    /// The orders that stand for a client who waits, and until when; the oldest first.
+    fresh: VecDeque<(Time, Pid)>,
+    /// One of them was answered, or came to nothing: it is time to look again who waits.
+    news: bool,
     /// A connection waits, and nobody is idle.
     pub(super) overloaded: bool,
     /// The kernel refused to watch the listeners, and is asked again later.
@@ -151,6 +155,11 @@ impl Pool {
         self.counts
     }
 
+    /// Whether there never was a child in it, or none is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts == [0; State::ALL.len()] && !self.overloaded
+    }
+
     /// Those that are told to leave, or have left.
     pub(super) fn leaving(&self) -> u32 {
         self.count(State::Killed) + self.count(State::Gone)
@@ -163,7 +172,7 @@ impl Pool {
 
     /// Whether the next connection is to be heard of.
     pub(super) fn wants_clients(&self) -> bool {
-        self.held.is_none() && !self.overloaded && !self.blind
+        (self.fresh.is_empty() || self.news) && !self.overloaded && !self.blind
     }
 
     /// The idle child whose turn it is last.
@@ -178,12 +187,12 @@ impl Pool {
 
     /// The service is no more.
     pub(super) fn retire(&mut self) {
-        self.held = None;
+        self.fresh.clear();
         self.ping_at = None;
     }
 
     pub(super) fn patience_ends(&self) -> Option<Time> {
-        Some(self.held?.1)
+        Some(self.fresh.front()?.0)
     }
 
     pub(super) fn next_due(&self) -> Option<Time> {
@@ -228,8 +237,8 @@ impl Table {
             pool.stale -= 1;
             pool.replaced = pool.replaced.min(pool.stale);
         }
-        if pool.held.is_some_and(|(held, _)| held == pid) {
-            pool.held = None;
+        if from == State::Ordered {
+            self.order_is_over(id, pid);
         }
         self.set_due(pid, None);
         match to {
@@ -237,6 +246,24 @@ impl Table {
             _ => self.avail_less(id, pid),
         }
         self.touch(id);
+    }
+
+    /// The child has answered, or will not: its order stands for nobody any more.
+    fn order_is_over(&mut self, id: ServiceId, pid: Pid) {
+        let Some(service) = self.service_mut(id) else {
+            return;
+        };
+        let pool = &mut service.pool;
+        // Answers come in the order of the orders, nearly.
+        let at = pool.fresh.iter().position(|(_, ordered)| *ordered == pid);
+        let Some(at) = at else {
+            return;
+        };
+        pool.fresh.remove(at);
+        pool.news = true;
+        if let Some(next) = pool.patience_ends().filter(|_| at == 0) {
+            self.timers.add(next, Timer::Patience(id));
+        }
     }
 
     fn set_due(&mut self, pid: Pid, at: Option<Time>) {
@@ -273,15 +300,25 @@ impl Table {
         }
     }
 
-    /// A connection waits, which has to be given to somebody.
-    pub(super) fn give_to_idle(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        let Some(service) = self.service_mut(id) else {
-            return;
-        };
-        let lowest = service.pool.idle.first().copied();
-        service.pool.overloaded = lowest.is_none();
-        if let Some(pid) = lowest {
-            self.order(now, id, pid, out);
+    /// So many clients wait who have to be given to somebody, those that orders stand for already
+    /// among them.
+    pub(super) fn give_to_idle(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        clients: u32,
+        out: &mut Vec<Action>,
+    ) {
+        while let Some(service) = self.service_mut(id) {
+            let pool = &mut service.pool;
+            pool.news = false;
+            let left = clients as usize > pool.fresh.len();
+            let lowest = pool.idle.first().copied();
+            pool.overloaded = left && lowest.is_none();
+            match lowest.filter(|_| left) {
+                Some(pid) => self.order(now, id, pid, out),
+                None => break,
+            }
         }
         self.touch(id);
     }
@@ -290,20 +327,31 @@ impl Table {
         self.set_state(pid, State::Ordered);
         let until = now + PATIENCE;
         if let Some(service) = self.service_mut(id) {
-            service.pool.held = Some((pid, until));
+            let oldest = service.pool.fresh.is_empty();
+            service.pool.fresh.push_back((until, pid));
+            if oldest {
+                self.timers.add(until, Timer::Patience(id));
+            }
         }
-        self.timers.add(until, Timer::Patience(id));
         let order = Order::Accept;
         out.push(Action::Order { pid, order });
     }
 
-    /// The child has not answered yet; others need not wait for it.
-    pub(super) fn patience_ended(&mut self, id: ServiceId) {
-        let Some(service) = self.service_mut(id) else {
-            return;
-        };
-        let timeout = service.config.pool.reply_timeout;
-        if let Some((pid, until)) = service.pool.held.take() {
+    /// Children have not answered yet; others need not wait for them.
+    pub(super) fn patience_ended(&mut self, now: Time, id: ServiceId) {
+        while let Some(service) = self.service_mut(id) {
+            let timeout = service.config.pool.reply_timeout;
+            let oldest = service.pool.fresh.front().copied();
+            let Some((until, pid)) = oldest.filter(|(until, _)| *until <= now) else {
+                // The next order's patience, where that was not set before.
+                let next = service.pool.patience_ends();
+                if let Some(at) = next {
+                    self.timers.add(at, Timer::Patience(id));
+                }
+                break;
+            };
+            service.pool.fresh.pop_front();
+            service.pool.news = true;
             self.set_due(pid, Some(until - PATIENCE + timeout));
         }
         self.touch(id);
@@ -347,7 +395,9 @@ impl Table {
             pool.replaced += 1;
         }
         if pool.overloaded {
-            self.give_to_idle(now, id, out);
+            // One of those who wait, beside those that orders stand for.
+            let clients = pool.fresh.len() as u32 + 1;
+            self.give_to_idle(now, id, clients, out);
         }
     }
 
@@ -519,9 +569,12 @@ impl Table {
         if pool.overloaded && !pool.idle.is_empty() {
             return Err("a client waits although a child is idle".into());
         }
-        let held = pool.held.map(|(pid, _)| self.state_of(pid));
-        if held.is_some_and(|state| state != Some(State::Ordered)) {
-            return Err("an order holds others back that is none".into());
+        let ordered = |pid| self.state_of(pid) == Some(State::Ordered);
+        if !pool.fresh.iter().all(|(_, pid)| ordered(*pid)) {
+            return Err("an order stands for a client and is none".into());
+        }
+        if !pool.fresh.iter().is_sorted_by_key(|(until, _)| until) {
+            return Err("orders are not in their order".into());
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::timers::Timer;
 use super::{Action, Leaving, Record, Service, ServiceId, Signal, Table, Time};
-use crate::config;
+use crate::config::{self, ByIdentity};
 use crate::proto::Availability;
 
 /// One service of a new configuration and its place in the table.
@@ -40,8 +40,7 @@ impl Table {
         let mut kept = BTreeSet::new();
         let mut entries = Vec::with_capacity(services.len());
         for service in services {
-            let (kind, canonical) = service.identity();
-            let known = self.names.get(&(kind, canonical.to_owned())).copied();
+            let known = self.places.get(&ByIdentity(service.clone())).copied();
             kept.extend(known);
             let id = known.or_else(|| free.next()).or_else(|| unused.next());
             entries.push(Entry {
@@ -50,10 +49,11 @@ impl Table {
                 known: known.is_some(),
             });
         }
-        let removed = self.names.values().filter(|id| !kept.contains(id));
+        let configured = self.services().filter(|(_, service)| !service.removed());
+        let configured = configured.map(|(id, _)| id);
         Plan {
             entries,
-            removed: removed.copied().collect(),
+            removed: configured.filter(|id| !kept.contains(id)).collect(),
             kill_time,
         }
     }
@@ -82,12 +82,14 @@ impl Table {
             Some(free) => debug_assert_eq!(free, id, "plan() takes free places in this order"),
             None => self.services.push(None),
         }
-        let (kind, canonical) = config.identity();
-        self.names.insert((kind, canonical.to_owned()), id);
+        self.places.insert(ByIdentity(config.clone()), id);
         self.services[id.index()] = Some(Service::new(config));
     }
 
     fn replace(&mut self, id: ServiceId, config: Arc<config::Service>) {
+        // The key is taken out first: it would stay, and keep the former configuration in memory.
+        self.places.remove(&ByIdentity(config.clone()));
+        self.places.insert(ByIdentity(config.clone()), id);
         if let Some(service) = self.service_mut(id) {
             service.wakeup_waits = config.wakeup.is_some_and(|w| w.conditional);
             service.config = config;
@@ -138,8 +140,7 @@ impl Table {
         let Some(service) = self.services[id.index()].as_mut() else {
             return;
         };
-        let (kind, canonical) = service.config.identity();
-        self.names.remove(&(kind, canonical.to_owned()));
+        self.places.remove(&ByIdentity(service.config.clone()));
         service.removed = true;
         service.kill_at = Some(kill_at);
         service.wakeup_at = None;

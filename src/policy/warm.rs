@@ -46,8 +46,14 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// When the next child may be started, with so many that are not ready yet.
-    fn next(&self, ramp: Ramp, starting: u32, replacing: bool) -> Time {
+    /// Whether nothing is under way.
+    fn is_still(&self) -> bool {
+        self.filling == 0 && self.start_at.is_none() && self.surplus_at.is_none()
+    }
+
+    /// When the next child may be started, with so many that are not ready yet, and others that
+    /// are gone or about to be.
+    fn next(&self, ramp: Ramp, starting: u32, urgent: bool) -> Time {
         if self.filling > 0 {
             return Time::ZERO;
         }
@@ -55,7 +61,7 @@ impl Pace {
         match ramp {
             Ramp::Double if self.left > 0 => Time::ZERO,
             Ramp::Double => after(self.began, STEP),
-            Ramp::Single if starting == 0 || replacing => after(self.last, APART),
+            Ramp::Single if starting == 0 || urgent => after(self.last, APART),
             Ramp::Single => after(self.last, PERIOD),
         }
     }
@@ -109,10 +115,22 @@ impl Service {
         wanted.saturating_sub(self.pool.count(State::Starting))
     }
 
+    /// Whether clients alone decide how many children there are, as for most services.
+    pub(super) fn keeps_nothing_warm(&self) -> bool {
+        let pool = &self.config.pool;
+        let now = !pool.is_ordered() && pool.min_idle == 0;
+        now && self.pool.is_empty() && self.pace.is_still()
+    }
+
+    /// Whether others are gone or about to be, in whose places children are to be started.
+    fn has_gaps(&self) -> bool {
+        let floor = self.config.pool.floor(self.config.max);
+        self.staying() < floor || self.replacements() > 0
+    }
+
     /// Whether another child should be there, although no client asked for it.
     fn wants_another(&self) -> bool {
-        let floor = self.config.pool.floor(self.config.max);
-        self.lacking() > 0 || self.staying() < floor || self.replacements() > 0
+        self.lacking() > 0 || self.has_gaps()
     }
 
     /// When another child can be started, if it can.
@@ -120,7 +138,7 @@ impl Service {
         let able = !self.spawning && !self.throttled() && self.has_room(self.total);
         let starting = self.pool.count(State::Starting);
         let ramp = self.config.pool.spawn_ramp;
-        able.then(|| self.pace.next(ramp, starting, self.replacements() > 0))
+        able.then(|| self.pace.next(ramp, starting, self.has_gaps()))
     }
 
     /// Whether an ordered pool lacks children that its limit has no room for.
@@ -149,12 +167,9 @@ impl Table {
         }
     }
 
-    /// After every change: ends children that are too many, and starts one that is lacking. What
-    /// comes of it is a change again.
+    /// After every change of a service that keeps children warm: ends those that are too many, and
+    /// starts one that is lacking. What comes of it is a change again.
     pub(super) fn adapt(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        if self.service(id).is_none_or(Service::removed) {
-            return;
-        }
         self.end_replaced(now, id, out);
         self.end_excess(now, id, out);
         self.mark_surplus(now, id);

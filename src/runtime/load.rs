@@ -179,6 +179,7 @@ impl Runtime {
                 let what = prepared.to_string();
                 // Names may have been slow to resolve; what is to be given time has all of it.
                 self.commit(self.setup.clock.now(), prepared);
+                process::trim_memory();
                 self.log.info(format!("reload done: {what}"));
                 self.setup.supervisor.ready(&self.state());
             }

@@ -1,8 +1,9 @@
 //! The event loop: turns descriptors and signals into [`Event`]s for the policy and carries out
 //! its [`Action`]s. It does not know why an action was chosen.
 //!
-//! One turn: wait; take the signals; reap the dead; read every status report that is there, also
-//! of the services that lost a child; only then tell the policy of the dead; then let deadlines
+//! One turn: wait; take the signals; reap the dead; read every status report that is there, and
+//! what ordered children say, also of those that are dead; only then tell the policy of the dead;
+//! then let deadlines
 //! pass and hand connections on; then reload if asked; then reconcile interest in listeners, once
 //! for each service that the turn touched. The policy hears reports before ends, because a child
 //! that reported and exited must count as used; connections come after both, because a child that
@@ -69,8 +70,16 @@ const TURN_MAX: Duration = Duration::from_secs(500);
 /// Batches of reports read from one service in one turn: a child that floods its channel must not
 /// keep the others waiting.
 const BATCHES_MAX: usize = 64;
-/// Children reaped in one turn.
-const DEAD_MAX: usize = 4096;
+/// While a service has this many children available, nobody misses its reports for a moment.
+const SPARE: u32 = 2;
+/// So long they then wait for more to come: to be woken up for one costs more than to read many.
+const REPORTS_WAIT: Duration = Duration::from_millis(1);
+/// So many reports in that time, and the next are waited for without a look at the first.
+const REPORTS_MANY: usize = 8;
+/// Room for this many actions is kept from turn to turn.
+const ACTIONS_KEPT: usize = 64;
+/// Children reaped in one turn: a few milliseconds, for which clients wait.
+const DEAD_MAX: usize = 128;
 /// How long the end may take (Postfix, `master_sig.c`).
 const END_TIME: u32 = 5;
 
@@ -130,6 +139,9 @@ struct Turn {
     /// Children of ordered pools who say something.
     heard: Vec<Pid>,
     said: Vec<Event>,
+    /// Services whose reports wait for more to come, and until when.
+    deferred: Vec<ServiceId>,
+    deferred_until: Option<Time>,
     records: Vec<channel::Record>,
     dead: Vec<Dead>,
     signalled: bool,
@@ -226,6 +238,7 @@ impl Runtime {
             ));
         }
         runtime.settle(now);
+        process::trim_memory();
         Ok(runtime)
     }
 
@@ -287,7 +300,7 @@ impl Runtime {
             .wait(timeout, &mut self.turn.keys)
             .context("cannot wait for events")?;
         let now = self.setup.clock.now();
-        self.sort_ready();
+        self.sort_ready(now);
         self.read_signals(now)?;
         if self.ending.is_some() {
             return Ok(());
@@ -337,13 +350,14 @@ impl Runtime {
             self.triggers.next_deadline(),
             self.telling_at(),
             self.setup.exit_at,
+            self.turn.deferred_until,
             Some(now + TURN_MAX),
         ];
         deadlines.into_iter().flatten().min().unwrap_or(now)
     }
 
     /// Sorts the poller's findings by what is to be done with them.
-    fn sort_ready(&mut self) {
+    fn sort_ready(&mut self, now: Time) {
         let turn = &mut self.turn;
         // With so many descriptors ready that some had to wait, the signals may be among those.
         turn.signalled = turn.keys.len() >= Poll::TURN.get();
@@ -354,7 +368,14 @@ impl Runtime {
             match Ready::from_key(key) {
                 Ready::Signals => turn.signalled = true,
                 Ready::Listener(id) => turn.connections.push(id),
-                Ready::Status(id) => turn.reported.push(id),
+                Ready::Status(id) => {
+                    if can_wait(&self.table, id) && self.ports.defer_reports(id, &self.poll) {
+                        turn.deferred.push(id);
+                        turn.deferred_until.get_or_insert(now + REPORTS_WAIT);
+                    } else {
+                        turn.reported.push(id);
+                    }
+                }
                 Ready::Channel(pid) => turn.heard.push(pid),
                 Ready::Trigger(at) => {
                     if let Err(error) = self.triggers.ready(at, &self.poll) {
@@ -406,6 +427,7 @@ impl Runtime {
     /// Reads the reports of every service that has some, and of every service that lost a child:
     /// its last report may have come after the poller looked.
     fn read_reports(&mut self, now: Time) {
+        self.read_deferred(now);
         let mut reported = mem::take(&mut self.turn.reported);
         reported.sort_unstable();
         reported.dedup();
@@ -429,10 +451,33 @@ impl Runtime {
         self.turn.heard = heard;
     }
 
-    fn read_reports_of(&mut self, now: Time, id: ServiceId) {
+    /// Reads the reports that have waited long enough. Where many have come, more will.
+    fn read_deferred(&mut self, now: Time) {
+        if self.turn.deferred_until.is_none_or(|until| now < until) {
+            return;
+        }
+        let mut deferred = mem::take(&mut self.turn.deferred);
+        deferred.retain(|&id| {
+            let many = self.read_reports_of(now, id) >= REPORTS_MANY;
+            let goes_on = many && can_wait(&self.table, id);
+            if !goes_on {
+                if let Err(error) = self.ports.expect_reports(id, &self.poll) {
+                    self.status_failed(now, id, reason(&error));
+                }
+            }
+            goes_on
+        });
+        self.turn.deferred_until = (!deferred.is_empty()).then(|| now + REPORTS_WAIT);
+        self.turn.deferred = deferred;
+    }
+
+    /// Reads what has been reported of a service, and tells how much that was.
+    fn read_reports_of(&mut self, now: Time, id: ServiceId) -> usize {
         let mut records = mem::take(&mut self.turn.records);
+        let mut count = 0;
         for _ in 0..BATCHES_MAX {
             let more = self.ports.read_status(id, &mut records);
+            count += records.len();
             for record in records.drain(..) {
                 self.step(now, report_event(id, &record));
             }
@@ -444,6 +489,7 @@ impl Runtime {
             }
         }
         self.turn.records = records;
+        count
     }
 
     fn status_failed(&mut self, now: Time, service: ServiceId, reason: String) {
@@ -478,7 +524,14 @@ impl Runtime {
     fn hand_on_connections(&mut self, now: Time) {
         let connections = mem::take(&mut self.turn.connections);
         for &service in &connections {
-            self.step(now, Event::Connection { service });
+            let event = match self.ports.is_ordered(service) {
+                true => Event::Connections {
+                    service,
+                    count: self.ports.waiting(service),
+                },
+                false => Event::Connection { service },
+            };
+            self.step(now, event);
         }
         self.turn.connections = connections;
     }
@@ -506,6 +559,8 @@ impl Runtime {
             for action in batch.drain(..) {
                 self.act(now, action);
             }
+            // A reload has thousands, a turn has few.
+            batch.shrink_to(ACTIONS_KEPT);
             self.spare = batch;
         }
     }
@@ -605,8 +660,7 @@ impl Runtime {
             environment,
             ..
         } = self;
-        let ordered = ports.service(id).is_some_and(|s| s.pool.is_ordered());
-        let (ours, theirs) = match ordered {
+        let (ours, theirs) = match ports.is_ordered(id) {
             true => Backchannel::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
             false => (None, None),
         };
@@ -653,6 +707,13 @@ impl Runtime {
             signal::send(pid, signal::Signal::SIGTERM);
         }
     }
+}
+
+/// Whether the service's reports can wait: it has children to spare.
+fn can_wait(table: &Table, id: ServiceId) -> bool {
+    table
+        .service(id)
+        .is_some_and(|service| service.avail() >= SPARE)
 }
 
 /// What a record on a service's status channel tells the policy.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::ports::{Kept, Ports, described};
 use crate::config::{Config, Endpoint, Kind, Service, User};
 use crate::log::reason;
-use crate::policy::{Plan, ServiceId};
+use crate::policy::{Entry, Plan, ServiceId};
 use crate::sys::handed::{Address, Handed};
 use crate::sys::listen::{self, Aside, PathKind};
 use crate::sys::privilege;
@@ -37,39 +37,35 @@ pub(super) fn open(
     opened.stand_alone = config.parameters.stand_alone;
     opened.window = config.parameters.inet_windowsize;
     let shared = Shared::new(ports, plan);
-    let mut errors = Vec::new();
-    for entry in &plan.entries {
-        if entry.known && ports.is_found_at(entry.id, &entry.service.endpoint) {
-            continue;
-        }
-        let listeners = match &entry.service.endpoint {
-            Endpoint::Inet(addresses) => {
-                let open =
-                    |a: &SocketAddr| opened.inet(entry.id, *a, &entry.service, &shared, handed);
-                collect(addresses.iter().map(open))
+    let new = plan
+        .entries
+        .iter()
+        .filter(|entry| !(entry.known && ports.is_found_at(entry.id, &entry.service.endpoint)));
+    let mut errors = opened.paths(new.clone(), &shared, handed);
+    for Entry { id, service, .. } in new {
+        if let Endpoint::Inet(addresses) = &service.endpoint {
+            let open = |a: &SocketAddr| opened.inet(*id, *a, service, &shared, handed);
+            match collect(addresses.iter().map(open)) {
+                Ok(listeners) => opened.listeners.push((*id, listeners)),
+                Err(error) => errors.push((service.line, error)),
             }
-            Endpoint::Path(path) => {
-                let replaces = entry.known || shared.paths.contains(path);
-                opened
-                    .path(path, &entry.service, replaces, handed)
-                    .map(|fd| vec![fd])
-            }
-        };
-        match listeners {
-            Ok(listeners) => opened.listeners.push((entry.id, listeners)),
-            Err(error) => errors.push(error),
         }
     }
+    errors.sort_by_key(|(line, _)| *line);
     match errors.is_empty() {
         true => Ok(opened),
         false => Err(at_most(ERRORS_MAX, errors)),
     }
 }
 
+/// What keeps a service from listening, with its line in the table.
+type Error = (u32, String);
+
 /// One missing directory can be in the way of a thousand services.
-fn at_most(limit: usize, mut errors: Vec<String>) -> Vec<String> {
+fn at_most(limit: usize, errors: Vec<Error>) -> Vec<String> {
     let more = errors.len().saturating_sub(limit);
-    errors.truncate(limit);
+    let errors = errors.into_iter().take(limit).map(|(_, error)| error);
+    let mut errors: Vec<String> = errors.collect();
     if more > 0 {
         errors.push(format!("{more} more services cannot listen"));
     }
@@ -175,13 +171,53 @@ impl Opened {
         })
     }
 
+    /// Opens all listeners with paths, as the owner of their directories: at one go, because to
+    /// become somebody else and root again costs more than to make a socket.
+    fn paths<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a Entry>,
+        shared: &Shared<'_>,
+        handed: &[Handed],
+    ) -> Vec<Error> {
+        let paths = entries.filter_map(|entry| match &entry.service.endpoint {
+            Endpoint::Path(path) => Some((entry, path)),
+            Endpoint::Inet(_) => None,
+        });
+        let paths: Vec<_> = paths.collect();
+        if paths.is_empty() {
+            return Vec::new();
+        }
+        let mut errors = Vec::new();
+        let User { uid, gid } = self.owner.1;
+        let as_owner = privilege::as_user(uid, gid, || {
+            for (Entry { id, service, known }, path) in &paths {
+                let replaces = *known || shared.paths.contains(*path);
+                match self.path(path, service, replaces, handed) {
+                    Ok(listener) => self.listeners.push((*id, vec![listener])),
+                    Err(error) => errors.push(self.refusal(service, path, &error)),
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = as_owner {
+            let refused = paths.iter();
+            errors.extend(refused.map(|(e, path)| self.refusal(&e.service, path, &error)));
+        }
+        errors
+    }
+
+    fn refusal(&self, service: &Service, path: &Path, error: &io::Error) -> Error {
+        let problem = cannot_listen(service, path.display(), error);
+        (service.line, problem + &self.path_advice(error, path))
+    }
+
     fn path(
         &mut self,
         path: &Path,
         service: &Service,
         replaces: bool,
         handed: &[Handed],
-    ) -> Result<OwnedFd, String> {
+    ) -> io::Result<OwnedFd> {
         let kind = match service.kind {
             Kind::Fifo => PathKind::Fifo,
             Kind::UnixDgram => PathKind::Datagram,
@@ -190,28 +226,16 @@ impl Opened {
         let is_here = |handed: &&Handed| handed.is_at(&self.queue, path, kind);
         if let Some(handed) = handed.iter().find(is_here) {
             self.taken_over.push(handed.address().clone());
-            let clone = handed.try_clone();
-            return clone.map_err(|error| cannot_listen(service, path.display(), &error));
+            return handed.try_clone();
         }
-        let User { uid, gid } = self.owner.1;
-        let made = privilege::as_user(uid, gid, || {
-            let aside = match replaces {
-                true => Aside::put(path)?,
-                false => None,
-            };
-            Ok((listen::path(path, kind, service.backlog)?, aside))
-        });
-        match made {
-            Ok((listener, aside)) => {
-                self.created.push(path.to_owned());
-                self.asides.extend(aside);
-                Ok(listener)
-            }
-            Err(error) => {
-                let problem = cannot_listen(service, path.display(), &error);
-                Err(problem + &self.path_advice(&error, path))
-            }
-        }
+        let aside = match replaces {
+            true => Aside::put(path)?,
+            false => None,
+        };
+        let listener = listen::path(path, kind, service.backlog)?;
+        self.created.push(path.to_owned());
+        self.asides.extend(aside);
+        Ok(listener)
     }
 
     /// Works on the sockets' directories with no more rights than their owner has.

@@ -5,9 +5,11 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 
 use super::Ready;
@@ -20,18 +22,66 @@ use crate::sys::listen::{self, Name};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::spawn::{Descriptors, Program};
 
+/// The listeners of one service. Most have one, which needs no memory of its own: small pieces that
+/// stay, among those of a configuration that goes, keep its pages from being given back.
+#[derive(Debug)]
+enum Listeners {
+    One(OwnedFd),
+    Many(Vec<OwnedFd>),
+}
+
+impl Listeners {
+    fn into_vec(self) -> Vec<OwnedFd> {
+        match self {
+            Self::One(listener) => vec![listener],
+            Self::Many(listeners) => listeners,
+        }
+    }
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl From<Vec<OwnedFd>> for Listeners {
+    fn from(mut listeners: Vec<OwnedFd>) -> Self {
+        match (listeners.pop(), listeners.is_empty()) {
+            (Some(listener), true) => Self::One(listener),
+            (last, _) => {
+                listeners.extend(last);
+                Self::Many(listeners)
+            }
+        }
+    }
+}
+
+impl Deref for Listeners {
+    type Target = [OwnedFd];
+
+    fn deref(&self) -> &[OwnedFd] {
+        match self {
+            Self::One(listener) => slice::from_ref(listener),
+            Self::Many(listeners) => listeners,
+        }
+    }
+}
+
 /// One service's share.
 #[derive(Debug)]
 struct Port {
     service: Arc<Service>,
     /// In the order of the endpoint's addresses.
-    listeners: Vec<OwnedFd>,
+    listeners: Listeners,
     /// Which file it was that a path named when its listener was made.
     name: Option<Name>,
     /// Made when the first child needs it.
     status: Option<StatusChannel>,
+    /// Its reports wait for more to come, and the poller does not tell of them meanwhile.
+    deferred: bool,
     /// For calm and for stress, made when first needed.
-    programs: [Option<Program>; 2],
+    programs: [Option<Box<Program>>; 2],
     watched: bool,
 }
 
@@ -39,9 +89,10 @@ impl Port {
     fn new(service: Arc<Service>) -> Self {
         Self {
             service,
-            listeners: Vec::new(),
+            listeners: Listeners::default(),
             name: None,
             status: None,
+            deferred: false,
             programs: [None, None],
             watched: false,
         }
@@ -56,7 +107,7 @@ impl Port {
 
     fn unwatch(&mut self, poll: &Poll) {
         if std::mem::take(&mut self.watched) {
-            for listener in &self.listeners {
+            for listener in self.listeners.iter() {
                 // One that could not be added was complained about then.
                 let _ = poll.remove(listener);
             }
@@ -68,11 +119,13 @@ impl Port {
         let Endpoint::Inet(addresses) = &self.service.endpoint else {
             return;
         };
-        let listeners = std::mem::take(&mut self.listeners).into_iter();
+        let listeners = std::mem::take(&mut self.listeners).into_vec();
         let left = listeners
+            .into_iter()
             .zip(addresses)
             .filter(|(_, address)| !handed_on.contains(&(id, **address)));
-        self.listeners = left.map(|(listener, _)| listener).collect();
+        let left: Vec<_> = left.map(|(listener, _)| listener).collect();
+        self.listeners = left.into();
     }
 
     fn make_status(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
@@ -90,10 +143,23 @@ impl Port {
         }
     }
 
+    /// Has the poller tell of reports, or not.
+    fn set_deferred(&mut self, id: ServiceId, poll: &Poll, deferred: bool) -> io::Result<()> {
+        let interest = match deferred {
+            true => Interest::Nothing,
+            false => Interest::Readable,
+        };
+        if let Some(status) = &self.status {
+            poll.modify(status.as_fd(), Ready::Status(id).key(), interest)?;
+        }
+        self.deferred = deferred;
+        Ok(())
+    }
+
     /// The listeners by address.
     fn addresses(&self) -> impl Iterator<Item = (SocketAddr, &OwnedFd)> {
         let addresses = self.service.endpoint.addresses();
-        addresses.iter().copied().zip(&self.listeners)
+        addresses.iter().copied().zip(self.listeners.iter())
     }
 }
 
@@ -137,6 +203,18 @@ impl Ports {
         Some(&self.get(id)?.service)
     }
 
+    /// Whether the service's children accept when they are told to.
+    pub(super) fn is_ordered(&self, id: ServiceId) -> bool {
+        self.service(id).is_some_and(|s| s.pool.is_ordered())
+    }
+
+    /// How many connections wait on the service's listeners, at least one.
+    pub(super) fn waiting(&self, id: ServiceId) -> u32 {
+        let listeners = self.get(id).map_or(&[][..], |port| &port.listeners);
+        let counts = listeners.iter().map(listen::waiting);
+        counts.fold(0, u32::saturating_add).max(1)
+    }
+
     /// Has the poller report connections to the service.
     ///
     /// # Errors
@@ -164,6 +242,22 @@ impl Ports {
             Some(status) => status.read(records),
             None => Ok(More::No),
         }
+    }
+
+    /// Lets the service's reports wait for more to come. False if that is not possible, or if they
+    /// wait already and the poller speaks of something else.
+    pub(super) fn defer_reports(&mut self, id: ServiceId, poll: &Poll) -> bool {
+        let port = self.get_mut(id).filter(|port| !port.deferred);
+        port.is_some_and(|port| port.set_deferred(id, poll, true).is_ok())
+    }
+
+    /// Ends that wait.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn expect_reports(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
+        let port = self.get_mut(id);
+        port.map_or(Ok(()), |port| port.set_deferred(id, poll, false))
     }
 
     /// Whether a child has shut the channel for all who share it, so that the next child would
@@ -200,9 +294,9 @@ impl Ports {
         }
         let program = &mut port.programs[usize::from(stress)];
         if program.is_none() {
-            *program = Some(new_program(&port.service, run, stress)?);
+            *program = Some(Box::new(new_program(&port.service, run, stress)?));
         }
-        let program = program.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let program = program.as_deref().ok_or(io::ErrorKind::NotFound)?;
         let shared = port.status.as_ref().map(StatusChannel::children_end);
         let descriptors = Descriptors {
             status: own.or(shared).ok_or(io::ErrorKind::NotFound)?,
@@ -274,8 +368,8 @@ impl Ports {
                 }
                 port.unwatch(poll);
                 port.give_up(id, handed_on);
-                adopted.dropped.append(&mut port.listeners);
-                port.listeners = listeners;
+                let former = std::mem::replace(&mut port.listeners, listeners.into());
+                adopted.dropped.extend(former.into_vec());
                 port.name = match &port.service.endpoint {
                     Endpoint::Path(path) => Name::of(path),
                     Endpoint::Inet(_) => None,

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
+use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -153,6 +154,26 @@ pub fn shut_down(listener: &OwnedFd) {
     let _ = shutdown(listener.as_raw_fd(), Shutdown::Read);
 }
 
+/// How many connections wait on a TCP listener that nobody has accepted. Of other listeners the
+/// system does not say; the answer is 0 then.
+pub fn waiting(listener: &OwnedFd) -> u32 {
+    // SAFETY: a plain C struct, for which all bytes zero is a value.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut length = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes no more than `length` bytes to `info`, and both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    // Of a listener, this field counts the connections (Linux, `tcp_get_info()`).
+    if result == 0 { info.tcpi_unacked } else { 0 }
+}
+
 /// A path that is about to get another listener, its old one put aside. Unless the change is
 /// [kept](Aside::forget), dropping this puts the old one back.
 #[derive(Debug)]
@@ -228,6 +249,20 @@ mod tests {
         let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = inet(stranger.local_addr().unwrap(), 10, 0);
         assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn connections_that_wait_are_counted_where_the_system_counts_them() {
+        let listener = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
+        let address = std::net::TcpListener::from(listener.try_clone().unwrap());
+        let address = address.local_addr().unwrap();
+        for count in 0..5 {
+            assert_eq!(waiting(&listener), count);
+            std::mem::forget(std::net::TcpStream::connect(address).unwrap());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let unix = path(&dir.path().join("a"), PathKind::Stream, 10).unwrap();
+        assert_eq!(waiting(&unix), 0);
     }
 
     #[test]

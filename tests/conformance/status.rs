@@ -276,6 +276,37 @@ fn a_child_that_reports_and_fails_at_once_has_served() {
     assert_eq!(postfix.log_lines(Line::BadStartup.words()), [""; 0]);
 }
 
+/// "On descriptor 5 a child reports whether it can take a client": a master that has others to
+/// spare may hear it a little later.
+#[test]
+fn reports_count_also_where_there_are_children_to_spare() {
+    needs_root!("the master changes users");
+    let (_postfix, troupe) = one_service("unix - - n - -");
+    let served: Vec<_> = (0..4).map(|_| troupe.serve()).collect();
+    let (clients, mut puppets): (Vec<_>, Vec<_>) = served.into_iter().unzip();
+    drop(clients);
+    for puppet in &mut puppets {
+        puppet.finish_client();
+        puppet.wait_until_heard();
+    }
+    // A few reports one after the other, and many at once.
+    for times in [1, 40] {
+        for puppet in &mut puppets {
+            for _ in 0..times {
+                puppet.tell("report available");
+                puppet.tell("report taken");
+            }
+        }
+        let (_client, mut next) = troupe.serve();
+        next.tell("hangup");
+        next.exit(0);
+        puppets.iter_mut().for_each(|puppet| {
+            puppet.tell("report available");
+            puppet.wait_until_heard();
+        });
+    }
+}
+
 /// "A child that floods its channel must not keep the others waiting."
 #[test]
 fn a_child_that_floods_the_status_channel_delays_nobody() {

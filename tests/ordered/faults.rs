@@ -20,8 +20,11 @@ fn with_fault(name: &str, one_in: u32, settings: &str) -> Pool {
 fn every_client_is_served_although_children_fail_at_random() {
     needs_module!();
     let pool = with_fault("MASTER_FAULT_CHILDREN", 50, HANDFUL);
-    pool.postfix
-        .wait_for_log("it cannot be written to: a fault for a test");
+    let line = pool.postfix.wait_for_log(": ending rogue process ");
+    assert!(
+        line.ends_with("it cannot be written to: a fault for a test"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -6,13 +6,13 @@ use crate::load::{clients, serve};
 use crate::needs_module;
 use crate::pool::{HANDFUL, IMPATIENT, Pool};
 
-/// Every client is served although one order in so many goes wrong in this way, and the log says
-/// what was wrong.
+/// Every client is served although some twenty orders go wrong in this way, and the log says what
+/// was wrong.
 #[track_caller]
 fn every_client_is_served_despite(kind: &str, line: &str) {
-    let pool = Pool::rogue(kind, 50, IMPATIENT);
-    let load = serve(&pool.address, clients() / 4, || {});
-    assert_eq!((load.served, load.lost), (clients() / 4, 0), "{load:?}");
+    let pool = Pool::rogue(kind, clients() / 20, IMPATIENT);
+    let load = serve(&pool.address, clients(), || {});
+    assert_eq!((load.served, load.lost), (clients(), 0), "{load:?}");
     pool.postfix.wait_for_log(line);
 }
 
@@ -24,15 +24,15 @@ fn every_client_is_served_while_children_are_killed() {
     let load = serve(&pool.address, clients(), || {
         // A child takes a moment to start; somebody has to be there.
         nth += 1;
-        if nth % 10 == 0 {
-            if let Some(child) = pool.any_child(nth / 10) {
+        if nth % 20 == 5 {
+            if let Some(child) = pool.any_child(nth / 20) {
                 child.signal(Signal::SIGKILL);
             }
         }
     });
     assert_eq!((load.served, load.lost), (clients(), 0), "{load:?}");
     let killed = pool.postfix.log_lines("killed by signal 9").len();
-    assert!(killed >= 3, "{killed} children were killed");
+    assert!(killed > 0, "nobody was killed");
 }
 
 #[test]
@@ -86,13 +86,13 @@ fn a_child_that_does_not_answer_is_ended_and_its_client_goes_to_another() {
 #[test]
 fn a_child_that_stops_itself_is_killed_and_its_client_goes_to_another() {
     needs_module!();
-    every_client_is_served_despite("stop", "is still there, sending SIGKILL");
+    every_client_is_served_despite("stop", " is still there, sending SIGKILL");
 }
 
 #[test]
 fn a_child_that_closes_its_channel_is_killed_and_its_client_goes_to_another() {
     needs_module!();
-    every_client_is_served_despite("hangup", "is still there, sending SIGKILL");
+    every_client_is_served_despite("hangup", " is still there, sending SIGKILL");
 }
 
 #[test]

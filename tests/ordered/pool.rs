@@ -77,7 +77,7 @@ impl Pool {
     }
 
     /// The same example, with something wrong in one of so many orders.
-    pub fn rogue(kind: &str, one_in: u32, settings: &str) -> Self {
+    pub fn rogue(kind: &str, one_in: usize, settings: &str) -> Self {
         let example = file("services/examples/ordered.pl");
         let arguments = format!("{} {kind} {one_in} nobody", example.display());
         Self::new(8, "tests/programs/rogue.pl", &arguments, settings)

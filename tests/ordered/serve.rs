@@ -83,6 +83,16 @@ fn every_child_has_a_channel_of_its_own_and_the_listeners_after_it() {
 }
 
 #[test]
+fn a_verbose_master_tells_what_the_children_do() {
+    needs_module!();
+    let settings = "accept = \"ordered\"\nmax_idle = 2\n";
+    let mut pool = Pool::stopped(3, "services/examples/ordered.pl", "nobody", settings);
+    pool.postfix.start_in_foreground(&["-s", "-v"]);
+    pool.postfix
+        .wait_for_log(": child states: S 0 I 2 A 0 B 0 K 0 Z 0");
+}
+
+#[test]
 fn a_stuck_child_delays_nobody() {
     needs_module!();
     let pool = Pool::perl(3, "accept = \"ordered\"\nmax_idle = 3\n");
@@ -127,7 +137,10 @@ fn a_pool_grows_under_load_and_shrinks_after_it() {
     // Three that serve and one that waits.
     until(SOON, "four children", || pool.children().len() == 4);
     drop(held);
-    until(2 * SOON, "the surplus to end", || {
+    let mut seconds = 0;
+    until(SOON, "the surplus to end", || {
+        seconds += 5;
+        clock.turn(&pool.postfix, seconds);
         pool.children().len() == 1
     });
     stays(Duration::from_millis(200), "one child", || {

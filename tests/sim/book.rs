@@ -199,7 +199,8 @@ impl Book {
                 });
                 self.dismiss(*service);
             }
-            Event::Said { .. }
+            Event::Connections { .. }
+            | Event::Said { .. }
             | Event::Babbled { .. }
             | Event::Unwritable { .. }
             | Event::HungUp { .. } => unreachable!("pools have a simulation of their own"),

@@ -27,8 +27,8 @@ macro_rules! sorts {
 struct Bit(u64);
 
 sorts! {
-    EVENTS of Event: Connection Report Garbage StatusFailed Said Babbled Unwritable HungUp Spawned
-        SpawnFailed WatchFailed Exit Deadline Reload Stop;
+    EVENTS of Event: Connection Connections Report Garbage StatusFailed Said Babbled Unwritable
+        HungUp Spawned SpawnFailed WatchFailed Exit Deadline Reload Stop;
     ACTIONS of Action: Watch Unwatch Spawn Signal Order HangUp RenewStatus Wake Close Terminate Log;
     RECORDS of Record: Ended BadStartup SpawnFailed WatchFailed LimitReached StressBegins
         StressEnds Killing PartialReport ForgedReport StaleReport UnknownStatus StatusFailed
@@ -37,7 +37,8 @@ sorts! {
 }
 
 /// What only ordered pools have to do with, which have a world of their own.
-const POOLS: [&str; 10] = [
+const POOLS: [&str; 11] = [
+    "Event::Connections",
     "Event::Said",
     "Event::Babbled",
     "Event::Unwritable",

@@ -1,13 +1,18 @@
 //! The services that lie beside the master: no path, no Postfix, no `main.cf`.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
 use super::common::client::Client;
 use super::common::instance::SOON;
+use super::common::network::in_own_network;
 use super::common::poll::until;
 use super::common::puppet::service;
 use super::common::run::run;
 use super::world::World;
+use crate::needs_root;
 
 /// Puts programs beside the master's, and starts it.
 fn start(world: &mut World, programs: &[&str], table: &str) {
@@ -44,6 +49,92 @@ fn anybody_may_spawn_commands_of_their_own() {
         "id unix n - - - 5 spawn argv=id -u\n",
     );
     assert_eq!(client(&world, "id").line(), world.uid().to_string());
+}
+
+/// What a web browser gets from a port.
+fn page(port: u16) -> String {
+    let mut client = Client::connect(&format!("127.0.0.1:{port}"));
+    client.say("GET / HTTP/1.0");
+    client.say("");
+    std::iter::from_fn(|| Some(client.line()).filter(|line| !line.is_empty()))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn every_service_of_the_example_serves_as_root_and_as_anybody() {
+    needs_root!("to have a network of its own");
+    in_own_network(|| {
+        for mut world in [World::new(), World::of_a_user()] {
+            let programs = [
+                "echo",
+                "daytime",
+                "spawn",
+                "proxy",
+                "trigger-log",
+                "syslog-sink",
+            ];
+            start(
+                &mut world,
+                &programs,
+                include_str!("../../master.cf.example"),
+            );
+            let mut echo = Client::connect("127.0.0.1:7007");
+            echo.say("hello");
+            assert_eq!(echo.line(), "hello");
+            for port in [7013, 7014] {
+                let time = Client::connect(&format!("127.0.0.1:{port}")).line();
+                assert!(time.contains(", 2"), "{time}");
+            }
+            assert!(client(&world, "daytime").line().contains(", 2"));
+            assert!(page(7080).starts_with("HTTP/1.0 200 OK"), "{}", page(7080));
+            world.wait_for_line("trigger-log: tick: woken up");
+            let sink = UnixDatagram::unbound().expect("a socket");
+            sink.send_to(b"<13>hello", world.queue().join("public/log"))
+                .expect("a reader");
+            world.wait_for_line("user.notice");
+            assert!(!world.said().contains("warning"), "{}", world.said());
+        }
+    });
+}
+
+/// A service of the newcomer's own, in Python, beside one of the library's.
+#[test]
+fn ten_lines_of_ones_own_are_served_changed_and_told_of_when_wrong() {
+    let mut world = World::of_a_user();
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/services/examples/minimal.py");
+    let source = std::fs::read_to_string(source).expect("the example");
+    assert!(source.lines().count() <= 10);
+    let hello = world.path().join("hello.py");
+    std::fs::write(&hello, &source).expect("a program");
+    std::fs::set_permissions(&hello, Permissions::from_mode(0o755)).expect("a mode");
+    let line = |name: &str| format!("{name} unix n - - - 5 {}\n", hello.display());
+    start(
+        &mut world,
+        &["shout"],
+        &(line("hello") + "shout unix n - - - 5 shout\n"),
+    );
+    assert_eq!(client(&world, "hello").line(), "hello");
+    let mut shout = client(&world, "shout");
+    shout.say("hello");
+    assert_eq!(shout.line(), "HELLO");
+
+    // An edit takes effect with a reload, and a mistake in it changes nothing.
+    std::fs::write(&hello, source.replace("hello", "good morning")).expect("an edit");
+    world.write_table(&(line("hello") + "shout unix n - - - five shout\n"));
+    assert!(
+        world
+            .reload()
+            .contains("line 2: column 20: field \"max_proc\": bad value: \"five\"")
+    );
+    assert_eq!(client(&world, "hello").line(), "hello");
+    world.write_table(&line("hello"));
+    assert!(
+        world
+            .reload()
+            .contains("services: 0 added, 1 removed, 1 kept")
+    );
+    assert_eq!(client(&world, "hello").line(), "good morning");
 }
 
 #[test]

@@ -45,13 +45,13 @@ impl Target {
             _ => None,
         };
         target.ok_or_else(|| {
-            Error::Usage("expected one argument: to=HOST:PORT, or to=/PATH of a socket".into())
+            Error::Usage("expected one argument: to=HOST:PORT, or to=PATH of a socket".into())
         })
     }
 
     fn parse(argument: &str) -> Option<Self> {
         let target = argument.strip_prefix("to=")?;
-        if target.starts_with('/') {
+        if target.contains('/') {
             return Some(Self::Unix(target.into()));
         }
         let (host, port) = target.rsplit_once(':')?;
@@ -111,6 +111,8 @@ mod tests {
         assert_eq!(Target::parse("to=[::1]:25"), inet("[::1]:25"));
         let unix = Some(Target::Unix("/run/x:1".into()));
         assert_eq!(Target::parse("to=/run/x:1"), unix);
+        let relative = Some(Target::Unix("public/x".into()));
+        assert_eq!(Target::parse("to=public/x"), relative);
         for bad in [
             "to=",
             "to=25",

@@ -263,7 +263,11 @@ impl<'a, 'f> Entry<'a, 'f> {
         let mut args = Vec::new();
         while let Some(Range { start, end }) = self.words.braced_word() {
             match unbraced(&self.line.bytes()[start..end]) {
-                Ok(arg) => args.push(OsString::from_vec(arg.to_vec())),
+                Ok(arg) => {
+                    // They stay as long as the service does, and most services have few.
+                    args.reserve_exact(1);
+                    args.push(OsString::from_vec(arg.to_vec()));
+                }
                 Err((problem, at)) => {
                     self.error(start + at, &problem.to_string());
                     return None;
@@ -323,7 +327,9 @@ fn program(command: &str, settings: &TableSettings) -> PathBuf {
         return settings.daemon_directory.join(command);
     }
     // For Postfix, a command that begins with a slash does not replace the directory.
-    let mut path = settings.daemon_directory.clone().into_os_string();
+    let directory = settings.daemon_directory.as_os_str();
+    let mut path = OsString::with_capacity(directory.len() + 1 + command.len());
+    path.push(directory);
     path.push("/");
     path.push(command);
     PathBuf::from(path)

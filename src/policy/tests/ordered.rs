@@ -119,6 +119,32 @@ fn an_order_holds_the_next_one_back_until_it_is_answered() {
 }
 
 #[test]
+fn as_many_children_are_ordered_as_clients_wait() {
+    let (mut world, pids) = filled(pool(4, 4));
+    let clients = |count| Event::Connections {
+        service: FIRST,
+        count,
+    };
+    let actions = world.step(clients(2));
+    assert_eq!(
+        actions,
+        [accept(pids[0]), accept(pids[1]), Action::Unwatch(FIRST)]
+    );
+    assert_eq!(world.now_busy(pids[1]), [Action::Watch(FIRST)]);
+    // Those who wait now are the one that the other order stands for, and a new one.
+    let actions = world.step(clients(2));
+    assert_eq!(actions, [accept(pids[2]), Action::Unwatch(FIRST)]);
+    world.now_busy(pids[0]);
+    let actions = world.step(clients(5));
+    assert_eq!(
+        without_logs(actions),
+        [accept(pids[3]), Action::Unwatch(FIRST)]
+    );
+    world.now_busy(pids[3]);
+    assert_eq!(world.idle(pids[3]), [accept(pids[3])], "somebody is left");
+}
+
+#[test]
 fn a_stuck_child_holds_others_back_no_longer_than_patience_lasts() {
     let (mut world, pids) = filled(pool(2, 2));
     world.connect(FIRST);

@@ -69,6 +69,7 @@ fn fewer_idle_than_min_idle_starts_one_and_counts_it_as_idle() {
     let started = world.start(actions);
     assert_eq!(started.len(), 1);
     world.now_busy(pids[1]);
+    assert_eq!(world.starts_within(60 * SECOND).0, 0);
     assert_eq!(world.starting(), started, "it soon will be idle");
 }
 
@@ -173,6 +174,19 @@ fn a_surplus_that_comes_and_goes_ends_nobody() {
     }
     assert!(killed(&world, &fresh).is_empty());
     assert_eq!(pids.len(), 3);
+}
+
+#[test]
+fn children_that_were_killed_are_replaced_without_waiting_for_each_other() {
+    let (mut world, pids) = filled(pool(5, 5));
+    world.pass(SECOND);
+    let mut started = 0;
+    for &pid in &pids {
+        let actions = world.exit((pid, 0), ExitStatus::Signal(9));
+        started += world.start(actions).len();
+    }
+    started += world.starts_within(SECOND).0;
+    assert_eq!(started, 5);
 }
 
 #[test]
@@ -282,6 +296,24 @@ fn shared_services_keep_min_idle_children_available() {
     let actions = world.taken(FIRST, (pids[0], 1));
     assert_eq!(world.start(actions).len(), 1);
     assert_eq!(world.counts(FIRST), (2, 3));
+}
+
+#[test]
+fn a_warm_service_that_is_filled_to_its_limit_is_not_stressed_but_one_that_is_busy_is() {
+    let service = config::Service {
+        pool: warm(2, 2).pool,
+        ..inet(25, 2)
+    };
+    let mut world = World::new([]);
+    let actions = world.reload([service]);
+    assert_eq!(logged(&actions), [""; 0]);
+    let pids = world.start(actions);
+    let stressed = |world: &World| world.table.service(FIRST).unwrap().stressed();
+    assert!(!stressed(&world));
+    world.pass(SECOND);
+    world.taken(FIRST, (pids[1], 2));
+    let actions = world.exit((pids[0], 1), ExitStatus::Code(0));
+    assert!(stressed(&world), "{actions:?}");
 }
 
 #[test]

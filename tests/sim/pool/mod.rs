@@ -2,6 +2,7 @@
 //! keep to the rules or do not, and a master that has promises to keep about each of them.
 
 pub mod churn;
+pub mod exhaust;
 mod world;
 
 use std::time::Duration;
@@ -19,9 +20,9 @@ use world::World;
 /// Happenings in one run.
 const RUN: usize = 500;
 /// For every so many steps of the rest of the simulation, one of this one.
-const SHARE: u64 = 10;
+const SHARE: u64 = 20;
 /// In so many steps there is room for every sort of event, action and record that pools have.
-const ALL_SEEN: u64 = 500_000;
+const ALL_SEEN: u64 = 400_000;
 
 /// What can happen. A number says to which child, modulo how many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub enum Happening {
     PingFails,
     SpawnFails,
     WatchFails,
+    /// From now on the system counts who waits, as for TCP, or no longer.
+    Count,
     /// Somebody edits the settings and the process limit.
     Edit(Settings),
     /// Somebody asks for a reload.
@@ -122,7 +125,7 @@ const LIFE: [Sort; 4] = [
     |_| Happening::Client,
 ];
 
-const SOMETIMES: [Sort; 22] = [
+const SOMETIMES: [Sort; 23] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(100)),
     |random| Happening::Pass(random.below(3_000)),
@@ -142,6 +145,7 @@ const SOMETIMES: [Sort; 22] = [
     |_| Happening::PingFails,
     |_| Happening::SpawnFails,
     |_| Happening::WatchFails,
+    |_| Happening::Count,
     |random| Happening::Edit(Settings::random(random)),
     |_| Happening::Reload,
     |_| Happening::Calm,
@@ -209,8 +213,16 @@ fn explain(seed: u64, list: Vec<Happening>, what: &str) -> String {
     let mut list = list;
     let replay = |list: &[Happening]| replay(list, &mut Seen::default());
     leave_out(&mut list, &|list: &[Happening]| replay(list).is_err());
-    let items: String = list.iter().map(|h| format!("    {h:?},\n")).collect();
     let few = list.len();
     let what = replay(&list).err().unwrap_or_else(|| what.to_owned());
-    format!("pools: seed {seed}: {few} of {all} happenings suffice: {what}\n&[\n{items}]")
+    format!(
+        "pools: seed {seed}: {few} of {all} happenings suffice: {what}\n{}",
+        written(&list)
+    )
+}
+
+/// The list as a test would have it.
+fn written(list: &[Happening]) -> String {
+    let items: String = list.iter().map(|h| format!("    {h:?},\n")).collect();
+    format!("&[\n{items}]")
 }

@@ -2,6 +2,7 @@
 //! the runtime. What the master was told is noted here a second time, in the most simple way.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,6 +120,8 @@ pub struct World {
     watched: bool,
     refused: bool,
     pub seen: Seen,
+    /// Whether the system counts who waits.
+    counts: bool,
     faults: Faults,
     reload: bool,
     actions: Vec<Action>,
@@ -147,6 +150,7 @@ impl World {
             watched: false,
             refused: false,
             seen: Seen::default(),
+            counts: false,
             faults: Faults::default(),
             reload: false,
             actions: Vec::new(),
@@ -169,6 +173,7 @@ impl World {
             Happening::PingFails => self.faults.ping = true,
             Happening::SpawnFails => self.faults.spawn = true,
             Happening::WatchFails => self.faults.watch = true,
+            Happening::Count => self.counts = !self.counts,
             Happening::Edit(settings) => self.settings = settings,
             Happening::Reload => self.reload = true,
             Happening::Live(nth) => {
@@ -263,7 +268,8 @@ impl World {
         }
         if connection {
             let service = self.place;
-            self.step(Event::Connection { service })?;
+            let count = if self.counts { self.waiting } else { 1 };
+            self.step(Event::Connections { service, count })?;
         }
         if std::mem::take(&mut self.reload) {
             self.limits = self.settings;
@@ -466,6 +472,38 @@ impl World {
             false => process.orders.push_back(order),
         }
         Ok(())
+    }
+
+    /// Equal for worlds that differ only in pids and in the time of day.
+    pub fn fingerprint(&mut self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let (now, until) = (self.now, self.table.next_deadline());
+        until.map(|at| at.saturating_sub(now)).hash(&mut hasher);
+        let throttled = self.table.service(self.place).map(|s| s.throttled());
+        (
+            self.waiting,
+            self.watched,
+            self.refused,
+            self.reload,
+            throttled,
+        )
+            .hash(&mut hasher);
+        let mut order: Vec<&Process> = self.processes.iter().collect();
+        order.sort_by_key(|p| p.pid);
+        for process in order {
+            let age = process.ordered_at.map(|at| now - at);
+            let state = self.table.state_of(process.pid);
+            // Their words are few and have no pid in them.
+            let rest = (
+                &process.phase,
+                &process.orders,
+                &process.words,
+                &process.signal,
+            );
+            let flags = (process.open, process.held, process.rogue, process.idle);
+            (age, state, flags, format!("{rest:?} {:?}", process.end)).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     // What must hold.

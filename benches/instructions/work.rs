@@ -1,0 +1,364 @@
+//! The pieces of work that are counted.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use master::config::{
+    self, Base, Config, Endpoint, Family, Kind, Resolver, Source, Sources, User, Wakeup,
+};
+use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Table, Time};
+use master::proto::StatusReport;
+
+/// One piece of work.
+pub struct Work {
+    pub name: &'static str,
+    /// How often, for a good average.
+    pub times: usize,
+    /// How many of what its name says are in one time.
+    pub items: usize,
+    /// The instructions for one of them, when somebody last looked.
+    pub expected: u64,
+    work: fn(usize),
+}
+
+impl Work {
+    pub fn run(&self, times: usize) {
+        (self.work)(times);
+    }
+}
+
+const fn work(
+    name: &'static str,
+    (times, items): (usize, usize),
+    expected: u64,
+    work: fn(usize),
+) -> Work {
+    Work {
+        name,
+        times,
+        items,
+        expected,
+        work,
+    }
+}
+
+pub const WORK: [Work; 13] = [
+    work("a report", (20_000, 1), 551, reports),
+    work(
+        "a child from connection to end",
+        (10_000, 1),
+        2_217,
+        children,
+    ),
+    work("a deadline among 1000", (20, 1_000), 544, |n| {
+        deadlines(1_000, n)
+    }),
+    work("a deadline among 10000", (2, 10_000), 664, |n| {
+        deadlines(10_000, n)
+    }),
+    work(
+        "a child among 500 that end at once",
+        (20, 500),
+        2_393,
+        |n| ends(500, n),
+    ),
+    work(
+        "a child among 5000 that end at once",
+        (2, 5_000),
+        2_363,
+        |n| ends(5_000, n),
+    ),
+    work(
+        "a child among 100 of a removed service",
+        (40, 100),
+        2_474,
+        |n| removal(100, n),
+    ),
+    work(
+        "a child among 1000 of a removed service",
+        (4, 1_000),
+        2_385,
+        |n| removal(1_000, n),
+    ),
+    work("a reloaded service among 500", (20, 500), 1_761, |n| {
+        reloads(500, n)
+    }),
+    work("a reloaded service among 5000", (2, 5_000), 1_935, |n| {
+        reloads(5_000, n)
+    }),
+    work("a line of master.cf", (2, LINES), 14_504, master_cf),
+    work("a line of main.cf", (2, LINES), 5_760, main_cf),
+    work("an expansion in main.cf", (2, LINES), 1_178, expansions),
+];
+
+const NOW: Time = Duration::from_secs(1_000);
+
+/// A table, and the world around it that does what it says.
+struct World {
+    table: Table,
+    actions: Vec<Action>,
+    next_pid: Pid,
+    /// The children that were started, in order.
+    children: Vec<(ServiceId, Pid, u32)>,
+}
+
+impl World {
+    /// A table of so many services.
+    fn new(services: usize, wakeup: Option<Wakeup>) -> Self {
+        let mut world = Self {
+            table: Table::new(Duration::from_secs(10), false),
+            actions: Vec::new(),
+            next_pid: 1_000,
+            children: Vec::new(),
+        };
+        world.reload(&table(services, wakeup));
+        world
+    }
+
+    fn reload(&mut self, services: &[Arc<config::Service>]) {
+        let plan = self.table.plan(services, Duration::from_secs(10));
+        self.step(NOW, Event::Reload(plan));
+        self.settle(NOW);
+    }
+
+    fn step(&mut self, now: Time, event: Event) {
+        self.table.step(now, event, &mut self.actions);
+        for action in self.actions.drain(..) {
+            if let Action::Spawn {
+                service,
+                generation,
+                ..
+            } = black_box(action)
+            {
+                self.next_pid += 1;
+                self.children.push((service, self.next_pid, generation));
+            }
+        }
+    }
+
+    fn settle(&mut self, now: Time) {
+        self.table.settle(now, &mut self.actions);
+        black_box(&mut self.actions).clear();
+    }
+
+    /// A client comes, and gets a child of its own.
+    fn spawn(&mut self, service: ServiceId) -> (Pid, u32) {
+        self.step(NOW, Event::Connection { service });
+        let (_, pid, generation) = *self.children.last().expect("a child for the client");
+        self.step(
+            NOW,
+            Event::Spawned {
+                service,
+                generation,
+                pid,
+            },
+        );
+        self.settle(NOW);
+        self.report(service, pid, generation, 0);
+        (pid, generation)
+    }
+
+    fn report(&mut self, service: ServiceId, pid: Pid, generation: u32, available: i32) {
+        let report = StatusReport {
+            pid,
+            generation,
+            available,
+        };
+        self.step(
+            NOW,
+            Event::Report {
+                service,
+                writer: pid,
+                report,
+            },
+        );
+        self.settle(NOW);
+    }
+
+    fn end(&mut self, pid: Pid) {
+        let status = ExitStatus::Code(0);
+        self.step(NOW, Event::Exit { pid, status });
+    }
+}
+
+fn table(services: usize, wakeup: Option<Wakeup>) -> Vec<Arc<config::Service>> {
+    let service = |n| {
+        let canonical = format!("private/s{n}");
+        Arc::new(config::Service {
+            name: format!("s{n}"),
+            kind: Kind::Unix,
+            endpoint: Endpoint::Path(PathBuf::from(&canonical)),
+            canonical,
+            unprivileged: false,
+            chroot: false,
+            wakeup,
+            max: 0,
+            command: "child".into(),
+            path: "/usr/lib/postfix/sbin/child".into(),
+            args: Vec::new(),
+            backlog: 100,
+            pool: config::Pool::default(),
+            throttle_time: Duration::from_secs(60),
+            line: n as u32 + 1,
+        })
+    };
+    (0..services).map(service).collect()
+}
+
+/// A child of one among many services reports to and fro.
+fn reports(times: usize) {
+    let mut world = World::new(1_000, None);
+    let service = ServiceId::from_index(500);
+    let (pid, generation) = world.spawn(service);
+    for n in 0..times {
+        world.report(service, pid, generation, (n % 2 == 0).into());
+    }
+}
+
+/// A child for each connection.
+fn children(times: usize) {
+    let mut world = World::new(1_000, None);
+    let service = ServiceId::from_index(500);
+    for _ in 0..times {
+        let (pid, _) = world.spawn(service);
+        world.end(pid);
+        world.settle(NOW);
+        world.children.clear();
+    }
+}
+
+/// All of many services are to be woken up, again and again.
+fn deadlines(services: usize, times: usize) {
+    let every = Duration::from_secs(60);
+    let wakeup = Wakeup {
+        every,
+        conditional: false,
+    };
+    let mut world = World::new(services, Some(wakeup));
+    for n in 1..=times {
+        let now = NOW + every * n as u32;
+        world.step(now, Event::Deadline);
+        world.settle(now);
+    }
+}
+
+/// Many children, each taken, that end in one turn.
+fn ends(children: usize, times: usize) {
+    let mut world = World::new(10, None);
+    for _ in 0..times {
+        for n in 0..children {
+            world.spawn(ServiceId::from_index(n % 10));
+        }
+        for (_, pid, _) in std::mem::take(&mut world.children) {
+            world.end(pid);
+        }
+        world.settle(NOW);
+    }
+}
+
+/// A service with many children is removed; they are told to end, and do.
+fn removal(children: usize, times: usize) {
+    let mut world = World::new(2, None);
+    let (all, one) = (table(2, None), table(1, None));
+    for _ in 0..times {
+        for _ in 0..children {
+            world.spawn(ServiceId::from_index(1));
+        }
+        world.reload(&one);
+        for (_, pid, _) in std::mem::take(&mut world.children) {
+            world.end(pid);
+        }
+        world.settle(NOW);
+        world.reload(&all);
+    }
+}
+
+/// A reload that changes nothing.
+fn reloads(services: usize, times: usize) {
+    let mut world = World::new(services, None);
+    let same = table(services, None);
+    for _ in 0..times {
+        world.reload(&same);
+    }
+}
+
+/// A machine without names.
+struct Nameless;
+
+impl Resolver for Nameless {
+    fn hostname(&self) -> String {
+        "host.test".into()
+    }
+
+    fn host(&self, _: &str) -> Result<Vec<IpAddr>, String> {
+        Err("no names here".into())
+    }
+
+    fn tcp_service(&self, _: &str) -> Option<u16> {
+        None
+    }
+
+    fn interfaces(&self) -> Vec<IpAddr> {
+        vec![Ipv4Addr::LOCALHOST.into()]
+    }
+
+    fn user(&self, _: &str) -> Option<User> {
+        Some(User { uid: 105, gid: 112 })
+    }
+
+    fn user_name(&self, _: u32) -> Option<String> {
+        Some("postfix".into())
+    }
+
+    fn has_family(&self, _: Family) -> bool {
+        true
+    }
+
+    fn process_id(&self) -> u32 {
+        4711
+    }
+}
+
+fn parse(main_cf: &str, master_cf: &str) {
+    let source = |name: &str, text: &str| Source {
+        path: name.into(),
+        text: text.into(),
+    };
+    let sources = Sources {
+        directory: "/etc/postfix".into(),
+        base: Base::Postfix(source("/etc/postfix/main.cf", main_cf)),
+        master_cf: source("/etc/postfix/master.cf", master_cf),
+        master_toml: None,
+    };
+    let config = Config::parse(&sources, &Nameless);
+    black_box(config.expect("a configuration without errors"));
+}
+
+/// Each of a thousand lines.
+const LINES: usize = 1_000;
+
+fn master_cf(thousands: usize) {
+    let line = |n| match n % 2 {
+        0 => format!("s{n} unix - - n 60? 10 smtp -o a=b -o {{ c = d e }}\n"),
+        _ => format!("127.0.0.1:{n} inet n - y - - smtpd -o smtpd_tls_wrappermode=yes\n"),
+    };
+    let text: String = (1..=thousands * LINES).map(line).collect();
+    parse("compatibility_level = 3.6\n", &text);
+}
+
+fn main_cf(thousands: usize) {
+    let line = |n| format!("p{n} = a value of some length, with $p{} in it\n", n - 1);
+    let text: String = (1..=thousands * LINES).map(line).collect();
+    parse(&text, "a unix - - n - - a\n");
+}
+
+fn expansions(thousands: usize) {
+    let names = "${a?{b}:{c}}".repeat(thousands * LINES);
+    parse(
+        &format!("a = 1\nsyslog_name = {names}\n"),
+        "a unix - - n - - a\n",
+    );
+}

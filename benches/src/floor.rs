@@ -1,0 +1,137 @@
+//! The least that the system can do it for: the same work without a master, measured in the same
+//! run. No master can be cheaper; how far ours is from it is the last column of the table.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::{self, Permissions};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
+use nix::sys::wait::waitpid;
+use nix::time::{ClockId, clock_gettime};
+
+use master::proto::StatusReport;
+use master::sys::channel::{More, StatusChannel};
+
+use crate::measure::{Effort, Measure};
+use crate::report::Spread;
+use crate::system::{CHILD, System};
+use crate::{micros, millis};
+
+/// Samples of the floors, one from every round.
+#[derive(Default)]
+pub struct Floors {
+    spawn_cpu: Vec<f64>,
+    spawn_millis: Vec<f64>,
+    reports: Vec<f64>,
+    start: BTreeMap<usize, Vec<f64>>,
+}
+
+impl Floors {
+    /// Takes one sample of each.
+    pub fn measure(&mut self, effort: Effort) -> Result<()> {
+        let spawn = spawn(effort.spawns as u32)?;
+        self.spawn_cpu.push(micros(spawn.cpu));
+        self.spawn_millis.push(millis(spawn.elapsed));
+        let connections = effort.connections as u32;
+        self.reports.push(micros(reports(connections)?));
+        for &services in effort.services {
+            let system = System::new()?;
+            let cpu = listeners(&system.path("queue/private"), services)?;
+            self.start.entry(services).or_default().push(millis(cpu));
+        }
+        Ok(())
+    }
+
+    /// The least that a measure can be, or for rates the most.
+    pub fn of(&self, measure: Measure) -> Option<f64> {
+        let median = |samples: &[f64]| Spread::of(samples).median;
+        match measure {
+            Measure::WarmCpu(_) => Some(median(&self.reports)),
+            Measure::SpawnRate(1) => Some(1e3 / median(&self.spawn_millis)),
+            Measure::FirstByte(_) => Some(median(&self.spawn_millis)),
+            Measure::SpawnCpu(_) => Some(median(&self.spawn_cpu)),
+            Measure::StartCpu(services) => Some(median(self.start.get(&services)?)),
+            _ => None,
+        }
+    }
+}
+
+/// The processor time that this thread has used.
+fn cpu() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+}
+
+/// What starting a child and waiting for its end takes.
+struct Spawn {
+    /// Of the parent's processor time.
+    cpu: Duration,
+    elapsed: Duration,
+}
+
+/// vfork, exec, exit and wait, and nothing else.
+fn spawn(times: u32) -> Result<Spawn> {
+    let path = CString::new(CHILD)?;
+    let arguments = [path.as_c_str(), c"exit"];
+    let environment: [CString; 0] = [];
+    let (actions, attributes) = (PosixSpawnFileActions::init()?, PosixSpawnAttr::init()?);
+    let (begin, before) = (Instant::now(), cpu()?);
+    for _ in 0..times {
+        let pid = posix_spawn(
+            path.as_c_str(),
+            &actions,
+            &attributes,
+            &arguments,
+            &environment,
+        )?;
+        waitpid(pid, None)?;
+    }
+    Ok(Spawn {
+        cpu: (cpu()? - before) / times,
+        elapsed: begin.elapsed() / times,
+    })
+}
+
+/// The processor time of taking the two reports of each connection from the kernel, many at a time.
+fn reports(connections: u32) -> Result<Duration> {
+    const AT_ONCE: u32 = 16;
+    let channel = StatusChannel::new()?;
+    let mut records = Vec::new();
+    let mut spent = Duration::ZERO;
+    for _ in 0..connections / AT_ONCE {
+        for _ in 0..AT_ONCE * 2 {
+            nix::unistd::write(channel.children_end(), &[0; StatusReport::SIZE])?;
+        }
+        let before = cpu()?;
+        while channel.read(&mut records)? == More::Perhaps {}
+        spent += cpu()? - before;
+        records.clear();
+    }
+    Ok(spent / (connections / AT_ONCE * AT_ONCE))
+}
+
+/// The processor time of making so many sockets that listen.
+fn listeners(directory: &Path, count: usize) -> Result<Duration> {
+    let before = cpu()?;
+    let listeners = (0..count).map(|n| listener(&directory.join(format!("s{n}"))));
+    let listeners = listeners.collect::<Result<Vec<_>>>()?;
+    let spent = cpu()? - before;
+    drop(listeners);
+    Ok(spent)
+}
+
+fn listener(path: &Path) -> Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    listen(&fd, Backlog::new(100)?)?;
+    Ok(fd)
+}

@@ -1,0 +1,191 @@
+//! What happens when very much happens at once: a service with many children is removed, or many
+//! children end in the same moment. The master must need the same time for each of them, however
+//! many there are, and another service's clients must not notice.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::signal::Signal;
+
+use crate::load;
+use crate::measure::Effort;
+use crate::system::{Running, System};
+use crate::{micros, millis};
+
+/// The service that much happens to, and another one.
+const BOTH: &str = "s0 unix - - n - 0 child hold\nother unix - - n - 0 child once\n";
+const OTHER: &str = "other unix - - n - 0 child once\n";
+
+/// What it was like.
+pub struct Report {
+    pub what: &'static str,
+    pub children: usize,
+    /// The master's processor time for each child, in millionths of a second.
+    pub cpu: f64,
+    /// The longest stretch for which it was busy and served nobody, in thousandths, if it tells.
+    pub busy: Option<f64>,
+    /// The longest that a client of the other service waited meanwhile. The children's ends keep
+    /// all processors busy, so that this is not the master's doing alone.
+    pub longest: f64,
+    /// The same while nothing happened.
+    pub calm: f64,
+}
+
+/// Both things with few and with many children.
+pub fn measure(master: &Path, effort: Effort) -> Result<Vec<Report>> {
+    let mut reports = Vec::new();
+    for children in [effort.children / 50, effort.children / 5] {
+        reports.push(removal(master, children)?);
+    }
+    for children in [effort.children / 10, effort.children] {
+        reports.push(ends(master, children)?);
+    }
+    Ok(reports)
+}
+
+fn removal(master: &Path, children: usize) -> Result<Report> {
+    let what = "children of a service that is removed";
+    happening(master, what, children, |system, running, _| {
+        system.configure(OTHER)?;
+        running.signal(Signal::SIGHUP)
+    })
+}
+
+fn ends(master: &Path, children: usize) -> Result<Report> {
+    let what = "children that end at once";
+    happening(master, what, children, |_, _, clients| {
+        clients.clear();
+        Ok(())
+    })
+}
+
+/// Has a service get so many children, lets something happen that ends them all, and watches: once
+/// the master alone, and once another service's clients too.
+fn happening(
+    master: &Path,
+    what: &'static str,
+    children: usize,
+    happen: impl Fn(&System, &Running<'_>, &mut Vec<UnixStream>) -> Result<()>,
+) -> Result<Report> {
+    let system = System::new()?;
+    let start = || {
+        system.configure(BOTH)?;
+        let running = system.start(master)?;
+        let clients = hold(&system.socket("s0"), children)?;
+        running.rest()?;
+        anyhow::Ok((running, clients))
+    };
+    let (running, mut clients) = start()?;
+    let before = running.process().cpu()?;
+    happen(&system, &running, &mut clients)?;
+    until_gone(&running)?;
+    running.rest()?;
+    let cpu = micros(running.process().cpu()? - before);
+    drop(running);
+
+    let (running, mut clients) = start()?;
+    let other = system.socket("other");
+    let calm = while_visited(&other, || {
+        thread::sleep(Duration::from_millis(500));
+        Ok(())
+    })?;
+    fs::write(system.path("times"), "")?;
+    let busy = while_visited(&other, || {
+        happen(&system, &running, &mut clients)?;
+        until_gone(&running)
+    })?;
+    Ok(Report {
+        what,
+        children,
+        cpu: cpu / children as f64,
+        busy: longest_stretch(&system)?,
+        longest: millis(busy.longest_wait()),
+        calm: millis(calm.longest_wait()),
+    })
+}
+
+/// So many clients, each with a child of its own.
+fn hold(socket: &Path, clients: usize) -> Result<Vec<UnixStream>> {
+    let client = |_| {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.read_exact(&mut [0])?;
+        Ok(stream)
+    };
+    (0..clients).map(client).collect()
+}
+
+/// Does some work while a service has one client after the other.
+fn while_visited(socket: &Path, work: impl FnOnce() -> Result<()>) -> Result<load::Load> {
+    let done = AtomicBool::new(false);
+    let begin = Instant::now();
+    let visitor = || {
+        let mut waits = vec![load::visit(socket)?];
+        while !done.load(Ordering::Relaxed) {
+            waits.push(load::visit(socket)?);
+        }
+        waits.sort_unstable();
+        anyhow::Ok(waits)
+    };
+    thread::scope(|scope| {
+        let visitor = scope.spawn(visitor);
+        let worked = work();
+        done.store(true, Ordering::Relaxed);
+        let waits = visitor.join().map_err(|_| anyhow!("a visitor panicked"))?;
+        worked?;
+        Ok(load::Load {
+            elapsed: begin.elapsed(),
+            first_bytes: waits?,
+        })
+    })
+}
+
+/// What the master, if it is the one with the clock that notes them, was busy for at the longest.
+fn longest_stretch(system: &System) -> Result<Option<f64>> {
+    let text = fs::read_to_string(system.path("times"))?;
+    let stretches = text.lines().map(|line| Ok(line.parse::<u64>()?));
+    let longest = stretches.collect::<Result<Vec<_>>>()?.into_iter().max();
+    Ok(longest.map(|nanos| millis(Duration::from_nanos(nanos))))
+}
+
+/// Waits until nearly all children have been reaped: the visitor has one now and then.
+fn until_gone(running: &Running<'_>) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(60);
+    while running.process().children().context("its children")? > 2 {
+        ensure!(Instant::now() < end, "children that do not leave");
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// The reports as a table in Markdown, ours beside Postfix's.
+pub fn markdown(ours: &[Report], theirs: &[Report]) -> String {
+    let mut text = String::from(
+        "| what happens | children | CPU per child, us: ours | Postfix's | longest turn, ms: ours \
+         | another service's first byte at most, ms: ours (calm) | Postfix's (calm) |\n\
+         |---|---:|---:|---:|---:|---:|---:|\n",
+    );
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        let busy = ours.busy.map_or_else(String::new, |ms| format!("{ms:.1}"));
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.1} | {:.1} | {busy} | {:.1} ({:.1}) | {:.1} ({:.1}) |",
+            ours.what,
+            ours.children,
+            ours.cpu,
+            theirs.cpu,
+            ours.longest,
+            ours.calm,
+            theirs.longest,
+            theirs.calm
+        );
+    }
+    text
+}

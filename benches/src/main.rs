@@ -1,0 +1,230 @@
+//! What our master costs beside Postfix's own: the same children and the same load, on the same
+//! machine, in the same run, a round of each in turn. `cargo run --release -p benches` runs it all
+//! and writes `benches/RESULTS.md` and `benches/cost.svg`; `--quick` is a single round with little
+//! load, which only shows that everything works, and writes nothing.
+//!
+//! Processor time is what counts, as the kernel has it to the nanosecond: it is what is left when
+//! other programs use the machine too, which elapsed time is not.
+
+mod floor;
+mod growth;
+mod load;
+mod machine;
+mod measure;
+mod others;
+mod plot;
+mod process;
+mod report;
+mod spawners;
+mod system;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use floor::Floors;
+use measure::{Effort, Series};
+
+/// Postfix's own master.
+const ORIGINAL: &str = "/usr/lib/postfix/sbin/master";
+
+const USAGE: &str =
+    "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|others|spawners]";
+
+struct Options {
+    effort: Effort,
+    rounds: usize,
+    only: Option<String>,
+    /// Whether the results are for the record.
+    keep: bool,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = Self {
+            effort: Effort::FULL,
+            rounds: 5,
+            only: None,
+            keep: true,
+        };
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--quick" => {
+                    options.effort = Effort::QUICK;
+                    options.rounds = 1;
+                    options.keep = false;
+                }
+                "--rounds" => {
+                    let number = arguments.next().context(USAGE)?;
+                    options.rounds = number.parse().context(USAGE)?;
+                    ensure!(options.rounds > 0, USAGE);
+                }
+                "--only" => {
+                    options.only = Some(arguments.next().context(USAGE)?);
+                    options.keep = false;
+                }
+                _ => bail!(USAGE),
+            }
+        }
+        let known =
+            |part: &String| ["compare", "growth", "others", "spawners"].contains(&part.as_str());
+        ensure!(options.only.iter().all(known), USAGE);
+        Ok(options)
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == part)
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let options = Options::parse(std::env::args().skip(1))?;
+    ensure!(
+        nix::unistd::geteuid().is_root() && Path::new(ORIGINAL).exists(),
+        "this needs root, and Debian's Postfix at {ORIGINAL}"
+    );
+    // Some parts have thousands of clients.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let built = build()?;
+    let masters = [built.as_path(), Path::new(ORIGINAL)];
+    let mut results = Results::default();
+    if options.wants("compare") {
+        compare(&options, masters, &mut results)?;
+    }
+    if options.wants("growth") {
+        let timed = built.with_file_name("timed");
+        results.growth = growth(&options, [&timed, Path::new(ORIGINAL)])?;
+        print!("\n{}", results.growth);
+    }
+    if options.wants("others") {
+        eprintln!("other servers");
+        let directory = built.parent().context("a directory")?;
+        results.others = others::measure(directory, options.effort, options.rounds)?;
+        print!("\n{}", results.others);
+    }
+    if options.wants("spawners") {
+        eprintln!("any program for each connection");
+        results.spawners = spawners::measure(masters, options.effort, options.rounds)?;
+        print!("\n{}", results.spawners);
+    }
+    let machine = machine::described();
+    println!("\n{machine}");
+    if options.keep {
+        keep(&results, &machine, options.rounds)?;
+    }
+    Ok(match results.missed {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// What is written down.
+#[derive(Default)]
+struct Results {
+    table: String,
+    growth: String,
+    others: String,
+    spawners: String,
+    plot: String,
+    /// Whether a goal was missed.
+    missed: bool,
+}
+
+/// Both masters, in turn.
+fn compare(options: &Options, masters: [&Path; 2], results: &mut Results) -> Result<()> {
+    let mut series = [Series::new(), Series::new()];
+    let mut floors = Floors::default();
+    for round in 0..options.rounds {
+        eprintln!("round {} of {}", round + 1, options.rounds);
+        floors.measure(options.effort)?;
+        // Neither always comes first.
+        for at in [round % 2, 1 - round % 2] {
+            measure::sample(masters[at], options.effort, &mut series[at])
+                .with_context(|| masters[at].display().to_string())?;
+        }
+    }
+    let [ours, theirs] = series;
+    let rows = report::compare(&ours, &theirs, &|measure| floors.of(measure));
+    print!("{}", report::text(&rows));
+    results.table = report::markdown(&rows);
+    results.plot = plot::svg(options.effort.services, &ours, &theirs);
+    results.missed = rows.iter().any(report::Row::missed);
+    Ok(())
+}
+
+fn growth(options: &Options, masters: [&Path; 2]) -> Result<String> {
+    eprintln!("much at once");
+    let mut reports = Vec::new();
+    for master in masters {
+        let measured = growth::measure(master, options.effort);
+        reports.push(measured.with_context(|| master.display().to_string())?);
+    }
+    Ok(growth::markdown(&reports[0], &reports[1]))
+}
+
+/// Builds what is to be measured, and says where it is.
+fn build() -> Result<PathBuf> {
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--quiet", "--bins"])
+        .current_dir(home().join(".."))
+        .status()
+        .context("cargo")?;
+    ensure!(status.success(), "the master does not build");
+    let own = std::env::current_exe()?;
+    // A file that was written to but a moment ago counts as the memory of who runs it.
+    nix::unistd::sync();
+    Ok(own.with_file_name("master"))
+}
+
+fn home() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Writes the results beside the sources.
+fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
+    let Results {
+        table,
+        growth,
+        others,
+        spawners,
+        plot,
+        ..
+    } = results;
+    let text = format!(
+        "# Our master beside Postfix's\n\n\
+         Made by `cargo run --release -p benches`; medians of {rounds} rounds, the two masters in \
+         turn.\n\n\
+         {machine}.\n\n\
+         {table}\n\
+         The floor is what the same work takes without a master: for a spawn the time of \
+         posix_spawn and wait for the same static program, for a start that of making the same \
+         sockets, for a warm child that of taking its two reports from the kernel. Private memory \
+         is what the kernel calls anonymous.\n\n\
+         ![Cost against the number of services](cost.svg)\n\n\
+         ## Much at once\n\n\
+         {growth}\n\
+         ## Standing alone, beside others\n\n\
+         {others}\n\
+         ## Any program for each connection\n\n\
+         {spawners}"
+    );
+    for (name, text) in [("RESULTS.md", &text), ("cost.svg", plot)] {
+        let path = home().join(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Thousandths of a second, and millionths.
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}

@@ -1,0 +1,144 @@
+//! What is measured of a master, and how.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::load::{self, Load};
+use crate::system::{Running, System, table};
+use crate::{micros, millis};
+
+/// One number; what it counts is in the parentheses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Measure {
+    /// Processor time for a connection that a child takes by itself (clients).
+    WarmCpu(usize),
+    /// Such connections in a second (clients).
+    WarmRate(usize),
+    /// Connections in a second, each with a child of its own (clients).
+    SpawnRate(usize),
+    /// How long the first byte of such a connection takes, for half of them (clients).
+    FirstByte(usize),
+    /// Processor time for such a connection (services).
+    SpawnCpu(usize),
+    /// Processor time of the start (services).
+    StartCpu(usize),
+    /// Processor time of a reload that changes nothing (services).
+    ReloadCpu(usize),
+    /// Memory of the master's own after the start (services).
+    Private(usize),
+    /// Memory after the start (services).
+    Pss(usize),
+}
+
+/// Samples of each measure, one from every round.
+pub type Series = BTreeMap<Measure, Vec<f64>>;
+
+/// How much is done for one sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    pub connections: usize,
+    pub spawns: usize,
+    /// How many children end at once.
+    pub children: usize,
+    /// Numbers of services that masters are started with.
+    pub services: &'static [usize],
+}
+
+impl Effort {
+    pub const FULL: Self = Self {
+        connections: 20_000,
+        spawns: 1_000,
+        children: 5_000,
+        services: &[1, 100, 1_000, 3_000, 5_000],
+    };
+    pub const QUICK: Self = Self {
+        connections: 2_000,
+        spawns: 200,
+        children: 1_000,
+        services: &[1, 100, 1_000, 3_000, 5_000],
+    };
+}
+
+/// Takes one sample of everything.
+pub fn sample(master: &Path, effort: Effort, series: &mut Series) -> Result<()> {
+    let system = System::new()?;
+    warm(&system, master, effort, series)?;
+    for &services in effort.services {
+        grown(&system, master, effort, services, series)?;
+    }
+    Ok(())
+}
+
+/// Connections that children take by themselves.
+fn warm(system: &System, master: &Path, effort: Effort, series: &mut Series) -> Result<()> {
+    system.configure(&table(1, "warm"))?;
+    let running = system.start(master)?;
+    let socket = system.socket("s0");
+    // Until there are as many children as ever will be needed.
+    load::run(&socket, effort.connections / 4, 8)?;
+    for clients in [1, 8] {
+        let (cost, load) = under_load(&running, &socket, effort.connections, clients)?;
+        let cost = micros(cost) / effort.connections as f64;
+        add(series, Measure::WarmCpu(clients), cost);
+        add(series, Measure::WarmRate(clients), load.rate());
+    }
+    Ok(())
+}
+
+/// The processor time that a master uses while it has so many clients, and what these have seen.
+fn under_load(
+    running: &Running<'_>,
+    socket: &Path,
+    connections: usize,
+    clients: usize,
+) -> Result<(Duration, Load)> {
+    running.rest()?;
+    let before = running.process().cpu()?;
+    let load = load::run(socket, connections, clients)?;
+    running.rest()?;
+    Ok((running.process().cpu()? - before, load))
+}
+
+/// A master with so many services: its start, its memory, a child for each connection, a reload.
+fn grown(
+    system: &System,
+    master: &Path,
+    effort: Effort,
+    services: usize,
+    series: &mut Series,
+) -> Result<()> {
+    system.configure(&table(services, "once"))?;
+    let mut running = system.start(master)?;
+    let process = running.process();
+    add(series, Measure::StartCpu(services), millis(process.cpu()?));
+    let memory = process.memory()?;
+    add(series, Measure::Private(services), memory.private as f64);
+    add(series, Measure::Pss(services), memory.pss as f64);
+    let socket = system.socket("s0");
+    load::run(&socket, 20, 1)?;
+    let (cost, load) = under_load(&running, &socket, effort.spawns, 1)?;
+    add(
+        series,
+        Measure::SpawnCpu(services),
+        micros(cost) / effort.spawns as f64,
+    );
+    if services == 1 {
+        add(series, Measure::SpawnRate(1), load.rate());
+        let wait = millis(load.median_wait());
+        add(series, Measure::FirstByte(1), wait);
+        let load = load::run(&socket, effort.spawns * 2, 8)?;
+        add(series, Measure::SpawnRate(8), load.rate());
+    }
+    let before = process.cpu()?;
+    running.reload()?;
+    let cost = millis(process.cpu()? - before);
+    add(series, Measure::ReloadCpu(services), cost);
+    Ok(())
+}
+
+fn add(series: &mut Series, measure: Measure, value: f64) {
+    series.entry(measure).or_default().push(value);
+}

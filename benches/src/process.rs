@@ -1,0 +1,63 @@
+//! What the kernel has counted of a process.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// A process, by its id.
+#[derive(Clone, Copy, Debug)]
+pub struct Process(pub i32);
+
+/// Memory in KiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// What nobody shares and no file holds: what the process has written.
+    pub private: u64,
+    /// All of it, with what is shared divided among those who share it.
+    pub pss: u64,
+}
+
+impl Process {
+    fn file(self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.0))
+    }
+
+    fn text(self, name: &str) -> Result<String> {
+        let file = self.file(name);
+        fs::read_to_string(&file).with_context(|| file.display().to_string())
+    }
+
+    /// The processor time that it has used, exact once it sleeps.
+    pub fn cpu(self) -> Result<Duration> {
+        let text = self.text("schedstat")?;
+        let first = text.split_whitespace().next().context("no schedstat")?;
+        Ok(Duration::from_nanos(first.parse()?))
+    }
+
+    /// Whether it waits for events.
+    pub fn is_idle(self) -> bool {
+        self.text("wchan")
+            .is_ok_and(|place| place.contains("epoll"))
+    }
+
+    pub fn memory(self) -> Result<Memory> {
+        let text = self.text("smaps_rollup")?;
+        let line = |name: &str| -> Result<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.split_whitespace().next());
+            Ok(number.with_context(|| format!("no {name}"))?.parse()?)
+        };
+        Ok(Memory {
+            private: line("Anonymous:")?,
+            pss: line("Pss:")?,
+        })
+    }
+
+    /// Its children, those included that have ended and were not reaped yet.
+    pub fn children(self) -> Result<usize> {
+        let text = self.text(&format!("task/{}/children", self.0))?;
+        Ok(text.split_whitespace().count())
+    }
+}

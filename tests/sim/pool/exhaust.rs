@@ -1,0 +1,81 @@
+//! All that can happen in a small pool, up to a number of happenings: breadth first, states with
+//! the same future are one, and from every state the pool comes to rest with everybody served.
+
+use std::collections::HashSet;
+
+use super::Happening::{self, *};
+use super::world::World;
+use super::{Settings, written};
+use crate::Outcome;
+use crate::options::Options;
+use crate::replay::guarded;
+
+/// Room for two children, of whom one is started at once.
+const SETTINGS: Settings = Settings {
+    max: 2,
+    min_children: 1,
+    min_idle: 0,
+    max_idle: 1,
+    double: false,
+};
+const OPENING: [Happening; 4] = [Edit(SETTINGS), Count, Reload, Turn];
+const HAPPENINGS: [Happening; 9] = [
+    Turn,
+    Sleep,
+    Client,
+    Live(0),
+    Live(1),
+    Fail(0),
+    Silence(0),
+    HangUp(0),
+    Reload,
+];
+const DEPTH: usize = 9;
+/// States and transitions. The numbers are exact, as those of the other exhaustion.
+const EXPECTED: (usize, usize) = (15_717, 71_838);
+
+/// Goes through all of it.
+pub fn run(options: &Options) -> Outcome {
+    if !options.choose("all states of a pool", "") {
+        return Ok("no state of a pool".into());
+    }
+    let mut seen = HashSet::new();
+    let mut transitions = 0;
+    let mut frontier = vec![OPENING.to_vec()];
+    for _ in 0..DEPTH {
+        let mut next = Vec::new();
+        for way in frontier {
+            for happening in HAPPENINGS {
+                let mut way = way.clone();
+                way.push(happening);
+                let arrived = guarded(|| arrive(&way, &mut seen));
+                let new = arrived.map_err(|what| format!("pool: {what}\n{}", written(&way)))?;
+                transitions += 1;
+                if new {
+                    next.push(way);
+                }
+            }
+        }
+        frontier = next;
+    }
+    let found = (seen.len(), transitions);
+    let text = format!("a pool: {} states, {transitions} transitions", seen.len());
+    match found == EXPECTED {
+        true => Ok(text),
+        false => Err(format!(
+            "{text}\ninstead of {EXPECTED:?}: what else can happen now?"
+        )),
+    }
+}
+
+/// Whether the way leads to a new state. From every state the pool comes to rest.
+fn arrive(way: &[Happening], seen: &mut HashSet<u64>) -> Result<bool, String> {
+    let mut world = World::new();
+    way.iter()
+        .try_for_each(|&happening| world.apply(happening))?;
+    let new = seen.insert(world.fingerprint());
+    if new {
+        world.apply(Calm)?;
+    }
+    Ok(new)
+}
