@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,8 @@ impl Watch {
                 thread.go_on(&runtime, &socket);
             })
             .map_err(system)?;
-        wait_for(&first);
+        // Without an answer in time the process goes on as well.
+        let _ = first.recv_timeout(FIRST_WITHIN);
         Ok(watch)
     }
 
@@ -94,11 +95,6 @@ impl Watch {
         let result = runtime.block_on(ask(socket));
         self.known().learn(result);
     }
-}
-
-/// Waits for the first answer; without one in time the process goes on as well.
-fn wait_for(first: &Receiver<()>) {
-    let _ = first.recv_timeout(FIRST_WITHIN);
 }
 
 impl Knowledge {
