@@ -33,6 +33,14 @@ pub enum Command {
     ///
     /// The exit status is 0 when a reload would succeed, and 1 when it would fail.
     Check,
+    /// Show the services of a running master, live
+    ///
+    /// The key ? shows what the others do.
+    Top {
+        /// Print one picture of all services, and leave
+        #[arg(long)]
+        once: bool,
+    },
 }
 
 impl Arguments {

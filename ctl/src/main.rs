@@ -6,7 +6,12 @@
 
 mod arguments;
 mod check;
+mod document;
 mod findings;
+#[cfg(test)]
+#[path = "../../tests/common/documents.rs"]
+mod testing;
+mod top;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -20,6 +25,7 @@ fn main() -> ExitCode {
     let mut out = io::stdout().lock();
     let result = match &arguments.command {
         Command::Check => check::run(&arguments, &mut out),
+        Command::Top { once } => top::run(&arguments, *once, &mut out),
     };
     match result.and_then(|status| Ok(out.flush().map(|()| status)?)) {
         Ok(status) => status,

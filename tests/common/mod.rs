@@ -14,6 +14,8 @@ pub mod client;
 pub mod clock;
 pub mod differs;
 pub mod disk;
+pub mod documents;
+pub mod fake_master;
 pub mod instance;
 pub mod layout;
 pub mod namespace;

@@ -34,6 +34,13 @@ pub fn service(name: &str) -> PathBuf {
     }
 }
 
+/// The path of statusd, built if need be.
+pub fn statusd() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| build(&["--locked", "--package", "statusd"]));
+    profile().join("statusd")
+}
+
 /// The directory of what is built: a test is target/PROFILE/deps/TEST.
 fn profile() -> PathBuf {
     let test = std::env::current_exe().expect("the test's path");

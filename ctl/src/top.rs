@@ -1,0 +1,121 @@
+//! `masterctl top`: the services of a running master, live.
+//!
+//! `state` is what is known and chosen, and `draw` a picture of it; neither knows the terminal.
+
+mod draw;
+mod state;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use master::status::Document;
+use ratatui::buffer::Buffer;
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use ratatui::crossterm::terminal;
+use ratatui::layout::Rect;
+use ratatui::{DefaultTerminal, Frame};
+
+use crate::arguments::Arguments;
+use crate::document;
+use state::{State, Then};
+
+/// From one question to the next.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How soon news are shown while no key is pressed.
+const GLANCE: Duration = Duration::from_millis(100);
+/// The width of what is printed where there is no terminal.
+const WIDTH: u16 = 80;
+
+/// What a question brought.
+type News = Result<Document, String>;
+
+/// Shows the services until somebody has seen enough; with `once` prints them.
+///
+/// # Errors
+/// There is no configuration, no terminal; with `once`, no master.
+pub fn run(arguments: &Arguments, once: bool, out: &mut impl Write) -> Result<ExitCode> {
+    let queue = document::queue_directory(&arguments.location()?)?;
+    if once {
+        let mut state = State::default();
+        state.learn(Ok(document::read(&queue)?));
+        print(&state, out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    ensure!(
+        io::stdout().is_terminal() && io::stdin().is_terminal(),
+        "top needs a terminal: print one picture with --once"
+    );
+    let news = watch(queue)?;
+    let terminal = ratatui::try_init().context("prepare the terminal")?;
+    let result = interact(terminal, &news);
+    ratatui::try_restore().context("restore the terminal")?;
+    result?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the master in a thread of its own, so that keys have an effect also when it does not answer.
+fn watch(queue: PathBuf) -> Result<Receiver<News>> {
+    let (told, news) = sync_channel(1);
+    std::thread::Builder::new()
+        .name("watch".into())
+        .spawn(move || keep_asking(&queue, &told))
+        .context("start a thread")?;
+    Ok(news)
+}
+
+fn keep_asking(queue: &Path, told: &SyncSender<News>) {
+    loop {
+        let news = document::read(queue).map_err(|error| format!("{error:#}"));
+        if told.send(news).is_err() {
+            return; // nobody looks any more
+        }
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+fn interact(mut terminal: DefaultTerminal, news: &Receiver<News>) -> Result<()> {
+    let mut state = State::default();
+    loop {
+        match news.try_recv() {
+            Ok(news) => state.learn(news),
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => state.learn(Err("nobody asks the master".into())),
+        }
+        terminal.draw(|frame: &mut Frame<'_>| {
+            draw::draw(&mut state, frame.area(), frame.buffer_mut());
+        })?;
+        if !event::poll(GLANCE)? {
+            continue;
+        }
+        if let Event::Key(key) = event::read()? {
+            if key.kind == KeyEventKind::Press && state.press(key) == Then::Leave {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// One picture with all services, as plain text.
+fn print(state: &State, out: &mut impl Write) -> io::Result<()> {
+    let width = terminal::size().map_or(WIDTH, |(width, _)| width);
+    let area = Rect::new(0, 0, width, state.height_of_all());
+    let mut picture = Buffer::empty(area);
+    draw::services(state, area, &mut picture);
+    text(&picture)
+        .iter()
+        .try_for_each(|line| writeln!(out, "{line}"))
+}
+
+/// The lines of a picture.
+fn text(picture: &Buffer) -> Vec<String> {
+    let width = usize::from(picture.area.width).max(1);
+    let lines = picture.content.chunks(width).map(|cells| {
+        let line: String = cells.iter().map(|cell| cell.symbol()).collect();
+        line.trim_end().to_owned()
+    });
+    lines.collect()
+}

@@ -1,0 +1,443 @@
+//! A picture of the state, as wide as there is room for.
+
+use master::status::{Document, Service};
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear, Paragraph, Widget};
+
+use super::state::{FRAME, State, Trouble, title, trouble, troubles, words};
+
+/// Eighths of a line, for the curve of busy children.
+const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// Columns of numbers: title, the least width of the screen that shows it, and the number.
+type Column = (&'static str, u16, fn(&Service) -> String);
+
+const COLUMNS: [Column; 5] = [
+    ("BUSY", 0, |s| s.busy.to_string()),
+    ("FREE", 50, |s| s.available.to_string()),
+    ("LIMIT", 0, |s| match s.maximum {
+        0 => "none".to_owned(),
+        limit => limit.to_string(),
+    }),
+    ("WAIT", 60, |s| {
+        s.backlog
+            .map_or("?".to_owned(), |waiting| waiting.to_string())
+    }),
+    ("CLIENTS", 70, |s| s.connections.to_string()),
+];
+const STATE: u16 = 10;
+const CURVE: &str = "LAST SECONDS";
+
+const HELP: [&str; 9] = [
+    "s            another order",
+    "/            filter by name, address or state",
+    "Enter, Esc   keep the filter, or take it back",
+    "Up, Down     scroll; also j, k, Page, Home, End",
+    "q            leave",
+    "",
+    "BUSY and FREE children serve and wait for clients.",
+    "WAIT: clients in the queue of the listener.",
+    "The curve is BUSY, a character a second.",
+];
+
+/// The whole screen.
+pub fn draw(state: &mut State, area: Rect, picture: &mut Buffer) {
+    state.settle(area.height.saturating_sub(FRAME).into());
+    let [above, below] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(area);
+    services(state, above, picture);
+    keys(state).render(below, picture);
+    if state.shows_help {
+        help(area, picture);
+    }
+}
+
+/// The master, and below it the services.
+pub fn services(state: &State, area: Rect, picture: &mut Buffer) {
+    let [first, second, titles, rows] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Fill(1),
+    ])
+    .areas(area);
+    if let Some(document) = &state.document {
+        about(document).render(first, picture);
+    }
+    news(state).render(second, picture);
+    let width = name_width(area.width);
+    headings(area.width, width).render(titles, picture);
+    let chosen = state.chosen();
+    let shown = chosen.into_iter().skip(state.first);
+    for (y, service) in (rows.y..rows.bottom()).zip(shown) {
+        let line = Rect::new(rows.x, y, rows.width, 1);
+        row(state, service, width, rows.width).render(line, picture);
+    }
+}
+
+fn about(document: &Document) -> Line<'_> {
+    let up = span(document.time - document.started);
+    Line::from(vec![
+        Span::from(format!("master {} ", document.version)).bold(),
+        format!(" pid {}  up {up}  ", document.pid).into(),
+        clean(&document.configuration).into(),
+    ])
+}
+
+/// What deserves attention.
+fn news(state: &State) -> Line<'static> {
+    if let Some(problem) = &state.problem {
+        let old = if state.document.is_some() {
+            "; this is how it was"
+        } else {
+            ""
+        };
+        return Line::from(format!("{}{old}", clean(problem)))
+            .fg(Color::Red)
+            .bold();
+    }
+    let Some(document) = &state.document else {
+        return Line::from("asking the master");
+    };
+    let mut parts = vec![counted(document.services.len())];
+    for kind in [
+        Trouble::Throttled,
+        Trouble::Limit,
+        Trouble::Stress,
+        Trouble::Paused,
+    ] {
+        let has = |service: &&Service| troubles(service).contains(&kind);
+        match document.services.iter().filter(has).count() {
+            0 => {}
+            n => parts.push(format!("{n} {}", words(kind))),
+        }
+    }
+    parts.extend(failed_reload(document));
+    match parts.len() {
+        1 => Line::from(format!("{}, all well", parts[0])),
+        _ => Line::from(parts.join(", ")).fg(Color::Yellow).bold(),
+    }
+}
+
+/// That the last reload failed, and the first reason.
+fn failed_reload(document: &Document) -> Option<String> {
+    let reload = document.last_reload.as_ref();
+    let reload = reload.filter(|reload| !reload.succeeded)?;
+    let reason = reload
+        .findings
+        .first()
+        .map_or("no reason is known", String::as_str);
+    Some(format!("the last reload failed: {}", clean(reason)))
+}
+
+fn counted(services: usize) -> String {
+    match services {
+        1 => "1 service".to_owned(),
+        n => format!("{n} services"),
+    }
+}
+
+/// The names get a quarter of the line.
+fn name_width(width: u16) -> u16 {
+    (width / 4).clamp(12, 40)
+}
+
+fn columns(width: u16) -> impl Iterator<Item = &'static Column> {
+    COLUMNS.iter().filter(move |(_, least, _)| *least <= width)
+}
+
+/// Numbers, or the titles above them, each as wide as its column.
+fn cells(width: u16, text: impl Fn(&Column) -> String) -> String {
+    let cells = columns(width).map(|column| {
+        let width = column.0.len() + 2;
+        format!("{:>width$}", text(column))
+    });
+    cells.collect()
+}
+
+fn headings(width: u16, names: u16) -> Line<'static> {
+    let left = pad("SERVICE", names) + &pad(" STATE", STATE);
+    let mut text = left + &cells(width, |(title, _, _)| (*title).to_owned());
+    let all = text.len() + 2 + CURVE.len();
+    if all <= width.into() {
+        text = text + "  " + CURVE;
+    }
+    Line::from(pad(&text, width)).add_modifier(Modifier::REVERSED)
+}
+
+fn row(state: &State, service: &Service, names: u16, width: u16) -> Line<'static> {
+    let trouble = trouble(service);
+    let style = match trouble {
+        Trouble::None => Style::new(),
+        Trouble::Throttled => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
+        _ => Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD),
+    };
+    let left = pad(&title(service), names) + &pad(&format!(" {}", words(trouble)), STATE);
+    let numbers = cells(width, |(_, _, number)| number(service)) + "  ";
+    let room = usize::from(width).saturating_sub(usize::from(names + STATE) + numbers.len());
+    let curve = curve(&state.past(service), service.maximum, room);
+    Line::from(vec![
+        Span::styled(left, style),
+        numbers.into(),
+        Span::styled(curve, Style::new().fg(Color::Cyan)),
+    ])
+}
+
+/// Busy children, a character a sample, the newest at the right. The limit is the measure once half
+/// of it is reached, so that little is to be seen as well.
+fn curve(past: &[u32], limit: u32, width: usize) -> String {
+    let shown = &past[past.len().saturating_sub(width)..];
+    let most = shown.iter().copied().max().unwrap_or(0);
+    let whole = if limit > 0 && most >= limit / 2 {
+        limit
+    } else {
+        most
+    };
+    let level = |busy: u32| match busy {
+        0 => 0,
+        // What is there is seen.
+        n => (u64::from(n) * 8).div_ceil(u64::from(whole.max(n))) as usize,
+    };
+    let before = " ".repeat(width - shown.len());
+    let bars = shown.iter().map(|&busy| LEVELS[level(busy)]);
+    before.chars().chain(bars).collect()
+}
+
+fn keys(state: &State) -> Line<'static> {
+    if state.is_typing {
+        return Line::from(format!("filter: {}_", clean(&state.filter)));
+    }
+    let filter = match state.filter.as_str() {
+        "" => "filter".to_owned(),
+        text => format!("filter: {}", clean(text)),
+    };
+    Line::from(format!(
+        "?:help  q:quit  s:{}  /:{filter}",
+        state.order.words()
+    ))
+    .dim()
+}
+
+fn help(area: Rect, picture: &mut Buffer) {
+    let width = HELP.iter().map(|line| line.len()).max().unwrap_or(0) as u16 + 4;
+    let height = HELP.len() as u16 + 2;
+    let (width, height) = (width.min(area.width), height.min(area.height));
+    let place = Rect::new(
+        area.x + (area.width - width) / 2,
+        area.y + (area.height - height) / 2,
+        width,
+        height,
+    );
+    Clear.render(place, picture);
+    let lines: Vec<Line<'_>> = HELP
+        .iter()
+        .map(|line| Line::from(format!(" {line}")))
+        .collect();
+    let frame = Block::bordered().title(" Keys ");
+    Paragraph::new(lines).block(frame).render(place, picture);
+}
+
+/// A length of time in at most two units.
+fn span(seconds: f64) -> String {
+    let s = seconds.max(0.0).round() as u64;
+    match s {
+        0..100 => format!("{s} s"),
+        100..6000 => format!("{} min", s / 60),
+        6000..172_800 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+/// Exactly so wide; what is longer ends with a dot.
+fn pad(text: &str, width: u16) -> String {
+    let width = usize::from(width);
+    let text = clean(text);
+    match text.chars().count() > width {
+        true => text
+            .chars()
+            .take(width.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
+        false => format!("{text:width$}"),
+    }
+}
+
+/// Without what could move other characters about.
+fn clean(text: &str) -> String {
+    let moves = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars()
+        .map(|c| if moves(c) { '?' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{calm, crowd, failed_reload, hostile, stressed, throttled};
+    use crate::top::text;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    fn knowing(document: Document) -> State {
+        let mut state = State::default();
+        state.learn(Ok(document));
+        state
+    }
+
+    /// The lines of a screen.
+    fn screen(state: &mut State, width: u16, height: u16) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
+        terminal
+            .draw(|frame| draw(state, frame.area(), frame.buffer_mut()))
+            .expect("a picture");
+        text(terminal.backend().buffer())
+    }
+
+    /// A master that has got into trouble within some seconds.
+    fn incident() -> State {
+        let mut state = State::default();
+        for busy in (0..=100).step_by(7) {
+            let mut document = stressed();
+            document.services[0].busy = busy;
+            document.services[0].stress_until = None;
+            state.learn(Ok(document));
+        }
+        let mut document = stressed();
+        document.services[6] = throttled().services[6].clone();
+        state.learn(Ok(document));
+        state
+    }
+
+    #[track_caller]
+    fn assert_shows(shown: &[String], expected: &str) {
+        assert_eq!(
+            shown.join("\n").trim_end(),
+            expected.trim_matches('\n'),
+            "\n{}",
+            shown.join("\n")
+        );
+    }
+
+    #[test]
+    fn on_eighty_columns_there_is_all() {
+        let shown = screen(&mut incident(), 80, 24);
+        assert_eq!(shown.len(), 24);
+        assert_shows(
+            &shown[..10],
+            r"
+master 0.1.0  pid 4711  up 3 d 4 h  /etc/postfix
+7 services, 1 throttled, 1 at limit, 1 stress
+SERVICE              STATE      BUSY  FREE  LIMIT  WAIT  CLIENTS  LAST SECONDS
+policyd/unix         throttled     0     0     10     0        0
+smtp/inet            at limit    100     0    100    37    13700  ▂▂▃▃▄▄▅▆▆▇▇███
+pickup/unix                        0     1      1     0        0
+cleanup/unix                      41     3   none     0     5617  ██████████████
+qmgr/unix                          0     1      1     0        0
+bounce/unix                        0     0   none     0        0
+local/unix                        17     2     20     0     2329  ▇▇▇▇▇▇▇▇▇▇▇▇▇▇
+",
+        );
+        assert_eq!(shown[23], "?:help  q:quit  s:trouble first  /:filter");
+    }
+
+    #[test]
+    fn on_few_columns_the_most_important_are_left() {
+        assert_shows(
+            &screen(&mut incident(), 60, 6),
+            r"
+master 0.1.0  pid 4711  up 3 d 4 h  /etc/postfix
+7 services, 1 throttled, 1 at limit, 1 stress
+SERVICE         STATE      BUSY  FREE  LIMIT  WAIT
+policyd/unix    throttled     0     0     10     0
+smtp/inet       at limit    100     0    100    37  ▅▆▆▇▇███
+?:help  q:quit  s:trouble first  /:filter
+",
+        );
+        assert_shows(
+            &screen(&mut incident(), 40, 6),
+            r"
+master 0.1.0  pid 4711  up 3 d 4 h  /etc
+7 services, 1 throttled, 1 at limit, 1 s
+SERVICE      STATE      BUSY  LIMIT
+policyd/unix throttled     0     10
+smtp/inet    at limit    100    100  ███
+?:help  q:quit  s:trouble first  /:filte
+",
+        );
+    }
+
+    #[test]
+    fn no_screen_is_too_small() {
+        let mut state = incident();
+        for width in (0..90).step_by(3) {
+            for height in 0..9 {
+                state.shows_help = !state.shows_help;
+                screen(&mut state, width, height);
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_scrolled_to() {
+        let mut state = knowing(crowd(40));
+        state.first = usize::MAX;
+        let shown = screen(&mut state, 80, 8);
+        assert!(shown[3].starts_with("tenant36/unix"), "{shown:?}");
+        assert!(shown[6].starts_with("tenant39/unix"), "{shown:?}");
+    }
+
+    #[test]
+    fn a_failed_reload_is_told_with_its_first_reason() {
+        let shown = screen(&mut knowing(failed_reload()), 120, 12);
+        let expected =
+            "7 services, the last reload failed: error: /etc/postfix/master.cf: line 138:";
+        assert!(shown[1].starts_with(expected), "{shown:?}");
+        let shown = screen(&mut knowing(calm()), 80, 12);
+        assert_eq!(shown[1], "7 services, all well");
+    }
+
+    #[test]
+    fn a_master_that_does_not_answer_is_said_to() {
+        let mut state = State::default();
+        assert_eq!(screen(&mut state, 80, 5)[1], "asking the master");
+        state.learn(Err("no master runs on /queue".into()));
+        assert_eq!(screen(&mut state, 80, 5)[1], "no master runs on /queue");
+        state.learn(Ok(calm()));
+        state.learn(Err("no master runs on /queue".into()));
+        let shown = screen(&mut state, 80, 12);
+        assert_eq!(shown[1], "no master runs on /queue; this is how it was");
+        assert!(shown[3].starts_with("smtp/inet"), "{shown:?}");
+    }
+
+    #[test]
+    fn names_cannot_move_the_cursor() {
+        let mut document = hostile();
+        document.services[0].name = "a\u{1b}[2Jb\u{202e}c\n".into();
+        document.configuration = "\u{1b}]0;x\u{7}".into();
+        let shown = screen(&mut knowing(document), 80, 12);
+        assert!(shown[0].ends_with("?]0;x?"), "{shown:?}");
+        assert!(shown[3].starts_with("a?[2Jb?c?/inet"), "{shown:?}");
+    }
+
+    #[test]
+    fn help_lies_over_the_services() {
+        let mut state = incident();
+        state.shows_help = true;
+        let shown = screen(&mut state, 80, 24).join("\n");
+        assert!(HELP.iter().all(|line| shown.contains(line)), "{shown}");
+    }
+
+    #[test]
+    fn little_is_seen_as_well_and_the_limit_is_the_measure_of_much() {
+        assert_eq!(curve(&[0, 1, 2, 4], 100, 6), "   ▂▄█");
+        assert_eq!(curve(&[0, 1, 50, 100], 100, 4), " ▁▄█");
+        assert_eq!(curve(&[1, 2, 3], 0, 2), "▆█");
+        assert_eq!(curve(&[7], 5, 1), "█", "more than a lowered limit");
+        assert_eq!(curve(&[], 5, 2), "  ");
+    }
+}

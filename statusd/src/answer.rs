@@ -1,0 +1,195 @@
+//! The web site: what is at which path, and what a client may cost.
+
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use services::Log;
+use services::multi::Client;
+use tokio::time::timeout;
+
+use crate::ready::{Rules, complaints};
+use crate::watch::Watch;
+use crate::{metrics, view};
+
+const HTML: &str = include_str!("page/index.html");
+const CSS: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// By then a client has asked for something. Until it has been served or is left, this process cannot
+/// make room for the next one after a reload.
+const REQUEST_WITHIN: Duration = Duration::from_secs(3);
+/// A request's line and headers; more is refused.
+const REQUEST_MAX: usize = 16 * 1024;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const CLASSIC_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// For every answer. The page needs its own style and script and nothing else, from nowhere else;
+/// nobody may frame it, guess at types, or keep what will be old in two seconds.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+];
+
+type Answer = Response<Full<Bytes>>;
+
+/// What is to be seen, and by which rules.
+#[derive(Debug)]
+pub struct Site {
+    watch: Watch,
+    rules: Rules,
+    log: Log,
+}
+
+impl Site {
+    pub fn new(watch: Watch, rules: Rules, log: Log) -> Self {
+        Self { watch, rules, log }
+    }
+
+    /// Answers one request of a client, all within `limit`.
+    ///
+    /// One connection is one request, so that nobody holds a seat without asking for something.
+    pub async fn serve(self: Arc<Self>, client: Client, limit: Duration) -> io::Result<()> {
+        let peer = client.peer().clone();
+        let answer = service_fn(|request: Request<Incoming>| {
+            let answer = self.answer(&request);
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let connection = http1::Builder::new()
+            .keep_alive(false)
+            // Who has said all still wants the answer.
+            .half_close(true)
+            .timer(TokioTimer::new())
+            .header_read_timeout(limit.min(REQUEST_WITHIN))
+            .max_buf_size(REQUEST_MAX)
+            .serve_connection(TokioIo::new(client), answer);
+        match timeout(limit, pin!(connection)).await {
+            Ok(Ok(())) => {}
+            // A wake-up, a port scan, a reader who has seen enough: nothing to look into.
+            Ok(Err(error)) => self.log.detail(format!("{peer}: {error}")),
+            Err(_) => self.log.detail(format!("{peer}: too slow")),
+        }
+        Ok(())
+    }
+
+    fn answer(&self, request: &Request<impl Sized>) -> Answer {
+        if ![Method::GET, Method::HEAD].contains(request.method()) {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            answer.headers_mut().insert(header::ALLOW, allowed);
+            return answer;
+        }
+        match request.uri().path() {
+            "/" => page("text/html; charset=utf-8", HTML),
+            "/page.css" => page("text/css; charset=utf-8", CSS),
+            "/page.js" => page("text/javascript; charset=utf-8", SCRIPT),
+            "/view.json" => self.view(since(request)),
+            "/status.json" => self.status(),
+            "/metrics" => self.metrics(request.headers()),
+            "/healthz" => text(StatusCode::OK, "statusd answers\n".into()),
+            "/readyz" => self.readiness(),
+            _ => text(StatusCode::NOT_FOUND, "nothing is here\n".into()),
+        }
+    }
+
+    fn view(&self, known: u64) -> Answer {
+        match view::view(known, &self.watch.known()) {
+            Ok(view) => ok(JSON, view),
+            Err(error) => self.cannot_answer(&error),
+        }
+    }
+
+    /// The document, as the master wrote it.
+    fn status(&self) -> Answer {
+        match self.watch.known().current() {
+            Ok(answer) => ok(JSON, Bytes::from_owner(Arc::clone(&answer.text))),
+            Err(why) => {
+                let body = serde_json::json!({ "problem": why }).to_string();
+                finish(StatusCode::SERVICE_UNAVAILABLE, JSON, body)
+            }
+        }
+    }
+
+    fn metrics(&self, headers: &HeaderMap) -> Answer {
+        let metrics = match metrics::open_metrics(&self.watch.known()) {
+            Ok(metrics) => metrics,
+            Err(error) => return self.cannot_answer(&error),
+        };
+        let accepted = headers.get_all(header::ACCEPT).iter();
+        let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+        match accepted.any(|value| value.contains("application/openmetrics-text")) {
+            true => ok(OPEN_METRICS, metrics),
+            false => ok(CLASSIC_METRICS, metrics::classic(&metrics)),
+        }
+    }
+
+    /// What is known cannot be written down, which is a mistake of this program.
+    fn cannot_answer(&self, error: &dyn Display) -> Answer {
+        self.log.error(format!("cannot answer: {error}"));
+        text(StatusCode::INTERNAL_SERVER_ERROR, "see the log\n".into())
+    }
+
+    fn readiness(&self) -> Answer {
+        let complaints = complaints(&self.watch.known(), self.rules);
+        match complaints.is_empty() {
+            true => text(StatusCode::OK, "ready\n".into()),
+            false => {
+                let body = format!("not ready\n{}\n", complaints.join("\n"));
+                text(StatusCode::SERVICE_UNAVAILABLE, body)
+            }
+        }
+    }
+}
+
+/// The samples that the page has already: `?since=N`.
+fn since(request: &Request<impl Sized>) -> u64 {
+    let query = request.uri().query().unwrap_or("");
+    let number = query.strip_prefix("since=").map(str::parse);
+    number.and_then(Result::ok).unwrap_or(0)
+}
+
+fn page(kind: &'static str, body: &'static str) -> Answer {
+    ok(kind, body)
+}
+
+fn ok(kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    finish(StatusCode::OK, kind, body)
+}
+
+fn text(status: StatusCode, body: String) -> Answer {
+    finish(status, TEXT, body)
+}
+
+fn finish(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}

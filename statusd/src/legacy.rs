@@ -1,0 +1,98 @@
+//! What one process leaves to the next, which takes its place after a reload: the history.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_derive::{Deserialize, Serialize};
+
+use crate::history::{History, Told};
+use crate::watch::INTERVAL;
+
+/// A file that is larger has no history.
+const FILE_MAX: u64 = 64 * 1024 * 1024;
+
+#[derive(Serialize, Deserialize)]
+struct Legacy {
+    /// When it was left.
+    time: f64,
+    history: Told,
+}
+
+/// Writes the history into a file, in one move.
+///
+/// # Errors
+/// The system's.
+pub fn leave(history: &History, file: &Path) -> io::Result<()> {
+    let legacy = Legacy {
+        time: now(),
+        history: history.since(0),
+    };
+    let draft = file.with_extension("new");
+    fs::write(&draft, serde_json::to_vec(&legacy)?)?;
+    fs::rename(draft, file)
+}
+
+/// The history that the former process has left; a new one, if there is none that is of use.
+pub fn inherit(file: &Path) -> History {
+    let Some(legacy) = read(file) else {
+        return History::default();
+    };
+    // A clock that was set back leaves no gap.
+    let gap = (now() - legacy.time).max(0.0) / INTERVAL.as_secs_f64();
+    History::resume(legacy.history, gap.round() as u64)
+}
+
+fn read(file: &Path) -> Option<Legacy> {
+    let mut text = Vec::new();
+    let file = File::open(file).ok()?;
+    file.take(FILE_MAX).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0.0, |now| now.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::calm;
+    use serde_json::{Value, json, to_value};
+
+    fn told(history: &History) -> Value {
+        to_value(history.since(0)).expect("JSON")
+    }
+
+    #[test]
+    fn a_history_is_left_and_inherited() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("history");
+        let mut history = History::default();
+        history.take(Some(&calm()));
+        leave(&history, &file).expect("a file");
+        // There may be a gap, on a busy machine.
+        let services = |history: &History| told(history)["services"].as_array().map(Vec::len);
+        assert_eq!(services(&inherit(&file)), Some(7));
+        let names = fs::read_dir(directory.path()).expect("a directory");
+        assert_eq!(names.count(), 1, "no draft stays");
+    }
+
+    #[test]
+    fn what_is_old_or_broken_or_not_there_is_not_inherited() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("history");
+        let taken = |file: &Path| told(&inherit(file))["taken"].as_u64();
+        assert_eq!(taken(&file), Some(0));
+        fs::write(&file, "{\"time\":").expect("a file");
+        assert_eq!(taken(&file), Some(0));
+        let mut history = History::default();
+        history.take(Some(&calm()));
+        let old = json!({ "time": now() - 3600.0, "history": told(&history) });
+        fs::write(&file, old.to_string()).expect("a file");
+        assert_eq!(told(&inherit(&file))["services"], json!([]));
+    }
+}

@@ -1,0 +1,340 @@
+//! The document as metrics: OpenMetrics, or Prometheus' older text for those who ask for no more.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use master::status::{Document, Service};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::watch::Knowledge;
+
+/// What is counted of a service: name, help, and its value.
+type Counter = (&'static str, &'static str, fn(&Service) -> u64);
+/// What is measured of it; some things are not always to be had.
+type Gauge = (&'static str, &'static str, fn(&Service) -> Option<f64>);
+/// Labels in addition to those of the service.
+type Label = (&'static str, &'static str);
+
+const GAUGES: [Gauge; 9] = [
+    ("limit", "The process limit; 0 is none", |s| {
+        Some(s.maximum.into())
+    }),
+    (
+        "busy_peak",
+        "The most children that were busy at a time",
+        |s| Some(s.peak.into()),
+    ),
+    (
+        "listening",
+        "Whether the master itself looks for clients, because no child does",
+        |s| Some(flag(s.listening)),
+    ),
+    (
+        "paused",
+        "Whether somebody has told the master not to look for clients",
+        |s| Some(flag(s.paused)),
+    ),
+    (
+        "throttled",
+        "Whether no child is started for a while, after failures",
+        |s| Some(flag(s.throttled_until.is_some())),
+    ),
+    (
+        "stressed",
+        "Whether children are told to be quick with clients",
+        |s| Some(flag(s.stress_until.is_some())),
+    ),
+    (
+        "backlog",
+        "Clients that wait in the listeners' queues",
+        |s| s.backlog.map(f64::from),
+    ),
+    (
+        "backlog_limit",
+        "How many clients can wait at each listener",
+        |s| Some(s.backlog_limit.into()),
+    ),
+    (
+        "wakeup_time_seconds",
+        "When the next wake-up is due, in seconds since 1970",
+        |s| s.wakeup_next,
+    ),
+];
+
+const COUNTERS: [Counter; 3] = [
+    (
+        "limit_reached",
+        "How often all processes that the limit allows were in use",
+        |s| s.limit_reached,
+    ),
+    ("connections", "Clients that children have reported", |s| {
+        s.connections
+    }),
+    ("children_started", "Children that were started", |s| {
+        s.started
+    }),
+];
+
+/// All metrics, in OpenMetrics' text format.
+///
+/// # Errors
+/// None: memory takes all that is written.
+pub fn open_metrics(known: &Knowledge) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    let document = known.current().ok().map(|answer| &answer.document);
+    registry.register_collector(Box::new(Metrics {
+        document: document.map(Arc::clone),
+        age: known.last().map(|(_, age)| age.as_secs_f64()),
+    }));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// The same in Prometheus' text format, where a counter is described by its full name.
+pub fn classic(open_metrics: &str) -> String {
+    let counters: BTreeSet<&str> = open_metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+                text += &format!("# {what} {name}_total {rest}\n");
+            }
+            _ => {
+                text += line;
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+#[derive(Debug)]
+struct Metrics {
+    /// What the master says, if it does.
+    document: Option<Arc<Document>>,
+    age: Option<f64>,
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let up = flag(self.document.is_some());
+        let mut single = |name, help, value| single(&mut encoder, name, help, value);
+        single("master_up", "Whether the master answers", up)?;
+        if let Some(age) = self.age {
+            let help = "The age of the master's last answer";
+            single("master_answer_age_seconds", help, age)?;
+        }
+        match &self.document {
+            Some(document) => {
+                encode_master(document, &mut encoder)?;
+                encode_services(&document.services, &mut encoder)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn encode_master(document: &Document, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let gauge = ConstGauge::new(1.0);
+    let help = "The master's version and configuration";
+    let labels = [
+        ("version", document.version.as_str()),
+        ("configuration", document.configuration.as_str()),
+    ];
+    let kind = gauge.metric_type();
+    let mut metric = encoder.encode_descriptor("master_build_info", help, None, kind)?;
+    gauge.encode(metric.encode_family(&labels)?)?;
+    let mut single = |name, help, value| single(encoder, name, help, value);
+    single(
+        "master_start_time_seconds",
+        "When the master was started, in seconds since 1970",
+        document.started,
+    )?;
+    single(
+        "master_configuration_generation",
+        "How many configurations have been in force",
+        document.generation.into(),
+    )?;
+    single(
+        "master_configuration_load_time_seconds",
+        "When the present configuration came into force, in seconds since 1970",
+        document.loaded,
+    )?;
+    let Some(reload) = &document.last_reload else {
+        return Ok(());
+    };
+    single(
+        "master_last_reload_successful",
+        "Whether the last reload succeeded",
+        flag(reload.succeeded),
+    )?;
+    single(
+        "master_last_reload_time_seconds",
+        "When the last reload was, in seconds since 1970",
+        reload.time,
+    )
+}
+
+fn encode_services(services: &[Service], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let name = |of: &str| format!("master_service_{of}");
+    let help = "Children that are busy, that wait for clients, and that are not ready yet";
+    gauges(services, &name("children"), help, encoder, |s| {
+        let states = [
+            ("busy", s.busy),
+            ("available", s.available),
+            ("starting", s.starting),
+        ];
+        let labelled = states.map(|(state, n)| (Some(("state", state)), n.into()));
+        labelled.to_vec()
+    })?;
+    for (of, help, value) in GAUGES {
+        gauges(services, &name(of), help, encoder, |s| {
+            value(s).map(|value| (None, value)).into_iter().collect()
+        })?;
+    }
+    for (of, help, value) in COUNTERS {
+        counters(services, &name(of), help, encoder, |s| {
+            vec![(None, value(s))]
+        })?;
+    }
+    let help = "Children that ended: with status 0, with another, by a signal";
+    counters(services, &name("children_ended"), help, encoder, |s| {
+        let ends = [
+            ("success", s.ended),
+            ("failure", s.failed),
+            ("signal", s.killed),
+        ];
+        ends.map(|(end, n)| (Some(("end", end)), n)).to_vec()
+    })
+}
+
+fn single(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+}
+
+fn gauges(
+    services: &[Service],
+    name: &str,
+    help: &str,
+    encoder: &mut DescriptorEncoder<'_>,
+    values: impl Fn(&Service) -> Vec<(Option<Label>, f64)>,
+) -> fmt::Result {
+    let kind = ConstGauge::new(0.0).metric_type();
+    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+    for service in services {
+        for (label, value) in values(service) {
+            let labels = labels(service, label);
+            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn counters(
+    services: &[Service],
+    name: &str,
+    help: &str,
+    encoder: &mut DescriptorEncoder<'_>,
+    values: impl Fn(&Service) -> Vec<(Option<Label>, u64)>,
+) -> fmt::Result {
+    let kind = ConstCounter::new(0_u64).metric_type();
+    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+    for service in services {
+        for (label, value) in values(service) {
+            let labels = labels(service, label);
+            ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn labels(service: &Service, more: Option<Label>) -> Vec<(&'static str, String)> {
+    let mut labels = vec![
+        ("service", service.name.clone()),
+        ("type", service.kind.clone()),
+        ("endpoint", service.endpoint.clone()),
+    ];
+    labels.extend(more.map(|(name, value)| (name, value.to_owned())));
+    labels
+}
+
+fn flag(set: bool) -> f64 {
+    f64::from(u8::from(set))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{calm, failed_reload, throttled};
+    use crate::watch::testing::knowledge;
+
+    fn of(document: Document) -> String {
+        open_metrics(&knowledge([Ok(document)])).expect("text")
+    }
+
+    #[track_caller]
+    fn assert_has(text: &str, line: &str) {
+        assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
+    }
+
+    #[test]
+    fn each_service_has_its_numbers() {
+        let text = of(calm());
+        let labels = r#"service="smtp",type="inet",endpoint="[0.0.0.0]:25""#;
+        assert_has(&text, "# TYPE master_service_children gauge");
+        let busy = format!("master_service_children{{{labels},state=\"busy\"}} 3.0");
+        assert_has(&text, &busy);
+        let limit = format!("master_service_limit{{{labels}}} 100.0");
+        assert_has(&text, &limit);
+        let started = format!("master_service_children_started_total{{{labels}}} 41");
+        assert_has(&text, &started);
+        assert_has(&text, "# TYPE master_service_children_started counter");
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_an_operator_wants_to_be_woken_up_for_is_a_metric() {
+        let text = of(throttled());
+        let labels = r#"service="policyd",type="unix",endpoint="private/policyd""#;
+        let line = format!("master_service_throttled{{{labels}}} 1.0");
+        assert_has(&text, &line);
+        assert_has(&of(failed_reload()), "master_last_reload_successful 0.0");
+        assert!(!of(calm()).contains("master_last_reload"));
+    }
+
+    #[test]
+    fn of_a_master_that_does_not_answer_no_number_is_told_twice() {
+        let known = knowledge([Ok(calm()), Err("gone".into())]);
+        let text = open_metrics(&known).expect("text");
+        assert_has(&text, "master_up 0.0");
+        assert!(!text.contains("master_service"), "{text}");
+    }
+
+    #[test]
+    fn a_name_cannot_break_out_of_its_label() {
+        let mut document = calm();
+        document.services[0].name = "a\"} 1\nx{\\".into();
+        assert!(of(document).contains(r#"service="a\"} 1\nx{\\","#));
+    }
+
+    #[test]
+    fn the_older_text_describes_counters_by_their_full_names() {
+        let text = classic(&of(calm()));
+        assert_has(&text, "# TYPE master_service_connections_total counter");
+        assert!(text.contains("# HELP master_service_connections_total Clients"));
+        assert_has(&text, "# TYPE master_service_limit gauge");
+        assert!(!text.contains("EOF"));
+    }
+}

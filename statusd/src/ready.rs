@@ -1,0 +1,87 @@
+//! Whether all is well, for those who switch traffic or wake somebody up.
+
+use crate::watch::Knowledge;
+
+/// What is not well.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// That a service is throttled.
+    pub throttled: bool,
+    /// That the last reload failed, and an older configuration is in force than the files say.
+    pub failed_reload: bool,
+}
+
+/// What is not well, a line for each; nothing if all is.
+pub fn complaints(known: &Knowledge, rules: Rules) -> Vec<String> {
+    let document = match known.current() {
+        Ok(answer) => &answer.document,
+        Err(why) => return vec![format!("the master does not answer: {why}")],
+    };
+    let throttled = document
+        .services
+        .iter()
+        .filter(|service| rules.throttled && service.throttled_until.is_some());
+    let mut complaints: Vec<String> = throttled
+        .map(|service| format!("{}/{} is throttled", service.name, service.kind))
+        .collect();
+    if let Some(reload) = &document.last_reload {
+        if rules.failed_reload && !reload.succeeded {
+            complaints.push("the last reload failed".into());
+            complaints.extend(reload.findings.iter().map(|line| format!("  {line}")));
+        }
+    }
+    complaints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{calm, failed_reload, throttled};
+    use crate::watch::testing::knowledge;
+
+    const STRICT: Rules = Rules {
+        throttled: true,
+        failed_reload: true,
+    };
+
+    #[test]
+    fn a_calm_master_is_ready() {
+        let known = knowledge([Ok(calm())]);
+        assert_eq!(complaints(&known, STRICT), [""; 0]);
+    }
+
+    #[test]
+    fn a_throttled_service_is_named_unless_nobody_minds() {
+        let known = knowledge([Ok(throttled())]);
+        assert_eq!(complaints(&known, STRICT), ["policyd/unix is throttled"]);
+        let mild = Rules {
+            throttled: false,
+            ..STRICT
+        };
+        assert_eq!(complaints(&known, mild), [""; 0]);
+    }
+
+    #[test]
+    fn a_failed_reload_is_told_with_its_findings_unless_nobody_minds() {
+        let known = knowledge([Ok(failed_reload())]);
+        let told = complaints(&known, STRICT);
+        assert_eq!(told[0], "the last reload failed");
+        assert!(told[1].contains("master.cf: line 138"), "{told:?}");
+        let mild = Rules {
+            failed_reload: false,
+            ..STRICT
+        };
+        assert_eq!(complaints(&known, mild), [""; 0]);
+    }
+
+    #[test]
+    fn a_master_that_does_not_answer_is_not_ready_whatever_the_rules_are() {
+        let mild = Rules {
+            throttled: false,
+            failed_reload: false,
+        };
+        let known = knowledge([Ok(calm()), Err("gone".into())]);
+        let told = complaints(&known, mild);
+        assert_eq!(told, ["the master does not answer: gone"]);
+    }
+}

@@ -1,0 +1,71 @@
+//! What the page asks for: the document as it is, and the news of the history.
+
+use serde_derive::Serialize;
+
+use crate::history::Told;
+use crate::watch::{INTERVAL, Knowledge};
+
+#[derive(Serialize)]
+struct Frame {
+    /// Why there is nothing new.
+    problem: Option<String>,
+    /// The document's, in seconds.
+    age: Option<f64>,
+    /// From one document to the next.
+    interval: f64,
+    history: Told,
+}
+
+/// JSON for the page, for a reader who knows the first `known_to_reader` samples.
+///
+/// # Errors
+/// None: memory takes all that is written.
+pub fn view(known_to_reader: u64, known: &Knowledge) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(&Frame {
+        problem: known.current().err(),
+        age: known.last().map(|(_, age)| age.as_secs_f64()),
+        interval: INTERVAL.as_secs_f64(),
+        history: known.history.since(known_to_reader),
+    })?;
+    // The document goes in as the master wrote it, with what this version does not know.
+    text.pop();
+    text.extend(b",\"document\":");
+    match known.last() {
+        Some((answer, _)) => text.extend_from_slice(&answer.text),
+        None => text.extend(b"null"),
+    }
+    text.push(b'}');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::calm;
+    use crate::watch::testing::knowledge;
+    use serde_json::Value;
+
+    fn viewed(known: &Knowledge) -> Value {
+        serde_json::from_slice(&view(0, known).expect("JSON")).expect("JSON")
+    }
+
+    #[test]
+    fn the_page_gets_the_document_as_it_is() {
+        let shown = viewed(&knowledge([Ok(calm())]));
+        let document = serde_json::to_value(calm()).expect("JSON");
+        assert_eq!(shown["document"], document);
+        assert_eq!(shown["problem"], Value::Null);
+        assert_eq!(shown["history"]["taken"], 1);
+    }
+
+    #[test]
+    fn without_an_answer_the_page_gets_the_last_one_and_the_problem() {
+        let shown = viewed(&knowledge([Ok(calm()), Err("gone".into())]));
+        assert_eq!(shown["problem"], "gone");
+        assert!(shown["document"]["services"].is_array());
+        assert!(shown["age"].is_number());
+        let nothing = viewed(&knowledge([]));
+        assert_eq!(nothing["document"], Value::Null);
+        assert_eq!(nothing["age"], Value::Null);
+    }
+}

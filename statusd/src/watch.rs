@@ -1,0 +1,241 @@
+//! Asks the master how it is, every few seconds, for as long as the process runs.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use master::log::reason;
+use master::status::{Document, FORMAT};
+use services::Error;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+use crate::history::History;
+
+/// From one question to the next: the history is ten minutes long.
+pub const INTERVAL: Duration = Duration::from_secs(2);
+/// A master that has not answered by then does not answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// An answer that is this old is none: who asks has been kept from asking.
+const STALE: Duration = Duration::from_secs(10);
+/// Whoever is asked for a document before there is one waits for the first, but not for long.
+const FIRST_WITHIN: Duration = Duration::from_secs(1);
+/// The longest document: ten thousand services with a hundred children each have less.
+const DOCUMENT_MAX: u64 = 128 * 1024 * 1024;
+
+/// What is known of the master. A copy knows the same.
+#[derive(Clone, Debug, Default)]
+pub struct Watch(Arc<Mutex<Knowledge>>);
+
+/// What is known of the master.
+#[derive(Debug, Default)]
+pub struct Knowledge {
+    pub history: History,
+    /// The last answer.
+    answer: Option<Answer>,
+    /// Why the last question had none.
+    failure: Option<String>,
+}
+
+/// A document as the master sent it, and what it says.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub text: Arc<[u8]>,
+    pub document: Arc<Document>,
+    arrived: Instant,
+}
+
+impl Watch {
+    /// Begins to ask at a socket, and to go on with a history. Returns when something is known, or soon.
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub fn start(socket: PathBuf, history: History) -> Result<Self, Error> {
+        let watch = Self::default();
+        watch.known().history = history;
+        let (told, first) = channel();
+        let thread = watch.clone();
+        let system = |error| Error::from(format!("cannot watch the master: {error}"));
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(system)?;
+        std::thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || {
+                thread.ask(&runtime, &socket);
+                // Nobody may wait any more.
+                let _ = told.send(());
+                thread.go_on(&runtime, &socket);
+            })
+            .map_err(system)?;
+        // Without an answer in time the process goes on as well.
+        let _ = first.recv_timeout(FIRST_WITHIN);
+        Ok(watch)
+    }
+
+    /// What is known now.
+    pub fn known(&self) -> MutexGuard<'_, Knowledge> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn go_on(&self, runtime: &Runtime, socket: &Path) {
+        let mut next = Instant::now() + INTERVAL;
+        loop {
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            self.ask(runtime, socket);
+            // Who was late does not hurry afterwards: the samples are as far from each other.
+            next = (next + INTERVAL).max(Instant::now());
+        }
+    }
+
+    fn ask(&self, runtime: &Runtime, socket: &Path) {
+        let result = runtime.block_on(ask(socket));
+        self.known().learn(result);
+    }
+}
+
+impl Knowledge {
+    fn learn(&mut self, result: Result<Answer, String>) {
+        match result {
+            Ok(answer) => {
+                self.history.take(Some(&answer.document));
+                self.answer = Some(answer);
+                self.failure = None;
+            }
+            Err(failure) => {
+                self.history.take(None);
+                self.failure = Some(failure);
+            }
+        }
+    }
+
+    /// The answer to the last question, or why there is none.
+    ///
+    /// # Errors
+    /// The master does not answer.
+    pub fn current(&self) -> Result<&Answer, String> {
+        match (&self.answer, &self.failure) {
+            (_, Some(failure)) => Err(failure.clone()),
+            (Some(answer), None) if answer.arrived.elapsed() < STALE => Ok(answer),
+            (Some(_), None) => Err("nothing was heard for a while".into()),
+            (None, None) => Err("nothing has been heard yet".into()),
+        }
+    }
+
+    /// The last answer, however old, and its age.
+    pub fn last(&self) -> Option<(&Answer, Duration)> {
+        let answer = self.answer.as_ref()?;
+        Some((answer, answer.arrived.elapsed()))
+    }
+}
+
+/// Asks once.
+async fn ask(socket: &Path) -> Result<Answer, String> {
+    let result = timeout(ANSWER_WITHIN, read(socket)).await;
+    let result = result.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+    let text = result.map_err(|error| format!("{}: {}", socket.display(), reason(&error)))?;
+    let document = parse(&text).map_err(|why| format!("{}: {why}", socket.display()))?;
+    Ok(Answer {
+        text: text.into(),
+        document: Arc::new(document),
+        arrived: Instant::now(),
+    })
+}
+
+async fn read(socket: &Path) -> io::Result<Vec<u8>> {
+    let stream = UnixStream::connect(socket).await?;
+    let mut text = Vec::new();
+    stream.take(DOCUMENT_MAX + 1).read_to_end(&mut text).await?;
+    match text.len() as u64 > DOCUMENT_MAX {
+        true => Err(ErrorKind::FileTooLarge.into()),
+        false => Ok(text),
+    }
+}
+
+fn parse(text: &[u8]) -> Result<Document, String> {
+    let document: Document = match serde_json::from_slice(text) {
+        Ok(document) => document,
+        Err(_) if text.is_empty() => return Err("the answer is empty".into()),
+        Err(error) => return Err(format!("the answer is no document: {error}")),
+    };
+    match document.format {
+        FORMAT => Ok(document),
+        other => Err(format!(
+            "the document has format {other}: expected {FORMAT}; install the statusd of the \
+             master's own version"
+        )),
+    }
+}
+
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+
+    /// What is known after these answers, one a question.
+    pub fn knowledge(answers: impl IntoIterator<Item = Result<Document, String>>) -> Knowledge {
+        let mut known = Knowledge::default();
+        for answer in answers {
+            known.learn(answer.map(|document| Answer {
+                text: serde_json::to_vec(&document).expect("JSON").into(),
+                document: document.into(),
+                arrived: Instant::now(),
+            }));
+        }
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::knowledge;
+    use super::*;
+    use crate::testing::calm;
+
+    fn text(format: u32) -> Vec<u8> {
+        let mut document = calm();
+        document.format = format;
+        serde_json::to_vec(&document).expect("JSON")
+    }
+
+    #[test]
+    fn a_document_of_another_format_is_refused() {
+        assert!(parse(&text(FORMAT)).is_ok());
+        let error = parse(&text(FORMAT + 1)).expect_err("another format");
+        assert!(error.contains("expected 1"), "{error}");
+    }
+
+    #[test]
+    fn fields_that_are_not_known_are_ignored() {
+        let mut value: serde_json::Value = serde_json::from_slice(&text(FORMAT)).expect("JSON");
+        value["moon"] = "full".into();
+        value["services"][0]["moon"] = "full".into();
+        assert!(parse(value.to_string().as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn what_is_cut_off_is_no_document() {
+        let text = text(FORMAT);
+        assert_eq!(parse(b"").expect_err("nothing"), "the answer is empty");
+        let error = parse(&text[..text.len() - 1]).expect_err("a part");
+        assert!(error.contains("no document"), "{error}");
+    }
+
+    #[test]
+    fn the_last_answer_stays_when_the_master_does_not_answer_any_more() {
+        let known = knowledge([Ok(calm()), Err("gone".into())]);
+        assert_eq!(known.current().err().as_deref(), Some("gone"));
+        assert!(known.last().is_some());
+    }
+
+    #[test]
+    fn an_answer_grows_old_when_nobody_asks() {
+        let mut known = knowledge([Ok(calm())]);
+        assert!(known.current().is_ok());
+        let answer = known.answer.as_mut().expect("an answer");
+        answer.arrived = Instant::now().checked_sub(STALE).expect("a time");
+        assert!(known.current().is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! What people see, in a browser, of a real statusd.
+
+use crate::browser::dom;
+use crate::common::documents::{
+    at_the_limit, calm, crowd, failed_reload, hostile, stressed, throttled,
+};
+use crate::stage::Stage;
+use crate::{needs_chromium, needs_root};
+
+/// The page with this in it.
+#[track_caller]
+fn expect(page: &str, what: &str) {
+    assert!(page.contains(what), "no {what:?} in\n{page}");
+}
+
+/// The text of the status line, which a screen reader reads out.
+fn summary(page: &str) -> &str {
+    let start = page.find("id=\"summary\"").expect("a status line");
+    let text = &page[start..];
+    let text = &text[text.find('>').expect("an end") + 1..];
+    &text[..text.find('<').expect("an end")]
+}
+
+#[test]
+fn a_calm_master_is_all_well() {
+    needs_root!("a mail system");
+    needs_chromium!();
+    let stage = Stage::new(&calm());
+    let page = dom(&stage.url("/"));
+    assert_eq!(summary(&page), "7 services, all well.");
+    expect(&page, "<title>master: all well</title>");
+    expect(&page, "3 busy, 2 free; of 100");
+    expect(&page, "1 busy, 3 free; no limit");
+    expect(&page, "aria-label=\"between 3 and 3 busy\"");
+    expect(&page, "3 d 4 h");
+    assert!(
+        !page.contains("Process</th>"),
+        "children are shown on request"
+    );
+}
+
+#[test]
+fn a_service_that_a_link_names_is_shown_with_its_children() {
+    needs_root!("a mail system");
+    needs_chromium!();
+    let stage = Stage::new(&calm());
+    let page = dom(&stage.url("/#smtp/inet"));
+    expect(&page, "aria-label=\"Children of smtp/inet\"");
+    expect(&page, "<td>10000</td><td>busy</td>");
+    expect(&page, "<td>10004</td><td>available</td>");
+    assert_eq!(page.matches("aria-expanded=\"true\"").count(), 1);
+}
+
+#[test]
+fn a_service_at_its_limit_is_marked_in_words() {
+    needs_root!("a mail system");
+    needs_chromium!();
+    let page = dom(&Stage::new(&at_the_limit()).url("/"));
+    assert_eq!(summary(&page), "7 services. 1 at the limit: smtp/inet.");
+    expect(&page, "at its limit");
+    expect(&page, "near its limit");
+    expect(&page, "100 busy, 0 free; of 100");
+    expect(&page, "at the limit for 100 % of the time");
+    expect(&page, "data-label=\"waiting\">37<");
+}
+
+#[test]
+fn stress_and_throttling_are_marked_in_words() {
+    needs_root!("a mail system");
+    needs_chromium!();
+    let page = dom(&Stage::new(&stressed()).url("/"));
+    expect(summary(&page), "1 in stress mode: smtp/inet.");
+    expect(&page, "stress, 15 min");
+    let page = dom(&Stage::new(&throttled()).url("/"));
+    assert_eq!(summary(&page), "7 services. 1 throttled: policyd/unix.");
+    expect(&page, "throttled, 43 s left");
+}
+
+#[test]
+fn a_failed_reload_is_shown_with_the_line_that_is_wrong() {
+    needs_root!("a mail system");
+    needs_chromium!();
+    let page = dom(&Stage::new(&failed_reload()).url("/"));
+    assert_eq!(summary(&page), "7 services. The last reload failed.");
+    expect(&page, "failed: nothing was changed");
+    expect(&page, "master.cf: line 138: column 1: bad port");
+}
+
+#[test]
+fn a_master_that_does_not_answer_is_said_to_on_the_page() {
+    needs_root!("a mail system");
+    needs_chromium!();
+    let stage = Stage::new(&calm());
+    stage.get("/healthz");
+    stage.master.vanish();
+    stage.wait_for("/readyz", |ready| ready.status == 503);
+    let page = dom(&stage.url("/"));
+    expect(&page, "The master does not answer: ");
+    expect(&page, "No such file or directory");
+    expect(&page, " s old.");
+    assert_eq!(summary(&page), "This is how it was:");
+    expect(&page, "<title>master: no answer</title>");
+}
+
+#[test]
+fn what_the_master_says_is_text_and_not_markup() {
+    needs_root!("a mail system");
+    needs_chromium!();
+    let page = dom(&Stage::new(&hostile()).url("/"));
+    expect(&page, "&lt;img src=x onerror=");
+    assert!(!page.contains("<img"), "{page}");
+    assert!(!page.contains("<title>pwned"), "{page}");
+}
+
+#[test]
+fn five_hundred_services_are_shown() {
+    needs_root!("a mail system");
+    needs_chromium!();
+    let page = dom(&Stage::new(&crowd(500)).url("/"));
+    assert_eq!(summary(&page), "500 services, all well.");
+    assert_eq!(page.matches("role=\"rowheader\"").count(), 500);
+}
+
+#[test]
+fn the_page_needs_nothing_from_elsewhere_and_may_have_nothing() {
+    needs_root!("a mail system");
+    let stage = Stage::new(&calm());
+    for path in ["/", "/page.css", "/page.js"] {
+        let answer = stage.get(path);
+        assert_eq!(answer.status, 200, "{path}");
+        let policy =
+            "content-security-policy: default-src 'none'; style-src 'self'; script-src 'self'";
+        assert!(answer.head.contains(policy), "{answer:?}");
+        // SVG's name looks like an address.
+        let body = answer.body.replace("http://www.w3.org/2000/svg", "");
+        assert!(!body.contains("//www") && !body.contains("http"), "{path}");
+        assert!(!body.contains("innerHTML"), "{path}");
+    }
+}
