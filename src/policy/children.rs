@@ -28,6 +28,7 @@ impl Table {
         };
         service.spawning = false;
         service.total += 1;
+        service.stats.started += 1;
         let ordered = service.config.pool.is_ordered();
         let position = service.children.len();
         service.children.push(pid);
@@ -38,6 +39,8 @@ impl Table {
                 generation,
                 availability: Availability::Taken,
                 uses: 0,
+                clients: 0,
+                started: now,
                 leaving: Leaving::No,
                 member: ordered.then(Member::new),
                 position,
@@ -97,7 +100,10 @@ impl Table {
                 child.uses = child.uses.saturating_add(1);
                 self.avail_more(id, pid);
             }
-            Availability::Taken => self.avail_less(id, pid),
+            Availability::Taken => {
+                self.avail_less(id, pid);
+                self.count_client(pid);
+            }
         }
     }
 
@@ -198,6 +204,9 @@ impl Table {
                 out.push(Action::Log(Record::BadStartup(service.config.clone())));
                 self.throttle(now, id, out);
             }
+        }
+        if let Some(service) = self.service_mut(id) {
+            service.stats.count_end(status);
         }
         self.forget_child(pid);
     }

@@ -10,6 +10,8 @@ mod children;
 mod ordered;
 mod record;
 mod reload;
+mod stats;
+mod steer;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -28,6 +30,7 @@ use crate::proto::{Availability, StatusReport};
 pub use ordered::State;
 pub use record::{Record, Rogue};
 pub use reload::{Entry, Plan};
+pub use stats::{Activity, Sight, Stats};
 use timers::Timers;
 
 /// Monotonic time since some origin that never changes while the table lives.
@@ -99,6 +102,16 @@ pub enum Event {
     Deadline,
     /// A new configuration was read and checked, and its listeners are open.
     Reload(Plan),
+    /// An operator wants the service's clients to wait.
+    Pause { service: ServiceId },
+    /// An operator wants the service's clients to wait no longer.
+    Resume { service: ServiceId },
+    /// An operator wants other children for the service, as after a reload.
+    Replace { service: ServiceId },
+    /// An operator wants the service woken up now.
+    Wake { service: ServiceId },
+    /// An operator wants to be told of what the master does, or no longer.
+    Verbose(bool),
     /// The master was told to end by this signal.
     Stop { signal: i32 },
 }
@@ -172,6 +185,8 @@ pub struct Service {
     departing: u32,
     /// A spawn that was asked for and not yet answered.
     spawning: bool,
+    /// An operator has clients wait.
+    paused: bool,
     throttled_until: Option<Time>,
     /// Stress mode ends then, 1000 s after the limit was last in reach.
     stress_until: Option<Time>,
@@ -190,6 +205,7 @@ pub struct Service {
     pool: ordered::Pool,
     /// How fast children are started that no client has asked for.
     pace: warm::Pace,
+    stats: stats::Stats,
     /// Whether the service is in [`Table::touched`].
     touched: bool,
 }
@@ -204,6 +220,7 @@ impl Service {
             departing: 0,
             listening: false,
             spawning: false,
+            paused: false,
             throttled_until: None,
             stress_until: None,
             limit_warned: None,
@@ -214,6 +231,7 @@ impl Service {
             children: Vec::new(),
             pool: ordered::Pool::default(),
             pace: warm::Pace::default(),
+            stats: stats::Stats::default(),
             touched: false,
         }
     }
@@ -267,6 +285,9 @@ struct Child {
     availability: Availability,
     /// How often it became available again, that is, how many clients it has served.
     uses: u32,
+    /// How many clients it has reported, the one that it has included.
+    clients: u32,
+    started: Time,
     leaving: Leaving,
     /// What it is to its ordered pool, if it was started for one.
     member: Option<ordered::Member>,
@@ -345,6 +366,11 @@ impl Table {
             Event::Exit { pid, status } => self.exited(now, pid, status, out),
             Event::Deadline => self.deadline(now, out),
             Event::Reload(plan) => self.reload(now, plan, out),
+            Event::Pause { service } => self.pause(service, out),
+            Event::Resume { service } => self.resume(service),
+            Event::Replace { service } => self.replace_children(now, service, out),
+            Event::Wake { service } => self.wake_now(now, service, out),
+            Event::Verbose(verbose) => self.verbose = verbose,
             Event::Stop { signal } => out.extend([
                 Action::Log(Record::Terminating { signal }),
                 Action::Terminate { signal },
@@ -363,6 +389,7 @@ impl Table {
             }
             if let Some(service) = self.services[id.index()].as_mut() {
                 avail::settle(service, id, now, out);
+                service.take_stock(now);
             }
         }
     }

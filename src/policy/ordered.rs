@@ -326,7 +326,10 @@ impl Table {
                 child.uses = child.uses.saturating_add(1);
                 self.turned_idle(now, pid, false, out);
             }
-            (State::Ordered, Report::Busy) => self.set_state(pid, State::Busy),
+            (State::Ordered, Report::Busy) => {
+                self.set_state(pid, State::Busy);
+                self.count_client(pid);
+            }
             // Once more is no harm.
             (State::Idle, Report::Idle) | (State::Busy, Report::Busy) => {}
             (State::Killed | State::Gone, _) => {}
