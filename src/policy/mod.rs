@@ -508,6 +508,7 @@ impl Table {
         if service.listening != service.wants_clients() {
             return Err(format!("listening is {}", service.listening));
         }
+        self.check_stock(service)?;
         if service.removed() && total == 0 {
             return Err("removed, and nothing to wait for".into());
         }

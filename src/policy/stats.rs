@@ -134,6 +134,24 @@ impl Table {
         }
     }
 
+    /// Whether the counts agree with what the children do.
+    pub(super) fn check_stock(&self, service: &Service) -> Result<(), String> {
+        let count = |wanted: &dyn Fn(&Child) -> bool| {
+            let children = service.children.iter().map(|pid| &self.children[pid]);
+            children.filter(|child| wanted(child)).count() as u32
+        };
+        let busy = count(&|c| c.activity() == Activity::Busy || c.leaving == Leaving::WhenDone);
+        if busy != service.busy() {
+            return Err(format!("{busy} are busy, not {}", service.busy()));
+        }
+        let stats = &service.stats;
+        let living = stats.started - stats.ended - stats.failed - stats.killed;
+        match busy <= stats.peak && u64::from(service.total) <= living {
+            true => Ok(()),
+            false => Err(format!("counted {stats:?} of {}", service.total)),
+        }
+    }
+
     /// The children of a service, oldest first.
     pub fn children_of(&self, id: ServiceId) -> Vec<Sight> {
         let pids = self.service(id).map_or(&[][..], |s| &s.children);

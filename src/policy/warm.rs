@@ -117,10 +117,7 @@ impl Service {
 
     /// When another child can be started, if it can.
     fn next_start(&self) -> Option<Time> {
-        let able = !self.spawning
-            && !self.paused
-            && !self.throttled()
-            && self.has_room(self.total);
+        let able = !self.spawning && !self.paused && !self.throttled() && self.has_room(self.total);
         let starting = self.pool.count(State::Starting);
         let ramp = self.config.pool.spawn_ramp;
         able.then(|| self.pace.next(ramp, starting, self.replacements() > 0))

@@ -28,7 +28,7 @@ struct Bit(u64);
 
 sorts! {
     EVENTS of Event: Connection Report Garbage StatusFailed Said Babbled Unwritable HungUp Spawned
-        SpawnFailed WatchFailed Exit Deadline Reload Stop;
+        SpawnFailed WatchFailed Exit Deadline Reload Pause Resume Replace Wake Verbose Stop;
     ACTIONS of Action: Watch Unwatch Spawn Signal Order HangUp RenewStatus Wake Close Terminate Log;
     RECORDS of Record: Ended BadStartup SpawnFailed WatchFailed LimitReached StressBegins
         StressEnds Killing PartialReport ForgedReport StaleReport UnknownStatus StatusFailed

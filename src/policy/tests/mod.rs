@@ -7,6 +7,8 @@ mod ordered;
 mod records;
 mod reloads;
 mod reports;
+mod stats;
+mod steering;
 mod stress;
 mod table;
 mod wakeups;

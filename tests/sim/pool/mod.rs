@@ -9,6 +9,7 @@ use std::time::Duration;
 use master::config::{Pool, Ramp};
 
 use crate::Outcome;
+use crate::happening::Steering;
 use crate::options::Options;
 use crate::random::Random;
 use crate::replay::guarded;
@@ -66,6 +67,8 @@ pub enum Happening {
     Edit(Settings),
     /// Somebody asks for a reload.
     Reload,
+    /// An operator wants something of the service.
+    Steer(Steering),
     /// The faults end, everybody is served, and the pool comes to rest within its bounds.
     Calm,
 }
@@ -122,7 +125,7 @@ const LIFE: [Sort; 4] = [
     |_| Happening::Client,
 ];
 
-const SOMETIMES: [Sort; 22] = [
+const SOMETIMES: [Sort; 25] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(100)),
     |random| Happening::Pass(random.below(3_000)),
@@ -144,6 +147,9 @@ const SOMETIMES: [Sort; 22] = [
     |_| Happening::WatchFails,
     |random| Happening::Edit(Settings::random(random)),
     |_| Happening::Reload,
+    |_| Happening::Steer(Steering::Pause),
+    |_| Happening::Steer(Steering::Resume),
+    |_| Happening::Steer(Steering::Replace),
     |_| Happening::Calm,
 ];
 
