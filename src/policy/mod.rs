@@ -28,7 +28,7 @@ use crate::proto::pool::{Order, Report};
 use crate::proto::{Availability, StatusReport};
 
 pub use ordered::State;
-pub use record::{Record, Rogue};
+pub use record::{Limiter, Record, Rogue};
 pub use reload::{Entry, Plan};
 pub use stats::{Activity, Sight, Stats};
 use timers::Timers;
@@ -403,6 +403,11 @@ impl Table {
                 .and_then(Option::as_ref)
                 .is_some_and(|s| timers::armed(s, timer) == Some(at))
         })
+    }
+
+    /// Whether it logs what it does, and not only what goes wrong.
+    pub fn is_verbose(&self) -> bool {
+        self.verbose
     }
 
     /// The service at this place.

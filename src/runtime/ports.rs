@@ -137,6 +137,12 @@ impl Ports {
         Some(&self.get(id)?.service)
     }
 
+    /// How many clients wait in the queues of the service's listeners, where the system tells.
+    pub(super) fn backlog(&self, id: ServiceId) -> Option<u32> {
+        let listeners = self.get(id)?.listeners.iter();
+        listeners.map(listen::waiting).sum()
+    }
+
     /// Has the poller report connections to the service.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Time since the machine was started, sleep not counted.
 pub fn monotonic() -> Duration {
@@ -13,6 +13,12 @@ pub fn monotonic() -> Duration {
         time.assume_init()
     };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Time since 1970; before that, none.
+pub fn time_of_day() -> Duration {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default()
 }
 
 /// The local time as log lines have it: `Nov 21 09:05:00`.

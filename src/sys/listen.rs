@@ -16,6 +16,9 @@ use nix::sys::socket::{
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
+/// The state of a TCP listener (Linux, include/net/tcp_states.h).
+const TCP_LISTEN: u8 = 10;
+
 /// The type of a listener with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathKind {
@@ -147,6 +150,25 @@ impl Name {
     }
 }
 
+/// How many connections wait in a TCP listener's queue, if the system tells.
+pub fn waiting(listener: &OwnedFd) -> Option<u32> {
+    // SAFETY: a plain C struct, for which all bytes zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes no more than `length` bytes, which the struct has.
+    let got = unsafe {
+        libc::getsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    // Of a listener, this is the length of its queue (Linux, net/ipv4/tcp.c, tcp_get_info).
+    (got == 0 && info.tcpi_state == TCP_LISTEN).then_some(info.tcpi_unacked)
+}
+
 /// Stops listening, also for the children who have the listener open.
 pub fn shut_down(listener: &OwnedFd) {
     // A fifo is no socket, and has nobody waiting.
@@ -228,6 +250,19 @@ mod tests {
         let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = inet(stranger.local_addr().unwrap(), 10, 0);
         assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn connections_that_wait_are_counted() {
+        let listener = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
+        assert_eq!(waiting(&listener), Some(0));
+        let listener = std::net::TcpListener::from(listener);
+        let address = listener.local_addr().unwrap();
+        let clients = [(); 3].map(|()| std::net::TcpStream::connect(address).unwrap());
+        assert_eq!(waiting(&listener.into()), Some(3));
+        drop(clients);
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(waiting(&ours.into()), None);
     }
 
     #[test]

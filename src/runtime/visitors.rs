@@ -1,0 +1,161 @@
+//! Whoever comes to the master itself, through a socket of its own. However many they are, however
+//! slow, and whatever they do: so many are let in at a time and in a while, each has so long, and
+//! the others wait outside.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use super::Ready;
+use crate::policy::Time;
+use crate::sys::local::Door;
+use crate::sys::poll::{Interest, Poll};
+
+/// So many are inside at a time, and let in within a [`PERIOD`].
+const MAX: usize = 16;
+const PERIOD: Duration = Duration::from_millis(100);
+/// Each has so long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One who was let in.
+#[derive(Debug)]
+struct Visitor<T> {
+    until: Time,
+    visit: T,
+}
+
+/// A door, and those who came in through it.
+#[derive(Debug)]
+pub(super) struct Visitors<T> {
+    door: Door,
+    /// What the poller's keys stand for: the door, and a visitor.
+    at_door: Ready,
+    inside: fn(usize) -> Ready,
+    /// Whether the poller reports who waits outside.
+    watched: bool,
+    /// Of those who may come in before this, so many have.
+    period_ends: Time,
+    let_in: usize,
+    /// By the order in which they came, which is that in which their time ends.
+    visitors: BTreeMap<usize, Visitor<T>>,
+    next: usize,
+}
+
+impl<T: AsFd> Visitors<T> {
+    /// # Errors
+    /// The poller's.
+    pub(super) fn new(
+        door: Door,
+        at_door: Ready,
+        inside: fn(usize) -> Ready,
+        poll: &Poll,
+    ) -> io::Result<Self> {
+        poll.add(door.as_fd(), at_door.key(), Interest::Readable)?;
+        Ok(Self {
+            door,
+            at_door,
+            inside,
+            watched: true,
+            period_ends: Time::ZERO,
+            let_in: 0,
+            visitors: BTreeMap::new(),
+            next: 0,
+        })
+    }
+
+    /// Lets the next one in, if somebody waits and there is room. Otherwise the door is looked at
+    /// again when there may be.
+    ///
+    /// # Errors
+    /// The system's: descriptors have run out, say.
+    pub(super) fn let_in(&mut self, now: Time, poll: &Poll) -> io::Result<Option<OwnedFd>> {
+        if now >= self.period_ends {
+            self.period_ends = now + PERIOD;
+            self.let_in = 0;
+        }
+        if self.let_in >= MAX || self.visitors.len() >= MAX {
+            self.look_away(poll);
+            return Ok(None);
+        }
+        self.let_in += 1;
+        let accepted = self.door.accept();
+        if accepted.is_err() {
+            // Whoever waits goes on waiting, and the poller would go on saying so.
+            self.let_in = MAX;
+            self.look_away(poll);
+        }
+        accepted
+    }
+
+    /// Keeps one who was let in and has something to write or to say.
+    ///
+    /// # Errors
+    /// The poller's.
+    pub(super) fn keep(
+        &mut self,
+        now: Time,
+        visit: T,
+        interest: Interest,
+        poll: &Poll,
+    ) -> io::Result<()> {
+        let at = self.next;
+        let key = (self.inside)(at).key();
+        poll.add(visit.as_fd(), key, interest)?;
+        self.next = self.next.wrapping_add(1) & (usize::MAX >> Ready::KIND);
+        let until = now + PATIENCE;
+        self.visitors.insert(at, Visitor { until, visit });
+        Ok(())
+    }
+
+    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
+        Some(&mut self.visitors.get_mut(&at)?.visit)
+    }
+
+    /// Sees one out.
+    pub(super) fn remove(&mut self, at: usize, poll: &Poll) -> Option<T> {
+        let Visitor { visit, .. } = self.visitors.remove(&at)?;
+        let _ = poll.remove(&visit);
+        Some(visit)
+    }
+
+    /// Sees those out whose time is over, and looks at the door again if there is room.
+    ///
+    /// # Errors
+    /// The poller's.
+    pub(super) fn pass(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
+        while let Some((&at, visitor)) = self.visitors.first_key_value() {
+            if visitor.until > now {
+                break;
+            }
+            self.remove(at, poll);
+        }
+        if !self.watched && self.looks_again().is_some_and(|at| at <= now) {
+            // Should the poller refuse, it is asked again a little later.
+            self.period_ends = now + PERIOD;
+            self.let_in = 0;
+            poll.add(self.door.as_fd(), self.at_door.key(), Interest::Readable)?;
+            self.watched = true;
+        }
+        Ok(())
+    }
+
+    /// When [`Visitors::pass`] has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        let first = self.visitors.first_key_value();
+        let first = first.map(|(_, visitor)| visitor.until);
+        let again = self.looks_again().filter(|_| !self.watched);
+        first.into_iter().chain(again).min()
+    }
+
+    /// When there is room again, unless that takes somebody to leave.
+    fn looks_again(&self) -> Option<Time> {
+        (self.visitors.len() < MAX).then_some(self.period_ends)
+    }
+
+    fn look_away(&mut self, poll: &Poll) {
+        if std::mem::take(&mut self.watched) {
+            let _ = poll.remove(&self.door);
+        }
+    }
+}
