@@ -268,6 +268,10 @@ pub fn parameters(parameters: &Parameters) -> Settings {
         });
     let all = [
         (
+            "daemon_directory",
+            parameters.daemon_directory.display().to_string(),
+        ),
+        (
             "data_directory",
             parameters.data_directory.display().to_string(),
         ),

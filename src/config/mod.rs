@@ -28,6 +28,7 @@ use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 use main_cf::Dictionary;
 use master_toml::ServiceTable;
+pub use master_toml::nearest;
 use parameters::TableSettings;
 pub use parameters::{ImportedVariable, Parameters};
 pub use pool::{Accept, Pool, Ramp};
