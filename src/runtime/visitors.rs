@@ -15,13 +15,14 @@ use crate::sys::poll::{Interest, Poll};
 /// So many are inside at a time, and let in within a [`PERIOD`].
 const MAX: usize = 16;
 const PERIOD: Duration = Duration::from_millis(100);
-/// Each has so long.
+/// Each has so long, and only so long while others wait and there is no room for them.
 const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE_IN_A_CROWD: Duration = Duration::from_millis(500);
 
 /// One who was let in.
 #[derive(Debug)]
 struct Visitor<T> {
-    until: Time,
+    since: Time,
     visit: T,
 }
 
@@ -74,12 +75,15 @@ impl<T: AsFd> Visitors<T> {
             self.period_ends = now + PERIOD;
             self.let_in = 0;
         }
-        if self.let_in >= MAX || self.visitors.len() >= MAX {
+        if self.let_in >= MAX || self.looks_again() > now {
             self.look_away(poll);
             return Ok(None);
         }
         self.let_in += 1;
         let accepted = self.door.accept();
+        if let (Ok(Some(_)), Some(at)) = (&accepted, self.first_of_a_crowd()) {
+            self.remove(at, poll);
+        }
         if accepted.is_err() {
             // Whoever waits goes on waiting, and the poller would go on saying so.
             self.let_in = MAX;
@@ -103,8 +107,8 @@ impl<T: AsFd> Visitors<T> {
         let key = (self.inside)(at).key();
         poll.add(visit.as_fd(), key, interest)?;
         self.next = self.next.wrapping_add(1) & (usize::MAX >> Ready::KIND);
-        let until = now + PATIENCE;
-        self.visitors.insert(at, Visitor { until, visit });
+        let since = now;
+        self.visitors.insert(at, Visitor { since, visit });
         Ok(())
     }
 
@@ -125,12 +129,12 @@ impl<T: AsFd> Visitors<T> {
     /// The poller's.
     pub(super) fn pass(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
         while let Some((&at, visitor)) = self.visitors.first_key_value() {
-            if visitor.until > now {
+            if visitor.since + PATIENCE > now {
                 break;
             }
             self.remove(at, poll);
         }
-        if !self.watched && self.looks_again().is_some_and(|at| at <= now) {
+        if !self.watched && self.looks_again() <= now {
             // Should the poller refuse, it is asked again a little later.
             self.period_ends = now + PERIOD;
             self.let_in = 0;
@@ -143,14 +147,30 @@ impl<T: AsFd> Visitors<T> {
     /// When [`Visitors::pass`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let first = self.visitors.first_key_value();
-        let first = first.map(|(_, visitor)| visitor.until);
-        let again = self.looks_again().filter(|_| !self.watched);
+        let first = first.map(|(_, visitor)| visitor.since + PATIENCE);
+        let again = (!self.watched).then(|| self.looks_again());
         first.into_iter().chain(again).min()
     }
 
-    /// When there is room again, unless that takes somebody to leave.
-    fn looks_again(&self) -> Option<Time> {
-        (self.visitors.len() < MAX).then_some(self.period_ends)
+    /// Who came first, when there is no room for another.
+    fn first_of_a_crowd(&self) -> Option<usize> {
+        let first = self.visitors.first_key_value();
+        first
+            .map(|(&at, _)| at)
+            .filter(|_| self.visitors.len() >= MAX)
+    }
+
+    /// From when on the next one may be let in.
+    fn looks_again(&self) -> Time {
+        let pause = match self.let_in >= MAX {
+            true => self.period_ends,
+            false => Time::ZERO,
+        };
+        let first = self
+            .first_of_a_crowd()
+            .and_then(|at| self.visitors.get(&at));
+        let leaves = first.map(|first| first.since + PATIENCE_IN_A_CROWD);
+        pause.max(leaves.unwrap_or_default())
     }
 
     fn look_away(&mut self, poll: &Poll) {

@@ -112,7 +112,7 @@ impl Process {
     /// Whether it waits for somebody to say something: in poll(2), select(2), or reading a socket.
     pub fn waits(self) -> bool {
         let place = self.text("wchan");
-        ["poll", "select", "unix_stream"]
+        ["poll", "select", "unix_stream", "wait_for_more_packets"]
             .iter()
             .any(|call| place.contains(call))
     }

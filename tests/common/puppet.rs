@@ -1,6 +1,8 @@
 //! The test's side of `programs/puppet.rs`: children that do as they are told.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,18 +16,29 @@ use super::poll::{until, within};
 use super::process::Process;
 use super::run::run;
 
-/// The path of one of this package's example programs, built if need be: `cargo test --test NAME`
-/// builds no examples.
+/// The path of one of this package's example programs.
 pub fn example(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
+    built(&BUILT, &["--examples"]).join("examples").join(name)
+}
+
+/// The path of the operator's command.
+pub fn masterctl() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    built(&BUILT, &["--package", "masterctl"]).join("masterctl")
+}
+
+/// Where programs are that `cargo test --test NAME` does not build, once they are.
+fn built(built: &OnceLock<()>, what: &[&str]) -> PathBuf {
     // This is target/PROFILE/deps/TEST.
     let test = std::env::current_exe().expect("the test's path");
     let profile = test.parent().and_then(Path::parent).expect("a directory");
-    BUILT.get_or_init(|| {
+    built.get_or_init(|| {
         if let Some(cargo) = std::env::var_os("CARGO") {
             let mut build = Command::new(cargo);
             build
-                .args(["build", "--quiet", "--offline", "--examples"])
+                .args(["build", "--quiet", "--offline"])
+                .args(what)
                 .current_dir(env!("CARGO_MANIFEST_DIR"));
             if profile.ends_with("release") {
                 build.arg("--release");
@@ -33,7 +46,7 @@ pub fn example(name: &str) -> PathBuf {
             run(&mut build, Duration::from_secs(300)).expect_success();
         }
     });
-    profile.join("examples").join(name)
+    profile.to_owned()
 }
 
 /// Where a service's puppets report.
@@ -46,9 +59,16 @@ impl Puppets {
     /// Makes `puppet` a command of the instance, and a place for puppets to report at.
     pub fn new(instance: &Instance, name: &str) -> Self {
         instance.install(&example("puppet"), "puppet");
-        let path = instance.path().join(format!("{name}.control"));
+        Self::at(instance.path(), name)
+    }
+
+    /// A place in this directory, where puppets of any user may report.
+    pub fn at(directory: &Path, name: &str) -> Self {
+        let path = directory.join(format!("{name}.control"));
         let listener = UnixListener::bind(&path).expect("a control socket");
         listener.set_nonblocking(true).expect("non-blocking");
+        let all = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(&path, all).expect("a mode");
         Self { listener, path }
     }
 

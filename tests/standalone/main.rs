@@ -2,10 +2,10 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+use common::world; // a directory, a table, and a master in the foreground
 
 mod directories; // where sockets and locks are, and who may write there
 mod newcomer; // the mistakes that people make, and what they are told
 mod supervisor; // what a service manager is told
 mod terminal; // what is seen on the terminal
 mod user; // what somebody without root's privileges has
-mod world; // a directory, a table, and a master in the foreground
