@@ -89,7 +89,11 @@ fn the_manual_has_every_field_of_the_document() {
     // Those of a reload are in its description.
     let inside = ["time", "succeeded", "findings"];
     let text = lines.join("\n");
-    assert!(inside.iter().all(|name| text.contains(&format!("Va {name}"))));
+    assert!(
+        inside
+            .iter()
+            .all(|name| text.contains(&format!("Va {name}")))
+    );
     named.extend(inside);
     let fields: BTreeSet<&str> = fields.iter().map(String::as_str).collect();
     assert_eq!(named, fields);

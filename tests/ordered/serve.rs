@@ -121,7 +121,7 @@ fn a_pool_grows_under_load_and_shrinks_after_it() {
     needs_module!();
     let settings = "accept = \"ordered\"\nmax_idle = 1\n";
     let mut pool = Pool::stopped(4, "services/examples/ordered.pl", "nobody", settings);
-    let clock = Clock::install(&mut pool.postfix);
+    let _clock = Clock::install(&mut pool.postfix);
     pool.start();
     let held: Vec<Client> = (0..3).map(|_| Client::connect(&pool.address)).collect();
     // Three that serve and one that waits.

@@ -69,7 +69,7 @@ fn a_paused_service_keeps_no_children_warm() {
     let actions = world.reload([warm]);
     assert_eq!(world.start(actions).len(), 1);
     let actions = world.step(PAUSE);
-    assert_eq!(world.start(actions), []);
+    assert_eq!(world.start(actions), [0; 0]);
     assert_eq!(world.pass(Duration::from_secs(600)), []);
     let actions = world.step(RESUME);
     assert_eq!(world.start(actions).len(), 1);
