@@ -46,6 +46,9 @@ pub struct Document {
     pub generation: u32,
     /// When the present configuration came into force.
     pub loaded: f64,
+    /// How many reloads there were since the start, failed ones included.
+    #[serde(default)]
+    pub reloads: u32,
     /// The last reload since the start, if there was one.
     pub last_reload: Option<Reload>,
     /// In the order of their places.

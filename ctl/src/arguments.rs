@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use master::files::Location;
+use master::status::Document;
 
 /// Where Postfix's configuration is unless told otherwise.
 const CONFIGURATION: &str = "/etc/postfix";
@@ -88,7 +89,22 @@ impl Arguments {
     /// # Errors
     /// There is none.
     pub fn location(&self) -> Result<Location> {
-        let path = self.config.as_deref().unwrap_or(Path::new(CONFIGURATION));
+        self.find(Path::new(CONFIGURATION))
+    }
+
+    /// Where the configuration is of a master that was found without it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn location_of(&self, document: &Document) -> Result<Location> {
+        match self.queue {
+            Some(_) => self.find(Path::new(&document.configuration)),
+            None => self.location(),
+        }
+    }
+
+    fn find(&self, usual: &Path) -> Result<Location> {
+        let path = self.config.as_deref().unwrap_or(usual);
         Location::find(path, |name| std::env::var_os(name))
     }
 }

@@ -1,8 +1,9 @@
 //! The way to a master that runs: its two sockets below the queue directory.
 
-use std::fs::File;
+use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,7 +15,6 @@ use master::files::Names;
 use master::log::reason;
 use master::status::{self, Document};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, recv, send,
@@ -168,13 +168,20 @@ impl Place {
         }
     }
 
-    /// Whether some master has this directory, as far as can be seen.
+    /// Whether some master has this directory, as far as can be seen without taking its lock: one
+    /// that is about to start would find it taken.
     fn is_locked(&self) -> bool {
-        let Ok(file) = File::open(self.queue.join("pid/master.pid")) else {
+        let Ok(file) = fs::metadata(self.queue.join("pid/master.pid")) else {
             return false;
         };
-        let locked = Flock::lock(file, FlockArg::LockSharedNonblock);
-        matches!(locked, Err((_, Errno::EWOULDBLOCK)))
+        // Its locks in proc_locks(5) have the file as MAJOR:MINOR:INODE.
+        let inode = format!(":{}", file.ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        let mut locks = locks.lines().map(str::split_whitespace);
+        locks.any(|mut words| {
+            let kind = words.nth(1);
+            kind == Some("FLOCK") && words.any(|word| word.ends_with(&inode))
+        })
     }
 }
 

@@ -25,7 +25,7 @@ const FIXED: [&str; 2] = ["queue_directory", "data_directory"];
 /// The master's, the files', or the writer's.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let look = Place::of(arguments)?.look()?;
-    let location = arguments.location()?;
+    let location = arguments.location_of(&look.document)?;
     let sources = sources(location.read()?, &look);
     let config = match Config::parse(&sources, &Names) {
         Ok(config) => config,

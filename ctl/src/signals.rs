@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use master::config::Config;
 use master::files::Names;
-use master::status::Reload;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -24,19 +23,19 @@ use crate::process::began;
 pub fn reload(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let place = Place::of(arguments)?;
     let before = place.look()?;
-    let location = arguments.location()?;
+    let location = arguments.location_of(&before.document)?;
     if let Err(findings) = Config::parse(&location.read()?, &Names) {
         return check::refuse(&location, &findings, out);
     }
-    let last = |look: &Look| look.document.last_reload.clone();
-    let earlier = last(&before).map(|reload| reload.time);
+    let earlier = before.document.reloads;
     send(&before, Signal::SIGHUP)?;
     let reload = patiently(|| {
         let now = place.look()?;
         if now.pid != before.pid {
             return Err(place.gone(&"another one runs there now").into());
         }
-        Ok(last(&now).filter(|reload| is_later(reload, earlier)))
+        let later = now.document.reloads != earlier;
+        Ok(now.document.last_reload.filter(|_| later))
     })?;
     for finding in &reload.findings {
         writeln!(out, "{finding}")?;
@@ -49,13 +48,6 @@ pub fn reload(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
-}
-
-/// Whether this reload came after one of that time. The same one's time of day may differ by a
-/// little from one look to the next, as it is reckoned back from that of the look.
-fn is_later(reload: &Reload, earlier: Option<f64>) -> bool {
-    const ROUNDING: f64 = 0.001;
-    earlier.is_none_or(|time| reload.time > time + ROUNDING)
 }
 
 /// Ends the master, and waits for its end.

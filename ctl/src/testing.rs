@@ -43,6 +43,7 @@ pub fn document(table: &str) -> Document {
         verbose: false,
         generation: 1,
         loaded: 90_000.0,
+        reloads: 0,
         last_reload: None,
         services: services
             .map(|(place, service)| Service::configured(place, service))

@@ -72,8 +72,10 @@ impl Table {
                 claimed,
             });
         }
-        let Some(child) = self.children.get_mut(&pid).filter(|c| c.service == id) else {
-            // A child of a child, or one that was reaped before its report was read.
+        let ours = |child: &&mut Child| child.service == id && child.member.is_none();
+        let Some(child) = self.children.get_mut(&pid).filter(ours) else {
+            // A child of a child, or one that was reaped before its report was read; or one of an
+            // ordered pool, which has a channel of its own.
             return;
         };
         if child.generation != report.generation {

@@ -14,6 +14,7 @@ pub(super) struct History {
     started: Option<Time>,
     generation: u32,
     loaded: Time,
+    reloads: u32,
     last_reload: Option<(Time, bool, Vec<String>)>,
 }
 
@@ -27,6 +28,7 @@ impl History {
 
     /// A reload is over.
     pub(super) fn reloaded(&mut self, now: Time, succeeded: bool, findings: Vec<String>) {
+        self.reloads = self.reloads.saturating_add(1);
         self.last_reload = Some((now, succeeded, findings));
     }
 }
@@ -58,6 +60,7 @@ impl Runtime {
             started,
             generation,
             loaded,
+            reloads,
             ref last_reload,
         } = self.history;
         let last_reload = last_reload.as_ref();
@@ -75,6 +78,7 @@ impl Runtime {
             verbose: self.table.is_verbose(),
             generation,
             loaded: calendar.at(loaded),
+            reloads,
             last_reload: last_reload.map(|(time, succeeded, findings)| Reload {
                 time: calendar.at(*time),
                 succeeded: *succeeded,

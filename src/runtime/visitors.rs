@@ -86,7 +86,7 @@ impl<T: AsFd> Visitors<T> {
         }
         if accepted.is_err() {
             // Whoever waits goes on waiting, and the poller would go on saying so.
-            self.let_in = MAX;
+            self.pause(now);
             self.look_away(poll);
         }
         accepted
@@ -135,11 +135,12 @@ impl<T: AsFd> Visitors<T> {
             self.remove(at, poll);
         }
         if !self.watched && self.looks_again() <= now {
-            // Should the poller refuse, it is asked again a little later.
-            self.period_ends = now + PERIOD;
-            self.let_in = 0;
-            poll.add(self.door.as_fd(), self.at_door.key(), Interest::Readable)?;
-            self.watched = true;
+            let added = poll.add(self.door.as_fd(), self.at_door.key(), Interest::Readable);
+            self.watched = added.is_ok();
+            if !self.watched {
+                self.pause(now);
+            }
+            return added;
         }
         Ok(())
     }
@@ -171,6 +172,12 @@ impl<T: AsFd> Visitors<T> {
             .and_then(|at| self.visitors.get(&at));
         let leaves = first.map(|first| first.since + PATIENCE_IN_A_CROWD);
         pause.max(leaves.unwrap_or_default())
+    }
+
+    /// The system lacks something: better tried again a little later.
+    fn pause(&mut self, now: Time) {
+        self.period_ends = now + PERIOD;
+        self.let_in = MAX;
     }
 
     fn look_away(&mut self, poll: &Poll) {

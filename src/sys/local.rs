@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt,
-    listen, recv, send, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind,
+    getsockopt, listen, recv, send, shutdown, socket, sockopt,
 };
 
+use super::channel::refuse_descriptors;
 use super::listen::Name;
 
 /// How much can wait for the master to come round its loop.
@@ -35,6 +36,7 @@ pub struct Access {
 #[derive(Debug)]
 pub struct Door {
     fd: OwnedFd,
+    carries: Carries,
     path: PathBuf,
     name: Option<Name>,
 }
@@ -59,6 +61,7 @@ impl Door {
         bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
         let door = Self {
             fd,
+            carries,
             path: path.to_owned(),
             name: Name::of(path),
         };
@@ -67,20 +70,29 @@ impl Door {
         }
         let mode = if access.group.is_some() { 0o660 } else { 0o600 };
         fs::set_permissions(path, Permissions::from_mode(mode))?;
+        // Those who come inherit this.
+        refuse_descriptors(&door.fd);
         // Nobody can have come before this.
         listen(&door.fd, Backlog::new(BACKLOG)?)?;
         Ok(door)
     }
 
-    /// The next who waits, if anybody does; the connection does not block.
+    /// The next who waits, if anybody does; the connection does not block. A stream is for writing
+    /// only: what its other end would send finds no place to pile up.
     ///
     /// # Errors
     /// The system's: descriptors have run out, say.
     pub fn accept(&self) -> io::Result<Option<OwnedFd>> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         match accept4(self.fd.as_raw_fd(), flags) {
-            // SAFETY: the descriptor is new and nobody else's.
-            Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+            Ok(fd) => {
+                if self.carries == Carries::Stream {
+                    // Nobody reads it. Who has gone already cannot write either.
+                    let _ = shutdown(fd, Shutdown::Read);
+                }
+                // SAFETY: the descriptor is new and nobody else's.
+                Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
+            }
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
@@ -202,6 +214,8 @@ mod tests {
         let connection = door.accept().unwrap().expect("a client");
         let peer = Peer::of(connection.as_fd()).unwrap();
         assert_eq!(peer.pid, std::process::id() as i32);
+        let said = std::io::Write::write(&mut client, b"x");
+        assert_eq!(said.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         let bytes = vec![7; 1 << 20];
         let mut sent = 0;
         loop {

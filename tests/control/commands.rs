@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use super::common::client::Client;
 use super::common::instance::SOON;
 use super::common::poll::until;
+use super::common::run::run;
 use super::common::world::World;
 use super::stage::{masterctl, puppets, read_document, service, told};
 
@@ -81,9 +82,7 @@ fn a_plan_for_what_runs_is_empty_wherever_masterctl_lies() {
     let other = elsewhere.join("masterctl");
     fs::rename(command.get_program(), &other).unwrap();
     std::os::unix::fs::symlink(&other, command.get_program()).unwrap();
-    let plan = super::common::run::run(&mut command, SOON)
-        .expect_success()
-        .stdout;
+    let plan = run(&mut command, SOON).expect_success().stdout;
     assert!(
         plan.starts_with("services: 0 added, 0 removed, 0 changed, 1 unchanged"),
         "{plan}"
@@ -103,6 +102,25 @@ fn reload_tells_what_came_of_it() {
         assert!(told(&world, &["reload"]).ends_with("reloaded\n"));
         assert_eq!(read_document(&world).generation, 3);
     }
+}
+
+#[test]
+fn with_a_queue_directory_the_masters_own_configuration_is_meant() {
+    let mut world = World::of_a_user();
+    world.write_table("a unix n - - - 5 true\n").start();
+    world.write_table("b unix n - - - 5 true\n");
+    let queue = world.queue().display().to_string();
+    let ask = |command| {
+        let mut asked = world.masterctl(&[]);
+        let program = asked.get_program().to_owned();
+        asked = std::process::Command::new(program);
+        asked.args(["--queue", &queue, command]);
+        run(&mut asked, SOON).expect_success().stdout
+    };
+    let plan = ask("plan");
+    assert!(plan.starts_with("+ b/unix\n- a/unix: "), "{plan}");
+    assert_eq!(ask("reload"), "reloaded\n");
+    assert_eq!(read_document(&world).generation, 2);
 }
 
 #[test]
