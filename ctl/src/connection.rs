@@ -102,7 +102,11 @@ impl Place {
         let fd = connection.as_raw_fd();
         let sent = send(fd, &request.encode(), MsgFlags::MSG_NOSIGNAL);
         let mut message = [0; Answer::SIZE];
-        let received = sent.and_then(|_| recv(fd, &mut message, MsgFlags::empty()));
+        // Who refuses to listen may have said why.
+        let received = match sent {
+            Ok(_) | Err(Errno::EPIPE) => recv(fd, &mut message, MsgFlags::empty()),
+            Err(errno) => Err(errno),
+        };
         received.map_err(|errno| self.gone(&io::Error::from(errno)))?;
         let answer = Answer::decode(&message);
         let answer = answer.ok_or_else(|| self.gone(&"no answer that means anything"))?;

@@ -111,7 +111,8 @@ impl Runtime {
     fn greet(&mut self, now: Time, connection: OwnedFd) -> io::Result<()> {
         let peer = Peer::of(connection.as_fd())?;
         if peer.uid != 0 && peer.uid != privilege::user().0 {
-            // Who is refused need not hear of it.
+            // What was said already would have the answer lost; who is refused need not hear of it.
+            let _ = local::receive(connection.as_fd(), &mut [0]);
             let _ = local::send_some(connection.as_fd(), &Answer::Forbidden.encode());
             self.tell(now, peer, "a request", Answer::Forbidden);
             return Ok(());

@@ -304,8 +304,10 @@ impl Kind {
         }
     }
 
+    /// Whether it listens for a service's clients, as the master's own two sockets do not.
     pub fn is_listener(&self) -> bool {
-        matches!(self, Self::Socket(socket) if socket.listening)
+        let own = |socket: &Socket| socket.local.starts_with("pid/master.");
+        matches!(self, Self::Socket(socket) if socket.listening && !own(socket))
     }
 }
 
