@@ -186,3 +186,114 @@ impl<T: AsFd> Visitors<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::local::{Access, Carries};
+    use std::os::unix::net::UnixStream;
+    use std::path::PathBuf;
+
+    /// A door with its path, and a poller that nobody asks.
+    struct Scene {
+        visitors: Visitors<OwnedFd>,
+        poll: Poll,
+        path: PathBuf,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("door");
+            let poll = Poll::new().unwrap();
+            let door = Door::open(&path, Carries::Stream, Access { group: None }).unwrap();
+            let visitors = Visitors::new(door, Ready::StatusDoor, Ready::Reader, &poll).unwrap();
+            Self {
+                visitors,
+                poll,
+                path,
+                _directory: directory,
+            }
+        }
+
+        fn come(&self, count: usize) -> Vec<UnixStream> {
+            let come = |_| UnixStream::connect(&self.path).unwrap();
+            (0..count).map(come).collect()
+        }
+
+        /// How many are let in now, and kept if they are to stay.
+        fn let_in(&mut self, now: Time, stay: bool) -> usize {
+            let mut count = 0;
+            while let Some(visit) = self.visitors.let_in(now, &self.poll).unwrap() {
+                count += 1;
+                if stay {
+                    let kept = self
+                        .visitors
+                        .keep(now, visit, Interest::Writable, &self.poll);
+                    kept.unwrap();
+                }
+            }
+            count
+        }
+
+        /// What is due is done; when there is more to do.
+        fn pass(&mut self, now: Time) -> Option<Time> {
+            self.visitors.pass(now, &self.poll).unwrap();
+            self.visitors.next_deadline()
+        }
+    }
+
+    const BEGIN: Time = Duration::from_secs(100);
+
+    #[test]
+    fn so_many_are_let_in_within_a_period_and_the_others_in_the_next() {
+        let mut scene = Scene::new();
+        let _clients = scene.come(MAX + 3);
+        assert_eq!(scene.let_in(BEGIN, false), MAX);
+        assert_eq!(scene.pass(BEGIN), Some(BEGIN + PERIOD));
+        assert_eq!(scene.let_in(BEGIN + PERIOD / 2, false), 0);
+        assert_eq!(scene.pass(BEGIN + PERIOD), None);
+        assert_eq!(scene.let_in(BEGIN + PERIOD, false), 3);
+        assert_eq!(scene.pass(BEGIN + PERIOD), None, "nobody waits");
+    }
+
+    #[test]
+    fn whoever_came_first_makes_room_for_a_crowd_after_a_while() {
+        let mut scene = Scene::new();
+        let _clients = scene.come(MAX + 3);
+        assert_eq!(scene.let_in(BEGIN, true), MAX);
+        let later = BEGIN + PATIENCE_IN_A_CROWD;
+        assert_eq!(scene.pass(BEGIN + PERIOD), Some(later));
+        assert_eq!(scene.let_in(BEGIN + PERIOD, true), 0);
+        scene.pass(later);
+        assert_eq!(scene.let_in(later, true), 3);
+        assert_eq!(scene.visitors.visitors.len(), MAX);
+    }
+
+    #[test]
+    fn who_stays_too_long_is_seen_out_and_the_others_stay() {
+        let mut scene = Scene::new();
+        let _first = scene.come(1);
+        assert_eq!(scene.let_in(BEGIN, true), 1);
+        let _second = scene.come(1);
+        let later = BEGIN + Duration::from_secs(1);
+        assert_eq!(scene.let_in(later, true), 1);
+        assert_eq!(scene.pass(later), Some(BEGIN + PATIENCE));
+        assert_eq!(scene.pass(BEGIN + PATIENCE), Some(later + PATIENCE));
+        assert_eq!(scene.pass(later + PATIENCE), None);
+    }
+
+    #[test]
+    fn who_leaves_makes_room_at_once() {
+        let mut scene = Scene::new();
+        let _clients = scene.come(MAX);
+        assert_eq!(scene.let_in(BEGIN, true), MAX);
+        let _one_more = scene.come(1);
+        let later = BEGIN + PERIOD;
+        assert_eq!(scene.let_in(later, true), 0);
+        assert!(scene.visitors.remove(0, &scene.poll).is_some());
+        scene.pass(later);
+        assert_eq!(scene.let_in(later, true), 1);
+    }
+}
