@@ -179,3 +179,55 @@ impl Runtime {
         self.readers.set_document(now, text, took)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Duration::from_secs(100);
+    const QUICK: Duration = Duration::from_micros(50);
+
+    #[test]
+    fn who_comes_within_a_while_gets_the_same_document() {
+        let mut readers = Readers::default();
+        assert_eq!(readers.document(NOW), None);
+        let made = readers.set_document(NOW, b"1".to_vec(), QUICK);
+        let almost = NOW + FRESH - QUICK;
+        let given = readers.document(almost).expect("a document");
+        assert!(Arc::ptr_eq(&made, &given), "it is not copied");
+        assert_eq!(readers.document(NOW + FRESH), None);
+    }
+
+    #[test]
+    fn a_document_that_takes_long_to_make_is_made_less_often() {
+        let mut readers = Readers::default();
+        let took = Duration::from_millis(20);
+        readers.set_document(NOW, b"1".to_vec(), took);
+        assert!(readers.document(NOW + 49 * took).is_some());
+        assert_eq!(readers.document(NOW + 50 * took), None);
+    }
+
+    #[test]
+    fn what_was_steered_just_now_is_in_the_next_document() {
+        let mut readers = Readers::default();
+        readers.set_document(NOW, b"1".to_vec(), QUICK);
+        readers.renew();
+        assert_eq!(readers.document(NOW), None);
+    }
+
+    #[test]
+    fn slow_readers_hold_a_few_documents_and_no_more() {
+        let mut readers = Readers::default();
+        let mut held = Vec::new();
+        for n in 0..DOCUMENTS as u8 {
+            let now = NOW + FRESH * u32::from(n);
+            assert_eq!(readers.document(now), None);
+            held.push(readers.set_document(now, vec![n], QUICK));
+        }
+        let late = NOW + FRESH * 100;
+        let last = readers.document(late).expect("a document");
+        assert_eq!(last[..], [DOCUMENTS as u8 - 1]);
+        held.remove(0);
+        assert_eq!(readers.document(late), None, "somebody has gone");
+    }
+}

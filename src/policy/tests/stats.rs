@@ -27,6 +27,8 @@ fn the_limit_is_reached_once_until_somebody_is_free_again() {
     assert_eq!(stats(&world).limit_reached, 0);
     let second = world.busy(FIRST);
     world.taken(FIRST, second);
+    // Another look at it, with everybody busy still.
+    world.step(Event::Resume { service: FIRST });
     assert_eq!(stats(&world).limit_reached, 1);
     world.available(FIRST, first);
     world.taken(FIRST, first);
