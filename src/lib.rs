@@ -16,6 +16,7 @@
 //! | [`log`] | syslog, postlog socket, file, terminal | what is logged |
 //! | [`runtime`] | the loop: descriptors to events, actions to system calls | why an action was chosen |
 //! | [`status`] | the document that readers of the status socket get | who reads it |
+//! | [`control`] | what an operator's command and the master say to each other | how it gets there |
 //! | [`options`], [`start`] | the command line, and from it to the loop | |
 //!
 //! Dependencies go one way: `proto <- config <- policy <- runtime -> sys`, and only `start` uses
@@ -29,6 +30,7 @@
 #![warn(missing_debug_implementations)]
 
 pub mod config;
+pub mod control;
 pub mod files;
 pub mod log;
 pub mod options;

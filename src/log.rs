@@ -145,10 +145,14 @@ pub struct Log {
     lost: u64,
     /// Nobody reads postlogd's socket, so that lines go straight to the file.
     direct: bool,
+    /// Lines that are also wanted elsewhere.
+    kept: Option<Vec<String>>,
     /// The text that is being written; kept for its memory.
     text: String,
 }
 
+/// So many lines are kept for who wants them.
+const KEPT_MAX: usize = 100;
 /// Longer lines are cut (Postfix, `msg_logger.c`).
 const LINE_MAX: usize = 2000;
 
@@ -163,6 +167,7 @@ impl Log {
             pid: std::process::id(),
             lost: 0,
             direct: true,
+            kept: None,
             text: String::new(),
         }
     }
@@ -178,6 +183,7 @@ impl Log {
             pid: self.pid,
             lost: 0,
             direct: true,
+            kept: None,
             text: String::new(),
         })
     }
@@ -231,6 +237,17 @@ impl Log {
         self.output.last_resort()
     }
 
+    /// From now on keeps the lines that somebody should look into, without their tag, until they
+    /// are [taken](Log::take_kept); the first hundred.
+    pub fn keep_lines(&mut self) {
+        self.kept = Some(Vec::new());
+    }
+
+    /// The lines that were kept.
+    pub fn take_kept(&mut self) -> Vec<String> {
+        self.kept.take().unwrap_or_default()
+    }
+
     pub fn info(&mut self, text: impl Display) {
         self.write(Severity::Info, text);
     }
@@ -276,6 +293,11 @@ impl Log {
             message: Clean(cut(line)),
         };
         self.show(&entry);
+        if let Some(kept) = self.kept.as_mut().filter(|kept| kept.len() < KEPT_MAX) {
+            if severity > Severity::Info {
+                kept.push(format!("{}{}", severity.word(), entry.message));
+            }
+        }
         match self.output.send(&entry, self.settings.format, self.direct) {
             Ok(()) => self.confess(),
             Err(_) => self.lost += 1,

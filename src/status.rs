@@ -5,7 +5,12 @@
 //! the format may add fields, which readers ignore that do not know them; [`FORMAT`] changes when
 //! one is removed or means something else.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde_derive::{Deserialize, Serialize};
+
+use crate::config::{self, Endpoint, ImportedVariable, Parameters, Pool, Ramp};
 
 /// The version of the format.
 pub const FORMAT: u32 = 1;
@@ -13,6 +18,9 @@ pub const FORMAT: u32 = 1;
 /// The socket at which the document is to be had, below the queue directory. No service can have
 /// this name.
 pub const SOCKET: &str = "pid/master.status";
+
+/// Settings by name, each as a text that can be compared.
+pub type Settings = BTreeMap<String, String>;
 
 /// A master and all its services.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,10 +36,19 @@ pub struct Document {
     /// The configuration directory, or the service table.
     pub configuration: String,
     pub queue_directory: String,
+    /// Parameters that the master itself reads, under their names.
+    #[serde(default)]
+    pub settings: Settings,
+    /// Whether it logs what is decided, and not only what matters.
+    #[serde(default)]
+    pub verbose: bool,
     /// How many configurations have been in force, the first included.
     pub generation: u32,
     /// When the present configuration came into force.
     pub loaded: f64,
+    /// How many reloads there were since the start, failed ones included.
+    #[serde(default)]
+    pub reloads: u32,
     /// The last reload since the start, if there was one.
     pub last_reload: Option<Reload>,
     /// In the order of their places.
@@ -69,6 +86,9 @@ pub struct Service {
     pub chroot: bool,
     /// `shared` or `ordered`.
     pub accept: String,
+    /// What else is configured, under its name in `master.toml`, unless it is as by default.
+    #[serde(default)]
+    pub settings: Settings,
     /// Seconds from one wake-up to the next, if there are any.
     pub wakeup: Option<f64>,
     /// When the next one is due.
@@ -134,4 +154,148 @@ pub enum State {
     Busy,
     /// It was told to leave, and does when it has finished with its client.
     Leaving,
+}
+
+impl Service {
+    /// What is configured of a service. Nothing has happened to it yet.
+    pub fn configured(place: u32, service: &config::Service) -> Self {
+        let listeners = match &service.endpoint {
+            Endpoint::Inet(addresses) => addresses.iter().map(ToString::to_string).collect(),
+            Endpoint::Path(path) => vec![path.display().to_string()],
+        };
+        let accept = match service.pool.is_ordered() {
+            true => "ordered",
+            false => "shared",
+        };
+        let arguments = service.args.iter();
+        Self {
+            place,
+            name: service.name.clone(),
+            kind: service.kind.as_str().to_owned(),
+            endpoint: service.canonical.clone(),
+            listeners,
+            program: service.path.display().to_string(),
+            arguments: arguments
+                .map(|a| a.to_string_lossy().into_owned())
+                .collect(),
+            unprivileged: service.unprivileged,
+            chroot: service.chroot,
+            accept: accept.to_owned(),
+            settings: settings(service),
+            wakeup: service.wakeup.map(|wakeup| wakeup.every.as_secs_f64()),
+            wakeup_next: None,
+            total: 0,
+            available: 0,
+            busy: 0,
+            starting: 0,
+            maximum: service.max,
+            peak: 0,
+            peak_time: None,
+            limit_reached: 0,
+            listening: false,
+            paused: false,
+            throttled_until: None,
+            stress_until: None,
+            connections: 0,
+            started: 0,
+            ended: 0,
+            failed: 0,
+            killed: 0,
+            backlog: None,
+            backlog_limit: service.backlog,
+            children: Vec::new(),
+        }
+    }
+}
+
+/// What is configured of a service and has no field of its own.
+fn settings(service: &config::Service) -> Settings {
+    let Pool {
+        accept,
+        min_children,
+        min_idle,
+        max_idle,
+        spawn_ramp,
+        reply_timeout,
+        ping_interval,
+    } = service.pool;
+    let usual = match accept {
+        config::Accept::Ordered => Pool::ordered(),
+        config::Accept::Shared => Pool::default(),
+    };
+    let ramp = match spawn_ramp {
+        Ramp::Single => "single",
+        Ramp::Double => "double",
+    };
+    let once_used = service.wakeup.is_some_and(|wakeup| wakeup.conditional);
+    let all = [
+        ("throttle_time", true, seconds(service.throttle_time)),
+        ("wakeup_once_used", once_used, "yes".to_owned()),
+        (
+            "min_children",
+            min_children != usual.min_children,
+            min_children.to_string(),
+        ),
+        ("min_idle", min_idle != usual.min_idle, min_idle.to_string()),
+        ("max_idle", max_idle != usual.max_idle, max_idle.to_string()),
+        (
+            "spawn_ramp",
+            spawn_ramp != usual.spawn_ramp,
+            ramp.to_owned(),
+        ),
+        (
+            "reply_timeout",
+            reply_timeout != usual.reply_timeout,
+            seconds(reply_timeout),
+        ),
+        (
+            "ping_interval",
+            ping_interval != usual.ping_interval,
+            seconds(ping_interval),
+        ),
+    ];
+    let told = all.into_iter().filter(|(_, told, _)| *told);
+    told.map(|(name, _, value)| (name.to_owned(), value))
+        .collect()
+}
+
+/// The parameters that the master itself reads. Of variables, only the names: their values are
+/// nobody else's business.
+pub fn parameters(parameters: &Parameters) -> Settings {
+    let variables = parameters
+        .import_environment
+        .iter()
+        .map(|variable| match variable {
+            ImportedVariable::Keep(name) => name.clone(),
+            ImportedVariable::Set(name, _) => format!("{name}="),
+        });
+    let all = [
+        (
+            "daemon_directory",
+            parameters.daemon_directory.display().to_string(),
+        ),
+        (
+            "data_directory",
+            parameters.data_directory.display().to_string(),
+        ),
+        ("mail_owner", parameters.mail_owner.0.clone()),
+        ("service_kill_time", seconds(parameters.service_kill_time)),
+        (
+            "import_environment",
+            variables.collect::<Vec<_>>().join(" "),
+        ),
+        ("syslog_facility", parameters.syslog_facility.clone()),
+        ("syslog_name", parameters.syslog_name.clone()),
+        ("maillog_file", parameters.maillog_file.clone()),
+        (
+            "postlog_service_name",
+            parameters.postlog_service_name.clone(),
+        ),
+        ("inet_windowsize", parameters.inet_windowsize.to_string()),
+    ];
+    all.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{}s", time.as_secs_f64())
 }

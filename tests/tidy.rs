@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that its code may name. `main` and tests are not rooms.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("proto", &[]),
     ("config", &["proto"]),
     ("policy", &["config", "proto"]),
@@ -12,9 +12,13 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("files", &["config", "sys"]),
     ("log", &["sys"]),
     ("options", &[]),
+    ("status", &["config"]),
+    ("control", &["config"]),
     (
         "runtime",
-        &["config", "files", "log", "policy", "proto", "sys"],
+        &[
+            "config", "control", "files", "log", "policy", "proto", "status", "sys",
+        ],
     ),
     (
         "start",

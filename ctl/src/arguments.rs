@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use master::files::Location;
+use master::status::Document;
 
 /// Where Postfix's configuration is unless told otherwise.
 const CONFIGURATION: &str = "/etc/postfix";
@@ -23,12 +25,24 @@ pub struct Arguments {
     )]
     config: Option<PathBuf>,
 
+    /// The master's queue directory, instead of the configuration's
+    #[arg(long, value_name = "DIRECTORY", global = true)]
+    pub queue: Option<PathBuf>,
+
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show what the master and its services do
+    Status {
+        /// One service, with its children; as in "smtp", "private/smtp" or "smtp/unix"
+        name: Option<String>,
+        /// Show the document as the master sends it
+        #[arg(long, conflicts_with = "name")]
+        json: bool,
+    },
     /// Check the configuration as a reload would, and show all that is wrong
     ///
     /// The exit status is 0 when a reload would succeed, and 1 when it would fail.
@@ -41,6 +55,40 @@ pub enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Show what a reload would change
+    ///
+    /// The exit status is 1 when it would fail.
+    Plan,
+    /// Have the master reload its configuration, and tell what came of it
+    ///
+    /// What is wrong in the files is told at once, and the master left alone. The exit status is 1
+    /// when the reload fails, which changes nothing.
+    Reload {
+        /// Only replace the children of this service
+        name: Option<String>,
+    },
+    /// End the master, and wait for its end
+    Stop,
+    /// Have a service's clients wait
+    ///
+    /// The listeners stay open, no child is started, and those that are there leave when they have
+    /// finished with their client. This outlasts reloads.
+    Pause { name: String },
+    /// Have a paused service's clients wait no longer
+    Resume { name: String },
+    /// Wake a service up now
+    Wake { name: String },
+    /// Have the master log what it decides, or only what matters
+    LogLevel { level: Level },
+    /// Write what a shell needs to complete these commands
+    Completions { shell: Shell },
+}
+
+/// How much the master logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    Quiet,
+    Verbose,
 }
 
 impl Arguments {
@@ -49,7 +97,22 @@ impl Arguments {
     /// # Errors
     /// There is none.
     pub fn location(&self) -> Result<Location> {
-        let path = self.config.as_deref().unwrap_or(Path::new(CONFIGURATION));
+        self.find(Path::new(CONFIGURATION))
+    }
+
+    /// Where the configuration is of a master that was found without it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn location_of(&self, document: &Document) -> Result<Location> {
+        match self.queue {
+            Some(_) => self.find(Path::new(&document.configuration)),
+            None => self.location(),
+        }
+    }
+
+    fn find(&self, usual: &Path) -> Result<Location> {
+        let path = self.config.as_deref().unwrap_or(usual);
         Location::find(path, |name| std::env::var_os(name))
     }
 }

@@ -8,11 +8,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use master::config::{Config, Diagnostic, Diagnostics, Position, Service, Severity};
-use master::files::Names;
+use master::files::{Location, Names};
 use master::log::reason;
 
 use crate::arguments::Arguments;
 use crate::findings::Findings;
+use crate::words::counted;
 
 /// Reads the configuration and shows all findings; tells by the status whether it can be loaded.
 ///
@@ -20,50 +21,51 @@ use crate::findings::Findings;
 /// A file that cannot be read; the writer's.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let location = arguments.location()?;
-    let (findings, services) = match Config::parse(&location.read()?, &Names) {
-        Ok(config) => {
-            let missing = config
-                .services
-                .iter()
-                .filter_map(|s| missing(s, location.table()));
-            let findings = config.warnings.iter().cloned().chain(missing).collect();
-            (findings, Some(config.services.len()))
-        }
-        Err(Diagnostics(findings)) => (findings, None),
+    let config = match Config::parse(&location.read()?, &Names) {
+        Ok(config) => config,
+        Err(findings) => return refuse(&location, &findings, out),
     };
+    let missing = config.services.iter();
+    let missing = missing.filter_map(|s| missing_program(s, location.table()));
+    let findings: Vec<_> = config.warnings.iter().cloned().chain(missing).collect();
     show(&findings, out)?;
     let path = location.path().display();
-    match services {
-        Some(services) => {
-            let services = counted(services, "service");
-            writeln!(out, "{path}: {services}; a reload would succeed")?;
-            Ok(ExitCode::SUCCESS)
-        }
-        None => {
-            let is_error = |finding: &&Diagnostic| finding.severity == Severity::Error;
-            let errors = counted(findings.iter().filter(is_error).count(), "error");
-            writeln!(out, "{path}: {errors}; a reload would change nothing")?;
-            Ok(ExitCode::FAILURE)
-        }
-    }
+    let services = counted(config.services.len(), "service", "services");
+    writeln!(out, "{path}: {services}; a reload would succeed")?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn show(findings: &[Diagnostic], out: &mut impl Write) -> io::Result<()> {
+/// Shows why a reload would fail.
+///
+/// # Errors
+/// The writer's.
+pub fn refuse(
+    location: &Location,
+    Diagnostics(findings): &Diagnostics,
+    out: &mut impl Write,
+) -> Result<ExitCode> {
+    show(findings, out)?;
+    let path = location.path().display();
+    let is_error = |finding: &&Diagnostic| finding.severity == Severity::Error;
+    let errors = findings.iter().filter(is_error).count();
+    let errors = counted(errors, "error", "errors");
+    writeln!(out, "{path}: {errors}; a reload would change nothing")?;
+    Ok(ExitCode::FAILURE)
+}
+
+/// Shows findings, each with its place.
+///
+/// # Errors
+/// The writer's.
+pub fn show(findings: &[Diagnostic], out: &mut impl Write) -> io::Result<()> {
     let mut shown = Findings::default();
     findings
         .iter()
         .try_for_each(|finding| shown.show(finding, out))
 }
 
-fn counted(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        n => format!("{n} {what}s"),
-    }
-}
-
 /// A reload does not look whether programs exist; the first client would find out.
-fn missing(service: &Service, table: &Path) -> Option<Diagnostic> {
+fn missing_program(service: &Service, table: &Path) -> Option<Diagnostic> {
     let problem = match fs::metadata(&service.path) {
         Err(error) => reason(&error),
         Ok(metadata) if !metadata.is_file() => "not a file".to_owned(),

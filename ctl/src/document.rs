@@ -96,7 +96,7 @@ fn parse(text: &[u8]) -> Result<Document> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::calm;
+    use crate::pictures::calm;
     use std::fs;
     use std::io::Write;
     use std::os::unix::net::UnixListener;

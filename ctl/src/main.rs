@@ -1,39 +1,75 @@
 //! masterctl(1): sees and steers a running master(8).
 //!
-//! A command a module; `arguments` has the command line, `findings` shows what is wrong in a file.
+//! A command a module; `arguments` has the command line, `connection` the way to the master,
+//! `findings` shows what is wrong in a file.
 
 #![forbid(unsafe_code)]
 
 mod arguments;
 mod check;
+mod connection;
 mod document;
+mod failure;
 mod findings;
 #[cfg(test)]
+mod manual;
+mod names;
+#[cfg(test)]
 #[path = "../../tests/common/documents.rs"]
+mod pictures;
+mod plan;
+mod process;
+mod signals;
+mod status;
+mod steer;
+#[cfg(test)]
 mod testing;
 mod top;
+mod words;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::Result;
+use clap::{CommandFactory, Parser};
+use master::control::Request;
 
 use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut out = io::stdout().lock();
-    let result = match &arguments.command {
-        Command::Check => check::run(&arguments, &mut out),
-        Command::Top { once } => top::run(&arguments, *once, &mut out),
-    };
+    let result = run(&arguments, &mut out);
     match result.and_then(|status| Ok(out.flush().map(|()| status)?)) {
         Ok(status) => status,
         Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
             // Nobody listens if not there.
             let _ = writeln!(io::stderr(), "masterctl: {error:#}");
-            ExitCode::from(2)
+            failure::exit_code(&error)
+        }
+    }
+}
+
+fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
+    match &arguments.command {
+        Command::Status { name, json } => status::run(arguments, name.as_deref(), *json, out),
+        Command::Check => check::run(arguments, out),
+        Command::Top { once } => top::run(arguments, *once, out),
+        Command::Plan => plan::run(arguments, out),
+        Command::Reload { name: None } => signals::reload(arguments, out),
+        Command::Reload { name: Some(name) } => {
+            steer::service(arguments, name, Request::Replace, out)
+        }
+        Command::Stop => signals::stop(arguments, out),
+        Command::Pause { name } => steer::service(arguments, name, Request::Pause, out),
+        Command::Resume { name } => steer::service(arguments, name, Request::Resume, out),
+        Command::Wake { name } => steer::service(arguments, name, Request::Wake, out),
+        Command::LogLevel { level } => steer::log_level(arguments, *level),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(*shell, &mut command, "masterctl", out);
+            Ok(ExitCode::SUCCESS)
         }
     }
 }

@@ -227,7 +227,7 @@ fn or_nearest(nearest: Option<&str>, expected: &str) -> String {
 }
 
 /// The known name that differs least, if that is little enough to be a slip.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const SLIP: usize = 3;
     known
         .filter(|known| known.len().abs_diff(name.len()) <= SLIP)

@@ -30,6 +30,7 @@ use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 use main_cf::Dictionary;
 use master_toml::ServiceTable;
+pub use master_toml::nearest;
 use parameters::TableSettings;
 pub use parameters::{ImportedVariable, LogFormat, Parameters, Values};
 pub use pool::{Accept, Pool, Ramp};

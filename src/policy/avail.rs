@@ -21,10 +21,11 @@ impl Service {
     /// Whether the master has to take the next connection to a child.
     pub(super) fn wants_clients(&self) -> bool {
         if self.config.pool.is_ordered() {
-            return self.pool.wants_clients() && !self.removed();
+            return self.pool.wants_clients() && !self.removed() && !self.paused;
         }
         self.avail == 0
             && !self.spawning
+            && !self.paused
             && !self.throttled()
             && !self.removed()
             && self.has_room(self.total)
@@ -32,7 +33,7 @@ impl Service {
 
     /// Whether clients have to wait because every child is busy and no more may be started.
     fn at_limit(&self) -> bool {
-        let open = !self.throttled() && !self.removed();
+        let open = !self.throttled() && !self.removed() && !self.paused;
         open && self.avail == 0 && !self.has_room(self.total - self.departing)
     }
 }

@@ -74,6 +74,7 @@ impl Table {
         };
         service.spawning = false;
         service.total += 1;
+        service.stats.started += 1;
         let ordered = service.config.pool.is_ordered();
         let position = service.children.len();
         service.children.push(pid);
@@ -84,6 +85,8 @@ impl Table {
                 generation,
                 availability: Availability::Taken,
                 uses: 0,
+                clients: 0,
+                started: now,
                 leaving: Leaving::No,
                 busy_since: None,
                 dismissed: None,
@@ -119,8 +122,10 @@ impl Table {
                 claimed,
             });
         }
-        let Some(child) = self.children.get_mut(&pid).filter(|c| c.service == id) else {
-            // A child of a child, or one that was reaped before its report was read.
+        let ours = |child: &&mut Child| child.service == id && child.member.is_none();
+        let Some(child) = self.children.get_mut(&pid).filter(ours) else {
+            // A child of a child, or one that was reaped before its report was read; or one of an
+            // ordered pool, which has a channel of its own.
             return;
         };
         if child.generation != report.generation {
@@ -155,6 +160,7 @@ impl Table {
                     child.told = Told::No;
                 }
                 self.avail_less(id, pid);
+                self.count_client(pid);
             }
         }
         self.reckon(pid);
@@ -237,6 +243,7 @@ impl Table {
         };
         let end = child.end(status, service.removed());
         let bad_startup = end.failed && end.telling && service.may_throttle();
+        service.stats.count_end(status);
         let service = service.config.clone();
         self.forget_child(pid);
         if end.failed {

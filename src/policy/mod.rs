@@ -11,6 +11,8 @@ mod ordered;
 mod overstay;
 mod record;
 mod reload;
+mod stats;
+mod steer;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -28,8 +30,9 @@ use crate::proto::{Availability, StatusReport};
 
 pub use ordered::State;
 use overstay::Told;
-pub use record::{Counts, Record, Rogue};
+pub use record::{Counts, Limiter, Record, Rogue};
 pub use reload::{Entry, Plan};
+pub use stats::{Activity, Sight, Stats};
 use timers::Timers;
 
 /// Monotonic time since some origin that never changes while the table lives.
@@ -104,6 +107,16 @@ pub enum Event {
     Deadline,
     /// A new configuration was read and checked, and its listeners are open.
     Reload(Plan),
+    /// An operator wants the service's clients to wait.
+    Pause { service: ServiceId },
+    /// An operator wants the service's clients to wait no longer.
+    Resume { service: ServiceId },
+    /// An operator wants other children for the service, as after a reload.
+    Replace { service: ServiceId },
+    /// An operator wants the service woken up now.
+    Wake { service: ServiceId },
+    /// An operator wants to be told of what the master does, or no longer.
+    Verbose(bool),
     /// The master was told to end by this signal.
     Stop { signal: i32 },
 }
@@ -177,6 +190,8 @@ pub struct Service {
     departing: u32,
     /// A spawn that was asked for and not yet answered.
     spawning: bool,
+    /// An operator has clients wait.
+    paused: bool,
     throttled_until: Option<Time>,
     backoff: throttle::Backoff,
     /// Stress mode ends then, 1000 s after the limit was last in reach.
@@ -198,6 +213,7 @@ pub struct Service {
     pool: ordered::Pool,
     /// How fast children are started that no client has asked for.
     pace: warm::Pace,
+    stats: stats::Stats,
     /// Whether the service is in [`Table::touched`].
     touched: bool,
 }
@@ -212,6 +228,7 @@ impl Service {
             departing: 0,
             listening: false,
             spawning: false,
+            paused: false,
             throttled_until: None,
             backoff: throttle::Backoff::default(),
             stress_until: None,
@@ -224,6 +241,7 @@ impl Service {
             children: Vec::new(),
             pool: ordered::Pool::default(),
             pace: warm::Pace::default(),
+            stats: stats::Stats::default(),
             touched: false,
         }
     }
@@ -282,6 +300,9 @@ struct Child {
     availability: Availability,
     /// How often it became available again, that is, how many clients it has served.
     uses: u32,
+    /// How many clients it has reported, the one that it has included.
+    clients: u32,
+    started: Time,
     leaving: Leaving,
     /// It has had its client since then, by its own word.
     busy_since: Option<Time>,
@@ -371,6 +392,11 @@ impl Table {
             Event::Exit { pid, status } => self.exited(now, pid, status, out),
             Event::Deadline => self.deadline(now, out),
             Event::Reload(plan) => self.reload(now, plan, out),
+            Event::Pause { service } => self.pause(now, service, out),
+            Event::Resume { service } => self.resume(service),
+            Event::Replace { service } => self.replace_children(now, service, out),
+            Event::Wake { service } => self.wake_now(now, service, out),
+            Event::Verbose(verbose) => self.verbose = verbose,
             Event::Stop { signal } => out.extend([
                 Action::Log(Record::Terminating { signal }),
                 Action::Terminate { signal },
@@ -394,6 +420,7 @@ impl Table {
             }
             if let Some(service) = self.service_mut(id) {
                 avail::settle(service, id, now, out);
+                service.take_stock(now);
             }
         }
     }
@@ -407,6 +434,11 @@ impl Table {
                 .and_then(Option::as_ref)
                 .is_some_and(|s| timers::armed(s, timer) == Some(at))
         })
+    }
+
+    /// Whether it logs what it does, and not only what goes wrong.
+    pub fn is_verbose(&self) -> bool {
+        self.verbose
     }
 
     /// The service at this place.
@@ -523,6 +555,7 @@ impl Table {
         if service.removed() && service.throttled() {
             return Err("removed, and throttled".into());
         }
+        self.check_stock(service)?;
         if service.removed() && total == 0 {
             return Err("removed, and nothing to wait for".into());
         }

@@ -363,7 +363,10 @@ impl Table {
                 self.served(id);
                 self.turned_idle(now, pid, false, out);
             }
-            (State::Ordered, Report::Busy) => self.turned_busy(now, pid),
+            (State::Ordered, Report::Busy) => {
+                self.turned_busy(now, pid);
+                self.count_client(pid);
+            }
             // Once more is no harm.
             (State::Idle, Report::Idle) | (State::Busy, Report::Busy) => {}
             (State::Killed | State::Gone, _) => {}

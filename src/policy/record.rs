@@ -476,7 +476,7 @@ impl fmt::Display for Record {
 
 /// Lets a few lines through in every minute and counts the rest.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Limiter {
+pub struct Limiter {
     since: Option<Time>,
     passed: u32,
     suppressed: u64,
@@ -487,7 +487,7 @@ impl Limiter {
     const LINES: u32 = 10;
 
     /// Whether a line may be written now and, if so, how many were left out before it.
-    pub(super) fn allow(&mut self, now: Time) -> Option<u64> {
+    pub fn allow(&mut self, now: Time) -> Option<u64> {
         let fresh = |since: Time| now.saturating_sub(since) < Self::PERIOD;
         if !self.since.is_some_and(fresh) {
             self.since = Some(now);

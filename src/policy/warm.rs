@@ -135,7 +135,7 @@ impl Service {
 
     /// When another child can be started, if it can.
     fn next_start(&self) -> Option<Time> {
-        let able = !self.spawning && !self.throttled() && self.has_room(self.total);
+        let able = !self.spawning && !self.paused && !self.throttled() && self.has_room(self.total);
         let starting = self.pool.count(State::Starting);
         let ramp = self.config.pool.spawn_ramp;
         able.then(|| self.pace.next(ramp, starting, self.has_gaps()))
@@ -143,7 +143,7 @@ impl Service {
 
     /// Whether an ordered pool lacks children that its limit has no room for.
     pub(super) fn is_short(&self) -> bool {
-        let open = !self.throttled() && !self.removed();
+        let open = !self.throttled() && !self.removed() && !self.paused;
         let ordered = self.config.pool.is_ordered();
         let settled = self.pool.count(State::Starting) == 0;
         open && ordered && settled && self.lacking() > 0 && !self.has_room(self.total)

@@ -170,6 +170,7 @@ impl Runtime {
             self.watch(now, id);
         }
         self.step(now, Event::Reload(plan));
+        self.history.loaded(now);
         dropped.iter().for_each(listen::shut_down);
     }
 
@@ -181,7 +182,9 @@ impl Runtime {
             "reload -- version {version}, configuration {configuration}"
         ));
         self.setup.supervisor.reloading();
+        self.log.keep_lines();
         let prepared = self.load_again().and_then(|config| self.prepare(config));
+        let succeeded = prepared.is_ok();
         match prepared {
             Ok(prepared) => {
                 let what = prepared.to_string();
@@ -201,6 +204,10 @@ impl Runtime {
                 self.setup.supervisor.ready(&state);
             }
         }
+        let findings = self.log.take_kept();
+        let now = self.setup.clock.now();
+        self.history.reloaded(now, succeeded, findings);
+        self.readers.renew();
     }
 
     /// Reads the configuration for a reload, which cannot change the directories that are locked.

@@ -7,17 +7,22 @@
 //! pass and hand connections on; then reload if asked; then reconcile interest in listeners, once
 //! for each service that the turn touched. The policy hears reports before ends, because a child
 //! that reported and exited must count as used; connections come after both, because a child that
-//! has just become available takes them itself; and a reload comes last, because it changes what
+//! has just become available takes them itself; who looks on or steers comes after all who serve;
+//! and a reload comes last, because it changes what
 //! the turn's descriptors mean.
 
 mod channels;
+mod document;
 mod farewell;
 mod faults;
 mod load;
 mod opening;
+mod operators;
 mod outputs;
 mod ports;
+mod readers;
 mod triggers;
+mod visitors;
 
 use std::io;
 use std::mem;
@@ -43,10 +48,13 @@ use crate::sys::spawn::{Environment, Spawned, Spawner};
 use crate::sys::supervisor::Supervisor;
 
 use channels::Channels;
+use document::History;
 use faults::Faults;
 pub use load::{Inherited, environment, log_error, log_settings};
+use operators::Operators;
 use outputs::Outputs;
 use ports::{Ports, described};
+use readers::Readers;
 use triggers::Triggers;
 
 /// Where the loop has its time from; tests turn theirs.
@@ -120,6 +128,9 @@ pub struct Runtime {
     spawner: Spawner,
     environment: Environment,
     triggers: Triggers,
+    readers: Readers,
+    operators: Operators,
+    history: History,
     /// A service manager's listeners that no service has taken.
     handed: Vec<Handed>,
     channels: Channels,
@@ -149,6 +160,8 @@ struct Turn {
     /// Services whose reports wait for more to come, and until when.
     deferred: Vec<ServiceId>,
     deferred_until: Option<Time>,
+    /// Somebody comes to the master itself, or is there and has something to do.
+    visits: Vec<Ready>,
     records: Vec<channel::Record>,
     dead: Vec<Dead>,
     signalled: bool,
@@ -173,6 +186,12 @@ enum Ready {
     Trigger(usize),
     Channel(Pid),
     Output(Pid),
+    /// Somebody wants to read the status document; one who does.
+    StatusDoor,
+    Reader(usize),
+    /// Somebody wants to steer; one who does.
+    ControlDoor,
+    Operator(usize),
 }
 
 impl Ready {
@@ -187,6 +206,10 @@ impl Ready {
             Self::Trigger(index) => (3, index),
             Self::Channel(pid) => (4, pid as usize),
             Self::Output(pid) => (9, pid as usize),
+            Self::StatusDoor => (5, 0),
+            Self::Reader(index) => (6, index),
+            Self::ControlDoor => (7, 0),
+            Self::Operator(index) => (8, index),
         };
         index << Self::KIND | kind
     }
@@ -199,6 +222,10 @@ impl Ready {
             3 => Self::Trigger(index),
             4 => Self::Channel(index as Pid),
             9 => Self::Output(index as Pid),
+            5 => Self::StatusDoor,
+            6 => Self::Reader(index),
+            7 => Self::ControlDoor,
+            8 => Self::Operator(index),
             _ => Self::Signals,
         }
     }
@@ -233,6 +260,9 @@ impl Runtime {
             signals,
             spawner,
             triggers: Triggers::default(),
+            readers: Readers::default(),
+            operators: Operators::default(),
+            history: History::default(),
             handed: Vec::new(),
             log,
             watchdog_at: None,
@@ -256,6 +286,7 @@ impl Runtime {
             ));
         }
         runtime.settle(now);
+        runtime.open_doors();
         process::trim_memory();
         Ok(runtime)
     }
@@ -329,6 +360,7 @@ impl Runtime {
         self.bury_dead(now);
         self.pass_deadlines(now);
         self.hand_on_connections(now);
+        self.receive_visitors(now);
         if mem::take(&mut self.turn.reload) {
             self.reload();
         }
@@ -368,6 +400,8 @@ impl Runtime {
             self.table.next_deadline(),
             self.triggers.next_deadline(),
             self.outputs.next_deadline(),
+            self.readers.next_deadline(),
+            self.operators.next_deadline(),
             self.telling_at(),
             self.setup.exit_at,
             self.turn.deferred_until,
@@ -385,6 +419,7 @@ impl Runtime {
         turn.reported.clear();
         turn.heard.clear();
         turn.printing.clear();
+        turn.visits.clear();
         for &key in &turn.keys {
             match Ready::from_key(key) {
                 Ready::Signals => turn.signalled = true,
@@ -399,6 +434,10 @@ impl Runtime {
                 }
                 Ready::Channel(pid) => turn.heard.push(pid),
                 Ready::Output(pid) => turn.printing.push(pid),
+                visit @ (Ready::StatusDoor
+                | Ready::Reader(_)
+                | Ready::ControlDoor
+                | Ready::Operator(_)) => turn.visits.push(visit),
                 Ready::Trigger(at) => {
                     if let Err(error) = self.triggers.ready(at, &self.poll) {
                         self.log.warning(error);
@@ -546,6 +585,7 @@ impl Runtime {
         if self.table.next_deadline().is_some_and(|at| at <= now) {
             self.step(now, Event::Deadline);
         }
+        self.pass_visitors(now);
         for what in self.triggers.expire(now, &self.poll) {
             self.log.warning(what);
         }
@@ -567,6 +607,45 @@ impl Runtime {
             self.step(now, event);
         }
         self.turn.connections = connections;
+    }
+
+    /// Opens the sockets at which the master is looked at and steered. It serves without them.
+    fn open_doors(&mut self) {
+        let owner = self.config.parameters.mail_owner.1;
+        for opened in [
+            self.readers.open(owner, &self.poll),
+            self.operators.open(&self.poll),
+        ] {
+            if let Err(error) = opened {
+                self.log.warning(format!("{error:#}"));
+            }
+        }
+    }
+
+    /// Those who look on, and those who steer.
+    fn receive_visitors(&mut self, now: Time) {
+        let visits = mem::take(&mut self.turn.visits);
+        for visit in &visits {
+            match *visit {
+                Ready::StatusDoor => self.show_status(now),
+                Ready::Reader(at) => self.readers.ready(at, &self.poll),
+                Ready::ControlDoor => self.let_operators_in(now),
+                Ready::Operator(at) => self.hear_operator(now, at),
+                _ => {}
+            }
+        }
+        self.turn.visits = visits;
+    }
+
+    fn pass_visitors(&mut self, now: Time) {
+        for passed in [
+            self.readers.pass(now, &self.poll),
+            self.operators.pass(now, &self.poll),
+        ] {
+            if let Err(error) = passed {
+                self.operators.complain(now, &mut self.log, &error);
+            }
+        }
     }
 
     fn settle(&mut self, now: Time) {
@@ -816,6 +895,10 @@ mod tests {
             Ready::Trigger(7),
             Ready::Channel(4_194_304),
             Ready::Output(4_194_304),
+            Ready::StatusDoor,
+            Ready::Reader(7),
+            Ready::ControlDoor,
+            Ready::Operator(7),
         ] {
             assert_eq!(Ready::from_key(ready.key()), ready);
         }

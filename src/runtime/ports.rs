@@ -215,9 +215,13 @@ impl Ports {
 
     /// How many connections wait on the service's listeners, at least one.
     pub(super) fn waiting(&self, id: ServiceId) -> u32 {
-        let listeners = self.get(id).map_or(&[][..], |port| &port.listeners);
-        let counts = listeners.iter().map(listen::waiting);
-        counts.fold(0, u32::saturating_add).max(1)
+        self.backlog(id).unwrap_or(0).max(1)
+    }
+
+    /// How many clients wait in the queues of the service's listeners, where the system tells.
+    pub(super) fn backlog(&self, id: ServiceId) -> Option<u32> {
+        let listeners = self.get(id)?.listeners.iter();
+        listeners.map(listen::waiting).sum()
     }
 
     /// Has the poller report connections to the service.

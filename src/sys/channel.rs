@@ -159,7 +159,7 @@ impl AsFd for StatusChannel {
 /// Has the kernel refuse descriptors that a child would send along. Without that it throws them
 /// away when the record is read, in the master's time, and closing somebody's socket can take as
 /// long as its owner wished (`SO_LINGER`). Linux knows this since 6.16; older kernels say so.
-fn refuse_descriptors(ours: &OwnedFd) {
+pub(super) fn refuse_descriptors(ours: &OwnedFd) {
     const SO_PASSRIGHTS: i32 = 83;
     let no: i32 = 0;
     // SAFETY: the option's value is one int, which outlives the call.

@@ -58,6 +58,12 @@ impl fmt::Display for UtcTime {
     }
 }
 
+/// Time since 1970; before that, none.
+pub fn time_of_day() -> Duration {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default()
+}
+
 /// The local time as log lines have it: `Nov 21 09:05:00`.
 #[derive(Clone, Copy, Debug)]
 pub struct Timestamp(libc::tm);

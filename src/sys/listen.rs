@@ -4,7 +4,6 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -16,6 +15,9 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+
+/// The state of a TCP listener (Linux, include/net/tcp_states.h).
+const TCP_LISTEN: u8 = 10;
 
 /// The type of a listener with a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,20 +150,13 @@ impl Name {
     }
 }
 
-/// Stops listening, also for the children who have the listener open.
-pub fn shut_down(listener: &OwnedFd) {
-    // A fifo is no socket, and has nobody waiting.
-    let _ = shutdown(listener.as_raw_fd(), Shutdown::Read);
-}
-
-/// How many connections wait on a TCP listener that nobody has accepted. Of other listeners the
-/// system does not say; the answer is 0 then.
-pub fn waiting(listener: &OwnedFd) -> u32 {
+/// How many connections wait in a TCP listener's queue, if the system tells.
+pub fn waiting(listener: &OwnedFd) -> Option<u32> {
     // SAFETY: a plain C struct, for which all bytes zero is a value.
-    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
-    let mut length = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: the kernel writes no more than `length` bytes to `info`, and both outlive the call.
-    let result = unsafe {
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes no more than `length` bytes, which the struct has.
+    let got = unsafe {
         libc::getsockopt(
             listener.as_raw_fd(),
             libc::IPPROTO_TCP,
@@ -170,8 +165,14 @@ pub fn waiting(listener: &OwnedFd) -> u32 {
             &raw mut length,
         )
     };
-    // Of a listener, this field counts the connections (Linux, `tcp_get_info()`).
-    if result == 0 { info.tcpi_unacked } else { 0 }
+    // Of a listener, this is the length of its queue (Linux, net/ipv4/tcp.c, tcp_get_info).
+    (got == 0 && info.tcpi_state == TCP_LISTEN).then_some(info.tcpi_unacked)
+}
+
+/// Stops listening, also for the children who have the listener open.
+pub fn shut_down(listener: &OwnedFd) {
+    // A fifo is no socket, and has nobody waiting.
+    let _ = shutdown(listener.as_raw_fd(), Shutdown::Read);
 }
 
 /// A path that is about to get another listener, its old one put aside. Unless the change is
@@ -252,17 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_wait_are_counted_where_the_system_counts_them() {
+    fn connections_that_wait_are_counted() {
         let listener = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
-        let address = std::net::TcpListener::from(listener.try_clone().unwrap());
-        let address = address.local_addr().unwrap();
-        for count in 0..5 {
-            assert_eq!(waiting(&listener), count);
-            std::mem::forget(std::net::TcpStream::connect(address).unwrap());
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let unix = path(&dir.path().join("a"), PathKind::Stream, 10).unwrap();
-        assert_eq!(waiting(&unix), 0);
+        assert_eq!(waiting(&listener), Some(0));
+        let listener = std::net::TcpListener::from(listener);
+        let address = listener.local_addr().unwrap();
+        let clients = [(); 3].map(|()| std::net::TcpStream::connect(address).unwrap());
+        assert_eq!(waiting(&listener.into()), Some(3));
+        drop(clients);
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(waiting(&ours.into()), None);
     }
 
     #[test]

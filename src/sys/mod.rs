@@ -8,6 +8,7 @@ pub mod clock;
 pub mod directory;
 pub mod handed;
 pub mod listen;
+pub mod local;
 pub mod lock;
 pub mod names;
 pub mod output;

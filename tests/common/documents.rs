@@ -21,6 +21,7 @@ pub fn service(place: u32, name: &str, busy: u32, available: u32, maximum: u32) 
         age: 4.5 + f64::from(n) * 7.25,
     });
     Service {
+        settings: Default::default(),
         place,
         name: name.into(),
         kind: "unix".into(),
@@ -75,6 +76,9 @@ pub fn calm() -> Document {
         ..service(3, "qmgr", 0, 1, 1)
     };
     Document {
+        settings: Default::default(),
+        verbose: false,
+        reloads: 0,
         format: FORMAT,
         version: "0.1.0".into(),
         pid: 4711,

@@ -27,6 +27,7 @@ pub mod process;
 pub mod puppet;
 pub mod run;
 pub mod vitals;
+pub mod world;
 
 use std::path::{Path, PathBuf};
 

@@ -111,7 +111,7 @@ impl Process {
     /// Whether it waits for somebody to say something: in poll(2), select(2), or reading a socket.
     pub fn waits(self) -> bool {
         let place = self.text("wchan");
-        ["poll", "select", "unix_stream"]
+        ["poll", "select", "unix_stream", "wait_for_more_packets"]
             .iter()
             .any(|call| place.contains(call))
     }
@@ -332,8 +332,10 @@ impl Kind {
         }
     }
 
+    /// Whether it listens for a service's clients, as the master's own two sockets do not.
     pub fn is_listener(&self) -> bool {
-        matches!(self, Self::Socket(socket) if socket.listening)
+        let own = |socket: &Socket| socket.local.starts_with("pid/master.");
+        matches!(self, Self::Socket(socket) if socket.listening && !own(socket))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The test's side of `programs/puppet.rs`: children that do as they are told.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,8 +16,7 @@ use super::poll::{until, within};
 use super::process::Process;
 use super::run::run;
 
-/// The path of one of this package's example programs, built if need be: `cargo test --test NAME`
-/// builds no examples.
+/// The path of one of this package's example programs.
 pub fn example(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| build(&["--offline", "--examples"]));
@@ -32,6 +33,13 @@ pub fn service(name: &str) -> PathBuf {
         true => program,
         false => profile().join("examples").join(name),
     }
+}
+
+/// The path of the operator's command, built if need be.
+pub fn masterctl() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| build(&["--locked", "--package", "masterctl"]));
+    profile().join("masterctl")
 }
 
 /// The path of statusd, built if need be.
@@ -72,9 +80,16 @@ impl Puppets {
     /// Makes `puppet` a command of the instance, and a place for puppets to report at.
     pub fn new(instance: &Instance, name: &str) -> Self {
         instance.install(&example("puppet"), "puppet");
-        let path = instance.path().join(format!("{name}.control"));
+        Self::at(instance.path(), name)
+    }
+
+    /// A place in this directory, where puppets of any user may report.
+    pub fn at(directory: &Path, name: &str) -> Self {
+        let path = directory.join(format!("{name}.control"));
         let listener = UnixListener::bind(&path).expect("a control socket");
         listener.set_nonblocking(true).expect("non-blocking");
+        let all = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(&path, all).expect("a mode");
         Self { listener, path }
     }
 

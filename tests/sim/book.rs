@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use master::config::Service;
 use master::policy::{
-    Action, Counts, Event, ExitStatus, Pid, Plan, Record, ServiceId, Signal, Table, Time,
+    Action, Counts, Event, ExitStatus, Pid, Plan, Record, ServiceId, Signal, Stats, Table, Time,
 };
 use master::proto::StatusReport;
 
@@ -63,12 +63,42 @@ impl Member {
     }
 }
 
+/// What is counted for who looks on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    peak: (u32, Option<Time>),
+    all_in_use: bool,
+    limit_reached: u64,
+    clients: u64,
+    started: u64,
+    ended: u64,
+    failed: u64,
+    killed: u64,
+}
+
+impl Counted {
+    fn compare(&self, stats: &Stats) -> Result<(), String> {
+        let children = (self.started, self.ended, self.failed, self.killed);
+        let right = children == (stats.started, stats.ended, stats.failed, stats.killed)
+            && self.clients == stats.connections
+            && self.peak == (stats.peak, stats.peak_at)
+            && self.limit_reached == stats.limit_reached;
+        match right {
+            true => Ok(()),
+            false => Err(format!("counted {stats:?} instead of {self:?}")),
+        }
+    }
+}
+
 /// A service, as the master knows it.
 #[derive(Debug)]
 pub struct Account {
     pub service: Arc<Service>,
     pub members: BTreeMap<Pid, Member>,
     pub watched: bool,
+    pub paused: bool,
+    /// What is counted for who looks on.
+    counted: Counted,
     pub throttled_until: Option<Time>,
     /// How long that was, and has not been forgiven.
     pub throttle: Option<Duration>,
@@ -97,6 +127,8 @@ impl Account {
             service,
             members: BTreeMap::new(),
             watched: false,
+            paused: false,
+            counted: Counted::default(),
             throttled_until: None,
             throttle: None,
             clients: VecDeque::new(),
@@ -189,6 +221,19 @@ impl Account {
         (self.available(), self.members.len())
     }
 
+    /// Counts those that have a client, at the end of a turn.
+    fn take_stock(&mut self, now: Time) {
+        let idle = |m: &&Member| m.available || m.departing;
+        let busy = self.members.len() - self.members.values().filter(idle).count();
+        let busy = busy as u32;
+        if busy > self.counted.peak.0 {
+            self.counted.peak = (busy, Some(now));
+        }
+        let all = self.service.max > 0 && busy >= self.service.max;
+        let before = std::mem::replace(&mut self.counted.all_in_use, all);
+        self.counted.limit_reached += u64::from(all && !before);
+    }
+
     fn said_counts(&self) -> Counts {
         let (avail, total) = self.counts();
         Counts {
@@ -216,14 +261,14 @@ impl Account {
 
     /// Whether a client would have to be taken to a new child.
     pub fn wants_clients(&self) -> bool {
-        self.open() && self.available() == 0 && self.has_room_for(1)
+        self.open() && !self.paused && self.available() == 0 && self.has_room_for(1)
     }
 
     /// Whether clients have to wait for a child that is busy.
     fn makes_clients_wait(&self) -> bool {
         let stay = self.members.values().filter(|m| !m.departing).count();
         let max = self.service.max as usize;
-        self.open() && self.available() == 0 && max > 0 && stay >= max
+        self.open() && !self.paused && self.available() == 0 && max > 0 && stay >= max
     }
 }
 
@@ -309,6 +354,19 @@ impl Book {
             Event::Exit { pid, status } => self.exited(now, *pid, *status),
             Event::Deadline => self.deadline(now),
             Event::Reload(plan) => self.reload(now, plan),
+            Event::Pause { service } => self.pause(now, *service),
+            Event::Resume { service } => {
+                if let Some(account) = self.in_service(*service) {
+                    account.paused = false;
+                }
+            }
+            Event::Replace { service } => {
+                if self.in_service(*service).is_some() {
+                    self.restart(now, *service);
+                }
+            }
+            Event::Wake { service } => self.wake_now(now, *service),
+            Event::Verbose(verbose) => self.verbose = *verbose,
             Event::Stop { signal } => {
                 let signal = *signal;
                 self.owe_record(Record::Terminating { signal });
@@ -398,6 +456,9 @@ impl Book {
         if member.ended != Ended::ByKill {
             member.ended = Ended::No;
         }
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.counted.clients += 1;
+        }
     }
 
     fn bad_report(
@@ -446,6 +507,7 @@ impl Book {
             ended: Ended::No,
         };
         account.members.insert(pid, member);
+        account.counted.started += 1;
         let service = account.service.clone();
         let wakes = std::mem::take(&mut account.wake_waits);
         self.owe_record(Record::Spawned { service, pid });
@@ -510,6 +572,7 @@ impl Book {
         let removed = account.kill_at.is_some();
         let too_long = member.ended != Ended::No;
         let throttles = account.open() && !member.used && !member.leaving && !too_long;
+        self.count_end(id, status);
         self.strike_out(pid);
         let signals = [ExitStatus::Signal(15), ExitStatus::Signal(9)];
         let as_told = (removed || too_long) && signals.contains(&status);
@@ -534,6 +597,17 @@ impl Book {
         }
     }
 
+    fn count_end(&mut self, id: ServiceId, status: ExitStatus) {
+        if let Some(account) = self.accounts.get_mut(&id) {
+            let counted = &mut account.counted;
+            match status {
+                ExitStatus::Code(0) => counted.ended += 1,
+                ExitStatus::Code(_) => counted.failed += 1,
+                ExitStatus::Signal(_) => counted.killed += 1,
+            }
+        }
+    }
+
     fn strike_out(&mut self, pid: Pid) {
         self.accounts.retain(|_, account| {
             account.members.remove(&pid);
@@ -546,10 +620,8 @@ impl Book {
         for (&id, account) in &mut self.accounts {
             if due(account.wake_at) {
                 // What comes first counts, also when both are late.
-                if account
-                    .throttled_until
-                    .is_none_or(|until| Some(until) <= account.wake_at)
-                {
+                let free = |until| Some(until) <= account.wake_at;
+                if account.throttled_until.is_none_or(free) && !account.paused {
                     let record = Record::Waking(account.service.clone());
                     self.owed.extend([Action::Log(record), Action::Wake(id)]);
                 }
@@ -644,11 +716,41 @@ impl Book {
         let every = account.service.wakeup.map(|wakeup| wakeup.every);
         let every = every.filter(|_| !account.wake_waits);
         account.wake_at = every.map(|every| now + every);
-        if every.is_some() && account.throttled_until.is_none() {
+        if every.is_some() && account.throttled_until.is_none() && !account.paused {
             let service = account.service.clone();
             self.owed.push(Action::Wake(id));
             self.owe_record(Record::Waking(service));
         }
+    }
+
+    // What an operator wants.
+
+    fn in_service(&mut self, id: ServiceId) -> Option<&mut Account> {
+        let account = self.accounts.get_mut(&id)?;
+        account.kill_at.is_none().then_some(account)
+    }
+
+    fn pause(&mut self, now: Time, id: ServiceId) {
+        let Some(account) = self.in_service(id) else {
+            return;
+        };
+        if !std::mem::replace(&mut account.paused, true) {
+            self.dismiss(now, id);
+        }
+    }
+
+    fn wake_now(&mut self, now: Time, id: ServiceId) {
+        let Some(account) = self.in_service(id) else {
+            return;
+        };
+        if account.throttled_until.is_some() || account.paused {
+            return;
+        }
+        if account.wake_at.is_some() {
+            account.wake_at = account.service.wakeup.map(|wakeup| now + wakeup.every);
+        }
+        let record = Record::Waking(account.service.clone());
+        self.owed.extend([Action::Log(record), Action::Wake(id)]);
     }
 
     fn remove(&mut self, now: Time, id: ServiceId) {
@@ -684,6 +786,7 @@ impl Book {
                     false => Action::Unwatch(id),
                 });
             }
+            account.take_stock(now);
             let waits = account.makes_clients_wait() && account.service.stress_eligible();
             let waited = std::mem::replace(&mut account.at_limit, waits);
             let began = waits && !waited;
@@ -788,6 +891,10 @@ impl Book {
                 service.throttle_time(),
                 service.crashes(),
             );
+            if service.paused() != account.paused {
+                return Err(format!("{id:?}: paused is {}", service.paused()));
+            }
+            account.counted.compare(service.stats())?;
             if expected != found {
                 return Err(format!(
                     "{id:?}: (avail, total, throttled, removed, stressed, throttle time, crashes) should be {expected:?} \

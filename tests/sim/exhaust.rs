@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use crate::Outcome;
 use crate::happening::Edit::{Add, Max, Remove, Wakeup};
 use crate::happening::Happening::{self, *};
+use crate::happening::Steering::{Pause, Replace, Resume, Wake};
 use crate::options::Options;
 use crate::replay::{guarded, written};
 use crate::state;
@@ -26,7 +27,7 @@ struct Scene {
     expected: (usize, usize),
 }
 
-const SCENES: [Scene; 5] = [
+const SCENES: [Scene; 6] = [
     Scene {
         name: "strangers_and_failing_children",
         opening: &[Edit(0, Add), Hangup, Turn],
@@ -126,6 +127,27 @@ const SCENES: [Scene; 5] = [
         ],
         depth: 14,
         expected: (9_880, 43_966),
+    },
+    Scene {
+        name: "a_service_that_an_operator_steers",
+        opening: &[Edit(1, Wakeup(30)), Edit(1, Add), Hangup, Turn],
+        happenings: &[
+            Turn,
+            Sleep,
+            Client(1),
+            Live(0),
+            Live(1),
+            Retire(0),
+            Fail(0),
+            Hangup,
+            Edit(1, Remove),
+            Steer(0, Pause),
+            Steer(0, Resume),
+            Steer(0, Replace),
+            Steer(0, Wake),
+        ],
+        depth: 12,
+        expected: (8_660, 60_475),
     },
 ];
 

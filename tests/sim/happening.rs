@@ -4,6 +4,8 @@
 //! happen. So every part of a list is itself a list that can be run, which is what makes shrinking
 //! simple; and `Debug` prints a happening as a test would write it.
 
+use master::policy::{Event, ServiceId};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happening {
     /// The master has a turn, if it has a reason to wake up or not.
@@ -58,11 +60,35 @@ pub enum Happening {
     KillTime(u8),
     /// Somebody asks for a reload.
     Hangup,
+    /// An operator pauses, resumes, wakes up or has replaced what is at this place of the table.
+    Steer(u8, Steering),
+    /// An operator wants to hear more, or less.
+    Verbose(bool),
     /// Somebody ends the master and starts another one, which is verbose or not.
     Stop(bool),
 
     /// The faults end, nobody new connects, and every client is to be served.
     Calm,
+}
+
+/// What an operator wants of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steering {
+    Pause,
+    Resume,
+    Replace,
+    Wake,
+}
+
+impl Steering {
+    pub fn event(self, service: ServiceId) -> Event {
+        match self {
+            Self::Pause => Event::Pause { service },
+            Self::Resume => Event::Resume { service },
+            Self::Replace => Event::Replace { service },
+            Self::Wake => Event::Wake { service },
+        }
+    }
 }
 
 /// A change to an endpoint's line.
@@ -110,6 +136,7 @@ impl Happening {
             Self::Unknown(n) => less(n).map(Self::Unknown).collect(),
             Self::Garbage(n) => less(n).map(Self::Garbage).collect(),
             Self::Shut(n) => less(n).map(Self::Shut).collect(),
+            Self::Steer(n, steering) => less(n).map(|n| Self::Steer(n, steering)).collect(),
             Self::Stop(true) => vec![Self::Stop(false)],
             Self::Edit(n, edit) => less(n).map(|n| Self::Edit(n, edit)).collect(),
             Self::Pass(_) => vec![Self::Sleep],

@@ -28,7 +28,8 @@ struct Bit(u64);
 
 sorts! {
     EVENTS of Event: Connection Connections Report Garbage StatusFailed Said Babbled Unwritable
-        HungUp Spawned SpawnFailed WatchFailed Exit Deadline Reload Stop;
+        HungUp Spawned SpawnFailed WatchFailed Exit Deadline Reload Pause Resume Replace Wake
+        Verbose Stop;
     ACTIONS of Action: Watch Unwatch Spawn Signal Order HangUp RenewStatus Wake Close Terminate Log;
     RECORDS of Record: Ended BadStartup Crashing Throttled Unthrottled SpawnFailed WatchFailed
         LimitReached StressBegins StressEnds Added Removed Killing PartialReport ForgedReport StaleReport UnknownStatus StatusFailed

@@ -100,7 +100,7 @@ fn hash_account(account: &Account, now: Time, hasher: &mut impl Hasher) {
     (left(account.wake_at), account.wake_waits).hash(hasher);
     (left(account.kill_at), account.killed).hash(hasher);
     let warned = account.warned_at.filter(recent).map(|at| now - at);
-    (account.watched, warned).hash(hasher);
+    (account.watched, account.paused, warned).hash(hasher);
     // What is remembered for nothing changes nothing.
     let doubles = account
         .throttle

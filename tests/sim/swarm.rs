@@ -2,7 +2,7 @@
 //! a fault that is always there hides what another one would do (Groce et al., "Swarm testing",
 //! 2012).
 
-use crate::happening::{Edit, Happening};
+use crate::happening::{Edit, Happening, Steering};
 use crate::random::Random;
 
 /// A sort of happenings, and how one of them is drawn.
@@ -17,7 +17,7 @@ const LIFE: [Sort; 5] = [
     |random| Happening::Client(random.byte()),
 ];
 
-const SOMETIMES: [Sort; 24] = [
+const SOMETIMES: [Sort; 29] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(2_000)),
     |random| Happening::Pass(random.below(100_000)),
@@ -41,6 +41,11 @@ const SOMETIMES: [Sort; 24] = [
     edit,
     |random| Happening::KillTime(random.pick(&[0, 1, 10, 60])),
     |_| Happening::Hangup,
+    |random| Happening::Steer(random.byte(), Steering::Pause),
+    |random| Happening::Steer(random.byte(), Steering::Resume),
+    |random| Happening::Steer(random.byte(), Steering::Replace),
+    |random| Happening::Steer(random.byte(), Steering::Wake),
+    |random| Happening::Verbose(random.coin()),
     |random| Happening::Stop(random.coin()),
 ];
 

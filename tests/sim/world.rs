@@ -17,6 +17,8 @@ const TURN_MAX: Duration = Duration::from_secs(500);
 /// Every process does something in a round, so it takes few to serve all clients; but wake-ups go
 /// on while a service is throttled.
 const ROUNDS_MAX: usize = 2000;
+/// The endpoints' places, those of two that were removed and are there still, and one of nobody.
+const PLACES: usize = 7;
 /// ENOMEM and ENOSPC.
 const NO_ROOM: &str = "no room";
 
@@ -111,6 +113,13 @@ impl World {
                 self.lines.kill_time = Duration::from_secs(seconds.into());
             }
             Happening::Hangup => self.hangup = true,
+            Happening::Steer(place, steering) => {
+                let place = ServiceId::from_index(usize::from(place) % PLACES);
+                return self.steer(steering.event(place)).map(|()| true);
+            }
+            Happening::Verbose(verbose) => {
+                return self.steer(Event::Verbose(verbose)).map(|()| true);
+            }
             Happening::Stop(verbose) => self.stop = Some(verbose),
             Happening::Live(nth)
             | Happening::Retire(nth)
@@ -172,6 +181,13 @@ impl World {
             Some(verbose) => self.start_again(verbose),
             None => Ok(()),
         }
+    }
+
+    /// A turn in which only an operator has something to say.
+    fn steer(&mut self, event: Event) -> Result<(), Broken> {
+        self.step(event)?;
+        self.settle()?;
+        self.check()
     }
 
     fn read_reports(&mut self) -> Result<(), Broken> {
@@ -395,6 +411,10 @@ impl World {
     /// The faults end: everybody who waits is served, without more time than the throttle takes.
     fn calm(&mut self) -> Result<(), Broken> {
         self.kernel.calm = true;
+        let paused = self.book.accounts.iter().filter(|(_, a)| a.paused);
+        for service in paused.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.steer(Event::Resume { service })?;
+        }
         self.turn(PARTS)?;
         let throttles = self.book.accounts.values().map(|a| a.throttled_until);
         let last = throttles.flatten().max().unwrap_or(self.kernel.now);

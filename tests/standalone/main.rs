@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+use common::world; // a directory, a table, and a master in the foreground
 
 mod bundled; // the services that lie beside it
 mod directories; // where sockets and locks are, and who may write there
@@ -10,4 +11,3 @@ mod output; // what children print, and the form of the log
 mod supervisor; // what a service manager is told
 mod terminal; // what is seen on the terminal
 mod user; // what somebody without root's privileges has
-mod world; // a directory, a table, and a master in the foreground

@@ -278,7 +278,7 @@ fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{calm, crowd, failed_reload, hostile, stressed, throttled};
+    use crate::pictures::{calm, crowd, failed_reload, hostile, stressed, throttled};
     use crate::top::text;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;

@@ -244,7 +244,7 @@ fn is_full(service: &Service) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{calm, crowd, loaded, stressed, throttled};
+    use crate::pictures::{calm, crowd, loaded, stressed, throttled};
 
     fn knowing(document: Document) -> State {
         let mut state = State::default();

@@ -9,6 +9,8 @@ mod overstay;
 mod records;
 mod reloads;
 mod reports;
+mod stats;
+mod steering;
 mod stress;
 mod table;
 mod wakeups;

@@ -431,3 +431,14 @@ fn a_pool_becomes_shared_and_ordered_again() {
     world.served_by(new);
     assert_eq!(world.available(FIRST, child), [], "it was told to leave");
 }
+
+#[test]
+fn a_report_in_the_shared_channel_says_nothing_of_a_pools_child() {
+    let mut world = World::new([]);
+    let actions = world.reload([pool(1, 1)]);
+    let pid = world.start(actions)[0];
+    let generation = world.table.children_of(FIRST)[0].generation;
+    assert_eq!(world.available(FIRST, (pid, generation)), []);
+    assert_eq!(world.counts(FIRST), (0, 1));
+    assert_eq!(world.state(pid), State::Starting);
+}

@@ -64,7 +64,7 @@ fn fewer_idle_than_min_idle_starts_one_and_counts_it_as_idle() {
     let (mut world, pids) = filled(numbers(1, 2, 5));
     world.pass(SECOND);
     world.served_by(pids[0]);
-    assert_eq!(world.starting(), []);
+    assert_eq!(world.starting(), [0; 0]);
     let actions = world.connect(FIRST);
     let started = world.start(actions);
     assert_eq!(started.len(), 1);

@@ -29,13 +29,13 @@ macro_rules! tests_of {
                 let mut poller = Poller::new(TURN).unwrap();
                 let (mut ours, mut theirs) = UnixStream::pair().unwrap();
                 poller.add(ours.as_fd(), 7, Interest::Readable).unwrap();
-                assert_eq!(ready(&mut poller, Duration::ZERO), []);
+                assert_eq!(ready(&mut poller, Duration::ZERO), [0; 0]);
                 theirs.write_all(b"x").unwrap();
                 for _ in 0..3 {
                     assert_eq!(ready(&mut poller, LIMIT), [7]);
                 }
                 ours.read_exact(&mut [0]).unwrap();
-                assert_eq!(ready(&mut poller, Duration::ZERO), []);
+                assert_eq!(ready(&mut poller, Duration::ZERO), [0; 0]);
             }
 
             #[test]
@@ -52,7 +52,7 @@ macro_rules! tests_of {
                 let mut poller = Poller::new(TURN).unwrap();
                 let (ours, _theirs) = UnixStream::pair().unwrap();
                 poller.add(ours.as_fd(), 1, Interest::Readable).unwrap();
-                assert_eq!(ready(&mut poller, Duration::ZERO), []);
+                assert_eq!(ready(&mut poller, Duration::ZERO), [0; 0]);
                 poller.modify(ours.as_fd(), 2, Interest::Writable).unwrap();
                 assert_eq!(ready(&mut poller, LIMIT), [2]);
             }
@@ -63,7 +63,7 @@ macro_rules! tests_of {
                 let (ours, mut theirs) = UnixStream::pair().unwrap();
                 theirs.write_all(b"x").unwrap();
                 poller.add(ours.as_fd(), 1, Interest::Nothing).unwrap();
-                assert_eq!(ready(&mut poller, Duration::ZERO), []);
+                assert_eq!(ready(&mut poller, Duration::ZERO), [0; 0]);
                 poller.modify(ours.as_fd(), 1, Interest::Readable).unwrap();
                 assert_eq!(ready(&mut poller, LIMIT), [1]);
             }
@@ -75,7 +75,7 @@ macro_rules! tests_of {
                 theirs.write_all(b"x").unwrap();
                 poller.add(ours.as_fd(), 1, Interest::Readable).unwrap();
                 poller.remove(ours.as_fd()).unwrap();
-                assert_eq!(ready(&mut poller, Duration::ZERO), []);
+                assert_eq!(ready(&mut poller, Duration::ZERO), [0; 0]);
                 poller.add(ours.as_fd(), 2, Interest::Readable).unwrap();
                 assert_eq!(ready(&mut poller, LIMIT), [2]);
                 let twice = poller.add(ours.as_fd(), 3, Interest::Readable);
@@ -103,7 +103,7 @@ macro_rules! tests_of {
                 let mut poller = Poller::new(TURN).unwrap();
                 let timeout = Duration::from_micros(1_500);
                 let begin = Instant::now();
-                assert_eq!(ready(&mut poller, timeout), []);
+                assert_eq!(ready(&mut poller, timeout), [0; 0]);
                 assert!(begin.elapsed() >= timeout);
             }
         }

@@ -16,6 +16,8 @@
 //! | `x` `k` `K` | a child ends well, with an error, or by this signal |
 //! | `X` | this pid ends, whoever it is |
 //! | `t` `T` | time passes, a little or a lot |
+//! | `p` `r` `e` `W` | of this service, an operator wants: a pause, its end, other children, a wake-up |
+//! | `v` | an operator wants to hear more, or less |
 //! | `d` `D` | a deadline's turn, now or when it has come |
 //! | `!` | the end, by this signal |
 //! | `(` `)` | no operand: the events between are one turn |
@@ -34,7 +36,7 @@ use super::{Config, Service, Source};
 const LETTERS_MAX: usize = 2000;
 
 /// All that take an operand.
-const LETTERS: &[u8] = b"+-cwqgsfSFbaiuhynRxkKXtTdD!";
+const LETTERS: &[u8] = b"+-cwqgsfSFbaiuhynRxkKXtTpreWvdD!";
 
 /// The lines that a reload chooses from. There are several of one service.
 const LINES: [&str; 8] = [
@@ -176,6 +178,11 @@ impl World {
                 let (pid, status) = (n.into(), ExitStatus::Code(n.into()));
                 Event::Exit { pid, status }
             }
+            b'p' => Event::Pause { service },
+            b'r' => Event::Resume { service },
+            b'e' => Event::Replace { service },
+            b'W' => Event::Wake { service },
+            b'v' => Event::Verbose(n % 2 == 1),
             b'!' => Event::Stop { signal: n.into() },
             _ => return self.pass(letter, n),
         };
@@ -348,7 +355,8 @@ impl World {
         let service = self.table.service(id);
         service.is_some_and(|service| {
             let max = service.config().max;
-            self.is_open(id) && !service.throttled() && (max == 0 || service.total() < max)
+            let free = !service.throttled() && !service.paused();
+            self.is_open(id) && free && (max == 0 || service.total() < max)
         })
     }
 }

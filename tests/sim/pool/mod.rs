@@ -10,6 +10,7 @@ use std::time::Duration;
 use master::config::{Care, Pool, Ramp};
 
 use crate::Outcome;
+use crate::happening::Steering;
 use crate::options::Options;
 use crate::random::Random;
 use crate::replay::guarded;
@@ -69,6 +70,8 @@ pub enum Happening {
     Edit(Settings),
     /// Somebody asks for a reload.
     Reload,
+    /// An operator wants something of the service.
+    Steer(Steering),
     /// The faults end, everybody is served, and the pool comes to rest within its bounds.
     Calm,
 }
@@ -151,7 +154,7 @@ const LIFE: [Sort; 4] = [
     |_| Happening::Client,
 ];
 
-const SOMETIMES: [Sort; 23] = [
+const SOMETIMES: [Sort; 26] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(100)),
     |random| Happening::Pass(random.below(3_000)),
@@ -174,6 +177,9 @@ const SOMETIMES: [Sort; 23] = [
     |_| Happening::Count,
     |random| Happening::Edit(Settings::random(random)),
     |_| Happening::Reload,
+    |_| Happening::Steer(Steering::Pause),
+    |_| Happening::Steer(Steering::Resume),
+    |_| Happening::Steer(Steering::Replace),
     |_| Happening::Calm,
 ];
 

@@ -12,6 +12,7 @@ use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, State, T
 use master::proto::pool::{Order, Report};
 
 use super::{Happening, NO_CARE, Settings};
+use crate::happening::Steering;
 use crate::seen::Seen;
 
 type Broken = String;
@@ -122,6 +123,9 @@ pub struct World {
     waiting: u32,
     watched: bool,
     refused: bool,
+    /// An operator has clients wait.
+    paused: bool,
+    steerings: Vec<Steering>,
     pub seen: Seen,
     /// Whether the system counts who waits.
     counts: bool,
@@ -153,6 +157,8 @@ impl World {
             waiting: 0,
             watched: false,
             refused: false,
+            paused: false,
+            steerings: Vec::new(),
             seen: Seen::default(),
             counts: false,
             faults: Faults::default(),
@@ -180,6 +186,7 @@ impl World {
             Happening::Count => self.counts = !self.counts,
             Happening::Edit(settings) => self.settings = settings,
             Happening::Reload => self.reload = true,
+            Happening::Steer(steering) => self.steerings.push(steering),
             Happening::Live(nth) => {
                 if let Some(at) = self.nth(nth) {
                     self.live(at);
@@ -276,6 +283,9 @@ impl World {
             let count = if self.counts { self.waiting } else { 1 };
             self.step(Event::Connections { service, count })?;
         }
+        for steering in std::mem::take(&mut self.steerings) {
+            self.steer(steering)?;
+        }
         if std::mem::take(&mut self.reload) {
             self.limits = self.settings;
             let services = [Arc::new(service(self.settings))];
@@ -284,6 +294,16 @@ impl World {
         }
         self.settle()?;
         self.check()
+    }
+
+    /// An operator has something to say.
+    fn steer(&mut self, steering: Steering) -> Result<(), Broken> {
+        match steering {
+            Steering::Pause => self.paused = self.table.service(self.place).is_some(),
+            Steering::Resume => self.paused = false,
+            Steering::Replace | Steering::Wake => {}
+        }
+        self.step(steering.event(self.place))
     }
 
     fn read_channels(&mut self) -> Result<(), Broken> {
@@ -416,6 +436,9 @@ impl World {
     }
 
     fn spawn(&mut self, service: ServiceId, generation: u32) -> Result<(), Broken> {
+        if self.paused {
+            return Err("a child for a service that is paused".into());
+        }
         let max = self.limits.max as usize;
         if max > 0 && self.processes.len() >= max {
             return Err(format!("one more than {max} children"));
@@ -445,6 +468,9 @@ impl World {
     fn order(&mut self, pid: Pid, order: Order) -> Result<(), Broken> {
         let now = self.now;
         let accept = order == Order::Accept;
+        if accept && self.paused {
+            return Err(format!("an order for {pid} while the service is paused"));
+        }
         let fails = match accept {
             true => std::mem::take(&mut self.faults.child),
             false => std::mem::take(&mut self.faults.ping),
@@ -552,7 +578,10 @@ impl World {
         let recent = |p: &Process| p.ordered_at.is_some_and(|at| self.now < at + PATIENCE);
         let excused = self.watched || self.refused || self.processes.iter().any(recent);
         let blind = self.refused || service.throttled();
-        if self.waiting > 0 && idle > 0 && !excused && !blind {
+        if self.paused && self.watched {
+            return Err("a paused service is watched".into());
+        }
+        if self.waiting > 0 && idle > 0 && !excused && !blind && !self.paused {
             return Err("a client waits although a child is idle".into());
         }
         Ok(())
@@ -573,6 +602,7 @@ impl World {
 
     fn calm(&mut self) -> Result<(), Broken> {
         self.faults = Faults::default();
+        self.steerings.push(Steering::Resume);
         for process in &mut self.processes {
             process.stopped = false;
             process.defiant = false;

@@ -10,11 +10,12 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
-use super::common::instance::SOON;
-use super::common::layout::replace;
-use super::common::poll::until;
-use super::common::process::Process;
-use super::common::run::{Finished, Running, run};
+use super::instance::SOON;
+use super::layout::replace;
+use super::poll::until;
+use super::process::Process;
+use super::puppet::masterctl;
+use super::run::{Finished, Running, run};
 
 /// A user of no account: not even a name.
 const STRANGER: u32 = 47_110;
@@ -31,6 +32,15 @@ impl World {
     /// Run by whoever runs the tests.
     pub fn new() -> Self {
         Self::of(geteuid().as_raw())
+    }
+
+    /// Run by root, if that is who runs the tests, and by somebody who is not.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::of_a_user()];
+        if geteuid().is_root() {
+            all.push(Self::new());
+        }
+        all
     }
 
     /// Run by somebody who is not root.
@@ -54,8 +64,7 @@ impl World {
             chown(world.path(), Some(uid), Some(uid)).expect("an owner");
         }
         // Where another user can reach it.
-        let copy = fs::copy(env!("CARGO_BIN_EXE_master"), world.binary());
-        copy.expect("the master's program");
+        copy(Path::new(env!("CARGO_BIN_EXE_master")), &world.binary());
         world
     }
 
@@ -102,11 +111,14 @@ impl World {
 
     /// The master, with options; `-c` is among them.
     pub fn master(&self, options: &[&str]) -> Command {
-        let mut command = Command::new(self.binary());
+        let mut command = self.as_user(&self.binary());
+        command.arg("-c").arg(self.table()).args(options);
         command
-            .arg("-c")
-            .arg(self.table())
-            .args(options)
+    }
+
+    fn as_user(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", self.path().join("home"))
@@ -115,6 +127,24 @@ impl World {
         if geteuid().as_raw() != self.uid {
             command.uid(self.uid).gid(self.uid);
         }
+        command
+    }
+
+    /// Makes a program that another user can run, and returns its path for the table.
+    pub fn install(&self, program: &Path) -> PathBuf {
+        let copy = self
+            .path()
+            .join(program.file_name().expect("a file's name"));
+        if !copy.exists() {
+            self::copy(program, &copy);
+        }
+        copy
+    }
+
+    /// `masterctl`, with arguments, asked by the user who runs the master.
+    pub fn masterctl(&self, arguments: &[&str]) -> Command {
+        let mut command = self.as_user(&self.install(&masterctl()));
+        command.arg("-c").arg(self.table()).args(arguments);
         command
     }
 
@@ -201,6 +231,13 @@ impl World {
         let running = self.running.take().expect("a master that was started");
         running.finish(SOON)
     }
+}
+
+/// Copies a program for anybody to run. A process of its own does that: a child that another test
+/// starts meanwhile would inherit the copy, open for writing, and nobody could run it.
+fn copy(program: &Path, to: &Path) {
+    let mut install = Command::new("install");
+    run(install.args(["-m", "755"]).arg(program).arg(to), SOON).expect_success();
 }
 
 impl Drop for World {

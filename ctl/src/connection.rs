@@ -1,0 +1,214 @@
+//! The way to a master that runs: its two sockets below the queue directory.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use master::config::Parameters;
+use master::control::{self, Answer, Request};
+use master::files::Names;
+use master::log::reason;
+use master::status::{self, Document};
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout, SendTimeout};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, recv, send,
+    setsockopt, socket,
+};
+use nix::sys::time::TimeVal;
+
+use crate::arguments::Arguments;
+use crate::failure::{Failure, Status};
+
+/// A master that is well answers at once, and one that resolves names a little later.
+const PATIENCE: Duration = Duration::from_secs(100);
+/// A document that is larger is none.
+const DOCUMENT_MAX: u64 = 256 << 20;
+
+/// Where a master may run.
+#[derive(Debug)]
+pub struct Place {
+    queue: PathBuf,
+}
+
+/// What a master tells of itself.
+#[derive(Debug)]
+pub struct Look {
+    pub document: Document,
+    /// The document as it came.
+    pub text: String,
+    /// Who sent it, as the kernel knows them.
+    pub pid: i32,
+}
+
+impl Place {
+    /// The queue directory that was named, or the configuration's.
+    ///
+    /// # Errors
+    /// The configuration does not say.
+    pub fn of(arguments: &Arguments) -> Result<Self> {
+        if let Some(queue) = &arguments.queue {
+            let queue = queue.clone();
+            return Ok(Self { queue });
+        }
+        let sources = arguments.location()?.read_parameters()?;
+        let parameters = Parameters::parse(&sources, &Names).context(
+            "the configuration does not say where the master is: correct it, or name the queue \
+             directory with --queue",
+        )?;
+        let queue = parameters.queue_directory;
+        Ok(Self { queue })
+    }
+
+    /// Asks the master what it knows.
+    ///
+    /// # Errors
+    /// [`Failure`]s.
+    pub fn look(&self) -> Result<Look> {
+        let connection = self.connect(status::SOCKET, SockType::Stream)?;
+        let pid = getsockopt(&connection, PeerCredentials)?.pid();
+        let mut text = String::new();
+        let stream = UnixStream::from(connection);
+        let read = stream.take(DOCUMENT_MAX).read_to_string(&mut text);
+        read.map_err(|error| self.gone(&error))?;
+        // A master of a later version may say something that looks the same and means another thing.
+        let format: Format = serde_json::from_str(&text).map_err(|error| self.gone(&error))?;
+        ensure!(
+            format.format == status::FORMAT,
+            "the master speaks format {} of the status, and this masterctl format {}: use the one \
+             that came with the master",
+            format.format,
+            status::FORMAT
+        );
+        let document = serde_json::from_str(&text).context("the master's status")?;
+        Ok(Look {
+            document,
+            text,
+            pid,
+        })
+    }
+
+    /// Asks the master to do something.
+    ///
+    /// # Errors
+    /// [`Failure`]s; that the master refuses is one.
+    pub fn ask(&self, request: Request) -> Result<()> {
+        let connection = self.connect(control::SOCKET, SockType::SeqPacket)?;
+        let fd = connection.as_raw_fd();
+        let sent = send(fd, &request.encode(), MsgFlags::MSG_NOSIGNAL);
+        let mut message = [0; Answer::SIZE];
+        // Who refuses to listen may have said why.
+        let received = match sent {
+            Ok(_) | Err(Errno::EPIPE) => recv(fd, &mut message, MsgFlags::empty()),
+            Err(errno) => Err(errno),
+        };
+        received.map_err(|errno| self.gone(&io::Error::from(errno)))?;
+        let answer = Answer::decode(&message);
+        let answer = answer.ok_or_else(|| self.gone(&"no answer that means anything"))?;
+        match answer.refusal() {
+            None => Ok(()),
+            Some(why) => {
+                let why = format!("the master refuses: {why}");
+                Err(Failure::new(Status::Refused, why).into())
+            }
+        }
+    }
+
+    /// That the master was there and is not any more.
+    pub fn gone(&self, why: &dyn std::fmt::Display) -> Failure {
+        let queue = self.queue.display();
+        let message = format!("the master in {queue} has ended, or does not answer: {why}");
+        Failure::new(Status::Gone, message)
+    }
+
+    fn connect(&self, name: &str, kind: SockType) -> Result<OwnedFd> {
+        let path = self.queue.join(name);
+        let address = UnixAddr::new(&path).with_context(|| path.display().to_string())?;
+        let fd = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
+        let patience = TimeVal::new(PATIENCE.as_secs() as i64, 0);
+        setsockopt(&fd, ReceiveTimeout, &patience)?;
+        setsockopt(&fd, SendTimeout, &patience)?;
+        match connect(fd.as_raw_fd(), &address) {
+            Ok(()) => Ok(fd),
+            Err(errno) => Err(self.cannot_connect(&path, errno).into()),
+        }
+    }
+
+    fn cannot_connect(&self, path: &Path, errno: Errno) -> Failure {
+        let (queue, shown) = (self.queue.display(), path.display());
+        let pid_directory = self.queue.join("pid");
+        match errno {
+            Errno::ENOENT | Errno::ENOTDIR if !pid_directory.is_dir() => Failure::new(
+                Status::WrongDirectory,
+                format!(
+                    "{queue} is not a master's queue directory: name the configuration with -c, or \
+                     the queue directory with --queue"
+                ),
+            ),
+            Errno::ENOENT | Errno::ECONNREFUSED if self.is_locked() => Failure::new(
+                Status::NoMaster,
+                format!(
+                    "the master in {queue} has no {shown}: it is Postfix's own, or could not make \
+                     it and has said why in its log"
+                ),
+            ),
+            Errno::ENOENT | Errno::ECONNREFUSED => {
+                Failure::new(Status::NoMaster, format!("no master runs in {queue}"))
+            }
+            Errno::EACCES | Errno::EPERM => Failure::new(
+                Status::Forbidden,
+                format!("{shown}: permission denied: ask as root, or as who runs the master"),
+            ),
+            Errno::EAGAIN => self.gone(&format!("nothing for {} s", PATIENCE.as_secs())),
+            errno => {
+                let error = io::Error::from(errno);
+                Failure::new(Status::Gone, format!("{shown}: {}", reason(&error)))
+            }
+        }
+    }
+
+    /// Whether some master has this directory, as far as can be seen without taking its lock: one
+    /// that is about to start would find it taken.
+    fn is_locked(&self) -> bool {
+        let Ok(file) = fs::metadata(self.queue.join("pid/master.pid")) else {
+            return false;
+        };
+        // Its locks in proc_locks(5) have the file as MAJOR:MINOR:INODE.
+        let inode = format!(":{}", file.ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        let mut locks = locks.lines().map(str::split_whitespace);
+        locks.any(|mut words| {
+            let kind = words.nth(1);
+            kind == Some("FLOCK") && words.any(|word| word.ends_with(&inode))
+        })
+    }
+}
+
+/// What all versions of the document have.
+#[derive(serde_derive::Deserialize)]
+struct Format {
+    format: u32,
+}
+
+/// Tries until there is something, for as long as a master may take.
+///
+/// # Errors
+/// The attempt's; there was nothing.
+pub fn patiently<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = attempt()? {
+            return Ok(found);
+        }
+        if Instant::now() >= deadline {
+            let message = format!("the master has not done it within {} s", PATIENCE.as_secs());
+            return Err(Failure::new(Status::Gone, message).into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

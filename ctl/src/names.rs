@@ -1,0 +1,112 @@
+//! Which service a name on the command line means.
+
+use master::config::nearest;
+use master::control::{Target, identity};
+use master::status::{Document, Service};
+
+use crate::failure::{Failure, Status};
+
+/// The service of this name: the table's first column, or its address, or either with its type, as
+/// in `smtp/unix`.
+///
+/// # Errors
+/// There is none, or there are several.
+pub fn find<'a>(document: &'a Document, name: &str) -> Result<&'a Service, Failure> {
+    let services = document.services.iter();
+    let found: Vec<&Service> = services.filter(|service| is_meant(service, name)).collect();
+    match found[..] {
+        [service] => Ok(service),
+        [] => Err(unknown(document, name)),
+        _ => {
+            let names: Vec<String> = found.iter().map(|service| full_name(service)).collect();
+            let names = names.join(" or ");
+            let message = format!("\"{name}\" could be {names}: say which");
+            Err(Failure::new(Status::UnknownService, message))
+        }
+    }
+}
+
+/// By which the master knows the service.
+pub fn target(service: &Service) -> Target {
+    Target {
+        place: service.place,
+        identity: identity(&service.kind, &service.endpoint),
+    }
+}
+
+/// `name/type`, of which there is one.
+pub fn full_name(service: &Service) -> String {
+    format!("{}/{}", service.name, service.kind)
+}
+
+fn is_meant(service: &Service, name: &str) -> bool {
+    let Service { kind, endpoint, .. } = service;
+    let alone = [&service.name, endpoint].into_iter().any(|own| own == name);
+    let with_type = name.strip_suffix(kind.as_str());
+    let with_type = with_type.and_then(|rest| rest.strip_suffix('/'));
+    alone || with_type.is_some_and(|rest| rest == service.name || rest == endpoint)
+}
+
+fn unknown(document: &Document, name: &str) -> Failure {
+    let names = document
+        .services
+        .iter()
+        .flat_map(|s| [&*s.name, &*s.endpoint]);
+    let near = nearest(name, names);
+    let advice = match near {
+        Some(known) => format!("did you mean \"{known}\"?"),
+        None => "\"masterctl status\" shows all".to_owned(),
+    };
+    let message = format!("there is no service \"{name}\": {advice}");
+    Failure::new(Status::UnknownService, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::document;
+
+    const TABLE: &str = "smtp inet n - - - - smtpd\nsmtp unix - - - - - smtp\n\
+                         bounce unix - - - - 0 bounce\n";
+
+    fn found(name: &str) -> String {
+        match find(&document(TABLE), name) {
+            Ok(service) => full_name(service),
+            Err(failure) => failure.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_service_has_several_names() {
+        for name in [
+            "bounce",
+            "bounce/unix",
+            "private/bounce",
+            "private/bounce/unix",
+        ] {
+            assert_eq!(found(name), "bounce/unix");
+        }
+        assert_eq!(found("smtp/inet"), "smtp/inet");
+        assert_eq!(found("private/smtp"), "smtp/unix");
+    }
+
+    #[test]
+    fn a_name_that_two_services_have_is_not_guessed_at() {
+        assert_eq!(
+            found("smtp"),
+            "\"smtp\" could be smtp/inet or smtp/unix: say which"
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_nearly_right_brings_a_suggestion() {
+        assert_eq!(
+            found("bonce"),
+            "there is no service \"bonce\": did you mean \"bounce\"?"
+        );
+        assert_eq!(
+            found("xyzzy"),
+            "there is no service \"xyzzy\": \"masterctl status\" shows all"
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! What the system tells of a process: proc(5).
+
+use std::fs;
+
+use nix::unistd::{SysconfVar, sysconf};
+
+/// What a process uses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    /// Resident memory, in bytes.
+    pub memory: u64,
+    /// Time on a processor, in seconds.
+    pub processor: f64,
+}
+
+/// What a process uses, unless it has ended or is not ours to look at.
+pub fn usage(pid: i32) -> Option<Usage> {
+    let fields = stat(pid)?;
+    let number = |nth: usize| fields.get(nth - FIRST)?.parse::<u64>().ok();
+    let constant = |name| sysconf(name).ok().flatten().filter(|n| *n > 0);
+    let ticks = constant(SysconfVar::CLK_TCK)? as f64;
+    let page = constant(SysconfVar::PAGE_SIZE)? as u64;
+    Some(Usage {
+        memory: number(RSS)? * page,
+        processor: (number(UTIME)? + number(STIME)?) as f64 / ticks,
+    })
+}
+
+/// When a process began, in the system's own ticks: tells it from a later one with its number.
+/// Nothing of one that has ended.
+pub fn began(pid: i32) -> Option<u64> {
+    let fields = stat(pid)?;
+    let ended = matches!(fields.first()?.as_str(), "Z" | "X");
+    let began = fields.get(START_TIME - FIRST)?.parse().ok()?;
+    (!ended).then_some(began)
+}
+
+/// The numbers of the fields in proc(5); the first after the name is the third.
+const FIRST: usize = 3;
+const UTIME: usize = 14;
+const STIME: usize = 15;
+const START_TIME: usize = 22;
+const RSS: usize = 24;
+
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses, and may hold some.
+    let (_, fields) = text.rsplit_once(')')?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_uses_something() {
+        let own = std::process::id() as i32;
+        let usage = usage(own).expect("this process");
+        assert!(usage.memory > 1 << 16, "{usage:?}");
+        assert!(began(own).is_some());
+        assert_eq!(began(0), None);
+    }
+}

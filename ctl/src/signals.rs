@@ -1,0 +1,90 @@
+//! `masterctl reload` and `masterctl stop`: what a signal does, and what came of it.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use master::config::Config;
+use master::files::Names;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::arguments::Arguments;
+use crate::check;
+use crate::connection::{Look, Place, patiently};
+use crate::failure::{Failure, Status};
+use crate::process::began;
+
+/// Checks the files, has the master reload them, and tells what came of it.
+///
+/// # Errors
+/// The files', the master's, or the writer's.
+pub fn reload(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
+    let place = Place::of(arguments)?;
+    let before = place.look()?;
+    let location = arguments.location_of(&before.document)?;
+    if let Err(findings) = Config::parse(&location.read()?, &Names) {
+        return check::refuse(&location, &findings, out);
+    }
+    let earlier = before.document.reloads;
+    send(&before, Signal::SIGHUP)?;
+    let reload = patiently(|| {
+        let now = place.look()?;
+        if now.pid != before.pid {
+            return Err(place.gone(&"another one runs there now").into());
+        }
+        let later = now.document.reloads != earlier;
+        Ok(now.document.last_reload.filter(|_| later))
+    })?;
+    for finding in &reload.findings {
+        writeln!(out, "{finding}")?;
+    }
+    match reload.succeeded {
+        true => writeln!(out, "reloaded")?,
+        false => writeln!(out, "the reload failed and changed nothing")?,
+    }
+    Ok(match reload.succeeded {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Ends the master, and waits for its end.
+///
+/// # Errors
+/// The master's, or the writer's.
+pub fn stop(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
+    let look = Place::of(arguments)?.look()?;
+    let since = began(look.pid);
+    send(&look, Signal::SIGTERM)?;
+    patiently(|| {
+        let runs = since.is_some() && began(look.pid) == since;
+        Ok((!runs).then_some(()))
+    })?;
+    writeln!(out, "stopped")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn send(look: &Look, signal: Signal) -> Result<()> {
+    ensure!(
+        look.pid > 0,
+        "the master runs where its process cannot be seen from here: signal it there"
+    );
+    match kill(Pid::from_raw(look.pid), signal) {
+        Ok(()) => Ok(()),
+        Err(Errno::EPERM) => Err(Failure::new(
+            Status::Forbidden,
+            format!(
+                "the master, pid {}, is somebody else's: ask as root, or as who runs it",
+                look.pid
+            ),
+        )
+        .into()),
+        Err(errno) => Err(Failure::new(
+            Status::Gone,
+            format!("the master, pid {}: {}", look.pid, errno.desc()),
+        )
+        .into()),
+    }
+}

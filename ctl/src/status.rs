@@ -1,0 +1,339 @@
+//! `masterctl status`: all services in a table, or one with its children.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use master::status::{Child, Document, Service, State};
+
+use crate::arguments::Arguments;
+use crate::connection::{Look, Place};
+use crate::names::find;
+use crate::process::usage;
+use crate::words::{counted, cut, memory, number, time};
+
+/// Shows what the master tells.
+///
+/// # Errors
+/// The master's, or the writer's.
+pub fn run(
+    arguments: &Arguments,
+    name: Option<&str>,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<ExitCode> {
+    let Look { document, text, .. } = Place::of(arguments)?.look()?;
+    match name {
+        _ if json => writeln!(out, "{text}")?,
+        None => show_all(&document, out)?,
+        Some(name) => show_one(&document, find(&document, name)?, out)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything, in 80 columns.
+fn show_all(document: &Document, out: &mut impl Write) -> io::Result<()> {
+    let Document {
+        version, pid, time, ..
+    } = document;
+    let ago = |at: f64| crate::words::time(time - at);
+    let (services, up) = (document.services.len(), ago(document.started));
+    let services = counted(services, "service", "services");
+    writeln!(out, "master {version}: pid {pid}, up {up}, {services}")?;
+    let configuration = cut(&document.configuration, 50);
+    writeln!(out, "{configuration}: loaded {} ago", ago(document.loaded))?;
+    if let Some(reload) = document.last_reload.as_ref().filter(|r| !r.succeeded) {
+        writeln!(
+            out,
+            "the last reload, {} ago, changed nothing:",
+            ago(reload.time)
+        )?;
+        for finding in &reload.findings {
+            writeln!(out, "  {}", cut(finding, usize::MAX))?;
+        }
+    }
+    writeln!(
+        out,
+        "\n{:<27} {:>5} {:>5} {:>5} {:>5} {:>8} {:>5}  STATE",
+        "SERVICE", "BUSY", "IDLE", "MAX", "PEAK", "CLIENTS", "WAIT"
+    )?;
+    for service in &document.services {
+        writeln!(out, "{}", row(document, service).trim_end())?;
+    }
+    Ok(())
+}
+
+fn row(document: &Document, service: &Service) -> String {
+    let name = format!("{} {}", service.name, service.kind);
+    let few = |n: u32| number(n.into(), 5);
+    let maximum = match service.maximum {
+        0 => "-".to_owned(),
+        n => few(n),
+    };
+    format!(
+        "{:<27} {:>5} {:>5} {:>5} {:>5} {:>8} {:>5}  {}",
+        cut(&name, 27),
+        few(service.busy),
+        few(service.available),
+        maximum,
+        few(service.peak),
+        number(service.connections, 8),
+        service.backlog.map_or_else(|| "-".to_owned(), few),
+        states(document, service, false)
+    )
+}
+
+/// What is out of the ordinary, in a word or in all words.
+fn states(document: &Document, service: &Service, all: bool) -> String {
+    let left = |until: Option<f64>| until.map(|until| time(until - document.time));
+    let full = service.maximum > 0 && service.busy >= service.maximum;
+    let (throttled, stress) = (left(service.throttled_until), left(service.stress_until));
+    let states = [
+        service.paused.then(|| "paused".to_owned()),
+        throttled.map(|left| format!("throttled for {left}")),
+        full.then(|| "full".to_owned()),
+        stress.map(|left| format!("stress for {left}")),
+        (service.starting > 0).then(|| "starting".to_owned()),
+    ];
+    let mut states = states.into_iter().flatten();
+    match all {
+        true => states.collect::<Vec<_>>().join(", "),
+        // The rest has no room.
+        false => states.next().map_or_else(String::new, |state| {
+            state.split(' ').next().unwrap_or_default().to_owned()
+        }),
+    }
+}
+
+fn show_one(document: &Document, service: &Service, out: &mut impl Write) -> io::Result<()> {
+    let Service {
+        name,
+        kind,
+        endpoint,
+        accept,
+        ..
+    } = service;
+    writeln!(out, "{name} {kind} ({endpoint}), accept {accept}")?;
+    let mut line = |name: &str, text: String| match text.is_empty() {
+        true => Ok(()),
+        false => writeln!(out, "  {name:<12} {}", cut(&text, usize::MAX)),
+    };
+    line("state", states(document, service, true))?;
+    line("listens on", service.listeners.join(" "))?;
+    let words = std::iter::once(&service.program).chain(&service.arguments);
+    line("runs", words.cloned().collect::<Vec<_>>().join(" "))?;
+    line("settings", settings(service))?;
+    line("children", children(service))?;
+    line("peak", peak(document, service))?;
+    line("clients", clients(service))?;
+    line("ended", ends(service))?;
+    line("wake-up", wakeup(document, service))?;
+    if service.children.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n  {:>8}  {:<9} {:>8} {:>10} {:>8} {:>10}",
+        "PID", "STATE", "CLIENTS", "AGE", "MEMORY", "CPU"
+    )?;
+    let mut children = service.children.iter();
+    children.try_for_each(|child| show_child(child, out))
+}
+
+fn settings(service: &Service) -> String {
+    let yes = |flag: bool, name: &str| flag.then(|| name.to_owned());
+    let flags = [
+        yes(service.unprivileged, "unprivileged"),
+        yes(service.chroot, "chroot"),
+    ];
+    let others = service
+        .settings
+        .iter()
+        .map(|(name, value)| format!("{name} {value}"));
+    let all: Vec<_> = flags.into_iter().flatten().chain(others).collect();
+    all.join(", ")
+}
+
+fn children(service: &Service) -> String {
+    let Service {
+        total,
+        busy,
+        available,
+        starting,
+        maximum,
+        ..
+    } = service;
+    let limit = match maximum {
+        0 => "no limit".to_owned(),
+        n => format!("limit {n}"),
+    };
+    format!("{total}: {busy} busy, {available} idle, {starting} starting; {limit}")
+}
+
+fn peak(document: &Document, service: &Service) -> String {
+    let reached = counted(service.limit_reached as usize, "time", "times");
+    let limit = match service.maximum {
+        0 => String::new(),
+        _ => format!("; limit reached {reached}"),
+    };
+    match service.peak_time {
+        Some(at) => {
+            let ago = time(document.time - at);
+            format!("{} busy, {ago} ago{limit}", service.peak)
+        }
+        None => String::new(),
+    }
+}
+
+fn clients(service: &Service) -> String {
+    let waiting = service.backlog.map(|n| format!(", {n} waiting"));
+    let (reported, waiting) = (service.connections, waiting.unwrap_or_default());
+    format!("{reported} reported{waiting}")
+}
+
+fn ends(service: &Service) -> String {
+    let Service {
+        started,
+        ended,
+        failed,
+        killed,
+        ..
+    } = service;
+    format!("{ended} well, {failed} with an error, {killed} by a signal, of {started} started")
+}
+
+fn wakeup(document: &Document, service: &Service) -> String {
+    let next = service.wakeup_next.map(|at| time(at - document.time));
+    match (service.wakeup, next) {
+        (Some(every), Some(next)) => format!("every {}, next in {next}", time(every)),
+        (Some(every), None) => format!("every {}, once it has been used", time(every)),
+        (None, _) => String::new(),
+    }
+}
+
+fn show_child(child: &Child, out: &mut impl Write) -> io::Result<()> {
+    let state = match child.state {
+        State::Starting => "starting",
+        State::Available => "idle",
+        State::Busy => "busy",
+        State::Leaving => "leaving",
+    };
+    let usage = usage(child.pid);
+    let shown = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    writeln!(
+        out,
+        "  {:>8}  {state:<9} {:>8} {:>10} {:>8} {:>10}",
+        child.pid,
+        child.uses,
+        time(child.age),
+        shown(usage.map(|usage| memory(usage.memory))),
+        shown(usage.map(|usage| format!("{:.2} s", usage.processor)))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::document;
+    use master::status::Reload;
+
+    fn shown(show: impl Fn(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        show(&mut out).expect("a vector takes all");
+        String::from_utf8(out).expect("text")
+    }
+
+    /// A document in which every number is as wide as it gets.
+    fn wide() -> Document {
+        let long = "a".repeat(90);
+        let table = format!("{long} unix n - - 60 - a\n10.0.0.1:25 inet n - - - 9 a\n");
+        let mut document = document(&table);
+        document.configuration = format!("/etc/{long}");
+        for service in &mut document.services {
+            service.busy = u32::MAX;
+            service.available = u32::MAX;
+            service.peak = u32::MAX;
+            service.connections = u64::MAX;
+            service.backlog = Some(u32::MAX);
+            service.throttled_until = Some(f64::from(u32::MAX));
+        }
+        document
+    }
+
+    #[test]
+    fn the_table_fits_80_columns_whatever_is_in_it() {
+        let text = shown(|out| show_all(&wide(), out));
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line:?}");
+        }
+        assert!(text.contains("throttled"), "{text}");
+    }
+
+    #[test]
+    fn a_table_shows_who_is_busy_and_what_is_out_of_the_ordinary() {
+        let mut document = document("smtp inet n - - - 100 smtpd\na unix - - - - 0 a\n");
+        document.services[0].busy = 100;
+        document.services[0].stress_until = Some(document.time + 60.0);
+        document.services[1].paused = true;
+        let text = shown(|out| show_all(&document, out));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "master 0.1.0: pid 4711, up 2 h 46 min, 2 services",
+                "/etc/services: loaded 2 h 46 min ago",
+                "",
+                "SERVICE                      BUSY  IDLE   MAX  PEAK  CLIENTS  WAIT  STATE",
+                "smtp inet                     100     0   100     0        0     -  full",
+                "a unix                          0     0     -     0        0     -  paused",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_reload_that_failed_is_shown_with_its_reasons() {
+        let mut document = document("a unix - - - - - a\n");
+        document.last_reload = Some(Reload {
+            time: document.time - 5.0,
+            succeeded: false,
+            findings: vec!["error: master.cf: line 1: no".to_owned()],
+        });
+        let text = shown(|out| show_all(&document, out));
+        let expected =
+            "the last reload, 5 s ago, changed nothing:\n  error: master.cf: line 1: no\n";
+        assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn one_service_is_shown_with_all_that_is_known() {
+        let mut document = document("a unix - - - 60 5 a -x\n");
+        let own = std::process::id() as i32;
+        let service = &mut document.services[0];
+        service.wakeup_next = Some(document.time + 20.0);
+        service.peak = 2;
+        service.peak_time = Some(document.time - 60.0);
+        service.throttled_until = Some(document.time + 30.0);
+        for (pid, state) in [(own, State::Busy), (i32::MAX, State::Leaving)] {
+            service.children.push(Child {
+                pid,
+                generation: 1,
+                state,
+                uses: 3,
+                age: 61.0,
+            });
+        }
+        let text = shown(|out| show_one(&document, &document.services[0], out));
+        for expected in [
+            "a unix (private/a), accept shared\n",
+            "state        throttled for 30 s\n",
+            "runs         /usr/libexec/a -x\n",
+            "peak         2 busy, 1 min ago; limit reached 0 times\n",
+            "wake-up      every 1 min, next in 20 s\n",
+            " busy             3  1 min 1 s",
+            " leaving          3  1 min 1 s        -          -\n",
+        ] {
+            assert!(text.contains(expected), "{expected:?} in {text}");
+        }
+        assert!(text.contains(" M "), "its memory: {text}");
+    }
+}

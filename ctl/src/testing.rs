@@ -1,0 +1,52 @@
+//! Documents for tests, made from the text of a service table.
+
+use std::path::PathBuf;
+
+use master::config::{Base, Config, Source, Sources, StandAlone, User};
+use master::files::Names;
+use master::status::{Document, FORMAT, Service, parameters};
+
+/// What a table says, beside a `master.toml` with this text.
+pub fn config(table: &str, toml: &str) -> Config {
+    let path = |name: &str| PathBuf::from("/etc/services").join(name);
+    let source = |name: &str, text: &str| Source {
+        path: path(name),
+        text: text.into(),
+    };
+    let sources = Sources {
+        directory: path(""),
+        base: Base::StandAlone(StandAlone {
+            daemon_directory: "/usr/libexec".into(),
+            queue_directory: "/run/master".into(),
+            data_directory: "/var/lib/master".into(),
+            user: Some(User { uid: 1, gid: 1 }),
+        }),
+        master_cf: source("master.cf", table),
+        master_toml: Some(source("master.toml", toml)),
+    };
+    Config::parse(&sources, &Names).expect("a good configuration")
+}
+
+/// What a master tells that has just been started with this table.
+pub fn document(table: &str) -> Document {
+    let config = config(table, "");
+    let services = (0..).zip(&config.services);
+    Document {
+        format: FORMAT,
+        version: "0.1.0".to_owned(),
+        pid: 4711,
+        time: 100_000.0,
+        started: 90_000.0,
+        configuration: "/etc/services".to_owned(),
+        queue_directory: "/run/master".to_owned(),
+        settings: parameters(&config.parameters),
+        verbose: false,
+        generation: 1,
+        loaded: 90_000.0,
+        reloads: 0,
+        last_reload: None,
+        services: services
+            .map(|(place, service)| Service::configured(place, service))
+            .collect(),
+    }
+}

@@ -1,0 +1,236 @@
+//! What an operator's command and the master say to each other on the control socket: one request
+//! of a fixed size, one answer, and the connection is closed. Nothing here is text, so that there
+//! is nothing to parse.
+//!
+//! A service is named by its place in the table, which the status document tells, and by a number
+//! that is made of its type and its address: should the place be another service's by now, that
+//! one is left alone.
+
+use crate::config::Kind;
+
+/// The socket, below the queue directory. No service can have this name.
+pub const SOCKET: &str = "pid/master.control";
+
+/// The version of the messages.
+const VERSION: u32 = 1;
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Have the service's clients wait.
+    Pause(Target),
+    /// Have them wait no longer.
+    Resume(Target),
+    /// Replace the service's children, as a reload does.
+    Replace(Target),
+    /// Wake the service up now.
+    Wake(Target),
+    /// Log what is decided, or only what matters.
+    Verbose(bool),
+}
+
+/// Which service is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its place in the table.
+    pub place: u32,
+    /// What [`identity`] makes of it.
+    pub identity: u64,
+}
+
+/// A number that two services of one table have in common as good as never (FNV-1a, 64 bits). It
+/// keeps mistakes off and not enemies: who may write to the control socket may do anything.
+pub fn identity(kind: &str, endpoint: &str) -> u64 {
+    let bytes = kind.bytes().chain([0]).chain(endpoint.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+impl Target {
+    /// The service with this type and canonical name at this place.
+    pub fn new(place: u32, kind: Kind, canonical: &str) -> Self {
+        Self {
+            place,
+            identity: identity(kind.as_str(), canonical),
+        }
+    }
+}
+
+impl Request {
+    /// Bytes in a request.
+    pub const SIZE: usize = 24;
+
+    /// The request in its wire form.
+    pub fn encode(self) -> [u8; Self::SIZE] {
+        let (verb, place, identity) = match self {
+            Self::Pause(target) => (1, target.place, target.identity),
+            Self::Resume(target) => (2, target.place, target.identity),
+            Self::Replace(target) => (3, target.place, target.identity),
+            Self::Wake(target) => (4, target.place, target.identity),
+            Self::Verbose(verbose) => (5, u32::from(verbose), 0),
+        };
+        let mut bytes = [0; Self::SIZE];
+        bytes[0..4].copy_from_slice(&VERSION.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&u32::to_ne_bytes(verb));
+        bytes[8..12].copy_from_slice(&place.to_ne_bytes());
+        bytes[16..24].copy_from_slice(&identity.to_ne_bytes());
+        bytes
+    }
+
+    /// The request in `message`, if it is one.
+    pub fn decode(message: &[u8]) -> Option<Self> {
+        let message: &[u8; Self::SIZE] = message.try_into().ok()?;
+        let word = |at: usize| {
+            u32::from_ne_bytes([
+                message[at],
+                message[at + 1],
+                message[at + 2],
+                message[at + 3],
+            ])
+        };
+        let (_, identity) = message.split_last_chunk::<8>()?;
+        let (place, identity) = (word(8), u64::from_ne_bytes(*identity));
+        let target = Target { place, identity };
+        if word(0) != VERSION {
+            return None;
+        }
+        let request = match word(4) {
+            1 => Self::Pause(target),
+            2 => Self::Resume(target),
+            3 => Self::Replace(target),
+            4 => Self::Wake(target),
+            5 if place <= 1 => Self::Verbose(place == 1),
+            _ => return None,
+        };
+        // What has no meaning is zero, or it is a later version's.
+        (request.encode() == *message).then_some(request)
+    }
+
+    /// The service that is meant, if one is.
+    pub fn target(self) -> Option<Target> {
+        match self {
+            Self::Pause(target)
+            | Self::Resume(target)
+            | Self::Replace(target)
+            | Self::Wake(target) => Some(target),
+            Self::Verbose(_) => None,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Done,
+    /// It is no request of this version.
+    Malformed,
+    /// Only root, and whoever runs the master, may ask.
+    Forbidden,
+    /// No such service is at that place.
+    Unknown,
+    /// The service is throttled, and not woken up.
+    Throttled,
+    /// The service is paused, and not woken up.
+    Paused,
+    /// A datagram service cannot be woken up.
+    Datagrams,
+}
+
+impl Answer {
+    /// Bytes in an answer.
+    pub const SIZE: usize = 8;
+
+    const ALL: [Self; 7] = [
+        Self::Done,
+        Self::Malformed,
+        Self::Forbidden,
+        Self::Unknown,
+        Self::Throttled,
+        Self::Paused,
+        Self::Datagrams,
+    ];
+
+    /// The answer in its wire form.
+    pub fn encode(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        bytes[0..4].copy_from_slice(&VERSION.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&(self as u32).to_ne_bytes());
+        bytes
+    }
+
+    /// The answer in `message`, if it is one.
+    pub fn decode(message: &[u8]) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|answer| answer.encode() == *message)
+    }
+
+    /// Why nothing was done, in words; nothing when it was.
+    pub fn refusal(self) -> Option<&'static str> {
+        match self {
+            Self::Done => None,
+            Self::Malformed => Some("it is no request of this version"),
+            Self::Forbidden => Some("only root and whoever runs the master may ask"),
+            Self::Unknown => Some("there is no such service any more"),
+            Self::Throttled => Some("the service is throttled"),
+            Self::Paused => Some("the service is paused"),
+            Self::Datagrams => Some("a datagram service cannot be woken up"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: Target = Target {
+        place: 7,
+        identity: 0x0123_4567_89ab_cdef,
+    };
+
+    #[test]
+    fn requests_and_answers_survive_the_wire() {
+        for request in [
+            Request::Pause(TARGET),
+            Request::Resume(TARGET),
+            Request::Replace(TARGET),
+            Request::Wake(TARGET),
+            Request::Verbose(true),
+            Request::Verbose(false),
+        ] {
+            assert_eq!(Request::decode(&request.encode()), Some(request));
+        }
+        for answer in Answer::ALL {
+            assert_eq!(Answer::decode(&answer.encode()), Some(answer));
+        }
+    }
+
+    #[test]
+    fn what_is_not_quite_a_request_is_none() {
+        let good = Request::Pause(TARGET).encode();
+        assert_eq!(Request::decode(&good[1..]), None);
+        assert_eq!(Request::decode(&[&good[..], &[0]].concat()), None);
+        for (at, wrong) in [(0, 9), (4, 0), (4, 6), (12, 1)] {
+            let mut message = good;
+            message[at] = wrong;
+            assert_eq!(Request::decode(&message), None, "byte {at}");
+        }
+        let mut message = Request::Verbose(true).encode();
+        message[8] = 2;
+        assert_eq!(Request::decode(&message), None);
+        assert_eq!(Answer::decode(&[0; Answer::SIZE]), None);
+    }
+
+    #[test]
+    fn services_are_told_apart_by_type_and_address() {
+        let names = [
+            ("unix", "private/a"),
+            ("pass", "private/a"),
+            ("unix", "private/b"),
+        ];
+        let numbers = names.map(|(kind, endpoint)| identity(kind, endpoint));
+        assert!(numbers[0] != numbers[1] && numbers[0] != numbers[2]);
+        let target = Target::new(1, Kind::Unix, "private/a");
+        assert_eq!(target.identity, numbers[0]);
+    }
+}

@@ -1,0 +1,213 @@
+//! Who steers the master, through the control socket: one request each, which is answered and
+//! logged with who asked, whether it was granted or refused.
+
+use std::fmt::Display;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::ports::described;
+use super::visitors::Visitors;
+use super::{Ready, Runtime};
+use crate::config::Kind;
+use crate::control::{Answer, Request, SOCKET, Target};
+use crate::log::{Log, reason};
+use crate::policy::{Event, Limiter, Service, ServiceId, Time};
+use crate::sys::local::{self, Access, Carries, Door, Peer};
+use crate::sys::poll::{Interest, Poll};
+use crate::sys::privilege;
+
+/// One who was let in, and has not asked yet.
+#[derive(Debug)]
+struct Operator {
+    connection: OwnedFd,
+    peer: Peer,
+}
+
+impl AsFd for Operator {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+/// All who want to steer.
+#[derive(Debug, Default)]
+pub(super) struct Operators {
+    visitors: Option<Visitors<Operator>>,
+    /// Whoever is refused does not fill the log.
+    limiter: Limiter,
+}
+
+impl Operators {
+    /// Opens the socket, for this user alone.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn open(&mut self, poll: &Poll) -> anyhow::Result<()> {
+        let opened = Door::open(Path::new(SOCKET), Carries::Messages, Access { group: None });
+        let visitors =
+            opened.and_then(|door| Visitors::new(door, Ready::ControlDoor, Ready::Operator, poll));
+        self.visitors = Some(visitors.with_context(|| format!("no control socket: {SOCKET}"))?);
+        Ok(())
+    }
+
+    pub(super) fn pass(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
+        let visitors = self.visitors.as_mut();
+        visitors.map_or(Ok(()), |visitors| visitors.pass(now, poll))
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.visitors.as_ref()?.next_deadline()
+    }
+
+    fn next(&mut self, now: Time, poll: &Poll) -> io::Result<Option<OwnedFd>> {
+        match &mut self.visitors {
+            Some(visitors) => visitors.let_in(now, poll),
+            None => Ok(None),
+        }
+    }
+
+    /// Says that somebody could not be served who came to the master itself.
+    pub(super) fn complain(&mut self, now: Time, log: &mut Log, error: &io::Error) {
+        let reason = reason(error);
+        self.warn(
+            now,
+            log,
+            format_args!("cannot serve the status or the control socket: {reason}"),
+        );
+    }
+
+    fn warn(&mut self, now: Time, log: &mut Log, text: impl Display) {
+        let Some(suppressed) = self.limiter.allow(now) else {
+            return;
+        };
+        log.warning(text);
+        if suppressed > 0 {
+            log.warning(format_args!(
+                "control socket: {suppressed} more such lines were not logged"
+            ));
+        }
+    }
+}
+
+impl Runtime {
+    pub(super) fn let_operators_in(&mut self, now: Time) {
+        loop {
+            let let_in = match self.operators.next(now, &self.poll) {
+                Ok(None) => return,
+                Ok(Some(connection)) => self.greet(now, connection),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = let_in {
+                return self.operators.complain(now, &mut self.log, &error);
+            }
+        }
+    }
+
+    /// Lets root and our own user ask. The socket's mode keeps others out; whoever changes that
+    /// does not change this.
+    fn greet(&mut self, now: Time, connection: OwnedFd) -> io::Result<()> {
+        let peer = Peer::of(connection.as_fd())?;
+        if peer.uid != 0 && peer.uid != privilege::user().0 {
+            // What was said already would have the answer lost; who is refused need not hear of it.
+            let _ = local::receive(connection.as_fd(), &mut [0]);
+            let _ = local::send_some(connection.as_fd(), &Answer::Forbidden.encode());
+            self.tell(now, peer, "a request", Answer::Forbidden);
+            return Ok(());
+        }
+        let operator = Operator { connection, peer };
+        match &mut self.operators.visitors {
+            Some(visitors) => visitors.keep(now, operator, Interest::Readable, &self.poll),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes an operator's request, answers it and is done with them.
+    pub(super) fn hear_operator(&mut self, now: Time, at: usize) {
+        let Some(visitors) = &mut self.operators.visitors else {
+            return;
+        };
+        let Some(Operator { connection, peer }) = visitors.remove(at, &self.poll) else {
+            return;
+        };
+        let mut message = [0; Request::SIZE + 1];
+        let length = match local::receive(connection.as_fd(), &mut message) {
+            Ok(Some(length)) if length > 0 => length,
+            // They have thought better of it.
+            _ => return,
+        };
+        let request = message.get(..length).and_then(Request::decode);
+        let (what, answer) = match request {
+            Some(request) => self.obey(now, request),
+            None => ("a request".to_owned(), Answer::Malformed),
+        };
+        // Who has gone sees in the status what came of it.
+        let _ = local::send_some(connection.as_fd(), &answer.encode());
+        self.tell(now, peer, &what, answer);
+    }
+
+    /// Does what is asked, unless it makes no sense: what it is, in words, and the answer.
+    fn obey(&mut self, now: Time, request: Request) -> (String, Answer) {
+        let (verb, event): (_, fn(ServiceId) -> Event) = match request {
+            Request::Pause(_) => ("pause", |service| Event::Pause { service }),
+            Request::Resume(_) => ("resume", |service| Event::Resume { service }),
+            Request::Replace(_) => ("reload", |service| Event::Replace { service }),
+            Request::Wake(_) => ("wake up", |service| Event::Wake { service }),
+            Request::Verbose(verbose) => {
+                let level = if verbose { "verbose" } else { "quiet" };
+                self.step(now, Event::Verbose(verbose));
+                self.readers.renew();
+                return (format!("log level {level}"), Answer::Done);
+            }
+        };
+        let found = request.target().and_then(|target| self.find(target));
+        let Some((id, service)) = found else {
+            return (format!("{verb} a service"), Answer::Unknown);
+        };
+        let what = format!("{verb} {}", described(service.config()));
+        let refused = match request {
+            Request::Wake(_) => cannot_wake(service),
+            _ => None,
+        };
+        if let Some(answer) = refused {
+            return (what, answer);
+        }
+        self.step(now, event(id));
+        self.readers.renew();
+        (what, Answer::Done)
+    }
+
+    /// The service that is meant, if it is still the one at that place.
+    fn find(&self, target: Target) -> Option<(ServiceId, &Service)> {
+        let id = ServiceId::from_index(target.place as usize);
+        let service = self.table.service(id).filter(|s| !s.removed())?;
+        let (kind, canonical) = service.config().identity();
+        (Target::new(target.place, kind, canonical) == target).then_some((id, service))
+    }
+
+    fn tell(&mut self, now: Time, peer: Peer, what: &str, answer: Answer) {
+        let Peer { uid, pid } = peer;
+        match answer.refusal() {
+            None => self
+                .log
+                .info(format_args!("{what}: done, for uid {uid} pid {pid}")),
+            Some(why) => {
+                let text = format_args!("{what}: refused to uid {uid} pid {pid}: {why}");
+                self.operators.warn(now, &mut self.log, text);
+            }
+        }
+    }
+}
+
+/// Why a service cannot be woken up, if it cannot.
+fn cannot_wake(service: &Service) -> Option<Answer> {
+    let answers = [
+        (service.paused(), Answer::Paused),
+        (service.throttled(), Answer::Throttled),
+        (service.config().kind == Kind::UnixDgram, Answer::Datagrams),
+    ];
+    let mut answers = answers.into_iter();
+    answers.find_map(|(is_so, answer)| is_so.then_some(answer))
+}

@@ -1,0 +1,233 @@
+//! Who reads the status document. One copy of it is made for all who come within a while, and each
+//! is sent it as fast as they read, a few at a time.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::visitors::Visitors;
+use super::{Ready, Runtime};
+use crate::config::User;
+use crate::policy::Time;
+use crate::status::SOCKET;
+use crate::sys::local::{self, Access, Carries, Door};
+use crate::sys::poll::{Interest, Poll};
+use crate::sys::privilege;
+
+/// A document is given to whoever comes within this time.
+const FRESH: Duration = Duration::from_millis(100);
+/// And longer when it takes long to make: one part in so many of the master's time.
+const SHARE: u32 = 50;
+/// Slow readers hold so many documents at the most; whoever comes then gets the last.
+const DOCUMENTS: usize = 4;
+
+/// One reader, and how much it has been sent.
+#[derive(Debug)]
+struct Reader {
+    connection: OwnedFd,
+    document: Arc<[u8]>,
+    sent: usize,
+}
+
+impl AsFd for Reader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+impl Reader {
+    /// Sends what finds room; whether that was the rest, or nobody reads any more.
+    fn send(&mut self) -> bool {
+        let sent = local::send_some(self.connection.as_fd(), &self.document[self.sent..]);
+        // A reader that has gone is one that has read enough.
+        self.sent = sent.map_or(self.document.len(), |sent| self.sent + sent);
+        self.sent == self.document.len()
+    }
+}
+
+/// The last document, and when the next one may be made.
+#[derive(Debug)]
+struct Last {
+    document: Arc<[u8]>,
+    stale_at: Time,
+}
+
+/// All readers.
+#[derive(Debug, Default)]
+pub(super) struct Readers {
+    visitors: Option<Visitors<Reader>>,
+    last: Option<Last>,
+    /// Documents that somebody may hold still.
+    held: Vec<Weak<[u8]>>,
+}
+
+impl Readers {
+    /// Opens the socket: for root and the group of the mail owner, or for this user alone.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn open(&mut self, owner: User, poll: &Poll) -> anyhow::Result<()> {
+        let group = privilege::is_root().then_some(owner.gid);
+        let opened = Door::open(Path::new(SOCKET), Carries::Stream, Access { group });
+        let visitors =
+            opened.and_then(|door| Visitors::new(door, Ready::StatusDoor, Ready::Reader, poll));
+        self.visitors = Some(visitors.with_context(|| format!("no status socket: {SOCKET}"))?);
+        Ok(())
+    }
+
+    /// Has the next reader get a new document: something was done just now.
+    pub(super) fn renew(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.stale_at = Time::ZERO;
+        }
+    }
+
+    /// The document for a reader who comes now, unless another one is to be made.
+    fn document(&mut self, now: Time) -> Option<Arc<[u8]>> {
+        let last = self.last.as_ref()?;
+        self.held.retain(|held| held.strong_count() > 0);
+        let fresh = now < last.stale_at || self.held.len() >= DOCUMENTS;
+        fresh.then(|| last.document.clone())
+    }
+
+    /// Keeps a document that took so long to make.
+    fn set_document(&mut self, now: Time, text: Vec<u8>, took: Duration) -> Arc<[u8]> {
+        let document: Arc<[u8]> = text.into();
+        self.held.push(Arc::downgrade(&document));
+        self.last = Some(Last {
+            document: document.clone(),
+            stale_at: now + FRESH.max(took * SHARE),
+        });
+        document
+    }
+
+    /// Goes on sending to a reader that has read some.
+    pub(super) fn ready(&mut self, at: usize, poll: &Poll) {
+        let Some(visitors) = &mut self.visitors else {
+            return;
+        };
+        if visitors.get_mut(at).is_some_and(Reader::send) {
+            visitors.remove(at, poll);
+        }
+    }
+
+    pub(super) fn pass(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
+        let visitors = self.visitors.as_mut();
+        visitors.map_or(Ok(()), |visitors| visitors.pass(now, poll))
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.visitors.as_ref()?.next_deadline()
+    }
+
+    fn next(&mut self, now: Time, poll: &Poll) -> io::Result<Option<OwnedFd>> {
+        match &mut self.visitors {
+            Some(visitors) => visitors.let_in(now, poll),
+            None => Ok(None),
+        }
+    }
+
+    /// Sends the document to one who has come.
+    fn serve(
+        &mut self,
+        now: Time,
+        connection: OwnedFd,
+        document: Arc<[u8]>,
+        poll: &Poll,
+    ) -> io::Result<()> {
+        let mut reader = Reader {
+            connection,
+            document,
+            sent: 0,
+        };
+        match &mut self.visitors {
+            Some(visitors) if !reader.send() => {
+                visitors.keep(now, reader, Interest::Writable, poll)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Runtime {
+    /// Serves those who want to read the status document.
+    pub(super) fn show_status(&mut self, now: Time) {
+        loop {
+            let served = match self.readers.next(now, &self.poll) {
+                Ok(None) => return,
+                Ok(Some(connection)) => {
+                    let document = self.readers.document(now);
+                    let document = document.unwrap_or_else(|| self.make_document(now));
+                    self.readers.serve(now, connection, document, &self.poll)
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
+                return self.operators.complain(now, &mut self.log, &error);
+            }
+        }
+    }
+
+    fn make_document(&mut self, now: Time) -> Arc<[u8]> {
+        let begun = self.setup.clock.now();
+        let text = self.document(now);
+        let took = self.setup.clock.now().saturating_sub(begun);
+        self.readers.set_document(now, text, took)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Duration::from_secs(100);
+    const QUICK: Duration = Duration::from_micros(50);
+
+    #[test]
+    fn who_comes_within_a_while_gets_the_same_document() {
+        let mut readers = Readers::default();
+        assert_eq!(readers.document(NOW), None);
+        let made = readers.set_document(NOW, b"1".to_vec(), QUICK);
+        let almost = NOW + FRESH - QUICK;
+        let given = readers.document(almost).expect("a document");
+        assert!(Arc::ptr_eq(&made, &given), "it is not copied");
+        assert_eq!(readers.document(NOW + FRESH), None);
+    }
+
+    #[test]
+    fn a_document_that_takes_long_to_make_is_made_less_often() {
+        let mut readers = Readers::default();
+        let took = Duration::from_millis(20);
+        readers.set_document(NOW, b"1".to_vec(), took);
+        assert!(readers.document(NOW + 49 * took).is_some());
+        assert_eq!(readers.document(NOW + 50 * took), None);
+    }
+
+    #[test]
+    fn what_was_steered_just_now_is_in_the_next_document() {
+        let mut readers = Readers::default();
+        readers.set_document(NOW, b"1".to_vec(), QUICK);
+        readers.renew();
+        assert_eq!(readers.document(NOW), None);
+    }
+
+    #[test]
+    fn slow_readers_hold_a_few_documents_and_no_more() {
+        let mut readers = Readers::default();
+        let mut held = Vec::new();
+        for n in 0..DOCUMENTS as u8 {
+            let now = NOW + FRESH * u32::from(n);
+            assert_eq!(readers.document(now), None);
+            held.push(readers.set_document(now, vec![n], QUICK));
+        }
+        let late = NOW + FRESH * 100;
+        let last = readers.document(late).expect("a document");
+        assert_eq!(last[..], [DOCUMENTS as u8 - 1]);
+        held.remove(0);
+        assert_eq!(readers.document(late), None, "somebody has gone");
+    }
+}

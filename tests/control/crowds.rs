@@ -1,0 +1,102 @@
+//! Many readers of the status socket while clients are served: nobody is lost, nobody waits for a
+//! reader, and the master's memory stays bounded.
+
+use std::fmt::Write as _;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use master::status::SOCKET;
+
+use super::common::client::Client;
+use super::common::instance::SOON;
+use super::common::poll::within;
+use super::common::world::World;
+use super::stage::{greeter, read_document};
+
+const CROWD: usize = 200;
+/// Services that make the document larger than what a socket takes at once.
+const SERVICES: usize = 600;
+/// Clients who are served meanwhile.
+const CLIENTS: usize = 300;
+/// The crowd has been served by then, a few at a time.
+const LONG: Duration = Duration::from_secs(60);
+/// What the master may need for the documents that it holds, in KiB.
+const MEMORY: u64 = 16 * 1024;
+
+/// Comes and does not read.
+fn never_read(path: &Path) -> Option<UnixStream> {
+    let stream = UnixStream::connect(path).ok()?;
+    stream.set_read_timeout(Some(SOON)).ok()?;
+    Some(stream)
+}
+
+/// Comes again and again, and reads all there is.
+fn hammer(path: &Path, end: &AtomicBool, read: &AtomicUsize) {
+    while !end.load(Relaxed) {
+        let mut text = Vec::new();
+        let stream = never_read(path);
+        if stream.is_some_and(|mut stream| stream.read_to_end(&mut text).is_ok()) {
+            read.fetch_add(usize::from(text.ends_with(b"}")), Relaxed);
+        }
+    }
+}
+
+/// Sets the sign at the end, also when that is a test's failure.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+fn world() -> World {
+    let mut world = World::of_a_user();
+    let mut table = format!("hello unix n - - - 5 {}\n", greeter(&world));
+    for n in 0..SERVICES {
+        writeln!(table, "service-{n} unix n - - - 5 true").expect("a string takes all");
+    }
+    world.write_table(&table).start();
+    world
+}
+
+#[test]
+fn readers_that_never_read_and_readers_that_hammer_cost_no_client() {
+    let mut world = world();
+    let path: PathBuf = world.queue().join(SOCKET);
+    read_document(&world);
+    let before = world.process().memory();
+    let (end, read) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let _ends = Ends(&end);
+        for _ in 0..CROWD {
+            scope.spawn(|| {
+                // Who finds no room even to wait comes again.
+                while !end.load(Relaxed) {
+                    let _silent = never_read(&path);
+                    within(SOON, || end.load(Relaxed));
+                }
+            });
+            scope.spawn(|| hammer(&path, &end, &read));
+        }
+        let hello = world.queue().join("public/hello");
+        let begun = Instant::now();
+        let mut served = 0;
+        // Until the crowd is really there.
+        while served < CLIENTS || read.load(Relaxed) < CROWD {
+            assert_eq!(Client::connect(&hello.to_string_lossy()).line(), "hello");
+            served += 1;
+            assert!(begun.elapsed() < LONG, "{} have read", read.load(Relaxed));
+        }
+        println!("{served} clients in {:?}", begun.elapsed());
+    });
+    println!("read {} times", read.load(Relaxed));
+    let after = world.process().memory();
+    assert!(after < before + MEMORY, "{before} KiB, then {after} KiB");
+    // They are gone, and the next one is served.
+    assert_eq!(read_document(&world).services.len(), SERVICES + 1);
+}

@@ -1,0 +1,11 @@
+//! A master that is looked at and steered, by masterctl and by whoever else finds its sockets; as
+//! root's and as an ordinary user's.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod commands; // what masterctl does
+mod crowds; // many readers while clients are served
+mod refusals; // what masterctl cannot do, and says so
+mod sockets; // who may come, and what they may say
+mod stage; // services that do as they are told, and what the master tells

@@ -1,0 +1,145 @@
+//! Who may come to the master's own sockets, and what they may say.
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::time::Duration;
+
+use master::control::{self, Answer, Request, Target, identity};
+use master::status;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, setsockopt, socket,
+    sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::common::instance::SOON;
+use super::common::run::run;
+use super::common::world::World;
+use super::stage::service;
+use crate::needs_root;
+
+fn approach(path: &Path) -> OwnedFd {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).expect("a socket");
+    let patience = TimeVal::seconds(SOON.as_secs() as i64);
+    setsockopt(&fd, sockopt::ReceiveTimeout, &patience).expect("a time limit");
+    connect(fd.as_raw_fd(), &UnixAddr::new(path).expect("a path")).expect("the control socket");
+    fd
+}
+
+/// What the master answers to a message, if anything.
+fn ask(world: &World, message: &[u8]) -> Option<Answer> {
+    let connection = approach(&world.queue().join(control::SOCKET));
+    send(connection.as_raw_fd(), message, MsgFlags::empty()).expect("room");
+    let mut answer = [0; 64];
+    let length = recv(connection.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("an answer");
+    Answer::decode(&answer[..length])
+}
+
+#[test]
+fn the_group_of_the_mail_owner_may_look_and_only_root_may_steer() {
+    for mut world in World::all() {
+        world.write_table("a unix n - - - 5 true\n").start();
+        let look = |name: &str| {
+            let metadata = fs::metadata(world.queue().join(name)).expect("a socket");
+            (metadata.uid(), metadata.mode() & 0o7777)
+        };
+        let open = if world.uid() == 0 { 0o660 } else { 0o600 };
+        assert_eq!(look(status::SOCKET), (world.uid(), open));
+        assert_eq!(look(control::SOCKET), (world.uid(), 0o600));
+    }
+}
+
+#[test]
+fn who_comes_past_the_permissions_is_refused_and_named() {
+    needs_root!("to have a stranger");
+    let mut world = World::new();
+    world.write_table("a unix n - - - 5 true\n").start();
+    for name in [status::SOCKET, control::SOCKET] {
+        let all = fs::Permissions::from_mode(0o666);
+        fs::set_permissions(world.queue().join(name), all).unwrap();
+    }
+    let pause = |user: u32| {
+        let mut command = world.masterctl(&["pause", "a"]);
+        run(command.uid(user).gid(user), SOON)
+    };
+    let refused = pause(4711);
+    assert_eq!(refused.status.code(), Some(8), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("only root and whoever runs the master"),
+        "{refused:?}"
+    );
+    assert!(!service(&world, "a").paused);
+    world.wait_for_line("warning: a request: refused to uid 4711 pid ");
+}
+
+#[test]
+fn what_is_no_request_changes_nothing_and_does_not_fill_the_log() {
+    let mut world = World::of_a_user();
+    world.write_table("a unix n - - - 5 true\n").start();
+    let good = Request::Verbose(true).encode();
+    let long = [&good[..], &[0; 400]].concat();
+    for message in [&good[1..], &long, &[0; Request::SIZE], b"pause a"] {
+        assert_eq!(ask(&world, message), Some(Answer::Malformed));
+    }
+    for _ in 0..30 {
+        ask(&world, b"x");
+    }
+    let lines = world.said().matches("a request: refused to uid ").count();
+    assert_eq!(lines, 10, "{}", world.said());
+    // Who says nothing keeps nobody from being heard.
+    let silent: Vec<OwnedFd> = (0..40)
+        .map(|_| approach(&world.queue().join(control::SOCKET)))
+        .collect();
+    assert_eq!(ask(&world, &good), Some(Answer::Done));
+    drop(silent);
+}
+
+#[test]
+fn a_place_that_is_another_services_by_now_is_left_alone() {
+    let mut world = World::of_a_user();
+    world.write_table("a unix n - - - 5 true\n").start();
+    let place = service(&world, "a").place;
+    let pause = |endpoint: &str| {
+        let identity = identity("unix", endpoint);
+        Request::Pause(Target { place, identity }).encode()
+    };
+    // A place is free again when the service that had it is gone.
+    for table in ["c unix n - - - 5 true\n", "b unix n - - - 5 true\n"] {
+        world.write_table(table);
+        world.reload();
+    }
+    assert_eq!(service(&world, "b").place, place);
+    assert_eq!(ask(&world, &pause("public/a")), Some(Answer::Unknown));
+    assert!(!service(&world, "b").paused);
+    assert_eq!(ask(&world, &pause("public/b")), Some(Answer::Done));
+    assert!(service(&world, "b").paused);
+    let nowhere = Target {
+        place: u32::MAX,
+        identity: 0,
+    };
+    let request = Request::Pause(nowhere).encode();
+    assert_eq!(ask(&world, &request), Some(Answer::Unknown));
+}
+
+#[test]
+fn what_is_said_to_the_status_socket_is_not_heard() {
+    let mut world = World::of_a_user();
+    world.write_table("a unix n - - - 5 true\n").start();
+    use std::io::{Read, Write};
+    let path = world.queue().join(status::SOCKET);
+    let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    // The master may have answered and gone already.
+    let _ = stream.write_all(&[0xff; 1000]);
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text);
+    let _: status::Document = serde_json::from_slice(&text).expect("a document");
+}
