@@ -6,11 +6,10 @@ use crate::load::{clients, serve, talk};
 use crate::needs_module;
 use crate::pool::{HANDFUL, Pool};
 
-#[test]
-fn fifty_reloads_cost_no_client_its_connection() {
-    needs_module!();
-    let pool = Pool::perl(12, HANDFUL);
-    pool.wait_for_idle(8);
+/// Every client is served at the first attempt, and no child is ended with force, however often
+/// the service is reloaded.
+#[track_caller]
+pub fn every_client_is_served_during_fifty_reloads(pool: &Pool) {
     let mut reloads = 0;
     while reloads < 50 {
         let load = serve(&pool.address, clients(), || {
@@ -25,6 +24,14 @@ fn fifty_reloads_cost_no_client_its_connection() {
     for failure in ["rogue", "exit status", "killed by", "SIGKILL"] {
         assert_eq!(pool.postfix.log_lines(failure), [""; 0]);
     }
+}
+
+#[test]
+fn fifty_reloads_cost_no_client_its_connection() {
+    needs_module!();
+    let pool = Pool::perl(12, HANDFUL);
+    pool.wait_for_idle(8);
+    every_client_is_served_during_fifty_reloads(&pool);
 }
 
 #[test]
