@@ -13,6 +13,7 @@ mod machine;
 mod measure;
 mod others;
 mod plot;
+mod pools;
 mod process;
 mod report;
 mod system;
@@ -31,7 +32,8 @@ use measure::{Effort, Series};
 /// Postfix's own master.
 const ORIGINAL: &str = "/usr/lib/postfix/sbin/master";
 
-const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|others]";
+const USAGE: &str =
+    "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|others|pools]";
 
 struct Options {
     effort: Effort,
@@ -68,7 +70,8 @@ impl Options {
                 _ => bail!(USAGE),
             }
         }
-        let known = |part: &String| ["compare", "growth", "others"].contains(&part.as_str());
+        let known =
+            |part: &String| ["compare", "growth", "others", "pools"].contains(&part.as_str());
         ensure!(options.only.iter().all(known), USAGE);
         Ok(options)
     }
@@ -104,6 +107,13 @@ fn main() -> Result<ExitCode> {
         results.others = others::measure(directory, options.effort, options.rounds)?;
         print!("\n{}", results.others);
     }
+    if options.wants("pools") {
+        let directory = built.parent().context("a directory")?;
+        let (table, missed) = pools::measure(directory, options.effort, options.rounds)?;
+        print!("\n{table}");
+        results.pools = table;
+        results.missed |= missed;
+    }
     let machine = machine::described();
     println!("\n{machine}");
     if options.keep {
@@ -121,6 +131,7 @@ struct Results {
     table: String,
     growth: String,
     others: String,
+    pools: String,
     plot: String,
     /// Whether a goal was missed.
     missed: bool,
@@ -144,7 +155,7 @@ fn compare(options: &Options, masters: [&Path; 2], results: &mut Results) -> Res
     print!("{}", report::text(&rows));
     results.table = report::markdown(&rows);
     results.plot = plot::svg(options.effort.services, &ours, &theirs);
-    results.missed = rows.iter().any(report::Row::missed);
+    results.missed |= rows.iter().any(report::Row::missed);
     Ok(())
 }
 
@@ -160,12 +171,18 @@ fn growth(options: &Options, masters: [&Path; 2]) -> Result<String> {
 
 /// Builds what is to be measured, and says where it is.
 fn build() -> Result<PathBuf> {
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "--bins"])
-        .current_dir(home().join(".."))
-        .status()
-        .context("cargo")?;
-    ensure!(status.success(), "the master does not build");
+    for what in [
+        &["--bins"][..],
+        &["--package", "services", "--example", "ordered"],
+    ] {
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--quiet"])
+            .args(what)
+            .current_dir(home().join(".."))
+            .status()
+            .context("cargo")?;
+        ensure!(status.success(), "cargo build {}", what.join(" "));
+    }
     let own = std::env::current_exe()?;
     // A file that was written to but a moment ago counts as the memory of who runs it.
     nix::unistd::sync();
@@ -182,6 +199,7 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
         table,
         growth,
         others,
+        pools,
         plot,
         ..
     } = results;
@@ -199,7 +217,9 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          ## Much at once\n\n\
          {growth}\n\
          ## Standing alone, beside others\n\n\
-         {others}"
+         {others}\n\
+         ## Ordered pools\n\n\
+         {pools}"
     );
     for (name, text) in [("RESULTS.md", &text), ("cost.svg", plot)] {
         let path = home().join(name);
