@@ -123,6 +123,14 @@ impl Pool {
         layout::replace(&self.postfix.configuration().join("master.toml"), &table);
     }
 
+    /// Reloads it as a service of other children, with other settings.
+    pub fn become_of(&mut self, max: u32, command: &str, settings: &str) {
+        let line = format!("{} inet n n n - {max} {command}", self.address);
+        self.postfix.service(&line);
+        self.set(settings);
+        self.postfix.reload();
+    }
+
     pub fn children(&self) -> Vec<Process> {
         self.postfix.children()
     }
