@@ -46,11 +46,11 @@ const fn work(
 }
 
 pub const WORK: [Work; 13] = [
-    work("a report", (20_000, 1), 551, reports),
+    work("a report", (20_000, 1), 1122, reports),
     work(
         "a child from connection to end",
         (10_000, 1),
-        2_217,
+        3_316,
         children,
     ),
     work("a deadline among 1000", (20, 1_000), 544, |n| {
@@ -62,31 +62,31 @@ pub const WORK: [Work; 13] = [
     work(
         "a child among 500 that end at once",
         (20, 500),
-        2_393,
+        3_450,
         |n| ends(500, n),
     ),
     work(
         "a child among 5000 that end at once",
         (2, 5_000),
-        2_363,
+        3_405,
         |n| ends(5_000, n),
     ),
     work(
         "a child among 100 of a removed service",
         (40, 100),
-        2_474,
+        3_861,
         |n| removal(100, n),
     ),
     work(
         "a child among 1000 of a removed service",
         (4, 1_000),
-        2_385,
+        3_765,
         |n| removal(1_000, n),
     ),
-    work("a reloaded service among 500", (20, 500), 1_761, |n| {
+    work("a reloaded service among 500", (20, 500), 1_922, |n| {
         reloads(500, n)
     }),
-    work("a reloaded service among 5000", (2, 5_000), 1_935, |n| {
+    work("a reloaded service among 5000", (2, 5_000), 2_090, |n| {
         reloads(5_000, n)
     }),
     work("a line of master.cf", (2, LINES), 14_504, master_cf),
