@@ -225,8 +225,9 @@ pub fn measure(built: &Path, effort: Effort, rounds: usize) -> Result<(String, b
     let mut first = [const { Vec::new() }; 2];
     for round in 0..rounds {
         eprintln!("pools: round {} of {rounds}", round + 1);
-        for (kind, samples) in Kind::ALL.iter().zip(&mut samples) {
-            samples.push(sample(*kind, built, effort)?);
+        // None always comes first.
+        for at in (0..Kind::ALL.len()).map(|n| (round + n) % Kind::ALL.len()) {
+            samples[at].push(sample(Kind::ALL[at], built, effort)?);
         }
         for (min_idle, first) in first.iter_mut().enumerate() {
             first.push(first_client(built, min_idle)?);
