@@ -13,6 +13,7 @@ mod machine;
 mod measure;
 mod others;
 mod plot;
+mod pools;
 mod process;
 mod report;
 mod spawners;
@@ -33,7 +34,7 @@ use measure::{Effort, Series};
 const ORIGINAL: &str = "/usr/lib/postfix/sbin/master";
 
 const USAGE: &str =
-    "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|others|spawners]";
+    "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|others|spawners|pools]";
 
 struct Options {
     effort: Effort,
@@ -70,8 +71,9 @@ impl Options {
                 _ => bail!(USAGE),
             }
         }
-        let known =
-            |part: &String| ["compare", "growth", "others", "spawners"].contains(&part.as_str());
+        let known = |part: &String| {
+            ["compare", "growth", "others", "spawners", "pools"].contains(&part.as_str())
+        };
         ensure!(options.only.iter().all(known), USAGE);
         Ok(options)
     }
@@ -112,6 +114,14 @@ fn main() -> Result<ExitCode> {
         results.spawners = spawners::measure(masters, options.effort, options.rounds)?;
         print!("\n{}", results.spawners);
     }
+
+    if options.wants("pools") {
+        let directory = built.parent().context("a directory")?;
+        let (table, missed) = pools::measure(directory, options.effort, options.rounds)?;
+        print!("\n{table}");
+        results.pools = table;
+        results.missed |= missed;
+    }
     let machine = machine::described();
     println!("\n{machine}");
     if options.keep {
@@ -130,6 +140,7 @@ struct Results {
     growth: String,
     others: String,
     spawners: String,
+    pools: String,
     plot: String,
     /// Whether a goal was missed.
     missed: bool,
@@ -153,7 +164,7 @@ fn compare(options: &Options, masters: [&Path; 2], results: &mut Results) -> Res
     print!("{}", report::text(&rows));
     results.table = report::markdown(&rows);
     results.plot = plot::svg(options.effort.services, &ours, &theirs);
-    results.missed = rows.iter().any(report::Row::missed);
+    results.missed |= rows.iter().any(report::Row::missed);
     Ok(())
 }
 
@@ -169,12 +180,18 @@ fn growth(options: &Options, masters: [&Path; 2]) -> Result<String> {
 
 /// Builds what is to be measured, and says where it is.
 fn build() -> Result<PathBuf> {
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "--bins"])
-        .current_dir(home().join(".."))
-        .status()
-        .context("cargo")?;
-    ensure!(status.success(), "the master does not build");
+    for what in [
+        &["--bins"][..],
+        &["--package", "services", "--example", "ordered"],
+    ] {
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--quiet"])
+            .args(what)
+            .current_dir(home().join(".."))
+            .status()
+            .context("cargo")?;
+        ensure!(status.success(), "cargo build {}", what.join(" "));
+    }
     let own = std::env::current_exe()?;
     // A file that was written to but a moment ago counts as the memory of who runs it.
     nix::unistd::sync();
@@ -192,6 +209,7 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
         growth,
         others,
         spawners,
+        pools,
         plot,
         ..
     } = results;
@@ -211,7 +229,9 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          ## Standing alone, beside others\n\n\
          {others}\n\
          ## Any program for each connection\n\n\
-         {spawners}"
+         {spawners}\n\
+         ## Ordered pools\n\n\
+         {pools}"
     );
     for (name, text) in [("RESULTS.md", &text), ("cost.svg", plot)] {
         let path = home().join(name);

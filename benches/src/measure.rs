@@ -41,6 +41,8 @@ pub type Series = BTreeMap<Measure, Vec<f64>>;
 pub struct Effort {
     pub connections: usize,
     pub spawns: usize,
+    /// Connections that children accept when told to.
+    pub ordered: usize,
     /// How many children end at once.
     pub children: usize,
     /// Numbers of services that masters are started with.
@@ -51,12 +53,14 @@ impl Effort {
     pub const FULL: Self = Self {
         connections: 20_000,
         spawns: 1_000,
+        ordered: 5_000,
         children: 5_000,
         services: &[1, 100, 1_000, 3_000, 5_000],
     };
     pub const QUICK: Self = Self {
         connections: 2_000,
         spawns: 200,
+        ordered: 500,
         children: 1_000,
         services: &[1, 100, 1_000, 3_000, 5_000],
     };

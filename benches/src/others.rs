@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::load;
 use crate::measure::Effort;
 use crate::millis;
+use crate::process::Process;
 use crate::report::Spread;
 use crate::system::CHILD;
 
@@ -27,14 +28,23 @@ struct Server {
     setup: fn(&Setup) -> Result<Vec<String>>,
 }
 
-struct Setup {
+pub struct Setup {
     directory: TempDir,
-    address: SocketAddr,
+    pub address: SocketAddr,
     /// Where this package's programs are, and the other packages'.
-    built: PathBuf,
+    pub built: PathBuf,
 }
 
 impl Setup {
+    pub fn new(built: &Path) -> Result<Self> {
+        Ok(Self {
+            directory: tempfile::tempdir()?,
+            // Nobody else wants the port in the moment until the server has it.
+            address: TcpListener::bind("127.0.0.1:0")?.local_addr()?,
+            built: built.to_owned(),
+        })
+    }
+
     fn write(&self, name: &str, text: &str) -> Result<String> {
         let path = self.directory.path().join(name);
         fs::write(&path, text)?;
@@ -43,11 +53,20 @@ impl Setup {
 
     /// A table with one line, the command of which is this.
     fn table(&self, command: &str) -> Result<Vec<String>> {
+        self.pool(100, command, "")
+    }
+
+    /// The same with another limit, and with settings in the service's own table.
+    pub fn pool(&self, limit: usize, command: &str, settings: &str) -> Result<Vec<String>> {
+        let address = self.address;
         let directory = |name| self.directory.path().join(name).display().to_string();
         let (queue, data) = (directory("queue"), directory("data"));
-        let settings = format!("queue_directory = \"{queue}\"\ndata_directory = \"{data}\"\n");
+        let settings = format!(
+            "queue_directory = \"{queue}\"\ndata_directory = \"{data}\"\n\
+             [service.\"{address}/inet\"]\n{settings}"
+        );
         self.write("master.toml", &settings)?;
-        let line = format!("{} inet n n n - 100 {command}\n", self.address);
+        let line = format!("{address} inet n n n - {limit} {command}\n");
         Ok(vec!["-c".into(), self.write("master.cf", &line)?])
     }
 }
@@ -143,20 +162,9 @@ impl Table {
 
 /// Connections in a second, one and eight at a time, and the wait of one.
 fn sample(server: &Server, built: &Path, effort: Effort) -> Result<[f64; 3]> {
-    let setup = Setup {
-        directory: tempfile::tempdir()?,
-        // Nobody else wants the port in the moment until the server has it.
-        address: TcpListener::bind("127.0.0.1:0")?.local_addr()?,
-        built: built.to_owned(),
-    };
+    let setup = Setup::new(built)?;
     let arguments = (server.setup)(&setup)?;
-    let child = Command::new(&server.program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let _running = Stopped(child);
+    let _running = Stopped::start(Command::new(&server.program).args(arguments))?;
     let end = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(setup.address).is_err() {
         ensure!(Instant::now() < end, "nobody listens");
@@ -169,7 +177,21 @@ fn sample(server: &Server, built: &Path, effort: Effort) -> Result<[f64; 3]> {
 }
 
 /// A process that is stopped when this is dropped.
-struct Stopped(Child);
+pub struct Stopped(Child);
+
+impl Stopped {
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let command = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Ok(Self(command.spawn()?))
+    }
+
+    pub fn process(&self) -> Process {
+        Process(self.0.id() as i32)
+    }
+}
 
 impl Drop for Stopped {
     fn drop(&mut self) {

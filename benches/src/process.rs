@@ -42,6 +42,16 @@ impl Process {
             .is_ok_and(|place| place.contains("epoll"))
     }
 
+    /// Whether it waits for events or orders, in whichever way.
+    pub fn waits(self) -> bool {
+        let waits = |place: &str| {
+            ["poll", "select", "unix_stream"]
+                .iter()
+                .any(|w| place.contains(w))
+        };
+        self.text("wchan").is_ok_and(|place| waits(&place))
+    }
+
     pub fn memory(self) -> Result<Memory> {
         let text = self.text("smaps_rollup")?;
         let line = |name: &str| -> Result<u64> {
@@ -57,7 +67,13 @@ impl Process {
 
     /// Its children, those included that have ended and were not reaped yet.
     pub fn children(self) -> Result<usize> {
+        Ok(self.child_pids()?.len())
+    }
+
+    pub fn child_pids(self) -> Result<Vec<i32>> {
         let text = self.text(&format!("task/{}/children", self.0))?;
-        Ok(text.split_whitespace().count())
+        text.split_whitespace()
+            .map(|pid| Ok(pid.parse()?))
+            .collect()
     }
 }

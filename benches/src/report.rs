@@ -22,6 +22,12 @@ impl Spread {
             max: sorted[sorted.len() - 1],
         }
     }
+
+    /// The middle one, and the others in parentheses.
+    pub fn text(self) -> String {
+        let [min, median, max] = [self.min, self.median, self.max].map(number);
+        format!("{median} ({min}-{max})")
+    }
 }
 
 /// What a ratio has to be.
@@ -34,7 +40,7 @@ pub enum Goal {
 }
 
 impl Goal {
-    fn text(self) -> String {
+    pub fn text(self) -> String {
         match self {
             Self::AtMost(limit) => format!("<= {limit}"),
             Self::AtLeast(limit) => format!(">= {limit}"),
@@ -42,7 +48,7 @@ impl Goal {
         }
     }
 
-    fn reached(self, ratio: f64) -> &'static str {
+    pub fn reached(self, ratio: f64) -> &'static str {
         let reached = match self {
             Self::AtMost(limit) => ratio <= limit,
             Self::AtLeast(limit) => ratio >= limit,

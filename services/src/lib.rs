@@ -35,6 +35,7 @@
 //! | method of [`Service`] | a process serves | types of listeners | in Postfix |
 //! |---|---|---|---|
 //! | [`single`](Service::single) | one client at a time, with blocking calls | `inet`, `unix`, `pass` | single_server(3) |
+//! | [`ordered`](Service::ordered) | one client at a time, when the master says so | `inet`, `unix`, `pass` | SpamAssassin's spamd |
 //! | `multi` (feature `multi`, on by default) | many clients at a time, with tokio | `inet`, `unix`, `pass` | multi_server(3), event_server(3) |
 //! | [`trigger`](Service::trigger) | wake-ups | `fifo`, `unix`, `inet`, `pass` | trigger_server(3) |
 //! | [`datagrams`](Service::datagrams) | datagrams | `unix-dgram` | dgram_server(3) |
@@ -49,7 +50,7 @@
 //!   connection. It tells the master before it serves and after.
 //! - It leaves after `max_use` clients (100, up to `max_use_jitter` percent less), after `max_idle`
 //!   (100s) without one, and when the master is gone or reloads: a client that is being served then
-//!   is served to the end.
+//!   is served to the end. (How long a child of an ordered pool stays idle is the master's choice.)
 //! - It ends a process that serves one client for longer than `daemon_timeout` (18000s).
 //! - It logs to where the master logs, as `syslog_name/program`.
 
@@ -64,6 +65,7 @@ mod log;
 #[cfg(feature = "multi")]
 pub mod multi;
 mod options;
+mod ordered;
 mod parameters;
 mod pass;
 mod service;

@@ -14,6 +14,7 @@ use master::proto::{FLOW_READ, FLOW_WRITE, GENERATION, LISTEN, LISTENERS_MAX, ST
 use nix::unistd::{Gid, Uid, chdir, chroot, geteuid, getuid, initgroups, setgid, setuid};
 
 use crate::options::{Options, Transport};
+use crate::ordered::Orders;
 use crate::shift::{Limits, Shift, spread};
 use crate::status::{self, Status};
 use crate::{Error, Log, parameters, sys};
@@ -299,20 +300,31 @@ impl Service {
     /// Gives up privileges and begins to wait for clients, on listeners of one of these types.
     ///
     /// # Errors
-    /// The listeners are of another type, or the system does not let it wait.
-    pub(crate) fn begin(mut self, types: &[Transport]) -> Result<(Transport, Shift), Error> {
-        let transport = self
-            .options
-            .transport
-            .ok_or_else(|| Error::Usage("no transport type specified: -t is missing".into()))?;
-        if !types.contains(&transport) {
-            let names: Vec<&str> = types.iter().map(|known| known.as_str()).collect();
-            return Err(Error::Unsuitable(format!(
-                "unsupported transport type: {}: expected {}",
-                transport.as_str(),
-                names.join(" or ")
-            )));
-        }
+    /// The listeners are of another type, the master says when to accept, or the system does not
+    /// let it wait.
+    pub(crate) fn begin(self, types: &[Transport]) -> Result<(Transport, Shift), Error> {
+        self.begin_if(types, false, Shift::begin)
+    }
+
+    /// Gives up privileges and begins to wait for orders to accept from such listeners.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin), but that the master does not say when to accept.
+    pub(crate) fn begin_ordered(
+        self,
+        types: &[Transport],
+    ) -> Result<(Transport, Shift<Orders>), Error> {
+        self.begin_if(types, true, Shift::begin_ordered)
+    }
+
+    fn begin_if<W>(
+        mut self,
+        types: &[Transport],
+        ordered: bool,
+        begin: impl FnOnce(Status, Vec<OwnedFd>, Limits, Log) -> Result<Shift<W>, Error>,
+    ) -> Result<(Transport, Shift<W>), Error> {
+        let transport = self.require_transport(types)?;
+        self.require_accept(ordered)?;
         self.drop_privileges()?;
         let limits = self.limits()?;
         // Only a service with listeners comes here.
@@ -321,10 +333,33 @@ impl Service {
                 program: self.program,
             });
         };
-        Ok((
-            transport,
-            Shift::begin(status, listeners, limits, self.log)?,
-        ))
+        Ok((transport, begin(status, listeners, limits, self.log)?))
+    }
+
+    fn require_transport(&self, types: &[Transport]) -> Result<Transport, Error> {
+        let transport = self
+            .options
+            .transport
+            .ok_or_else(|| Error::Usage("no transport type specified: -t is missing".into()))?;
+        if types.contains(&transport) {
+            return Ok(transport);
+        }
+        let names: Vec<&str> = types.iter().map(|known| known.as_str()).collect();
+        Err(Error::Unsuitable(format!(
+            "unsupported transport type: {}: expected {}",
+            transport.as_str(),
+            names.join(" or ")
+        )))
+    }
+
+    /// Fails unless the master says when to accept, or unless it does not.
+    fn require_accept(&self, ordered: bool) -> Result<(), Error> {
+        let is_ordered = self.inherited.as_ref().map(|i| i.status.is_ordered());
+        let what = match ordered {
+            true => "accepts when it is told to: write accept = \"ordered\" for it in master.toml",
+            false => "accepts by itself: leave out accept = \"ordered\" for it in master.toml",
+        };
+        self.require(is_ordered.is_none_or(|is| is == ordered), what)
     }
 
     fn limits(&mut self) -> Result<Limits, Error> {

@@ -54,12 +54,12 @@ pub(crate) fn spread(uses: u32, percent: u32) -> u32 {
     }
 }
 
-/// One child's working life.
+/// One child's working life, with what it waits by.
 #[derive(Debug)]
-pub(crate) struct Shift {
+pub(crate) struct Shift<W = Waiting> {
     pub(crate) status: Status,
     listeners: Arc<[OwnedFd]>,
-    pub(crate) waiting: Waiting,
+    pub(crate) waiting: W,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
     uses: u32,
@@ -75,20 +75,7 @@ impl Shift {
     ) -> Result<Self, Error> {
         let waiting =
             Waiting::new(&status, &listeners).map_err(Error::system("cannot wait for clients"))?;
-        Ok(Self {
-            status,
-            listeners: listeners.into(),
-            waiting,
-            limits,
-            log,
-            uses: 0,
-            idle_since: Instant::now(),
-        })
-    }
-
-    /// The listeners, which [`next`](Self::next) names by their index.
-    pub(crate) fn listeners(&self) -> Arc<[OwnedFd]> {
-        Arc::clone(&self.listeners)
+        Ok(Self::new(status, listeners, waiting, limits, log))
     }
 
     /// Waits for a client: the listener at which one may be, or nothing when it is time to leave.
@@ -106,6 +93,31 @@ impl Shift {
                 Ok(None)
             }
         }
+    }
+}
+
+impl<W> Shift<W> {
+    pub(crate) fn new(
+        status: Status,
+        listeners: Vec<OwnedFd>,
+        waiting: W,
+        limits: Limits,
+        log: Log,
+    ) -> Self {
+        Self {
+            status,
+            listeners: listeners.into(),
+            waiting,
+            limits,
+            log,
+            uses: 0,
+            idle_since: Instant::now(),
+        }
+    }
+
+    /// The listeners, which [`next`](Shift::next) names by their index.
+    pub(crate) fn listeners(&self) -> Arc<[OwnedFd]> {
+        Arc::clone(&self.listeners)
     }
 
     /// Serves clients, as many as `act` says; false when it is time to leave. A child that leaves

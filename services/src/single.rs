@@ -73,32 +73,42 @@ pub(crate) fn accept(
     transport: Transport,
     log: &Log,
 ) -> Result<Option<Arrival>, Error> {
-    let accepted = sys::accept(listener).map_err(Error::system("accept connection"))?;
-    let Some(descriptor) = accepted else {
-        return Ok(None);
-    };
+    let connection = connection(listener)?;
+    Ok(connection.and_then(|descriptor| arrive(descriptor, transport, log)))
+}
+
+/// The first half of that, which takes no time.
+///
+/// # Errors
+/// As [`accept`].
+pub(crate) fn connection(listener: &OwnedFd) -> Result<Option<OwnedFd>, Error> {
+    sys::accept(listener).map_err(Error::system("accept connection"))
+}
+
+/// The second half, for which one that hands on a client may be waited for.
+pub(crate) fn arrive(descriptor: OwnedFd, transport: Transport, log: &Log) -> Option<Arrival> {
     if transport != Transport::Pass {
         if transport == Transport::Inet {
             sys::keep_alive(&descriptor);
         }
-        return Ok(Some(Arrival {
+        return Some(Arrival {
             descriptor,
             attributes: BTreeMap::new(),
-        }));
+        });
     }
     match pass::receive(&descriptor) {
-        Ok(arrival) => Ok(Some(arrival)),
+        Ok(arrival) => Some(arrival),
         Err(error) => {
             let reason = master::log::reason(&error);
             log.warning(format!(
                 "cannot receive a client that was handed on: {reason}"
             ));
-            Ok(None)
+            None
         }
     }
 }
 
-fn serve_one(
+pub(crate) fn serve_one(
     arrival: Arrival,
     timeout: Duration,
     log: &Log,

@@ -3,44 +3,67 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use master::proto::{Availability, StatusReport};
+use master::proto::{Availability, StatusReport, pool};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::write;
 
+use crate::sys;
+
 /// How long the master may take to read a report, in milliseconds.
 const PATIENCE: u16 = 60_000;
 
-/// The child's end of the status channel.
+/// The child's end of the status channel, or in an ordered pool of its own.
 #[derive(Debug)]
 pub(crate) struct Status {
     channel: OwnedFd,
     generation: u32,
+    ordered: bool,
 }
 
 impl Status {
     pub(crate) fn new(channel: OwnedFd, generation: u32) -> Self {
         Self {
+            ordered: sys::is_ordered(&channel),
             channel,
             generation,
         }
     }
 
+    /// Whether the master says when to accept.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.ordered
+    }
+
     /// Tells the master whether this process can take a client; false when there is no master any
     /// more.
     pub(crate) fn report(&self, availability: Availability) -> bool {
+        // No process ID is larger than a pid_t.
+        let pid = std::process::id() as i32;
+        match self.ordered {
+            true => self.write(&match availability {
+                Availability::Taken => pool::Report::Busy.encode(pid),
+                Availability::Available => pool::Report::Idle.encode(pid),
+            }),
+            false => self.write(&self.record(pid, availability)),
+        }
+    }
+
+    fn record(&self, pid: i32, availability: Availability) -> [u8; StatusReport::SIZE] {
         let report = StatusReport {
-            // No process ID is larger than a pid_t.
-            pid: std::process::id() as i32,
+            pid,
             generation: self.generation,
             available: match availability {
                 Availability::Taken => 0,
                 Availability::Available => 1,
             },
         };
-        let record = report.encode();
+        report.encode()
+    }
+
+    fn write(&self, record: &[u8]) -> bool {
         loop {
-            match write(&self.channel, &record) {
+            match write(&self.channel, record) {
                 Ok(written) => return written == record.len(),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) if self.has_room() => {}

@@ -3,6 +3,7 @@
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use master::proto::pool;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockFlag, accept4, recvmsg, setsockopt, sockopt,
 };
@@ -28,6 +29,23 @@ pub(crate) fn inherit(number: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is open, and has had no owner: every owner would have made it close on exec.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Whether a channel from the master has the mark of an ordered pool ([`pool::SIZE`]).
+pub(crate) fn is_ordered(channel: &OwnedFd) -> bool {
+    let mut least: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes no more than `length` bytes to `least`, and both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            channel.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw mut least).cast(),
+            &raw mut length,
+        )
+    };
+    result == 0 && least == pool::SIZE as libc::c_int
 }
 
 /// Accepts a connection, which does not block; none when there is nothing to accept after all.

@@ -73,7 +73,7 @@ impl Waiting {
 }
 
 /// The time from now, in the kernel's terms; rounded up, so that nobody comes back too early.
-fn timeout(deadline: Option<Instant>) -> EpollTimeout {
+pub(crate) fn timeout(deadline: Option<Instant>) -> EpollTimeout {
     let Some(deadline) = deadline else {
         return EpollTimeout::NONE;
     };

@@ -4,7 +4,9 @@
 //! The words are those of SpamAssassin's `Mail::SpamAssassin::SpamdForkScaling`, so that children
 //! made for spamd need no other.
 
-/// Bytes in a message.
+/// Bytes in a message. It is also the least that a read of the child's end waits for, as the master
+/// sets it (`SO_RCVLOWAT`): by this a child can tell its own channel from a status channel, which
+/// with Postfix's master is a stream too.
 pub const SIZE: usize = 6;
 
 /// A whole message.

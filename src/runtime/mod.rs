@@ -365,7 +365,9 @@ impl Runtime {
             self.reload();
         }
         // A reload may have taken its time.
-        self.settle(self.setup.clock.now());
+        let now = self.setup.clock.now();
+        self.settle(now);
+        self.watch_on(now);
         Ok(())
     }
 
@@ -646,6 +648,19 @@ impl Runtime {
                 self.operators.complain(now, &mut self.log, &error);
             }
         }
+    }
+
+    /// Has the poller report connections again where it does so once, and where the policy did not
+    /// take what it reported for a reason to look away.
+    fn watch_on(&mut self, now: Time) {
+        let connections = mem::take(&mut self.turn.connections);
+        for &id in &connections {
+            if self.ports.is_ordered(id) && self.ports.is_watched(id) {
+                self.watch(now, id);
+            }
+        }
+        self.turn.connections = connections;
+        self.settle(now);
     }
 
     fn settle(&mut self, now: Time) {

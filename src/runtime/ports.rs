@@ -82,7 +82,10 @@ struct Port {
     deferred: bool,
     /// For calm and for stress, made when first needed.
     programs: [Option<Box<Program>>; 2],
+    /// Connections are to be heard of.
     watched: bool,
+    /// The listeners are in the poller's set, be it for nothing.
+    known: bool,
 }
 
 impl Port {
@@ -95,23 +98,47 @@ impl Port {
             deferred: false,
             programs: [None, None],
             watched: false,
+            known: false,
         }
     }
 
+    /// An ordered pool's listeners are watched and not watched with every client. They stay in the
+    /// poller's set, which is told when to report again, and need not be told when not to.
     fn watch(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
-        self.watched = true;
         let key = Ready::Listener(id).key();
-        let mut listeners = self.listeners.iter();
-        listeners.try_for_each(|fd| poll.add(fd.as_fd(), key, Interest::Readable))
+        let interest = match self.service.pool.is_ordered() {
+            true => Interest::ReadableOnce,
+            false => Interest::Readable,
+        };
+        let known = std::mem::replace(&mut self.known, true);
+        let watched = self.listeners.iter().try_for_each(|fd| match known {
+            true => poll.modify(fd.as_fd(), key, interest),
+            false => poll.add(fd.as_fd(), key, interest),
+        });
+        match watched {
+            Ok(()) => self.watched = true,
+            Err(_) => drop(self.forget(poll)),
+        }
+        watched
     }
 
+    /// What is reported nevertheless, once for each listener, finds nobody who wants it.
     fn unwatch(&mut self, poll: &Poll) {
-        if std::mem::take(&mut self.watched) {
+        match self.service.pool.is_ordered() {
+            true => self.watched = false,
+            false => drop(self.forget(poll)),
+        }
+    }
+
+    /// Takes the listeners out of the poller's set; true if they were watched.
+    fn forget(&mut self, poll: &Poll) -> bool {
+        if std::mem::take(&mut self.known) {
             for listener in self.listeners.iter() {
                 // One that could not be added was complained about then.
                 let _ = poll.remove(listener);
             }
         }
+        std::mem::take(&mut self.watched)
     }
 
     /// Closes the listeners that were handed on: their sockets live on under other descriptors.
@@ -232,6 +259,11 @@ impl Ports {
         self.get_mut(id).map_or(Ok(()), |port| port.watch(id, poll))
     }
 
+    /// Whether the poller is to report connections.
+    pub(super) fn is_watched(&self, id: ServiceId) -> bool {
+        self.get(id).is_some_and(|port| port.watched)
+    }
+
     pub(super) fn unwatch(&mut self, id: ServiceId, poll: &Poll) {
         if let Some(port) = self.get_mut(id) {
             port.unwatch(poll);
@@ -281,7 +313,7 @@ impl Ports {
     pub(super) fn close(&mut self, id: ServiceId, poll: &Poll) {
         let port = self.0.get_mut(id.index()).and_then(Option::take);
         if let Some(mut port) = port {
-            port.unwatch(poll);
+            port.forget(poll);
             port.drop_status(poll);
             port.listeners.iter().for_each(listen::shut_down);
         }
@@ -341,13 +373,18 @@ impl Ports {
         } = kept;
         for &id in &plan.removed {
             if let Some(port) = self.get_mut(id) {
-                port.unwatch(poll);
+                port.forget(poll);
                 port.give_up(id, &handed_on);
             }
         }
-        let adopted = self.replace_listeners(listeners, &handed_on, poll);
+        let mut adopted = self.replace_listeners(listeners, &handed_on, poll);
         for entry in &plan.entries {
             if let Some(port) = self.get_mut(entry.id) {
+                // The two kinds are watched in different ways.
+                let same = port.service.pool.is_ordered() == entry.service.pool.is_ordered();
+                if !same && port.forget(poll) {
+                    adopted.unwatched.push(entry.id);
+                }
                 port.service = entry.service.clone();
                 port.programs = [None, None];
             }
@@ -374,10 +411,9 @@ impl Ports {
         let mut adopted = Adopted::default();
         for (id, listeners) in opened {
             if let Some(port) = self.get_mut(id) {
-                if port.watched {
+                if port.forget(poll) {
                     adopted.unwatched.push(id);
                 }
-                port.unwatch(poll);
                 port.give_up(id, handed_on);
                 let former = std::mem::replace(&mut port.listeners, listeners.into());
                 adopted.dropped.extend(former.into_vec());

@@ -33,7 +33,8 @@ pub struct Backchannel {
 }
 
 impl Backchannel {
-    /// A channel, and the end that the child inherits. Its end blocks: a child may simply read.
+    /// A channel, and the end that the child inherits. Its end blocks: a child may simply read, and
+    /// gets whole messages.
     ///
     /// # Errors
     /// The system's, when descriptors or memory have run out.
@@ -44,6 +45,7 @@ impl Backchannel {
             None,
             SockFlag::SOCK_CLOEXEC,
         )?;
+        read_whole_messages(&theirs)?;
         let channel = Self {
             ours,
             assembler: Assembler::default(),
@@ -122,12 +124,33 @@ impl AsFd for Backchannel {
     }
 }
 
+/// Sets how much there has to be before a blocking read of the child's ends.
+fn read_whole_messages(theirs: &OwnedFd) -> io::Result<()> {
+    let least = SIZE as libc::c_int;
+    // SAFETY: the option's value is one int, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            theirs.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw const least).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::proto::pool::{Order, Report};
     use std::fs::File;
     use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
 
     fn pair() -> (Backchannel, File) {
         let (channel, theirs) = Backchannel::new().unwrap();
@@ -145,6 +168,21 @@ mod tests {
         let mut messages = Vec::new();
         assert!(channel.read(&mut messages).unwrap());
         assert_eq!(messages, [Report::Busy.encode(7)]);
+    }
+
+    #[test]
+    fn a_child_that_simply_reads_waits_for_a_whole_message() {
+        let (mut channel, child) = pair();
+        let mut child = UnixStream::from(OwnedFd::from(child));
+        let patience = Duration::from_millis(20);
+        child.set_read_timeout(Some(patience)).unwrap();
+        let mut message = [0; SIZE];
+        channel.send(Order::Ping.encode()).unwrap();
+        assert_eq!(child.read(&mut message).unwrap(), SIZE);
+        nix::unistd::write(&channel.ours, b"P").unwrap();
+        let begin = Instant::now();
+        assert_eq!(child.read(&mut message).unwrap(), 1);
+        assert!(begin.elapsed() >= patience, "it was content with less");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which descriptors are ready.
 //!
-//! Interest is level-triggered: what was not read is reported again. A descriptor must be removed
+//! Interest is level-triggered: what was not read is reported again, unless once is enough. A descriptor must be removed
 //! before it is closed: its children share the description that the kernel's table refers to.
 //!
 //! Linux has a poller of its own; other systems have the `polling` library's. One set of tests is
@@ -29,6 +29,8 @@ pub enum Interest {
     /// For nothing but its peer's end, which some systems report all the same.
     Nothing,
     Readable,
+    /// Readable, and nothing once that was reported, until it is changed.
+    ReadableOnce,
     Writable,
     Both,
 }

@@ -9,7 +9,9 @@ mod pool; // a master with one pool
 
 mod faults; // the faults that a debug build can be asked for
 mod hurt; // children that are killed, stopped, or rogue
+mod local; // a pool whose clients are of this machine
 mod reload; // changes of a running pool
+mod rust; // children that the library is for
 mod serve; // who is served, by whom
 mod spamd; // SpamAssassin's children, and its own client
 mod warm; // children of shared services that wait

@@ -7,6 +7,7 @@ use crate::common::instance::{Instance, SOON};
 use crate::common::layout;
 use crate::common::poll::until;
 use crate::common::process::Process;
+use crate::common::puppet::service;
 
 /// Whether SpamAssassin's module is there, as Debian's package has it.
 pub fn has_module() -> bool {
@@ -30,10 +31,12 @@ pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// A running master with one service, on the instance's own address.
+/// A running master with one service.
 pub struct Pool {
     pub postfix: Instance,
     pub address: String,
+    /// The service's name and type.
+    service: String,
     settings: String,
 }
 
@@ -48,6 +51,11 @@ impl Pool {
 
     /// The same, not started yet.
     pub fn stopped(max: u32, program: &str, arguments: &str, settings: &str) -> Self {
+        Self::on("inet", max, program, arguments, settings)
+    }
+
+    /// The same with a listener of this type: the instance's own address, or a socket.
+    fn on(kind: &str, max: u32, program: &str, arguments: &str, settings: &str) -> Self {
         let mut postfix = Instance::bare();
         postfix.set("service_throttle_time", "1s");
         postfix.set("service_kill_time", "1s");
@@ -56,11 +64,20 @@ impl Pool {
             .and_then(|name| name.to_str());
         let name = name.expect("a program's name");
         postfix.install(&file(program), name);
-        let address = postfix.address();
-        postfix.service(&format!("{address} inet n n n - {max} {name} {arguments}"));
+        let (service, address) = match kind {
+            "inet" => (postfix.address(), postfix.address()),
+            _ => {
+                let socket = postfix.socket("public", "pool");
+                ("pool".to_owned(), socket.display().to_string())
+            }
+        };
+        postfix.service(&format!(
+            "{service} {kind} n n n - {max} {name} {arguments}"
+        ));
         let mut pool = Self {
             postfix,
             address,
+            service: format!("{service}/{kind}"),
             settings: String::new(),
         };
         pool.set(settings);
@@ -76,7 +93,23 @@ impl Pool {
         Self::new(max, "services/examples/ordered.pl", "nobody", settings)
     }
 
-    /// The same example, with something wrong in one of so many orders.
+    /// A program of the package `services`.
+    pub fn rust(max: u32, program: &str, arguments: &str, settings: &str) -> Self {
+        let program = service(program);
+        let program = program.to_str().expect("a path that is text");
+        Self::new(max, program, arguments, settings)
+    }
+
+    /// The example in Rust, on a socket in the file system.
+    pub fn local(max: u32, settings: &str) -> Self {
+        let program = service("ordered");
+        let program = program.to_str().expect("a path that is text");
+        let mut pool = Self::on("unix", max, program, "", settings);
+        pool.start();
+        pool
+    }
+
+    /// The example in Perl, with something wrong in one of so many orders.
     pub fn rogue(kind: &str, one_in: usize, settings: &str) -> Self {
         let example = file("services/examples/ordered.pl");
         let arguments = format!("{} {kind} {one_in} nobody", example.display());
@@ -85,9 +118,17 @@ impl Pool {
 
     /// Other settings for the service's table, for the next start or reload.
     pub fn set(&mut self, settings: &str) {
-        let table = format!("[service.\"{}/inet\"]\n{settings}", self.address);
+        let table = format!("[service.\"{}\"]\n{settings}", self.service);
         self.settings = settings.to_owned();
         layout::replace(&self.postfix.configuration().join("master.toml"), &table);
+    }
+
+    /// Reloads it as a service of other children, with other settings.
+    pub fn become_of(&mut self, max: u32, command: &str, settings: &str) {
+        let line = format!("{} inet n n n - {max} {command}", self.address);
+        self.postfix.service(&line);
+        self.set(settings);
+        self.postfix.reload();
     }
 
     pub fn children(&self) -> Vec<Process> {

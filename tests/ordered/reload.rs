@@ -1,16 +1,22 @@
 //! Changes of a running pool.
 
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::common::client::Client;
 use crate::common::instance::SOON;
 use crate::common::poll::until;
+use crate::common::puppet::service;
+use crate::common::vitals::expect_rest;
 use crate::load::{clients, serve, talk};
-use crate::needs_module;
 use crate::pool::{HANDFUL, Pool};
+use crate::{needs_module, needs_root};
 
-#[test]
-fn fifty_reloads_cost_no_client_its_connection() {
-    needs_module!();
-    let pool = Pool::perl(12, HANDFUL);
-    pool.wait_for_idle(8);
+/// Every client is served at the first attempt, and no child is ended with force, however often
+/// the service is reloaded.
+#[track_caller]
+pub fn every_client_is_served_during_fifty_reloads(pool: &Pool) {
     let mut reloads = 0;
     while reloads < 50 {
         let load = serve(&pool.address, clients(), || {
@@ -25,6 +31,14 @@ fn fifty_reloads_cost_no_client_its_connection() {
     for failure in ["rogue", "exit status", "killed by", "SIGKILL"] {
         assert_eq!(pool.postfix.log_lines(failure), [""; 0]);
     }
+}
+
+#[test]
+fn fifty_reloads_cost_no_client_its_connection() {
+    needs_module!();
+    let pool = Pool::perl(12, HANDFUL);
+    pool.wait_for_idle(8);
+    every_client_is_served_during_fifty_reloads(&pool);
 }
 
 #[test]
@@ -65,4 +79,37 @@ fn settings_that_contradict_each_other_are_corrected_with_a_warning() {
     let line = "\"max_idle\" = 1 is less than \"min_idle\": using 3";
     assert!(pool.postfix.wait_for_log(line).contains("warning: "));
     pool.wait_for_idle(3);
+}
+
+#[test]
+fn a_reload_makes_a_pool_of_a_shared_service_and_a_shared_service_of_a_pool() {
+    needs_root!("a mail system");
+    let mut pool = Pool::rust(4, "echo", "", "accept = \"shared\"\n");
+    pool.postfix.install(&service("ordered"), "ordered");
+    for _ in 0..2 {
+        until(SOON, "the shared service to serve", || {
+            let mut client = Client::connect(&pool.address);
+            client.try_say("hello").is_ok() && client.try_line().is_ok_and(|said| said == "hello")
+        });
+        pool.become_of(4, "ordered", "accept = \"ordered\"\n");
+        until(SOON, "the pool to serve", || talk(&pool.address).is_some());
+        pool.become_of(4, "echo", "accept = \"shared\"\n");
+    }
+}
+
+#[test]
+fn a_client_that_waits_for_a_pool_which_was_a_shared_service_costs_the_master_nothing() {
+    needs_root!("a mail system");
+    let mut pool = Pool::rust(1, "echo", "", "accept = \"shared\"\n");
+    pool.postfix.install(&service("ordered"), "ordered");
+    // Nobody has come yet, so the master has its eyes on the listener during the reload.
+    let settings = "accept = \"ordered\"\nmax_idle = 1\n";
+    pool.become_of(1, "ordered", settings);
+    pool.wait_for_idle(1);
+    let child = pool.children()[0];
+    child.signal(Signal::SIGSTOP);
+    let mut client = Client::connect(&pool.address);
+    expect_rest(pool.postfix.master_process(), Duration::from_secs(1));
+    child.signal(Signal::SIGCONT);
+    assert_eq!(client.line(), child.0.to_string());
 }

@@ -53,6 +53,7 @@ fn event(key: usize, interest: Interest) -> EpollEvent {
     let flags = match interest {
         Interest::Nothing => EpollFlags::empty(),
         Interest::Readable => EpollFlags::EPOLLIN,
+        Interest::ReadableOnce => EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT,
         Interest::Writable => EpollFlags::EPOLLOUT,
         Interest::Both => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
     };

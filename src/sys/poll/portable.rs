@@ -24,16 +24,16 @@ impl Poller {
     }
 
     pub(super) fn add(&self, fd: BorrowedFd<'_>, key: usize, to: Interest) -> io::Result<()> {
-        let (fd, event) = (fd.as_raw_fd(), event(key, to));
+        let (fd, event, mode) = (fd.as_raw_fd(), event(key, to), mode(to));
         // SAFETY: the descriptor is open, and who calls removes it before closing it; one that
         // was forgotten would cost a spurious event, not memory safety, as the number is all
         // that is kept.
-        unsafe { self.poller.add_with_mode(fd, event, PollMode::Level) }
+        unsafe { self.poller.add_with_mode(fd, event, mode) }
     }
 
     pub(super) fn modify(&self, fd: BorrowedFd<'_>, key: usize, to: Interest) -> io::Result<()> {
         let event = event(key, to);
-        self.poller.modify_with_mode(fd, event, PollMode::Level)
+        self.poller.modify_with_mode(fd, event, mode(to))
     }
 
     pub(super) fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
@@ -57,8 +57,15 @@ impl fmt::Debug for Poller {
 fn event(key: usize, interest: Interest) -> Event {
     match interest {
         Interest::Nothing => Event::none(key),
-        Interest::Readable => Event::readable(key),
+        Interest::Readable | Interest::ReadableOnce => Event::readable(key),
         Interest::Writable => Event::writable(key),
         Interest::Both => Event::all(key),
+    }
+}
+
+fn mode(interest: Interest) -> PollMode {
+    match interest {
+        Interest::ReadableOnce => PollMode::Oneshot,
+        _ => PollMode::Level,
     }
 }

@@ -69,6 +69,20 @@ macro_rules! tests_of {
             }
 
             #[test]
+            fn what_is_waited_for_once_is_reported_once_each_time() {
+                let mut poller = Poller::new(TURN).unwrap();
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                theirs.write_all(b"x").unwrap();
+                let once = Interest::ReadableOnce;
+                poller.add(ours.as_fd(), 1, once).unwrap();
+                for _ in 0..3 {
+                    assert_eq!(ready(&mut poller, LIMIT), [1]);
+                    assert_eq!(ready(&mut poller, Duration::ZERO), [0; 0]);
+                    poller.modify(ours.as_fd(), 1, once).unwrap();
+                }
+            }
+
+            #[test]
             fn what_was_removed_is_not_reported_and_may_come_again() {
                 let mut poller = Poller::new(TURN).unwrap();
                 let (ours, mut theirs) = UnixStream::pair().unwrap();

@@ -1,0 +1,271 @@
+//! Ordered pools beside SpamAssassin's own: its parent and ours, with the same children in Perl,
+//! and ours with children in Rust, one after the other in each round. And what the first client
+//! waits for, where nobody is there yet and where a child is kept warm.
+
+use std::fmt::Write as _;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::load;
+use crate::measure::Effort;
+use crate::others::{Setup, Stopped};
+use crate::process::Process;
+use crate::report::{Goal, Spread};
+use crate::{home, micros, millis};
+
+/// SpamAssassin's module, in Debian's package.
+const MODULE: &str = "/usr/share/perl5/Mail/SpamAssassin/SpamdForkScaling.pm";
+/// Children of a pool that is full.
+const FULL: usize = 50;
+/// Nothing but a stuck child takes as long. The original waits for it 300 seconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How many children there are.
+#[derive(Clone, Copy)]
+struct Size {
+    min: usize,
+    idle: usize,
+    max: usize,
+}
+
+impl Size {
+    fn just(count: usize) -> Self {
+        Self {
+            min: count,
+            idle: count,
+            max: count,
+        }
+    }
+}
+
+/// A parent with its children.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Theirs,
+    Perl,
+    Rust,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Theirs, Self::Perl, Self::Rust];
+
+    fn child(self, built: &Path) -> PathBuf {
+        match self {
+            Self::Rust => built.join("examples/ordered"),
+            _ => home().join("../services/examples/ordered.pl"),
+        }
+    }
+
+    /// Starts it, and does not wait.
+    fn start(self, setup: &Setup, size: Size) -> Result<Stopped> {
+        let Size { min, idle, max } = size;
+        let child = self.child(&setup.built).display().to_string();
+        if self == Self::Theirs {
+            let sizes = [min, 1, idle, max].map(|number| number.to_string());
+            return Stopped::start(
+                Command::new(home().join("ordered-parent.pl"))
+                    .arg(setup.address.port().to_string())
+                    .args(sizes)
+                    .arg(child),
+            );
+        }
+        let command = match self {
+            // It does not leave in the middle, which the others do not either.
+            Self::Rust => format!("{child} -o max_use=0"),
+            _ => child,
+        };
+        let settings = format!(
+            "accept = \"ordered\"\nmin_children = {min}\nmin_idle = 1\nmax_idle = {idle}\n"
+        );
+        let arguments = setup.pool(max, &command, &settings)?;
+        Stopped::start(Command::new(setup.built.join("master")).args(arguments))
+    }
+
+    fn running(self, built: &Path, size: Size) -> Result<(Setup, Stopped)> {
+        let setup = Setup::new(built)?;
+        let running = self.start(&setup, size)?;
+        wait_for_idle(running.process(), size.idle)?;
+        Ok((setup, running))
+    }
+}
+
+/// Waits until so many children wait for orders, and their parent for events.
+fn wait_for_idle(parent: Process, count: usize) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let pids = parent.child_pids()?;
+        let idle = pids.iter().filter(|pid| Process(**pid).waits()).count();
+        if idle == count && parent.waits() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "{idle} of {count} children are idle");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Measure {
+    Rate(usize),
+    Cpu(usize),
+    Fill,
+    Stuck,
+}
+
+impl Measure {
+    const ALL: [Self; 6] = [
+        Self::Rate(1),
+        Self::Rate(8),
+        Self::Cpu(1),
+        Self::Cpu(8),
+        Self::Fill,
+        Self::Stuck,
+    ];
+
+    fn described(self) -> (String, Goal) {
+        let clients = |clients| match clients {
+            1 => "1 at a time".to_owned(),
+            n => format!("{n} at a time"),
+        };
+        match self {
+            Self::Rate(8) => ("connections/s, 8 at a time".into(), Goal::AtLeast(2.0)),
+            Self::Rate(n) => (format!("connections/s, {}", clients(n)), Goal::None),
+            Self::Cpu(n) => (
+                format!("parent's CPU per connection, us, {}", clients(n)),
+                Goal::AtMost(0.2),
+            ),
+            Self::Fill => (
+                format!("from the start to {FULL} idle children, ms"),
+                Goal::None,
+            ),
+            Self::Stuck => (
+                "first byte while the child whose turn it is is stuck, ms".into(),
+                Goal::AtMost(0.1),
+            ),
+        }
+    }
+}
+
+type Sample = [f64; Measure::ALL.len()];
+
+fn sample(kind: Kind, built: &Path, effort: Effort) -> Result<Sample> {
+    let (rate, cpu): (Vec<f64>, Vec<f64>) = {
+        let (setup, running) = kind.running(built, Size::just(8))?;
+        let process = running.process();
+        let mut found = Vec::new();
+        for clients in [1, 8] {
+            let before = process.cpu()?;
+            let visit = || load::echo(setup.address);
+            let load = load::run_visits(effort.ordered, clients, visit)?;
+            wait_for_idle(process, 8)?;
+            let cpu = micros(process.cpu()? - before) / effort.ordered as f64;
+            found.push((load.rate(), cpu));
+        }
+        found.into_iter().unzip()
+    };
+    let begin = Instant::now();
+    drop(kind.running(built, Size::just(FULL))?);
+    let fill = begin.elapsed();
+    Ok([
+        rate[0],
+        rate[1],
+        cpu[0],
+        cpu[1],
+        millis(fill),
+        millis(stuck(kind, built)?),
+    ])
+}
+
+/// How long a client waits when the child whose turn it is does not move; no longer than
+/// [`PATIENCE`].
+fn stuck(kind: Kind, built: &Path) -> Result<Duration> {
+    let (setup, running) = kind.running(built, Size::just(3))?;
+    let pids = running.process().child_pids()?;
+    let lowest = pids.into_iter().min().context("no children")?;
+    let lowest = Pid::from_raw(lowest);
+    kill(lowest, Signal::SIGSTOP)?;
+    let wait = load::echo(setup.address);
+    kill(lowest, Signal::SIGCONT)?;
+    match wait {
+        Ok(wait) => Ok(wait),
+        Err(error) if is_timeout(&error) => Ok(PATIENCE),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_timeout(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+}
+
+/// The first client's wait for its first byte, with children in Perl that accept by themselves.
+fn first_client(built: &Path, min_idle: usize) -> Result<f64> {
+    let setup = Setup::new(built)?;
+    let child = home().join("../services/examples/child.pl");
+    let child = child.display().to_string();
+    let arguments = setup.pool(10, &child, &format!("min_idle = {min_idle}\n"))?;
+    let running = Stopped::start(Command::new(built.join("master")).args(arguments))?;
+    wait_for_idle(running.process(), min_idle)?;
+    Ok(millis(load::echo(setup.address)?))
+}
+
+/// All of it, so many rounds, as a table in Markdown; nothing where the module is not installed.
+pub fn measure(built: &Path, effort: Effort, rounds: usize) -> Result<(String, bool)> {
+    if !Path::new(MODULE).exists() {
+        eprintln!("left out: Debian's package spamassassin is not installed");
+        return Ok(Default::default());
+    }
+    let mut samples = Kind::ALL.map(|_| Vec::new());
+    let mut first = [const { Vec::new() }; 2];
+    for round in 0..rounds {
+        eprintln!("pools: round {} of {rounds}", round + 1);
+        // None always comes first.
+        for at in (0..Kind::ALL.len()).map(|n| (round + n) % Kind::ALL.len()) {
+            samples[at].push(sample(Kind::ALL[at], built, effort)?);
+        }
+        for (min_idle, first) in first.iter_mut().enumerate() {
+            first.push(first_client(built, min_idle)?);
+        }
+    }
+    Ok(markdown(&samples, &first))
+}
+
+/// The table, and whether a goal was missed.
+fn markdown(samples: &[Vec<Sample>; 3], first: &[Vec<f64>; 2]) -> (String, bool) {
+    let mut missed = false;
+    let mut text = String::from(
+        "| | SpamAssassin's parent, Perl | ours, the same Perl | ours, Rust | ours to theirs, Perl \
+         | goal | reached |\n|---|---:|---:|---:|---:|---:|---|\n",
+    );
+    for (at, measure) in Measure::ALL.iter().enumerate() {
+        let spreads = samples.each_ref().map(|samples| {
+            let values: Vec<f64> = samples.iter().map(|sample| sample[at]).collect();
+            Spread::of(&values)
+        });
+        let (what, goal) = measure.described();
+        let ratio = spreads[1].median / spreads[0].median;
+        missed |= goal.reached(ratio) == "NO";
+        let [theirs, perl, rust] = spreads.map(Spread::text);
+        let _ = writeln!(
+            text,
+            "| {what} | {theirs} | {perl} | {rust} | {ratio:.3} | {} | {} |",
+            goal.text(),
+            goal.reached(ratio)
+        );
+    }
+    let [cold, warm] = first.each_ref().map(|values| Spread::of(values).text());
+    let _ = write!(
+        text,
+        "\nA client that is not served for {} s has given up, and counts as if served then.\n\n\
+         The first client of a service with children in Perl that accept by themselves waits {cold} \
+         ms for its first byte, and {warm} ms with `min_idle = 1`.\n",
+        PATIENCE.as_secs()
+    );
+    (text, missed)
+}

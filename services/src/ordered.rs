@@ -1,0 +1,208 @@
+//! One client at a time, when the master says so: a child of an ordered pool. What the two say to
+//! each other is in `proto/pool.rs` of the master.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Instant;
+
+use master::proto::Availability;
+use master::proto::pool::{Assembler, Order, SIZE};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{MsgFlags, recv};
+
+use crate::shift::{Limits, Shift};
+use crate::single::{STREAMS, arrive, connection, serve_one};
+use crate::status::Status;
+use crate::waiting::timeout;
+use crate::{Client, Error, Log, Service};
+
+impl Service {
+    /// Serves one client after another, each by a call of `serve`, as [`single`](Self::single)
+    /// does; but the master says when to accept. This is for processes that are expensive to start:
+    /// what takes long belongs before this call, which tells the master that the process is ready.
+    ///
+    /// The service's type is `inet`, `unix` or `pass`, and the master's file `master.toml` has it
+    /// be an ordered pool:
+    ///
+    /// ```toml
+    /// [service."127.0.0.1:7000/inet"]
+    /// accept = "ordered"
+    /// ```
+    ///
+    /// The process leaves after `max_use` clients, when the master is gone, and on SIGINT or
+    /// SIGTERM; a client that is being served then is served to the end. How many processes are
+    /// idle, and for how long, is the master's choice: there is no `max_idle`.
+    ///
+    /// ```no_run
+    /// use std::collections::HashSet;
+    /// use std::io::{BufRead, BufReader, Write};
+    /// use std::process::ExitCode;
+    ///
+    /// fn main() -> ExitCode {
+    ///     services::run(|service| {
+    ///         let words = std::fs::read_to_string("/usr/share/dict/words")?;
+    ///         let words: HashSet<&str> = words.lines().collect();
+    ///         service.ordered(|client| {
+    ///             let mut line = String::new();
+    ///             BufReader::new(&*client).read_line(&mut line)?;
+    ///             let known = words.contains(line.trim());
+    ///             writeln!(client, "{known}")
+    ///         })
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// The service cannot begin to serve, is no ordered pool, or cannot accept clients any more.
+    pub fn ordered(
+        mut self,
+        mut serve: impl FnMut(&mut Client) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let silence = self.ipc_timeout()?;
+        let log = self.log();
+        if self.is_standard() {
+            self.drop_privileges()?;
+            return Ok(serve(&mut Client::standard(silence))?);
+        }
+        let (transport, mut shift) = self.begin_ordered(&STREAMS)?;
+        let listeners = shift.listeners();
+        let mut turn = 0;
+        while shift.next_order()? {
+            let connection = accept_one(&listeners, &mut turn)?;
+            // Also when there is nobody: another child may have been faster.
+            let stays = shift.serve(|| {
+                let Some(connection) = connection else {
+                    return 0;
+                };
+                if let Some(arrival) = arrive(connection, transport, &log) {
+                    serve_one(arrival, silence, &log, &mut serve);
+                }
+                1
+            });
+            if !stays {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The client that waits, if there still is one. The listener after the last one that had a client
+/// comes first, so that all have their turn.
+fn accept_one(listeners: &[OwnedFd], turn: &mut usize) -> Result<Option<OwnedFd>, Error> {
+    for at in (0..listeners.len()).map(|n| (*turn + n) % listeners.len()) {
+        if let Some(connection) = connection(&listeners[at])? {
+            *turn = at + 1;
+            return Ok(Some(connection));
+        }
+    }
+    Ok(None)
+}
+
+/// How a child waits for orders.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    assembler: Assembler,
+    /// Those that would end it in the middle of a client.
+    signals: SignalFd,
+}
+
+/// What the wait was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    Ordered,
+    /// The master is gone, or a signal says that it is time.
+    Dismissed,
+    /// The time has passed.
+    Retired,
+}
+
+impl Orders {
+    fn new() -> io::Result<Self> {
+        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+        signals.thread_block()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self {
+            assembler: Assembler::default(),
+            signals: SignalFd::with_flags(&signals, flags)?,
+        })
+    }
+
+    /// Waits for an order, at most until `retire`. One that is there comes before a signal: its
+    /// client would have to wait for another child.
+    fn wait(&mut self, status: &Status, retire: Option<Instant>) -> io::Result<Woken> {
+        loop {
+            let mut fds = [
+                PollFd::new(status.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, timeout(retire)) {
+                Ok(0) if retire.is_some_and(|at| at <= Instant::now()) => {
+                    return Ok(Woken::Retired);
+                }
+                Ok(0) | Err(Errno::EINTR) => continue,
+                Ok(_) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            if fds[0].any() == Some(false) {
+                return Ok(Woken::Dismissed);
+            }
+            if let Some(woken) = self.read(status)? {
+                return Ok(woken);
+            }
+        }
+    }
+
+    /// Reads what the master says, if that is more than that it lives.
+    fn read(&mut self, status: &Status) -> io::Result<Option<Woken>> {
+        let mut bytes = [0; SIZE];
+        let channel = status.as_fd().as_raw_fd();
+        let length = match recv(channel, &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) | Err(Errno::ECONNRESET) => return Ok(Some(Woken::Dismissed)),
+            Ok(length) => length,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let Some(message) = self.assembler.take(&mut &bytes[..length]) else {
+            return Ok(None);
+        };
+        match Order::decode(message) {
+            Some(Order::Accept) => Ok(Some(Woken::Ordered)),
+            Some(Order::Ping) => Ok(None),
+            None => {
+                let letter = message[0].escape_ascii();
+                let what = format!("unknown order (it begins with \"{letter}\")");
+                Err(io::Error::other(what))
+            }
+        }
+    }
+}
+
+impl Shift<Orders> {
+    /// Says that the child is ready.
+    pub(crate) fn begin_ordered(
+        status: Status,
+        listeners: Vec<OwnedFd>,
+        limits: Limits,
+        log: Log,
+    ) -> Result<Self, Error> {
+        let orders = Orders::new().map_err(Error::system("cannot wait for orders"))?;
+        // Without a master, the wait ends at once.
+        let _ = status.report(Availability::Available);
+        Ok(Self::new(status, listeners, orders, limits, log))
+    }
+
+    /// Waits for an order to accept; false when it is time to leave.
+    fn next_order(&mut self) -> Result<bool, Error> {
+        let woken = self.waiting.wait(&self.status, self.limits.retire);
+        match woken.map_err(Error::system("cannot wait for orders"))? {
+            Woken::Ordered => return Ok(true),
+            Woken::Dismissed => self.log.detail("dismissed by the master -- exiting"),
+            Woken::Retired => self.log.detail("old enough -- exiting"),
+        }
+        Ok(false)
+    }
+}
