@@ -177,7 +177,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let table = directory.path().join("services.cf");
         fs::write(&table, "").expect("a file");
-        let location = Location::find(&table, |_| Some("/home".into())).expect("a table");
+        let session = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| "/run/user/1".into());
+        let location = Location::find(&table, session).expect("a table");
         let queue = queue_directory(&location).expect("a default");
         assert!(queue.ends_with("master"), "{}", queue.display());
         fs::write(
