@@ -46,41 +46,41 @@ const fn work(
 }
 
 pub const WORK: [Work; 13] = [
-    work("a report", (20_000, 1), 1122, reports),
+    work("a report", (20_000, 1), 854, reports),
     work(
         "a child from connection to end",
         (10_000, 1),
-        3_316,
+        2_966,
         children,
     ),
-    work("a deadline among 1000", (20, 1_000), 544, |n| {
+    work("a deadline among 1000", (20, 1_000), 556, |n| {
         deadlines(1_000, n)
     }),
-    work("a deadline among 10000", (2, 10_000), 664, |n| {
+    work("a deadline among 10000", (2, 10_000), 677, |n| {
         deadlines(10_000, n)
     }),
     work(
         "a child among 500 that end at once",
         (20, 500),
-        3_450,
+        3_099,
         |n| ends(500, n),
     ),
     work(
         "a child among 5000 that end at once",
         (2, 5_000),
-        3_405,
+        3_062,
         |n| ends(5_000, n),
     ),
     work(
         "a child among 100 of a removed service",
         (40, 100),
-        3_861,
+        3_540,
         |n| removal(100, n),
     ),
     work(
         "a child among 1000 of a removed service",
         (4, 1_000),
-        3_765,
+        3_414,
         |n| removal(1_000, n),
     ),
     work("a reloaded service among 500", (20, 500), 1_922, |n| {

@@ -155,12 +155,12 @@ impl Table {
                 self.served(id);
             }
             Availability::Taken => {
-                child.busy_since = Some(now);
+                child.take_client(now);
                 if child.told != Told::Killed {
                     child.told = Told::No;
                 }
                 self.avail_less(id, pid);
-                self.count_client(pid);
+                self.count_client(id);
             }
         }
         self.reckon(pid);

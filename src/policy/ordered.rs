@@ -363,10 +363,7 @@ impl Table {
                 self.served(id);
                 self.turned_idle(now, pid, false, out);
             }
-            (State::Ordered, Report::Busy) => {
-                self.turned_busy(now, pid);
-                self.count_client(pid);
-            }
+            (State::Ordered, Report::Busy) => self.turned_busy(now, pid),
             // Once more is no harm.
             (State::Idle, Report::Idle) | (State::Busy, Report::Busy) => {}
             (State::Killed | State::Gone, _) => {}
@@ -380,7 +377,9 @@ impl Table {
     fn turned_busy(&mut self, now: Time, pid: Pid) {
         self.set_state(pid, State::Busy);
         if let Some(child) = self.children.get_mut(&pid) {
-            child.busy_since = Some(now);
+            child.take_client(now);
+            let id = child.service;
+            self.count_client(id);
         }
         self.reckon(pid);
     }

@@ -94,7 +94,10 @@ impl Table {
         }
         let service = self.service(child.service);
         let at = service.and_then(|service| child.due(service, self.kill_time));
-        self.set_due(pid, at);
+        // Most children never have one.
+        if child.due != at {
+            self.set_due(pid, at);
+        }
     }
 
     /// Those of all children.

@@ -67,6 +67,12 @@ pub struct Sight {
 }
 
 impl Child {
+    /// It has reported a client.
+    pub(super) fn take_client(&mut self, now: Time) {
+        self.busy_since = Some(now);
+        self.clients = self.clients.saturating_add(1);
+    }
+
     fn activity(&self) -> Activity {
         let state = self.member.as_ref().map(|member| member.state);
         match (state, self.leaving, self.availability) {
@@ -118,12 +124,7 @@ impl Service {
 
 impl Table {
     /// A child has reported a client.
-    pub(super) fn count_client(&mut self, pid: Pid) {
-        let Some(child) = self.children.get_mut(&pid) else {
-            return;
-        };
-        child.clients = child.clients.saturating_add(1);
-        let id = child.service;
+    pub(super) fn count_client(&mut self, id: ServiceId) {
         if let Some(service) = self.service_mut(id) {
             service.stats.connections += 1;
         }
