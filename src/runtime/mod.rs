@@ -402,8 +402,8 @@ impl Runtime {
             self.table.next_deadline(),
             self.triggers.next_deadline(),
             self.outputs.next_deadline(),
-            self.readers.next_deadline(),
-            self.operators.next_deadline(),
+            self.readers.visitors.next_deadline(),
+            self.operators.visitors.next_deadline(),
             self.telling_at(),
             self.setup.exit_at,
             self.turn.deferred_until,
@@ -641,8 +641,8 @@ impl Runtime {
 
     fn pass_visitors(&mut self, now: Time) {
         for passed in [
-            self.readers.pass(now, &self.poll),
-            self.operators.pass(now, &self.poll),
+            self.readers.visitors.pass(now, &self.poll),
+            self.operators.visitors.pass(now, &self.poll),
         ] {
             if let Err(error) = passed {
                 self.operators.complain(now, &mut self.log, &error);

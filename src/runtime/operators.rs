@@ -15,13 +15,13 @@ use crate::config::Kind;
 use crate::control::{Answer, Request, SOCKET, Target};
 use crate::log::{Log, reason};
 use crate::policy::{Event, Limiter, Service, ServiceId, Time};
-use crate::sys::local::{self, Access, Carries, Door, Peer};
+use crate::sys::local::{self, Access, Carries, Peer};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::privilege;
 
 /// One who was let in, and has not asked yet.
 #[derive(Debug)]
-struct Operator {
+pub(super) struct Operator {
     connection: OwnedFd,
     peer: Peer,
 }
@@ -33,11 +33,20 @@ impl AsFd for Operator {
 }
 
 /// All who want to steer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Operators {
-    visitors: Option<Visitors<Operator>>,
+    pub(super) visitors: Visitors<Operator>,
     /// Whoever is refused does not fill the log.
     limiter: Limiter,
+}
+
+impl Default for Operators {
+    fn default() -> Self {
+        Self {
+            visitors: Visitors::new(Ready::ControlDoor, Ready::Operator),
+            limiter: Limiter::default(),
+        }
+    }
 }
 
 impl Operators {
@@ -46,27 +55,10 @@ impl Operators {
     /// # Errors
     /// The system's.
     pub(super) fn open(&mut self, poll: &Poll) -> anyhow::Result<()> {
-        let opened = Door::open(Path::new(SOCKET), Carries::Messages, Access { group: None });
-        let visitors =
-            opened.and_then(|door| Visitors::new(door, Ready::ControlDoor, Ready::Operator, poll));
-        self.visitors = Some(visitors.with_context(|| format!("no control socket: {SOCKET}"))?);
-        Ok(())
-    }
-
-    pub(super) fn pass(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
-        let visitors = self.visitors.as_mut();
-        visitors.map_or(Ok(()), |visitors| visitors.pass(now, poll))
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Time> {
-        self.visitors.as_ref()?.next_deadline()
-    }
-
-    fn next(&mut self, now: Time, poll: &Poll) -> io::Result<Option<OwnedFd>> {
-        match &mut self.visitors {
-            Some(visitors) => visitors.let_in(now, poll),
-            None => Ok(None),
-        }
+        let access = Access { group: None };
+        self.visitors
+            .open(Path::new(SOCKET), Carries::Messages, access, poll)
+            .with_context(|| format!("no control socket: {SOCKET}"))
     }
 
     /// Says that somebody could not be served who came to the master itself.
@@ -95,7 +87,7 @@ impl Operators {
 impl Runtime {
     pub(super) fn let_operators_in(&mut self, now: Time) {
         loop {
-            let let_in = match self.operators.next(now, &self.poll) {
+            let let_in = match self.operators.visitors.let_in(now, &self.poll) {
                 Ok(None) => return,
                 Ok(Some(connection)) => self.greet(now, connection),
                 Err(error) => Err(error),
@@ -118,18 +110,14 @@ impl Runtime {
             return Ok(());
         }
         let operator = Operator { connection, peer };
-        match &mut self.operators.visitors {
-            Some(visitors) => visitors.keep(now, operator, Interest::Readable, &self.poll),
-            None => Ok(()),
-        }
+        let visitors = &mut self.operators.visitors;
+        visitors.keep(now, operator, Interest::Readable, &self.poll)
     }
 
     /// Takes an operator's request, answers it and is done with them.
     pub(super) fn hear_operator(&mut self, now: Time, at: usize) {
-        let Some(visitors) = &mut self.operators.visitors else {
-            return;
-        };
-        let Some(Operator { connection, peer }) = visitors.remove(at, &self.poll) else {
+        let operator = self.operators.visitors.remove(at, &self.poll);
+        let Some(Operator { connection, peer }) = operator else {
             return;
         };
         let mut message = [0; Request::SIZE + 1];

@@ -14,7 +14,7 @@ use super::{Ready, Runtime};
 use crate::config::User;
 use crate::policy::Time;
 use crate::status::SOCKET;
-use crate::sys::local::{self, Access, Carries, Door};
+use crate::sys::local::{self, Access, Carries};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::privilege;
 
@@ -27,7 +27,7 @@ const DOCUMENTS: usize = 4;
 
 /// One reader, and how much it has been sent.
 #[derive(Debug)]
-struct Reader {
+pub(super) struct Reader {
     connection: OwnedFd,
     document: Arc<[u8]>,
     sent: usize,
@@ -57,12 +57,22 @@ struct Last {
 }
 
 /// All readers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Readers {
-    visitors: Option<Visitors<Reader>>,
+    pub(super) visitors: Visitors<Reader>,
     last: Option<Last>,
     /// Documents that somebody may hold still.
     held: Vec<Weak<[u8]>>,
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self {
+            visitors: Visitors::new(Ready::StatusDoor, Ready::Reader),
+            last: None,
+            held: Vec::new(),
+        }
+    }
 }
 
 impl Readers {
@@ -72,11 +82,9 @@ impl Readers {
     /// The system's.
     pub(super) fn open(&mut self, owner: User, poll: &Poll) -> anyhow::Result<()> {
         let group = privilege::is_root().then_some(owner.gid);
-        let opened = Door::open(Path::new(SOCKET), Carries::Stream, Access { group });
-        let visitors =
-            opened.and_then(|door| Visitors::new(door, Ready::StatusDoor, Ready::Reader, poll));
-        self.visitors = Some(visitors.with_context(|| format!("no status socket: {SOCKET}"))?);
-        Ok(())
+        self.visitors
+            .open(Path::new(SOCKET), Carries::Stream, Access { group }, poll)
+            .with_context(|| format!("no status socket: {SOCKET}"))
     }
 
     /// Has the next reader get a new document: something was done just now.
@@ -107,27 +115,8 @@ impl Readers {
 
     /// Goes on sending to a reader that has read some.
     pub(super) fn ready(&mut self, at: usize, poll: &Poll) {
-        let Some(visitors) = &mut self.visitors else {
-            return;
-        };
-        if visitors.get_mut(at).is_some_and(Reader::send) {
-            visitors.remove(at, poll);
-        }
-    }
-
-    pub(super) fn pass(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
-        let visitors = self.visitors.as_mut();
-        visitors.map_or(Ok(()), |visitors| visitors.pass(now, poll))
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Time> {
-        self.visitors.as_ref()?.next_deadline()
-    }
-
-    fn next(&mut self, now: Time, poll: &Poll) -> io::Result<Option<OwnedFd>> {
-        match &mut self.visitors {
-            Some(visitors) => visitors.let_in(now, poll),
-            None => Ok(None),
+        if self.visitors.get_mut(at).is_some_and(Reader::send) {
+            self.visitors.remove(at, poll);
         }
     }
 
@@ -144,11 +133,9 @@ impl Readers {
             document,
             sent: 0,
         };
-        match &mut self.visitors {
-            Some(visitors) if !reader.send() => {
-                visitors.keep(now, reader, Interest::Writable, poll)
-            }
-            _ => Ok(()),
+        match reader.send() {
+            true => Ok(()),
+            false => self.visitors.keep(now, reader, Interest::Writable, poll),
         }
     }
 }
@@ -157,7 +144,7 @@ impl Runtime {
     /// Serves those who want to read the status document.
     pub(super) fn show_status(&mut self, now: Time) {
         loop {
-            let served = match self.readers.next(now, &self.poll) {
+            let served = match self.readers.visitors.let_in(now, &self.poll) {
                 Ok(None) => return,
                 Ok(Some(connection)) => {
                     let document = self.readers.document(now);

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use super::Ready;
 use crate::policy::Time;
-use crate::sys::local::Door;
+use crate::sys::local::{Access, Carries, Door};
 use crate::sys::poll::{Interest, Poll};
 
 /// So many are inside at a time, and let in within a [`PERIOD`].
@@ -26,10 +27,10 @@ struct Visitor<T> {
     visit: T,
 }
 
-/// A door, and those who came in through it.
+/// A door, and those who came in through it. Until it is opened nobody comes.
 #[derive(Debug)]
 pub(super) struct Visitors<T> {
-    door: Door,
+    door: Option<Door>,
     /// What the poller's keys stand for: the door, and a visitor.
     at_door: Ready,
     inside: fn(usize) -> Ready,
@@ -44,25 +45,35 @@ pub(super) struct Visitors<T> {
 }
 
 impl<T: AsFd> Visitors<T> {
-    /// # Errors
-    /// The poller's.
-    pub(super) fn new(
-        door: Door,
-        at_door: Ready,
-        inside: fn(usize) -> Ready,
-        poll: &Poll,
-    ) -> io::Result<Self> {
-        poll.add(door.as_fd(), at_door.key(), Interest::Readable)?;
-        Ok(Self {
-            door,
+    pub(super) fn new(at_door: Ready, inside: fn(usize) -> Ready) -> Self {
+        Self {
+            door: None,
             at_door,
             inside,
-            watched: true,
+            watched: false,
             period_ends: Time::ZERO,
             let_in: 0,
             visitors: BTreeMap::new(),
             next: 0,
-        })
+        }
+    }
+
+    /// Opens the door.
+    ///
+    /// # Errors
+    /// The system's, or the poller's.
+    pub(super) fn open(
+        &mut self,
+        path: &Path,
+        carries: Carries,
+        access: Access,
+        poll: &Poll,
+    ) -> io::Result<()> {
+        let door = Door::open(path, carries, access)?;
+        poll.add(door.as_fd(), self.at_door.key(), Interest::Readable)?;
+        self.door = Some(door);
+        self.watched = true;
+        Ok(())
     }
 
     /// Lets the next one in, if somebody waits and there is room. Otherwise the door is looked at
@@ -71,6 +82,9 @@ impl<T: AsFd> Visitors<T> {
     /// # Errors
     /// The system's: descriptors have run out, say.
     pub(super) fn let_in(&mut self, now: Time, poll: &Poll) -> io::Result<Option<OwnedFd>> {
+        let Some(door) = &self.door else {
+            return Ok(None);
+        };
         if now >= self.period_ends {
             self.period_ends = now + PERIOD;
             self.let_in = 0;
@@ -80,7 +94,7 @@ impl<T: AsFd> Visitors<T> {
             return Ok(None);
         }
         self.let_in += 1;
-        let accepted = self.door.accept();
+        let accepted = door.accept();
         if let (Ok(Some(_)), Some(at)) = (&accepted, self.first_of_a_crowd()) {
             self.remove(at, poll);
         }
@@ -134,23 +148,28 @@ impl<T: AsFd> Visitors<T> {
             }
             self.remove(at, poll);
         }
-        if !self.watched && self.looks_again() <= now {
-            let added = poll.add(self.door.as_fd(), self.at_door.key(), Interest::Readable);
-            self.watched = added.is_ok();
-            if !self.watched {
-                self.pause(now);
-            }
-            return added;
+        let Some(door) = self.unwatched().filter(|_| self.looks_again() <= now) else {
+            return Ok(());
+        };
+        let added = poll.add(door.as_fd(), self.at_door.key(), Interest::Readable);
+        self.watched = added.is_ok();
+        if !self.watched {
+            self.pause(now);
         }
-        Ok(())
+        added
     }
 
     /// When [`Visitors::pass`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let first = self.visitors.first_key_value();
         let first = first.map(|(_, visitor)| visitor.since + PATIENCE);
-        let again = (!self.watched).then(|| self.looks_again());
+        let again = self.unwatched().map(|_| self.looks_again());
         first.into_iter().chain(again).min()
+    }
+
+    /// The door, while the poller does not look at it.
+    fn unwatched(&self) -> Option<&Door> {
+        self.door.as_ref().filter(|_| !self.watched)
     }
 
     /// Who came first, when there is no room for another.
@@ -181,8 +200,9 @@ impl<T: AsFd> Visitors<T> {
     }
 
     fn look_away(&mut self, poll: &Poll) {
-        if std::mem::take(&mut self.watched) {
-            let _ = poll.remove(&self.door);
+        let watched = std::mem::take(&mut self.watched);
+        if let Some(door) = self.door.as_ref().filter(|_| watched) {
+            let _ = poll.remove(door);
         }
     }
 }
@@ -190,7 +210,6 @@ impl<T: AsFd> Visitors<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::local::{Access, Carries};
     use std::os::unix::net::UnixStream;
     use std::path::PathBuf;
 
@@ -207,8 +226,11 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("door");
             let poll = Poll::new().unwrap();
-            let door = Door::open(&path, Carries::Stream, Access { group: None }).unwrap();
-            let visitors = Visitors::new(door, Ready::StatusDoor, Ready::Reader, &poll).unwrap();
+            let mut visitors = Visitors::new(Ready::StatusDoor, Ready::Reader);
+            let access = Access { group: None };
+            visitors
+                .open(&path, Carries::Stream, access, &poll)
+                .unwrap();
             Self {
                 visitors,
                 poll,
@@ -245,6 +267,15 @@ mod tests {
     }
 
     const BEGIN: Time = Duration::from_secs(100);
+
+    #[test]
+    fn nobody_comes_through_a_door_that_was_not_opened() {
+        let poll = Poll::new().unwrap();
+        let mut visitors = Visitors::<OwnedFd>::new(Ready::StatusDoor, Ready::Reader);
+        assert!(visitors.let_in(BEGIN, &poll).unwrap().is_none());
+        visitors.pass(BEGIN, &poll).unwrap();
+        assert_eq!(visitors.next_deadline(), None);
+    }
 
     #[test]
     fn so_many_are_let_in_within_a_period_and_the_others_in_the_next() {
