@@ -130,6 +130,18 @@ pub struct Service {
     pub children: Vec<Child>,
 }
 
+impl Service {
+    /// Whether all processes that the limit allows are in use. To be busy is what the only process
+    /// of a service is for: it counts when somebody waits for it.
+    pub fn is_full(&self) -> bool {
+        match self.maximum {
+            0 => false,
+            1 => self.busy >= 1 && self.backlog.is_some_and(|waiting| waiting > 0),
+            limit => self.busy >= limit,
+        }
+    }
+}
+
 /// One process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Child {

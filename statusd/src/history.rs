@@ -160,21 +160,11 @@ impl Sample {
         let mark = |set: bool, mark: u8| if set { mark } else { 0 };
         Self {
             busy: service.busy,
-            marks: mark(is_full(service), FULL)
+            marks: mark(service.is_full(), FULL)
                 | mark(service.throttled_until.is_some(), THROTTLED)
                 | mark(service.stress_until.is_some(), STRESSED)
                 | mark(service.paused, PAUSED),
         }
-    }
-}
-
-/// Whether all processes that the limit allows are in use. To be busy is what the only process of a
-/// service is for: it counts when somebody waits for it.
-fn is_full(service: &Service) -> bool {
-    match service.maximum {
-        0 => false,
-        1 => service.busy >= 1 && service.backlog.is_some_and(|waiting| waiting > 0),
-        limit => service.busy >= limit,
     }
 }
 
@@ -281,16 +271,16 @@ mod tests {
 
     #[test]
     fn a_service_without_a_limit_is_never_full() {
-        assert!(!is_full(&service(0, "smtp", 10, 0, 0)));
-        assert!(is_full(&service(0, "smtp", 10, 0, 10)));
+        assert!(!service(0, "smtp", 10, 0, 0).is_full());
+        assert!(service(0, "smtp", 10, 0, 10).is_full());
     }
 
     #[test]
     fn an_only_process_may_be_busy_while_nobody_waits() {
         let mut only = service(0, "qmgr", 1, 0, 1);
-        assert!(!is_full(&only));
+        assert!(!only.is_full());
         only.backlog = Some(1);
-        assert!(is_full(&only));
+        assert!(only.is_full());
     }
 
     #[test]

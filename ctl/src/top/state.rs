@@ -208,7 +208,7 @@ pub fn title(service: &Service) -> String {
 pub fn troubles(service: &Service) -> Vec<Trouble> {
     let found = [
         (service.throttled_until.is_some(), Trouble::Throttled),
-        (is_full(service), Trouble::Limit),
+        (service.is_full(), Trouble::Limit),
         (service.stress_until.is_some(), Trouble::Stress),
         (service.paused, Trouble::Paused),
     ];
@@ -228,16 +228,6 @@ pub fn words(trouble: Trouble) -> &'static str {
         Trouble::Stress => "stress",
         Trouble::Limit => "at limit",
         Trouble::Throttled => "throttled",
-    }
-}
-
-/// Whether all processes that the limit allows are in use. To be busy is what the only process of a
-/// service is for: it counts when somebody waits for it.
-fn is_full(service: &Service) -> bool {
-    match service.maximum {
-        0 => false,
-        1 => service.busy >= 1 && service.backlog.is_some_and(|waiting| waiting > 0),
-        limit => service.busy >= limit,
     }
 }
 
