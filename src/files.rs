@@ -4,7 +4,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,9 @@ use anyhow::{Context, anyhow, ensure};
 
 use crate::config::{Base, Family, Resolver, Source, Sources, StandAlone, User};
 use crate::sys::{names, privilege};
+
+/// Where Postfix's configuration is unless told otherwise.
+pub const POSTFIX: &str = "/etc/postfix";
 
 /// A configuration file that is larger is none.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
@@ -118,8 +121,6 @@ impl Location {
             Some(stand_alone) => Base::StandAlone(stand_alone.clone()),
             None => Base::Postfix(read(self.directory.join("main.cf"))?),
         };
-        let toml = self.directory.join("master.toml");
-        let is_there = toml.symlink_metadata().is_ok();
         Ok(Sources {
             directory: self.directory.clone(),
             base,
@@ -127,8 +128,19 @@ impl Location {
                 path: self.table.clone(),
                 text: Vec::new(),
             },
-            master_toml: is_there.then(|| read(toml)).transpose()?,
+            master_toml: read_if_there(self.directory.join("master.toml"))?,
         })
+    }
+}
+
+/// Reads a file that may be missing. A link that leads nowhere is there, and cannot be read.
+///
+/// # Errors
+/// It is there and cannot be read, or is too large for a configuration.
+pub fn read_if_there(path: PathBuf) -> anyhow::Result<Option<Source>> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        _ => read(path).map(Some),
     }
 }
 

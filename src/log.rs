@@ -8,6 +8,7 @@
 mod output;
 
 use std::env;
+use std::ffi::OsString;
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::{AsFd, RawFd};
@@ -107,6 +108,42 @@ pub struct Settings {
     pub target: Target,
     pub format: Format,
     pub terminal: Terminal,
+}
+
+impl Settings {
+    /// Until the configuration is known: the log of whoever has started this program, as Postfix's
+    /// programs tell each other (`maillog_client.c`), or else syslog under this facility. Without
+    /// `MAIL_LOGTAG` the tag begins with `name`.
+    pub fn inherited(
+        variable: impl Fn(&str) -> Option<OsString>,
+        name: &str,
+        program: &str,
+        facility: &str,
+        terminal: Terminal,
+    ) -> Self {
+        let text = |name: &str| {
+            let value = variable(name)?.to_string_lossy().into_owned();
+            Some(value).filter(|value| !value.is_empty())
+        };
+        let target = match text("POSTLOG_SERVICE") {
+            Some(socket) => Target::Postlog {
+                socket: socket.into(),
+                file: None,
+                permissions: 0o600,
+                hostname: text("POSTLOG_HOSTNAME").unwrap_or_else(|| "amnesiac".into()),
+            },
+            None => Target::Syslog {
+                facility: facility.into(),
+            },
+        };
+        let tag = text("MAIL_LOGTAG").unwrap_or_else(|| name.into());
+        Self {
+            tag: format!("{tag}/{program}"),
+            target,
+            format: Format::Text,
+            terminal,
+        }
+    }
 }
 
 /// The form of lines in a file and on the terminal.

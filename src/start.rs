@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 
 use crate::config::{Config, Parameters, RunOptions, User};
-use crate::files::{Location, Names};
-use crate::log::{Format, Log, Settings, Severity, Target, Terminal, reason};
+use crate::files::{Location, Names, POSTFIX};
+use crate::log::{Log, Settings, Severity, Terminal, reason};
 use crate::options::{Options, USAGE};
 use crate::runtime::{
     Clock, Ending, Inherited, Runtime, Setup, environment, log_error, log_settings,
@@ -22,8 +22,6 @@ use crate::sys::supervisor::Supervisor;
 use crate::sys::{directory, handed};
 use crate::sys::{privilege, signal};
 
-/// Where Postfix's configuration is unless told otherwise.
-const CONFIG_DIRECTORY: &str = "/etc/postfix";
 /// The file that a running master holds locked, below the queue directory.
 const PID_FILE: &str = "pid/master.pid";
 /// How long `-w` waits (Postfix, `master.c`: names may have to be resolved).
@@ -200,28 +198,8 @@ fn waited(outcome: Outcome) -> anyhow::Result<Exit> {
 
 /// Until the configuration is known: the system's log, or what a parent Postfix program names.
 fn first_log(inherited: &Inherited, name: &str, facility: &str) -> Settings {
-    let text = |name: &str| {
-        let value = inherited.get(Path::new(name).as_os_str())?;
-        Some(value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
-    };
-    let tag = text("MAIL_LOGTAG").unwrap_or_else(|| name.into());
-    let target = match text("POSTLOG_SERVICE") {
-        Some(socket) => Target::Postlog {
-            socket: socket.into(),
-            file: None,
-            permissions: 0o600,
-            hostname: text("POSTLOG_HOSTNAME").unwrap_or_else(|| "amnesiac".into()),
-        },
-        None => Target::Syslog {
-            facility: facility.into(),
-        },
-    };
-    Settings {
-        tag: format!("{tag}/master"),
-        target,
-        format: Format::Text,
-        terminal: Terminal::Problems,
-    }
+    let variable = |name: &str| inherited.get(Path::new(name).as_os_str()).cloned();
+    Settings::inherited(variable, name, "master", facility, Terminal::Problems)
 }
 
 /// Postfix's configuration is found without being named; others are not, lest a `main.cf` that
@@ -230,13 +208,10 @@ fn location(options: &Options, inherited: &Inherited) -> anyhow::Result<Location
     let variable = |name: &str| inherited.get(Path::new(name).as_os_str()).cloned();
     let named = options.configuration.clone();
     let named = named.or_else(|| variable("MAIL_CONFIG").map(PathBuf::from));
-    let location = Location::find(
-        named.as_deref().unwrap_or(Path::new(CONFIG_DIRECTORY)),
-        variable,
-    )?;
+    let location = Location::find(named.as_deref().unwrap_or(Path::new(POSTFIX)), variable)?;
     ensure!(
         named.is_some() || !location.is_stand_alone(),
-        "{CONFIG_DIRECTORY} has no main.cf: name the directory of main.cf and master.cf, or a \
+        "{POSTFIX} has no main.cf: name the directory of main.cf and master.cf, or a \
          service table, with -c"
     );
     Ok(location)

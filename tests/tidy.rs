@@ -154,7 +154,7 @@ fn services_use_of_the_master_what_children_share_with_it() {
             let end = after.find(|c: char| !c.is_alphanumeric() && c != '_');
             let room = &after[..end.unwrap_or(after.len())];
             assert!(
-                ["config", "log", "proto"].contains(&room),
+                ["config", "files", "log", "proto"].contains(&room),
                 "{}: {room}",
                 path.display()
             );

@@ -5,11 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use master::files::Location;
+use master::files::{Location, POSTFIX};
 use master::status::Document;
-
-/// Where Postfix's configuration is unless told otherwise.
-const CONFIGURATION: &str = "/etc/postfix";
 
 /// Sees and steers a running master(8).
 #[derive(Debug, Parser)]
@@ -97,7 +94,7 @@ impl Arguments {
     /// # Errors
     /// There is none.
     pub fn location(&self) -> Result<Location> {
-        self.find(Path::new(CONFIGURATION))
+        self.find(Path::new(POSTFIX))
     }
 
     /// Where the configuration is of a master that was found without it.

@@ -1,20 +1,14 @@
 //! What is configured, and where: in `main.cf`, if this is a Postfix installation, and in
 //! `master.toml`; and before all on the command line.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use master::config::{Diagnostic, Source, Values};
+use master::config::{Diagnostic, Resolver, Source, Values};
+use master::files::{Names, POSTFIX, read_if_there};
 
 use crate::Error;
 use crate::options::Options;
-
-/// Where Postfix's configuration is unless told otherwise.
-const CONFIG_DIRECTORY: &str = "/etc/postfix";
-/// A configuration file that is larger is none.
-const FILE_MAX: u64 = 16 * 1024 * 1024;
 
 /// Reads all there is. What is wrong with the files is left out, and returned: the master has said
 /// it already, and goes on as well.
@@ -23,7 +17,7 @@ const FILE_MAX: u64 = 16 * 1024 * 1024;
 /// A file is there and cannot be read.
 pub(crate) fn read(options: &Options, program: &str) -> Result<(Values, Vec<Diagnostic>), Error> {
     let variable = std::env::var_os("MAIL_CONFIG");
-    let place = PathBuf::from(variable.unwrap_or_else(|| CONFIG_DIRECTORY.into()));
+    let place = PathBuf::from(variable.unwrap_or_else(|| POSTFIX.into()));
     // Beside a table that is named itself, a main.cf means nothing.
     let (directory, main_cf) = match place.is_file() {
         true => (place.parent().unwrap_or(&place), None),
@@ -46,27 +40,11 @@ pub(crate) fn read(options: &Options, program: &str) -> Result<(Values, Vec<Diag
     if let Some(tag) = std::env::var_os("MAIL_LOGTAG") {
         values.default("syslog_name", tag.into_vec());
     }
-    values.complete(main_cf.is_none(), &hostname(), std::process::id());
+    values.complete(main_cf.is_none(), &Names.hostname(), std::process::id());
     Ok((values, findings))
-}
-
-fn hostname() -> String {
-    let name = nix::unistd::gethostname().ok();
-    let name = name.and_then(|name| name.into_string().ok());
-    name.unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// A file, if it is there.
 fn source(path: &Path) -> Result<Option<Source>, Error> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::system(format!("open {}", path.display()))(error)),
-    };
-    let mut text = Vec::new();
-    file.take(FILE_MAX)
-        .read_to_end(&mut text)
-        .map_err(Error::system(format!("read {}", path.display())))?;
-    let path = path.to_owned();
-    Ok(Some(Source { path, text }))
+    read_if_there(path.to_owned()).map_err(|error| Error::Other(error.into()))
 }

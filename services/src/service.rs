@@ -489,30 +489,12 @@ fn become_user(owner: &User) -> io::Result<()> {
 
 /// Until the configuration is known: the system's log, or what the master names.
 pub(crate) fn first_log(program: &str) -> Log {
-    let text = |name: &str| {
-        let value = std::env::var_os(name)?.to_string_lossy().into_owned();
-        Some(value).filter(|value| !value.is_empty())
+    let variable = |name: &str| std::env::var_os(name);
+    // Without a master there is a terminal, and somebody who looks at it.
+    let terminal = match variable(GENERATION) {
+        Some(_) => Terminal::Nothing,
+        None => Terminal::Everything,
     };
-    let target = match text("POSTLOG_SERVICE") {
-        Some(socket) => Target::Postlog {
-            socket: socket.into(),
-            file: None,
-            permissions: 0o600,
-            hostname: text("POSTLOG_HOSTNAME").unwrap_or_else(|| "amnesiac".into()),
-        },
-        None => Target::Syslog {
-            facility: "mail".into(),
-        },
-    };
-    let tag = text("MAIL_LOGTAG").unwrap_or_else(|| "master".into());
-    Log::new(Settings {
-        tag: format!("{tag}/{program}"),
-        target,
-        format: Format::Text,
-        // Without a master there is a terminal, and somebody who looks at it.
-        terminal: match std::env::var_os(GENERATION) {
-            Some(_) => Terminal::Nothing,
-            None => Terminal::Everything,
-        },
-    })
+    let settings = Settings::inherited(variable, "master", program, "mail", terminal);
+    Log::new(settings)
 }
