@@ -175,7 +175,7 @@ impl Service {
             Endpoint::Inet(addresses) => addresses.iter().map(ToString::to_string).collect(),
             Endpoint::Path(path) => vec![path.display().to_string()],
         };
-        let accept = match service.pool.is_ordered() {
+        let accept = match service.is_ordered() {
             true => "ordered",
             false => "shared",
         };
@@ -230,7 +230,7 @@ fn settings(service: &config::Service) -> Settings {
         spawn_ramp,
         reply_timeout,
         ping_interval,
-    } = service.pool;
+    } = *service.pool;
     let usual = match accept {
         config::Accept::Ordered => Pool::ordered(),
         config::Accept::Shared => Pool::default(),
