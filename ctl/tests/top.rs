@@ -66,10 +66,10 @@ fn without_a_master_it_says_so() {
     let configuration = configuration();
     let failed = top(&configuration, &["--once"]).expect_failure();
     assert!(
-        failed.stderr.starts_with("masterctl: no master runs on /"),
+        failed.stderr.starts_with("masterctl: no master runs in /"),
         "{failed:?}"
     );
-    assert_eq!((failed.status.code(), &*failed.stdout), (Some(2), ""));
+    assert_eq!((failed.status.code(), &*failed.stdout), (Some(3), ""));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn on_a_terminal_it_follows_the_master_until_q_is_pressed() {
     master.say(&crowd(9));
     shows("tenant8/unix");
     master.vanish();
-    shows("no master runs on ");
+    shows("no master runs in ");
     let mut keys = script.stdin.take().expect("a pipe");
     keys.write_all(b"?").expect("a reader");
     shows("Keys");
