@@ -10,7 +10,8 @@ use crate::common::instance::SOON;
 use crate::common::poll::until;
 use crate::common::process::Process;
 use crate::needs_root;
-use crate::stage::{Answer, Stage};
+use crate::site::{Answer, Site};
+use crate::stage::Stage;
 
 #[test]
 fn a_request_that_is_too_long_is_refused() {

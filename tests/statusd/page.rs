@@ -4,6 +4,7 @@ use crate::browser::dom;
 use crate::common::documents::{
     at_the_limit, calm, crowd, failed_reload, hostile, stressed, throttled,
 };
+use crate::site::Site;
 use crate::stage::Stage;
 use crate::{needs_chromium, needs_root};
 
