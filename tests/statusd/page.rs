@@ -30,7 +30,7 @@ fn a_calm_master_is_all_well() {
     let page = dom(&stage.url("/"));
     assert_eq!(summary(&page), "7 services, all well.");
     expect(&page, "<title>master: all well</title>");
-    expect(&page, "3 busy, 2 free; of 100");
+    expect(&page, "3 busy, 2 free; limit 100");
     expect(&page, "1 busy, 3 free; no limit");
     expect(&page, "aria-label=\"between 3 and 3 busy\"");
     expect(&page, "3 d 4 h");
@@ -60,7 +60,7 @@ fn a_service_at_its_limit_is_marked_in_words() {
     assert_eq!(summary(&page), "7 services. 1 at the limit: smtp/inet.");
     expect(&page, "at its limit");
     expect(&page, "near its limit");
-    expect(&page, "100 busy, 0 free; of 100");
+    expect(&page, "100 busy, 0 free; limit 100");
     expect(&page, "at the limit for 100 % of the time");
     expect(&page, "data-label=\"waiting\">37<");
 }
@@ -71,10 +71,31 @@ fn stress_and_throttling_are_marked_in_words() {
     needs_chromium!();
     let page = dom(&Stage::new(&stressed()).url("/"));
     expect(summary(&page), "1 in stress mode: smtp/inet.");
-    expect(&page, "stress, 15 min");
+    expect(&page, "stress, 15 min left");
     let page = dom(&Stage::new(&throttled()).url("/"));
     assert_eq!(summary(&page), "7 services. 1 throttled: policyd/unix.");
     expect(&page, "throttled, 43 s left");
+}
+
+#[test]
+fn what_is_wrong_is_explained_where_the_children_are() {
+    needs_root!("a mail system");
+    needs_chromium!();
+    let page = dom(&Stage::new(&stressed()).url("/#smtp/inet"));
+    expect(
+        &page,
+        "<strong>at its limit</strong>: All processes that maxproc allows",
+    );
+    expect(
+        &page,
+        "<strong>stress, 15 min left</strong>: The limit was reached",
+    );
+    let page = dom(&Stage::new(&throttled()).url("/#policyd/unix"));
+    expect(
+        &page,
+        "43 s left</strong>: Children have failed; the log says why.",
+    );
+    assert!(!page.contains("undefined"), "{page}");
 }
 
 #[test]
