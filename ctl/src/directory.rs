@@ -31,8 +31,7 @@ impl Directory {
             findings.extend(values.load_toml(master_toml));
         }
         if let Base::StandAlone(stand_alone) = &sources.base {
-            let directory = stand_alone.queue_directory.as_os_str();
-            values.default("queue_directory", directory.as_encoded_bytes());
+            values.default_directories(stand_alone);
         }
         values.complete(location.is_stand_alone(), "localhost", std::process::id());
         let path = values.string("queue_directory").map_err(|findings| {

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use serde_json::Value;
+
 use crate::common::instance::SOON;
 use crate::common::poll::until;
 
@@ -64,5 +66,13 @@ impl Answer {
             head: head.to_ascii_lowercase(),
             body: body.to_owned(),
         }
+    }
+
+    /// How long the history of the first service is, in what the page is told.
+    #[track_caller]
+    pub fn samples(&self) -> usize {
+        let view: Value = serde_json::from_str(&self.body).expect("JSON");
+        let busy = view["history"]["services"][0]["busy"].as_array();
+        busy.expect("samples").len()
     }
 }

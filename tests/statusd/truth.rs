@@ -7,10 +7,13 @@ use serde_json::Value;
 
 use crate::common::client::{Client, expect_refusal};
 use crate::common::instance::SOON;
+use crate::common::network::in_own_network;
 use crate::common::operator::{service, told};
 use crate::common::poll::until;
 use crate::common::puppet;
+use crate::common::world::World;
 use crate::metrics::expect_clean;
+use crate::needs_root;
 use crate::real::Real;
 use crate::site::Site;
 
@@ -140,4 +143,24 @@ fn a_master_that_dies_takes_statusd_with_it() {
     assert_eq!(real.get("/healthz").status, 200);
     real.stop_by(Signal::SIGKILL);
     expect_refusal(&real.address());
+}
+
+#[test]
+fn the_history_survives_a_reload_also_without_postfix() {
+    needs_root!("to have a network of its own");
+    in_own_network(|| {
+        for world in World::all() {
+            let mut real = Real::at(world, "127.0.0.1:7099");
+            real.write("").start();
+            let old = real.wait_for("/view.json", |answer| answer.samples() >= 3);
+            real.reload();
+            let new = real.get("/view.json");
+            assert!(new.samples() > old.samples(), "{}", real.said());
+            assert!(
+                !real.said().contains("statusd: warning: "),
+                "{}",
+                real.said()
+            );
+        }
+    });
 }
