@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
-use master::config::{Base, Diagnostic, Severity, Values};
-use master::files::Location;
+use master::config::{Base, Diagnostic, Resolver, Severity, Values};
+use master::files::{Location, Names};
 
 /// A queue directory, and what may be wrong about it.
 #[derive(Debug)]
@@ -33,7 +33,11 @@ impl Directory {
         if let Base::StandAlone(stand_alone) = &sources.base {
             values.default_directories(stand_alone);
         }
-        values.complete(location.is_stand_alone(), "localhost", std::process::id());
+        values.complete(
+            location.is_stand_alone(),
+            &Names.hostname(),
+            std::process::id(),
+        );
         let path = values.string("queue_directory").map_err(|findings| {
             anyhow!(
                 "the configuration does not say where the master is: {findings}: correct it, or \
@@ -68,6 +72,8 @@ mod tests {
         let location = Location::find(directory.path(), |_| None).expect("files");
         let queue = Directory::of(&location).expect("a parameter");
         assert_eq!(queue.path, Path::new("/queue/x"));
+        let doubt = queue.doubt.expect("a line that cannot be read").to_string();
+        assert!(doubt.contains("main.cf: line 3: "), "{doubt}");
     }
 
     #[test]
