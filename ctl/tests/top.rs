@@ -52,7 +52,7 @@ fn one_picture_is_printed_with_all_services() {
     let master = master(&configuration);
     let shown = top(&configuration, &["--once"]).expect_success().stdout;
     let lines: Vec<&str> = shown.lines().collect();
-    assert_eq!(lines[1], "7 services, 1 at limit, 1 stress");
+    assert_eq!(lines[1], "7 services, 1 full, 1 stress");
     assert!(lines[3].starts_with("smtp/inet"), "{shown}");
     assert_eq!(lines.len(), 10);
     assert!(!shown.contains('\u{1b}'), "for a file, no colours: {shown}");
@@ -112,7 +112,7 @@ fn on_a_terminal_it_follows_the_master_until_q_is_pressed() {
             String::from_utf8_lossy(&said).contains(what)
         });
     };
-    shows("7 services, 1 at limit");
+    shows("7 services, 1 full");
     master.say(&crowd(9));
     shows("tenant8/unix");
     master.vanish();

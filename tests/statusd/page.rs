@@ -30,8 +30,8 @@ fn a_calm_master_is_all_well() {
     let page = dom(&stage.url("/"));
     assert_eq!(summary(&page), "7 services, all well.");
     expect(&page, "<title>master: all well</title>");
-    expect(&page, "3 busy, 2 free; limit 100");
-    expect(&page, "1 busy, 3 free; no limit");
+    expect(&page, "3 busy, 2 idle; limit 100");
+    expect(&page, "1 busy, 3 idle; no limit");
     expect(&page, "aria-label=\"between 3 and 3 busy\"");
     expect(&page, "3 d 4 h");
     assert!(
@@ -48,7 +48,7 @@ fn a_service_that_a_link_names_is_shown_with_its_children() {
     let page = dom(&stage.url("/#smtp/inet"));
     expect(&page, "aria-label=\"Children of smtp/inet\"");
     expect(&page, "<td>10000</td><td>busy</td>");
-    expect(&page, "<td>10004</td><td>available</td>");
+    expect(&page, "<td>10004</td><td>idle</td>");
     assert_eq!(page.matches("aria-expanded=\"true\"").count(), 1);
 }
 
@@ -60,7 +60,7 @@ fn a_service_at_its_limit_is_marked_in_words() {
     assert_eq!(summary(&page), "7 services. 1 at the limit: smtp/inet.");
     expect(&page, "at its limit");
     expect(&page, "near its limit");
-    expect(&page, "100 busy, 0 free; limit 100");
+    expect(&page, "100 busy, 0 idle; limit 100");
     expect(&page, "at the limit for 100 % of the time");
     expect(&page, "data-label=\"waiting\">37<");
 }

@@ -66,8 +66,8 @@ function facts(where, pairs) {
 // What its troubles mean, and what to do.
 const ADVICE = {
   throttled: "Children have failed; the log says why. None is started for a while, and then it is tried again.",
-  full: "All processes that maxproc allows have a client, and others wait. To allow more: raise maxproc in the "
-    + "table, see what masterctl plan says, and masterctl reload.",
+  full: "All processes that maxproc allows have a client; others have to wait. To allow more: raise maxproc in "
+    + "the table, see what masterctl plan says, and masterctl reload.",
   stressed: "The limit was reached a short while ago: children are told to be quick with clients (-o stress=yes).",
   paused: "Somebody has its clients wait, until masterctl resume.",
   near: "Nearly all processes that maxproc allows have a client.",
@@ -159,7 +159,7 @@ function showRow(row, service, now) {
   say(row.name, title(service));
   say(row.endpoint, service.endpoint === service.name ? "" : service.endpoint);
   const found = troubles(service, now);
-  const badges = found.length > 0 ? found : [["well", service.total > 0 ? "well" : "idle", 0]];
+  const badges = found.length > 0 ? found : [["well", service.total > 0 ? "well" : "no children", 0]];
   row.badges.replaceChildren(...badges.map(([kind, words]) =>
     element("span", { class: `badge ${kind}`, title: ADVICE[kind] ?? "" }, words)));
   const bad = badness(service, now);
@@ -175,7 +175,7 @@ function showRow(row, service, now) {
 function showChildren(row, service) {
   const limit = service.maximum > 0 ? `limit ${number(service.maximum)}` : "no limit";
   const starting = service.starting > 0 ? `, ${number(service.starting)} starting` : "";
-  say(row.numbers, `${number(service.busy)} busy, ${number(service.available)} free${starting}; ${limit}`);
+  say(row.numbers, `${number(service.busy)} busy, ${number(service.available)} idle${starting}; ${limit}`);
   // Without a limit, what there has been is the measure.
   const whole = service.maximum || Math.max(service.total, service.peak, 1);
   const share = (count) => `${Math.min(100, (100 * count) / whole)}%`;
@@ -263,9 +263,13 @@ function showDetails(row) {
 }
 
 function childrenTable(service) {
-  if (service.children.length === 0) return element("p", { class: "faint" }, "No children: one is started when a client comes.");
+  if (service.children.length === 0) {
+    const then = service.listening ? ": one is started when a client comes." : ".";
+    return element("p", { class: "faint" }, `No children${then}`);
+  }
   const head = ["Process", "State", "Clients", "Age", "Generation"];
-  const cells = (child) => [child.pid, child.state, number(child.uses), span(child.age), child.generation];
+  const state = (child) => child.state === "available" ? "idle" : child.state;
+  const cells = (child) => [child.pid, state(child), number(child.uses), span(child.age), child.generation];
   const rows = service.children.slice(0, CHILDREN_MAX).map((child) =>
     element("tr", {}, ...cells(child).map((text) => element("td", {}, String(text)))));
   const table = element("table", { "aria-label": `Children of ${title(service)}` },
