@@ -9,6 +9,7 @@ mod browser; // Chromium, without a display
 mod gallery; // the page, with a past of ten minutes
 mod limits; // what a client may cost
 mod metrics; // for monitoring
+mod mistakes; // in the files of a master that runs
 mod page; // for people
 mod probes; // for load balancers
 mod real; // a master that statusd shows and that runs it

@@ -1,26 +1,12 @@
 //! What people see, in a browser, of a real statusd.
 
-use crate::browser::dom;
+use crate::browser::{dom, expect, summary};
 use crate::common::documents::{
     at_the_limit, calm, crowd, failed_reload, hostile, stressed, throttled,
 };
 use crate::site::Site;
 use crate::stage::Stage;
 use crate::{needs_chromium, needs_root};
-
-/// The page with this in it.
-#[track_caller]
-fn expect(page: &str, what: &str) {
-    assert!(page.contains(what), "no {what:?} in\n{page}");
-}
-
-/// The text of the status line, which a screen reader reads out.
-fn summary(page: &str) -> &str {
-    let start = page.find("id=\"summary\"").expect("a status line");
-    let text = &page[start..];
-    let text = &text[text.find('>').expect("an end") + 1..];
-    &text[..text.find('<').expect("an end")]
-}
 
 #[test]
 fn a_calm_master_is_all_well() {
