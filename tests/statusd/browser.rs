@@ -71,13 +71,22 @@ pub fn summary(page: &str) -> &str {
     &text[..text.find('<').expect("an end")]
 }
 
+/// Where pictures are kept, if somebody wants them.
+fn album() -> Option<PathBuf> {
+    std::env::var_os("MASTER_TEST_SCREENSHOTS").map(PathBuf::from)
+}
+
+/// Whether somebody wants pictures.
+pub fn are_kept() -> bool {
+    album().is_some()
+}
+
 /// Draws the page, and returns the size of the image. It is kept where `MASTER_TEST_SCREENSHOTS`
 /// says, under its name with `.png`.
 #[track_caller]
 pub fn draw(url: &str, look: Look, name: &str) -> usize {
     let scratch = tempfile::tempdir().expect("a directory");
-    let kept = std::env::var_os("MASTER_TEST_SCREENSHOTS").map(PathBuf::from);
-    let directory = kept.unwrap_or(scratch.path().to_owned());
+    let directory = album().unwrap_or(scratch.path().to_owned());
     std::fs::create_dir_all(&directory).expect("a directory");
     let file = directory.join(name).with_extension("png");
     let screenshot = format!("--screenshot={}", file.display());

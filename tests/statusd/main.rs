@@ -7,6 +7,7 @@ mod common;
 
 mod browser; // Chromium, without a display
 mod gallery; // the page, with a past of ten minutes
+mod incident; // from the first sign to the end
 mod limits; // what a client may cost
 mod metrics; // for monitoring
 mod mistakes; // in the files of a master that runs
