@@ -9,7 +9,7 @@ use crate::common::instance::SOON;
 use crate::common::poll::until;
 use crate::common::puppet::service;
 use crate::common::vitals::expect_rest;
-use crate::load::{clients, serve, talk};
+use crate::load::{serve_all, talk};
 use crate::pool::{HANDFUL, Pool};
 use crate::{needs_module, needs_root};
 
@@ -19,14 +19,12 @@ use crate::{needs_module, needs_root};
 pub fn every_client_is_served_during_fifty_reloads(pool: &Pool) {
     let mut reloads = 0;
     while reloads < 50 {
-        let load = serve(&pool.address, clients(), || {
+        serve_all(&pool.address, || {
             if reloads < 50 && pool.postfix.log_lines("reload done").len() == reloads {
                 reloads += 1;
                 pool.postfix.hang_up();
             }
         });
-        let found = (load.served, load.lost, load.broken);
-        assert_eq!(found, (clients(), 0, 0), "{load:?}");
     }
     for failure in ["rogue", "exit status", "killed by", "SIGKILL"] {
         assert_eq!(pool.postfix.log_lines(failure), [""; 0]);
