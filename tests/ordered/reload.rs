@@ -95,6 +95,42 @@ fn a_reload_makes_a_pool_of_a_shared_service_and_a_shared_service_of_a_pool() {
     }
 }
 
+/// Whether a service that may or may not greet says after its client what that says.
+fn echoes(address: &str) -> std::io::Result<bool> {
+    let mut client = Client::try_connect(address)?;
+    client.try_say("hello")?;
+    Ok(client.try_line()? == "hello" || client.try_line()? == "hello")
+}
+
+#[test]
+fn no_client_is_lost_while_a_service_becomes_a_pool_and_a_shared_service_again() {
+    needs_root!("a mail system");
+    let mut pool = Pool::rust(4, "echo", "", "accept = \"shared\"\n");
+    pool.postfix.install(&service("ordered"), "ordered");
+    let address = pool.address.clone();
+    let changes = std::thread::spawn(move || {
+        for _ in 0..5 {
+            pool.become_of(4, "ordered", "accept = \"ordered\"\n");
+            pool.become_of(4, "echo", "accept = \"shared\"\n");
+        }
+        pool
+    });
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !changes.is_finished() {
+                    let echoes = echoes(&address);
+                    assert!(echoes.as_ref().is_ok_and(|echoes| *echoes), "{echoes:?}");
+                }
+            });
+        }
+    });
+    let pool = changes.join().expect("all changes");
+    for failure in ["rogue", "killed by", "SIGKILL"] {
+        assert_eq!(pool.postfix.log_lines(failure), [""; 0]);
+    }
+}
+
 #[test]
 fn a_client_that_waits_for_a_pool_which_was_a_shared_service_costs_the_master_nothing() {
     needs_root!("a mail system");

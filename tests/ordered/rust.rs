@@ -15,7 +15,7 @@ use crate::common::puppet::service;
 use crate::common::{original, under_test};
 use crate::load::{clients, serve, serve_all, talk};
 use crate::needs_root;
-use crate::pool::{HANDFUL, Pool};
+use crate::pool::{AT_ONCE, HANDFUL, Pool};
 use crate::reload::every_client_is_served_during_fifty_reloads;
 
 /// One child, which is idle.
@@ -33,6 +33,16 @@ fn children_in_rust_serve_every_client() {
     let pool = Pool::rust(8, "ordered", "-o max_use=0", HANDFUL);
     serve_all(&pool.address, || {});
     assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
+}
+
+#[test]
+fn children_to_spare_serve_every_client_at_once() {
+    needs_root!("a mail system");
+    let settings = "accept = \"ordered\"\nmin_children = 24\nmax_idle = 24\n";
+    let pool = Pool::rust(24, "ordered", "-o max_use=0", settings);
+    pool.wait_for_idle(24);
+    let load = serve_all(&pool.address, || {});
+    assert!(load.slowest < AT_ONCE, "{load:?}");
 }
 
 #[test]
