@@ -93,6 +93,8 @@ const REPORTS_MANY: usize = 8;
 const ACTIONS_KEPT: usize = 64;
 /// Children reaped in one turn: a few milliseconds, for which clients wait.
 const DEAD_MAX: usize = 128;
+/// When a turn takes longer, more children are started in the next one.
+const SETTLE_MAX: Duration = Duration::from_millis(10);
 /// How long the end may take (Postfix, `master_sig.c`).
 const END_TIME: u32 = 5;
 
@@ -171,6 +173,8 @@ struct Turn {
     /// There are, or may be, dead children to reap.
     reap: bool,
     reload: bool,
+    /// The policy has not said yet all that it has to say.
+    unsettled: bool,
 }
 
 /// A child that was started, and our ends of what it was given for itself.
@@ -398,7 +402,7 @@ impl Runtime {
     }
 
     fn next_deadline(&mut self, now: Time) -> Time {
-        if self.turn.reap {
+        if self.turn.reap || self.turn.unsettled {
             return now;
         }
         let deadlines = [
@@ -700,14 +704,19 @@ impl Runtime {
         self.settle(now);
     }
 
+    /// Has the policy decide, and does what it decides. Clients wait meanwhile, so a pool that is
+    /// filled on a busy machine is filled in several turns.
     fn settle(&mut self, now: Time) {
-        loop {
+        self.turn.unsettled = false;
+        while !self.turn.unsettled {
             self.table.settle(now, &mut self.actions);
             if self.actions.is_empty() {
                 return;
             }
-            // What comes of these (a watch that is refused) may ask for another look.
+            // What comes of these (a child that is started) may ask for another look.
             self.carry_out(now);
+            let passed = self.setup.clock.now().saturating_sub(now);
+            self.turn.unsettled = passed > SETTLE_MAX;
         }
     }
 

@@ -13,9 +13,8 @@ use crate::common::process::Process;
 use crate::common::skip;
 use crate::load::talk;
 use crate::needs_root;
-use crate::pool::{HANDFUL, Pool};
+use crate::pool::{HANDFUL, Pool, STRACE};
 
-const STRACE: &str = "/usr/bin/strace";
 /// Clients, one after the other, for whom the calls are counted.
 const CLIENTS: u64 = 200;
 /// On a machine that has much else to do, a client takes so long that the master rests in between,

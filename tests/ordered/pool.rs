@@ -27,6 +27,9 @@ macro_rules! needs_module {
     };
 }
 
+/// It looks at system calls, and can make them slow.
+pub const STRACE: &str = "/usr/bin/strace";
+
 /// A file of this repository.
 pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)

@@ -12,10 +12,10 @@ use crate::common::network::{LOOPBACK_2, in_own_network};
 use crate::common::poll::{stays, until};
 use crate::common::process::Process;
 use crate::common::puppet::service;
-use crate::common::{original, under_test};
+use crate::common::{original, skip, under_test};
 use crate::load::{clients, serve, serve_all, talk};
 use crate::needs_root;
-use crate::pool::{AT_ONCE, HANDFUL, Pool};
+use crate::pool::{AT_ONCE, HANDFUL, Pool, STRACE};
 use crate::reload::every_client_is_served_during_fifty_reloads;
 
 /// One child, which is idle.
@@ -33,6 +33,33 @@ fn children_in_rust_serve_every_client() {
     let pool = Pool::rust(8, "ordered", "-o max_use=0", HANDFUL);
     serve_all(&pool.address, || {});
     assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
+}
+
+#[test]
+fn a_client_is_served_while_the_pool_is_still_being_filled() {
+    needs_root!("a mail system");
+    if !Path::new(STRACE).exists() {
+        return skip(&format!("{STRACE} is needed, to make starts slow"));
+    }
+    let program = service("ordered");
+    let program = program.to_str().expect("a path that is text");
+    let settings = "accept = \"ordered\"\nmin_children = 100\nmax_idle = 100\n";
+    let mut pool = Pool::stopped(100, program, "", settings);
+    // With -D the master is still ours. A start takes as long as on a very busy machine.
+    let slow = [
+        "-D",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=clone:delay_exit=30000",
+    ];
+    let mut command = pool.postfix.under(Path::new(STRACE), &slow);
+    pool.postfix.run_in_foreground(&mut command);
+    assert!(talk(&pool.address).is_some());
+    let children = pool.children().len();
+    assert!(children < 100, "all were started first");
+    until(SOON, "all children", || pool.children().len() == 100);
 }
 
 #[test]
