@@ -1,4 +1,4 @@
-//! What a client costs the master, in system calls.
+//! What a client costs the master, in wake-ups and system calls.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,31 +44,62 @@ fn calls_of(process: Process, directory: &Path, meanwhile: impl FnOnce()) -> BTr
     counts.filter(|(name, _)| name != "total").collect()
 }
 
+fn idle_pool() -> Pool {
+    let pool = Pool::rust(8, "ordered", "-o max_use=0", HANDFUL);
+    pool.wait_for_idle(8);
+    pool
+}
+
+/// Has one client after the other served.
+#[track_caller]
+fn visit(pool: &Pool) {
+    for _ in 0..CLIENTS {
+        assert!(talk(&pool.address).is_some());
+    }
+}
+
 #[test]
-fn a_client_costs_the_master_five_system_calls() {
+fn a_client_wakes_the_master_up_once() {
+    needs_root!("a mail system");
+    let pool = idle_pool();
+    let master = pool.postfix.master_process();
+    let rounds = (0..ROUNDS).map(|_| {
+        let before = master.voluntary_switches();
+        visit(&pool);
+        master.voluntary_switches() - before
+    });
+    let rounds: Vec<u64> = rounds.collect();
+    let fewest = rounds.iter().min();
+    assert!(
+        fewest.is_some_and(|wakes| *wakes <= CLIENTS * 3 / 2),
+        "{rounds:?}"
+    );
+}
+
+#[test]
+fn a_client_costs_the_master_no_system_call_twice() {
     needs_root!("a mail system");
     if !Path::new(STRACE).exists() {
         return skip(&format!("{STRACE} is needed, to count system calls"));
     }
-    let pool = Pool::rust(8, "ordered", "-o max_use=0", HANDFUL);
-    pool.wait_for_idle(8);
+    let pool = idle_pool();
     let master = pool.postfix.master_process();
     let mut seen = Vec::new();
     let cheap = (0..ROUNDS).any(|_| {
         let counts = calls_of(master, &pool.postfix.configuration(), || {
-            for _ in 0..CLIENTS {
-                assert!(talk(&pool.address).is_some());
-            }
+            visit(&pool);
         });
         expect_no_others(&counts);
-        let all: u64 = counts.values().sum();
+        // To wait, to count who waits, to order, to read the answer; and to change what is waited for.
+        let once = counts.values().all(|calls| *calls <= CLIENTS * 5 / 4);
         seen.push(counts);
-        all <= 5 * CLIENTS
+        once
     });
     assert!(cheap, "{seen:?}");
 }
 
-/// However busy the machine is: an order for each client, and no calls that are not for clients.
+/// However busy the machine is: there is an order for each client, and no call that no client is
+/// the reason for.
 #[track_caller]
 fn expect_no_others(counts: &BTreeMap<String, u64>) {
     let known = [
@@ -78,13 +109,9 @@ fn expect_no_others(counts: &BTreeMap<String, u64>) {
         "recvfrom",
         "sendto",
     ];
-    assert!(
-        counts.keys().all(|call| known.contains(&&**call)),
-        "{counts:?}"
-    );
-    assert_eq!(counts.get("sendto"), Some(&CLIENTS), "{counts:?}");
-    assert!(
-        counts.values().all(|calls| *calls <= 4 * CLIENTS),
-        "{counts:?}"
-    );
+    let all_known = counts.keys().all(|call| known.contains(&&**call));
+    assert!(all_known, "{counts:?}");
+    assert!(counts.get("sendto") >= Some(&CLIENTS), "{counts:?}");
+    let bounded = counts.values().all(|calls| *calls <= 4 * CLIENTS);
+    assert!(bounded, "{counts:?}");
 }
