@@ -164,9 +164,10 @@ impl Channel {
         if self.asked == interest {
             return Ok(());
         }
-        self.asked = interest;
         let key = Ready::Channel(pid).key();
-        poll.modify(self.backchannel.as_fd(), key, interest)
+        poll.modify(self.backchannel.as_fd(), key, interest)?;
+        self.asked = interest;
+        Ok(())
     }
 }
 

@@ -253,9 +253,10 @@ impl Ports {
         self.service(id).is_some_and(|s| s.care.capture_output)
     }
 
-    /// How many connections wait on the service's listeners, at least one.
+    /// How many connections wait on the service's listeners, which are ready. None may be left, and
+    /// where the system does not tell, it is one.
     pub(super) fn waiting(&self, id: ServiceId) -> u32 {
-        self.backlog(id).unwrap_or(0).max(1)
+        self.backlog(id).unwrap_or(1)
     }
 
     /// How many clients wait in the queues of the service's listeners, where the system tells.
