@@ -36,6 +36,15 @@ impl Process {
         Ok(Duration::from_nanos(first.parse()?))
     }
 
+    /// Whether it has not ended.
+    pub fn runs(self) -> bool {
+        let state = self.text("stat").ok().and_then(|text| {
+            let (_, rest) = text.rsplit_once(')')?;
+            rest.trim_start().chars().next()
+        });
+        !matches!(state, None | Some('Z' | 'X'))
+    }
+
     /// Whether it waits for events.
     pub fn is_idle(self) -> bool {
         self.text("wchan")

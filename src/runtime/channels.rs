@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use super::Ready;
 use super::faults::Faults;
 use crate::log::reason;
-use crate::policy::{Event, Pid};
+use crate::policy::{Event, Pid, Time};
 use crate::proto::pool::{Message, Order, Report};
 use crate::sys::backchannel::{Backchannel, Written};
 use crate::sys::poll::{Interest, Poll};
@@ -15,8 +15,8 @@ use crate::sys::poll::{Interest, Poll};
 #[derive(Debug)]
 struct Channel {
     backchannel: Backchannel,
-    /// Whether the poller waits for room to write.
-    blocked: bool,
+    /// What the poller was asked to report.
+    asked: Interest,
 }
 
 /// All channels. Never iterated, so that their order cannot matter.
@@ -25,6 +25,9 @@ pub(super) struct Channels {
     by_pid: HashMap<Pid, Channel>,
     messages: Vec<Message>,
     faults: Faults,
+    /// Those whose answers wait, and until when.
+    deferred: Vec<Pid>,
+    deferred_until: Option<Time>,
 }
 
 impl Channels {
@@ -44,7 +47,7 @@ impl Channels {
         poll.add(ours.as_fd(), Ready::Channel(pid).key(), Interest::Readable)?;
         let channel = Channel {
             backchannel: ours,
-            blocked: false,
+            asked: Interest::Readable,
         };
         self.by_pid.insert(pid, channel);
         Ok(())
@@ -78,12 +81,63 @@ impl Channels {
         written.map_err(|error| reason(&error))
     }
 
+    /// Lets a child's answer to an order wait, together with those of others: whoever comes next
+    /// is reason enough to look for it. The child is heard as before if that is not possible.
+    pub(super) fn defer(&mut self, pid: Pid, until: Time, poll: &Poll) {
+        let channel = self.by_pid.get_mut(&pid);
+        let Some(channel) = channel.filter(|channel| channel.asked == Interest::Readable) else {
+            return;
+        };
+        if channel.ask(Interest::Nothing, pid, poll).is_ok() {
+            self.deferred.push(pid);
+            self.deferred_until.get_or_insert(until);
+        }
+    }
+
+    /// Whose answers wait.
+    pub(super) fn deferred(&self) -> &[Pid] {
+        &self.deferred
+    }
+
+    pub(super) fn deferred_until(&self) -> Option<Time> {
+        self.deferred_until
+    }
+
+    /// No answer is to wait longer than until now. False if none waits.
+    pub(super) fn hurry(&mut self, now: Time) -> bool {
+        let waits = self.deferred_until.as_mut();
+        waits.map(|until| *until = now).is_some()
+    }
+
+    /// Ends the wait of those whose answers wait, one after the other, if it is time.
+    pub(super) fn next_deferred(&mut self, now: Time) -> Option<Pid> {
+        self.deferred_until.filter(|until| *until <= now)?;
+        let next = self.deferred.pop();
+        if next.is_none() {
+            self.deferred_until = None;
+        }
+        next
+    }
+
+    /// Has the poller tell of what a child says again.
+    ///
+    /// # Errors
+    /// The poller's.
+    pub(super) fn expect(&mut self, pid: Pid, poll: &Poll) -> io::Result<()> {
+        match self.by_pid.get_mut(&pid) {
+            Some(channel) if channel.asked == Interest::Nothing => {
+                channel.ask(Interest::Readable, pid, poll)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What there is to do for a channel that the poller found ready, as events.
     pub(super) fn ready(&mut self, pid: Pid, poll: &Poll, events: &mut Vec<Event>) {
         let Some(channel) = self.by_pid.get_mut(&pid) else {
             return;
         };
-        if channel.blocked {
+        if channel.asked == Interest::Both {
             let written = channel.backchannel.flush();
             // What cannot be written need not be: the end is about to be read.
             let _ = written.and_then(|written| channel.wait_for(written, pid, poll));
@@ -99,19 +153,21 @@ impl Channels {
 impl Channel {
     /// Has the poller wait for room to write, or no longer.
     fn wait_for(&mut self, written: Written, pid: Pid, poll: &Poll) -> io::Result<()> {
-        let blocked = written == Written::Part;
-        if std::mem::replace(&mut self.blocked, blocked) == blocked {
+        match (written, self.asked) {
+            (Written::Part, _) => self.ask(Interest::Both, pid, poll),
+            (Written::All, Interest::Both) => self.ask(Interest::Readable, pid, poll),
+            (Written::All, _) => Ok(()),
+        }
+    }
+
+    fn ask(&mut self, interest: Interest, pid: Pid, poll: &Poll) -> io::Result<()> {
+        if self.asked == interest {
             return Ok(());
         }
-        let interest = match blocked {
-            true => Interest::Both,
-            false => Interest::Readable,
-        };
-        poll.modify(
-            self.backchannel.as_fd(),
-            Ready::Channel(pid).key(),
-            interest,
-        )
+        let key = Ready::Channel(pid).key();
+        poll.modify(self.backchannel.as_fd(), key, interest)?;
+        self.asked = interest;
+        Ok(())
     }
 }
 

@@ -34,8 +34,9 @@ use anyhow::Context;
 use crate::config::{Config, RunOptions};
 use crate::files::Location;
 use crate::log::{About, Log, Severity, reason};
-use crate::policy::{self, Action, Event, ExitStatus, Pid, Record, ServiceId, Table, Time};
+use crate::policy::{self, Action, Event, ExitStatus, Pid, Record, ServiceId, State, Table, Time};
 use crate::proto::StatusReport;
+use crate::proto::pool::Order;
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::{self, More};
 use crate::sys::clock;
@@ -92,6 +93,8 @@ const REPORTS_MANY: usize = 8;
 const ACTIONS_KEPT: usize = 64;
 /// Children reaped in one turn: a few milliseconds, for which clients wait.
 const DEAD_MAX: usize = 128;
+/// When a turn takes longer, more children are started in the next one.
+const SETTLE_MAX: Duration = Duration::from_millis(10);
 /// How long the end may take (Postfix, `master_sig.c`).
 const END_TIME: u32 = 5;
 
@@ -160,6 +163,8 @@ struct Turn {
     /// Services whose reports wait for more to come, and until when.
     deferred: Vec<ServiceId>,
     deferred_until: Option<Time>,
+    /// A child of an ordered pool was told to accept.
+    ordered: bool,
     /// Somebody comes to the master itself, or is there and has something to do.
     visits: Vec<Ready>,
     records: Vec<channel::Record>,
@@ -168,6 +173,8 @@ struct Turn {
     /// There are, or may be, dead children to reap.
     reap: bool,
     reload: bool,
+    /// The policy has not said yet all that it has to say.
+    unsettled: bool,
 }
 
 /// A child that was started, and our ends of what it was given for itself.
@@ -348,7 +355,7 @@ impl Runtime {
         self.poll
             .wait(timeout, &mut self.turn.keys)
             .context("cannot wait for events")?;
-        let now = self.setup.clock.now();
+        let mut now = self.setup.clock.now();
         self.sort_ready(now);
         self.read_signals(now)?;
         if self.ending.is_some() {
@@ -363,9 +370,9 @@ impl Runtime {
         self.receive_visitors(now);
         if mem::take(&mut self.turn.reload) {
             self.reload();
+            // That may have taken its time.
+            now = self.setup.clock.now();
         }
-        // A reload may have taken its time.
-        let now = self.setup.clock.now();
         self.settle(now);
         self.watch_on(now);
         Ok(())
@@ -395,7 +402,7 @@ impl Runtime {
     }
 
     fn next_deadline(&mut self, now: Time) -> Time {
-        if self.turn.reap {
+        if self.turn.reap || self.turn.unsettled {
             return now;
         }
         let deadlines = [
@@ -407,6 +414,7 @@ impl Runtime {
             self.telling_at(),
             self.setup.exit_at,
             self.turn.deferred_until,
+            self.channels.deferred_until(),
             Some(now + TURN_MAX),
         ];
         deadlines.into_iter().flatten().min().unwrap_or(now)
@@ -501,7 +509,24 @@ impl Runtime {
         self.read_channels(now);
     }
 
+    /// Hears the children of ordered pools. Those whose answers wait are heard in time for the next
+    /// client, who may be theirs.
     fn read_channels(&mut self, now: Time) {
+        while let Some(pid) = self.channels.next_deferred(now) {
+            self.turn.heard.push(pid);
+            if let Err(error) = self.channels.expect(pid, &self.poll) {
+                let reason = reason(&error);
+                self.step(now, Event::Unwritable { pid, reason });
+            }
+        }
+        if !self.turn.connections.is_empty() {
+            let owes = |pid: &Pid| {
+                let state = self.table.state_of(*pid);
+                matches!(state, Some(State::Ordered | State::Busy))
+            };
+            let deferred = self.channels.deferred().iter().copied();
+            self.turn.heard.extend(deferred.filter(owes));
+        }
         let heard = mem::take(&mut self.turn.heard);
         let mut said = mem::take(&mut self.turn.said);
         for &pid in &heard {
@@ -606,9 +631,25 @@ impl Runtime {
                 },
                 false => Event::Connection { service },
             };
+            self.turn.ordered = false;
             self.step(now, event);
+            if self.ports.is_ordered(service) && !self.turn.ordered {
+                self.let_wait(now, service);
+            }
         }
         self.turn.connections = connections;
+    }
+
+    /// Nobody is there for a client who has come. More who come need not be told of, unless
+    /// somebody is there already whose answer waits.
+    fn let_wait(&mut self, now: Time, service: ServiceId) {
+        if self.channels.hurry(now) {
+            return;
+        }
+        if let Err(error) = self.ports.ignore_arrivals(service, &self.poll) {
+            let reason = reason(&error);
+            self.step(now, Event::WatchFailed { service, reason });
+        }
     }
 
     /// Opens the sockets at which the master is looked at and steered. It serves without them.
@@ -663,14 +704,19 @@ impl Runtime {
         self.settle(now);
     }
 
+    /// Has the policy decide, and does what it decides. Clients wait meanwhile, so a pool that is
+    /// filled on a busy machine is filled in several turns.
     fn settle(&mut self, now: Time) {
-        loop {
+        self.turn.unsettled = false;
+        while !self.turn.unsettled {
             self.table.settle(now, &mut self.actions);
             if self.actions.is_empty() {
                 return;
             }
-            // What comes of these (a watch that is refused) may ask for another look.
+            // What comes of these (a child that is started) may ask for another look.
             self.carry_out(now);
+            let passed = self.setup.clock.now().saturating_sub(now);
+            self.turn.unsettled = passed > SETTLE_MAX;
         }
     }
 
@@ -709,12 +755,7 @@ impl Runtime {
                     policy::Signal::Kill => signal::Signal::SIGKILL,
                 },
             ),
-            Action::Order { pid, order } => {
-                if let Err(reason) = self.channels.order(pid, order, &self.poll) {
-                    let event = Event::Unwritable { pid, reason };
-                    self.table.step(now, event, &mut self.actions);
-                }
-            }
+            Action::Order { pid, order } => self.order(now, pid, order),
             Action::HangUp { pid } => self.channels.remove(pid, &self.poll),
             Action::RenewStatus(id) => self.ports.drop_status(id, &self.poll),
             Action::Wake(id) => self.wake(now, id),
@@ -724,8 +765,31 @@ impl Runtime {
         }
     }
 
+    /// Gives an order. Where another child is there for the next client, who is told of in any
+    /// case, the answer can wait for that: to be woken up for it costs more than to read it.
+    fn order(&mut self, now: Time, pid: Pid, order: Order) {
+        if let Err(reason) = self.channels.order(pid, order, &self.poll) {
+            let event = Event::Unwritable { pid, reason };
+            return self.table.step(now, event, &mut self.actions);
+        }
+        let Some(id) = self
+            .table
+            .service_of(pid)
+            .filter(|_| order == Order::Accept)
+        else {
+            return;
+        };
+        self.turn.ordered = true;
+        if can_wait(&self.table, id) && self.ports.tells_of_arrivals(id) {
+            self.channels.defer(pid, now + REPORTS_WAIT, &self.poll);
+        } else {
+            self.channels.hurry(now);
+        }
+    }
+
     fn watch(&mut self, now: Time, service: ServiceId) {
-        if let Err(error) = self.ports.watch(service, &self.poll) {
+        let spare = can_wait(&self.table, service);
+        if let Err(error) = self.ports.watch(service, spare, &self.poll) {
             let reason = reason(&error);
             let event = Event::WatchFailed { service, reason };
             self.table.step(now, event, &mut self.actions);

@@ -84,8 +84,8 @@ struct Port {
     programs: [Option<Box<Program>>; 2],
     /// Connections are to be heard of.
     watched: bool,
-    /// The listeners are in the poller's set, be it for nothing.
-    known: bool,
+    /// What the poller was last asked to report of the listeners, which are not in its set before.
+    asked: Option<Interest>,
 }
 
 impl Port {
@@ -98,31 +98,41 @@ impl Port {
             deferred: false,
             programs: [None, None],
             watched: false,
-            known: false,
+            asked: None,
         }
     }
 
     /// An ordered pool's listeners are watched and not watched with every client. They stay in the
-    /// poller's set, which is told when to report again, and need not be told when not to.
-    fn watch(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
-        let key = Ready::Listener(id).key();
+    /// poller's set, which is told when to report again, and need not be told when not to. While
+    /// the pool has children to `spare`, it reports every client that comes, and need not be told
+    /// anything, if the system counts those who wait.
+    fn watch(&mut self, id: ServiceId, spare: bool, poll: &Poll) -> io::Result<()> {
+        let counted = matches!(self.service.endpoint, Endpoint::Inet(_));
         let interest = match self.service.is_ordered() {
+            true if spare && counted => Interest::Arrivals,
             true => Interest::ReadableOnce,
             false => Interest::Readable,
         };
-        let known = std::mem::replace(&mut self.known, true);
-        let watched = self.listeners.iter().try_for_each(|fd| match known {
+        let asked = self.ask(id, poll, interest);
+        self.watched = asked.is_ok();
+        asked
+    }
+
+    /// Has the poller look at the listeners for this, from now on.
+    fn ask(&mut self, id: ServiceId, poll: &Poll, interest: Interest) -> io::Result<()> {
+        let key = Ready::Listener(id).key();
+        let known = self.asked.replace(interest).is_some();
+        let asked = self.listeners.iter().try_for_each(|fd| match known {
             true => poll.modify(fd.as_fd(), key, interest),
             false => poll.add(fd.as_fd(), key, interest),
         });
-        match watched {
-            Ok(()) => self.watched = true,
-            Err(_) => drop(self.forget(poll)),
+        if asked.is_err() {
+            self.forget(poll);
         }
-        watched
+        asked
     }
 
-    /// What is reported nevertheless, once for each listener, finds nobody who wants it.
+    /// What is reported nevertheless finds nobody who wants it.
     fn unwatch(&mut self, poll: &Poll) {
         match self.service.is_ordered() {
             true => self.watched = false,
@@ -132,7 +142,7 @@ impl Port {
 
     /// Takes the listeners out of the poller's set; true if they were watched.
     fn forget(&mut self, poll: &Poll) -> bool {
-        if std::mem::take(&mut self.known) {
+        if self.asked.take().is_some() {
             for listener in self.listeners.iter() {
                 // One that could not be added was complained about then.
                 let _ = poll.remove(listener);
@@ -240,9 +250,10 @@ impl Ports {
         self.service(id).is_some_and(|s| s.care.capture_output)
     }
 
-    /// How many connections wait on the service's listeners, at least one.
+    /// How many connections wait on the service's listeners, which are ready. None may be left, and
+    /// where the system does not tell, it is one.
     pub(super) fn waiting(&self, id: ServiceId) -> u32 {
-        self.backlog(id).unwrap_or(0).max(1)
+        self.backlog(id).unwrap_or(1)
     }
 
     /// How many clients wait in the queues of the service's listeners, where the system tells.
@@ -255,8 +266,29 @@ impl Ports {
     ///
     /// # Errors
     /// The system's: its limit on watched descriptors, say.
-    pub(super) fn watch(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
-        self.get_mut(id).map_or(Ok(()), |port| port.watch(id, poll))
+    pub(super) fn watch(&mut self, id: ServiceId, spare: bool, poll: &Poll) -> io::Result<()> {
+        let port = self.get_mut(id);
+        port.map_or(Ok(()), |port| port.watch(id, spare, poll))
+    }
+
+    /// Whether every connection is reported, and those that came before are not reported again.
+    pub(super) fn tells_of_arrivals(&self, id: ServiceId) -> bool {
+        self.get(id)
+            .is_some_and(|port| port.asked == Some(Interest::Arrivals))
+    }
+
+    /// Has the poller report no arrivals until connections are to be heard of again.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn ignore_arrivals(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
+        match self
+            .get_mut(id)
+            .filter(|port| port.asked == Some(Interest::Arrivals))
+        {
+            Some(port) => port.ask(id, poll, Interest::Nothing),
+            None => Ok(()),
+        }
     }
 
     /// Whether the poller is to report connections.

@@ -1,7 +1,8 @@
 //! Which descriptors are ready.
 //!
-//! Interest is level-triggered: what was not read is reported again, unless once is enough. A descriptor must be removed
-//! before it is closed: its children share the description that the kernel's table refers to.
+//! Interest is level-triggered: what was not read is reported again, unless once is enough or only
+//! more of it is news. A descriptor must be removed before it is closed: its children share the
+//! description that the kernel's table refers to.
 //!
 //! Linux has a poller of its own; other systems have the `polling` library's. One set of tests is
 //! for both.
@@ -31,6 +32,9 @@ pub enum Interest {
     Readable,
     /// Readable, and nothing once that was reported, until it is changed.
     ReadableOnce,
+    /// Readable, and reported again only when there is more, whether what was there was taken or
+    /// not.
+    Arrivals,
     Writable,
     Both,
 }

@@ -1,10 +1,12 @@
 //! Clients of a service.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::instance::SOON;
 use super::poll::until;
@@ -22,11 +24,16 @@ impl Client {
     }
 
     pub fn try_connect(address: &str) -> std::io::Result<Self> {
-        let stream = match address.contains('/') {
-            // Nothing that we do with a stream depends on its family.
-            true => TcpStream::from(OwnedFd::from(UnixStream::connect(address)?)),
-            false => TcpStream::connect(address)?,
-        };
+        match address.contains('/') {
+            true => Self::on(UnixStream::connect(address)?.into()),
+            false => Self::on(TcpStream::connect(address)?.into()),
+        }
+    }
+
+    /// A connection that was made otherwise.
+    pub fn on(connection: OwnedFd) -> std::io::Result<Self> {
+        // Nothing that we do with a stream depends on its family.
+        let stream = TcpStream::from(connection);
         stream.set_read_timeout(Some(SOON))?;
         Ok(Self {
             stream: BufReader::new(stream),
@@ -75,6 +82,20 @@ impl Client {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).expect("the end");
     }
+}
+
+/// Hands on a connection to a service of type pass at a path, with names and values. Whoever serves
+/// it reads them from what this returns.
+#[track_caller]
+pub fn hand_on(path: &str, connection: UnixStream, attributes: &[&str]) -> UnixStream {
+    let mut service = UnixStream::connect(path).expect("a listener");
+    let rights = [connection.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&rights)];
+    let byte = [IoSlice::new(&[0])];
+    sendmsg::<()>(service.as_raw_fd(), &byte, &rights, MsgFlags::empty(), None).expect("a reader");
+    let attributes = [attributes, &["", ""]].concat().join("\0");
+    service.write_all(attributes.as_bytes()).expect("a reader");
+    service
 }
 
 /// Asserts that a mail server greets who connects.

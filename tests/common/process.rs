@@ -87,6 +87,11 @@ impl Process {
         self.stat(3).as_deref() == Some("S")
     }
 
+    /// Whether strace(1) or a debugger looks on.
+    pub fn is_traced(self) -> bool {
+        self.status("TracerPid").is_some_and(|pid| pid != "0")
+    }
+
     /// Whether it has nothing to do: it waits for events (or, unusually, has just been woken up).
     pub fn is_idle(self) -> bool {
         waits_for_events(&self.text("wchan"))

@@ -1,10 +1,13 @@
 //! Children that are killed, stopped, or break the rules, while clients come.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
+use crate::common::client::Client;
 use crate::load::{clients, serve};
-use crate::needs_module;
 use crate::pool::{HANDFUL, IMPATIENT, Pool};
+use crate::{needs_module, needs_root};
 
 /// Every client is served although some twenty orders go wrong in this way, and the log says what
 /// was wrong.
@@ -57,12 +60,55 @@ fn every_client_is_served_while_children_are_stopped() {
 }
 
 #[test]
+fn clients_of_children_that_are_all_stopped_are_served_when_these_go_on() {
+    needs_root!("a mail system");
+    let pool = Pool::rust(3, "ordered", "", "accept = \"ordered\"\nmax_idle = 3\n");
+    pool.wait_for_idle(3);
+    let children = pool.children();
+    for _ in 0..5 {
+        for child in &children {
+            child.signal(Signal::SIGSTOP);
+        }
+        let mut clients = [(); 9].map(|()| Client::connect(&pool.address));
+        for client in &mut clients {
+            client.say("hello");
+        }
+        // Longer than an order holds back the next one.
+        assert_eq!(clients[0].line_within(Duration::from_millis(100)), None);
+        for child in &children {
+            child.signal(Signal::SIGCONT);
+        }
+        for client in &mut clients {
+            assert!(client.line().parse::<i32>().is_ok());
+            assert_eq!(client.line(), "hello");
+        }
+    }
+    assert_eq!(pool.children(), children);
+}
+
+#[test]
+fn a_master_that_is_stopped_while_it_fills_a_pool_leaves_nobody_behind() {
+    needs_module!();
+    let settings = "accept = \"ordered\"\nmin_children = 20\nmax_idle = 20\n";
+    let mut pool = Pool::perl(20, settings);
+    assert!(!pool.children().is_empty(), "nobody was started yet");
+    pool.postfix.stop();
+    assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
+}
+
+#[test]
 fn a_child_that_sends_an_unknown_letter_is_ended_and_its_client_goes_to_another() {
     needs_module!();
     every_client_is_served_despite(
         "letter",
         "it sent an unknown message (it begins with \"X\")",
     );
+}
+
+#[test]
+fn a_child_that_floods_its_channel_is_ended_and_its_client_goes_to_another() {
+    needs_module!();
+    every_client_is_served_despite("flood", "it sent an unknown message (it begins with \"X\")");
 }
 
 #[test]

@@ -63,6 +63,15 @@ pub fn serve(address: &str, clients: usize, mut meanwhile: impl FnMut()) -> Load
     load.into_inner().expect("no client panics")
 }
 
+/// Has every client served, each at the first attempt.
+#[track_caller]
+pub fn serve_all(address: &str, meanwhile: impl FnMut()) -> Load {
+    let load = serve(address, clients(), meanwhile);
+    let found = (load.served, load.lost, load.broken);
+    assert_eq!(found, (clients(), 0, 0), "{load:?}");
+    load
+}
+
 /// Whether a client was served, perhaps after its connection broke.
 fn one_client(address: &str, load: &Mutex<Load>) -> bool {
     for _ in 0..ATTEMPTS {

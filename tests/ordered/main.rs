@@ -7,6 +7,7 @@ mod common;
 mod load; // many clients at a time
 mod pool; // a master with one pool
 
+mod cost; // what a client costs the master
 mod faults; // the faults that a debug build can be asked for
 mod hurt; // children that are killed, stopped, or rogue
 mod local; // a pool whose clients are of this machine

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::common::instance::{Instance, SOON};
 use crate::common::layout;
+use crate::common::network::LOOPBACK_2;
 use crate::common::poll::until;
 use crate::common::process::Process;
 use crate::common::puppet::service;
@@ -26,9 +27,23 @@ macro_rules! needs_module {
     };
 }
 
+/// It looks at system calls, and can make them slow.
+pub const STRACE: &str = "/usr/bin/strace";
+
 /// A file of this repository.
 pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Where the clients come.
+#[derive(Clone, Copy)]
+enum Place {
+    /// To the instance's own address.
+    Address,
+    /// To two addresses.
+    Addresses,
+    /// To a socket of this type in the file system.
+    Socket(&'static str),
 }
 
 /// A running master with one service.
@@ -51,11 +66,10 @@ impl Pool {
 
     /// The same, not started yet.
     pub fn stopped(max: u32, program: &str, arguments: &str, settings: &str) -> Self {
-        Self::on("inet", max, program, arguments, settings)
+        Self::at(Place::Address, max, program, arguments, settings)
     }
 
-    /// The same with a listener of this type: the instance's own address, or a socket.
-    fn on(kind: &str, max: u32, program: &str, arguments: &str, settings: &str) -> Self {
+    fn at(place: Place, max: u32, program: &str, arguments: &str, settings: &str) -> Self {
         let mut postfix = Instance::bare();
         postfix.set("service_throttle_time", "1s");
         postfix.set("service_kill_time", "1s");
@@ -64,11 +78,15 @@ impl Pool {
             .and_then(|name| name.to_str());
         let name = name.expect("a program's name");
         postfix.install(&file(program), name);
-        let (service, address) = match kind {
-            "inet" => (postfix.address(), postfix.address()),
-            _ => {
+        let (service, kind, address) = match place {
+            Place::Address => (postfix.address(), "inet", postfix.address()),
+            Place::Addresses => {
+                postfix.set("inet_interfaces", format!("127.0.0.1, {LOOPBACK_2}"));
+                (postfix.port().to_string(), "inet", postfix.address())
+            }
+            Place::Socket(kind) => {
                 let socket = postfix.socket("public", "pool");
-                ("pool".to_owned(), socket.display().to_string())
+                ("pool".to_owned(), kind, socket.display().to_string())
             }
         };
         postfix.service(&format!(
@@ -102,9 +120,23 @@ impl Pool {
 
     /// The example in Rust, on a socket in the file system.
     pub fn local(max: u32, settings: &str) -> Self {
+        Self::example_at(Place::Socket("unix"), max, settings)
+    }
+
+    /// The same, for clients that others hand on.
+    pub fn pass(max: u32, settings: &str) -> Self {
+        Self::example_at(Place::Socket("pass"), max, settings)
+    }
+
+    /// The example in Rust, on the instance's port at two addresses.
+    pub fn twofold(max: u32, settings: &str) -> Self {
+        Self::example_at(Place::Addresses, max, settings)
+    }
+
+    fn example_at(place: Place, max: u32, settings: &str) -> Self {
         let program = service("ordered");
         let program = program.to_str().expect("a path that is text");
-        let mut pool = Self::on("unix", max, program, "", settings);
+        let mut pool = Self::at(place, max, program, "", settings);
         pool.start();
         pool
     }

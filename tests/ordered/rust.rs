@@ -1,19 +1,21 @@
 //! Children in Rust, by `services::Service::ordered`.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::common::client::Client;
+use crate::common::client::{Client, hand_on};
 use crate::common::instance::{Instance, SOON};
+use crate::common::network::{LOOPBACK_2, in_own_network};
 use crate::common::poll::{stays, until};
 use crate::common::process::Process;
 use crate::common::puppet::service;
-use crate::common::{original, under_test};
-use crate::load::{clients, serve, talk};
+use crate::common::{original, skip, under_test};
+use crate::load::{clients, serve, serve_all, talk};
 use crate::needs_root;
-use crate::pool::{HANDFUL, Pool};
+use crate::pool::{AT_ONCE, HANDFUL, Pool, STRACE};
 use crate::reload::every_client_is_served_during_fifty_reloads;
 
 /// One child, which is idle.
@@ -29,10 +31,45 @@ fn one(arguments: &str, settings: &str) -> (Pool, Process) {
 fn children_in_rust_serve_every_client() {
     needs_root!("a mail system");
     let pool = Pool::rust(8, "ordered", "-o max_use=0", HANDFUL);
-    let load = serve(&pool.address, clients(), || {});
-    let found = (load.served, load.lost, load.broken);
-    assert_eq!(found, (clients(), 0, 0), "{load:?}");
+    serve_all(&pool.address, || {});
     assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
+}
+
+#[test]
+fn a_client_is_served_while_the_pool_is_still_being_filled() {
+    needs_root!("a mail system");
+    if !Path::new(STRACE).exists() {
+        return skip(&format!("{STRACE} is needed, to make starts slow"));
+    }
+    let program = service("ordered");
+    let program = program.to_str().expect("a path that is text");
+    let settings = "accept = \"ordered\"\nmin_children = 100\nmax_idle = 100\n";
+    let mut pool = Pool::stopped(100, program, "", settings);
+    // With -D the master is still ours. A start takes as long as on a very busy machine.
+    let slow = [
+        "-D",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=clone:delay_exit=30000",
+    ];
+    let mut command = pool.postfix.under(Path::new(STRACE), &slow);
+    pool.postfix.run_in_foreground(&mut command);
+    assert!(talk(&pool.address).is_some());
+    let children = pool.children().len();
+    assert!(children < 100, "all were started first");
+    until(SOON, "all children", || pool.children().len() == 100);
+}
+
+#[test]
+fn children_to_spare_serve_every_client_at_once() {
+    needs_root!("a mail system");
+    let settings = "accept = \"ordered\"\nmin_children = 24\nmax_idle = 24\n";
+    let pool = Pool::rust(24, "ordered", "-o max_use=0", settings);
+    pool.wait_for_idle(24);
+    let load = serve_all(&pool.address, || {});
+    assert!(load.slowest < AT_ONCE, "{load:?}");
 }
 
 #[test]
@@ -79,6 +116,73 @@ fn a_child_does_not_leave_for_having_been_idle_and_does_not_answer_pings() {
     stays(Duration::from_millis(2500), "the child", || child.runs());
     assert_eq!(talk(&pool.address), Some(child.0));
     assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
+}
+
+#[test]
+fn a_child_that_is_old_enough_leaves_and_another_takes_its_place() {
+    needs_root!("a mail system");
+    let (pool, first) = one("-r 1", "");
+    assert_eq!(talk(&pool.address), Some(first.0));
+    until(SOON, "the child to leave", || !first.runs());
+    assert!(talk(&pool.address).is_some_and(|child| child != first.0));
+    for failure in ["rogue", "exit status", "killed by"] {
+        assert_eq!(pool.postfix.log_lines(failure), [""; 0]);
+    }
+}
+
+#[test]
+fn every_client_is_served_while_children_leave_of_age() {
+    needs_root!("a mail system");
+    let pool = Pool::rust(8, "ordered", "-r 1 -o max_use=0", HANDFUL);
+    serve_all(&pool.address, || {});
+    let before = pool.children();
+    until(SOON, "all children to be new", || {
+        assert!(talk(&pool.address).is_some());
+        let now = pool.children();
+        now.iter().all(|child| !before.contains(child))
+    });
+    for failure in ["rogue", "exit status", "killed by"] {
+        assert_eq!(pool.postfix.log_lines(failure), [""; 0]);
+    }
+}
+
+#[test]
+fn clients_that_are_handed_on_are_served_by_a_pool() {
+    needs_root!("a mail system");
+    let pool = Pool::pass(2, "accept = \"ordered\"\nmax_idle = 2\n");
+    for _ in 0..20 {
+        let (client, handed) = UnixStream::pair().expect("a connection");
+        let _handing = hand_on(&pool.address, handed, &["client_address", "192.0.2.7"]);
+        let mut client = Client::on(client.into()).expect("a time limit");
+        assert!(client.line().parse::<i32>().is_ok());
+        client.say("hello");
+        assert_eq!(client.line(), "hello");
+    }
+    // Who promises a client and hands on none is nobody's client, and costs a child a moment.
+    drop(UnixStream::connect(&pool.address));
+    pool.postfix
+        .wait_for_log("cannot receive a client that was handed on: ");
+    pool.wait_for_idle(2);
+    assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
+}
+
+#[test]
+fn the_clients_of_all_listeners_have_their_turn() {
+    needs_root!("to make a network");
+    in_own_network(|| {
+        let pool = Pool::twofold(1, "accept = \"ordered\"\nmax_idle = 1\n");
+        let elsewhere = pool.address.replace("127.0.0.1", LOOPBACK_2);
+        for address in [&elsewhere, &pool.address, &elsewhere] {
+            assert!(talk(address).is_some(), "{address}");
+        }
+        let mut first = Client::connect(&pool.address);
+        first.line();
+        let _crowd = [(); 5].map(|()| Client::connect(&pool.address));
+        let mut other = Client::connect(&elsewhere);
+        drop(first);
+        // Whoever comes after one of the crowd, which says nothing, waits in vain.
+        assert!(other.line().parse::<i32>().is_ok());
+    });
 }
 
 #[test]

@@ -20,6 +20,7 @@ my %misbehave = (
     letter => sub { $say->($_[0], "X....\n") },
     turn => sub { $_[0]->update_child_status_idle() },
     half => sub { $say->($_[0], "B..") },
+    flood => \&flood,
     silent => sub { },
     hangup => sub { POSIX::close(5) },
     stop => sub { kill STOP => $$ },
@@ -45,6 +46,16 @@ else {
         }
         return $order;
     };
+}
+
+# A megabyte of what nobody understands, or as much as the master takes.
+sub flood {
+    my $left = 1 << 20;
+    while ($left > 0) {
+        my $written = POSIX::write(5, 'X' x 4096, 4096);
+        last if !defined $written && !$!{EAGAIN};
+        $left -= $written // 0;
+    }
 }
 
 do $example or die $@ || "$example: $!";

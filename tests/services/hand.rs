@@ -56,6 +56,14 @@ fn one_client_is_served_on_standard_input_and_output() {
 }
 
 #[test]
+fn a_child_of_an_ordered_pool_serves_one_there() {
+    let said = output(Command::new(service("ordered")).arg("-S"), "hello\n");
+    let (pid, echo) = said.split_once('\n').expect("a greeting");
+    assert!(pid.parse::<u32>().is_ok(), "{pid}");
+    assert_eq!(echo, "hello\n");
+}
+
+#[test]
 fn a_service_for_many_clients_serves_one_there() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
     let target = listener.local_addr().expect("an address");

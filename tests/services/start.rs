@@ -1,11 +1,9 @@
 //! What a service finds and does before it serves: the example whois tells of it.
 
-use std::io::{IoSlice, Read};
-use std::os::fd::AsRawFd;
+use std::io::Read;
 use std::os::unix::net::UnixStream;
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-
+use crate::common::client::hand_on;
 use crate::common::instance::Instance;
 use crate::common::layout;
 use crate::common::ports::Port;
@@ -129,14 +127,9 @@ fn a_client_that_is_handed_on_comes_with_what_is_known_of_it() {
     stage.service("whois pass n - n - - whois");
     stage.reload();
     let (mut client, handed) = UnixStream::pair().expect("a connection");
-    let service = UnixStream::connect(stage.socket("public", "whois")).expect("a listener");
-    let rights = [handed.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&rights)];
-    let byte = [IoSlice::new(&[0])];
-    sendmsg::<()>(service.as_raw_fd(), &byte, &rights, MsgFlags::empty(), None).expect("a reader");
-    drop(handed);
-    let attributes = ["client_address", "192.0.2.7", "client_port", "25", "", ""].join("\0");
-    std::io::Write::write_all(&mut &service, attributes.as_bytes()).expect("a reader");
+    let attributes = ["client_address", "192.0.2.7", "client_port", "25"];
+    let service = stage.socket("public", "whois");
+    let _handing = hand_on(&service.display().to_string(), handed, &attributes);
     let mut answer = String::new();
     client.read_to_string(&mut answer).expect("an answer");
     let expected = "Your client_address is 192.0.2.7.\nYour client_port is 25.\n";

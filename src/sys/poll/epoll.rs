@@ -54,6 +54,7 @@ fn event(key: usize, interest: Interest) -> EpollEvent {
         Interest::Nothing => EpollFlags::empty(),
         Interest::Readable => EpollFlags::EPOLLIN,
         Interest::ReadableOnce => EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT,
+        Interest::Arrivals => EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
         Interest::Writable => EpollFlags::EPOLLOUT,
         Interest::Both => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
     };

@@ -57,7 +57,7 @@ impl fmt::Debug for Poller {
 fn event(key: usize, interest: Interest) -> Event {
     match interest {
         Interest::Nothing => Event::none(key),
-        Interest::Readable | Interest::ReadableOnce => Event::readable(key),
+        Interest::Readable | Interest::ReadableOnce | Interest::Arrivals => Event::readable(key),
         Interest::Writable => Event::writable(key),
         Interest::Both => Event::all(key),
     }
@@ -66,6 +66,7 @@ fn event(key: usize, interest: Interest) -> Event {
 fn mode(interest: Interest) -> PollMode {
     match interest {
         Interest::ReadableOnce => PollMode::Oneshot,
+        Interest::Arrivals => PollMode::Edge,
         _ => PollMode::Level,
     }
 }

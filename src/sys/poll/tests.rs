@@ -2,6 +2,7 @@
 
 use super::*;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
@@ -80,6 +81,23 @@ macro_rules! tests_of {
                     assert_eq!(ready(&mut poller, Duration::ZERO), [0; 0]);
                     poller.modify(ours.as_fd(), 1, once).unwrap();
                 }
+            }
+
+            #[test]
+            fn of_arrivals_only_the_next_is_reported_unless_it_is_asked_again() {
+                let mut poller = Poller::new(TURN).unwrap();
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let connect = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                let fd = listener.as_fd();
+                poller.add(fd, 1, Interest::Arrivals).unwrap();
+                let _clients = [(); 3].map(|()| {
+                    let client = connect();
+                    assert_eq!(ready(&mut poller, LIMIT), [1]);
+                    assert_eq!(ready(&mut poller, Duration::ZERO), [0; 0]);
+                    client
+                });
+                poller.modify(fd, 1, Interest::Arrivals).unwrap();
+                assert_eq!(ready(&mut poller, LIMIT), [1]);
             }
 
             #[test]

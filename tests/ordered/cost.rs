@@ -1,0 +1,117 @@
+//! What a client costs the master, in wake-ups and system calls.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use crate::common::instance::SOON;
+use crate::common::poll::until;
+use crate::common::process::Process;
+use crate::common::skip;
+use crate::load::talk;
+use crate::needs_root;
+use crate::pool::{HANDFUL, Pool, STRACE};
+
+/// Clients, one after the other, for whom the calls are counted.
+const CLIENTS: u64 = 200;
+/// On a machine that has much else to do, a client takes so long that the master rests in between,
+/// and has more to do for the next one. One of so many rounds is not like that.
+const ROUNDS: usize = 10;
+
+/// How many system calls a process makes meanwhile, by name.
+fn calls_of(process: Process, directory: &Path, meanwhile: impl FnOnce()) -> BTreeMap<String, u64> {
+    let summary = directory.join("strace");
+    let mut strace = Command::new(STRACE)
+        .args(["-qq", "-c", "-U", "name,calls", "-o"])
+        .arg(&summary)
+        .args(["-p", &process.0.to_string()])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("strace");
+    until(SOON, "strace to look on", || process.is_traced());
+    meanwhile();
+    until(SOON, "the process to rest", || process.is_idle());
+    Process(strace.id() as i32).signal(Signal::SIGINT);
+    strace.wait().expect("strace's end");
+    let summary = fs::read_to_string(summary).expect("strace's summary");
+    let counts = summary.lines().filter_map(|line| {
+        let (name, calls) = line.trim().split_once(' ')?;
+        Some((name.to_owned(), calls.trim().parse().ok()?))
+    });
+    counts.filter(|(name, _)| name != "total").collect()
+}
+
+fn idle_pool() -> Pool {
+    let pool = Pool::rust(8, "ordered", "-o max_use=0", HANDFUL);
+    pool.wait_for_idle(8);
+    pool
+}
+
+/// Has one client after the other served.
+#[track_caller]
+fn visit(pool: &Pool) {
+    for _ in 0..CLIENTS {
+        assert!(talk(&pool.address).is_some());
+    }
+}
+
+#[test]
+fn a_client_wakes_the_master_up_once() {
+    needs_root!("a mail system");
+    let pool = idle_pool();
+    let master = pool.postfix.master_process();
+    let rounds = (0..ROUNDS).map(|_| {
+        let before = master.voluntary_switches();
+        visit(&pool);
+        master.voluntary_switches() - before
+    });
+    let rounds: Vec<u64> = rounds.collect();
+    let fewest = rounds.iter().min();
+    assert!(
+        fewest.is_some_and(|wakes| *wakes <= CLIENTS * 3 / 2),
+        "{rounds:?}"
+    );
+}
+
+#[test]
+fn a_client_costs_the_master_no_system_call_twice() {
+    needs_root!("a mail system");
+    if !Path::new(STRACE).exists() {
+        return skip(&format!("{STRACE} is needed, to count system calls"));
+    }
+    let pool = idle_pool();
+    let master = pool.postfix.master_process();
+    let mut seen = Vec::new();
+    let cheap = (0..ROUNDS).any(|_| {
+        let counts = calls_of(master, &pool.postfix.configuration(), || {
+            visit(&pool);
+        });
+        expect_no_others(&counts);
+        // To wait, to count who waits, to order, to read the answer; and to change what is waited for.
+        let once = counts.values().all(|calls| *calls <= CLIENTS * 5 / 4);
+        seen.push(counts);
+        once
+    });
+    assert!(cheap, "{seen:?}");
+}
+
+/// However busy the machine is: there is an order for each client, and no call that no client is
+/// the reason for.
+#[track_caller]
+fn expect_no_others(counts: &BTreeMap<String, u64>) {
+    let known = [
+        "epoll_ctl",
+        "epoll_wait",
+        "getsockopt",
+        "recvfrom",
+        "sendto",
+    ];
+    let all_known = counts.keys().all(|call| known.contains(&&**call));
+    assert!(all_known, "{counts:?}");
+    assert!(counts.get("sendto") >= Some(&CLIENTS), "{counts:?}");
+    let bounded = counts.values().all(|calls| *calls <= 4 * CLIENTS);
+    assert!(bounded, "{counts:?}");
+}
