@@ -94,6 +94,9 @@ impl Runtime {
     fn describe(&self, calendar: Calendar, id: ServiceId, service: &Service) -> status::Service {
         let at = |time: Option<Time>| time.map(|time| calendar.at(time));
         let stats = service.stats();
+        let care = &service.config().care;
+        let recent = care.crash_percent.map(|_| service.crashes());
+        let throttle_next = service.next_throttle_time();
         let children = self.table.children_of(id).into_iter();
         let place = u32::try_from(id.index()).expect("a place is a number of 32 bits");
         status::Service {
@@ -108,12 +111,15 @@ impl Runtime {
             listening: service.listening(),
             paused: service.paused(),
             throttled_until: at(service.throttled_until()),
+            throttle_next: throttle_next.map(|time| time.as_secs_f64()),
             stress_until: at(service.stress_until()),
             connections: stats.connections,
             started: stats.started,
             ended: stats.ended,
             failed: stats.failed,
             killed: stats.killed,
+            recent_clients: recent.map(|(_, clients)| clients),
+            recent_crashes: recent.map(|(crashed, _)| crashed),
             backlog: self.ports.backlog(id),
             children: children.map(|sight| child(calendar.now, sight)).collect(),
             ..status::Service::configured(place, service.config())
