@@ -6,6 +6,7 @@ use super::Runtime;
 use crate::policy::{self, Activity, Service, ServiceId, Sight, Time};
 use crate::status::{self, Child, Document, Reload, State};
 use crate::sys::clock;
+use crate::sys::queues::Queues;
 
 /// What has become of the master since it was started. Times are the loop's own, as all are that
 /// are waited for; the document has the time of day.
@@ -66,6 +67,8 @@ impl Runtime {
         let last_reload = last_reload.as_ref();
         let services = self.table.services();
         let services = services.filter(|(_, service)| !service.removed());
+        // A system that does not tell of these has a field that is null.
+        let paths = Queues::read().unwrap_or_default();
         let document = Document {
             format: status::FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -85,13 +88,19 @@ impl Runtime {
                 findings: findings.clone(),
             }),
             services: services
-                .map(|(id, service)| self.describe(calendar, id, service))
+                .map(|(id, service)| self.describe(calendar, &paths, id, service))
                 .collect(),
         };
         serde_json::to_vec(&document).expect("text and numbers, and maps with keys of text")
     }
 
-    fn describe(&self, calendar: Calendar, id: ServiceId, service: &Service) -> status::Service {
+    fn describe(
+        &self,
+        calendar: Calendar,
+        paths: &Queues,
+        id: ServiceId,
+        service: &Service,
+    ) -> status::Service {
         let at = |time: Option<Time>| time.map(|time| calendar.at(time));
         let stats = service.stats();
         let care = &service.config().care;
@@ -120,7 +129,7 @@ impl Runtime {
             killed: stats.killed,
             recent_clients: recent.map(|(_, clients)| clients),
             recent_crashes: recent.map(|(crashed, _)| crashed),
-            backlog: self.ports.backlog(id),
+            backlog: self.ports.backlog(id, paths),
             children: children.map(|sight| child(calendar.now, sight)).collect(),
             ..status::Service::configured(place, service.config())
         }

@@ -20,6 +20,7 @@ use crate::sys::channel::{More, Record, StatusChannel};
 use crate::sys::handed::Address;
 use crate::sys::listen::{self, Name};
 use crate::sys::poll::{Interest, Poll};
+use crate::sys::queues::Queues;
 use crate::sys::spawn::{Descriptors, Program};
 
 /// The listeners of one service. Most have one, which needs no memory of its own: small pieces that
@@ -240,15 +241,21 @@ impl Ports {
         self.service(id).is_some_and(|s| s.care.capture_output)
     }
 
-    /// How many connections wait on the service's listeners, at least one.
+    /// How many connections wait on the service's listeners, at least one: what TCP tells at once.
     pub(super) fn waiting(&self, id: ServiceId) -> u32 {
-        self.backlog(id).unwrap_or(0).max(1)
+        let waiting = self.backlog(id, &Queues::default());
+        waiting.unwrap_or(0).max(1)
     }
 
-    /// How many clients wait in the queues of the service's listeners, where the system tells.
-    pub(super) fn backlog(&self, id: ServiceId) -> Option<u32> {
-        let listeners = self.get(id)?.listeners.iter();
-        listeners.map(listen::waiting).sum()
+    /// How many clients wait in the queues of the service's listeners, where the system tells; of
+    /// a path, it has told before.
+    pub(super) fn backlog(&self, id: ServiceId, paths: &Queues) -> Option<u32> {
+        let port = self.get(id)?;
+        let listeners = port.listeners.iter();
+        match port.service.endpoint {
+            Endpoint::Path(_) => listeners.map(|fd| paths.waiting(fd)).sum(),
+            Endpoint::Inet(_) => listeners.map(listen::waiting).sum(),
+        }
     }
 
     /// Has the poller report connections to the service.

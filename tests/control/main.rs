@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod backlog; // how many clients wait, and where
 mod backoff; // what a master has learned about its services' commands
 mod commands; // what masterctl does
 mod crowds; // many readers while clients are served
