@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::Ready;
 use crate::config::{Endpoint, RunOptions, Service};
-use crate::log::reason;
+use crate::log::{About, reason};
 use crate::policy::{Plan, ServiceId};
 use crate::sys::channel::{More, Record, StatusChannel};
 use crate::sys::handed::Address;
@@ -355,20 +355,6 @@ impl Ports {
         Ok((program, descriptors))
     }
 
-    /// That the service's program could not be run, and where it is named.
-    pub(super) fn exec_failed(&self, id: ServiceId, error: &io::Error, table: &Path) -> String {
-        self.service(id).map_or_else(String::new, |service| {
-            format!(
-                "exec {}: {} -- see line {} of {}: {}",
-                service.path.display(),
-                reason(error),
-                service.line,
-                table.display(),
-                described(service)
-            )
-        })
-    }
-
     /// Puts a plan's services and the listeners that were opened for them into their places. What
     /// the plan removes is closed when the policy says so.
     pub(super) fn adopt(&mut self, plan: &Plan, kept: Kept, poll: &Poll) -> Adopted {
@@ -460,6 +446,26 @@ fn new_program(service: &Service, run: RunOptions, stress: bool) -> io::Result<P
     let argv = argv.collect::<Result<_, _>>()?;
     let path = CString::new(service.path.as_os_str().as_bytes())?;
     Ok(Program::new(path, argv))
+}
+
+/// That the service's program could not be run, and where it is named.
+pub(super) fn exec_failed(service: &Service, error: &io::Error, table: &Path) -> String {
+    format!(
+        "exec {}: {} -- see line {} of {}: {}",
+        service.path.display(),
+        reason(error),
+        service.line,
+        table.display(),
+        described(service)
+    )
+}
+
+/// That a message is about a service.
+pub(super) fn about(service: &Service) -> About<'_> {
+    About {
+        service: Some((&service.name, service.kind.as_str())),
+        child: None,
+    }
 }
 
 /// How messages name a service.
