@@ -22,9 +22,9 @@ pub const SOCKET: &str = "pid/master.status";
 /// Settings by name, each as a text that can be compared.
 pub type Settings = BTreeMap<String, String>;
 
-/// A master and all its services.
+/// A master and all its services; these may be anything that looks like [`Service`]s in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Document {
+pub struct Document<Services = Vec<Service>> {
     pub format: u32,
     /// The master's own version.
     pub version: String,
@@ -52,7 +52,7 @@ pub struct Document {
     /// The last reload since the start, if there was one.
     pub last_reload: Option<Reload>,
     /// In the order of their places.
-    pub services: Vec<Service>,
+    pub services: Services,
 }
 
 /// What came of a reload.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use super::Runtime;
 use crate::policy::{self, Activity, Service, ServiceId, Sight, Time};
 use crate::status::{self, Child, Document, Reload, State};
@@ -48,6 +50,15 @@ impl Calendar {
     }
 }
 
+/// A list of which each item is made when it is written down, and needs memory no longer.
+struct OneByOne<F>(F);
+
+impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for OneByOne<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((self.0)())
+    }
+}
+
 impl Runtime {
     /// The document, as readers get it.
     pub(super) fn document(&self, now: Time) -> Vec<u8> {
@@ -65,8 +76,6 @@ impl Runtime {
             ref last_reload,
         } = self.history;
         let last_reload = last_reload.as_ref();
-        let services = self.table.services();
-        let services = services.filter(|(_, service)| !service.removed());
         // A system that does not tell of these has a field that is null.
         let paths = Queues::read().unwrap_or_default();
         let document = Document {
@@ -87,9 +96,11 @@ impl Runtime {
                 succeeded: *succeeded,
                 findings: findings.clone(),
             }),
-            services: services
-                .map(|(id, service)| self.describe(calendar, &paths, id, service))
-                .collect(),
+            services: OneByOne(|| {
+                let services = self.table.services();
+                let services = services.filter(|(_, service)| !service.removed());
+                services.map(|(id, service)| self.describe(calendar, &paths, id, service))
+            }),
         };
         serde_json::to_vec(&document).expect("text and numbers, and maps with keys of text")
     }

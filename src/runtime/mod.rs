@@ -402,7 +402,7 @@ impl Runtime {
             self.table.next_deadline(),
             self.triggers.next_deadline(),
             self.outputs.next_deadline(),
-            self.readers.visitors.next_deadline(),
+            self.readers.next_deadline(),
             self.operators.visitors.next_deadline(),
             self.telling_at(),
             self.setup.exit_at,
@@ -641,7 +641,7 @@ impl Runtime {
 
     fn pass_visitors(&mut self, now: Time) {
         for passed in [
-            self.readers.visitors.pass(now, &self.poll),
+            self.readers.pass(now, &self.poll),
             self.operators.visitors.pass(now, &self.poll),
         ] {
             if let Err(error) = passed {
