@@ -99,10 +99,16 @@ impl Readers {
     /// The document for a reader who comes now, unless another one is to be made, and this one is
     /// forgotten.
     fn document(&mut self, now: Time) -> Option<Arc<[u8]>> {
-        self.held.retain(|held| held.strong_count() > 0);
+        self.let_go();
         let crowded = self.held.len() >= DOCUMENTS;
         self.last.take_if(|last| now >= last.stale_at && !crowded);
+        self.let_go();
         Some(self.last.as_ref()?.document.clone())
+    }
+
+    /// Lets go of what nobody holds: to know of it is to keep its memory.
+    fn let_go(&mut self) {
+        self.held.retain(|held| held.strong_count() > 0);
     }
 
     /// Keeps a document that took so long to make.
@@ -137,6 +143,7 @@ impl Readers {
         if let Some(Last { document, .. }) = stale {
             let length = document.len();
             drop(document);
+            self.let_go();
             give_back(length);
         }
         passed
@@ -206,6 +213,7 @@ impl Runtime {
 
 #[cfg(test)]
 mod tests {
+    use super::super::visitors::MAX;
     use super::*;
     use std::os::unix::net::UnixStream;
 
@@ -241,6 +249,28 @@ mod tests {
     }
 
     #[test]
+    fn one_who_is_sent_much_keeps_others_waiting() {
+        let poll = Poll::new().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("door");
+        for (portions, others) in [(1, MAX - 1), (MAX, 0)] {
+            let mut readers = Readers::default();
+            let access = Access { group: None };
+            let door = readers.visitors.open(&path, Carries::Stream, access, &poll);
+            door.unwrap();
+            let come = |_| UnixStream::connect(&path).unwrap();
+            let _clients: Vec<_> = (0..2 * MAX).map(come).collect();
+            let first = readers.visitors.let_in(NOW, &poll).unwrap();
+            let document = vec![b'1'; portions * PORTION].into();
+            let served = readers.serve(NOW, first.expect("a reader"), document, &poll);
+            served.unwrap();
+            let let_in = || readers.visitors.let_in(NOW, &poll).unwrap();
+            let count = std::iter::from_fn(let_in).count();
+            assert_eq!(count, others, "{portions}");
+        }
+    }
+
+    #[test]
     fn a_document_that_nobody_reads_any_more_is_forgotten() {
         let poll = Poll::new().unwrap();
         let mut readers = Readers::default();
@@ -259,7 +289,7 @@ mod tests {
         readers.pass(stale - QUICK, &poll).unwrap();
         assert!(readers.document(stale - QUICK).is_some(), "it is fresh");
         readers.pass(stale, &poll).unwrap();
-        assert_eq!(readers.held[0].strong_count(), 0);
+        assert!(readers.held.is_empty());
         assert_eq!(readers.next_deadline(), None);
     }
 

@@ -15,7 +15,7 @@ use crate::sys::poll::{Interest, Poll};
 
 /// So many are inside at a time, and let in within a [`PERIOD`]; one who costs much counts for
 /// several of these.
-const MAX: usize = 16;
+pub(super) const MAX: usize = 16;
 const PERIOD: Duration = Duration::from_millis(100);
 /// Each has so long, and only so long while others wait and there is no room for them.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use master::status::SOCKET;
+use master::status::{Document, SOCKET};
 
 use super::common::client::Client;
 use super::common::instance::SOON;
@@ -57,10 +57,15 @@ impl Drop for Ends<'_> {
     }
 }
 
-fn world() -> World {
+/// In KiB, as it is sent.
+fn size(document: &Document) -> u64 {
+    serde_json::to_vec(document).expect("JSON").len() as u64 / 1024
+}
+
+fn world(services: usize) -> World {
     let mut world = World::of_a_user();
     let mut table = format!("hello unix n - - - 5 {}\n", greeter(&world));
-    for n in 0..SERVICES {
+    for n in 0..services {
         writeln!(table, "service-{n} unix n - - - 5 true").expect("a string takes all");
     }
     world.write_table(&table).start();
@@ -69,7 +74,7 @@ fn world() -> World {
 
 #[test]
 fn readers_that_never_read_and_readers_that_hammer_cost_no_client() {
-    let mut world = world();
+    let mut world = world(SERVICES);
     let path: PathBuf = world.queue().join(SOCKET);
     let size = serde_json::to_vec(&read_document(&world))
         .expect("JSON")
@@ -114,4 +119,15 @@ fn readers_that_never_read_and_readers_that_hammer_cost_no_client() {
         master.own_memory() < before + MARGIN
     });
     assert_eq!(read_document(&world).services.len(), SERVICES + 1);
+}
+
+#[test]
+fn a_large_document_leaves_no_memory_behind() {
+    let mut world = world(2 * SERVICES);
+    let master = world.process();
+    let before = master.own_memory();
+    let size = size(&read_document(&world));
+    until(SOON, "the memory to be given back", || {
+        master.own_memory() < before + size / 2
+    });
 }
