@@ -96,10 +96,10 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Nobody knows, or wants to know, what was asked.
-    fn of_a_request(answer: Answer) -> Self {
+    /// Of what is about no service, as far as we know.
+    fn new(what: impl Into<String>, answer: Answer) -> Self {
         Self {
-            what: "a request".to_owned(),
+            what: what.into(),
             service: None,
             answer,
         }
@@ -128,7 +128,7 @@ impl Runtime {
             // What was said already would have the answer lost; who is refused need not hear of it.
             let _ = local::receive(connection.as_fd(), &mut [0]);
             let _ = local::send_some(connection.as_fd(), &Answer::Forbidden.encode());
-            self.tell(now, peer, &Outcome::of_a_request(Answer::Forbidden));
+            self.tell(now, peer, &Outcome::new("a request", Answer::Forbidden));
             return Ok(());
         }
         let operator = Operator { connection, peer };
@@ -151,7 +151,7 @@ impl Runtime {
         let request = message.get(..length).and_then(Request::decode);
         let outcome = match request {
             Some(request) => self.obey(now, request),
-            None => Outcome::of_a_request(Answer::Malformed),
+            None => Outcome::new("a request", Answer::Malformed),
         };
         // Who has gone sees in the status what came of it.
         let _ = local::send_some(connection.as_fd(), &outcome.answer.encode());
@@ -169,20 +169,12 @@ impl Runtime {
                 let level = if verbose { "verbose" } else { "quiet" };
                 self.step(now, Event::Verbose(verbose));
                 self.readers.renew();
-                return Outcome {
-                    what: format!("log level {level}"),
-                    service: None,
-                    answer: Answer::Done,
-                };
+                return Outcome::new(format!("log level {level}"), Answer::Done);
             }
         };
         let found = request.target().and_then(|target| self.find(target));
         let Some((id, service)) = found else {
-            return Outcome {
-                what: format!("{verb} a service"),
-                service: None,
-                answer: Answer::Unknown,
-            };
+            return Outcome::new(format!("{verb} a service"), Answer::Unknown);
         };
         let outcome = |answer| Outcome {
             what: format!("{verb} {}", described(service.config())),
