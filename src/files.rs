@@ -159,8 +159,12 @@ fn read(path: PathBuf) -> anyhow::Result<Source> {
     Ok(Source { path, text })
 }
 
-/// The defaults of whoever runs this program: the bundled services lie beside it.
-fn stand_alone(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<StandAlone> {
+/// The defaults of whoever runs this program: the bundled services lie beside it. `variable` is the
+/// environment.
+///
+/// # Errors
+/// There is no place for a user's files.
+pub fn stand_alone(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<StandAlone> {
     let program = env::current_exe().context("cannot find this program's own file")?;
     let daemon_directory = program.parent().unwrap_or(Path::new("/")).to_owned();
     let [queue_directory, data_directory] = match privilege::is_root() {

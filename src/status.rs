@@ -181,7 +181,7 @@ impl Service {
             Endpoint::Inet(addresses) => addresses.iter().map(ToString::to_string).collect(),
             Endpoint::Path(path) => vec![path.display().to_string()],
         };
-        let accept = match service.pool.is_ordered() {
+        let accept = match service.is_ordered() {
             true => "ordered",
             false => "shared",
         };
@@ -233,7 +233,7 @@ impl Service {
 fn settings(service: &config::Service) -> Settings {
     let once_used = service.wakeup.is_some_and(|wakeup| wakeup.conditional);
     let once_used = once_used.then(|| ("wakeup_once_used", "yes".to_owned()));
-    let all = care(service).into_iter().chain(pool(service.pool));
+    let all = care(service).into_iter().chain(pool(*service.pool));
     let all = all.flatten().chain(once_used);
     all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -248,7 +248,7 @@ fn care(service: &config::Service) -> [Told; 5] {
         stop_timeout,
         request_timeout,
         capture_output,
-    } = service.care;
+    } = *service.care;
     let first = seconds(service.throttle_time);
     let throttle_time = match throttle_most {
         Some(most) => format!("{first}..{}", seconds(most)),

@@ -46,47 +46,47 @@ const fn work(
 }
 
 pub const WORK: [Work; 13] = [
-    work("a report", (20_000, 1), 854, reports),
+    work("a report", (20_000, 1), 887, reports),
     work(
         "a child from connection to end",
         (10_000, 1),
-        2_966,
+        3_126,
         children,
     ),
-    work("a deadline among 1000", (20, 1_000), 556, |n| {
+    work("a deadline among 1000", (20, 1_000), 578, |n| {
         deadlines(1_000, n)
     }),
-    work("a deadline among 10000", (2, 10_000), 677, |n| {
+    work("a deadline among 10000", (2, 10_000), 699, |n| {
         deadlines(10_000, n)
     }),
     work(
         "a child among 500 that end at once",
         (20, 500),
-        3_099,
+        3_238,
         |n| ends(500, n),
     ),
     work(
         "a child among 5000 that end at once",
         (2, 5_000),
-        3_062,
+        3_189,
         |n| ends(5_000, n),
     ),
     work(
         "a child among 100 of a removed service",
         (40, 100),
-        3_540,
+        3_656,
         |n| removal(100, n),
     ),
     work(
         "a child among 1000 of a removed service",
         (4, 1_000),
-        3_414,
+        3_534,
         |n| removal(1_000, n),
     ),
-    work("a reloaded service among 500", (20, 500), 1_922, |n| {
+    work("a reloaded service among 500", (20, 500), 1_897, |n| {
         reloads(500, n)
     }),
-    work("a reloaded service among 5000", (2, 5_000), 2_090, |n| {
+    work("a reloaded service among 5000", (2, 5_000), 2_066, |n| {
         reloads(5_000, n)
     }),
     work("a line of master.cf", (2, LINES), 14_504, master_cf),
@@ -200,8 +200,8 @@ fn table(services: usize, wakeup: Option<Wakeup>) -> Vec<Arc<config::Service>> {
             path: "/usr/lib/postfix/sbin/child".into(),
             args: Vec::new(),
             backlog: 100,
-            pool: config::Pool::default(),
-            care: config::Care::default(),
+            pool: Default::default(),
+            care: Default::default(),
             throttle_time: Duration::from_secs(60),
             line: n as u32 + 1,
         })

@@ -8,11 +8,25 @@ use clap_complete::Shell;
 use master::files::{Location, POSTFIX};
 use master::status::Document;
 
+/// How a service is named.
+const SERVICE: &str = "The service: \"smtp\", \"private/smtp\" or \"smtp/unix\"";
+
+/// After the list of commands.
+const EXAMPLES: &str = "\
+Examples:
+  masterctl status                    who is busy, and what is wrong
+  masterctl status smtp/inet          one service, with its children
+  masterctl plan && masterctl reload  what an edit changes, and then change it
+  masterctl pause private/policy      have clients wait, until \"resume\"
+
+The manual, masterctl(1), has the columns, the exit status and the JSON document.";
+
 /// Sees and steers a running master(8).
 #[derive(Debug, Parser)]
-#[command(name = "masterctl", version, max_term_width = 100)]
+#[command(name = "masterctl", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The master's configuration: the directory, or the service table, that its -c names
+    /// The master's configuration: the directory, or the service table, that its -c names; by default
+    /// /etc/postfix
     #[arg(
         short,
         long,
@@ -34,16 +48,12 @@ pub struct Arguments {
 pub enum Command {
     /// Show what the master and its services do
     Status {
-        /// One service, with its children; as in "smtp", "private/smtp" or "smtp/unix"
+        /// One service, with its children, by its name: "smtp", "private/smtp" or "smtp/unix"
         name: Option<String>,
         /// Show the document as the master sends it
         #[arg(long, conflicts_with = "name")]
         json: bool,
     },
-    /// Check the configuration as a reload would, and show all that is wrong
-    ///
-    /// The exit status is 0 when a reload would succeed, and 1 when it would fail.
-    Check,
     /// Show the services of a running master, live
     ///
     /// The key ? shows what the others do.
@@ -52,6 +62,10 @@ pub enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Check the configuration as a reload would, and show all that is wrong
+    ///
+    /// The exit status is 0 when a reload would succeed, and 1 when it would fail.
+    Check,
     /// Show what a reload would change
     ///
     /// The exit status is 1 when it would fail.
@@ -61,7 +75,7 @@ pub enum Command {
     /// What is wrong in the files is told at once, and the master left alone. The exit status is 1
     /// when the reload fails, which changes nothing.
     Reload {
-        /// Only replace the children of this service
+        /// Only replace the children of this service: "smtp", "private/smtp" or "smtp/unix"
         name: Option<String>,
     },
     /// End the master, and wait for its end
@@ -70,21 +84,38 @@ pub enum Command {
     ///
     /// The listeners stay open, no child is started, and those that are there leave when they have
     /// finished with their client. This outlasts reloads.
-    Pause { name: String },
+    Pause {
+        #[arg(help = SERVICE)]
+        name: String,
+    },
     /// Have a paused service's clients wait no longer
-    Resume { name: String },
+    Resume {
+        #[arg(help = SERVICE)]
+        name: String,
+    },
     /// Wake a service up now
-    Wake { name: String },
+    Wake {
+        #[arg(help = SERVICE)]
+        name: String,
+    },
     /// Have the master log what it decides, or only what matters
-    LogLevel { level: Level },
+    LogLevel {
+        /// How much
+        level: Level,
+    },
     /// Write what a shell needs to complete these commands
-    Completions { shell: Shell },
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 /// How much the master logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Level {
+    /// What matters
     Quiet,
+    /// What it decides, too, as with the master's -v
     Verbose,
 }
 
@@ -122,5 +153,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_has_help() {
+        for command in Arguments::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name}: {argument}");
+            }
+        }
     }
 }

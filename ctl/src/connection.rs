@@ -1,17 +1,15 @@
 //! The way to a master that runs: its two sockets below the queue directory.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use master::config::Parameters;
 use master::control::{self, Answer, Request};
-use master::files::Names;
 use master::log::reason;
 use master::status::{self, Document};
 use nix::errno::Errno;
@@ -23,6 +21,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 
 use crate::arguments::Arguments;
+use crate::directory::Directory;
 use crate::failure::{Failure, Status};
 
 /// A master that is well answers at once, and one that resolves names a little later.
@@ -33,7 +32,9 @@ const DOCUMENT_MAX: u64 = 256 << 20;
 /// Where a master may run.
 #[derive(Debug)]
 pub struct Place {
-    queue: PathBuf,
+    queue: Directory,
+    /// How long the master may be silent.
+    patience: Duration,
 }
 
 /// What a master tells of itself.
@@ -52,17 +53,20 @@ impl Place {
     /// # Errors
     /// The configuration does not say.
     pub fn of(arguments: &Arguments) -> Result<Self> {
-        if let Some(queue) = &arguments.queue {
-            let queue = queue.clone();
-            return Ok(Self { queue });
-        }
-        let sources = arguments.location()?.read_parameters()?;
-        let parameters = Parameters::parse(&sources, &Names).context(
-            "the configuration does not say where the master is: correct it, or name the queue \
-             directory with --queue",
-        )?;
-        let queue = parameters.queue_directory;
-        Ok(Self { queue })
+        let queue = match &arguments.queue {
+            Some(path) => Directory {
+                path: path.clone(),
+                doubt: None,
+            },
+            None => Directory::of(&arguments.location()?)?,
+        };
+        let patience = PATIENCE;
+        Ok(Self { queue, patience })
+    }
+
+    /// The same place, for who does not wait that long.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Asks the master what it knows.
@@ -75,7 +79,7 @@ impl Place {
         let mut text = String::new();
         let stream = UnixStream::from(connection);
         let read = stream.take(DOCUMENT_MAX).read_to_string(&mut text);
-        read.map_err(|error| self.gone(&error))?;
+        read.map_err(|error| self.silent(&error))?;
         // A master of a later version may say something that looks the same and means another thing.
         let format: Format = serde_json::from_str(&text).map_err(|error| self.gone(&error))?;
         ensure!(
@@ -107,7 +111,7 @@ impl Place {
             Ok(_) | Err(Errno::EPIPE) => recv(fd, &mut message, MsgFlags::empty()),
             Err(errno) => Err(errno),
         };
-        received.map_err(|errno| self.gone(&io::Error::from(errno)))?;
+        received.map_err(|errno| self.silent(&io::Error::from(errno)))?;
         let answer = Answer::decode(&message);
         let answer = answer.ok_or_else(|| self.gone(&"no answer that means anything"))?;
         match answer.refusal() {
@@ -121,16 +125,26 @@ impl Place {
 
     /// That the master was there and is not any more.
     pub fn gone(&self, why: &dyn std::fmt::Display) -> Failure {
-        let queue = self.queue.display();
+        let queue = self.queue.path.display();
         let message = format!("the master in {queue} has ended, or does not answer: {why}");
         Failure::new(Status::Gone, message)
     }
 
+    /// That nothing came, or no more.
+    fn silent(&self, error: &io::Error) -> Failure {
+        match error.kind() {
+            ErrorKind::WouldBlock => {
+                self.gone(&format!("nothing for {} s", self.patience.as_secs()))
+            }
+            _ => self.gone(&reason(error)),
+        }
+    }
+
     fn connect(&self, name: &str, kind: SockType) -> Result<OwnedFd> {
-        let path = self.queue.join(name);
+        let path = self.queue.path.join(name);
         let address = UnixAddr::new(&path).with_context(|| path.display().to_string())?;
         let fd = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
-        let patience = TimeVal::new(PATIENCE.as_secs() as i64, 0);
+        let patience = TimeVal::new(self.patience.as_secs() as i64, 0);
         setsockopt(&fd, ReceiveTimeout, &patience)?;
         setsockopt(&fd, SendTimeout, &patience)?;
         match connect(fd.as_raw_fd(), &address) {
@@ -140,10 +154,10 @@ impl Place {
     }
 
     fn cannot_connect(&self, path: &Path, errno: Errno) -> Failure {
-        let (queue, shown) = (self.queue.display(), path.display());
-        let pid_directory = self.queue.join("pid");
+        let (queue, shown) = (self.queue.path.display(), path.display());
+        let pid_directory = self.queue.path.join("pid");
         match errno {
-            Errno::ENOENT | Errno::ENOTDIR if !pid_directory.is_dir() => Failure::new(
+            Errno::ENOENT | Errno::ENOTDIR if !pid_directory.is_dir() => self.nobody_there(
                 Status::WrongDirectory,
                 format!(
                     "{queue} is not a master's queue directory: name the configuration with -c, or \
@@ -158,13 +172,13 @@ impl Place {
                 ),
             ),
             Errno::ENOENT | Errno::ECONNREFUSED => {
-                Failure::new(Status::NoMaster, format!("no master runs in {queue}"))
+                self.nobody_there(Status::NoMaster, format!("no master runs in {queue}"))
             }
             Errno::EACCES | Errno::EPERM => Failure::new(
                 Status::Forbidden,
                 format!("{shown}: permission denied: ask as root, or as who runs the master"),
             ),
-            Errno::EAGAIN => self.gone(&format!("nothing for {} s", PATIENCE.as_secs())),
+            Errno::EAGAIN => self.silent(&errno.into()),
             errno => {
                 let error = io::Error::from(errno);
                 Failure::new(Status::Gone, format!("{shown}: {}", reason(&error)))
@@ -172,10 +186,22 @@ impl Place {
         }
     }
 
+    /// That no master is where it is expected, and why it may be elsewhere.
+    fn nobody_there(&self, status: Status, message: String) -> Failure {
+        let message = match &self.queue.doubt {
+            None => message,
+            Some(finding) => format!(
+                "{message}; or it is elsewhere, for the configuration cannot be read: {finding}: \
+                 correct it, or name the queue directory with --queue"
+            ),
+        };
+        Failure::new(status, message)
+    }
+
     /// Whether some master has this directory, as far as can be seen without taking its lock: one
     /// that is about to start would find it taken.
     fn is_locked(&self) -> bool {
-        let Ok(file) = fs::metadata(self.queue.join("pid/master.pid")) else {
+        let Ok(file) = fs::metadata(self.queue.path.join("pid/master.pid")) else {
             return false;
         };
         // Its locks in proc_locks(5) have the file as MAJOR:MINOR:INODE.
@@ -210,5 +236,89 @@ pub fn patiently<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T>
             return Err(Failure::new(Status::Gone, message).into());
         }
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pictures::calm;
+    use master::config::{Diagnostic, Severity};
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+    use tempfile::TempDir;
+
+    /// A queue directory with a socket, and the way there for who is in a hurry.
+    fn place() -> (TempDir, UnixListener, Place) {
+        let queue = tempfile::tempdir().expect("a directory");
+        fs::create_dir(queue.path().join("pid")).expect("a directory");
+        let listener = UnixListener::bind(queue.path().join(status::SOCKET)).expect("a socket");
+        let place = Place {
+            queue: Directory {
+                path: queue.path().to_owned(),
+                doubt: None,
+            },
+            patience: Duration::from_secs(1),
+        };
+        (queue, listener, place)
+    }
+
+    /// What is read when the master says this.
+    fn told(bytes: Vec<u8>) -> Result<Look> {
+        let (_queue, listener, place) = place();
+        let master = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.write_all(&bytes).expect("a reader");
+        });
+        let result = place.look();
+        master.join().expect("an end");
+        result
+    }
+
+    #[test]
+    fn the_document_is_what_the_master_says() {
+        let text = serde_json::to_vec(&calm()).expect("JSON");
+        assert_eq!(told(text).expect("a document").document, calm());
+    }
+
+    #[test]
+    fn what_is_cut_off_or_of_another_format_is_no_document() {
+        let error = |bytes| format!("{:#}", told(bytes).expect_err("no document"));
+        assert!(error(Vec::new()).contains("has ended, or does not answer"));
+        assert!(error(b"{\"format\": 1".to_vec()).contains("has ended, or does not answer"));
+        let mut later = calm();
+        later.format = status::FORMAT + 1;
+        let text = serde_json::to_vec(&later).expect("JSON");
+        assert!(error(text).contains("use the one that came with the master"));
+    }
+
+    #[test]
+    fn a_master_that_does_not_answer_is_not_waited_for() {
+        let (_queue, _listener, place) = place();
+        let error = place.look().expect_err("silence").to_string();
+        assert!(
+            error.ends_with("does not answer: nothing for 1 s"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn where_nobody_is_the_mistake_is_told_that_may_be_why() {
+        let (_queue, listener, mut place) = place();
+        drop(listener);
+        let nobody = |place: &Place| place.look().expect_err("nobody").to_string();
+        assert!(!nobody(&place).contains("elsewhere"));
+        place.queue.doubt = Some(Diagnostic {
+            severity: Severity::Error,
+            path: "/etc/x/master.toml".into(),
+            position: None,
+            message: "expected UTF-8".into(),
+        });
+        let told = nobody(&place);
+        assert!(told.starts_with("no master runs in /"), "{told}");
+        assert!(
+            told.contains("/etc/x/master.toml: expected UTF-8"),
+            "{told}"
+        );
     }
 }

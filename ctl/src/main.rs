@@ -8,7 +8,7 @@
 mod arguments;
 mod check;
 mod connection;
-mod document;
+mod directory;
 mod failure;
 mod findings;
 #[cfg(test)]

@@ -31,6 +31,9 @@ pub fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// The width of the last column.
+const STATES: usize = 12;
+
 /// Everything, in 80 columns.
 fn show_all(document: &Document, out: &mut impl Write) -> io::Result<()> {
     let Document {
@@ -83,26 +86,31 @@ fn row(document: &Document, service: &Service) -> String {
     )
 }
 
-/// What is out of the ordinary, in a word or in all words.
+/// What is out of the ordinary, in all words or in those that find room in the last column.
 fn states(document: &Document, service: &Service, all: bool) -> String {
     let left = |until: Option<f64>| until.map(|until| time(until - document.time));
-    let full = service.maximum > 0 && service.busy >= service.maximum;
     let (throttled, stress) = (left(service.throttled_until), left(service.stress_until));
     let states = [
         service.paused.then(|| "paused".to_owned()),
         throttled.map(|left| format!("throttled for {left}")),
-        full.then(|| "full".to_owned()),
+        service.is_full().then(|| "full".to_owned()),
         stress.map(|left| format!("stress for {left}")),
         (service.starting > 0).then(|| "starting".to_owned()),
     ];
-    let mut states = states.into_iter().flatten();
-    match all {
-        true => states.collect::<Vec<_>>().join(", "),
-        // The rest has no room.
-        false => states.next().map_or_else(String::new, |state| {
-            state.split(' ').next().unwrap_or_default().to_owned()
-        }),
+    let states = states.into_iter().flatten();
+    if all {
+        return states.collect::<Vec<_>>().join(", ");
     }
+    let mut words = states.filter_map(|state| Some(state.split(' ').next()?.to_owned()));
+    let first = words.next().unwrap_or_default();
+    words.fold(first, |shown, word| {
+        let longer = format!("{shown}, {word}");
+        if longer.len() <= STATES {
+            longer
+        } else {
+            shown
+        }
+    })
 }
 
 fn show_one(document: &Document, service: &Service, out: &mut impl Write) -> io::Result<()> {
@@ -273,6 +281,7 @@ mod tests {
             service.connections = u64::MAX;
             service.backlog = Some(u32::MAX);
             service.throttled_until = Some(f64::from(u32::MAX));
+            service.stress_until = Some(f64::from(u32::MAX));
         }
         document
     }
@@ -288,21 +297,24 @@ mod tests {
 
     #[test]
     fn a_table_shows_who_is_busy_and_what_is_out_of_the_ordinary() {
-        let mut document = document("smtp inet n - - - 100 smtpd\na unix - - - - 0 a\n");
+        let table = "smtp inet n - - - 100 smtpd\na unix - - - - 0 a\nb unix - - - - 1 b\n";
+        let mut document = document(table);
         document.services[0].busy = 100;
         document.services[0].stress_until = Some(document.time + 60.0);
         document.services[1].paused = true;
+        document.services[2].busy = 1;
         let text = shown(|out| show_all(&document, out));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines,
             [
-                "master 0.1.0: pid 4711, up 2 h 46 min, 2 services",
+                "master 0.1.0: pid 4711, up 2 h 46 min, 3 services",
                 "/etc/services: loaded 2 h 46 min ago",
                 "",
                 "SERVICE                      BUSY  IDLE   MAX  PEAK  CLIENTS  WAIT  STATE",
-                "smtp inet                     100     0   100     0        0     -  full",
+                "smtp inet                     100     0   100     0        0     -  full, stress",
                 "a unix                          0     0     -     0        0     -  paused",
+                "b unix                          1     0     1     0        0     -",
             ]
         );
     }

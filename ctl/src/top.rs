@@ -6,7 +6,6 @@ mod draw;
 mod state;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
@@ -20,11 +19,13 @@ use ratatui::layout::Rect;
 use ratatui::{DefaultTerminal, Frame};
 
 use crate::arguments::Arguments;
-use crate::document;
+use crate::connection::Place;
 use state::{State, Then};
 
 /// From one question to the next.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// A master that has not answered by then does not answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How soon news are shown while no key is pressed.
 const GLANCE: Duration = Duration::from_millis(100);
 /// The width of what is printed where there is no terminal.
@@ -38,10 +39,10 @@ type News = Result<Document, String>;
 /// # Errors
 /// There is no configuration, no terminal; with `once`, no master.
 pub fn run(arguments: &Arguments, once: bool, out: &mut impl Write) -> Result<ExitCode> {
-    let queue = document::queue_directory(&arguments.location()?)?;
+    let place = Place::of(arguments)?.with_patience(ANSWER_WITHIN);
     if once {
         let mut state = State::default();
-        state.learn(Ok(document::read(&queue)?));
+        state.learn(Ok(place.look()?.document));
         print(&state, out)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -49,7 +50,7 @@ pub fn run(arguments: &Arguments, once: bool, out: &mut impl Write) -> Result<Ex
         io::stdout().is_terminal() && io::stdin().is_terminal(),
         "top needs a terminal: print one picture with --once"
     );
-    let news = watch(queue)?;
+    let news = watch(place)?;
     let terminal = ratatui::try_init().context("prepare the terminal")?;
     let result = interact(terminal, &news);
     ratatui::try_restore().context("restore the terminal")?;
@@ -58,18 +59,19 @@ pub fn run(arguments: &Arguments, once: bool, out: &mut impl Write) -> Result<Ex
 }
 
 /// Asks the master in a thread of its own, so that keys have an effect also when it does not answer.
-fn watch(queue: PathBuf) -> Result<Receiver<News>> {
+fn watch(place: Place) -> Result<Receiver<News>> {
     let (told, news) = sync_channel(1);
     std::thread::Builder::new()
         .name("watch".into())
-        .spawn(move || keep_asking(&queue, &told))
+        .spawn(move || keep_asking(&place, &told))
         .context("start a thread")?;
     Ok(news)
 }
 
-fn keep_asking(queue: &Path, told: &SyncSender<News>) {
+fn keep_asking(place: &Place, told: &SyncSender<News>) {
     loop {
-        let news = document::read(queue).map_err(|error| format!("{error:#}"));
+        let look = place.look().map(|look| look.document);
+        let news = look.map_err(|error| format!("{error:#}"));
         if told.send(news).is_err() {
             return; // nobody looks any more
         }

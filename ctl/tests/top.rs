@@ -52,7 +52,7 @@ fn one_picture_is_printed_with_all_services() {
     let master = master(&configuration);
     let shown = top(&configuration, &["--once"]).expect_success().stdout;
     let lines: Vec<&str> = shown.lines().collect();
-    assert_eq!(lines[1], "7 services, 1 at limit, 1 stress");
+    assert_eq!(lines[1], "7 services, 1 full, 1 stress");
     assert!(lines[3].starts_with("smtp/inet"), "{shown}");
     assert_eq!(lines.len(), 10);
     assert!(!shown.contains('\u{1b}'), "for a file, no colours: {shown}");
@@ -66,10 +66,10 @@ fn without_a_master_it_says_so() {
     let configuration = configuration();
     let failed = top(&configuration, &["--once"]).expect_failure();
     assert!(
-        failed.stderr.starts_with("masterctl: no master runs on /"),
+        failed.stderr.starts_with("masterctl: no master runs in /"),
         "{failed:?}"
     );
-    assert_eq!((failed.status.code(), &*failed.stdout), (Some(2), ""));
+    assert_eq!((failed.status.code(), &*failed.stdout), (Some(3), ""));
 }
 
 #[test]
@@ -112,11 +112,11 @@ fn on_a_terminal_it_follows_the_master_until_q_is_pressed() {
             String::from_utf8_lossy(&said).contains(what)
         });
     };
-    shows("7 services, 1 at limit");
+    shows("7 services, 1 full");
     master.say(&crowd(9));
     shows("tenant8/unix");
     master.vanish();
-    shows("no master runs on ");
+    shows("no master runs in ");
     let mut keys = script.stdin.take().expect("a pipe");
     keys.write_all(b"?").expect("a reader");
     shows("Keys");

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use master::config::{Diagnostic, Resolver, Source, Values};
-use master::files::{Names, POSTFIX, read_if_there};
+use master::files::{Names, POSTFIX, read_if_there, stand_alone};
 
 use crate::Error;
 use crate::options::Options;
@@ -39,6 +39,12 @@ pub(crate) fn read(options: &Options, program: &str) -> Result<(Values, Vec<Diag
     values.set("service_name", options.name.as_deref().unwrap_or(program));
     if let Some(tag) = std::env::var_os("MAIL_LOGTAG") {
         values.default("syslog_name", tag.into_vec());
+    }
+    if main_cf.is_none() {
+        // Whom import_environment keeps from knowing where a user's files are goes on without.
+        if let Ok(stand_alone) = stand_alone(|name| std::env::var_os(name)) {
+            values.default_directories(&stand_alone);
+        }
     }
     values.complete(main_cf.is_none(), &Names.hostname(), std::process::id());
     Ok((values, findings))

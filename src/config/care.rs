@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::seldom::usual;
+
 /// How a service's children are looked after; by default as Postfix does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Care {
@@ -18,3 +20,5 @@ pub struct Care {
     /// What the children print is logged.
     pub capture_output: bool,
 }
+
+usual!(Care);

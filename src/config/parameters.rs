@@ -190,6 +190,17 @@ pub(super) fn read(
 
 /// Sets what the files do not, where there is no Postfix.
 fn complete_stand_alone(dictionary: &mut Dictionary, stand_alone: &StandAlone) {
+    default_directories(dictionary, stand_alone);
+    if stand_alone.user.is_some() {
+        // Somebody without privileges harms no file but their own.
+        dictionary.default("maillog_file_prefixes", "/");
+    }
+    for (name, value) in STAND_ALONE_DEFAULTS {
+        dictionary.default(name, value);
+    }
+}
+
+fn default_directories(dictionary: &mut Dictionary, stand_alone: &StandAlone) {
     for (name, path) in [
         ("daemon_directory", &stand_alone.daemon_directory),
         ("queue_directory", &stand_alone.queue_directory),
@@ -199,13 +210,6 @@ fn complete_stand_alone(dictionary: &mut Dictionary, stand_alone: &StandAlone) {
         let path = path.as_os_str().as_bytes();
         let path: Vec<_> = path.split(|&b| b == b'$').collect();
         dictionary.default(name, path.join(b"$$".as_slice()));
-    }
-    if stand_alone.user.is_some() {
-        // Somebody without privileges harms no file but their own.
-        dictionary.default("maillog_file_prefixes", "/");
-    }
-    for (name, value) in STAND_ALONE_DEFAULTS {
-        dictionary.default(name, value);
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::seldom::usual;
+
 /// Who decides which child takes a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Accept {
@@ -54,6 +56,8 @@ impl Default for Pool {
         }
     }
 }
+
+usual!(Pool);
 
 impl Pool {
     /// SpamAssassin's children wait as long for a word of their master (`TOUT_READ_MAX`).

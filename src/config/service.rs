@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Care, Pool};
+use crate::seldom::Seldom;
 
 /// The table's second column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,9 +111,9 @@ pub struct Service {
     /// How long to wait before starting a command again that fails at its start.
     pub throttle_time: Duration,
     /// How its children are kept; `master.toml` says so.
-    pub pool: Pool,
+    pub pool: Seldom<Pool>,
     /// And how they are looked after.
-    pub care: Care,
+    pub care: Seldom<Care>,
     /// The line of the table on which the entry begins.
     pub line: u32,
 }
@@ -134,6 +135,11 @@ impl Service {
         (self.kind, &self.canonical)
     }
 
+    /// Whether children accept when they are told to.
+    pub fn is_ordered(&self) -> bool {
+        self.pool.own().is_some_and(Pool::is_ordered)
+    }
+
     /// Whether children are told of overload with `-o stress=yes`: clients from elsewhere can
     /// reach the service, and it may have more than one child (Postfix, `master_ent.c`). The
     /// children of an ordered pool stay, and cannot be told.
@@ -142,7 +148,7 @@ impl Service {
             Endpoint::Inet(addresses) => addresses.iter().any(|a| !a.ip().is_loopback()),
             Endpoint::Path(_) => self.kind == Kind::Pass,
         };
-        remote && self.max > 1 && !self.pool.is_ordered()
+        remote && self.max > 1 && !self.is_ordered()
     }
 
     /// A child's command line, `argv[0]` included (Postfix, `master_ent.c`).
@@ -227,8 +233,8 @@ mod tests {
             args: Vec::new(),
             backlog: 100,
             throttle_time: Duration::from_secs(60),
-            pool: Pool::default(),
-            care: Care::default(),
+            pool: Seldom::default(),
+            care: Seldom::default(),
             line: 1,
         }
     }

@@ -20,7 +20,7 @@ pub(super) const STRESS_TIME: Duration = Duration::from_secs(1000);
 impl Service {
     /// Whether the master has to take the next connection to a child.
     pub(super) fn wants_clients(&self) -> bool {
-        if self.config.pool.is_ordered() {
+        if self.config.is_ordered() {
             return self.pool.wants_clients() && !self.removed() && !self.paused;
         }
         self.avail == 0
@@ -63,8 +63,8 @@ fn warn_limit(
     record: fn(Arc<config::Service>) -> Record,
 ) {
     let recent = |at: Time| now.saturating_sub(at) <= STRESS_TIME;
-    if !service.limit_warned.is_some_and(recent) {
-        service.limit_warned = Some(now);
+    if !service.trouble.limit_warned.is_some_and(recent) {
+        service.trouble.limit_warned = Some(now);
         out.push(Action::Log(record(service.config.clone())));
     }
 }
@@ -75,7 +75,7 @@ impl Table {
         if let Some(counts) = self.service(id).map(Service::counts) {
             self.detail(id, out, |service| Record::Counts { service, counts });
         }
-        let is_ordered = |service: &&Service| service.config.pool.is_ordered();
+        let is_ordered = |service: &&Service| service.config.is_ordered();
         if let Some(counts) = self.service(id).filter(is_ordered).map(|s| s.pool.counts()) {
             self.detail(id, out, |service| Record::States { service, counts });
         }
@@ -95,7 +95,7 @@ impl Table {
         if !service.wants_clients() {
             return;
         }
-        if service.config.pool.is_ordered() {
+        if service.config.is_ordered() {
             return self.give_to_idle(now, id, clients, out);
         }
         self.start_one(now, id, out);
@@ -121,7 +121,7 @@ impl Table {
         };
         let entered = !service.stressed();
         let until = now + STRESS_TIME;
-        service.stress_until = Some(until);
+        service.trouble.stress_until = Some(until);
         let (service, counts) = (service.config.clone(), service.counts());
         self.timers.add(until, Timer::StressEnd(id));
         if entered {
@@ -133,7 +133,7 @@ impl Table {
 
     pub(super) fn stress_ended(&mut self, id: ServiceId, out: &mut Vec<Action>) {
         if let Some(service) = self.service_mut(id) {
-            service.stress_until = None;
+            service.trouble.stress_until = None;
             let (service, counts) = (service.config.clone(), service.counts());
             out.push(Action::Log(Record::StressEnds { service, counts }));
         }

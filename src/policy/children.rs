@@ -75,7 +75,7 @@ impl Table {
         service.spawning = false;
         service.total += 1;
         service.stats.started += 1;
-        let ordered = service.config.pool.is_ordered();
+        let ordered = service.config.is_ordered();
         let position = service.children.len();
         service.children.push(pid);
         self.children.insert(
@@ -214,7 +214,7 @@ impl Table {
             return;
         };
         let config = service.config.clone();
-        if let Some(suppressed) = service.gossip.allow(now) {
+        if let Some(suppressed) = service.trouble.gossip.allow(now) {
             out.push(Action::Log(record(config.clone())));
             if suppressed > 0 {
                 out.push(Action::Log(Record::Suppressed {

@@ -20,13 +20,14 @@ mod timers;
 mod wakeup;
 mod warm;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config;
 use crate::proto::pool::{Order, Report};
 use crate::proto::{Availability, StatusReport};
+use crate::seldom::{Seldom, usual};
 
 pub use ordered::State;
 use overstay::Told;
@@ -192,12 +193,7 @@ pub struct Service {
     spawning: bool,
     /// An operator has clients wait.
     paused: bool,
-    throttled_until: Option<Time>,
-    backoff: throttle::Backoff,
-    /// Stress mode ends then, 1000 s after the limit was last in reach.
-    stress_until: Option<Time>,
-    limit_warned: Option<Time>,
-    gossip: record::Limiter,
+    trouble: Seldom<Trouble>,
     wakeup_at: Option<Time>,
     /// Wake-ups wait for the first use (`?` in the table).
     wakeup_waits: bool,
@@ -206,14 +202,14 @@ pub struct Service {
     /// A removed service's children that remain are killed then.
     kill_at: Option<Time>,
     /// The children that have a [`Child::due`].
-    due: BTreeSet<(Time, Pid)>,
+    due: Seldom<overstay::Dues>,
     /// No particular order; [`Child::position`] is the place in here.
     children: Vec<Pid>,
     /// The children that accept when they are told to.
-    pool: ordered::Pool,
+    pool: Seldom<ordered::Pool>,
     /// How fast children are started that no client has asked for.
-    pace: warm::Pace,
-    stats: stats::Stats,
+    pace: Seldom<warm::Pace>,
+    stats: Seldom<stats::Stats>,
     /// Whether the service is in [`Table::touched`].
     touched: bool,
 }
@@ -229,19 +225,15 @@ impl Service {
             listening: false,
             spawning: false,
             paused: false,
-            throttled_until: None,
-            backoff: throttle::Backoff::default(),
-            stress_until: None,
-            limit_warned: None,
-            gossip: record::Limiter::default(),
+            trouble: Seldom::default(),
             wakeup_at: None,
             removed: false,
             kill_at: None,
-            due: BTreeSet::new(),
+            due: Seldom::default(),
             children: Vec::new(),
-            pool: ordered::Pool::default(),
-            pace: warm::Pace::default(),
-            stats: stats::Stats::default(),
+            pool: Seldom::default(),
+            pace: Seldom::default(),
+            stats: Seldom::default(),
             touched: false,
         }
     }
@@ -273,12 +265,12 @@ impl Service {
 
     /// Whether a failing command keeps the service from starting children.
     pub fn throttled(&self) -> bool {
-        self.throttled_until.is_some()
+        self.throttled_until().is_some()
     }
 
     /// Whether children that start now are told of stress.
     pub fn stressed(&self) -> bool {
-        self.stress_until.is_some()
+        self.stress_until().is_some()
     }
 
     /// Whether a reload took the service away, and it only waits for its children to leave.
@@ -291,6 +283,19 @@ impl Service {
         self.config.max == 0 || total < self.config.max
     }
 }
+
+/// What few services have known.
+#[derive(Debug, Default)]
+struct Trouble {
+    throttled_until: Option<Time>,
+    backoff: throttle::Backoff,
+    /// Stress mode ends then, 1000 s after the limit was last in reach.
+    stress_until: Option<Time>,
+    limit_warned: Option<Time>,
+    gossip: record::Limiter,
+}
+
+usual!(Trouble);
 
 /// One child: Postfix's `MASTER_PROC`.
 #[derive(Debug)]
@@ -546,7 +551,7 @@ impl Table {
         }
         let pids = service.children.iter();
         let due = pids.filter_map(|pid| Some((self.children[pid].due?, *pid)));
-        if due.collect::<BTreeSet<_>>() != service.due {
+        if due.collect::<overstay::Dues>() != *service.due {
             return Err("others are due".into());
         }
         if service.removed() && !service.due.is_empty() {

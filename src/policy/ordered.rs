@@ -22,6 +22,7 @@ use super::record::Rogue;
 use super::timers::Timer;
 use super::{Action, ExitStatus, Pid, Record, Service, ServiceId, Signal, Table, Time};
 use crate::proto::pool::{Order, Report};
+use crate::seldom::usual;
 
 /// How long an order that is not answered holds the next one back: many times what a child needs
 /// to answer, and nothing that a client notices.
@@ -149,6 +150,8 @@ pub(super) struct Pool {
     /// So many of them are to end, because others have taken their places.
     pub(super) replaced: u32,
 }
+
+usual!(Pool);
 
 impl Pool {
     pub(super) fn count(&self, state: State) -> u32 {
@@ -478,8 +481,10 @@ impl Table {
         let Some(service) = self.service_mut(id) else {
             return;
         };
-        if !service.config.pool.is_ordered() {
-            service.pool.ping_at = None;
+        if !service.config.is_ordered() {
+            if let Some(pool) = service.pool.changed() {
+                pool.ping_at = None;
+            }
             return;
         }
         let next = now + service.config.pool.ping_interval;
@@ -494,7 +499,9 @@ impl Table {
         let Some(service) = self.services[id.index()].as_mut() else {
             return;
         };
-        let pool = &mut service.pool;
+        let Some(pool) = service.pool.changed() else {
+            return;
+        };
         for pid in &service.children {
             let Some(child) = self.children.get_mut(pid) else {
                 continue;
@@ -511,7 +518,7 @@ impl Table {
         pool.stale = pool.staying();
         pool.stale_idle.clone_from(&pool.idle);
         pool.replaced = 0;
-        if !service.config.pool.is_ordered() {
+        if !service.config.is_ordered() {
             pool.replaced = pool.stale;
             pool.overloaded = false;
         }

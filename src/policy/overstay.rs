@@ -4,12 +4,19 @@
 //! Each child has one deadline at most; what it is for follows from what the child does. Postfix
 //! has none of the first two, and neither has a service that does not ask for them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::ordered::{START_TIME, State};
 use super::record::Rogue;
 use super::timers::Timer;
 use super::{Action, Child, Pid, Record, Service, ServiceId, Signal, Table, Time};
+use crate::seldom::usual;
+
+/// Children with a [`Child::due`], the first one first.
+pub(super) type Dues = BTreeSet<(Time, Pid)>;
+
+usual!(Dues);
 
 /// Whether a child was told to end because it stayed too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +44,7 @@ impl Service {
 impl Child {
     /// When it has had its client for long enough, or its time to leave.
     fn stays_until(&self, service: &Service) -> Option<Time> {
-        let care = service.config.care;
+        let care = service.config.care.own()?;
         let request = care.request_timeout.zip(self.busy_since);
         let leave = care.stop_timeout.zip(self.dismissed);
         let ends = [request, leave].into_iter().flatten();

@@ -62,6 +62,9 @@ impl Table {
         self.kill_time = plan.kill_time;
         // At the start, one line for each service would say nothing that the table does not.
         let news = std::mem::replace(&mut self.loaded, true);
+        let more = plan.entries.iter().filter(|entry| !entry.known).count();
+        self.services.reserve(more.saturating_sub(self.free.len()));
+        self.places.reserve(more);
         for Entry { id, service, known } in plan.entries {
             if known {
                 self.replace(id, service);
@@ -158,11 +161,17 @@ impl Table {
         service.kill_at = Some(kill_at);
         service.wakeup_at = None;
         service.wakeup_waits = false;
-        service.throttled_until = None;
-        service.stress_until = None;
+        if let Some(trouble) = service.trouble.changed() {
+            trouble.throttled_until = None;
+            trouble.stress_until = None;
+        }
         service.listening = false;
-        service.pool.retire();
-        service.pace.stop();
+        if let Some(pool) = service.pool.changed() {
+            pool.retire();
+        }
+        if let Some(pace) = service.pace.changed() {
+            pace.stop();
+        }
         // The children first: one that found its listener gone would complain.
         let signal = Signal::Term;
         for pid in service.children.clone() {

@@ -1,8 +1,9 @@
 //! What the policy counts for those who look on. Nothing here decides anything.
 
-use super::ordered::State;
+use super::ordered::{Pool, State};
 use super::{Child, ExitStatus, Leaving, Pid, Service, ServiceId, Table, Time};
 use crate::proto::Availability;
+use crate::seldom::usual;
 
 /// What one service has seen since it is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Stats {
     pub failed: u64,
     pub killed: u64,
 }
+
+usual!(Stats);
 
 impl Stats {
     pub(super) fn count_end(&mut self, status: ExitStatus) {
@@ -92,7 +95,9 @@ impl Service {
 
     /// Children that have a client, as far as the master was told.
     pub fn busy(&self) -> u32 {
-        self.total - self.avail - self.departing - self.starting() - self.pool.leaving()
+        let others = |pool: &Pool| pool.count(State::Starting) + pool.leaving();
+        let others = self.pool.own().map_or(0, others);
+        self.total - self.avail - self.departing - others
     }
 
     /// Children of an ordered pool that are not ready yet.
@@ -102,7 +107,7 @@ impl Service {
 
     /// When stress mode ends.
     pub fn stress_until(&self) -> Option<Time> {
-        self.stress_until
+        self.trouble.own()?.stress_until
     }
 
     /// When the service is woken up next.
@@ -118,7 +123,10 @@ impl Service {
     /// Counts who is busy at the end of a turn.
     pub(super) fn take_stock(&mut self, now: Time) {
         let busy = self.busy();
-        self.stats.count_busy(now, busy, self.config.max);
+        // Most services have never had anybody.
+        if busy > 0 || self.stats.changed().is_some() {
+            self.stats.count_busy(now, busy, self.config.max);
+        }
     }
 }
 

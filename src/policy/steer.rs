@@ -13,7 +13,9 @@ impl Table {
         };
         service.paused = true;
         // Who waits is heard of again later.
-        service.pool.overloaded = false;
+        if let Some(pool) = service.pool.changed() {
+            pool.overloaded = false;
+        }
         self.dismiss(now, id, out);
     }
 

@@ -60,23 +60,23 @@ impl Backoff {
 impl Service {
     /// Until when no children are started, if it is throttled.
     pub fn throttled_until(&self) -> Option<Time> {
-        self.throttled_until
+        self.trouble.own()?.throttled_until
     }
 
     /// How long the service was throttled last, unless a client was served since.
     pub fn throttle_time(&self) -> Option<Duration> {
-        self.backoff.last
+        self.trouble.backoff.last
     }
 
     /// How long the next failure will throttle it, if failures make that longer.
     pub fn next_throttle_time(&self) -> Option<Duration> {
         let grows = self.config.care.throttle_most.is_some();
-        grows.then(|| self.backoff.next(&self.config))
+        grows.then(|| self.trouble.backoff.next(&self.config))
     }
 
     /// Of how many recent clients, at most 20, the child ended abnormally, and how many those are.
     pub fn crashes(&self) -> (u32, u32) {
-        (self.backoff.crashed(), self.backoff.clients)
+        (self.trouble.backoff.crashed(), self.trouble.backoff.clients)
     }
 
     /// Whether it can be throttled: it is there, and is not yet.
@@ -86,7 +86,9 @@ impl Service {
 
     /// A reload: the command may be another, and so may the times.
     pub(super) fn forgive(&mut self) {
-        self.backoff = Backoff::default();
+        if let Some(trouble) = self.trouble.changed() {
+            trouble.backoff = Backoff::default();
+        }
     }
 }
 
@@ -139,9 +141,9 @@ impl Table {
     /// A client was served.
     pub(super) fn served(&mut self, id: ServiceId) {
         if let Some(service) = self.service_mut(id) {
-            service.backoff.remember(false);
-            if !service.backoff.crashes_too_often(&service.config) {
-                service.backoff.last = None;
+            service.trouble.backoff.remember(false);
+            if !service.trouble.backoff.crashes_too_often(&service.config) {
+                service.trouble.backoff.last = None;
             }
         }
     }
@@ -151,11 +153,11 @@ impl Table {
         let Some(service) = self.service_mut(id) else {
             return;
         };
-        service.backoff.remember(true);
-        if !service.may_throttle() || !service.backoff.crashes_too_often(&service.config) {
+        service.trouble.backoff.remember(true);
+        if !service.may_throttle() || !service.trouble.backoff.crashes_too_often(&service.config) {
             return;
         }
-        let crashed = service.backoff.crashed();
+        let crashed = service.trouble.backoff.crashed();
         let service = service.config.clone();
         out.push(Action::Log(Record::Crashing { service, crashed }));
         self.throttle(now, id, out);
@@ -168,10 +170,10 @@ impl Table {
         let Some(service) = self.service_mut(id).filter(open) else {
             return;
         };
-        let time = service.backoff.next(&service.config);
-        service.backoff.last = Some(time);
+        let time = service.trouble.backoff.next(&service.config);
+        service.trouble.backoff.last = Some(time);
         let until = now + time;
-        service.throttled_until = Some(until);
+        service.trouble.throttled_until = Some(until);
         out.push(Action::Log(Record::Throttled {
             service: service.config.clone(),
             time,
@@ -183,8 +185,10 @@ impl Table {
 
     pub(super) fn unthrottle(&mut self, id: ServiceId, out: &mut Vec<Action>) {
         if let Some(service) = self.service_mut(id) {
-            service.throttled_until = None;
-            service.pool.blind = false;
+            service.trouble.throttled_until = None;
+            if let Some(pool) = service.pool.changed() {
+                pool.blind = false;
+            }
             out.push(Action::Log(Record::Unthrottled {
                 service: service.config.clone(),
                 counts: service.counts(),

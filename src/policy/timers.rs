@@ -45,9 +45,9 @@ impl Timer {
 /// The time for which the service itself holds this deadline.
 pub(super) fn armed(service: &Service, timer: Timer) -> Option<Time> {
     match timer {
-        Timer::Unthrottle(_) => service.throttled_until,
+        Timer::Unthrottle(_) => service.trouble.throttled_until,
         Timer::Wakeup(_) => service.wakeup_at,
-        Timer::StressEnd(_) => service.stress_until,
+        Timer::StressEnd(_) => service.trouble.stress_until,
         Timer::Kill(_) => service.kill_at,
         Timer::Patience(_) => service.pool.patience_ends(),
         Timer::Due(_) => service.next_due(),

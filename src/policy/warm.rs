@@ -13,7 +13,8 @@ use std::time::Duration;
 use super::ordered::State;
 use super::timers::Timer;
 use super::{Action, Service, ServiceId, Table, Time};
-use crate::config::Ramp;
+use crate::config::{Pool, Ramp};
+use crate::seldom::usual;
 
 /// The next child is started when the last one is ready, or after so long (spamd,
 /// `server-scale-period`).
@@ -44,6 +45,8 @@ pub(super) struct Pace {
     /// When one child too many is ended.
     pub(super) surplus_at: Option<Time>,
 }
+
+usual!(Pace);
 
 impl Pace {
     /// Whether nothing is under way.
@@ -95,7 +98,7 @@ impl Pace {
 impl Service {
     /// Children that are there for clients: neither told to leave nor gone.
     fn staying(&self) -> u32 {
-        match self.config.pool.is_ordered() {
+        match self.config.is_ordered() {
             true => self.pool.staying(),
             false => self.total - self.departing,
         }
@@ -117,9 +120,11 @@ impl Service {
 
     /// Whether clients alone decide how many children there are, as for most services.
     pub(super) fn keeps_nothing_warm(&self) -> bool {
-        let pool = &self.config.pool;
-        let now = !pool.is_ordered() && pool.min_idle == 0;
-        now && self.pool.is_empty() && self.pace.is_still()
+        let wanted = |pool: &Pool| pool.is_ordered() || pool.min_idle > 0;
+        let wanted = self.config.pool.own().is_some_and(wanted);
+        let left = self.pool.own().is_some_and(|pool| !pool.is_empty());
+        let moving = self.pace.own().is_some_and(|pace| !pace.is_still());
+        !wanted && !left && !moving
     }
 
     /// Whether others are gone or about to be, in whose places children are to be started.
@@ -144,9 +149,9 @@ impl Service {
     /// Whether an ordered pool lacks children that its limit has no room for.
     pub(super) fn is_short(&self) -> bool {
         let open = !self.throttled() && !self.removed() && !self.paused;
-        let ordered = self.config.pool.is_ordered();
-        let settled = self.pool.count(State::Starting) == 0;
-        open && ordered && settled && self.lacking() > 0 && !self.has_room(self.total)
+        let settled = || self.pool.count(State::Starting) == 0;
+        let ordered = self.config.is_ordered();
+        ordered && open && settled() && self.lacking() > 0 && !self.has_room(self.total)
     }
 
     fn has_surplus(&self) -> bool {
@@ -160,9 +165,10 @@ impl Table {
     /// A new service: its pool is filled.
     pub(super) fn fill(&mut self, id: ServiceId) {
         if let Some(service) = self.service_mut(id) {
-            let pool = service.config.pool;
-            if pool.spawn_ramp == Ramp::Single {
-                service.pace.filling = pool.floor(service.config.max).max(pool.min_idle);
+            let pool = &service.config.pool;
+            let filling = pool.floor(service.config.max).max(pool.min_idle);
+            if filling > 0 && pool.spawn_ramp == Ramp::Single {
+                service.pace.filling = filling;
             }
         }
     }

@@ -107,7 +107,7 @@ impl Port {
     /// poller's set, which is told when to report again, and need not be told when not to.
     fn watch(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
         let key = Ready::Listener(id).key();
-        let interest = match self.service.pool.is_ordered() {
+        let interest = match self.service.is_ordered() {
             true => Interest::ReadableOnce,
             false => Interest::Readable,
         };
@@ -125,7 +125,7 @@ impl Port {
 
     /// What is reported nevertheless, once for each listener, finds nobody who wants it.
     fn unwatch(&mut self, poll: &Poll) {
-        match self.service.pool.is_ordered() {
+        match self.service.is_ordered() {
             true => self.watched = false,
             false => drop(self.forget(poll)),
         }
@@ -233,7 +233,7 @@ impl Ports {
 
     /// Whether the service's children accept when they are told to.
     pub(super) fn is_ordered(&self, id: ServiceId) -> bool {
-        self.service(id).is_some_and(|s| s.pool.is_ordered())
+        self.service(id).is_some_and(|s| s.is_ordered())
     }
 
     /// Whether what the service's children print is logged.
@@ -374,7 +374,7 @@ impl Ports {
         for entry in &plan.entries {
             if let Some(port) = self.get_mut(entry.id) {
                 // The two kinds are watched in different ways.
-                let same = port.service.pool.is_ordered() == entry.service.pool.is_ordered();
+                let same = port.service.is_ordered() == entry.service.is_ordered();
                 if !same && port.forget(poll) {
                     adopted.unwatched.push(entry.id);
                 }
@@ -386,12 +386,13 @@ impl Ports {
     }
 
     fn make_places(&mut self, plan: &Plan) {
+        let ids = plan.entries.iter().map(|entry| entry.id.index());
+        let places = ids.max().map_or(0, |last| last + 1);
+        if self.0.len() < places {
+            self.0.resize_with(places, || None);
+        }
         for entry in &plan.entries {
-            let at = entry.id.index();
-            if self.0.len() <= at {
-                self.0.resize_with(at + 1, || None);
-            }
-            self.0[at].get_or_insert_with(|| Port::new(entry.service.clone()));
+            self.0[entry.id.index()].get_or_insert_with(|| Port::new(entry.service.clone()));
         }
     }
 

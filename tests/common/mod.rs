@@ -21,6 +21,7 @@ pub mod layout;
 pub mod namespace;
 pub mod network;
 pub mod observe;
+pub mod operator;
 pub mod poll;
 pub mod ports;
 pub mod process;

@@ -243,6 +243,8 @@ fn copy(program: &Path, to: &Path) {
 impl Drop for World {
     fn drop(&mut self) {
         if self.running.is_some() {
+            // A test may have made it stand still.
+            self.process().signal(Signal::SIGCONT);
             self.stop_by(Signal::SIGTERM);
         }
     }

@@ -16,8 +16,9 @@ use super::stage::{masterctl, service};
 use crate::needs_root;
 
 /// All that ask a running master for something.
-const COMMANDS: [&[&str]; 9] = [
+const COMMANDS: [&[&str]; 10] = [
     &["status"],
+    &["top", "--once"],
     &["plan"],
     &["reload"],
     &["reload", "a"],

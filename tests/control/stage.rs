@@ -1,15 +1,11 @@
 //! Services that do as they are told, and what the master tells of itself.
 
-use std::io::Read;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use master::status::{Document, Service};
-
-use super::common::instance::SOON;
 use super::common::puppet::{Puppets, example};
-use super::common::run::{Finished, run};
 use super::common::world::World;
+
+pub use super::common::operator::{masterctl, read_document, service, told};
 
 /// Puppets of a service, and what to write in the table as its command.
 pub fn puppets(world: &World, name: &str) -> (Puppets, String) {
@@ -24,35 +20,4 @@ pub fn greeter(world: &World) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = root.join("services/examples/minimal.py");
     world.install(&program).display().to_string()
-}
-
-/// Runs masterctl to its end.
-#[track_caller]
-pub fn masterctl(world: &World, arguments: &[&str]) -> Finished {
-    run(&mut world.masterctl(arguments), SOON)
-}
-
-/// What masterctl says when all goes well.
-#[track_caller]
-pub fn told(world: &World, arguments: &[&str]) -> String {
-    masterctl(world, arguments).expect_success().stdout
-}
-
-/// The document, as anybody reads it.
-pub fn read_document(world: &World) -> Document {
-    let path = world.queue().join(master::status::SOCKET);
-    let mut stream = UnixStream::connect(path).expect("the status socket");
-    stream.set_read_timeout(Some(SOON)).expect("a time limit");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("a document");
-    serde_json::from_str(&text).expect("a document of this format")
-}
-
-/// What the document says of one service.
-#[track_caller]
-pub fn service(world: &World, name: &str) -> Service {
-    let services = read_document(world).services;
-    let mut services = services.into_iter();
-    let found = services.find(|service| service.name == name);
-    found.unwrap_or_else(|| panic!("no service {name}"))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use master::config::{Care, Endpoint, Kind, Pool, Service, Wakeup};
+use master::config::{Care, Endpoint, Kind, Service, Wakeup};
 
 use crate::happening::Edit;
 
@@ -118,8 +118,8 @@ fn service(line: &Line, (kind, name, canonical): (Kind, &str, &str)) -> Service 
         args: Vec::new(),
         backlog: 100,
         throttle_time: Duration::from_secs(line.throttle_time.into()),
-        pool: Pool::default(),
-        care: care(line),
+        pool: Default::default(),
+        care: care(line).into(),
         line: 1,
     }
 }

@@ -3,14 +3,13 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
-use serde_json::Value;
-
 use crate::common::documents::calm;
 use crate::common::instance::SOON;
 use crate::common::poll::until;
 use crate::common::process::Process;
 use crate::needs_root;
-use crate::stage::{Answer, Stage};
+use crate::site::Site;
+use crate::stage::Stage;
 
 #[test]
 fn a_request_that_is_too_long_is_refused() {
@@ -150,18 +149,11 @@ fn the_history_survives_a_reload() {
     let mut stage = Stage::new(&calm());
     stage.get("/healthz");
     let old = stage.children_named("statusd")[0];
-    let samples = |answer: &Answer| {
-        let view: Value = serde_json::from_str(&answer.body).expect("JSON");
-        let busy = view["history"]["services"][0]["busy"]
-            .as_array()
-            .map(Vec::len);
-        busy.expect("samples")
-    };
-    stage.wait_for("/view.json", |answer| samples(answer) >= 3);
+    stage.wait_for("/view.json", |answer| answer.samples() >= 3);
     stage.reload();
     until(SOON, "the old process to leave", || !old.runs());
     assert!(
-        samples(&stage.get("/view.json")) >= 4,
+        stage.get("/view.json").samples() >= 4,
         "those of before, and one"
     );
     assert_ne!(stage.children_named("statusd"), [old]);

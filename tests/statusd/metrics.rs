@@ -1,21 +1,42 @@
 //! What Prometheus gets, as its own tool sees it.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common::documents::{calm, crowd, failed_reload, hostile, stressed, throttled};
 use crate::common::skip;
 use crate::needs_root;
+use crate::site::Site;
 use crate::stage::Stage;
 
 const PROMTOOL: &str = "/usr/bin/promtool";
 
+/// promtool finds nothing wrong, where it is installed.
+#[track_caller]
+pub fn expect_clean(metrics: &str) {
+    if !Path::new(PROMTOOL).exists() {
+        return skip("promtool is not installed");
+    }
+    let mut check = Command::new(PROMTOOL)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool");
+    let mut input = check.stdin.take().expect("a pipe");
+    input.write_all(metrics.as_bytes()).expect("a reader");
+    drop(input);
+    let result = check.wait_with_output().expect("an end");
+    let said = [result.stdout, result.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(result.status.success() && said.is_empty(), "{said}");
+}
+
 #[test]
 fn promtool_finds_nothing_wrong_with_the_metrics() {
     needs_root!("a mail system");
-    if !std::path::Path::new(PROMTOOL).exists() {
-        return skip("promtool is not installed");
-    }
     for document in [
         calm(),
         stressed(),
@@ -30,20 +51,7 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
             "{metrics:?}"
         );
         assert!(metrics.body.contains("\nmaster_up 1"), "{metrics:?}");
-        let mut check = Command::new(PROMTOOL)
-            .args(["check", "metrics"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("promtool");
-        let mut input = check.stdin.take().expect("a pipe");
-        input.write_all(metrics.body.as_bytes()).expect("a reader");
-        drop(input);
-        let result = check.wait_with_output().expect("an end");
-        let said = [result.stdout, result.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        assert!(result.status.success() && said.is_empty(), "{said}");
+        expect_clean(&metrics.body);
     }
 }
 

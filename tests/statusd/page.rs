@@ -1,25 +1,12 @@
 //! What people see, in a browser, of a real statusd.
 
-use crate::browser::dom;
+use crate::browser::{dom, expect, summary};
 use crate::common::documents::{
     at_the_limit, calm, crowd, failed_reload, hostile, stressed, throttled,
 };
+use crate::site::Site;
 use crate::stage::Stage;
 use crate::{needs_chromium, needs_root};
-
-/// The page with this in it.
-#[track_caller]
-fn expect(page: &str, what: &str) {
-    assert!(page.contains(what), "no {what:?} in\n{page}");
-}
-
-/// The text of the status line, which a screen reader reads out.
-fn summary(page: &str) -> &str {
-    let start = page.find("id=\"summary\"").expect("a status line");
-    let text = &page[start..];
-    let text = &text[text.find('>').expect("an end") + 1..];
-    &text[..text.find('<').expect("an end")]
-}
 
 #[test]
 fn a_calm_master_is_all_well() {
@@ -29,8 +16,8 @@ fn a_calm_master_is_all_well() {
     let page = dom(&stage.url("/"));
     assert_eq!(summary(&page), "7 services, all well.");
     expect(&page, "<title>master: all well</title>");
-    expect(&page, "3 busy, 2 free; of 100");
-    expect(&page, "1 busy, 3 free; no limit");
+    expect(&page, "3 busy, 2 idle; limit 100");
+    expect(&page, "1 busy, 3 idle; no limit");
     expect(&page, "aria-label=\"between 3 and 3 busy\"");
     expect(&page, "3 d 4 h");
     assert!(
@@ -47,7 +34,7 @@ fn a_service_that_a_link_names_is_shown_with_its_children() {
     let page = dom(&stage.url("/#smtp/inet"));
     expect(&page, "aria-label=\"Children of smtp/inet\"");
     expect(&page, "<td>10000</td><td>busy</td>");
-    expect(&page, "<td>10004</td><td>available</td>");
+    expect(&page, "<td>10004</td><td>idle</td>");
     assert_eq!(page.matches("aria-expanded=\"true\"").count(), 1);
 }
 
@@ -59,7 +46,7 @@ fn a_service_at_its_limit_is_marked_in_words() {
     assert_eq!(summary(&page), "7 services. 1 at the limit: smtp/inet.");
     expect(&page, "at its limit");
     expect(&page, "near its limit");
-    expect(&page, "100 busy, 0 free; of 100");
+    expect(&page, "100 busy, 0 idle; limit 100");
     expect(&page, "at the limit for 100 % of the time");
     expect(&page, "data-label=\"waiting\">37<");
 }
@@ -70,7 +57,7 @@ fn stress_and_throttling_are_marked_in_words() {
     needs_chromium!();
     let page = dom(&Stage::new(&stressed()).url("/"));
     expect(summary(&page), "1 in stress mode: smtp/inet.");
-    expect(&page, "stress, 15 min");
+    expect(&page, "stress, 15 min left");
     let page = dom(&Stage::new(&throttled()).url("/"));
     assert_eq!(summary(&page), "7 services. 1 throttled: policyd/unix.");
     expect(&page, "throttled, 43 s left");
@@ -88,6 +75,27 @@ fn what_is_learned_about_a_services_command_is_among_its_details() {
     let usual = details("local/unix");
     expect(&usual, "<dt>Most busy</dt>");
     assert!(!usual.contains("Next throttled") && !usual.contains("abnormally"));
+}
+
+#[test]
+fn what_is_wrong_is_explained_where_the_children_are() {
+    needs_root!("a mail system");
+    needs_chromium!();
+    let page = dom(&Stage::new(&stressed()).url("/#smtp/inet"));
+    expect(
+        &page,
+        "<strong>at its limit</strong>: All processes that maxproc allows",
+    );
+    expect(
+        &page,
+        "<strong>stress, 15 min left</strong>: The limit was reached",
+    );
+    let page = dom(&Stage::new(&throttled()).url("/#policyd/unix"));
+    expect(
+        &page,
+        "43 s left</strong>: Children have failed; the log says why.",
+    );
+    assert!(!page.contains("undefined"), "{page}");
 }
 
 #[test]

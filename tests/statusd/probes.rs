@@ -10,6 +10,7 @@ use crate::common::documents::{calm, failed_reload, throttled};
 use crate::common::fake_master::FakeMaster;
 use crate::common::puppet::statusd;
 use crate::needs_root;
+use crate::site::Site;
 use crate::stage::Stage;
 
 #[test]

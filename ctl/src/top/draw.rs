@@ -17,7 +17,7 @@ type Column = (&'static str, u16, fn(&Service) -> String);
 
 const COLUMNS: [Column; 5] = [
     ("BUSY", 0, |s| s.busy.to_string()),
-    ("FREE", 50, |s| s.available.to_string()),
+    ("IDLE", 50, |s| s.available.to_string()),
     ("LIMIT", 0, |s| match s.maximum {
         0 => "none".to_owned(),
         limit => limit.to_string(),
@@ -38,7 +38,7 @@ const HELP: [&str; 9] = [
     "Up, Down     scroll; also j, k, Page, Home, End",
     "q            leave",
     "",
-    "BUSY and FREE children serve and wait for clients.",
+    "BUSY children have a client, IDLE ones wait for one.",
     "WAIT: clients in the queue of the listener.",
     "The curve is BUSY, a character a second.",
 ];
@@ -331,10 +331,10 @@ mod tests {
             &shown[..10],
             r"
 master 0.1.0  pid 4711  up 3 d 4 h  /etc/postfix
-7 services, 1 throttled, 1 at limit, 1 stress
-SERVICE              STATE      BUSY  FREE  LIMIT  WAIT  CLIENTS  LAST SECONDS
+7 services, 1 throttled, 1 full, 1 stress
+SERVICE              STATE      BUSY  IDLE  LIMIT  WAIT  CLIENTS  LAST SECONDS
 policyd/unix         throttled     0     0     10     0        0
-smtp/inet            at limit    100     0    100    37    13700  ▂▂▃▃▄▄▅▆▆▇▇███
+smtp/inet            full        100     0    100    37    13700  ▂▂▃▃▄▄▅▆▆▇▇███
 pickup/unix                        0     1      1     0        0
 cleanup/unix                      41     3   none     0     5617  ██████████████
 qmgr/unix                          0     1      1     0        0
@@ -351,10 +351,10 @@ local/unix                        17     2     20     0     2329  ▇▇▇▇�
             &screen(&mut incident(), 60, 6),
             r"
 master 0.1.0  pid 4711  up 3 d 4 h  /etc/postfix
-7 services, 1 throttled, 1 at limit, 1 stress
-SERVICE         STATE      BUSY  FREE  LIMIT  WAIT
+7 services, 1 throttled, 1 full, 1 stress
+SERVICE         STATE      BUSY  IDLE  LIMIT  WAIT
 policyd/unix    throttled     0     0     10     0
-smtp/inet       at limit    100     0    100    37  ▅▆▆▇▇███
+smtp/inet       full        100     0    100    37  ▅▆▆▇▇███
 ?:help  q:quit  s:trouble first  /:filter
 ",
         );
@@ -362,10 +362,10 @@ smtp/inet       at limit    100     0    100    37  ▅▆▆▇▇███
             &screen(&mut incident(), 40, 6),
             r"
 master 0.1.0  pid 4711  up 3 d 4 h  /etc
-7 services, 1 throttled, 1 at limit, 1 s
+7 services, 1 throttled, 1 full, 1 stres
 SERVICE      STATE      BUSY  LIMIT
 policyd/unix throttled     0     10
-smtp/inet    at limit    100    100  ███
+smtp/inet    full        100    100  ███
 ?:help  q:quit  s:trouble first  /:filte
 ",
         );

@@ -226,7 +226,7 @@ pub fn words(trouble: Trouble) -> &'static str {
         Trouble::None => "",
         Trouble::Paused => "paused",
         Trouble::Stress => "stress",
-        Trouble::Limit => "at limit",
+        Trouble::Limit => "full",
         Trouble::Throttled => "throttled",
     }
 }

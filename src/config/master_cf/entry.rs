@@ -11,7 +11,8 @@ use crate::config::numbers::digits;
 use crate::config::parameters::TableSettings;
 use crate::config::text::{Text, is_blank, shown};
 use crate::config::words::{Words, unbraced};
-use crate::config::{Care, Diagnostic, Diagnostics, Kind, Pool, Resolver, Service, Wakeup};
+use crate::config::{Diagnostic, Diagnostics, Kind, Resolver, Service, Wakeup};
+use crate::seldom::Seldom;
 
 /// Reads a line column by column and reports what is wrong with each.
 pub(super) struct Entry<'a, 'f> {
@@ -315,8 +316,8 @@ impl<'a, 'f> Entry<'a, 'f> {
             args: columns.args?,
             backlog: max.max(settings.default_process_limit),
             throttle_time: settings.service_throttle_time,
-            pool: Pool::default(),
-            care: Care::default(),
+            pool: Seldom::default(),
+            care: Seldom::default(),
             line: self.line.place(0).position.map_or(0, |p| p.line),
         })
     }

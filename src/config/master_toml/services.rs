@@ -274,15 +274,15 @@ impl ServiceTable {
         if let Some(error) = self.misplaced(&draft, service.kind) {
             findings.push(error);
         }
-        service.pool = draft.pool();
-        service.care = draft.care;
+        let (mut pool, mut care) = (draft.pool(), draft.care);
         if let Some(Throttle { first, most }) = draft.throttle_time {
             service.throttle_time = first;
-            service.care.throttle_most = most;
+            care.throttle_most = most;
         }
-        for (key, message) in correct(&mut service.pool, service.max) {
+        for (key, message) in correct(&mut pool, service.max) {
             findings.push(Diagnostic::warning(self.place_of(key), message));
         }
+        (service.pool, service.care) = (pool.into(), care.into());
     }
 
     /// What the table says that has no meaning for its service.

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::{STAND_ALONE_DEFAULTS, complete, predefine};
+use super::{STAND_ALONE_DEFAULTS, complete, default_directories, predefine};
 use crate::config::main_cf::Dictionary;
-use crate::config::{Diagnostic, Diagnostics, Source, master_toml};
+use crate::config::{Diagnostic, Diagnostics, Source, StandAlone, master_toml};
 
 /// Parameters by name.
 #[derive(Debug)]
@@ -45,6 +45,11 @@ impl Values {
     /// Sets a parameter, unless it has a value.
     pub fn default(&mut self, name: &str, value: impl Into<Vec<u8>>) {
         self.dictionary.default(name, value);
+    }
+
+    /// Gives the directories the defaults of a master without Postfix, unless they have values.
+    pub fn default_directories(&mut self, stand_alone: &StandAlone) {
+        default_directories(&mut self.dictionary, stand_alone);
     }
 
     /// Gives the master's parameters their defaults, where there is no Postfix with `stand_alone`

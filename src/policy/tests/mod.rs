@@ -45,8 +45,8 @@ fn inet(port: u16, max: u32) -> config::Service {
         args: Vec::new(),
         backlog: 100,
         throttle_time: THROTTLE_TIME,
-        pool: Pool::default(),
-        care: Care::default(),
+        pool: Seldom::default(),
+        care: Seldom::default(),
         line: 1,
     }
 }

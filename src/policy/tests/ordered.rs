@@ -6,10 +6,10 @@ use crate::policy::ordered::PATIENCE;
 /// An ordered pool that starts with `floor` children, of `max` at most.
 pub(super) fn pool(floor: u32, max: u32) -> config::Service {
     config::Service {
-        pool: Pool {
+        pool: Seldom::from(Pool {
             max_idle: floor,
             ..Pool::ordered()
-        },
+        }),
         ..inet(783, max)
     }
 }

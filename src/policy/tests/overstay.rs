@@ -222,7 +222,7 @@ fn many_clients_leave_few_deadlines_behind() {
 }
 
 /// A pool of one child that has a client, under these settings.
-fn busy_member(care: Care) -> (World, config::Service, Pid) {
+fn busy_member(care: Seldom<Care>) -> (World, config::Service, Pid) {
     let service = config::Service { care, ..pool(1, 1) };
     let (mut world, pids) = filled(service.clone());
     world.connect(FIRST);

@@ -60,10 +60,10 @@ fn a_paused_service_is_not_woken_up() {
 #[test]
 fn a_paused_service_keeps_no_children_warm() {
     let warm = config::Service {
-        pool: Pool {
+        pool: Seldom::from(Pool {
             min_idle: 1,
             ..Pool::default()
-        },
+        }),
         ..unix("a", 3)
     };
     let mut world = World::new([]);

@@ -8,30 +8,30 @@ use crate::config::Ramp;
 fn numbers(min_idle: u32, max_idle: u32, max: u32) -> config::Service {
     let service = pool(max_idle, max);
     config::Service {
-        pool: Pool {
+        pool: Seldom::from(Pool {
             min_idle,
-            ..service.pool
-        },
+            ..*service.pool
+        }),
         ..service
     }
 }
 
 fn warm(min_idle: u32, max: u32) -> config::Service {
     config::Service {
-        pool: Pool {
+        pool: Seldom::from(Pool {
             min_idle,
             ..Pool::default()
-        },
+        }),
         ..unix("warm", max)
     }
 }
 
 fn ramped(service: config::Service) -> config::Service {
     config::Service {
-        pool: Pool {
+        pool: Seldom::from(Pool {
             spawn_ramp: Ramp::Double,
-            ..service.pool
-        },
+            ..*service.pool
+        }),
         ..service
     }
 }
@@ -192,11 +192,11 @@ fn children_that_were_killed_are_replaced_without_waiting_for_each_other() {
 #[test]
 fn min_children_stay_however_many_are_idle() {
     let service = config::Service {
-        pool: Pool {
+        pool: Seldom::from(Pool {
             min_children: 3,
             max_idle: 1,
             ..Pool::ordered()
-        },
+        }),
         ..inet(783, 5)
     };
     let (mut world, pids) = filled(service);

@@ -33,7 +33,8 @@ function span(seconds) {
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
 
-const moment = (seconds) => new Date(seconds * 1000).toLocaleString("en-GB");
+// Swedish has 2026-11-21 17:05:38, which nobody takes for another day.
+const moment = (seconds) => new Date(seconds * 1000).toLocaleString("sv-SE");
 
 // ---- elements
 
@@ -62,6 +63,21 @@ function facts(where, pairs) {
 
 // ---- what a service is like
 
+// What its troubles mean, and what to do.
+const ADVICE = {
+  throttled: "Children have failed; the log says why. None is started for a while, and then it is tried again.",
+  full: "All processes that maxproc allows have a client; others have to wait. To allow more: raise maxproc in "
+    + "the table, see what masterctl plan says, and masterctl reload.",
+  stressed: "The limit was reached a short while ago: children are told to be quick with clients (-o stress=yes).",
+  paused: "Somebody has its clients wait, until masterctl resume.",
+  near: "Nearly all processes that maxproc allows have a client.",
+};
+
+const TAKERS = {
+  shared: "whichever child comes first (shared)",
+  ordered: "the child that the master chooses (ordered)",
+};
+
 // Its troubles, the worst first; each a class, words, and how bad it is.
 function troubles(service, now) {
   const found = [];
@@ -70,7 +86,7 @@ function troubles(service, now) {
   }
   if (isFull(service)) found.push(["full", "at its limit", 3]);
   if (service.stress_until !== null) {
-    found.push(["stressed", `stress, ${span(service.stress_until - now)}`, 2]);
+    found.push(["stressed", `stress, ${span(service.stress_until - now)} left`, 2]);
   }
   if (service.paused) found.push(["paused", "paused", 2]);
   if (!isFull(service) && service.maximum > 1 && service.busy >= 0.8 * service.maximum) {
@@ -143,9 +159,9 @@ function showRow(row, service, now) {
   say(row.name, title(service));
   say(row.endpoint, service.endpoint === service.name ? "" : service.endpoint);
   const found = troubles(service, now);
-  const badges = found.length > 0 ? found : [["well", service.total > 0 ? "well" : "idle", 0]];
+  const badges = found.length > 0 ? found : [["well", service.total > 0 ? "well" : "no children", 0]];
   row.badges.replaceChildren(...badges.map(([kind, words]) =>
-    element("span", { class: `badge ${kind}` }, words)));
+    element("span", { class: `badge ${kind}`, title: ADVICE[kind] ?? "" }, words)));
   const bad = badness(service, now);
   row.main.classList.toggle("bad", bad >= 4);
   row.main.classList.toggle("trouble", bad === 3 || bad === 2);
@@ -157,9 +173,9 @@ function showRow(row, service, now) {
 }
 
 function showChildren(row, service) {
-  const limit = service.maximum > 0 ? `of ${number(service.maximum)}` : "no limit";
+  const limit = service.maximum > 0 ? `limit ${number(service.maximum)}` : "no limit";
   const starting = service.starting > 0 ? `, ${number(service.starting)} starting` : "";
-  say(row.numbers, `${number(service.busy)} busy, ${number(service.available)} free${starting}; ${limit}`);
+  say(row.numbers, `${number(service.busy)} busy, ${number(service.available)} idle${starting}; ${limit}`);
   // Without a limit, what there has been is the measure.
   const whole = service.maximum || Math.max(service.total, service.peak, 1);
   const share = (count) => `${Math.min(100, (100 * count) / whole)}%`;
@@ -232,7 +248,7 @@ function showDetails(row) {
   facts(list, [
     ["Program", [service.program, ...service.arguments].join(" ")],
     ["Listens at", service.listeners.join(", ")],
-    ["Accepts", service.accept],
+    ["Clients are taken by", TAKERS[service.accept] ?? service.accept],
     ["Most busy", service.peak_time === null ? null
       : `${number(service.peak)}, ${span(now - service.peak_time)} ago`],
     ["Limit reached", plural(service.limit_reached, "time")],
@@ -245,13 +261,19 @@ function showDetails(row) {
       + `${number(service.failed)} failed, ${number(service.killed)} were killed`],
     ["Can wait at a listener", number(service.backlog_limit)],
   ]);
-  row.inside.replaceChildren(list, childrenTable(service));
+  const advice = troubles(service, now).map(([kind, words]) =>
+    element("li", {}, element("strong", {}, words), `: ${ADVICE[kind]}`));
+  row.inside.replaceChildren(element("ul", { class: "advice" }, ...advice), list, childrenTable(service));
 }
 
 function childrenTable(service) {
-  if (service.children.length === 0) return element("p", { class: "faint" }, "No children.");
+  if (service.children.length === 0) {
+    const then = service.listening ? ": one is started when a client comes." : ".";
+    return element("p", { class: "faint" }, `No children${then}`);
+  }
   const head = ["Process", "State", "Clients", "Age", "Generation"];
-  const cells = (child) => [child.pid, child.state, number(child.uses), span(child.age), child.generation];
+  const state = (child) => child.state === "available" ? "idle" : child.state;
+  const cells = (child) => [child.pid, state(child), number(child.uses), span(child.age), child.generation];
   const rows = service.children.slice(0, CHILDREN_MAX).map((child) =>
     element("tr", {}, ...cells(child).map((text) => element("td", {}, String(text)))));
   const table = element("table", { "aria-label": `Children of ${title(service)}` },

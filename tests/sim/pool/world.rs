@@ -699,8 +699,8 @@ pub fn service(settings: Settings) -> Service {
         args: Vec::new(),
         backlog: 100,
         throttle_time: THROTTLE_TIME,
-        pool: settings.pool(),
-        care: settings.care,
+        pool: settings.pool().into(),
+        care: settings.care.into(),
         line: 1,
     }
 }

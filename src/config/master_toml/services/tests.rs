@@ -21,7 +21,7 @@ fn parse(master_toml: &str) -> Result<Config, Diagnostics> {
 /// The pool of the service `spamd/inet`, of five children at most, under these settings.
 fn spamd(settings: &str) -> Pool {
     let text = format!("[service.\"spamd/inet\"]\n{settings}");
-    parse(&text).expect("a good file").services[0].pool
+    *parse(&text).expect("a good file").services[0].pool
 }
 
 fn ordered(settings: &str) -> Pool {
@@ -50,7 +50,7 @@ fn children_share_the_clients_unless_a_table_says_otherwise() {
     let config = parse("[service.\"spamd/inet\"]\naccept = \"ordered\"\n");
     let services = config.expect("a good file").services;
     assert!(services[0].pool.is_ordered());
-    assert_eq!(services[1].pool, Pool::default());
+    assert_eq!(*services[1].pool, Pool::default());
     assert_eq!(spamd("accept = \"shared\"\n"), Pool::default());
 }
 
@@ -274,7 +274,7 @@ fn a_service_has_a_table() {
 fn care(settings: &str) -> (Care, Duration) {
     let text = format!("[service.\"spamd/inet\"]\n{settings}");
     let service = parse(&text).expect("a good file").services[0].clone();
-    (service.care, service.throttle_time)
+    (*service.care, service.throttle_time)
 }
 
 #[test]

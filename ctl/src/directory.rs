@@ -1,0 +1,97 @@
+//! Which queue directory a configuration means.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+use master::config::{Base, Diagnostic, Resolver, Severity, Values};
+use master::files::{Location, Names};
+
+/// A queue directory, and what may be wrong about it.
+#[derive(Debug)]
+pub struct Directory {
+    pub path: PathBuf,
+    /// What the files have that cannot be read: it might have named another one.
+    pub doubt: Option<Diagnostic>,
+}
+
+impl Directory {
+    /// The queue directory of a configuration. What else is wrong in its files does not matter: the
+    /// master that runs has read other ones.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or no such parameter.
+    pub fn of(location: &Location) -> Result<Self> {
+        let sources = location.read_parameters()?;
+        let mut values = Values::new(&sources.directory);
+        let mut findings = Vec::new();
+        if let Base::Postfix(main_cf) = &sources.base {
+            findings.extend(values.load(main_cf));
+        }
+        if let Some(master_toml) = &sources.master_toml {
+            findings.extend(values.load_toml(master_toml));
+        }
+        if let Base::StandAlone(stand_alone) = &sources.base {
+            values.default_directories(stand_alone);
+        }
+        values.complete(
+            location.is_stand_alone(),
+            &Names.hostname(),
+            std::process::id(),
+        );
+        let path = values.string("queue_directory").map_err(|findings| {
+            anyhow!(
+                "the configuration does not say where the master is: {findings}: correct it, or \
+                 name the queue directory with --queue"
+            )
+        })?;
+        let is_error = |finding: &Diagnostic| finding.severity == Severity::Error;
+        Ok(Self {
+            path: path.into(),
+            doubt: findings.into_iter().find(is_error),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn the_queue_directory_is_found_though_the_files_are_wrong() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, text: &str| {
+            fs::write(directory.path().join(name), text).expect("a file");
+        };
+        write(
+            "main.cf",
+            "queue_directory = /queue/$mail_name\nmail_name = x\nwrong\n",
+        );
+        write("master.cf", "all of it is wrong\n");
+        let location = Location::find(directory.path(), |_| None).expect("files");
+        let queue = Directory::of(&location).expect("a parameter");
+        assert_eq!(queue.path, Path::new("/queue/x"));
+        let doubt = queue.doubt.expect("a line that cannot be read").to_string();
+        assert!(doubt.contains("main.cf: line 3: "), "{doubt}");
+    }
+
+    #[test]
+    fn services_that_stand_alone_have_a_queue_directory_of_their_own() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let table = directory.path().join("services.cf");
+        fs::write(&table, "").expect("a file");
+        let session = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| "/run/user/1".into());
+        let location = Location::find(&table, session).expect("a table");
+        let queue = Directory::of(&location).expect("a default");
+        assert!(queue.path.ends_with("master"), "{queue:?}");
+        fs::write(
+            directory.path().join("master.toml"),
+            "queue_directory = \"/q\"\n",
+        )
+        .expect("a file");
+        let queue = Directory::of(&location).expect("a parameter");
+        assert_eq!(queue.path, Path::new("/q"));
+        assert_eq!(queue.doubt, None);
+    }
+}

@@ -1,0 +1,79 @@
+//! A master that stands alone and runs statusd, which shows that very master.
+
+use std::ops::{Deref, DerefMut};
+
+use crate::common::ports::Port;
+use crate::common::puppet::statusd;
+use crate::common::world::World;
+use crate::site::Site;
+
+pub struct Real {
+    world: World,
+    address: String,
+    _port: Option<Port>,
+}
+
+impl Real {
+    /// At a port that nobody else has; run by whoever runs the tests.
+    pub fn new() -> Self {
+        let port = Port::reserve();
+        Self {
+            address: format!("127.0.0.1:{port}"),
+            _port: Some(port),
+            ..Self::at(World::new(), "")
+        }
+    }
+
+    /// At an address of a network of its own.
+    pub fn at(world: World, address: &str) -> Self {
+        world.install(&statusd());
+        Self {
+            world,
+            address: address.to_owned(),
+            _port: None,
+        }
+    }
+
+    /// statusd's line of the table: its own slot, and a wake-up so that it sees all from the start.
+    pub fn line(&self) -> String {
+        format!("{} inet n - - 60 1 statusd\n", self.address)
+    }
+
+    /// Writes `master.toml`: this, below directories of the test's own.
+    pub fn configure(&mut self, toml: &str) -> &mut Self {
+        let (queue, data) = (self.queue(), self.path().join("data"));
+        self.write_toml(&format!(
+            "queue_directory = \"{}\"\ndata_directory = \"{}\"\n{toml}",
+            queue.display(),
+            data.display()
+        ));
+        self
+    }
+
+    /// Writes the table: these services, and statusd below them.
+    pub fn write(&mut self, services: &str) -> &mut Self {
+        let table = format!("{services}{}", self.line());
+        self.world.write_table(&table);
+        self
+    }
+}
+
+impl Site for Real {
+    fn address(&self) -> String {
+        self.address.clone()
+    }
+}
+
+impl Deref for Real {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl DerefMut for Real {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
+}
