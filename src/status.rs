@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_derive::{Deserialize, Serialize};
 
-use crate::config::{self, Endpoint, ImportedVariable, Parameters, Pool, Ramp};
+use crate::config::{self, Care, Endpoint, ImportedVariable, Parameters, Pool, Ramp};
 
 /// The version of the format.
 pub const FORMAT: u32 = 1;
@@ -22,9 +22,9 @@ pub const SOCKET: &str = "pid/master.status";
 /// Settings by name, each as a text that can be compared.
 pub type Settings = BTreeMap<String, String>;
 
-/// A master and all its services.
+/// A master and all its services; these may be anything that looks like [`Service`]s in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Document {
+pub struct Document<Services = Vec<Service>> {
     pub format: u32,
     /// The master's own version.
     pub version: String,
@@ -52,7 +52,7 @@ pub struct Document {
     /// The last reload since the start, if there was one.
     pub last_reload: Option<Reload>,
     /// In the order of their places.
-    pub services: Vec<Service>,
+    pub services: Services,
 }
 
 /// What came of a reload.
@@ -114,6 +114,8 @@ pub struct Service {
     pub paused: bool,
     /// After failures, no child is started before this.
     pub throttled_until: Option<f64>,
+    /// For how many seconds the next failure will throttle it, where `throttle_time` has two times.
+    pub throttle_next: Option<f64>,
     /// Stress mode ends then, unless the limit is reached again.
     pub stress_until: Option<f64>,
     /// How many clients children have reported.
@@ -123,6 +125,10 @@ pub struct Service {
     pub ended: u64,
     pub failed: u64,
     pub killed: u64,
+    /// Where `crash_percent` is set: the clients that it looks at, which are the last ones, and
+    /// those of them whose child ended abnormally.
+    pub recent_clients: Option<u32>,
+    pub recent_crashes: Option<u32>,
     /// Clients that wait in the listeners' queues, where the system tells.
     pub backlog: Option<u32>,
     /// How many can wait there, for each listener.
@@ -207,12 +213,15 @@ impl Service {
             listening: false,
             paused: false,
             throttled_until: None,
+            throttle_next: None,
             stress_until: None,
             connections: 0,
             started: 0,
             ended: 0,
             failed: 0,
             killed: 0,
+            recent_clients: None,
+            recent_crashes: None,
             backlog: None,
             backlog_limit: service.backlog,
             children: Vec::new(),
@@ -222,6 +231,39 @@ impl Service {
 
 /// What is configured of a service and has no field of its own.
 fn settings(service: &config::Service) -> Settings {
+    let once_used = service.wakeup.is_some_and(|wakeup| wakeup.conditional);
+    let once_used = once_used.then(|| ("wakeup_once_used", "yes".to_owned()));
+    let all = care(service).into_iter().chain(pool(*service.pool));
+    let all = all.flatten().chain(once_used);
+    all.map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// A setting that is not as by default.
+type Told = Option<(&'static str, String)>;
+
+fn care(service: &config::Service) -> [Told; 5] {
+    let Care {
+        throttle_most,
+        crash_percent,
+        stop_timeout,
+        request_timeout,
+        capture_output,
+    } = *service.care;
+    let first = seconds(service.throttle_time);
+    let throttle_time = match throttle_most {
+        Some(most) => format!("{first}..{}", seconds(most)),
+        None => first,
+    };
+    [
+        Some(("throttle_time", throttle_time)),
+        crash_percent.map(|percent| ("crash_percent", percent.to_string())),
+        stop_timeout.map(|time| ("stop_timeout", seconds(time))),
+        request_timeout.map(|time| ("request_timeout", seconds(time))),
+        capture_output.then(|| ("capture_output", "true".to_owned())),
+    ]
+}
+
+fn pool(pool: Pool) -> [Told; 6] {
     let Pool {
         accept,
         min_children,
@@ -230,7 +272,7 @@ fn settings(service: &config::Service) -> Settings {
         spawn_ramp,
         reply_timeout,
         ping_interval,
-    } = *service.pool;
+    } = pool;
     let usual = match accept {
         config::Accept::Ordered => Pool::ordered(),
         config::Accept::Shared => Pool::default(),
@@ -239,36 +281,16 @@ fn settings(service: &config::Service) -> Settings {
         Ramp::Single => "single",
         Ramp::Double => "double",
     };
-    let once_used = service.wakeup.is_some_and(|wakeup| wakeup.conditional);
-    let all = [
-        ("throttle_time", true, seconds(service.throttle_time)),
-        ("wakeup_once_used", once_used, "yes".to_owned()),
-        (
-            "min_children",
-            min_children != usual.min_children,
-            min_children.to_string(),
-        ),
-        ("min_idle", min_idle != usual.min_idle, min_idle.to_string()),
-        ("max_idle", max_idle != usual.max_idle, max_idle.to_string()),
-        (
-            "spawn_ramp",
-            spawn_ramp != usual.spawn_ramp,
-            ramp.to_owned(),
-        ),
-        (
-            "reply_timeout",
-            reply_timeout != usual.reply_timeout,
-            seconds(reply_timeout),
-        ),
-        (
-            "ping_interval",
-            ping_interval != usual.ping_interval,
-            seconds(ping_interval),
-        ),
-    ];
-    let told = all.into_iter().filter(|(_, told, _)| *told);
-    told.map(|(name, _, value)| (name.to_owned(), value))
-        .collect()
+    let number = |name, value: u32, usual| (value != usual).then(|| (name, value.to_string()));
+    let time = |name, value, usual| (value != usual).then(|| (name, seconds(value)));
+    [
+        number("min_children", min_children, usual.min_children),
+        number("min_idle", min_idle, usual.min_idle),
+        number("max_idle", max_idle, usual.max_idle),
+        (spawn_ramp != usual.spawn_ramp).then(|| ("spawn_ramp", ramp.to_owned())),
+        time("reply_timeout", reply_timeout, usual.reply_timeout),
+        time("ping_interval", ping_interval, usual.ping_interval),
+    ]
 }
 
 /// The parameters that the master itself reads. Of variables, only the names: their values are

@@ -15,6 +15,7 @@ mod others;
 mod plot;
 mod pools;
 mod process;
+mod readers;
 mod report;
 mod spawners;
 mod system;
@@ -33,8 +34,11 @@ use measure::{Effort, Series};
 /// Postfix's own master.
 const ORIGINAL: &str = "/usr/lib/postfix/sbin/master";
 
-const USAGE: &str =
-    "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|others|spawners|pools]";
+const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|others|spawners|pools|readers]";
+
+const PARTS: [&str; 6] = [
+    "compare", "growth", "others", "spawners", "pools", "readers",
+];
 
 struct Options {
     effort: Effort,
@@ -71,9 +75,7 @@ impl Options {
                 _ => bail!(USAGE),
             }
         }
-        let known = |part: &String| {
-            ["compare", "growth", "others", "spawners", "pools"].contains(&part.as_str())
-        };
+        let known = |part: &String| PARTS.contains(&part.as_str());
         ensure!(options.only.iter().all(known), USAGE);
         Ok(options)
     }
@@ -122,6 +124,12 @@ fn main() -> Result<ExitCode> {
         results.pools = table;
         results.missed |= missed;
     }
+    if options.wants("readers") {
+        let (table, missed) = readers::measure(&built, options.effort, options.rounds)?;
+        print!("\n{table}");
+        results.readers = table;
+        results.missed |= missed;
+    }
     let machine = machine::described();
     println!("\n{machine}");
     if options.keep {
@@ -141,6 +149,7 @@ struct Results {
     others: String,
     spawners: String,
     pools: String,
+    readers: String,
     plot: String,
     /// Whether a goal was missed.
     missed: bool,
@@ -210,6 +219,7 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
         others,
         spawners,
         pools,
+        readers,
         plot,
         ..
     } = results;
@@ -231,7 +241,9 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          ## Any program for each connection\n\n\
          {spawners}\n\
          ## Ordered pools\n\n\
-         {pools}"
+         {pools}\n\
+         ## Readers of the status document\n\n\
+         {readers}"
     );
     for (name, text) in [("RESULTS.md", &text), ("cost.svg", plot)] {
         let path = home().join(name);

@@ -135,6 +135,8 @@ fn show_one(document: &Document, service: &Service, out: &mut impl Write) -> io:
     line("peak", peak(document, service))?;
     line("clients", clients(service))?;
     line("ended", ends(service))?;
+    line("crashes", crashes(service))?;
+    line("back-off", back_off(service))?;
     line("wake-up", wakeup(document, service))?;
     if service.children.is_empty() {
         return Ok(());
@@ -208,6 +210,21 @@ fn ends(service: &Service) -> String {
         ..
     } = service;
     format!("{ended} well, {failed} with an error, {killed} by a signal, of {started} started")
+}
+
+fn crashes(service: &Service) -> String {
+    match (service.recent_crashes, service.recent_clients) {
+        (Some(crashes), Some(clients)) => {
+            let clients = counted(clients as usize, "client", "clients");
+            format!("children ended abnormally with {crashes} of the last {clients}")
+        }
+        _ => String::new(),
+    }
+}
+
+fn back_off(service: &Service) -> String {
+    let next = service.throttle_next.map(time);
+    next.map_or_else(String::new, |next| format!("{next} after the next failure"))
 }
 
 fn wakeup(document: &Document, service: &Service) -> String {
@@ -325,6 +342,8 @@ mod tests {
         service.peak = 2;
         service.peak_time = Some(document.time - 60.0);
         service.throttled_until = Some(document.time + 30.0);
+        service.throttle_next = Some(60.0);
+        (service.recent_crashes, service.recent_clients) = (Some(1), Some(20));
         for (pid, state) in [(own, State::Busy), (i32::MAX, State::Leaving)] {
             service.children.push(Child {
                 pid,
@@ -340,6 +359,8 @@ mod tests {
             "state        throttled for 30 s\n",
             "runs         /usr/libexec/a -x\n",
             "peak         2 busy, 1 min ago; limit reached 0 times\n",
+            "crashes      children ended abnormally with 1 of the last 20 clients\n",
+            "back-off     1 min after the next failure\n",
             "wake-up      every 1 min, next in 20 s\n",
             " busy             3  1 min 1 s",
             " leaving          3  1 min 1 s        -          -\n",

@@ -32,15 +32,13 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// How long to wait this time.
-    fn next(&mut self, config: &config::Service) -> Duration {
+    /// How long to wait after the next failure.
+    fn next(&self, config: &config::Service) -> Duration {
         let first = config.throttle_time;
-        let next = match (self.last, config.care.throttle_most) {
+        match (self.last, config.care.throttle_most) {
             (Some(last), Some(most)) => last.saturating_mul(2).clamp(first, most),
             _ => first,
-        };
-        self.last = Some(next);
-        next
+        }
     }
 
     fn remember(&mut self, crashed: bool) {
@@ -68,6 +66,12 @@ impl Service {
     /// How long the service was throttled last, unless a client was served since.
     pub fn throttle_time(&self) -> Option<Duration> {
         self.trouble.backoff.last
+    }
+
+    /// How long the next failure will throttle it, if failures make that longer.
+    pub fn next_throttle_time(&self) -> Option<Duration> {
+        let grows = self.config.care.throttle_most.is_some();
+        grows.then(|| self.trouble.backoff.next(&self.config))
     }
 
     /// Of how many recent clients, at most 20, the child ended abnormally, and how many those are.
@@ -167,6 +171,7 @@ impl Table {
             return;
         };
         let time = service.trouble.backoff.next(&service.config);
+        service.trouble.backoff.last = Some(time);
         let until = now + time;
         service.trouble.throttled_until = Some(until);
         out.push(Action::Log(Record::Throttled {

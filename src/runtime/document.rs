@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use super::Runtime;
 use crate::policy::{self, Activity, Service, ServiceId, Sight, Time};
 use crate::status::{self, Child, Document, Reload, State};
 use crate::sys::clock;
+use crate::sys::queues::Queues;
 
 /// What has become of the master since it was started. Times are the loop's own, as all are that
 /// are waited for; the document has the time of day.
@@ -47,6 +50,15 @@ impl Calendar {
     }
 }
 
+/// A list of which each item is made when it is written down, and needs memory no longer.
+struct OneByOne<F>(F);
+
+impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for OneByOne<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((self.0)())
+    }
+}
+
 impl Runtime {
     /// The document, as readers get it.
     pub(super) fn document(&self, now: Time) -> Vec<u8> {
@@ -64,8 +76,8 @@ impl Runtime {
             ref last_reload,
         } = self.history;
         let last_reload = last_reload.as_ref();
-        let services = self.table.services();
-        let services = services.filter(|(_, service)| !service.removed());
+        // A system that does not tell of these has a field that is null.
+        let paths = Queues::read().unwrap_or_default();
         let document = Document {
             format: status::FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -84,16 +96,27 @@ impl Runtime {
                 succeeded: *succeeded,
                 findings: findings.clone(),
             }),
-            services: services
-                .map(|(id, service)| self.describe(calendar, id, service))
-                .collect(),
+            services: OneByOne(|| {
+                let services = self.table.services();
+                let services = services.filter(|(_, service)| !service.removed());
+                services.map(|(id, service)| self.describe(calendar, &paths, id, service))
+            }),
         };
         serde_json::to_vec(&document).expect("text and numbers, and maps with keys of text")
     }
 
-    fn describe(&self, calendar: Calendar, id: ServiceId, service: &Service) -> status::Service {
+    fn describe(
+        &self,
+        calendar: Calendar,
+        paths: &Queues,
+        id: ServiceId,
+        service: &Service,
+    ) -> status::Service {
         let at = |time: Option<Time>| time.map(|time| calendar.at(time));
         let stats = service.stats();
+        let care = &service.config().care;
+        let recent = care.crash_percent.map(|_| service.crashes());
+        let throttle_next = service.next_throttle_time();
         let children = self.table.children_of(id).into_iter();
         let place = u32::try_from(id.index()).expect("a place is a number of 32 bits");
         status::Service {
@@ -108,13 +131,16 @@ impl Runtime {
             listening: service.listening(),
             paused: service.paused(),
             throttled_until: at(service.throttled_until()),
+            throttle_next: throttle_next.map(|time| time.as_secs_f64()),
             stress_until: at(service.stress_until()),
             connections: stats.connections,
             started: stats.started,
             ended: stats.ended,
             failed: stats.failed,
             killed: stats.killed,
-            backlog: self.ports.backlog(id),
+            recent_clients: recent.map(|(_, clients)| clients),
+            recent_crashes: recent.map(|(crashed, _)| crashed),
+            backlog: self.ports.backlog(id, paths),
             children: children.map(|sight| child(calendar.now, sight)).collect(),
             ..status::Service::configured(place, service.config())
         }

@@ -54,7 +54,7 @@ use faults::Faults;
 pub use load::{Inherited, environment, log_error, log_settings};
 use operators::Operators;
 use outputs::Outputs;
-use ports::{Ports, described};
+use ports::{Ports, about, described, exec_failed};
 use readers::Readers;
 use triggers::Triggers;
 
@@ -409,7 +409,7 @@ impl Runtime {
             self.table.next_deadline(),
             self.triggers.next_deadline(),
             self.outputs.next_deadline(),
-            self.readers.visitors.next_deadline(),
+            self.readers.next_deadline(),
             self.operators.visitors.next_deadline(),
             self.telling_at(),
             self.setup.exit_at,
@@ -449,8 +449,8 @@ impl Runtime {
                 | Ready::ControlDoor
                 | Ready::Operator(_)) => turn.visits.push(visit),
                 Ready::Trigger(at) => {
-                    if let Err(error) = self.triggers.ready(at, &self.poll) {
-                        self.log.warning(error);
+                    if let Err(failed) = self.triggers.ready(at, &self.poll) {
+                        failed.log(&mut self.log);
                     }
                 }
             }
@@ -613,8 +613,8 @@ impl Runtime {
             self.step(now, Event::Deadline);
         }
         self.pass_visitors(now);
-        for what in self.triggers.expire(now, &self.poll) {
-            self.log.warning(what);
+        for failed in self.triggers.expire(now, &self.poll) {
+            failed.log(&mut self.log);
         }
         if self.setup.exit_at.is_some_and(|at| at <= now) {
             self.ending.get_or_insert(Ending::ExitTime);
@@ -682,7 +682,7 @@ impl Runtime {
 
     fn pass_visitors(&mut self, now: Time) {
         for passed in [
-            self.readers.visitors.pass(now, &self.poll),
+            self.readers.pass(now, &self.poll),
             self.operators.visitors.pass(now, &self.poll),
         ] {
             if let Err(error) = passed {
@@ -801,10 +801,9 @@ impl Runtime {
             // postlogd is about to be ended with us.
             self.log.readers(false);
         }
-        let service = record.service();
         let about = About {
-            service: service.map(|s| (s.name.as_str(), s.kind.as_str())),
             child: record.child(),
+            ..record.service().map(about).unwrap_or_default()
         };
         match record {
             record if record.is_detail() => self.log.detail(about, record),
@@ -825,9 +824,7 @@ impl Runtime {
             Ok(started) => {
                 let Spawned { pid, exec_error } = started.spawned;
                 if let Some(error) = exec_error {
-                    let table = self.setup.location.table();
-                    let what = self.ports.exec_failed(service, &error, table);
-                    self.log.warning(what);
+                    self.exec_failed(service, pid, &error);
                 }
                 let event = Event::Spawned {
                     service,
@@ -844,6 +841,17 @@ impl Runtime {
             },
         };
         self.table.step(now, event, &mut self.actions);
+    }
+
+    fn exec_failed(&mut self, id: ServiceId, pid: Pid, error: &io::Error) {
+        if let Some(service) = self.ports.service(id) {
+            let about = About {
+                child: Some(pid),
+                ..about(service)
+            };
+            let text = exec_failed(service, error, self.setup.location.table());
+            self.log.write_about(Severity::Warning, about, text);
+        }
     }
 
     /// A new child, and our ends of what it was given for itself.
@@ -880,14 +888,16 @@ impl Runtime {
         let Some((output, service)) = output.zip(self.ports.service(id)) else {
             return;
         };
-        let service = service.clone();
-        let name = described(&service);
-        let added = self.outputs.add(pid, (id, service), output, &self.poll);
-        if let Err(error) = added {
-            let reason = reason(&error);
-            self.log.warning(format!(
-                "{name}: what process {pid} prints is read at its end only: {reason}"
-            ));
+        let of = (id, service.clone());
+        if let Err(error) = self.outputs.add(pid, of, output, &self.poll) {
+            let (name, reason) = (described(service), reason(&error));
+            let about = About {
+                child: Some(pid),
+                ..about(service)
+            };
+            let text =
+                format_args!("{name}: what process {pid} prints is read at its end only: {reason}");
+            self.log.write_about(Severity::Warning, about, text);
         }
     }
 
@@ -905,8 +915,8 @@ impl Runtime {
             return;
         };
         let owner = self.config.parameters.mail_owner.1;
-        if let Err(error) = self.triggers.start(now, service, owner, &self.poll) {
-            self.log.warning(error);
+        if let Err(failed) = self.triggers.start(now, service, owner, &self.poll) {
+            failed.log(&mut self.log);
         }
     }
 

@@ -5,15 +5,16 @@ use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::ports::described;
+use super::ports::{about, described};
 use super::visitors::Visitors;
 use super::{Ready, Runtime};
-use crate::config::Kind;
+use crate::config::{self, Kind};
 use crate::control::{Answer, Request, SOCKET, Target};
-use crate::log::{Log, reason};
+use crate::log::{About, Log, Severity, reason};
 use crate::policy::{Event, Limiter, Service, ServiceId, Time};
 use crate::sys::local::{self, Access, Carries, Peer};
 use crate::sys::poll::{Interest, Poll};
@@ -67,19 +68,40 @@ impl Operators {
         self.warn(
             now,
             log,
+            About::default(),
             format_args!("cannot serve the status or the control socket: {reason}"),
         );
     }
 
-    fn warn(&mut self, now: Time, log: &mut Log, text: impl Display) {
+    fn warn(&mut self, now: Time, log: &mut Log, about: About<'_>, text: impl Display) {
         let Some(suppressed) = self.limiter.allow(now) else {
             return;
         };
-        log.warning(text);
+        log.write_about(Severity::Warning, about, text);
         if suppressed > 0 {
             log.warning(format_args!(
                 "control socket: {suppressed} more such lines were not logged"
             ));
+        }
+    }
+}
+
+/// What came of a request.
+struct Outcome {
+    /// What was to be done, in words.
+    what: String,
+    /// And to whom.
+    service: Option<Arc<config::Service>>,
+    answer: Answer,
+}
+
+impl Outcome {
+    /// Of what is about no service, as far as we know.
+    fn new(what: impl Into<String>, answer: Answer) -> Self {
+        Self {
+            what: what.into(),
+            service: None,
+            answer,
         }
     }
 }
@@ -106,7 +128,7 @@ impl Runtime {
             // What was said already would have the answer lost; who is refused need not hear of it.
             let _ = local::receive(connection.as_fd(), &mut [0]);
             let _ = local::send_some(connection.as_fd(), &Answer::Forbidden.encode());
-            self.tell(now, peer, "a request", Answer::Forbidden);
+            self.tell(now, peer, &Outcome::new("a request", Answer::Forbidden));
             return Ok(());
         }
         let operator = Operator { connection, peer };
@@ -127,17 +149,17 @@ impl Runtime {
             _ => return,
         };
         let request = message.get(..length).and_then(Request::decode);
-        let (what, answer) = match request {
+        let outcome = match request {
             Some(request) => self.obey(now, request),
-            None => ("a request".to_owned(), Answer::Malformed),
+            None => Outcome::new("a request", Answer::Malformed),
         };
         // Who has gone sees in the status what came of it.
-        let _ = local::send_some(connection.as_fd(), &answer.encode());
-        self.tell(now, peer, &what, answer);
+        let _ = local::send_some(connection.as_fd(), &outcome.answer.encode());
+        self.tell(now, peer, &outcome);
     }
 
-    /// Does what is asked, unless it makes no sense: what it is, in words, and the answer.
-    fn obey(&mut self, now: Time, request: Request) -> (String, Answer) {
+    /// Does what is asked, unless it makes no sense.
+    fn obey(&mut self, now: Time, request: Request) -> Outcome {
         let (verb, event): (_, fn(ServiceId) -> Event) = match request {
             Request::Pause(_) => ("pause", |service| Event::Pause { service }),
             Request::Resume(_) => ("resume", |service| Event::Resume { service }),
@@ -147,24 +169,29 @@ impl Runtime {
                 let level = if verbose { "verbose" } else { "quiet" };
                 self.step(now, Event::Verbose(verbose));
                 self.readers.renew();
-                return (format!("log level {level}"), Answer::Done);
+                return Outcome::new(format!("log level {level}"), Answer::Done);
             }
         };
         let found = request.target().and_then(|target| self.find(target));
         let Some((id, service)) = found else {
-            return (format!("{verb} a service"), Answer::Unknown);
+            return Outcome::new(format!("{verb} a service"), Answer::Unknown);
         };
-        let what = format!("{verb} {}", described(service.config()));
+        let outcome = |answer| Outcome {
+            what: format!("{verb} {}", described(service.config())),
+            service: Some(service.config().clone()),
+            answer,
+        };
         let refused = match request {
             Request::Wake(_) => cannot_wake(service),
             _ => None,
         };
         if let Some(answer) = refused {
-            return (what, answer);
+            return outcome(answer);
         }
+        let done = outcome(Answer::Done);
         self.step(now, event(id));
         self.readers.renew();
-        (what, Answer::Done)
+        done
     }
 
     /// The service that is meant, if it is still the one at that place.
@@ -175,15 +202,18 @@ impl Runtime {
         (Target::new(target.place, kind, canonical) == target).then_some((id, service))
     }
 
-    fn tell(&mut self, now: Time, peer: Peer, what: &str, answer: Answer) {
+    fn tell(&mut self, now: Time, peer: Peer, outcome: &Outcome) {
         let Peer { uid, pid } = peer;
-        match answer.refusal() {
-            None => self
-                .log
-                .info(format_args!("{what}: done, for uid {uid} pid {pid}")),
+        let Outcome { what, service, .. } = outcome;
+        let about = service.as_deref().map(about).unwrap_or_default();
+        match outcome.answer.refusal() {
+            None => {
+                let text = format_args!("{what}: done, for uid {uid} pid {pid}");
+                self.log.write_about(Severity::Info, about, text);
+            }
             Some(why) => {
                 let text = format_args!("{what}: refused to uid {uid} pid {pid}: {why}");
-                self.operators.warn(now, &mut self.log, text);
+                self.operators.warn(now, &mut self.log, about, text);
             }
         }
     }

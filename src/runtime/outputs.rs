@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Ready;
-use super::ports::described;
+use super::ports::{about, described};
 use crate::config::Service;
 use crate::log::{About, Log, Severity};
 use crate::policy::{Pid, ServiceId, Time};
@@ -219,7 +219,7 @@ impl Output {
             log.detail(
                 About {
                     child: Some(pid),
-                    ..self.about()
+                    ..about(&self.service)
                 },
                 format_args!("{name}/{pid}: {text}"),
             );
@@ -233,14 +233,7 @@ impl Output {
         if count > 0 {
             let service = described(&self.service);
             let text = format_args!("{service}: {count} lines of output were not logged");
-            log.write_about(Severity::Warning, self.about(), text);
-        }
-    }
-
-    fn about(&self) -> About<'_> {
-        About {
-            service: Some((&self.service.name, self.service.kind.as_str())),
-            child: None,
+            log.write_about(Severity::Warning, about(&self.service), text);
         }
     }
 }

@@ -14,12 +14,13 @@ use std::sync::Arc;
 
 use super::Ready;
 use crate::config::{Endpoint, RunOptions, Service};
-use crate::log::reason;
+use crate::log::{About, reason};
 use crate::policy::{Plan, ServiceId};
 use crate::sys::channel::{More, Record, StatusChannel};
 use crate::sys::handed::Address;
 use crate::sys::listen::{self, Name};
 use crate::sys::poll::{Interest, Poll};
+use crate::sys::queues::Queues;
 use crate::sys::spawn::{Descriptors, Program};
 
 /// The listeners of one service. Most have one, which needs no memory of its own: small pieces that
@@ -250,16 +251,21 @@ impl Ports {
         self.service(id).is_some_and(|s| s.care.capture_output)
     }
 
-    /// How many connections wait on the service's listeners, which are ready. None may be left, and
-    /// where the system does not tell, it is one.
+    /// How many connections wait on the service's listeners, which are ready: what TCP tells at
+    /// once. None may be left, and where nobody tells, it is one.
     pub(super) fn waiting(&self, id: ServiceId) -> u32 {
-        self.backlog(id).unwrap_or(1)
+        self.backlog(id, &Queues::default()).unwrap_or(1)
     }
 
-    /// How many clients wait in the queues of the service's listeners, where the system tells.
-    pub(super) fn backlog(&self, id: ServiceId) -> Option<u32> {
-        let listeners = self.get(id)?.listeners.iter();
-        listeners.map(listen::waiting).sum()
+    /// How many clients wait in the queues of the service's listeners, where the system tells; of
+    /// a path, it has told before.
+    pub(super) fn backlog(&self, id: ServiceId, paths: &Queues) -> Option<u32> {
+        let port = self.get(id)?;
+        let listeners = port.listeners.iter();
+        match port.service.endpoint {
+            Endpoint::Path(_) => listeners.map(|fd| paths.waiting(fd)).sum(),
+            Endpoint::Inet(_) => listeners.map(listen::waiting).sum(),
+        }
     }
 
     /// Has the poller report connections to the service.
@@ -380,20 +386,6 @@ impl Ports {
         Ok((program, descriptors))
     }
 
-    /// That the service's program could not be run, and where it is named.
-    pub(super) fn exec_failed(&self, id: ServiceId, error: &io::Error, table: &Path) -> String {
-        self.service(id).map_or_else(String::new, |service| {
-            format!(
-                "exec {}: {} -- see line {} of {}: {}",
-                service.path.display(),
-                reason(error),
-                service.line,
-                table.display(),
-                described(service)
-            )
-        })
-    }
-
     /// Puts a plan's services and the listeners that were opened for them into their places. What
     /// the plan removes is closed when the policy says so.
     pub(super) fn adopt(&mut self, plan: &Plan, kept: Kept, poll: &Poll) -> Adopted {
@@ -486,6 +478,26 @@ fn new_program(service: &Service, run: RunOptions, stress: bool) -> io::Result<P
     let argv = argv.collect::<Result<_, _>>()?;
     let path = CString::new(service.path.as_os_str().as_bytes())?;
     Ok(Program::new(path, argv))
+}
+
+/// That the service's program could not be run, and where it is named.
+pub(super) fn exec_failed(service: &Service, error: &io::Error, table: &Path) -> String {
+    format!(
+        "exec {}: {} -- see line {} of {}: {}",
+        service.path.display(),
+        reason(error),
+        service.line,
+        table.display(),
+        described(service)
+    )
+}
+
+/// That a message is about a service.
+pub(super) fn about(service: &Service) -> About<'_> {
+    About {
+        service: Some((&service.name, service.kind.as_str())),
+        child: None,
+    }
 }
 
 /// How messages name a service.

@@ -16,12 +16,14 @@ use crate::policy::Time;
 use crate::status::SOCKET;
 use crate::sys::local::{self, Access, Carries};
 use crate::sys::poll::{Interest, Poll};
-use crate::sys::privilege;
+use crate::sys::{privilege, process};
 
 /// A document is given to whoever comes within this time.
 const FRESH: Duration = Duration::from_millis(100);
 /// And longer when it takes long to make: one part in so many of the master's time.
 const SHARE: u32 = 50;
+/// One who is sent so much counts for one; of a large document, fewer are sent in the same time.
+const PORTION: usize = 256 * 1024;
 /// Slow readers hold so many documents at the most; whoever comes then gets the last.
 const DOCUMENTS: usize = 4;
 
@@ -94,23 +96,57 @@ impl Readers {
         }
     }
 
-    /// The document for a reader who comes now, unless another one is to be made.
+    /// The document for a reader who comes now, unless another one is to be made, and this one is
+    /// forgotten.
     fn document(&mut self, now: Time) -> Option<Arc<[u8]>> {
-        let last = self.last.as_ref()?;
+        self.let_go();
+        let crowded = self.held.len() >= DOCUMENTS;
+        self.last.take_if(|last| now >= last.stale_at && !crowded);
+        self.let_go();
+        Some(self.last.as_ref()?.document.clone())
+    }
+
+    /// Lets go of what nobody holds: to know of it is to keep its memory.
+    fn let_go(&mut self) {
         self.held.retain(|held| held.strong_count() > 0);
-        let fresh = now < last.stale_at || self.held.len() >= DOCUMENTS;
-        fresh.then(|| last.document.clone())
     }
 
     /// Keeps a document that took so long to make.
     fn set_document(&mut self, now: Time, text: Vec<u8>, took: Duration) -> Arc<[u8]> {
         let document: Arc<[u8]> = text.into();
+        give_back(document.len());
         self.held.push(Arc::downgrade(&document));
         self.last = Some(Last {
             document: document.clone(),
             stale_at: now + FRESH.max(took * SHARE),
         });
         document
+    }
+
+    /// When [`Readers::pass`] has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        let stale_at = self.last.as_ref().map(|last| last.stale_at);
+        let forgets = stale_at.filter(|_| self.visitors.is_empty());
+        let passes = self.visitors.next_deadline();
+        passes.into_iter().chain(forgets).min()
+    }
+
+    /// Sees those out whose time is over. When nobody is left, nothing is, of their document.
+    ///
+    /// # Errors
+    /// The poller's.
+    pub(super) fn pass(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
+        let passed = self.visitors.pass(now, poll);
+        let stale = self
+            .last
+            .take_if(|last| last.stale_at <= now && self.visitors.is_empty());
+        if let Some(Last { document, .. }) = stale {
+            let length = document.len();
+            drop(document);
+            self.let_go();
+            give_back(length);
+        }
+        passed
     }
 
     /// Goes on sending to a reader that has read some.
@@ -128,6 +164,7 @@ impl Readers {
         document: Arc<[u8]>,
         poll: &Poll,
     ) -> io::Result<()> {
+        self.visitors.count_for(document.len().div_ceil(PORTION));
         let mut reader = Reader {
             connection,
             document,
@@ -137,6 +174,13 @@ impl Readers {
             true => Ok(()),
             false => self.visitors.keep(now, reader, Interest::Writable, poll),
         }
+    }
+}
+
+/// Has the system have the memory that a text of this length has left behind, if it is worth that.
+fn give_back(length: usize) {
+    if length > PORTION {
+        process::trim_memory();
     }
 }
 
@@ -169,7 +213,9 @@ impl Runtime {
 
 #[cfg(test)]
 mod tests {
+    use super::super::visitors::MAX;
     use super::*;
+    use std::os::unix::net::UnixStream;
 
     const NOW: Time = Duration::from_secs(100);
     const QUICK: Duration = Duration::from_micros(50);
@@ -200,6 +246,51 @@ mod tests {
         readers.set_document(NOW, b"1".to_vec(), QUICK);
         readers.renew();
         assert_eq!(readers.document(NOW), None);
+    }
+
+    #[test]
+    fn one_who_is_sent_much_keeps_others_waiting() {
+        let poll = Poll::new().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("door");
+        for (portions, others) in [(1, MAX - 1), (MAX, 0)] {
+            let mut readers = Readers::default();
+            let access = Access { group: None };
+            let door = readers.visitors.open(&path, Carries::Stream, access, &poll);
+            door.unwrap();
+            let come = |_| UnixStream::connect(&path).unwrap();
+            let _clients: Vec<_> = (0..2 * MAX).map(come).collect();
+            let first = readers.visitors.let_in(NOW, &poll).unwrap();
+            let document = vec![b'1'; portions * PORTION].into();
+            let served = readers.serve(NOW, first.expect("a reader"), document, &poll);
+            served.unwrap();
+            let let_in = || readers.visitors.let_in(NOW, &poll).unwrap();
+            let count = std::iter::from_fn(let_in).count();
+            assert_eq!(count, others, "{portions}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_nobody_reads_any_more_is_forgotten() {
+        let poll = Poll::new().unwrap();
+        let mut readers = Readers::default();
+        let text = vec![b'1'; 4 * PORTION];
+        let document = readers.set_document(NOW, text, QUICK);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        readers.serve(NOW, ours.into(), document, &poll).unwrap();
+        let stale = NOW + FRESH;
+        readers.pass(stale, &poll).unwrap();
+        assert!(readers.last.is_some(), "somebody reads it");
+        assert!(readers.next_deadline() > Some(stale));
+        readers.visitors.remove(0, &poll);
+        drop(theirs);
+        assert_eq!(readers.next_deadline(), Some(stale));
+        readers.pass(stale - QUICK, &poll).unwrap();
+        assert!(readers.document(stale - QUICK).is_some(), "it is fresh");
+        readers.pass(stale, &poll).unwrap();
+        assert!(readers.held.is_empty());
+        assert_eq!(readers.next_deadline(), None);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Ready;
-use super::ports::described;
+use super::ports::{about, described};
 use crate::config::{Endpoint, Kind, Service, User};
-use crate::log::reason;
+use crate::log::{Log, Severity, reason};
 use crate::policy::Time;
 use crate::sys::poll::Poll;
 use crate::sys::privilege;
@@ -20,6 +20,28 @@ use crate::sys::trigger::{self, Progress, Trigger};
 const PATIENCE: Duration = Duration::from_secs(101);
 /// More wake-ups than this cannot be under way.
 const MAX: usize = 4096;
+
+/// A wake-up that came to nothing.
+#[derive(Debug)]
+pub(super) struct Failed {
+    service: Arc<Service>,
+    why: String,
+}
+
+impl Failed {
+    fn new(service: &Arc<Service>, error: &io::Error) -> Self {
+        Self {
+            service: service.clone(),
+            why: format!("cannot be woken up: {}", reason(error)),
+        }
+    }
+
+    pub(super) fn log(&self, log: &mut Log) {
+        let Self { service, why } = self;
+        let text = format_args!("{}: {why}", described(service));
+        log.write_about(Severity::Warning, about(service), text);
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Triggers {
@@ -33,14 +55,14 @@ impl Triggers {
     /// Wakes the service up.
     ///
     /// # Errors
-    /// Why that could not begin, in words.
+    /// Why that could not begin.
     pub(super) fn start(
         &mut self,
         now: Time,
         service: &Arc<Service>,
         owner: User,
         poll: &Poll,
-    ) -> Result<(), String> {
+    ) -> Result<(), Failed> {
         let started = match (&service.endpoint, service.kind) {
             _ if self.running.len() >= MAX => Err(io::ErrorKind::QuotaExceeded.into()),
             (Endpoint::Path(path), Kind::Fifo) => {
@@ -55,7 +77,7 @@ impl Triggers {
             Some(trigger) => self.add(now, trigger, service, poll),
             None => Ok(()),
         });
-        added.map_err(|error| failed(service, &error))
+        added.map_err(|error| Failed::new(service, &error))
     }
 
     fn add(
@@ -78,8 +100,8 @@ impl Triggers {
     /// Goes on with a wake-up whose descriptor became ready.
     ///
     /// # Errors
-    /// Why it came to nothing, in words.
-    pub(super) fn ready(&mut self, at: usize, poll: &Poll) -> Result<(), String> {
+    /// Why it came to nothing.
+    pub(super) fn ready(&mut self, at: usize, poll: &Poll) -> Result<(), Failed> {
         let Some((trigger, service)) = self.running.get_mut(&at) else {
             return Ok(());
         };
@@ -90,7 +112,10 @@ impl Triggers {
             }
             Progress::Done => Ok(true),
         });
-        let failed = progress.as_ref().err().map(|error| failed(service, error));
+        let failed = progress
+            .as_ref()
+            .err()
+            .map(|error| Failed::new(service, error));
         if !matches!(progress, Ok(false)) {
             self.finish(at, poll);
         }
@@ -115,27 +140,17 @@ impl Triggers {
     }
 
     /// Gives up the wake-ups for which patience has ended, and says which.
-    pub(super) fn expire(&mut self, now: Time, poll: &Poll) -> Vec<String> {
+    pub(super) fn expire(&mut self, now: Time, poll: &Poll) -> Vec<Failed> {
         let mut given_up = Vec::new();
         while self.next_deadline().is_some_and(|deadline| deadline <= now) {
             let at = self.deadlines.pop_front().map(|(_, at)| at);
             let service = at.and_then(|at| self.finish(at, poll));
-            given_up.extend(service.map(|service| {
-                let seconds = PATIENCE.as_secs();
-                let service = described(&service);
-                format!("{service}: wake-up not answered within {seconds} seconds")
-            }));
+            let seconds = PATIENCE.as_secs();
+            let why = format!("wake-up not answered within {seconds} seconds");
+            given_up.extend(service.map(|service| Failed { service, why }));
         }
         given_up
     }
-}
-
-fn failed(service: &Service, error: &io::Error) -> String {
-    format!(
-        "{}: cannot be woken up: {}",
-        described(service),
-        reason(error)
-    )
 }
 
 /// An address that reaches a listener on `address`: a wildcard is reached through the loopback.

@@ -13,8 +13,9 @@ use crate::policy::Time;
 use crate::sys::local::{Access, Carries, Door};
 use crate::sys::poll::{Interest, Poll};
 
-/// So many are inside at a time, and let in within a [`PERIOD`].
-const MAX: usize = 16;
+/// So many are inside at a time, and let in within a [`PERIOD`]; one who costs much counts for
+/// several of these.
+pub(super) const MAX: usize = 16;
 const PERIOD: Duration = Duration::from_millis(100);
 /// Each has so long, and only so long while others wait and there is no room for them.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,7 +37,8 @@ pub(super) struct Visitors<T> {
     inside: fn(usize) -> Ready,
     /// Whether the poller reports who waits outside.
     watched: bool,
-    /// Of those who may come in before this, so many have.
+    /// Of those who may come in before this, so many have; more than there may be are taken from the
+    /// periods to come.
     period_ends: Time,
     let_in: usize,
     /// By the order in which they came, which is that in which their time ends.
@@ -85,11 +87,12 @@ impl<T: AsFd> Visitors<T> {
         let Some(door) = &self.door else {
             return Ok(None);
         };
-        if now >= self.period_ends {
+        if let Some(over) = now.checked_sub(self.period_ends) {
+            let periods = (over.div_duration_f64(PERIOD) as usize).saturating_add(1);
+            self.let_in = self.let_in.saturating_sub(MAX.saturating_mul(periods));
             self.period_ends = now + PERIOD;
-            self.let_in = 0;
         }
-        if self.let_in >= MAX || self.looks_again() > now {
+        if self.looks_again() > now {
             self.look_away(poll);
             return Ok(None);
         }
@@ -104,6 +107,11 @@ impl<T: AsFd> Visitors<T> {
             self.look_away(poll);
         }
         accepted
+    }
+
+    /// Counts the one who was let in last for so many, at least one.
+    pub(super) fn count_for(&mut self, several: usize) {
+        self.let_in = self.let_in.saturating_add(several.saturating_sub(1));
     }
 
     /// Keeps one who was let in and has something to write or to say.
@@ -124,6 +132,10 @@ impl<T: AsFd> Visitors<T> {
         let since = now;
         self.visitors.insert(at, Visitor { since, visit });
         Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.visitors.is_empty()
     }
 
     pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
@@ -182,9 +194,9 @@ impl<T: AsFd> Visitors<T> {
 
     /// From when on the next one may be let in.
     fn looks_again(&self) -> Time {
-        let pause = match self.let_in >= MAX {
-            true => self.period_ends,
-            false => Time::ZERO,
+        let pause = match u32::try_from(self.let_in / MAX).unwrap_or(u32::MAX) {
+            0 => Time::ZERO,
+            periods => self.period_ends + PERIOD * (periods - 1),
         };
         let first = self
             .first_of_a_crowd()
@@ -196,7 +208,7 @@ impl<T: AsFd> Visitors<T> {
     /// The system lacks something: better tried again a little later.
     fn pause(&mut self, now: Time) {
         self.period_ends = now + PERIOD;
-        self.let_in = MAX;
+        self.let_in = self.let_in.max(MAX);
     }
 
     fn look_away(&mut self, poll: &Poll) {
@@ -259,6 +271,16 @@ mod tests {
             count
         }
 
+        /// How many are let in now, each of whom counts for so many.
+        fn let_in_for(&mut self, now: Time, several: usize) -> usize {
+            let mut count = 0;
+            while self.visitors.let_in(now, &self.poll).unwrap().is_some() {
+                self.visitors.count_for(several);
+                count += 1;
+            }
+            count
+        }
+
         /// What is due is done; when there is more to do.
         fn pass(&mut self, now: Time) -> Option<Time> {
             self.visitors.pass(now, &self.poll).unwrap();
@@ -287,6 +309,34 @@ mod tests {
         assert_eq!(scene.pass(BEGIN + PERIOD), None);
         assert_eq!(scene.let_in(BEGIN + PERIOD, false), 3);
         assert_eq!(scene.pass(BEGIN + PERIOD), None, "nobody waits");
+    }
+
+    #[test]
+    fn one_who_costs_much_takes_the_place_of_several() {
+        let mut scene = Scene::new();
+        let _clients = scene.come(2 * MAX);
+        assert_eq!(scene.let_in_for(BEGIN, 6), 3, "the third is begun");
+        // Of three times six, two are left over; then three times six again, and four.
+        for (periods, count) in [(1, 3), (2, 2), (3, 3)] {
+            let now = BEGIN + PERIOD * periods;
+            assert_eq!(scene.pass(now - PERIOD), Some(now));
+            scene.pass(now);
+            assert_eq!(scene.let_in_for(now, 6), count, "{periods}");
+        }
+    }
+
+    #[test]
+    fn one_who_costs_very_much_is_alone_for_some_periods() {
+        let mut scene = Scene::new();
+        let _clients = scene.come(3);
+        assert_eq!(scene.let_in_for(BEGIN, 3 * MAX), 1);
+        let later = BEGIN + PERIOD * 3;
+        assert_eq!(scene.pass(BEGIN + PERIOD), Some(later));
+        scene.pass(later);
+        assert_eq!(scene.let_in_for(later, 1), 2);
+        // What is long past is forgiven, and not saved up.
+        let _others = scene.come(2 * MAX);
+        assert_eq!(scene.let_in_for(later + PERIOD * 100, 1), MAX);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod output;
 pub mod poll;
 pub mod privilege;
 pub mod process;
+pub mod queues;
 pub mod signal;
 pub mod spawn;
 pub mod supervisor;

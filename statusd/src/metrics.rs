@@ -21,7 +21,7 @@ type Gauge = (&'static str, &'static str, fn(&Service) -> Option<f64>);
 /// Labels in addition to those of the service.
 type Label = (&'static str, &'static str);
 
-const GAUGES: [Gauge; 9] = [
+const GAUGES: [Gauge; 12] = [
     ("limit", "The process limit; 0 is none", |s| {
         Some(s.maximum.into())
     }),
@@ -44,6 +44,21 @@ const GAUGES: [Gauge; 9] = [
         "throttled",
         "Whether no child is started for a while, after failures",
         |s| Some(flag(s.throttled_until.is_some())),
+    ),
+    (
+        "throttle_next_seconds",
+        "For how long the next failure throttles it, where failures make that longer",
+        |s| s.throttle_next,
+    ),
+    (
+        "recent_clients",
+        "The last clients, of which some may have lost their child",
+        |s| s.recent_clients.map(f64::from),
+    ),
+    (
+        "recent_crashes",
+        "Those of them whose child ended abnormally",
+        |s| s.recent_crashes.map(f64::from),
     ),
     (
         "stressed",
@@ -308,8 +323,15 @@ mod tests {
     fn what_an_operator_wants_to_be_woken_up_for_is_a_metric() {
         let text = of(throttled());
         let labels = r#"service="policyd",type="unix",endpoint="private/policyd""#;
-        let line = format!("master_service_throttled{{{labels}}} 1.0");
-        assert_has(&text, &line);
+        for line in [
+            format!("master_service_throttled{{{labels}}} 1.0"),
+            format!("master_service_throttle_next_seconds{{{labels}}} 120.0"),
+            format!("master_service_recent_clients{{{labels}}} 20.0"),
+            format!("master_service_recent_crashes{{{labels}}} 3.0"),
+        ] {
+            assert_has(&text, &line);
+        }
+        assert!(!of(calm()).contains("recent_clients{"));
         assert_has(&of(failed_reload()), "master_last_reload_successful 0.0");
         assert!(!of(calm()).contains("master_last_reload"));
     }

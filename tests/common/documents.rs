@@ -45,12 +45,15 @@ pub fn service(place: u32, name: &str, busy: u32, available: u32, maximum: u32) 
         listening: available == 0 && (maximum == 0 || busy < maximum),
         paused: false,
         throttled_until: None,
+        throttle_next: None,
         stress_until: None,
         connections: u64::from(busy) * 137,
         started: u64::from(busy + available) * 8 + 1,
         ended: u64::from(busy + available) * 7,
         failed: 0,
         killed: 0,
+        recent_clients: None,
+        recent_crashes: None,
         backlog: Some(0),
         backlog_limit: 100,
         children: children.collect(),
@@ -133,7 +136,10 @@ pub fn throttled() -> Document {
     let policyd = &mut document.services[6];
     *policyd = service(6, "policyd", 0, 0, 10);
     policyd.throttled_until = Some(NOW + 43.0);
+    policyd.throttle_next = Some(120.0);
     policyd.failed = 5;
+    policyd.recent_clients = Some(20);
+    policyd.recent_crashes = Some(3);
     document
 }
 

@@ -108,7 +108,16 @@ impl Process {
 
     /// The memory that it occupies, in KiB.
     pub fn memory(self) -> u64 {
-        let text = self.status("VmRSS").unwrap_or_default();
+        self.kilobytes("VmRSS")
+    }
+
+    /// What of that no file holds.
+    pub fn own_memory(self) -> u64 {
+        self.kilobytes("RssAnon")
+    }
+
+    fn kilobytes(self, name: &str) -> u64 {
+        let text = self.status(name).unwrap_or_default();
         let number = text.split_whitespace().next();
         number.and_then(|n| n.parse().ok()).unwrap_or_default()
     }

@@ -4,8 +4,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod backlog; // how many clients wait, and where
+mod backoff; // what a master has learned about its services' commands
 mod commands; // what masterctl does
 mod crowds; // many readers while clients are served
+mod objects; // log lines for machines
 mod refusals; // what masterctl cannot do, and says so
 mod sockets; // who may come, and what they may say
 mod stage; // services that do as they are told, and what the master tells

@@ -6,6 +6,7 @@ use common::world; // a directory, a table, and a master in the foreground
 
 mod bundled; // the services that lie beside it
 mod directories; // where sockets and locks are, and who may write there
+mod journal; // lines in systemd's journal
 mod newcomer; // the mistakes that people make, and what they are told
 mod output; // what children print, and the form of the log
 mod supervisor; // what a service manager is told

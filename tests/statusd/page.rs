@@ -64,6 +64,20 @@ fn stress_and_throttling_are_marked_in_words() {
 }
 
 #[test]
+fn what_is_learned_about_a_services_command_is_among_its_details() {
+    needs_root!("a mail system");
+    needs_chromium!();
+    let details = |service: &str| dom(&Stage::new(&throttled()).url(&format!("/#{service}")));
+    let learned = details("policyd/unix");
+    expect(&learned, "<dt>Next throttled for</dt><dd>2 min</dd>");
+    let share = "<dt>Ended abnormally</dt><dd>the child of 3 of the last 20 clients</dd>";
+    expect(&learned, share);
+    let usual = details("local/unix");
+    expect(&usual, "<dt>Most busy</dt>");
+    assert!(!usual.contains("Next throttled") && !usual.contains("abnormally"));
+}
+
+#[test]
 fn what_is_wrong_is_explained_where_the_children_are() {
     needs_root!("a mail system");
     needs_chromium!();

@@ -70,6 +70,18 @@ fn each_failure_doubles_the_throttle_time_up_to_the_second() {
 }
 
 #[test]
+fn the_next_throttle_time_is_told_where_it_grows() {
+    let mut world = World::new([learning()]);
+    let next = |world: &World| world.table.service(FIRST).unwrap().next_throttle_time();
+    for seconds in [1, 2, 4, 5, 5] {
+        let told = next(&world);
+        assert_eq!(told, Some(Duration::from_secs(seconds)));
+        assert_eq!(told, Some(fail(&mut world)));
+    }
+    assert_eq!(next(&World::new([inet(25, 10)])), None);
+}
+
+#[test]
 fn a_client_that_is_served_brings_back_the_first_throttle_time() {
     let mut world = World::new([learning()]);
     assert_eq!([1, 2].map(|_| fail(&mut world)), [SECOND, 2 * SECOND]);

@@ -252,6 +252,10 @@ function showDetails(row) {
     ["Most busy", service.peak_time === null ? null
       : `${number(service.peak)}, ${span(now - service.peak_time)} ago`],
     ["Limit reached", plural(service.limit_reached, "time")],
+    // What a master before this version does not tell is not there, which is as good as null.
+    ["Next throttled for", service.throttle_next == null ? null : span(service.throttle_next)],
+    ["Ended abnormally", service.recent_clients == null ? null
+      : `the child of ${number(service.recent_crashes)} of the last ${plural(service.recent_clients, "client")}`],
     ["Next wake-up", service.wakeup_next === null ? null : `in ${span(service.wakeup_next - now)}`],
     ["Children started", `${number(service.started)}, of which ${number(service.ended)} ended well, `
       + `${number(service.failed)} failed, ${number(service.killed)} were killed`],

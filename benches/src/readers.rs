@@ -1,0 +1,218 @@
+//! What readers of the status document cost those who are served: a crowd that comes and does not
+//! read, and one that reads all there is and comes again at once. Both are in one process, whose
+//! own work takes processors from everybody; so its processor time and the master's are measured
+//! too, while nobody else wants anything. That says what the crowd costs also where the machine is
+//! too busy for the number of connections to tell.
+
+use std::fmt::Write as _;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use master::status::SOCKET;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+
+use crate::load;
+use crate::measure::Effort;
+use crate::report::{Goal, Spread};
+use crate::system::{Running, System, table};
+
+const READERS: usize = 200;
+const SERVICES: [usize; 2] = [100, 5_000];
+/// For how long the master is watched while nobody else wants anything.
+const WATCHED: Duration = Duration::from_secs(2);
+/// A reader that was let in and does not read is sent away before this.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Longer than the crowd takes to be there.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the throughput has to be, beside that without readers.
+const THROUGHPUT: Goal = Goal::AtLeast(0.95);
+/// Which part of all processors the crowd may have, with what the master does for it.
+const SHARE: Goal = Goal::AtMost(0.05);
+
+#[derive(Clone, Copy)]
+enum Crowd {
+    Nobody,
+    Silent,
+    Hammering,
+}
+
+impl Crowd {
+    const ALL: [Self; 3] = [Self::Nobody, Self::Silent, Self::Hammering];
+
+    fn described(self) -> String {
+        match self {
+            Self::Nobody => "none".into(),
+            Self::Silent => format!("{READERS} that never read"),
+            Self::Hammering => format!("{READERS} that hammer"),
+        }
+    }
+
+    /// What one of them does.
+    fn come(self, visits: &Visits) {
+        visits.come.fetch_add(1, Ordering::Relaxed);
+        if matches!(self, Self::Nobody) {
+            return;
+        }
+        while !visits.end.load(Ordering::Relaxed) {
+            // Who finds no room even to wait comes again.
+            let Ok(mut stream) = UnixStream::connect(&visits.socket) else {
+                continue;
+            };
+            match self {
+                Self::Silent => thread::sleep(SILENCE),
+                // One that was cut off has read what it could.
+                _ => drop(stream.read_to_end(&mut Vec::new())),
+            }
+        }
+    }
+}
+
+/// The crowd's visits.
+struct Visits {
+    socket: PathBuf,
+    /// How many have come, and were let in or wait.
+    come: AtomicUsize,
+    end: AtomicBool,
+}
+
+impl Visits {
+    /// Until all of them are there.
+    fn wait_for_all(&self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while self.come.load(Ordering::Relaxed) < READERS {
+            ensure!(Instant::now() < end, "the crowd does not come");
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+/// What it was like with a crowd.
+#[derive(Clone, Copy)]
+struct Sample {
+    rate: f64,
+    /// Processor time in a second, in seconds: the master's, and the crowd's own.
+    master: f64,
+    crowd: f64,
+    /// Its own memory, in KiB.
+    private: f64,
+}
+
+fn sample(master: &Path, effort: Effort, services: usize, crowd: Crowd) -> Result<Sample> {
+    let system = System::new()?;
+    system.configure(&table(services, "warm"))?;
+    let running = system.start(master)?;
+    let socket = system.socket("s0");
+    load::run(&socket, effort.connections / 4, 8)?;
+    running.rest()?;
+    let visits = Visits {
+        socket: system.path("queue").join(SOCKET),
+        come: AtomicUsize::new(0),
+        end: AtomicBool::new(false),
+    };
+    thread::scope(|scope| {
+        for _ in 0..READERS {
+            scope.spawn(|| crowd.come(&visits));
+        }
+        let there = visits.wait_for_all();
+        let sample = there.and_then(|()| with_crowd(&running, &socket, effort));
+        visits.end.store(true, Ordering::Relaxed);
+        // Whoever waits still is told so by that.
+        drop(running);
+        sample
+    })
+}
+
+fn with_crowd(running: &Running<'_>, socket: &Path, effort: Effort) -> Result<Sample> {
+    let process = running.process();
+    let (master, crowd, begin) = (process.cpu()?, own_cpu()?, Instant::now());
+    thread::sleep(WATCHED);
+    let share = |used: Duration| used.as_secs_f64() / begin.elapsed().as_secs_f64();
+    let (master, crowd) = (share(process.cpu()? - master), share(own_cpu()? - crowd));
+    let load = load::run(socket, effort.connections * 3, 8)?;
+    Ok(Sample {
+        rate: load.rate(),
+        master,
+        crowd,
+        private: process.memory()?.private as f64,
+    })
+}
+
+/// This process's processor time, that of all its threads.
+fn own_cpu() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let times = [usage.user_time(), usage.system_time()];
+    let micros = times.map(|time| time.num_microseconds().unsigned_abs());
+    Ok(Duration::from_micros(micros.iter().sum()))
+}
+
+/// All crowds in turn, so many rounds, as a table in Markdown; and whether a goal was missed.
+pub fn measure(master: &Path, effort: Effort, rounds: usize) -> Result<(String, bool)> {
+    let mut text = String::from(
+        "| services | readers | connections/s, 8 at a time | beside none | goal | reached \
+         | CPU, master's and crowd's | of all CPUs | goal | reached | private memory, KiB |\n\
+         |---:|---|---:|---:|---|---|---:|---:|---|---|---:|\n",
+    );
+    let processors = thread::available_parallelism()?.get() as f64;
+    let mut missed = false;
+    for services in SERVICES {
+        let mut samples = Crowd::ALL.map(|_| Vec::new());
+        for round in 0..rounds {
+            eprintln!("{services} services: round {} of {rounds}", round + 1);
+            // None always comes first.
+            for at in (0..Crowd::ALL.len()).map(|n| (round + n) % Crowd::ALL.len()) {
+                let sample = sample(master, effort, services, Crowd::ALL[at]);
+                samples[at].push(sample.context(Crowd::ALL[at].described())?);
+            }
+        }
+        missed |= rows(services, &samples, processors, &mut text);
+    }
+    let _ = write!(
+        text,
+        "\nThe processor time in a second, in seconds, is measured while nobody else wants anything. \
+         The memory is the master's in the midst of the crowd, while clients are served.\n"
+    );
+    Ok((text, missed))
+}
+
+/// A row for each crowd; true if a goal was missed.
+fn rows(services: usize, samples: &[Vec<Sample>; 3], processors: f64, text: &mut String) -> bool {
+    let spread = |samples: &[Sample], of: fn(&Sample) -> f64| {
+        let values: Vec<f64> = samples.iter().map(of).collect();
+        Spread::of(&values)
+    };
+    let alone = spread(&samples[0], |sample| sample.rate).median;
+    let mut missed = false;
+    for (who, samples) in Crowd::ALL.iter().zip(samples) {
+        let rate = spread(samples, |sample| sample.rate);
+        let master = spread(samples, |sample| sample.master);
+        let crowd = spread(samples, |sample| sample.crowd);
+        let both = spread(samples, |sample| sample.master + sample.crowd);
+        let private = spread(samples, |sample| sample.private);
+        let ratio = rate.median / alone;
+        let part = both.median / processors;
+        let goals = [(THROUGHPUT, ratio), (SHARE, part)];
+        let [throughput, share_goal] = goals.map(|(goal, value)| {
+            missed |= goal.reached(value) == "NO";
+            format!("{} | {}", goal.text(), goal.reached(value))
+        });
+        let _ = writeln!(
+            text,
+            "| {services} | {} | {} | {ratio:.2} | {throughput} | {:.3} + {:.3} | {part:.3} \
+             | {share_goal} | {} |",
+            who.described(),
+            rate.text(),
+            master.median,
+            crowd.median,
+            private.text()
+        );
+    }
+    missed
+}

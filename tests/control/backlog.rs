@@ -1,0 +1,62 @@
+//! How many clients wait for a service, of each type of listener.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+
+use super::common::client::Client;
+use super::common::instance::SOON;
+use super::common::poll::until;
+use super::common::world::World;
+use super::stage::{puppets, read_document, service, told};
+
+/// "backlog"
+#[test]
+fn clients_of_a_paused_service_are_counted_whatever_its_type() {
+    for mut world in World::all() {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = port.local_addr().expect("its address");
+        drop(port);
+        world.write_table(&format!(
+            "{address} inet n - - - 5 true\na unix n - - - 5 true\nb pass n - - - 5 true\n\
+             c fifo n - - - 5 true\n"
+        ));
+        world.start();
+        let names = [&*address.to_string(), "a", "b", "c"];
+        for name in names {
+            told(&world, &["pause", name]);
+        }
+        let _tcp = [(); 2].map(|()| TcpStream::connect(address).expect("a listener"));
+        let come = |name: &str| UnixStream::connect(world.queue().join("public").join(name));
+        let _unix = ["a", "a", "a", "b"].map(|name| come(name).expect("a listener"));
+        // TCP may take a moment to have them in the queue.
+        until(SOON, "all of them in their queues", || {
+            let services = read_document(&world).services;
+            let waiting: Vec<_> = services.iter().map(|service| service.backlog).collect();
+            waiting == [Some(2), Some(3), Some(1), None]
+        });
+        assert!(told(&world, &["status", "a"]).contains(", 3 waiting\n"));
+    }
+}
+
+#[test]
+fn who_waits_for_the_only_child_has_the_service_full() {
+    let mut world = World::of_a_user();
+    let (puppets, command) = puppets(&world, "a");
+    world
+        .write_table(&format!("a unix n - - - 1 {command}\n"))
+        .start();
+    let path = world.queue().join("public/a").display().to_string();
+    let _first = Client::connect(&path);
+    let mut puppet = puppets.next();
+    puppet.take_client();
+    puppet.wait_until_heard();
+    until(SOON, "the child to be busy", || {
+        service(&world, "a").busy == 1
+    });
+    assert!(!service(&world, "a").is_full());
+    let _others = [(); 4].map(|()| Client::connect(&path));
+    until(SOON, "the others to be seen", || {
+        let service = service(&world, "a");
+        service.backlog == Some(4) && service.is_full()
+    });
+}

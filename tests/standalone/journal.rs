@@ -1,0 +1,97 @@
+//! Lines in systemd's journal, as its own programs take and show them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::common::client::Client;
+use super::common::disk::Disk;
+use super::common::instance::SOON;
+use super::common::poll::until;
+use super::common::run::{Running, run};
+use super::common::skip;
+use super::world::World;
+use crate::needs_root;
+
+const JOURNALD: &str = "/lib/systemd/systemd-journald";
+/// What it must not do to the machine, and what it need not.
+const SETTINGS: &str =
+    "[Journal]\nStorage=volatile\nReadKMsg=no\nAudit=\nForwardToWall=no\nForwardToSyslog=no\n";
+
+/// Starts a journal of the test's own, in a `/run` of its own.
+fn start_journal() -> Running {
+    let settings = Path::new("/run/systemd/journald.conf.d");
+    for directory in [settings, Path::new("/run/systemd/journal")] {
+        fs::create_dir_all(directory).expect("a directory");
+    }
+    fs::write(settings.join("test.conf"), SETTINGS).expect("a file");
+    let mut journal = Running::start(&mut Command::new(JOURNALD));
+    until(SOON, "the journal's socket", || {
+        assert!(!journal.has_ended(), "{}", journal.stderr());
+        Path::new(master::log::JOURNAL).exists()
+    });
+    journal
+}
+
+/// The first entry with this field and value.
+#[track_caller]
+fn entry(field: &str) -> Value {
+    until(SOON, format_args!("an entry with {field}"), || {
+        let mut journalctl = Command::new("journalctl");
+        journalctl.args(["--directory=/run/log/journal", "--output=json", field]);
+        let said = run(&mut journalctl, SOON).stdout;
+        Some(serde_json::from_str(said.lines().next()?).expect("an object"))
+    })
+}
+
+/// "the journal's MASTER_SERVICE is name/type, and MASTER_CHILD the process ID"
+#[test]
+fn the_journal_can_be_searched_for_a_service_and_its_child() {
+    needs_root!("to have a journal of its own");
+    let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    if id.is_empty() || !Path::new(JOURNALD).exists() {
+        return skip("systemd's journal is not installed");
+    }
+    Disk::mount(Path::new("/run"), 64 * 1024, |_| {
+        let _journal = start_journal();
+        let mut world = World::new();
+        let script = world.script("script", "exit 3");
+        let (queue, data) = (world.queue(), world.path().join("data"));
+        world.write_toml(&format!(
+            "queue_directory = \"{}\"\ndata_directory = \"{}\"\nlog_format = \"journal\"\n",
+            queue.display(),
+            data.display()
+        ));
+        world.write_table(&format!("a unix n - - - 5 {}\n", script.display()));
+        world.start();
+        let pid = world.process().0;
+        let _client = Client::connect(&queue.join("public/a").to_string_lossy());
+        world.wait_for_line("exit status 3");
+        let start = entry(&format!("SYSLOG_PID={pid}"));
+        let message = format!(
+            "daemon started -- version {}, configuration {}",
+            env!("CARGO_PKG_VERSION"),
+            world.table().display()
+        );
+        for (field, value) in [
+            ("MESSAGE", &*message),
+            ("PRIORITY", "6"),
+            ("SYSLOG_FACILITY", "3"),
+            ("SYSLOG_IDENTIFIER", "master/master"),
+            ("_PID", &*pid.to_string()),
+        ] {
+            assert_eq!(start[field], value, "{field}: {start}");
+        }
+        assert_eq!(start["MASTER_SERVICE"], Value::Null, "{start}");
+        let end = entry("MASTER_SERVICE=a/unix");
+        let child = end["MASTER_CHILD"].as_str().expect("a child");
+        let message = format!(
+            "warning: process {} pid {child} exit status 3",
+            script.display()
+        );
+        assert_eq!(end["MESSAGE"], message, "{end}");
+        assert_eq!(end["PRIORITY"], "4", "{end}");
+    });
+}
