@@ -1,7 +1,7 @@
 //! The channels of ordered pools' children, by pid.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 
 use super::Ready;
@@ -66,19 +66,31 @@ impl Channels {
     /// Gives a child an order.
     ///
     /// # Errors
-    /// Why it cannot be told, in words.
-    pub(super) fn order(&mut self, pid: Pid, order: Order, poll: &Poll) -> Result<(), String> {
-        let channel = self.by_pid.get_mut(&pid).ok_or("it has no channel")?;
+    /// What it means that it cannot be told: a child that leaves of itself closes its end before
+    /// that is heard of.
+    pub(super) fn order(&mut self, pid: Pid, order: Order, poll: &Poll) -> Result<(), Event> {
+        let written = self.write(pid, order, poll);
+        written.map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Event::HungUp { pid },
+            _ => Event::Unwritable {
+                pid,
+                reason: reason(&error),
+            },
+        })
+    }
+
+    fn write(&mut self, pid: Pid, order: Order, poll: &Poll) -> io::Result<()> {
+        let channel = self.by_pid.get_mut(&pid);
+        let channel = channel.ok_or_else(|| io::Error::other("it has no channel"))?;
         if self.faults.child(order) {
-            return Err("a fault for a test".into());
+            return Err(io::Error::other("a fault for a test"));
         }
         let message = order.encode();
         let written = match self.faults.write() {
             true => channel.backchannel.keep(message).map(|()| Written::Part),
             false => channel.backchannel.send(message),
-        };
-        let written = written.and_then(|written| channel.wait_for(written, pid, poll));
-        written.map_err(|error| reason(&error))
+        }?;
+        channel.wait_for(written, pid, poll)
     }
 
     /// Lets a child's answer to an order wait, together with those of others: whoever comes next
@@ -178,5 +190,27 @@ fn event(pid: Pid, message: Message) -> Event {
             pid,
             letter: message[0],
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_has_closed_its_end_has_left_and_one_that_does_not_read_cannot_be_told() {
+        let poll = Poll::new().unwrap();
+        let mut channels = Channels::new(Faults::default());
+        let (ours, theirs) = Backchannel::new().unwrap();
+        channels.add(7, ours, &poll).unwrap();
+        let mut ordered = || channels.order(7, Order::Accept, &poll);
+        let refused = (0..10_000).find_map(|_| ordered().err());
+        assert!(matches!(refused, Some(Event::Unwritable { pid: 7, .. })));
+        drop(theirs);
+        let (ours, theirs) = Backchannel::new().unwrap();
+        channels.add(8, ours, &poll).unwrap();
+        drop(theirs);
+        let left = channels.order(8, Order::Accept, &poll);
+        assert!(matches!(left, Err(Event::HungUp { pid: 8 })));
     }
 }

@@ -768,8 +768,7 @@ impl Runtime {
     /// Gives an order. Where another child is there for the next client, who is told of in any
     /// case, the answer can wait for that: to be woken up for it costs more than to read it.
     fn order(&mut self, now: Time, pid: Pid, order: Order) {
-        if let Err(reason) = self.channels.order(pid, order, &self.poll) {
-            let event = Event::Unwritable { pid, reason };
+        if let Err(event) = self.channels.order(pid, order, &self.poll) {
             return self.table.step(now, event, &mut self.actions);
         }
         let Some(id) = self
