@@ -82,6 +82,18 @@ pub fn echo(address: SocketAddr) -> Result<Duration> {
     Ok(wait)
 }
 
+/// A visit to a server that has something to say to whoever comes, and to who says nothing no more.
+pub fn greeting(address: SocketAddr) -> Result<Duration> {
+    let begin = Instant::now();
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.shutdown(Shutdown::Write)?;
+    stream.read_exact(&mut [0])?;
+    let wait = begin.elapsed();
+    stream.read_to_end(&mut Vec::new())?;
+    Ok(wait)
+}
+
 /// One client's visit, and how long its first byte took.
 pub fn visit(socket: &Path) -> Result<Duration> {
     let begin = Instant::now();

@@ -62,7 +62,7 @@ impl Kind {
     fn child(self, built: &Path) -> PathBuf {
         match self {
             Self::Rust => built.join("examples/ordered"),
-            _ => home().join("../services/examples/ordered.pl"),
+            _ => home().join("ordered-child.pl"),
         }
     }
 
@@ -164,7 +164,7 @@ fn sample(kind: Kind, built: &Path, effort: Effort) -> Result<Sample> {
         let mut found = Vec::new();
         for clients in [1, 8] {
             let before = process.cpu()?;
-            let visit = || load::echo(setup.address);
+            let visit = || load::greeting(setup.address);
             let load = load::run_visits(effort.ordered, clients, visit)?;
             wait_for_idle(process, 8)?;
             let cpu = micros(process.cpu()? - before) / effort.ordered as f64;
@@ -216,7 +216,7 @@ fn stuck(kind: Kind, built: &Path) -> Result<Duration> {
     let lowest = pids.into_iter().min().context("no children")?;
     let lowest = Pid::from_raw(lowest);
     kill(lowest, Signal::SIGSTOP)?;
-    let wait = load::echo(setup.address);
+    let wait = load::greeting(setup.address);
     kill(lowest, Signal::SIGCONT)?;
     match wait {
         Ok(wait) => Ok(wait),
@@ -290,7 +290,8 @@ fn markdown(samples: &[Vec<Sample>; 3], first: &[Vec<f64>; 2]) -> (String, bool)
         text,
         "\nBoth parents run the same program for every child, which loads Perl and its modules anew: \
          that is nearly all of the time until {FULL} are idle. (spamd itself forks children who have \
-         loaded them before.) The children in Rust show what is the parent's.\n\n\
+         loaded them before.) For a client they do as little as they can, `ordered-child.pl`. The \
+         children in Rust show what is the parent's.\n\n\
          A client that is not served for {} s has given up, and counts as if served then.\n\n\
          The first client of a service with children in Perl that accept by themselves waits {cold} \
          ms for its first byte, and {warm} ms with `min_idle = 1`.\n",

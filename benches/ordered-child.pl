@@ -1,0 +1,30 @@
+#!/usr/bin/perl
+# A child of an ordered pool that does as little as it can, so that its parent is what is measured.
+# What it says to its parent, SpamAssassin's own module says for it. services/examples/ordered.pl
+# shows how to write one that is of use.
+use strict;
+use warnings;
+
+use IO::Socket;
+
+use Mail::SpamAssassin::SpamdForkScaling qw(:pfstates);
+use Mail::SpamAssassin::SubProcBackChannel;
+
+my $channel = Mail::SpamAssassin::SubProcBackChannel->new();
+$channel->{parent} = IO::Socket->new_from_fd(5, 'r+') or die "$0: no parent: $!\n";
+$channel->{parent}->blocking(0);
+open my $listener, '+<&=', 6 or die "$0: no listener: $!\n";
+
+my $scaling = Mail::SpamAssassin::SpamdForkScaling->new({ backchannel => $channel });
+$scaling->set_my_pid($$);
+$SIG{PIPE} = 'IGNORE';
+
+while (1) {
+    $scaling->update_child_status_idle();
+    $scaling->wait_for_orders();    # leaves when the parent does
+    my $came = accept my $client, $listener;
+    $scaling->update_child_status_busy();
+    next if !$came;
+    syswrite $client, "$$\n";
+    close $client;
+}
