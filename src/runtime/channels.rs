@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::os::fd::AsFd;
 
-use super::Ready;
 use super::faults::Faults;
+use super::{REPORTS_WAIT, Ready, Runtime, can_wait};
 use crate::log::reason;
-use crate::policy::{Event, Pid, Time};
+use crate::policy::{Event, Pid, ServiceId, State, Time};
 use crate::proto::pool::{Message, Order, Report};
 use crate::sys::backchannel::{Backchannel, Written};
 use crate::sys::poll::{Interest, Poll};
@@ -190,6 +191,71 @@ fn event(pid: Pid, message: Message) -> Event {
             pid,
             letter: message[0],
         },
+    }
+}
+
+impl Runtime {
+    /// Hears the children of ordered pools. Those whose answers wait are heard in time for the next
+    /// client, who may be theirs.
+    pub(super) fn read_channels(&mut self, now: Time) {
+        while let Some(pid) = self.channels.next_deferred(now) {
+            self.turn.heard.push(pid);
+            if let Err(error) = self.channels.expect(pid, &self.poll) {
+                let reason = reason(&error);
+                self.step(now, Event::Unwritable { pid, reason });
+            }
+        }
+        if !self.turn.connections.is_empty() {
+            let owes = |pid: &Pid| {
+                let state = self.table.state_of(*pid);
+                matches!(state, Some(State::Ordered | State::Busy))
+            };
+            let deferred = self.channels.deferred().iter().copied();
+            self.turn.heard.extend(deferred.filter(owes));
+        }
+        let heard = mem::take(&mut self.turn.heard);
+        let mut said = mem::take(&mut self.turn.said);
+        for &pid in &heard {
+            self.channels.ready(pid, &self.poll, &mut said);
+            for event in said.drain(..) {
+                self.step(now, event);
+            }
+        }
+        self.turn.said = said;
+        self.turn.heard = heard;
+    }
+
+    /// Gives an order. Where another child is there for the next client, who is told of in any
+    /// case, the answer can wait for that: to be woken up for it costs more than to read it.
+    pub(super) fn order(&mut self, now: Time, pid: Pid, order: Order) {
+        if let Err(event) = self.channels.order(pid, order, &self.poll) {
+            return self.table.step(now, event, &mut self.actions);
+        }
+        let Some(id) = self
+            .table
+            .service_of(pid)
+            .filter(|_| order == Order::Accept)
+        else {
+            return;
+        };
+        self.turn.ordered = true;
+        if can_wait(&self.table, id) && self.ports.tells_of_arrivals(id) {
+            self.channels.defer(pid, now + REPORTS_WAIT, &self.poll);
+        } else {
+            self.channels.hurry(now);
+        }
+    }
+
+    /// Nobody is there for a client who has come. More who come need not be told of, unless
+    /// somebody is there already whose answer waits.
+    pub(super) fn let_wait(&mut self, now: Time, service: ServiceId) {
+        if self.channels.hurry(now) {
+            return;
+        }
+        if let Err(error) = self.ports.ignore_arrivals(service, &self.poll) {
+            let reason = reason(&error);
+            self.step(now, Event::WatchFailed { service, reason });
+        }
     }
 }
 

@@ -3,13 +3,12 @@
 //!
 //! One turn: wait; take the signals; reap the dead; read every status report that is there, and
 //! what ordered children say, also of those that are dead; only then tell the policy of the dead;
-//! then let deadlines
-//! pass and hand connections on; then reload if asked; then reconcile interest in listeners, once
-//! for each service that the turn touched. The policy hears reports before ends, because a child
-//! that reported and exited must count as used; connections come after both, because a child that
-//! has just become available takes them itself; who looks on or steers comes after all who serve;
-//! and a reload comes last, because it changes what
-//! the turn's descriptors mean.
+//! then let deadlines pass and hand connections on; then see to visitors; then reload if asked; then
+//! reconcile interest in listeners, once for each service that the turn touched. The policy hears
+//! reports before ends, because a child that reported and exited must count as used; connections
+//! come after both, because a child that has just become available takes them itself; who looks on
+//! or steers comes after all who serve; and a reload comes last, because it changes what the turn's
+//! descriptors mean.
 
 mod channels;
 mod document;
@@ -21,10 +20,10 @@ mod operators;
 mod outputs;
 mod ports;
 mod readers;
+mod starting;
 mod triggers;
 mod visitors;
 
-use std::io;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -34,18 +33,15 @@ use anyhow::Context;
 use crate::config::{Config, RunOptions};
 use crate::files::Location;
 use crate::log::{About, Log, Severity, reason};
-use crate::policy::{self, Action, Event, ExitStatus, Pid, Record, ServiceId, State, Table, Time};
+use crate::policy::{self, Action, Event, ExitStatus, Pid, Record, ServiceId, Table, Time};
 use crate::proto::StatusReport;
-use crate::proto::pool::Order;
-use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::{self, More};
 use crate::sys::clock;
 use crate::sys::handed::Handed;
-use crate::sys::output::OutputPipe;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::{self, Dead, End};
 use crate::sys::signal::{self, Notice, Signals};
-use crate::sys::spawn::{Environment, Spawned, Spawner};
+use crate::sys::spawn::{Environment, Spawner};
 use crate::sys::supervisor::Supervisor;
 
 use channels::Channels;
@@ -54,7 +50,7 @@ use faults::Faults;
 pub use load::{Inherited, environment, log_error, log_settings};
 use operators::Operators;
 use outputs::Outputs;
-use ports::{Ports, about, described, exec_failed};
+use ports::{Ports, about};
 use readers::Readers;
 use triggers::Triggers;
 
@@ -175,13 +171,6 @@ struct Turn {
     reload: bool,
     /// The policy has not said yet all that it has to say.
     unsettled: bool,
-}
-
-/// A child that was started, and our ends of what it was given for itself.
-struct Started {
-    spawned: Spawned,
-    channel: Option<Backchannel>,
-    output: Option<OutputPipe>,
 }
 
 /// What a poller's key stands for.
@@ -509,36 +498,6 @@ impl Runtime {
         self.read_channels(now);
     }
 
-    /// Hears the children of ordered pools. Those whose answers wait are heard in time for the next
-    /// client, who may be theirs.
-    fn read_channels(&mut self, now: Time) {
-        while let Some(pid) = self.channels.next_deferred(now) {
-            self.turn.heard.push(pid);
-            if let Err(error) = self.channels.expect(pid, &self.poll) {
-                let reason = reason(&error);
-                self.step(now, Event::Unwritable { pid, reason });
-            }
-        }
-        if !self.turn.connections.is_empty() {
-            let owes = |pid: &Pid| {
-                let state = self.table.state_of(*pid);
-                matches!(state, Some(State::Ordered | State::Busy))
-            };
-            let deferred = self.channels.deferred().iter().copied();
-            self.turn.heard.extend(deferred.filter(owes));
-        }
-        let heard = mem::take(&mut self.turn.heard);
-        let mut said = mem::take(&mut self.turn.said);
-        for &pid in &heard {
-            self.channels.ready(pid, &self.poll, &mut said);
-            for event in said.drain(..) {
-                self.step(now, event);
-            }
-        }
-        self.turn.said = said;
-        self.turn.heard = heard;
-    }
-
     /// Logs what children print; of the dead, before the policy says how they ended.
     fn read_outputs(&mut self, now: Time) {
         self.outputs.wake(now, &self.poll);
@@ -638,18 +597,6 @@ impl Runtime {
             }
         }
         self.turn.connections = connections;
-    }
-
-    /// Nobody is there for a client who has come. More who come need not be told of, unless
-    /// somebody is there already whose answer waits.
-    fn let_wait(&mut self, now: Time, service: ServiceId) {
-        if self.channels.hurry(now) {
-            return;
-        }
-        if let Err(error) = self.ports.ignore_arrivals(service, &self.poll) {
-            let reason = reason(&error);
-            self.step(now, Event::WatchFailed { service, reason });
-        }
     }
 
     /// Opens the sockets at which the master is looked at and steered. It serves without them.
@@ -765,27 +712,6 @@ impl Runtime {
         }
     }
 
-    /// Gives an order. Where another child is there for the next client, who is told of in any
-    /// case, the answer can wait for that: to be woken up for it costs more than to read it.
-    fn order(&mut self, now: Time, pid: Pid, order: Order) {
-        if let Err(event) = self.channels.order(pid, order, &self.poll) {
-            return self.table.step(now, event, &mut self.actions);
-        }
-        let Some(id) = self
-            .table
-            .service_of(pid)
-            .filter(|_| order == Order::Accept)
-        else {
-            return;
-        };
-        self.turn.ordered = true;
-        if can_wait(&self.table, id) && self.ports.tells_of_arrivals(id) {
-            self.channels.defer(pid, now + REPORTS_WAIT, &self.poll);
-        } else {
-            self.channels.hurry(now);
-        }
-    }
-
     fn watch(&mut self, now: Time, service: ServiceId) {
         let spare = can_wait(&self.table, service);
         if let Err(error) = self.ports.watch(service, spare, &self.poll) {
@@ -810,102 +736,6 @@ impl Runtime {
                 self.log.write_about(Severity::Warning, about, record);
             }
             record => self.log.write_about(Severity::Info, about, record),
-        }
-    }
-
-    fn spawn(&mut self, now: Time, service: ServiceId, generation: u32, stress: bool) {
-        if self.ports.status_is_shut(service) {
-            // Nobody is available now; the busy ones leave, as they are told by the same sign.
-            self.ports.drop_status(service, &self.poll);
-        }
-        let spawned = self.start_child(service, generation, stress);
-        let event = match spawned {
-            Ok(started) => {
-                let Spawned { pid, exec_error } = started.spawned;
-                if let Some(error) = exec_error {
-                    self.exec_failed(service, pid, &error);
-                }
-                let event = Event::Spawned {
-                    service,
-                    generation,
-                    pid,
-                };
-                self.table.step(now, event, &mut self.actions);
-                self.read_from(service, pid, started.output);
-                return self.listen_to(now, pid, started.channel);
-            }
-            Err(error) => Event::SpawnFailed {
-                service,
-                reason: reason(&error),
-            },
-        };
-        self.table.step(now, event, &mut self.actions);
-    }
-
-    fn exec_failed(&mut self, id: ServiceId, pid: Pid, error: &io::Error) {
-        if let Some(service) = self.ports.service(id) {
-            let about = About {
-                child: Some(pid),
-                ..about(service)
-            };
-            let text = exec_failed(service, error, self.setup.location.table());
-            self.log.write_about(Severity::Warning, about, text);
-        }
-    }
-
-    /// A new child, and our ends of what it was given for itself.
-    fn start_child(&mut self, id: ServiceId, generation: u32, stress: bool) -> io::Result<Started> {
-        let Self {
-            ports,
-            poll,
-            spawner,
-            environment,
-            ..
-        } = self;
-        let (ordered, captured) = (ports.is_ordered(id), ports.is_captured(id));
-        let (ours, theirs) = match ordered {
-            true => Backchannel::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
-            false => (None, None),
-        };
-        let (output, printed) = match captured {
-            true => OutputPipe::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
-            false => (None, None),
-        };
-        let own = theirs.as_ref().map(AsFd::as_fd);
-        let printed = printed.as_ref().map(AsFd::as_fd);
-        let run = self.setup.run;
-        let (program, descriptors) = ports.ready_to_spawn(id, poll, run, stress, own, printed)?;
-        let spawned = spawner.spawn(program, environment, generation, descriptors)?;
-        Ok(Started {
-            spawned,
-            channel: ours,
-            output,
-        })
-    }
-
-    fn read_from(&mut self, id: ServiceId, pid: Pid, output: Option<OutputPipe>) {
-        let Some((output, service)) = output.zip(self.ports.service(id)) else {
-            return;
-        };
-        let of = (id, service.clone());
-        if let Err(error) = self.outputs.add(pid, of, output, &self.poll) {
-            let (name, reason) = (described(service), reason(&error));
-            let about = About {
-                child: Some(pid),
-                ..about(service)
-            };
-            let text =
-                format_args!("{name}: what process {pid} prints is read at its end only: {reason}");
-            self.log.write_about(Severity::Warning, about, text);
-        }
-    }
-
-    fn listen_to(&mut self, now: Time, pid: Pid, channel: Option<Backchannel>) {
-        let added = channel.map(|channel| self.channels.add(pid, channel, &self.poll));
-        if let Some(Err(error)) = added {
-            let reason = reason(&error);
-            let event = Event::Unwritable { pid, reason };
-            self.table.step(now, event, &mut self.actions);
         }
     }
 
