@@ -141,6 +141,14 @@ impl Port {
         }
     }
 
+    /// How many clients wait at its addresses, where the system tells.
+    fn tcp_backlog(&self) -> Option<u32> {
+        match self.service.endpoint {
+            Endpoint::Path(_) => None,
+            Endpoint::Inet(_) => self.listeners.iter().map(listen::waiting).sum(),
+        }
+    }
+
     /// Takes the listeners out of the poller's set; true if they were watched.
     fn forget(&mut self, poll: &Poll) -> bool {
         if self.asked.take().is_some() {
@@ -254,17 +262,16 @@ impl Ports {
     /// How many connections wait on the service's listeners, which are ready: what TCP tells at
     /// once. None may be left, and where nobody tells, it is one.
     pub(super) fn waiting(&self, id: ServiceId) -> u32 {
-        self.backlog(id, &Queues::default()).unwrap_or(1)
+        self.get(id).and_then(Port::tcp_backlog).unwrap_or(1)
     }
 
     /// How many clients wait in the queues of the service's listeners, where the system tells; of
     /// a path, it has told before.
     pub(super) fn backlog(&self, id: ServiceId, paths: &Queues) -> Option<u32> {
         let port = self.get(id)?;
-        let listeners = port.listeners.iter();
         match port.service.endpoint {
-            Endpoint::Path(_) => listeners.map(|fd| paths.waiting(fd)).sum(),
-            Endpoint::Inet(_) => listeners.map(listen::waiting).sum(),
+            Endpoint::Path(_) => port.listeners.iter().map(|fd| paths.waiting(fd)).sum(),
+            Endpoint::Inet(_) => port.tcp_backlog(),
         }
     }
 
