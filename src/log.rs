@@ -5,18 +5,19 @@
 //! Lines have the form of Postfix's (`msg_syslog.c`, `msg_logger.c`): a tag with the process ID, a
 //! severity word unless it is for information, the text.
 
+mod entry;
 mod output;
 
 use std::env;
 use std::ffi::OsString;
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::{AsFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex};
 
+use self::entry::{Clean, Entry, Json, cut};
 use self::output::Output;
-use crate::sys::clock::UtcTime;
 use crate::sys::poll::can_write;
 
 /// How grave a line is; Postfix's words.
@@ -390,65 +391,6 @@ impl Log {
     }
 }
 
-/// One line, before it has a form.
-struct Entry<'a> {
-    severity: Severity,
-    tag: &'a str,
-    pid: u32,
-    about: About<'a>,
-    message: Clean<'a>,
-}
-
-/// As Postfix has it after the time: `TAG[PID]: severity: text`.
-impl Display for Entry<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tag, pid, .. } = self;
-        let (word, message) = (self.severity.word(), &self.message);
-        write!(f, "{tag}[{pid}]: {word}{message}")
-    }
-}
-
-/// A line as a JSON object.
-struct Json<'a>(&'a Entry<'a>);
-
-impl Display for Json<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entry = self.0;
-        let (time, severity) = (UtcTime::now(), entry.severity.name());
-        let (tag, message) = (Quoted(entry.tag), entry.message.to_string());
-        let (pid, message) = (entry.pid, Quoted(&message));
-        write!(
-            f,
-            "{{\"time\":\"{time}\",\"severity\":\"{severity}\",\"tag\":{tag},\"pid\":{pid},\
-             \"message\":{message}"
-        )?;
-        if let Some((name, kind)) = entry.about.service {
-            let (name, kind) = (Quoted(name), Quoted(kind));
-            write!(f, ",\"service\":{name},\"type\":{kind}")?;
-        }
-        if let Some(child) = entry.about.child {
-            write!(f, ",\"child\":{child}")?;
-        }
-        f.write_str("}")
-    }
-}
-
-/// A text as a string of JSON's.
-struct Quoted<'a>(&'a str);
-
-impl Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        for c in Clean(self.0).to_string().chars() {
-            if matches!(c, '"' | '\\') {
-                f.write_char('\\')?;
-            }
-            f.write_char(c)?;
-        }
-        f.write_char('"')
-    }
-}
-
 /// Whether standard error is a terminal that shows colours, and whose user has not asked for none
 /// (<https://no-color.org>). The first log finds out, before the environment is cut down to what
 /// children may have.
@@ -484,30 +426,6 @@ fn advice(number: i32) -> &'static str {
         }
         libc::ENFILE => ": raise fs.file-max with sysctl(8)",
         _ => "",
-    }
-}
-
-/// The text up to the limit, whole characters only.
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(LINE_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
-/// Text without the control characters with which it could pass for another line.
-struct Clean<'a>(&'a str);
-
-impl Display for Clean<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in self.0.split_inclusive(char::is_control) {
-            match part.strip_suffix(char::is_control) {
-                Some(text) => write!(f, "{text}?")?,
-                None => f.write_str(part)?,
-            }
-        }
-        Ok(())
     }
 }
 
