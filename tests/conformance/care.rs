@@ -42,6 +42,14 @@ fn service(counts: &str) -> [String; 2] {
     ["service \"a\" (".to_owned(), counts.to_owned()]
 }
 
+/// A child with a client that does not leave when it is told to, nor ends.
+fn stubborn(troupe: &Troupe) -> (Client, Puppet) {
+    let (client, mut puppet) = troupe.serve();
+    puppet.tell("ignore SIGTERM");
+    puppet.tell("stay");
+    (client, puppet)
+}
+
 fn pid(puppet: &Puppet) -> [String; 1] {
     [format!("pid {} ", puppet.process.0)]
 }
@@ -164,9 +172,7 @@ fn a_removed_service_has_its_own_time_to_end() {
     let (mut postfix, troupe) = cared_for("stop_timeout = 1\n");
     postfix.set("service_kill_time", "1000s");
     postfix.start();
-    let (_client, mut puppet) = troupe.serve();
-    puppet.tell("ignore SIGTERM");
-    puppet.tell("stay");
+    let (_client, puppet) = stubborn(&troupe);
     layout::replace(&postfix.configuration().join("master.toml"), "");
     postfix.without("a", "unix").reload();
     Line::Removed.wait(&postfix, &service("avail 0 total 1 max 100"));
@@ -195,9 +201,7 @@ fn a_master_that_is_stopped_waits_for_children_with_a_time_to_end() {
     needs_ours!();
     let (mut postfix, troupe) = cared_for("stop_timeout = \"10m\"\n");
     postfix.start();
-    let (_client, mut puppet) = troupe.serve();
-    puppet.tell("ignore SIGTERM");
-    puppet.tell("stay");
+    let (_client, mut puppet) = stubborn(&troupe);
     let master = postfix.master_process();
     master.signal(nix::sys::signal::Signal::SIGTERM);
     Line::Terminating.wait(&postfix, &["15"]);
@@ -216,9 +220,7 @@ fn a_master_that_is_stopped_kills_children_whose_time_to_end_is_over() {
     needs_ours!();
     let (mut postfix, troupe) = cared_for("stop_timeout = 1\n");
     postfix.start();
-    let (_client, mut puppet) = troupe.serve();
-    puppet.tell("ignore SIGTERM");
-    puppet.tell("stay");
+    let (_client, puppet) = stubborn(&troupe);
     postfix.stop();
     Line::Overdue.wait(&postfix, &pid(&puppet));
     puppet.wait_for_end();
@@ -231,9 +233,7 @@ fn a_master_that_is_stopped_waits_for_nobody_else() {
     let mut postfix = Instance::bare();
     let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
     postfix.start();
-    let (_client, mut puppet) = troupe.serve();
-    puppet.tell("ignore SIGTERM");
-    puppet.tell("stay");
+    let (_client, puppet) = stubborn(&troupe);
     let master = postfix.master_process();
     master.signal(nix::sys::signal::Signal::SIGTERM);
     until(SOON, "the master's end", || !master.runs());
