@@ -283,12 +283,6 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
-    fn knowing(document: Document) -> State {
-        let mut state = State::default();
-        state.learn(Ok(document));
-        state
-    }
-
     /// The lines of a screen.
     fn screen(state: &mut State, width: u16, height: u16) -> Vec<String> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
@@ -384,7 +378,7 @@ smtp/inet    full        100    100  ███
 
     #[test]
     fn what_does_not_fit_is_scrolled_to() {
-        let mut state = knowing(crowd(40));
+        let mut state = State::knowing(crowd(40));
         state.first = usize::MAX;
         let shown = screen(&mut state, 80, 8);
         assert!(shown[3].starts_with("tenant36/unix"), "{shown:?}");
@@ -393,11 +387,11 @@ smtp/inet    full        100    100  ███
 
     #[test]
     fn a_failed_reload_is_told_with_its_first_reason() {
-        let shown = screen(&mut knowing(failed_reload()), 120, 12);
+        let shown = screen(&mut State::knowing(failed_reload()), 120, 12);
         let expected =
             "7 services, the last reload failed: error: /etc/postfix/master.cf: line 138:";
         assert!(shown[1].starts_with(expected), "{shown:?}");
-        let shown = screen(&mut knowing(calm()), 80, 12);
+        let shown = screen(&mut State::knowing(calm()), 80, 12);
         assert_eq!(shown[1], "7 services, all well");
     }
 
@@ -419,7 +413,7 @@ smtp/inet    full        100    100  ███
         let mut document = hostile();
         document.services[0].name = "a\u{1b}[2Jb\u{202e}c\n".into();
         document.configuration = "\u{1b}]0;x\u{7}".into();
-        let shown = screen(&mut knowing(document), 80, 12);
+        let shown = screen(&mut State::knowing(document), 80, 12);
         assert!(shown[0].ends_with("?]0;x?"), "{shown:?}");
         assert!(shown[3].starts_with("a?[2Jb?c?/inet"), "{shown:?}");
     }

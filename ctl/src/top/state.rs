@@ -232,15 +232,19 @@ pub fn words(trouble: Trouble) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pictures::{calm, crowd, loaded, stressed, throttled};
-
-    fn knowing(document: Document) -> State {
-        let mut state = State::default();
+impl State {
+    /// That of who has asked once.
+    pub fn knowing(document: Document) -> Self {
+        let mut state = Self::default();
         state.learn(Ok(document));
         state
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pictures::{calm, crowd, loaded, stressed, throttled};
 
     fn press(state: &mut State, code: KeyCode) -> Then {
         state.press(KeyEvent::new(code, KeyModifiers::NONE))
@@ -260,13 +264,13 @@ mod tests {
     fn what_is_in_trouble_comes_first() {
         let mut document = stressed();
         document.services[6].throttled_until = throttled().services[6].throttled_until;
-        let state = knowing(document);
+        let state = State::knowing(document);
         assert_eq!(names(&state)[..3], ["policyd", "smtp", "pickup"]);
     }
 
     #[test]
     fn a_key_changes_the_order() {
-        let mut state = knowing(loaded());
+        let mut state = State::knowing(loaded());
         let mut first = Vec::new();
         for _ in 0..4 {
             press(&mut state, KeyCode::Char('s'));
@@ -286,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_filter_is_typed_kept_and_taken_back() {
-        let mut state = knowing(calm());
+        let mut state = State::knowing(calm());
         write(&mut state, "/Q");
         assert_eq!(names(&state), ["qmgr"]);
         assert_eq!(
@@ -307,14 +311,14 @@ mod tests {
 
     #[test]
     fn the_filter_knows_what_is_wrong() {
-        let mut state = knowing(throttled());
+        let mut state = State::knowing(throttled());
         write(&mut state, "/throttled");
         assert_eq!(names(&state), ["policyd"]);
     }
 
     #[test]
     fn help_comes_with_one_key_and_goes_with_any() {
-        let mut state = knowing(calm());
+        let mut state = State::knowing(calm());
         press(&mut state, KeyCode::Char('?'));
         assert!(state.shows_help);
         assert_eq!(press(&mut state, KeyCode::Char('q')), Then::Stay);
@@ -324,7 +328,7 @@ mod tests {
 
     #[test]
     fn control_c_leaves_whatever_is_shown() {
-        let mut state = knowing(calm());
+        let mut state = State::knowing(calm());
         write(&mut state, "/x");
         let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         assert_eq!(state.press(key), Then::Leave);
@@ -332,7 +336,7 @@ mod tests {
 
     #[test]
     fn scrolling_ends_at_both_ends() {
-        let mut state = knowing(crowd(50));
+        let mut state = State::knowing(crowd(50));
         state.settle(20);
         press(&mut state, KeyCode::Up);
         assert_eq!(state.first, 0);
@@ -349,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_past_is_kept_and_has_an_end() {
-        let mut state = knowing(calm());
+        let mut state = State::knowing(calm());
         (0..SAMPLES).for_each(|_| state.learn(Ok(loaded())));
         let past = state.past(&calm().services[0]);
         assert_eq!((past.len(), past[0]), (SAMPLES, 73));
@@ -361,7 +365,7 @@ mod tests {
 
     #[test]
     fn the_last_document_stays_when_the_master_does_not_answer() {
-        let mut state = knowing(calm());
+        let mut state = State::knowing(calm());
         state.learn(Err("gone".into()));
         assert_eq!(state.problem.as_deref(), Some("gone"));
         assert_eq!(names(&state).len(), 7);
