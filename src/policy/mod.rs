@@ -9,6 +9,7 @@ mod avail;
 mod children;
 mod ordered;
 mod overstay;
+mod pids;
 mod record;
 mod reload;
 mod stats;
@@ -31,6 +32,7 @@ use crate::seldom::{Seldom, usual};
 
 pub use ordered::State;
 use overstay::Told;
+pub use pids::ByPid;
 pub use record::{Counts, Limiter, Record, Rogue};
 pub use reload::{Entry, Plan};
 pub use stats::{Activity, Sight, Stats};
@@ -342,7 +344,7 @@ pub struct Table {
     /// piece of memory: many small ones would keep that of former configurations in use.
     places: HashMap<config::ByIdentity, ServiceId>,
     /// Never iterated, so that its order cannot matter.
-    children: HashMap<Pid, Child>,
+    children: ByPid<Child>,
     timers: Timers,
     generation: u32,
     /// The services whose interest in their listeners is to be looked at again.

@@ -1,14 +1,13 @@
 //! The channels of ordered pools' children, by pid.
 
-use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::os::fd::AsFd;
 
 use super::faults::Faults;
-use super::{REPORTS_WAIT, Ready, Runtime, can_wait};
+use super::{ANSWERS_WAIT, Ready, Runtime, can_wait};
 use crate::log::reason;
-use crate::policy::{Event, Pid, ServiceId, State, Time};
+use crate::policy::{ByPid, Event, Pid, ServiceId, State, Time};
 use crate::proto::pool::{Message, Order, Report};
 use crate::sys::backchannel::{Backchannel, Written};
 use crate::sys::poll::{Interest, Poll};
@@ -23,7 +22,7 @@ struct Channel {
 /// All channels. Never iterated, so that their order cannot matter.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    by_pid: HashMap<Pid, Channel>,
+    by_pid: ByPid<Channel>,
     messages: Vec<Message>,
     faults: Faults,
     /// Those whose answers wait, and until when.
@@ -240,7 +239,7 @@ impl Runtime {
         };
         self.turn.ordered = true;
         if can_wait(&self.table, id) && self.ports.tells_of_arrivals(id) {
-            self.channels.defer(pid, now + REPORTS_WAIT, &self.poll);
+            self.channels.defer(pid, now + ANSWERS_WAIT, &self.poll);
         } else {
             self.channels.hurry(now);
         }

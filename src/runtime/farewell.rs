@@ -1,12 +1,12 @@
 //! The end of children whose services set how long it may take. Postfix's master waits for nobody,
 //! and neither does ours for the others: who stops it expects its lock to be free.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::Runtime;
-use crate::policy::{Pid, Record, ServiceId, Time};
+use crate::policy::{ByPid, Pid, Record, ServiceId, Time};
 use crate::sys::poll;
 use crate::sys::process;
 use crate::sys::signal::{self, Signal};
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 struct Leaving {
     due: BTreeSet<(Time, Pid)>,
-    times: HashMap<Pid, Time>,
+    times: ByPid<Time>,
 }
 
 impl Leaving {

@@ -16,7 +16,7 @@ use super::Ready;
 use super::ports::{about, described};
 use crate::config::Service;
 use crate::log::{About, Log, Severity};
-use crate::policy::{Pid, ServiceId, Time};
+use crate::policy::{ByPid, Pid, ServiceId, Time};
 use crate::sys::output::{Found, OutputPipe};
 use crate::sys::poll::{Interest, Poll};
 
@@ -71,7 +71,7 @@ struct Output {
 /// All children's, by pid. Never iterated, so that their order cannot matter.
 #[derive(Debug)]
 pub(super) struct Outputs {
-    by_pid: HashMap<Pid, Output>,
+    by_pid: ByPid<Output>,
     /// One for each place in the table.
     rates: HashMap<ServiceId, Rate>,
     /// Who rests, in the order in which that began.
@@ -82,7 +82,7 @@ pub(super) struct Outputs {
 impl Default for Outputs {
     fn default() -> Self {
         Self {
-            by_pid: HashMap::new(),
+            by_pid: ByPid::default(),
             rates: HashMap::new(),
             resting: VecDeque::new(),
             buffer: Box::new([0; READ]),
