@@ -453,7 +453,7 @@ impl Runtime {
         if !mem::take(&mut self.turn.signalled) {
             return Ok(());
         }
-        while let Some(notice) = self.signals.take().context("cannot read signals")? {
+        for notice in self.signals.take().context("cannot read signals")? {
             match notice {
                 Notice::Reload => self.turn.reload = true,
                 Notice::Stop(signal) => {

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+use nix::errno::Errno;
 pub use nix::sys::signal::Signal;
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, kill, killpg, raise, sigaction, sigprocmask,
@@ -81,19 +82,27 @@ impl Signals {
         Ok(Self(SignalFd::with_flags(&set, flags)?))
     }
 
-    /// The next signal that came, if any.
+    /// The signals that have come. More may have by now, of which the poller tells.
     ///
     /// # Errors
     /// The system's.
-    pub fn take(&mut self) -> io::Result<Option<Notice>> {
-        let Some(info) = self.0.read_signal()? else {
-            return Ok(None);
+    pub fn take(&self) -> io::Result<impl Iterator<Item = Notice> + use<>> {
+        const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+        // Each is pending once at the most.
+        let mut infos = [[0; SIZE]; HANDLED.len()];
+        let length = match nix::unistd::read(&self.0, infos.as_flattened_mut()) {
+            Ok(length) => length,
+            Err(Errno::EAGAIN | Errno::EINTR) => 0,
+            Err(errno) => return Err(errno.into()),
         };
-        let number = info.ssi_signo as i32;
-        Ok(Some(match number {
-            libc::SIGHUP => Notice::Reload,
-            libc::SIGCHLD => Notice::Child,
-            _ => Notice::Stop(number),
+        Ok(infos.into_iter().take(length / SIZE).map(|info| {
+            // Its first member is the number.
+            let [a, b, c, d, ..] = info;
+            match i32::from_ne_bytes([a, b, c, d]) {
+                libc::SIGHUP => Notice::Reload,
+                libc::SIGCHLD => Notice::Child,
+                number => Notice::Stop(number),
+            }
         }))
     }
 }
@@ -231,8 +240,9 @@ mod tests {
     #[test]
     fn a_blocked_signal_is_taken_as_an_event() {
         if in_own_process("sys::signal::tests::a_blocked_signal_is_taken_as_an_event") {
-            let mut signals = Signals::open().unwrap();
-            assert_eq!(signals.take().unwrap(), None);
+            let signals = Signals::open().unwrap();
+            let taken = || signals.take().unwrap().collect::<Vec<_>>();
+            assert_eq!(taken(), []);
             for (signal, notice) in [
                 (Signal::SIGHUP, Notice::Reload),
                 (Signal::SIGCHLD, Notice::Child),
@@ -240,8 +250,13 @@ mod tests {
             ] {
                 // To this thread: the test program has others, which block nothing.
                 raise(signal).unwrap();
-                assert_eq!(signals.take().unwrap(), Some(notice));
+                assert_eq!(taken(), [notice]);
             }
+            for signal in HANDLED {
+                raise(signal).unwrap();
+            }
+            assert_eq!(taken().len(), HANDLED.len(), "all at once");
+            assert_eq!(taken(), []);
         }
     }
 }
