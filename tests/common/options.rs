@@ -45,6 +45,11 @@ impl Options {
     }
 }
 
+/// Whether these tests are left out here, because they run beside the others.
+pub fn are_apart() -> bool {
+    std::env::var_os("MASTER_TEST_APART").is_some()
+}
+
 fn number(option: &str, value: Option<String>) -> Result<u64, String> {
     let number = value.and_then(|value| value.replace('_', "").parse().ok());
     number.ok_or(format!("{option} takes a number"))

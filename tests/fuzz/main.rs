@@ -38,6 +38,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options::are_apart() {
+        println!("fuzzing runs apart");
+        return ExitCode::SUCCESS;
+    }
     println!("seed {}", options.seed);
     let (mut sum, mut all_well) = (0, true);
     for (target, outcome) in run(&options) {
