@@ -586,6 +586,7 @@ impl Runtime {
     fn hand_on_connections(&mut self, now: Time) {
         let connections = mem::take(&mut self.turn.connections);
         for &service in &connections {
+            self.ports.connection_reported(service);
             let event = match self.ports.is_ordered(service) {
                 true => Event::Connections {
                     service,
@@ -641,12 +642,12 @@ impl Runtime {
         }
     }
 
-    /// Has the poller report connections again where it does so once, and where the policy did not
-    /// take what it reported for a reason to look away.
+    /// Has the poller report connections again where the policy did not take what it reported for a
+    /// reason to look away.
     fn watch_on(&mut self, now: Time) {
         let connections = mem::take(&mut self.turn.connections);
         for &id in &connections {
-            if self.ports.is_ordered(id) && self.ports.is_watched(id) {
+            if self.ports.is_watched(id) {
                 self.watch(now, id);
             }
         }

@@ -87,6 +87,8 @@ struct Port {
     watched: bool,
     /// What the poller was last asked to report of the listeners, which are not in its set before.
     asked: Option<Interest>,
+    /// It has reported a connection since, and need not be told that this was enough.
+    reported: bool,
 }
 
 impl Port {
@@ -100,19 +102,18 @@ impl Port {
             programs: [None, None],
             watched: false,
             asked: None,
+            reported: false,
         }
     }
 
-    /// An ordered pool's listeners are watched and not watched with every client. They stay in the
-    /// poller's set, which is told when to report again, and need not be told when not to. While
-    /// the pool has children to `spare`, it reports every client that comes, and need not be told
-    /// anything, if the system counts those who wait.
+    /// Most connections that are reported end the watch, so one is reported and no more until the
+    /// poller is told again. While an ordered pool has children to `spare`, every client that comes
+    /// is reported, and the poller need not be told anything, if the system counts those who wait.
     fn watch(&mut self, id: ServiceId, spare: bool, poll: &Poll) -> io::Result<()> {
         let counted = matches!(self.service.endpoint, Endpoint::Inet(_));
         let interest = match self.service.is_ordered() {
             true if spare && counted => Interest::Arrivals,
-            true => Interest::ReadableOnce,
-            false => Interest::Readable,
+            _ => Interest::ReadableOnce,
         };
         let asked = self.ask(id, poll, interest);
         self.watched = asked.is_ok();
@@ -122,6 +123,7 @@ impl Port {
     /// Has the poller look at the listeners for this, from now on.
     fn ask(&mut self, id: ServiceId, poll: &Poll, interest: Interest) -> io::Result<()> {
         let key = Ready::Listener(id).key();
+        self.reported = false;
         let known = self.asked.replace(interest).is_some();
         let asked = self.listeners.iter().try_for_each(|fd| match known {
             true => poll.modify(fd.as_fd(), key, interest),
@@ -133,9 +135,10 @@ impl Port {
         asked
     }
 
-    /// What is reported nevertheless finds nobody who wants it.
+    /// Clients come to an ordered pool all the time: what is reported nevertheless finds nobody who
+    /// wants it, and costs less than to tell the poller.
     fn unwatch(&mut self, poll: &Poll) {
-        match self.service.is_ordered() {
+        match self.reported || self.service.is_ordered() {
             true => self.watched = false,
             false => drop(self.forget(poll)),
         }
@@ -301,6 +304,13 @@ impl Ports {
         {
             Some(port) => port.ask(id, poll, Interest::Nothing),
             None => Ok(()),
+        }
+    }
+
+    /// The poller has reported a connection to the service.
+    pub(super) fn connection_reported(&mut self, id: ServiceId) {
+        if let Some(port) = self.get_mut(id) {
+            port.reported = true;
         }
     }
 
