@@ -65,19 +65,19 @@ impl Floors {
 }
 
 /// The processor time that this thread has used.
-fn cpu() -> Result<Duration> {
+pub fn cpu() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
 /// What starting a child and waiting for its end takes.
-struct Spawn {
+pub struct Spawn {
     /// Of the parent's processor time.
     cpu: Duration,
     elapsed: Duration,
 }
 
 /// vfork, exec, exit and wait, and nothing else.
-fn spawn(times: u32) -> Result<Spawn> {
+pub fn spawn(times: u32) -> Result<Spawn> {
     let path = CString::new(CHILD)?;
     let arguments = [path.as_c_str(), c"exit"];
     let environment: [CString; 0] = [];

@@ -4,8 +4,8 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Read;
-use std::os::unix::net::UnixStream;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::Signal;
 
+use crate::floor;
 use crate::load;
 use crate::measure::Effort;
 use crate::system::{Running, System};
@@ -34,6 +35,8 @@ pub struct Report {
     /// The longest that a client of the other service waited meanwhile. The children's ends keep
     /// all processors busy, so that this is not the master's doing alone.
     pub longest: f64,
+    /// The longest that a client of another program waited, which starts a child for each too.
+    pub beside: f64,
     /// The same while nothing happened.
     pub calm: f64,
 }
@@ -101,11 +104,20 @@ fn happening(
         happen(&system, &running, &mut clients)?;
         until_gone(&running)
     })?;
+    let stretch = longest_stretch(&system)?;
+    drop(running);
+
+    let (running, mut clients) = start()?;
+    let beside = while_others_are_served(&system.path("beside"), || {
+        happen(&system, &running, &mut clients)?;
+        until_gone(&running)
+    })?;
     Ok(Report {
         what,
         children,
         cpu: cpu / children as f64,
-        busy: longest_stretch(&system)?,
+        busy: stretch,
+        beside: millis(beside.longest_wait()),
         longest: millis(busy.longest_wait()),
         calm: millis(calm.longest_wait()),
     })
@@ -147,6 +159,32 @@ fn while_visited(socket: &Path, work: impl FnOnce() -> Result<()>) -> Result<loa
     })
 }
 
+/// Does some work while a thread of this program serves one client after the other, each with a
+/// child: what these have to wait is what the machine has them wait.
+fn while_others_are_served(socket: &Path, work: impl FnOnce() -> Result<()>) -> Result<load::Load> {
+    let listener = UnixListener::bind(socket)?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let server = scope.spawn(|| {
+            loop {
+                let (mut client, _) = listener.accept()?;
+                if done.load(Ordering::Relaxed) {
+                    return anyhow::Ok(());
+                }
+                floor::spawn(1)?;
+                client.write_all(b"x")?;
+            }
+        });
+        let load = while_visited(socket, work);
+        done.store(true, Ordering::Relaxed);
+        // One more has it look.
+        UnixStream::connect(socket)?;
+        let served = server.join();
+        served.map_err(|_| anyhow!("the server panicked"))??;
+        load
+    })
+}
+
 /// What the master, if it is the one with the clock that notes them, was busy for at the longest.
 fn longest_stretch(system: &System) -> Result<Option<f64>> {
     let text = fs::read_to_string(system.path("times"))?;
@@ -169,14 +207,15 @@ fn until_gone(running: &Running<'_>) -> Result<()> {
 pub fn markdown(ours: &[Report], theirs: &[Report]) -> String {
     let mut text = String::from(
         "| what happens | children | CPU per child, us: ours | Postfix's | longest turn, ms: ours \
-         | another service's first byte at most, ms: ours (calm) | Postfix's (calm) |\n\
-         |---|---:|---:|---:|---:|---:|---:|\n",
+         | another service's first byte at most, ms: ours (calm) | Postfix's (calm) \
+         | of a program beside ours | beside Postfix's |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for (ours, theirs) in ours.iter().zip(theirs) {
         let busy = ours.busy.map_or_else(String::new, |ms| format!("{ms:.1}"));
         let _ = writeln!(
             text,
-            "| {} | {} | {:.1} | {:.1} | {busy} | {:.1} ({:.1}) | {:.1} ({:.1}) |",
+            "| {} | {} | {:.1} | {:.1} | {busy} | {:.1} ({:.1}) | {:.1} ({:.1}) | {:.1} | {:.1} |",
             ours.what,
             ours.children,
             ours.cpu,
@@ -184,7 +223,9 @@ pub fn markdown(ours: &[Report], theirs: &[Report]) -> String {
             ours.longest,
             ours.calm,
             theirs.longest,
-            theirs.calm
+            theirs.calm,
+            ours.beside,
+            theirs.beside
         );
     }
     text

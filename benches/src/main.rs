@@ -15,6 +15,7 @@ mod others;
 mod plot;
 mod pools;
 mod process;
+mod profile;
 mod readers;
 mod report;
 mod spawners;
@@ -34,10 +35,10 @@ use measure::{Effort, Series};
 /// Postfix's own master.
 const ORIGINAL: &str = "/usr/lib/postfix/sbin/master";
 
-const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|others|spawners|pools|readers]";
+const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|profile|others|spawners|pools|readers]";
 
-const PARTS: [&str; 6] = [
-    "compare", "growth", "others", "spawners", "pools", "readers",
+const PARTS: [&str; 7] = [
+    "compare", "growth", "profile", "others", "spawners", "pools", "readers",
 ];
 
 struct Options {
@@ -105,6 +106,11 @@ fn main() -> Result<ExitCode> {
         results.growth = growth(&options, [&timed, Path::new(ORIGINAL)])?;
         print!("\n{}", results.growth);
     }
+    if options.wants("profile") {
+        eprintln!("where the time goes");
+        results.profile = profile::measure(&built, options.effort)?;
+        print!("\n{}", results.profile);
+    }
     if options.wants("others") {
         eprintln!("other servers");
         let directory = built.parent().context("a directory")?;
@@ -116,7 +122,6 @@ fn main() -> Result<ExitCode> {
         results.spawners = spawners::measure(masters, options.effort, options.rounds)?;
         print!("\n{}", results.spawners);
     }
-
     if options.wants("pools") {
         let directory = built.parent().context("a directory")?;
         let (table, missed) = pools::measure(directory, options.effort, options.rounds)?;
@@ -146,6 +151,7 @@ fn main() -> Result<ExitCode> {
 struct Results {
     table: String,
     growth: String,
+    profile: String,
     others: String,
     spawners: String,
     pools: String,
@@ -216,6 +222,7 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
     let Results {
         table,
         growth,
+        profile,
         others,
         spawners,
         pools,
@@ -236,6 +243,8 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          ![Cost against the number of services](cost.svg)\n\n\
          ## Much at once\n\n\
          {growth}\n\
+         ## Where the time goes\n\n\
+         {profile}\n\
          ## Standing alone, beside others\n\n\
          {others}\n\
          ## Any program for each connection\n\n\

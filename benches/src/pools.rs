@@ -4,15 +4,23 @@
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use master::proto::pool::Order;
+use master::sys::backchannel::Backchannel;
+use master::sys::poll::{Interest, Poll};
+
+use crate::floor::cpu;
 use crate::load;
 use crate::measure::Effort;
 use crate::others::{Setup, Stopped};
@@ -230,6 +238,54 @@ fn is_timeout(error: &anyhow::Error) -> bool {
     error.is_some_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
 }
 
+/// The least of a parent's processor time for a connection, one at a time, in millionths of a second:
+/// that of one which has a single child in Perl and no questions. It waits for the client, takes what
+/// the child has said, and writes the order.
+fn least(connections: usize) -> Result<f64> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let (mut channel, theirs) = Backchannel::new()?;
+    let inherited = [theirs.as_fd(), listener.as_fd()];
+    for fd in inherited {
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    }
+    let [five, six] = inherited.map(|fd| fd.as_raw_fd());
+    let command = Kind::Perl.child(Path::new("")).display().to_string();
+    let mut child = Command::new("/bin/bash")
+        .args(["-c", &format!("exec \"$0\" 5<&{five} 6<&{six}"), &command])
+        .spawn()?;
+    drop(theirs);
+    let mut poll = Poll::new()?;
+    let (mut keys, mut messages) = (Vec::new(), Vec::new());
+    let mut served = || {
+        poll.add(channel.as_fd(), 0, Interest::Readable)?;
+        poll.wait(LIMIT, &mut keys)?;
+        poll.remove(&channel)?;
+        poll.add(listener.as_fd(), 1, Interest::Arrivals)?;
+        let before = cpu()?;
+        for _ in 0..connections {
+            poll.wait(LIMIT, &mut keys)?;
+            channel.read(&mut messages)?;
+            messages.clear();
+            channel.send(Order::Accept.encode())?;
+        }
+        Ok(cpu()? - before)
+    };
+    let spent = thread::scope(|scope| {
+        let clients = scope.spawn(|| {
+            let visit = || load::greeting(address);
+            load::run_visits(connections, 1, visit)
+        });
+        let spent = served();
+        clients.join().map_err(|_| anyhow!("a client panicked"))??;
+        spent
+    });
+    child.kill()?;
+    child.wait()?;
+    spent.map(|spent| micros(spent) / connections as f64)
+}
+
 /// The first client's wait for its first byte, with children in Perl that accept by themselves.
 fn first_client(built: &Path, min_idle: usize) -> Result<f64> {
     let setup = Setup::new(built)?;
@@ -249,25 +305,27 @@ pub fn measure(built: &Path, effort: Effort, rounds: usize) -> Result<(String, b
     }
     let mut samples = Kind::ALL.map(|_| Vec::new());
     let mut first = [const { Vec::new() }; 2];
+    let mut floor = Vec::new();
     for round in 0..rounds {
         eprintln!("pools: round {} of {rounds}", round + 1);
         // None always comes first.
         for at in (0..Kind::ALL.len()).map(|n| (round + n) % Kind::ALL.len()) {
             samples[at].push(sample(Kind::ALL[at], built, effort)?);
         }
+        floor.push(least(effort.ordered)?);
         for (min_idle, first) in first.iter_mut().enumerate() {
             first.push(first_client(built, min_idle)?);
         }
     }
-    Ok(markdown(&samples, &first))
+    Ok(markdown(&samples, &first, Spread::of(&floor)))
 }
 
 /// The table, and whether a goal was missed.
-fn markdown(samples: &[Vec<Sample>; 3], first: &[Vec<f64>; 2]) -> (String, bool) {
+fn markdown(samples: &[Vec<Sample>; 3], first: &[Vec<f64>; 2], floor: Spread) -> (String, bool) {
     let mut missed = false;
     let mut text = String::from(
         "| | SpamAssassin's parent, Perl | ours, the same Perl | ours, Rust | ours to theirs, Perl \
-         | goal | reached |\n|---|---:|---:|---:|---:|---:|---|\n",
+         | goal | reached | floor |\n|---|---:|---:|---:|---:|---:|---|---:|\n",
     );
     for (at, measure) in Measure::ALL.iter().enumerate() {
         let spreads = samples.each_ref().map(|samples| {
@@ -280,9 +338,13 @@ fn markdown(samples: &[Vec<Sample>; 3], first: &[Vec<f64>; 2]) -> (String, bool)
         let [theirs, perl, rust] = spreads.map(Spread::text);
         let _ = writeln!(
             text,
-            "| {what} | {theirs} | {perl} | {rust} | {ratio:.3} | {} | {} |",
+            "| {what} | {theirs} | {perl} | {rust} | {ratio:.3} | {} | {} | {} |",
             goal.text(),
-            goal.reached(ratio)
+            goal.reached(ratio),
+            match measure {
+                Measure::Cpu(1) => floor.text(),
+                _ => String::new(),
+            }
         );
     }
     let [cold, warm] = first.each_ref().map(|values| Spread::of(values).text());
@@ -291,7 +353,9 @@ fn markdown(samples: &[Vec<Sample>; 3], first: &[Vec<f64>; 2]) -> (String, bool)
         "\nBoth parents run the same program for every child, which loads Perl and its modules anew: \
          that is nearly all of the time until {FULL} are idle. (spamd itself forks children who have \
          loaded them before.) For a client they do as little as they can, `ordered-child.pl`. The \
-         children in Rust show what is the parent's.\n\n\
+         children in Rust show what is the parent's. The floor is a parent with one child in Perl, \
+         which waits for a client, takes what the child has said, and writes the order: three \
+         system calls and nothing else.\n\n\
          A client that is not served for {} s has given up, and counts as if served then.\n\n\
          The first client of a service with children in Perl that accept by themselves waits {cold} \
          ms for its first byte, and {warm} ms with `min_idle = 1`.\n",
