@@ -18,10 +18,10 @@ use crate::system::{System, table};
 const FREQUENCY: &str = "4000";
 /// What takes less, in percent of all, is not told.
 const LEAST: f64 = 1.0;
-/// How the kernel's functions are called that system calls begin with, and those that some of them
-/// go on in.
+/// How the names of functions begin that carry out system calls.
 const CALLS: [&str; 4] = ["__x64_sys_", "__arm64_sys_", "__do_sys_", "ksys_"];
-const INNER: &str = "kernel_";
+/// Others that do.
+const OTHERS: [(&str, &str); 2] = [("kernel_clone", "clone"), ("kernel_wait4", "wait4")];
 /// The master's own code, as the table calls it.
 const OWN: &str = "its own code";
 
@@ -95,20 +95,13 @@ fn lines(report: &str) -> impl Iterator<Item = (f64, &str)> {
 /// The system calls. One has several functions, of which the outermost has the largest share,
 /// unless it ends by jumping to the next.
 fn calls(report: &str) -> Shares {
-    let symbols = |prefix: &'static str| {
-        lines(report).filter_map(move |(share, rest)| {
-            let symbol = rest.split_whitespace().last()?;
-            Some((format!("{}(2)", symbol.strip_prefix(prefix)?), share))
-        })
-    };
     let mut shares = Shares::new();
-    for (name, share) in CALLS.into_iter().flat_map(symbols) {
-        let known = shares.entry(name).or_default();
-        *known = known.max(share);
-    }
-    // Not all that is called so belongs to a call.
-    for (name, share) in symbols(INNER) {
-        if let Some(known) = shares.get_mut(&name) {
+    for (share, rest) in lines(report) {
+        let symbol = rest.split_whitespace().last().unwrap_or_default();
+        let call = CALLS.iter().find_map(|prefix| symbol.strip_prefix(prefix));
+        let other = OTHERS.iter().find(|(name, _)| *name == symbol);
+        if let Some(name) = call.or(other.map(|(_, call)| *call)) {
+            let known = shares.entry(format!("{name}(2)")).or_default();
             *known = known.max(share);
         }
     }
@@ -154,8 +147,7 @@ mod tests {
     fn a_call_has_the_largest_share_of_its_functions() {
         let report = "\n  40.10%  [k] __x64_sys_recvmmsg\n   0.02%  [k] __x64_sys_clone\n  \
                       31.00%  [k] __do_sys_clone\n   5.00%  [.] master::run\n   \
-                      9.00%  [k] kernel_wait4\n   0.01%  [k] __x64_sys_wait4\n   \
-                      2.00%  [k] kernel_init_pages\n";
+                      9.00%  [k] kernel_wait4\n   2.00%  [k] kernel_init_pages\n";
         let shares = calls(report);
         assert_eq!(shares["recvmmsg(2)"], 40.1);
         assert_eq!(shares["clone(2)"], 31.0);
