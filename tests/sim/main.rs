@@ -6,7 +6,7 @@
 //! the second alone. What breaks is shrunk to a short list of happenings, which is fit for
 //! `regressions.rs`.
 //!
-//! Ten million steps take less than a minute without optimisation, which is not worth optimising
+//! Ten million steps take a minute or two without optimisation, which is not worth optimising
 //! every test for. Who simulates for hours sets `CARGO_PROFILE_TEST_OPT_LEVEL=1`, which makes it
 //! five times as fast.
 
