@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use master::config::{
-    self, Base, Config, Endpoint, Family, Kind, Resolver, Source, Sources, User, Wakeup,
+    self, Base, Config, Endpoint, Family, Kind, Pool, Resolver, Source, Sources, User, Wakeup,
 };
-use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Table, Time};
+use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, State, Table, Time};
 use master::proto::StatusReport;
+use master::proto::pool::Report;
+use master::seldom::Seldom;
 
 /// One piece of work.
 pub struct Work {
@@ -45,8 +47,9 @@ const fn work(
     }
 }
 
-pub const WORK: [Work; 13] = [
+pub const WORK: [Work; 14] = [
     work("a report", (20_000, 1), 519, reports),
+    work("a client of an ordered pool", (10_000, 1), 2_346, clients),
     work(
         "a child from connection to end",
         (10_000, 1),
@@ -121,11 +124,16 @@ impl World {
     fn reload(&mut self, services: &[Arc<config::Service>]) {
         let plan = self.table.plan(services, Duration::from_secs(10));
         self.step(NOW, Event::Reload(plan));
-        self.settle(NOW);
+        self.fill();
     }
 
     fn step(&mut self, now: Time, event: Event) {
         self.table.step(now, event, &mut self.actions);
+        self.take_actions();
+    }
+
+    /// Takes note of the children that are to be started, and forgets the rest.
+    fn take_actions(&mut self) {
         for action in self.actions.drain(..) {
             if let Action::Spawn {
                 service,
@@ -142,6 +150,27 @@ impl World {
     fn settle(&mut self, now: Time) {
         self.table.settle(now, &mut self.actions);
         black_box(&mut self.actions).clear();
+    }
+
+    /// Starts the children that pools are to have; all turn idle.
+    fn fill(&mut self) {
+        let mut known = self.children.len();
+        loop {
+            self.table.settle(NOW, &mut self.actions);
+            self.take_actions();
+            let Some(&(service, pid, generation)) = self.children.get(known) else {
+                return;
+            };
+            known += 1;
+            let spawned = Event::Spawned {
+                service,
+                generation,
+                pid,
+            };
+            self.step(NOW, spawned);
+            let report = Report::Idle;
+            self.step(NOW, Event::Said { pid, report });
+        }
     }
 
     /// A client comes, and gets a child of its own.
@@ -217,6 +246,31 @@ fn reports(times: usize) {
     for n in 0..times {
         world.report(service, pid, generation, (n % 2 == 0).into());
     }
+}
+
+/// One client after the other comes to one of many services, which has a pool of eight. What the
+/// child answers is heard with the next client.
+fn clients(times: usize) {
+    let mut services = table(1_000, None);
+    let of_pool = Arc::make_mut(&mut services[500]);
+    of_pool.max = 8;
+    of_pool.pool = Seldom::from(Pool {
+        max_idle: 8,
+        ..Pool::ordered()
+    });
+    let mut world = World::new(0, None);
+    world.reload(&services);
+    let service = ServiceId::from_index(500);
+    let (_, pid, _) = world.children[0];
+    for _ in 0..times {
+        let count = 1;
+        world.step(NOW, Event::Connections { service, count });
+        world.settle(NOW);
+        for report in [Report::Busy, Report::Idle] {
+            world.step(NOW, Event::Said { pid, report });
+        }
+    }
+    assert_eq!(world.table.state_of(pid), Some(State::Idle));
 }
 
 /// A child for each connection.
