@@ -84,7 +84,7 @@ const SPARE: u32 = 2;
 /// So long they then wait for more to come: to be woken up for one costs more than to read many.
 const REPORTS_WAIT: Duration = Duration::from_millis(1);
 /// So long the answers of an ordered pool's children wait, where whoever comes next has them read.
-/// A timer that is to expire this soon, but not sooner, costs a kernel next to nothing.
+/// For less, the kernel would have to set the processor's timer anew with every client.
 const ANSWERS_WAIT: Duration = Duration::from_millis(10);
 /// So many reports in that time, and the next are waited for without a look at the first.
 const REPORTS_MANY: usize = 8;
