@@ -68,7 +68,7 @@ impl Effort {
 
 /// Clients and children share the processors in one of two ways for as long as a run lasts, and are
 /// nearly twice as fast in one of them, whoever the master is. One run would tell of nothing else.
-const WARM_RUNS: usize = 6;
+pub const RUNS: usize = 6;
 
 /// Takes one sample of everything.
 pub fn sample(master: &Path, effort: Effort, series: &mut Series) -> Result<()> {
@@ -89,12 +89,12 @@ fn warm(system: &System, master: &Path, effort: Effort, series: &mut Series) -> 
     load::run(&socket, effort.connections / 4, 8)?;
     for clients in [1, 8] {
         let (mut spent, mut elapsed) = (Duration::ZERO, Duration::ZERO);
-        for _ in 0..WARM_RUNS {
+        for _ in 0..RUNS {
             let (cost, load) = under_load(&running, &socket, effort.connections, clients)?;
             spent += cost;
             elapsed += load.elapsed;
         }
-        let connections = (WARM_RUNS * effort.connections) as f64;
+        let connections = (RUNS * effort.connections) as f64;
         let cost = micros(spent) / connections;
         add(series, Measure::WarmCpu(clients), cost);
         let rate = connections / elapsed.as_secs_f64();

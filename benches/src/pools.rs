@@ -22,7 +22,7 @@ use master::sys::poll::{Interest, Poll};
 
 use crate::floor::cpu;
 use crate::load;
-use crate::measure::Effort;
+use crate::measure::{Effort, RUNS};
 use crate::others::{Setup, Stopped};
 use crate::process::Process;
 use crate::report::{Goal, Spread};
@@ -172,11 +172,15 @@ fn sample(kind: Kind, built: &Path, effort: Effort) -> Result<Sample> {
         let mut found = Vec::new();
         for clients in [1, 8] {
             let before = process.cpu()?;
-            let visit = || load::greeting(setup.address);
-            let load = load::run_visits(effort.ordered, clients, visit)?;
-            wait_for_idle(process, 8)?;
-            let cpu = micros(process.cpu()? - before) / effort.ordered as f64;
-            found.push((load.rate(), cpu));
+            let mut elapsed = Duration::ZERO;
+            for _ in 0..RUNS {
+                let visit = || load::greeting(setup.address);
+                elapsed += load::run_visits(effort.ordered, clients, visit)?.elapsed;
+                wait_for_idle(process, 8)?;
+            }
+            let connections = (RUNS * effort.ordered) as f64;
+            let cpu = micros(process.cpu()? - before) / connections;
+            found.push((connections / elapsed.as_secs_f64(), cpu));
         }
         found.into_iter().unzip()
     };
@@ -312,7 +316,7 @@ pub fn measure(built: &Path, effort: Effort, rounds: usize) -> Result<(String, b
         for at in (0..Kind::ALL.len()).map(|n| (round + n) % Kind::ALL.len()) {
             samples[at].push(sample(Kind::ALL[at], built, effort)?);
         }
-        floor.push(least(effort.ordered)?);
+        floor.push(least(effort.ordered * RUNS)?);
         for (min_idle, first) in first.iter_mut().enumerate() {
             first.push(first_client(built, min_idle)?);
         }
