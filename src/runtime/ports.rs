@@ -111,9 +111,9 @@ impl Port {
     /// is reported, and the poller need not be told anything, if the system counts those who wait.
     fn watch(&mut self, id: ServiceId, spare: bool, poll: &Poll) -> io::Result<()> {
         let counted = matches!(self.service.endpoint, Endpoint::Inet(_));
-        let interest = match self.service.is_ordered() {
-            true if spare && counted => Interest::Arrivals,
-            _ => Interest::ReadableOnce,
+        let interest = match self.service.is_ordered() && spare && counted {
+            true => Interest::Arrivals,
+            false => Interest::ReadableOnce,
         };
         let asked = self.ask(id, poll, interest);
         self.watched = asked.is_ok();
