@@ -162,12 +162,7 @@ impl World {
                 return;
             };
             known += 1;
-            let spawned = Event::Spawned {
-                service,
-                generation,
-                pid,
-            };
-            self.step(NOW, spawned);
+            self.begin(service, pid, generation);
             let report = Report::Idle;
             self.step(NOW, Event::Said { pid, report });
         }
@@ -177,6 +172,14 @@ impl World {
     fn spawn(&mut self, service: ServiceId) -> (Pid, u32) {
         self.step(NOW, Event::Connection { service });
         let (_, pid, generation) = *self.children.last().expect("a child for the client");
+        self.begin(service, pid, generation);
+        self.settle(NOW);
+        self.report(service, pid, generation, 0);
+        (pid, generation)
+    }
+
+    /// A child that was to be started runs.
+    fn begin(&mut self, service: ServiceId, pid: Pid, generation: u32) {
         self.step(
             NOW,
             Event::Spawned {
@@ -185,9 +188,6 @@ impl World {
                 pid,
             },
         );
-        self.settle(NOW);
-        self.report(service, pid, generation, 0);
-        (pid, generation)
     }
 
     fn report(&mut self, service: ServiceId, pid: Pid, generation: u32, available: i32) {

@@ -35,10 +35,10 @@ pub struct Report {
     /// The longest that a client of the other service waited meanwhile. The children's ends keep
     /// all processors busy, so that this is not the master's doing alone.
     pub longest: f64,
-    /// The longest that a client of another program waited, which starts a child for each too.
-    pub beside: f64,
     /// The same while nothing happened.
     pub calm: f64,
+    /// The longest that a client of another program waited, which starts a child for each too.
+    pub beside: f64,
 }
 
 /// Both things with few and with many children.
@@ -117,9 +117,9 @@ fn happening(
         children,
         cpu: cpu / children as f64,
         busy: stretch,
-        beside: millis(beside.longest_wait()),
         longest: millis(busy.longest_wait()),
         calm: millis(calm.longest_wait()),
+        beside: millis(beside.longest_wait()),
     })
 }
 
@@ -228,5 +228,9 @@ pub fn markdown(ours: &[Report], theirs: &[Report]) -> String {
             theirs.beside
         );
     }
+    text.push_str(
+        "\nThe program beside starts a child for each client too, and has nothing to do with those \
+         that end: what its clients wait, the machine has them wait.\n",
+    );
     text
 }

@@ -117,7 +117,8 @@ fn own(report: &str) -> f64 {
 
 fn markdown(warm: &Shares, spawns: &Shares) -> String {
     let mut text = String::from(
-        "| of the master's processor time, percent | warm children, 8 at a time | a child for each, 5000 services |\n\
+        "| of the master's processor time, percent | warm children, 8 at a time \
+         | a child for each, 5000 services |\n\
          |---|---:|---:|\n",
     );
     let share = |shares: &Shares, what: &str| shares.get(what).copied().unwrap_or_default();
