@@ -31,10 +31,7 @@ fn facts(process: Process, master: Process) -> Facts {
     }
     // What a daemon opens beyond its listeners comes and goes; what it was started with is seen
     // where it is inert.
-    let inert = process
-        .cmdline()
-        .first()
-        .is_some_and(|name| name == "sleep");
+    let inert = is_inert(process);
     let descriptors: BTreeMap<i32, String> = process
         .descriptors()
         .into_iter()
@@ -79,24 +76,40 @@ fn facts(process: Process, master: Process) -> Facts {
     ])
 }
 
-/// The facts of all children, by command line.
+/// Whether it is the script of [`configure`], which only sleeps.
+fn is_inert(process: Process) -> bool {
+    let command = process.cmdline();
+    command.first().is_some_and(|name| name == "sleep")
+}
+
+/// Whether it is where a served daemon stays. One that sleeps elsewhere is not: it waits for the
+/// disk, or for a sibling's turn to accept, and then not all of its signal handlers are there.
+fn is_settled(child: Process) -> bool {
+    if is_inert(child) {
+        child.sleeps()
+    } else {
+        child.is_idle()
+    }
+}
+
+/// The facts of all children that are settled, by command line.
 fn all_facts(instance: &Instance) -> BTreeMap<String, Facts> {
     let master = instance.master_process();
-    instance
-        .children()
-        .into_iter()
+    let children = instance.children().into_iter();
+    children
+        .filter(|child| is_settled(*child))
         .map(|child| (child.cmdline().join(" "), facts(child, master)))
         .collect()
 }
 
-/// Facts that have not changed for a while: daemons have opened what they open when they start.
+/// Facts that have not changed for a while, of so many command lines: daemons have opened what
+/// they open when they start.
 fn settled_facts(instance: &Instance, children: usize) -> BTreeMap<String, Facts> {
     let mut last = BTreeMap::new();
     let mut since = Instant::now();
     until(SOON, format_args!("{children} quiet children"), || {
         let now = all_facts(instance);
-        let busy = instance.children().iter().any(|child| !child.sleeps());
-        if busy || now != last || now.len() != children {
+        if now != last || now.len() != children {
             last = now;
             since = Instant::now();
         }
