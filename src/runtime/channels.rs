@@ -5,7 +5,7 @@ use std::mem;
 use std::os::fd::AsFd;
 
 use super::faults::Faults;
-use super::{ANSWERS_WAIT, Ready, Runtime, can_wait};
+use super::{ANSWERS_WAIT, Ready, Runtime, spare};
 use crate::log::reason;
 use crate::policy::{ByPid, Event, Pid, ServiceId, State, Time};
 use crate::proto::pool::{Message, Order, Report};
@@ -238,7 +238,7 @@ impl Runtime {
             return;
         };
         self.turn.ordered = true;
-        if can_wait(&self.table, id) && self.ports.tells_of_arrivals(id) {
+        if spare(&self.table, id) > 0 && self.ports.tells_of_arrivals(id) {
             self.channels.defer(pid, now + ANSWERS_WAIT, &self.poll);
         } else {
             self.channels.hurry(now);

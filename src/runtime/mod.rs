@@ -79,10 +79,12 @@ const TURN_MAX: Duration = Duration::from_secs(500);
 /// Batches of reports read from one service in one turn: a child that floods its channel must not
 /// keep the others waiting.
 const BATCHES_MAX: usize = 64;
-/// While a service has this many children available, nobody misses its reports for a moment.
-const SPARE: u32 = 2;
-/// So long they then wait for more to come: to be woken up for one costs more than to read many.
+/// While a service has more than one child available, nobody misses its reports for a moment: so
+/// long for each child to spare. To be woken up for one costs more than to read many.
 const REPORTS_WAIT: Duration = Duration::from_millis(1);
+/// More children to spare make reports wait no longer: the kernel keeps some 250 of a service, and
+/// has a child wait that has one more.
+const SPARE_MAX: u32 = 4;
 /// So long the answers of an ordered pool's children wait, where whoever comes next has them read.
 /// For less, the kernel would have to set the processor's timer anew with every client.
 const ANSWERS_WAIT: Duration = Duration::from_millis(10);
@@ -427,9 +429,10 @@ impl Runtime {
                 Ready::Signals => turn.signalled = true,
                 Ready::Listener(id) => turn.connections.push(id),
                 Ready::Status(id) => {
-                    if can_wait(&self.table, id) && self.ports.defer_reports(id, &self.poll) {
+                    let until = patience(&self.table, id).map(|time| now + time);
+                    if until.is_some() && self.ports.defer_reports(id, &self.poll) {
                         turn.deferred.push(id);
-                        turn.deferred_until.get_or_insert(now + REPORTS_WAIT);
+                        turn.deferred_until = earlier(turn.deferred_until, until);
                     } else {
                         turn.reported.push(id);
                     }
@@ -518,17 +521,19 @@ impl Runtime {
             return;
         }
         let mut deferred = mem::take(&mut self.turn.deferred);
+        self.turn.deferred_until = None;
         deferred.retain(|&id| {
             let many = self.read_reports_of(now, id) >= REPORTS_MANY;
-            let goes_on = many && can_wait(&self.table, id);
-            if !goes_on {
+            let time = patience(&self.table, id).filter(|_| many);
+            if time.is_none() {
                 if let Err(error) = self.ports.expect_reports(id, &self.poll) {
                     self.status_failed(now, id, reason(&error));
                 }
             }
-            goes_on
+            let until = time.map(|time| now + time);
+            self.turn.deferred_until = earlier(self.turn.deferred_until, until);
+            until.is_some()
         });
-        self.turn.deferred_until = (!deferred.is_empty()).then(|| now + REPORTS_WAIT);
         self.turn.deferred = deferred;
     }
 
@@ -717,7 +722,7 @@ impl Runtime {
     }
 
     fn watch(&mut self, now: Time, service: ServiceId) {
-        let spare = can_wait(&self.table, service);
+        let spare = spare(&self.table, service) > 0;
         if let Err(error) = self.ports.watch(service, spare, &self.poll) {
             let reason = reason(&error);
             let event = Event::WatchFailed { service, reason };
@@ -779,11 +784,21 @@ impl Runtime {
     }
 }
 
-/// Whether the service's reports can wait: it has children to spare.
-fn can_wait(table: &Table, id: ServiceId) -> bool {
-    table
-        .service(id)
-        .is_some_and(|service| service.avail() >= SPARE)
+/// How many children the service has available besides the one for the next client.
+fn spare(table: &Table, id: ServiceId) -> u32 {
+    let avail = table.service(id).map_or(0, |service| service.avail());
+    avail.saturating_sub(1)
+}
+
+/// For how long the service's reports can wait, if at all.
+fn patience(table: &Table, id: ServiceId) -> Option<Duration> {
+    let spare = spare(table, id);
+    (spare > 0).then(|| REPORTS_WAIT * spare.min(SPARE_MAX))
+}
+
+/// The earlier of two times, where none is never.
+fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
+    one.into_iter().chain(other).min()
 }
 
 /// What a record on a service's status channel tells the policy.
