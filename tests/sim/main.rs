@@ -42,12 +42,7 @@ const STEPS: u64 = 10_000_000;
 type Outcome = Result<String, String>;
 
 fn main() -> ExitCode {
-    // Where the same was done a moment ago, a taste of it will do.
-    let steps = match std::env::var_os("MASTER_TEST_SHORT") {
-        Some(_) => STEPS / 50,
-        None => STEPS,
-    };
-    let options = match Options::parse(std::env::args().skip(1), steps) {
+    let options = match Options::parse(std::env::args().skip(1), STEPS) {
         Ok(options) => options,
         Err(what) => {
             eprintln!("{what}");
