@@ -355,7 +355,7 @@ impl Log {
             Terminal::Everything => true,
         };
         if shown && can_write(io::stderr().as_fd()) {
-            let (word, line) = (severity.word(), format_args!("{line}"));
+            let word = severity.word();
             let program = self.settings.tag.rsplit('/').next().unwrap_or_default();
             let colour = COLOURS.then(|| severity.colour()).flatten();
             let _ = match colour {

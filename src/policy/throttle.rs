@@ -42,7 +42,7 @@ impl Backoff {
     }
 
     fn remember(&mut self, crashed: bool) {
-        self.crashes = (self.crashes << 1 | u32::from(crashed)) & ((1 << CLIENTS) - 1);
+        self.crashes = ((self.crashes << 1) | u32::from(crashed)) & ((1 << CLIENTS) - 1);
         self.clients = CLIENTS.min(self.clients + 1);
     }
 

@@ -212,7 +212,7 @@ impl Ready {
             Self::ControlDoor => (7, 0),
             Self::Operator(index) => (8, index),
         };
-        index << Self::KIND | kind
+        (index << Self::KIND) | kind
     }
 
     fn from_key(key: usize) -> Self {

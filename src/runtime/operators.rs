@@ -208,11 +208,11 @@ impl Runtime {
         let about = service.as_deref().map(about).unwrap_or_default();
         match outcome.answer.refusal() {
             None => {
-                let text = format_args!("{what}: done, for uid {uid} pid {pid}");
+                let text = format!("{what}: done, for uid {uid} pid {pid}");
                 self.log.write_about(Severity::Info, about, text);
             }
             Some(why) => {
-                let text = format_args!("{what}: refused to uid {uid} pid {pid}: {why}");
+                let text = format!("{what}: refused to uid {uid} pid {pid}: {why}");
                 self.operators.warn(now, &mut self.log, about, text);
             }
         }

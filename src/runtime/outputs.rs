@@ -232,7 +232,7 @@ impl Output {
         let count = std::mem::take(&mut rate.left_out);
         if count > 0 {
             let service = described(&self.service);
-            let text = format_args!("{service}: {count} lines of output were not logged");
+            let text = format!("{service}: {count} lines of output were not logged");
             log.write_about(Severity::Warning, about(&self.service), text);
         }
     }

@@ -102,7 +102,7 @@ impl Runtime {
                 ..about(service)
             };
             let text =
-                format_args!("{name}: what process {pid} prints is read at its end only: {reason}");
+                format!("{name}: what process {pid} prints is read at its end only: {reason}");
             self.log.write_about(Severity::Warning, about, text);
         }
     }

@@ -38,7 +38,7 @@ impl Failed {
 
     pub(super) fn log(&self, log: &mut Log) {
         let Self { service, why } = self;
-        let text = format_args!("{}: {why}", described(service));
+        let text = format!("{}: {why}", described(service));
         log.write_about(Severity::Warning, about(service), text);
     }
 }

@@ -80,8 +80,11 @@ impl Environment {
     /// The array for execve(2), with this generation; valid until `self` moves or changes.
     fn with_generation(&mut self, generation: u32) -> *const *const libc::c_char {
         self.generation.fill(0);
-        let text = format_args!("{}={generation:o}", proto::GENERATION);
-        let written = self.generation.as_mut_slice().write_fmt(text);
+        let written = write!(
+            &mut self.generation[..],
+            "{}={generation:o}",
+            proto::GENERATION
+        );
         debug_assert!(written.is_ok(), "the array has room for 32 bits in octal");
         let at = self.variables.pointers.len() - 2;
         self.variables.pointers[at] = self.generation.as_ptr().cast();
@@ -379,7 +382,7 @@ mod tests {
         let ignored = line("SigIgn:").trim_start_matches("SigIgn:").trim();
         let ignored = u64::from_str_radix(ignored, 16).unwrap();
         // 32 and 33 belong to the C library, which lets nobody reset them.
-        let library = 1 << 31 | 1 << 32;
+        let library = (1 << 31) | (1 << 32);
         assert_eq!(ignored & !library, 1 << (libc::SIGPIPE - 1), "{facts}");
     }
 
@@ -441,7 +444,8 @@ mod tests {
 
     /// What a child prints on its standard output and error, through a pipe that is all it gets.
     fn printed(spawner: &mut Spawner) -> String {
-        let (mut read, write) = std::io::pipe().unwrap();
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let mut read = std::fs::File::from(read);
         let null = std::fs::File::open("/dev/null").unwrap();
         let mut environment = Environment::new(Vec::new());
         let descriptors = Descriptors {

@@ -225,7 +225,7 @@ impl Process {
     pub fn has_pending(self, signal: Signal) -> bool {
         let text = self.status("ShdPnd").unwrap_or_default();
         let mask = u64::from_str_radix(&text, 16).unwrap_or_default();
-        mask & 1 << (signal as i32 - 1) != 0
+        mask & (1 << (signal as i32 - 1)) != 0
     }
 
     /// A file of each of its threads.

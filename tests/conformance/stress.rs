@@ -81,7 +81,7 @@ fn a_service_at_its_limit_warns_once_and_tells_its_children_of_stress() {
         postfix.set("inet_interfaces", format!("127.0.0.1, {REMOTE}"));
         let mut busy = Busy::new(postfix, &address, "inet n - n - 2");
         let name = format!("warning: service \"{address}\" (");
-        Line::LimitReached.wait(&busy.postfix, &[&name, "process limit \"2\":"]);
+        Line::LimitReached.wait(&busy.postfix, &[name.as_str(), "process limit \"2\":"]);
         // What to do about it follows.
         busy.postfix.wait_for_log("in master.cf");
         busy.postfix.wait_for_log("STRESS_README");

@@ -102,7 +102,7 @@ impl Seen {
         ];
         let never = all.into_iter().flat_map(|(names, bits)| {
             let names = names.iter().enumerate();
-            names.filter_map(move |(at, name)| (bits >> at & 1 == 0).then_some(*name))
+            names.filter_map(move |(at, name)| ((bits >> at) & 1 == 0).then_some(*name))
         });
         never.collect()
     }

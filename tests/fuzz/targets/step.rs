@@ -90,7 +90,7 @@ static SERVICES: LazyLock<Vec<Arc<Service>>> = LazyLock::new(|| {
 pub fn configured(lines: u8) -> Vec<Arc<Service>> {
     let mut services: Vec<Arc<Service>> = Vec::new();
     for (bit, service) in SERVICES.iter().enumerate() {
-        if lines >> bit & 1 == 1 {
+        if (lines >> bit) & 1 == 1 {
             services.retain(|other| other.identity() != service.identity());
             services.push(service.clone());
         }
@@ -273,10 +273,10 @@ impl World {
         let (_, generation, pid) = nth.map_or((service, 0, 0), |nth| self.children[nth]);
         let report = StatusReport {
             pid,
-            generation: generation.wrapping_sub((how >> 4 & 1).into()),
+            generation: generation.wrapping_sub(((how >> 4) & 1).into()),
             available: (how >> 5).into(),
         };
-        let writer = pid.wrapping_add((how >> 3 & 1).into());
+        let writer = pid.wrapping_add(((how >> 3) & 1).into());
         Event::Report {
             service,
             writer,
