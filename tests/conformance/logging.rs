@@ -4,11 +4,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::Command;
 
 use crate::common::differs::{Observed, differs};
 use crate::common::instance::{Instance, SOON};
 use crate::common::poll::{until, within};
 use crate::common::run::run;
+use crate::common::{is_original, skip};
 use crate::needs_root;
 use crate::stage::Troupe;
 
@@ -251,23 +253,22 @@ fn a_reader_that_does_not_read_does_not_stop_the_master() {
 #[test]
 fn a_new_log_file_has_maillog_file_permissions() {
     needs_root!("to run a master");
-    differs(
-        "maillog_file_permissions, of Postfix 3.9 and later, is the mode of a new log file.",
-        Observed {
-            ours: "as it says",
-            original: "root's alone",
-        },
-        |postfix| {
-            postfix.set("maillog_file_permissions", "0644");
-            postfix.start();
-            postfix.wait_for_log("daemon started");
-            let facts = fs::metadata(postfix.path().join("log/maillog")).expect("a log");
-            match facts.mode() & 0o777 {
-                0o644 => "as it says",
-                _ => "root's alone",
-            }
-        },
-    );
+    if is_original() && !is_known("maillog_file_permissions") {
+        return skip("Postfix knows maillog_file_permissions from 3.9 on");
+    }
+    let mut postfix = Instance::bare();
+    postfix.set("maillog_file_permissions", "0644");
+    postfix.start();
+    postfix.wait_for_log("daemon started");
+    let facts = fs::metadata(postfix.path().join("log/maillog")).expect("a log");
+    assert_eq!(facts.mode() & 0o777, 0o644);
+}
+
+/// Whether the Postfix that is installed has such a parameter.
+fn is_known(parameter: &str) -> bool {
+    let mut postconf = Command::new("postconf");
+    let told = run(postconf.args(["-d", parameter]), SOON);
+    told.stdout.starts_with(parameter)
 }
 
 /// "maillog_file_permissions"
