@@ -82,7 +82,7 @@ fn is_inert(process: Process) -> bool {
     command.first().is_some_and(|name| name == "sleep")
 }
 
-/// Whether it is where a served daemon stays. One that sleeps elsewhere is not: it waits for the
+/// Whether it is where it stays. A daemon that sleeps elsewhere than in its loop waits for the
 /// disk, or for a sibling's turn to accept, and then not all of its signal handlers are there.
 fn is_settled(child: Process) -> bool {
     if is_inert(child) {
