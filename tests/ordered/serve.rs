@@ -114,7 +114,8 @@ fn a_client_who_waits_for_a_busy_pool_is_served_first_thing() {
 #[test]
 fn a_pool_grows_under_load_and_shrinks_after_it() {
     needs_module!();
-    let settings = "accept = \"ordered\"\nmax_idle = 1\n";
+    // The clock will be turned faster than children leave.
+    let settings = "accept = \"ordered\"\nmax_idle = 1\nstop_timeout = \"1h\"\n";
     let mut pool = Pool::stopped(4, "services/examples/ordered.pl", "nobody", settings);
     let clock = Clock::install(&mut pool.postfix);
     pool.start();
