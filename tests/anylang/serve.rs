@@ -66,8 +66,8 @@ fn one_child_serves_one_client_after_the_other() {
         let master = stage.postfix.master_process();
         for _ in 0..5 {
             let (client, child) = stage.greeted();
-            // Its end wakes the child up, which sleeps again when it has made its report.
-            drop(client);
+            // The child closes the connection, and sleeps when it has made its report.
+            client.finish();
             until(SOON, "the child to sleep", || child.sleeps());
             until(SOON, "the master to have read it", || master.is_idle());
             assert_eq!(stage.postfix.children(), [child], "{example:?}");

@@ -1,7 +1,7 @@
 //! Clients of a service.
 
 use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -74,6 +74,14 @@ impl Client {
     pub fn try_say(&mut self, line: &str) -> std::io::Result<()> {
         let text = format!("{line}\r\n");
         self.stream.get_mut().write_all(text.as_bytes())
+    }
+
+    /// Says no more, and waits for the service to close the connection.
+    #[track_caller]
+    pub fn finish(mut self) {
+        let said = self.stream.get_ref().shutdown(Shutdown::Write);
+        said.expect("a connection");
+        self.wait_for_end();
     }
 
     /// Waits for the service to close the connection.

@@ -77,8 +77,13 @@ fn a_fifo_service_is_woken_up_again_and_again() {
     let (_postfix, troupe) = one_service("fifo n - n 1 1");
     let mut puppet = troupe.next();
     puppet.tell("report taken");
-    for _ in 0..3 {
-        assert_eq!(puppet.tell("receive-from 6"), "57");
+    let mut wakeups = 0;
+    while wakeups < 3 {
+        // Two wait there where the machine was busy for a second.
+        let bytes = puppet.tell("receive-from 6");
+        let count = usize::max(1, bytes.len() / 2);
+        assert_eq!(bytes, "57".repeat(count));
+        wakeups += count;
     }
 }
 
