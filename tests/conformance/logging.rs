@@ -203,13 +203,17 @@ fn a_line_that_postlogd_does_not_take_is_not_lost() {
         },
         |postfix| {
             postfix.start();
-            let reader = Reader::bind(&postfix.socket("public", "postlog"));
+            let socket = postfix.socket("public", "postlog");
+            let reader = Reader::bind(&socket);
             postfix.hang_up();
             reader.wait_for("reload -- version ");
             // At the end of a reload, the original looks for the reader once more.
             let master = postfix.master_process();
             until(SOON, "the reload's end", || master.is_idle());
             drop(reader);
+            // A process that another test is about to start has a copy until then.
+            let gone = || UnixDatagram::unbound()?.connect(&socket);
+            until(SOON, "nobody to listen", || gone().is_err());
             let written = || postfix.log().contains("reload -- version ");
             postfix.hang_up();
             match within(SOON / 10, written) {
