@@ -20,6 +20,7 @@ mod operators;
 mod outputs;
 mod ports;
 mod readers;
+mod reports;
 mod starting;
 mod triggers;
 mod visitors;
@@ -34,8 +35,7 @@ use crate::config::{Config, RunOptions};
 use crate::files::Location;
 use crate::log::{About, Log, Severity, reason};
 use crate::policy::{self, Action, Event, ExitStatus, Pid, Record, ServiceId, Table, Time};
-use crate::proto::StatusReport;
-use crate::sys::channel::{self, More};
+use crate::sys::channel;
 use crate::sys::clock;
 use crate::sys::handed::Handed;
 use crate::sys::poll::{Interest, Poll};
@@ -76,20 +76,9 @@ const WATCHDOG: Duration = Duration::from_secs(1000);
 const WATCHDOG_REARM: Duration = Duration::from_secs(100);
 /// The loop turns at least this often, to appease the watchdog.
 const TURN_MAX: Duration = Duration::from_secs(500);
-/// Batches of reports read from one service in one turn: a child that floods its channel must not
-/// keep the others waiting.
-const BATCHES_MAX: usize = 64;
-/// While a service has more than one child available, nobody misses its reports for a moment: so
-/// long for each child to spare. To be woken up for one costs more than to read many.
-const REPORTS_WAIT: Duration = Duration::from_millis(1);
-/// More children to spare make reports wait no longer: the kernel keeps some 250 of a service, and
-/// has a child wait that has one more.
-const SPARE_MAX: u32 = 4;
 /// So long the answers of an ordered pool's children wait, where whoever comes next has them read.
 /// For less, the kernel would have to set the processor's timer anew with every client.
 const ANSWERS_WAIT: Duration = Duration::from_millis(10);
-/// So many reports in that time, and the next are waited for without a look at the first.
-const REPORTS_MANY: usize = 8;
 /// Room for this many actions is kept from turn to turn.
 const ACTIONS_KEPT: usize = 64;
 /// Children reaped in one turn: a few milliseconds, for which clients wait.
@@ -358,6 +347,7 @@ impl Runtime {
         self.reap();
         self.read_outputs(now);
         self.read_reports(now);
+        self.read_channels(now);
         self.bury_dead(now);
         self.pass_deadlines(now);
         self.hand_on_connections(now);
@@ -429,10 +419,10 @@ impl Runtime {
                 Ready::Signals => turn.signalled = true,
                 Ready::Listener(id) => turn.connections.push(id),
                 Ready::Status(id) => {
-                    let until = patience(&self.table, id).map(|time| now + time);
+                    let until = reports::wait_until(now, &self.table, id);
                     if until.is_some() && self.ports.defer_reports(id, &self.poll) {
                         turn.deferred.push(id);
-                        turn.deferred_until = earlier(turn.deferred_until, until);
+                        turn.deferred_until = reports::earlier(turn.deferred_until, until);
                     } else {
                         turn.reported.push(id);
                     }
@@ -490,20 +480,6 @@ impl Runtime {
             .extend(dead.filter(|&pid| self.channels.has(pid)));
     }
 
-    /// Reads the reports of every service that has some, and of every service that lost a child:
-    /// its last report may have come after the poller looked.
-    fn read_reports(&mut self, now: Time) {
-        self.read_deferred(now);
-        let mut reported = mem::take(&mut self.turn.reported);
-        reported.sort_unstable();
-        reported.dedup();
-        for &id in &reported {
-            self.read_reports_of(now, id);
-        }
-        self.turn.reported = reported;
-        self.read_channels(now);
-    }
-
     /// Logs what children print; of the dead, before the policy says how they ended.
     fn read_outputs(&mut self, now: Time) {
         self.outputs.wake(now, &self.poll);
@@ -513,53 +489,6 @@ impl Runtime {
         for Dead { pid, .. } in &self.turn.dead {
             self.outputs.finish(now, *pid, &self.poll, &mut self.log);
         }
-    }
-
-    /// Reads the reports that have waited long enough. Where many have come, more will.
-    fn read_deferred(&mut self, now: Time) {
-        if self.turn.deferred_until.is_none_or(|until| now < until) {
-            return;
-        }
-        let mut deferred = mem::take(&mut self.turn.deferred);
-        self.turn.deferred_until = None;
-        deferred.retain(|&id| {
-            let many = self.read_reports_of(now, id) >= REPORTS_MANY;
-            let time = patience(&self.table, id).filter(|_| many);
-            if time.is_none() {
-                if let Err(error) = self.ports.expect_reports(id, &self.poll) {
-                    self.status_failed(now, id, reason(&error));
-                }
-            }
-            let until = time.map(|time| now + time);
-            self.turn.deferred_until = earlier(self.turn.deferred_until, until);
-            until.is_some()
-        });
-        self.turn.deferred = deferred;
-    }
-
-    /// Reads what has been reported of a service, and tells how much that was.
-    fn read_reports_of(&mut self, now: Time, id: ServiceId) -> usize {
-        let mut records = mem::take(&mut self.turn.records);
-        let mut count = 0;
-        for _ in 0..BATCHES_MAX {
-            let more = self.ports.read_status(id, &mut records);
-            count += records.len();
-            for record in records.drain(..) {
-                self.step(now, report_event(id, &record));
-            }
-            match more {
-                Ok(More::Perhaps) => {}
-                Ok(More::No) => break,
-                Ok(More::Never) => self.status_failed(now, id, "a child shut it down".into()),
-                Err(error) => self.status_failed(now, id, reason(&error)),
-            }
-        }
-        self.turn.records = records;
-        count
-    }
-
-    fn status_failed(&mut self, now: Time, service: ServiceId, reason: String) {
-        self.step(now, Event::StatusFailed { service, reason });
     }
 
     fn bury_dead(&mut self, now: Time) {
@@ -788,34 +717,6 @@ impl Runtime {
 fn spare(table: &Table, id: ServiceId) -> u32 {
     let avail = table.service(id).map_or(0, |service| service.avail());
     avail.saturating_sub(1)
-}
-
-/// For how long the service's reports can wait, if at all.
-fn patience(table: &Table, id: ServiceId) -> Option<Duration> {
-    let spare = spare(table, id);
-    (spare > 0).then(|| REPORTS_WAIT * spare.min(SPARE_MAX))
-}
-
-/// The earlier of two times, where none is never.
-fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
-    one.into_iter().chain(other).min()
-}
-
-/// What a record on a service's status channel tells the policy.
-fn report_event(service: ServiceId, record: &channel::Record) -> Event {
-    let writer = record.writer;
-    match record.bytes().and_then(StatusReport::decode) {
-        Some(report) => Event::Report {
-            service,
-            writer,
-            report,
-        },
-        None => Event::Garbage {
-            service,
-            writer,
-            length: record.length(),
-        },
-    }
 }
 
 #[cfg(test)]
