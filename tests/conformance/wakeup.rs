@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::os::unix::net::UnixDatagram;
+use std::time::Instant;
 
 use crate::common::differs::{Observed, differs};
 use crate::common::instance::Instance;
@@ -74,6 +75,7 @@ fn wakeups_come_again_and_again() {
 #[test]
 fn a_fifo_service_is_woken_up_again_and_again() {
     needs_root!("to run a master");
+    let begin = Instant::now();
     let (_postfix, troupe) = one_service("fifo n - n 1 1");
     let mut puppet = troupe.next();
     puppet.tell("report taken");
@@ -84,6 +86,9 @@ fn a_fifo_service_is_woken_up_again_and_again() {
         let count = usize::max(1, bytes.len() / 2);
         assert_eq!(bytes, "57".repeat(count));
         wakeups += count;
+        // One at the start and one for each second, which the original counts by the clock's.
+        let due = begin.elapsed().as_secs() as usize + 2;
+        assert!(wakeups <= due, "{wakeups} wake-ups where {due} are due");
     }
 }
 
