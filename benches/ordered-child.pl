@@ -22,7 +22,7 @@ $SIG{PIPE} = 'IGNORE';
 while (1) {
     $scaling->update_child_status_idle();
     $scaling->wait_for_orders();    # leaves when the parent does
-    my $came = accept my $client, $listener;
+    my $came = accept(my $client, $listener);
     $scaling->update_child_status_busy();
     next if !$came;
     syswrite $client, "$$\n";

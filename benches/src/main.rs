@@ -15,6 +15,7 @@ mod others;
 mod plot;
 mod pools;
 mod process;
+mod processor;
 mod profile;
 mod readers;
 mod report;

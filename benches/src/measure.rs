@@ -1,12 +1,13 @@
 //! What is measured of a master, and how.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::load::{self, Load};
+use crate::processor::OneProcessor;
 use crate::system::{Running, System, table};
 use crate::{micros, millis};
 
@@ -17,6 +18,8 @@ pub enum Measure {
     WarmCpu(usize),
     /// Such connections in a second (clients).
     WarmRate(usize),
+    /// The same where all share one processor (clients).
+    WarmRateOfOne(usize),
     /// Connections in a second, each with a child of its own (clients).
     SpawnRate(usize),
     /// How long the first byte of such a connection takes, for half of them (clients).
@@ -82,11 +85,7 @@ pub fn sample(master: &Path, effort: Effort, series: &mut Series) -> Result<()> 
 
 /// Connections that children take by themselves.
 fn warm(system: &System, master: &Path, effort: Effort, series: &mut Series) -> Result<()> {
-    system.configure(&table(1, "warm"))?;
-    let running = system.start(master)?;
-    let socket = system.socket("s0");
-    // Until there are as many children as ever will be needed.
-    load::run(&socket, effort.connections / 4, 8)?;
+    let (running, socket) = warmed_up(system, master, effort)?;
     for clients in [1, 8] {
         let (mut spent, mut elapsed) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..RUNS {
@@ -100,7 +99,27 @@ fn warm(system: &System, master: &Path, effort: Effort, series: &mut Series) -> 
         let rate = connections / elapsed.as_secs_f64();
         add(series, Measure::WarmRate(clients), rate);
     }
+    drop(running);
+    let _processor = OneProcessor::take()?;
+    let (_running, socket) = warmed_up(system, master, effort)?;
+    for clients in [1, 8] {
+        let load = load::run(&socket, effort.connections * 2, clients)?;
+        add(series, Measure::WarmRateOfOne(clients), load.rate());
+    }
     Ok(())
+}
+
+/// A master with one service, of which there are as many children as will ever be needed.
+fn warmed_up<'a>(
+    system: &'a System,
+    master: &Path,
+    effort: Effort,
+) -> Result<(Running<'a>, PathBuf)> {
+    system.configure(&table(1, "warm"))?;
+    let running = system.start(master)?;
+    let socket = system.socket("s0");
+    load::run(&socket, effort.connections / 4, 8)?;
+    Ok((running, socket))
 }
 
 /// The processor time that a master uses while it has so many clients, and what these have seen.

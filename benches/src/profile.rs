@@ -112,7 +112,8 @@ fn calls(report: &str) -> Shares {
 fn own(report: &str) -> f64 {
     let kernel = |rest: &str| rest.starts_with("[kernel");
     let others = lines(report).filter(|(_, rest)| !kernel(rest));
-    others.map(|(share, _)| share).sum()
+    // The sum() of nothing is -0.
+    others.fold(0.0, |sum, (share, _)| sum + share)
 }
 
 fn markdown(warm: &Shares, spawns: &Shares) -> String {

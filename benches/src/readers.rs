@@ -1,8 +1,9 @@
 //! What readers of the status document cost those who are served: a crowd that comes and does not
-//! read, and one that reads all there is and comes again at once. Both are in one process, whose
-//! own work takes processors from everybody; so its processor time and the master's are measured
-//! too, while nobody else wants anything. That says what the crowd costs also where the machine is
-//! too busy for the number of connections to tell.
+//! read, and one that reads all there is and comes again at once. All share one processor, so that
+//! whatever the crowd costs is taken from those who are served. Its own work is, too; so its
+//! processor time and the master's are measured besides, while nobody else wants anything. That
+//! says what the crowd costs also where the machine is too busy for the number of connections to
+//! tell.
 
 use std::fmt::Write as _;
 use std::io::Read;
@@ -19,6 +20,7 @@ use nix::sys::time::TimeValLike;
 
 use crate::load;
 use crate::measure::Effort;
+use crate::processor::OneProcessor;
 use crate::report::{Goal, Spread};
 use crate::system::{Running, System, table};
 
@@ -106,6 +108,7 @@ struct Sample {
 }
 
 fn sample(master: &Path, effort: Effort, services: usize, crowd: Crowd) -> Result<Sample> {
+    let _processor = OneProcessor::take()?;
     let system = System::new()?;
     system.configure(&table(services, "warm"))?;
     let running = system.start(master)?;
@@ -176,8 +179,9 @@ pub fn measure(master: &Path, effort: Effort, rounds: usize) -> Result<(String, 
     }
     let _ = write!(
         text,
-        "\nThe processor time in a second, in seconds, is measured while nobody else wants anything. \
-         The memory is the master's in the midst of the crowd, while clients are served.\n"
+        "\nEverybody shares one processor. The processor time in a second, in seconds, is measured \
+         while nobody else wants anything. The memory is the master's in the midst of the crowd, \
+         while clients are served.\n"
     );
     Ok((text, missed))
 }

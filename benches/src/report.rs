@@ -214,6 +214,11 @@ fn described(measure: Measure) -> Option<(String, &'static str, Goal)> {
                 AtLeast(1.05)
             },
         ),
+        Measure::WarmRateOfOne(clients) => (
+            format!("connections, warm children, one processor, {clients} at a time"),
+            "1/s",
+            Goal::None,
+        ),
         Measure::SpawnRate(clients) => (
             format!("connections, a child for each, {clients} at a time"),
             "1/s",
