@@ -239,8 +239,10 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          {table}\n\
          The floor is what the same work takes without a master: for a spawn the time of \
          posix_spawn and wait for the same static program, for a start that of making the same \
-         sockets, for a warm child that of taking its two reports from the kernel. Private memory \
-         is what the kernel calls anonymous.\n\n\
+         sockets, for a warm child that of taking its two reports from the kernel. A single client \
+         leaves processors idle between its steps, and a master that works more keeps them awake: \
+         on one processor, where somebody always works, the one that works less is ahead. Private \
+         memory is what the kernel calls anonymous.\n\n\
          ![Cost against the number of services](cost.svg)\n\n\
          ## Much at once\n\n\
          {growth}\n\

@@ -69,8 +69,9 @@ impl Effort {
     };
 }
 
-/// Clients and children share the processors in one of two ways for as long as a run lasts, and are
-/// nearly twice as fast in one of them, whoever the master is. One run would tell of nothing else.
+/// Clients and children share the processors in one of two ways for as long as a master lives, and
+/// are nearly twice as fast in one of them, whoever the master is. One master would tell of nothing
+/// else, so many are started.
 pub const RUNS: usize = 6;
 
 /// Takes one sample of everything.
@@ -85,24 +86,29 @@ pub fn sample(master: &Path, effort: Effort, series: &mut Series) -> Result<()> 
 
 /// Connections that children take by themselves.
 fn warm(system: &System, master: &Path, effort: Effort, series: &mut Series) -> Result<()> {
-    let (running, socket) = warmed_up(system, master, effort)?;
-    for clients in [1, 8] {
-        let (mut spent, mut elapsed) = (Duration::ZERO, Duration::ZERO);
-        for _ in 0..RUNS {
+    const CLIENTS: [usize; 2] = [1, 8];
+    let mut totals = CLIENTS.map(|_| (Duration::ZERO, Duration::ZERO));
+    for _ in 0..RUNS {
+        let (running, socket) = warmed_up(system, master, effort)?;
+        for (clients, (spent, elapsed)) in CLIENTS.into_iter().zip(&mut totals) {
             let (cost, load) = under_load(&running, &socket, effort.connections, clients)?;
-            spent += cost;
-            elapsed += load.elapsed;
+            *spent += cost;
+            *elapsed += load.elapsed;
         }
+    }
+    for (clients, (spent, elapsed)) in CLIENTS.into_iter().zip(totals) {
         let connections = (RUNS * effort.connections) as f64;
-        let cost = micros(spent) / connections;
-        add(series, Measure::WarmCpu(clients), cost);
+        add(
+            series,
+            Measure::WarmCpu(clients),
+            micros(spent) / connections,
+        );
         let rate = connections / elapsed.as_secs_f64();
         add(series, Measure::WarmRate(clients), rate);
     }
-    drop(running);
     let _processor = OneProcessor::take()?;
     let (_running, socket) = warmed_up(system, master, effort)?;
-    for clients in [1, 8] {
+    for clients in CLIENTS {
         let load = load::run(&socket, effort.connections * 2, clients)?;
         add(series, Measure::WarmRateOfOne(clients), load.rate());
     }
