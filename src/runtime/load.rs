@@ -1,5 +1,5 @@
-//! From files to a configuration in force: at start, and again at each reload. A reload is a
-//! transaction: everything is read, checked and opened first, and only then does anything change.
+//! A configuration is put in force, at start and again at each reload: everything is opened first,
+//! and only then does anything change.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
@@ -13,7 +13,6 @@ use super::opening::{self, Opened};
 use super::ports::Adopted;
 use super::{Event, Runtime};
 use crate::config::{self, Config, Diagnostics, ImportedVariable, LogFormat, Parameters};
-use crate::files::Names;
 use crate::log::{Format, JOURNAL, Log, Settings, Severity, Target, Terminal, reason};
 use crate::policy::{Plan, Time};
 use crate::sys::spawn::Environment;
@@ -172,77 +171,5 @@ impl Runtime {
         self.step(now, Event::Reload(plan));
         self.history.loaded(now);
         dropped.iter().for_each(listen::shut_down);
-    }
-
-    /// Reads the configuration again and puts it in force, or says why not and changes nothing.
-    pub(super) fn reload(&mut self) {
-        let version = env!("CARGO_PKG_VERSION");
-        let configuration = self.setup.location.path().display().to_string();
-        self.log.info(format!(
-            "reload -- version {version}, configuration {configuration}"
-        ));
-        self.setup.supervisor.reloading();
-        self.log.keep_lines();
-        let prepared = self.load_again().and_then(|config| self.prepare(config));
-        let succeeded = prepared.is_ok();
-        match prepared {
-            Ok(prepared) => {
-                let what = prepared.to_string();
-                // Names may have been slow to resolve; what is to be given time has all of it.
-                self.commit(self.setup.clock.now(), prepared);
-                process::trim_memory();
-                self.log.info(format!("reload done: {what}"));
-                self.setup.supervisor.ready(&self.state());
-            }
-            Err(error) => {
-                log_error(&mut self.log, Severity::Error, &error);
-                self.log.error(format!(
-                    "reload failed and changed nothing: the former configuration stays in force; \
-                     correct {configuration} and reload again"
-                ));
-                let state = format!("{}, but the last reload failed: see the log", self.state());
-                self.setup.supervisor.ready(&state);
-            }
-        }
-        let findings = self.log.take_kept();
-        let now = self.setup.clock.now();
-        self.history.reloaded(now, succeeded, findings);
-        self.readers.renew();
-    }
-
-    /// Reads the configuration for a reload, which cannot change the directories that are locked.
-    fn load_again(&mut self) -> anyhow::Result<Config> {
-        let sources = self.setup.location.read()?;
-        let mut config = Config::parse(&sources, &Names)?;
-        let (old, new) = (&self.config.parameters, &mut config.parameters);
-        let pairs = [
-            (
-                "queue_directory",
-                &old.queue_directory,
-                &mut new.queue_directory,
-            ),
-            (
-                "data_directory",
-                &old.data_directory,
-                &mut new.data_directory,
-            ),
-        ];
-        let whole = match old.stand_alone {
-            true => "the master",
-            false => "Postfix",
-        };
-        for (name, old, new) in pairs {
-            if old != new {
-                self.log.warning(format!(
-                    "ignoring {name} parameter value change\n\
-                     old value: \"{}\", new value: \"{}\"\n\
-                     to change {name}, stop and start {whole}",
-                    old.display(),
-                    new.display()
-                ));
-                new.clone_from(old);
-            }
-        }
-        Ok(config)
     }
 }

@@ -20,6 +20,7 @@ mod operators;
 mod outputs;
 mod ports;
 mod readers;
+mod reload;
 mod reports;
 mod starting;
 mod triggers;
@@ -52,6 +53,7 @@ use operators::Operators;
 use outputs::Outputs;
 use ports::{Ports, about};
 use readers::Readers;
+use reload::Waiting;
 use triggers::Triggers;
 
 /// Where the loop has its time from; tests turn theirs.
@@ -133,6 +135,8 @@ pub struct Runtime {
     /// When the supervisor was last told that all is well.
     told_at: Time,
     ending: Option<Ending>,
+    /// A reload that has begun.
+    reloading: Option<Waiting>,
     /// Events taken in one turn.
     turn: Turn,
     actions: Vec<Action>,
@@ -163,6 +167,8 @@ struct Turn {
     /// There are, or may be, dead children to reap.
     reap: bool,
     reload: bool,
+    /// Host names that a reload waits for have been looked up.
+    answered: bool,
     /// The policy has not said yet all that it has to say.
     unsettled: bool,
 }
@@ -182,6 +188,8 @@ enum Ready {
     /// Somebody wants to steer; one who does.
     ControlDoor,
     Operator(usize),
+    /// Host names that a reload waits for have been looked up.
+    Names,
 }
 
 impl Ready {
@@ -200,6 +208,7 @@ impl Ready {
             Self::Reader(index) => (6, index),
             Self::ControlDoor => (7, 0),
             Self::Operator(index) => (8, index),
+            Self::Names => (10, 0),
         };
         (index << Self::KIND) | kind
     }
@@ -216,6 +225,7 @@ impl Ready {
             6 => Self::Reader(index),
             7 => Self::ControlDoor,
             8 => Self::Operator(index),
+            10 => Self::Names,
             _ => Self::Signals,
         }
     }
@@ -258,6 +268,7 @@ impl Runtime {
             watchdog_at: None,
             told_at: Time::ZERO,
             ending: None,
+            reloading: None,
             turn: Turn::default(),
             actions: Vec::new(),
             spare: Vec::new(),
@@ -352,8 +363,7 @@ impl Runtime {
         self.pass_deadlines(now);
         self.hand_on_connections(now);
         self.receive_visitors(now);
-        if mem::take(&mut self.turn.reload) {
-            self.reload();
+        if self.see_to_reload(now) {
             // That may have taken its time.
             now = self.setup.clock.now();
         }
@@ -397,6 +407,7 @@ impl Runtime {
             self.operators.visitors.next_deadline(),
             self.telling_at(),
             self.setup.exit_at,
+            self.reloading.as_ref().map(Waiting::next_deadline),
             self.turn.deferred_until,
             self.channels.deferred_until(),
             Some(now + TURN_MAX),
@@ -429,6 +440,7 @@ impl Runtime {
                 }
                 Ready::Channel(pid) => turn.heard.push(pid),
                 Ready::Output(pid) => turn.printing.push(pid),
+                Ready::Names => turn.answered = true,
                 visit @ (Ready::StatusDoor
                 | Ready::Reader(_)
                 | Ready::ControlDoor
@@ -692,6 +704,7 @@ impl Runtime {
     fn terminate(&mut self, number: i32) {
         self.ending.get_or_insert(Ending::Signal(number));
         self.setup.supervisor.stopping();
+        self.stop_waiting_for_names();
         let time = u32::try_from(self.farewell_time().as_secs()).unwrap_or(u32::MAX);
         signal::die_within(time.saturating_add(END_TIME));
         self.end_children();
@@ -737,6 +750,7 @@ mod tests {
             Ready::Reader(7),
             Ready::ControlDoor,
             Ready::Operator(7),
+            Ready::Names,
         ] {
             assert_eq!(Ready::from_key(ready.key()), ready);
         }

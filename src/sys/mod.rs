@@ -10,6 +10,7 @@ pub mod handed;
 pub mod listen;
 pub mod local;
 pub mod lock;
+pub mod lookup;
 pub mod names;
 pub mod output;
 pub mod poll;

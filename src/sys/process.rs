@@ -26,7 +26,8 @@ pub fn close_range(first: RawFd, last: RawFd) {
     if first > last {
         return;
     }
-    // SAFETY: called at start, before anything of ours is open in this range.
+    // SAFETY: called at start, before anything of ours is open in this range, or in a copy of this
+    // process that uses nothing in it.
     if unsafe { libc::close_range(first as u32, last as u32, 0) } == 0 {
         return;
     }
@@ -89,6 +90,12 @@ pub fn raise_limits() -> io::Result<()> {
     }
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}
+
+/// Ends this process, a copy of another, without anything that the other will do at its end.
+pub fn leave() -> ! {
+    // SAFETY: it touches no memory.
+    unsafe { libc::_exit(0) }
 }
 
 /// A process that ended.

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::poll::{until, within};
 use super::ports::Port;
+use super::process::Process;
 use super::run::{Finished, Running, run};
 use super::{layout, under_test};
 
@@ -348,12 +349,14 @@ impl Instance {
     /// Waits for the end of a reload that began when the log had this length.
     #[track_caller]
     pub fn wait_for_reload_after(&self, mark: usize) {
-        // Said at the beginning, or the end; in either case the master rests when it is done.
+        // Said at the beginning, or the end; in either case the master rests when it is done, and
+        // no copy of it looks up host names.
         self.wait_for_log_after(mark, "reload -- version");
         let master = self.master_process();
+        let copy = |child: &Process| child.executable() == master.executable();
         until(SOON, "the reload to be over", || {
             assert!(master.runs(), "the master died of a reload");
-            master.is_idle()
+            master.is_idle() && !master.children().iter().any(copy) && master.is_idle()
         });
     }
 

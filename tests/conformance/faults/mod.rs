@@ -11,6 +11,7 @@ mod clock; // the system's clock, set back and forward
 mod crowd; // many clients, each of which knows what became of it
 mod descriptors; // no descriptor is free
 mod disks; // no room for the log, nor for the lock files
+mod names; // a name server that does not answer
 mod paths; // somebody puts something else where sockets are
 mod processes; // no process can be made
 mod programs; // a daemon's program is replaced or removed

@@ -1,0 +1,224 @@
+//! A name server that does not answer.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::thread;
+
+use crate::common::client::{Client, expect_refusal};
+use crate::common::clock::Clock;
+use crate::common::differs::{Observed, differs};
+use crate::common::instance::{Instance, SOON};
+use crate::common::network::{LOOPBACK_2, in_own_network};
+use crate::common::ours_promises;
+use crate::common::poll::until;
+use crate::needs_root;
+use crate::stage::Troupe;
+
+/// The name server of a network of its own (RFC 1035), and a host that it knows.
+struct NameServer(UdpSocket);
+
+/// A question that somebody waits for the answer to.
+struct Question {
+    message: Vec<u8>,
+    from: SocketAddr,
+}
+
+const HOST: &str = "host.test";
+/// Where that is.
+const ADDRESS: &str = LOOPBACK_2;
+
+impl NameServer {
+    fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:53").expect("the name server's port");
+        socket.set_read_timeout(Some(SOON)).expect("a time limit");
+        Self(socket)
+    }
+
+    #[track_caller]
+    fn question(&self) -> Question {
+        let mut message = vec![0; 512];
+        let (length, from) = self.0.recv_from(&mut message).expect("a question");
+        message.truncate(length);
+        Question { message, from }
+    }
+
+    /// Says where the host is; it has no address but of IPv4.
+    fn answer(&self, question: &Question) {
+        const HEADER: usize = 12;
+        let message = &question.message;
+        let name = message[HEADER..].iter().position(|&byte| byte == 0);
+        let end = HEADER + name.expect("a name") + 1 + 4;
+        let wants_ipv4 = message[end - 4..end - 2] == [0, 1];
+        let mut answer = message[..end].to_vec();
+        // A response to a recursive query; as many answers; nothing else.
+        answer[2..HEADER].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(wants_ipv4), 0, 0, 0, 0]);
+        if wants_ipv4 {
+            // The name of the question, type A, class IN, a minute, an address.
+            answer.extend([0xc0, HEADER as u8, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+            answer.extend(ADDRESS.parse::<Ipv4Addr>().expect("an address").octets());
+        }
+        self.0.send_to(&answer, question.from).expect("an answer");
+    }
+
+    /// Answers this question and all others, for as long as somebody `waits`.
+    fn answer_while(&self, question: &Question, waits: impl FnOnce() + Send) {
+        thread::scope(|scope| {
+            let waiting = scope.spawn(waits);
+            self.0
+                .set_read_timeout(Some(std::time::Duration::from_millis(10)))
+                .expect("a time limit");
+            self.answer(question);
+            while !waiting.is_finished() {
+                let mut message = vec![0; 512];
+                if let Ok((length, from)) = self.0.recv_from(&mut message) {
+                    message.truncate(length);
+                    self.answer(&Question { message, from });
+                }
+            }
+        });
+    }
+}
+
+/// Starts a master that has its host names from the name server alone, which it asks but once.
+fn start(postfix: &mut Instance) {
+    let resolv_conf = "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n";
+    fs::write(postfix.path().join("resolv.conf"), resolv_conf).expect("a file");
+    fs::write(postfix.path().join("nsswitch.conf"), "hosts: dns\n").expect("a file");
+    let script = format!(
+        "for file in resolv.conf nsswitch.conf; do mount --bind {}/$file /etc/$file; done && \
+         exec \"$@\"",
+        postfix.path().display()
+    );
+    let options = ["--mount", "sh", "-ec", &script, "sh"];
+    let mut command = postfix.under(Path::new("unshare"), &options);
+    postfix.run_in_foreground(&mut command);
+}
+
+/// A running master with a service, and one that it is to have from the next reload on, whose
+/// address only the name server knows.
+fn with_a_name(postfix: &mut Instance) -> (Troupe, Troupe) {
+    let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+    start(postfix);
+    let named = Troupe::add(postfix, &format!("{HOST}:7070"), "inet n - n - -");
+    postfix.write_configuration();
+    (troupe, named)
+}
+
+fn connect_to_named() -> Client {
+    Client::connect(&format!("{ADDRESS}:7070"))
+}
+
+/// "Host names ... are looked up ... while the master serves on."
+#[test]
+fn a_name_server_that_does_not_answer_delays_nobody() {
+    needs_root!("to have a network and files of its own");
+    differs(
+        "A name server that does not answer during a reload keeps no client waiting.",
+        Observed {
+            ours: "clients are served while the reload waits",
+            original: "nobody is served while the reload waits",
+        },
+        |postfix| {
+            let mut served = false;
+            in_own_network(|| {
+                let server = NameServer::start();
+                let (troupe, named) = with_a_name(postfix);
+                let mark = postfix.log().len();
+                postfix.hang_up();
+                let question = server.question();
+                let _client = troupe.connect();
+                served = troupe.somebody_comes();
+                server.answer_while(&question, || {
+                    postfix.wait_for_reload_after(mark);
+                    let _client = connect_to_named();
+                    named.next().take_client();
+                });
+            });
+            match served {
+                true => "clients are served while the reload waits",
+                false => "nobody is served while the reload waits",
+            }
+        },
+    );
+}
+
+/// A reload of ours that waits for a name, what it waits for, and the log's length before it.
+fn waiting(postfix: &mut Instance, server: &NameServer) -> (Troupe, Question, usize) {
+    let (_, named) = with_a_name(postfix);
+    let mark = postfix.log().len();
+    postfix.hang_up();
+    (named, server.question(), mark)
+}
+
+/// "... has no address after 60 seconds"
+#[test]
+fn a_name_that_nobody_answers_for_fails_the_reload() {
+    needs_root!("to have a network and files of its own");
+    if !ours_promises("a reload comes to an end") {
+        return;
+    }
+    in_own_network(|| {
+        let mut postfix = Instance::bare();
+        let clock = Clock::install(&mut postfix);
+        let server = NameServer::start();
+        let (_, _, mark) = waiting(&mut postfix, &server);
+        clock.turn(&postfix, 3);
+        postfix.wait_for_log_after(
+            mark,
+            "warning: the reload waits for a name server: looking up \"host.test\"",
+        );
+        clock.turn(&postfix, 59);
+        let master = postfix.master_process();
+        until(SOON, "the master to rest", || master.is_idle());
+        assert!(
+            !postfix.log()[mark..].contains("reload failed"),
+            "too early"
+        );
+        clock.turn(&postfix, 60);
+        postfix.wait_for_log_after(mark, "host.test: no answer within 60 s");
+        postfix.wait_for_log_after(mark, "reload failed and changed nothing");
+        until(SOON, "nobody to look names up", || {
+            master.children().is_empty()
+        });
+    });
+}
+
+/// "Another reload takes the place of one that waits."
+#[test]
+fn a_reload_that_waits_gives_way_to_another() {
+    needs_root!("to have a network and files of its own");
+    if !ours_promises("a reload gives way to another") {
+        return;
+    }
+    in_own_network(|| {
+        let mut postfix = Instance::bare();
+        let server = NameServer::start();
+        let (_, question, mark) = waiting(&mut postfix, &server);
+        postfix.without("host.test:7070", "inet");
+        let known = Troupe::add(&mut postfix, &format!("{ADDRESS}:7071"), "inet n - n - -");
+        postfix.reload();
+        postfix.wait_for_log_after(mark, "reload done: services: 1 added");
+        known.serve();
+        // Nobody waits for this any more.
+        server.answer(&question);
+        expect_refusal(&format!("{ADDRESS}:7070"));
+        let news = postfix.log().split_off(mark);
+        assert_eq!(news.matches("reload -- version").count(), 2, "{news}");
+        assert_eq!(news.matches("reload done").count(), 1, "{news}");
+    });
+}
+
+#[test]
+fn a_master_whose_reload_waits_can_be_stopped() {
+    needs_root!("to have a network and files of its own");
+    if !ours_promises("a reload keeps nobody waiting") {
+        return;
+    }
+    in_own_network(|| {
+        let mut postfix = Instance::bare();
+        let server = NameServer::start();
+        waiting(&mut postfix, &server);
+        postfix.stop();
+    });
+}
