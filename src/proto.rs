@@ -77,9 +77,61 @@ impl StatusReport {
     }
 }
 
+/// What the child `writer` has written: its reports in order, or so many bytes that are none. Where
+/// not all of it can be reports, only those at the beginning are that it makes of itself.
+pub fn reports(writer: i32, written: &[u8]) -> impl Iterator<Item = Result<StatusReport, usize>> {
+    let whole = written.len() % StatusReport::SIZE == 0;
+    let mut rest = written;
+    std::iter::from_fn(move || {
+        let (report, after) = rest
+            .split_at_checked(StatusReport::SIZE)
+            .unwrap_or((rest, &[]));
+        if rest.is_empty() {
+            return None;
+        }
+        let report = StatusReport::decode(report).filter(|report| whole || report.pid == writer);
+        let length = rest.len();
+        rest = if report.is_some() { after } else { &[] };
+        Some(report.ok_or(length))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(pid: i32) -> StatusReport {
+        StatusReport {
+            pid,
+            generation: 1,
+            available: 0,
+        }
+    }
+
+    #[test]
+    fn what_was_written_at_once_or_not_is_the_same() {
+        let written = [of(7).encode(), of(8).encode(), of(7).encode()].concat();
+        let all: Vec<_> = reports(7, &written).collect();
+        assert_eq!(all, [Ok(of(7)), Ok(of(8)), Ok(of(7))]);
+        assert_eq!(reports(7, &[]).count(), 0);
+    }
+
+    #[test]
+    fn what_is_too_short_or_too_long_is_no_report() {
+        for length in [1, 5, 11, 13, 40] {
+            let written = vec![0xff; length];
+            assert_eq!(reports(7, &written).collect::<Vec<_>>(), [Err(length)]);
+        }
+    }
+
+    #[test]
+    fn reports_before_what_is_none_count_if_they_are_the_childs_own() {
+        let written = [&of(7).encode()[..], b"garbage"].concat();
+        let all: Vec<_> = reports(7, &written).collect();
+        assert_eq!(all, [Ok(of(7)), Err(7)]);
+        let written = [&of(8).encode()[..], b"garbage"].concat();
+        assert_eq!(reports(7, &written).collect::<Vec<_>>(), [Err(19)]);
+    }
 
     #[test]
     fn a_report_survives_the_wire() {

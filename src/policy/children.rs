@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ordered::Member;
 use super::overstay::Told;
-use super::{Action, Child, ExitStatus, Leaving, Pid, Record, Service, ServiceId, Table, Time};
+use super::{Action, Child, ExitStatus, Leaving, Pid, Record, ServiceId, Table, Time};
 use crate::config;
 use crate::proto::{Availability, StatusReport};
 
@@ -166,7 +166,7 @@ impl Table {
         self.reckon(pid);
     }
 
-    /// A record that is no report: its boundaries keep it from harming its neighbours.
+    /// What is no report: the child has nobody to harm with it but itself.
     pub(super) fn garbage(
         &mut self,
         now: Time,
@@ -180,26 +180,6 @@ impl Table {
             writer,
             length,
         });
-    }
-
-    /// The children cannot report any more, nor hear of the master's end: they are told to leave,
-    /// and the next ones get another channel.
-    pub(super) fn status_failed(
-        &mut self,
-        now: Time,
-        id: ServiceId,
-        reason: String,
-        out: &mut Vec<Action>,
-    ) {
-        // What was removed has no channel to replace, and its children were told to end.
-        if self.service(id).is_none_or(Service::removed) {
-            return;
-        }
-        self.gossip(now, id, out, |service| Record::StatusFailed {
-            service,
-            reason,
-        });
-        self.dismiss(now, id, out);
     }
 
     /// Says what is wrong with a report, but not more often than a confused child deserves.

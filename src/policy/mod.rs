@@ -72,20 +72,18 @@ pub enum Event {
     /// A watched listener of an ordered pool has so many connections waiting, as far as the system
     /// counts them.
     Connections { service: ServiceId, count: u32 },
-    /// A whole report came through the service's status channel; the kernel names the `writer`.
+    /// A whole report came through the status channel of the `writer`, a child of the service.
     Report {
         service: ServiceId,
         writer: Pid,
         report: StatusReport,
     },
-    /// A record of a wrong length came through the service's status channel.
+    /// So many bytes came through the status channel of the `writer` that are no reports.
     Garbage {
         service: ServiceId,
         writer: Pid,
         length: usize,
     },
-    /// The service's status channel does not work any more, for this reason.
-    StatusFailed { service: ServiceId, reason: String },
     /// A child of an ordered pool said what it does, through its own channel.
     Said { pid: Pid, report: Report },
     /// A child of an ordered pool said something that begins like this and means nothing.
@@ -124,6 +122,25 @@ pub enum Event {
     Stop { signal: i32 },
 }
 
+impl Event {
+    /// What `writer`, a child of the service, has written to its status channel, see
+    /// [`crate::proto::reports`].
+    pub fn written(service: ServiceId, writer: Pid, what: Result<StatusReport, usize>) -> Self {
+        match what {
+            Ok(report) => Self::Report {
+                service,
+                writer,
+                report,
+            },
+            Err(length) => Self::Garbage {
+                service,
+                writer,
+                length,
+            },
+        }
+    }
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
@@ -157,12 +174,12 @@ pub enum Action {
     HangUp {
         pid: Pid,
     },
-    /// Give the service a new status channel: the children that share the old one leave as soon
-    /// as they have finished with their client.
-    RenewStatus(ServiceId),
+    /// Close the status channels of the service's children: they leave as soon as they have
+    /// finished with their client.
+    Dismiss(ServiceId),
     /// Connect to the service as a client would and send a wake-up.
     Wake(ServiceId),
-    /// The service is no more: close its listeners and its status channel.
+    /// The service is no more: close its listeners and its children's status channels.
     Close(ServiceId),
     /// End the master and, with SIGTERM, its whole process group.
     Terminate {
@@ -324,8 +341,8 @@ struct Child {
     position: usize,
 }
 
-/// Whether a child was told to leave, by the renewal of the status channel. It cannot report any
-/// more then.
+/// Whether a child was told to leave, by the end of its status channel. It cannot report any more
+/// then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leaving {
     No,
@@ -382,9 +399,6 @@ impl Table {
                 writer,
                 length,
             } => self.garbage(now, service, writer, length, out),
-            Event::StatusFailed { service, reason } => {
-                self.status_failed(now, service, reason, out);
-            }
             Event::Said { pid, report } => self.said(now, pid, report, out),
             Event::Babbled { pid, letter } => self.babbled(now, pid, letter, out),
             Event::Unwritable { pid, reason } => self.unwritable(now, pid, reason, out),
@@ -468,6 +482,11 @@ impl Table {
     pub fn pids(&self) -> impl Iterator<Item = Pid> {
         self.services()
             .flat_map(|(_, s)| s.children.iter().copied())
+    }
+
+    /// A service's children.
+    pub fn pids_of(&self, id: ServiceId) -> &[Pid] {
+        self.service(id).map_or(&[], |service| &service.children)
     }
 
     fn service_mut(&mut self, id: ServiceId) -> Option<&mut Service> {

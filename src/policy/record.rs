@@ -88,10 +88,6 @@ pub enum Record {
         pid: Pid,
         value: i32,
     },
-    StatusFailed {
-        service: Arc<Service>,
-        reason: String,
-    },
     /// So many lines like the one before were left out.
     Suppressed {
         service: Arc<Service>,
@@ -208,7 +204,6 @@ impl Record {
             | Self::ForgedReport { service, .. }
             | Self::StaleReport { service, .. }
             | Self::UnknownStatus { service, .. }
-            | Self::StatusFailed { service, .. }
             | Self::Suppressed { service, .. }
             | Self::Rogue { service, .. }
             | Self::Overdue { service, .. }
@@ -251,7 +246,6 @@ impl Record {
                 | Self::PartialReport { .. }
                 | Self::ForgedReport { .. }
                 | Self::UnknownStatus { .. }
-                | Self::StatusFailed { .. }
                 | Self::Suppressed { .. }
                 | Self::Rogue { .. }
                 | Self::Overdue { .. }
@@ -408,11 +402,6 @@ impl fmt::Display for Record {
             } => write!(
                 f,
                 "{}: ignoring unknown status {value} from child pid {pid}",
-                Named(service)
-            ),
-            Self::StatusFailed { service, reason } => write!(
-                f,
-                "{}: status channel failed: {reason} -- replacing it",
                 Named(service)
             ),
             Self::Suppressed { service, count } => write!(

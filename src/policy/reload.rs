@@ -115,8 +115,8 @@ impl Table {
         self.start_wakeups(now, id, out);
     }
 
-    /// Tells the children to leave when they have finished, by giving the service another status
-    /// channel. They are no longer counted on: Postfix goes on counting them, and so leaves a
+    /// Tells the children to leave when they have finished, by closing their status channels. They
+    /// are no longer counted on: Postfix goes on counting them, and so leaves a
     /// service without anyone to listen when one does not go.
     pub(super) fn dismiss(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
         let Some(service) = self.services[id.index()].as_mut() else {
@@ -139,7 +139,7 @@ impl Table {
                 Availability::Taken => {}
             }
         }
-        out.push(Action::RenewStatus(id));
+        out.push(Action::Dismiss(id));
         self.reckon_all(id);
         self.touch(id);
     }

@@ -58,6 +58,7 @@ impl Runtime {
         }
         let ids: Vec<ServiceId> = self.table.services().map(|(id, _)| id).collect();
         for id in ids {
+            self.dismiss(id);
             self.ports.close(id, &self.poll);
         }
         while let Some((until, pid)) = leaving.first() {

@@ -36,7 +36,6 @@ use crate::config::{Config, RunOptions};
 use crate::files::Location;
 use crate::log::{About, Log, Severity, reason};
 use crate::policy::{self, Action, Event, ExitStatus, Pid, Record, ServiceId, Table, Time};
-use crate::sys::channel;
 use crate::sys::clock;
 use crate::sys::handed::Handed;
 use crate::sys::poll::{Interest, Poll};
@@ -54,6 +53,7 @@ use outputs::Outputs;
 use ports::{Ports, about};
 use readers::Readers;
 use reload::Waiting;
+use reports::Reports;
 use triggers::Triggers;
 
 /// Where the loop has its time from; tests turn theirs.
@@ -128,6 +128,7 @@ pub struct Runtime {
     history: History,
     /// A service manager's listeners that no service has taken.
     handed: Vec<Handed>,
+    reports: Reports,
     channels: Channels,
     outputs: Outputs,
     log: Log,
@@ -154,14 +155,10 @@ struct Turn {
     /// Children who print something.
     printing: Vec<Pid>,
     said: Vec<Event>,
-    /// Services whose reports wait for more to come, and until when.
-    deferred: Vec<ServiceId>,
-    deferred_until: Option<Time>,
     /// A child of an ordered pool was told to accept.
     ordered: bool,
     /// Somebody comes to the master itself, or is there and has something to do.
     visits: Vec<Ready>,
-    records: Vec<channel::Record>,
     dead: Vec<Dead>,
     signalled: bool,
     /// There are, or may be, dead children to reap.
@@ -178,7 +175,8 @@ struct Turn {
 enum Ready {
     Signals,
     Listener(ServiceId),
-    Status(ServiceId),
+    /// Children of the service have reported something.
+    Reports(ServiceId),
     Trigger(usize),
     Channel(Pid),
     Output(Pid),
@@ -200,7 +198,7 @@ impl Ready {
         let (kind, index) = match self {
             Self::Signals => (0, 0),
             Self::Listener(id) => (1, id.index()),
-            Self::Status(id) => (2, id.index()),
+            Self::Reports(id) => (2, id.index()),
             Self::Trigger(index) => (3, index),
             Self::Channel(pid) => (4, pid as usize),
             Self::Output(pid) => (9, pid as usize),
@@ -217,7 +215,7 @@ impl Ready {
         let index = key >> Self::KIND;
         match key & ((1 << Self::KIND) - 1) {
             1 => Self::Listener(ServiceId::from_index(index)),
-            2 => Self::Status(ServiceId::from_index(index)),
+            2 => Self::Reports(ServiceId::from_index(index)),
             3 => Self::Trigger(index),
             4 => Self::Channel(index as Pid),
             9 => Self::Output(index as Pid),
@@ -251,6 +249,7 @@ impl Runtime {
         poll.add(signals.as_fd(), Ready::Signals.key(), Interest::Readable)?;
         let mut runtime = Self {
             table: Table::new(config.parameters.service_kill_time, setup.run.verbose),
+            reports: Reports::default(),
             channels: Channels::new(Faults::new(&setup.inherited)),
             outputs: Outputs::default(),
             environment: Environment::new(Vec::new()),
@@ -408,7 +407,7 @@ impl Runtime {
             self.telling_at(),
             self.setup.exit_at,
             self.reloading.as_ref().map(Waiting::next_deadline),
-            self.turn.deferred_until,
+            self.reports.deferred_until(),
             self.channels.deferred_until(),
             Some(now + TURN_MAX),
         ];
@@ -429,12 +428,8 @@ impl Runtime {
             match Ready::from_key(key) {
                 Ready::Signals => turn.signalled = true,
                 Ready::Listener(id) => turn.connections.push(id),
-                Ready::Status(id) => {
-                    let until = reports::wait_until(now, &self.table, id);
-                    if until.is_some() && self.ports.defer_reports(id, &self.poll) {
-                        turn.deferred.push(id);
-                        turn.deferred_until = reports::earlier(turn.deferred_until, until);
-                    } else {
+                Ready::Reports(id) => {
+                    if !self.reports.defer(now, id, &self.table, &self.poll) {
                         turn.reported.push(id);
                     }
                 }
@@ -482,11 +477,6 @@ impl Runtime {
         let dead = std::iter::from_fn(process::reap).take(DEAD_MAX);
         turn.dead.extend(dead);
         turn.reap = turn.dead.len() == DEAD_MAX;
-        let bereaved = turn
-            .dead
-            .iter()
-            .filter_map(|d| self.table.service_of(d.pid));
-        turn.reported.extend(bereaved);
         let dead = turn.dead.iter().map(|d| d.pid);
         turn.heard
             .extend(dead.filter(|&pid| self.channels.has(pid)));
@@ -511,6 +501,7 @@ impl Runtime {
                 End::Signal(signal) => ExitStatus::Signal(signal),
             };
             self.channels.remove(pid, &self.poll);
+            self.reports.hang_up(pid);
             self.step(now, Event::Exit { pid, status });
         }
         self.turn.dead = dead;
@@ -654,12 +645,23 @@ impl Runtime {
             ),
             Action::Order { pid, order } => self.order(now, pid, order),
             Action::HangUp { pid } => self.channels.remove(pid, &self.poll),
-            Action::RenewStatus(id) => self.ports.drop_status(id, &self.poll),
+            Action::Dismiss(id) => self.dismiss(id),
             Action::Wake(id) => self.wake(now, id),
-            Action::Close(id) => self.ports.close(id, &self.poll),
+            Action::Close(id) => {
+                self.dismiss(id);
+                self.ports.close(id, &self.poll);
+            }
             Action::Terminate { signal } => self.terminate(signal),
             Action::Log(record) => self.write(&record),
         }
+    }
+
+    /// Closes the status channels of a service's children.
+    fn dismiss(&mut self, id: ServiceId) {
+        for &pid in self.table.pids_of(id) {
+            self.reports.hang_up(pid);
+        }
+        self.reports.forget(id, &self.poll);
     }
 
     fn watch(&mut self, now: Time, service: ServiceId) {
@@ -742,7 +744,7 @@ mod tests {
         for ready in [
             Ready::Signals,
             Ready::Listener(id),
-            Ready::Status(id),
+            Ready::Reports(id),
             Ready::Trigger(7),
             Ready::Channel(4_194_304),
             Ready::Output(4_194_304),

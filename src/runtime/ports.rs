@@ -1,4 +1,4 @@
-//! What the services have of the system: listeners, status channels, programs ready to run.
+//! What the services have of the system: listeners, and programs ready to run.
 //! They sit beside the policy's table, at the same places.
 
 use std::collections::HashSet;
@@ -16,7 +16,6 @@ use super::Ready;
 use crate::config::{Endpoint, RunOptions, Service};
 use crate::log::{About, reason};
 use crate::policy::{Plan, ServiceId};
-use crate::sys::channel::{More, Record, StatusChannel};
 use crate::sys::handed::Address;
 use crate::sys::listen::{self, Name};
 use crate::sys::poll::{Interest, Poll};
@@ -77,10 +76,6 @@ struct Port {
     listeners: Listeners,
     /// Which file it was that a path named when its listener was made.
     name: Option<Name>,
-    /// Made when the first child needs it.
-    status: Option<StatusChannel>,
-    /// Its reports wait for more to come, and the poller does not tell of them meanwhile.
-    deferred: bool,
     /// For calm and for stress, made when first needed.
     programs: [Option<Box<Program>>; 2],
     /// Connections are to be heard of.
@@ -97,8 +92,6 @@ impl Port {
             service,
             listeners: Listeners::default(),
             name: None,
-            status: None,
-            deferred: false,
             programs: [None, None],
             watched: false,
             asked: None,
@@ -175,34 +168,6 @@ impl Port {
             .filter(|(_, address)| !handed_on.contains(&(id, **address)));
         let left: Vec<_> = left.map(|(listener, _)| listener).collect();
         self.listeners = left.into();
-    }
-
-    fn make_status(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
-        if self.status.is_none() {
-            let status = StatusChannel::new()?;
-            poll.add(status.as_fd(), Ready::Status(id).key(), Interest::Readable)?;
-            self.status = Some(status);
-        }
-        Ok(())
-    }
-
-    fn drop_status(&mut self, poll: &Poll) {
-        if let Some(status) = self.status.take() {
-            let _ = poll.remove(&status);
-        }
-    }
-
-    /// Has the poller tell of reports, or not.
-    fn set_deferred(&mut self, id: ServiceId, poll: &Poll, deferred: bool) -> io::Result<()> {
-        let interest = match deferred {
-            true => Interest::Nothing,
-            false => Interest::Readable,
-        };
-        if let Some(status) = &self.status {
-            poll.modify(status.as_fd(), Ready::Status(id).key(), interest)?;
-        }
-        self.deferred = deferred;
-        Ok(())
     }
 
     /// The listeners by address.
@@ -325,78 +290,33 @@ impl Ports {
         }
     }
 
-    /// Takes the status channel from the service's children: they find its other end closed.
-    pub(super) fn drop_status(&mut self, id: ServiceId, poll: &Poll) {
-        if let Some(port) = self.get_mut(id) {
-            port.drop_status(poll);
-        }
-    }
-
-    /// Appends a batch of the service's reports, and tells whether there may be more.
-    pub(super) fn read_status(&self, id: ServiceId, records: &mut Vec<Record>) -> io::Result<More> {
-        match self.get(id).and_then(|port| port.status.as_ref()) {
-            Some(status) => status.read(records),
-            None => Ok(More::No),
-        }
-    }
-
-    /// Lets the service's reports wait for more to come. False if that is not possible, or if they
-    /// wait already and the poller speaks of something else.
-    pub(super) fn defer_reports(&mut self, id: ServiceId, poll: &Poll) -> bool {
-        let port = self.get_mut(id).filter(|port| !port.deferred);
-        port.is_some_and(|port| port.set_deferred(id, poll, true).is_ok())
-    }
-
-    /// Ends that wait.
-    ///
-    /// # Errors
-    /// The system's.
-    pub(super) fn expect_reports(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
-        let port = self.get_mut(id);
-        port.map_or(Ok(()), |port| port.set_deferred(id, poll, false))
-    }
-
-    /// Whether a child has shut the channel for all who share it, so that the next child would
-    /// take that for its own dismissal.
-    pub(super) fn status_is_shut(&self, id: ServiceId) -> bool {
-        let status = self.get(id).and_then(|port| port.status.as_ref());
-        status.is_some_and(StatusChannel::is_shut)
-    }
-
     /// Closes all that the service has. Children that do not leave keep its listeners open, so
     /// these are shut down: clients are refused, and do not wait for nobody.
     pub(super) fn close(&mut self, id: ServiceId, poll: &Poll) {
         let port = self.0.get_mut(id.index()).and_then(Option::take);
         if let Some(mut port) = port {
             port.forget(poll);
-            port.drop_status(poll);
             port.listeners.iter().for_each(listen::shut_down);
         }
     }
 
-    /// What a child of the service runs and gets; a channel of its `own` instead of the one that
-    /// the service's children share.
+    /// What a child of the service runs and gets.
     pub(super) fn ready_to_spawn<'a>(
         &'a mut self,
         id: ServiceId,
-        poll: &Poll,
         run: RunOptions,
         stress: bool,
-        own: Option<BorrowedFd<'a>>,
+        status: BorrowedFd<'a>,
         output: Option<BorrowedFd<'a>>,
     ) -> io::Result<(&'a Program, Descriptors<'a>)> {
         let port = self.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
-        if own.is_none() {
-            port.make_status(id, poll)?;
-        }
         let program = &mut port.programs[usize::from(stress)];
         if program.is_none() {
             *program = Some(Box::new(new_program(&port.service, run, stress)?));
         }
         let program = program.as_deref().ok_or(io::ErrorKind::NotFound)?;
-        let shared = port.status.as_ref().map(StatusChannel::children_end);
         let descriptors = Descriptors {
-            status: own.or(shared).ok_or(io::ErrorKind::NotFound)?,
+            status,
             listeners: &port.listeners,
             output,
         };

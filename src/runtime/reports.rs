@@ -1,111 +1,290 @@
-//! What children report on their services' status channels: when it is read, and how much of it.
+//! What children report on their status channels: when it is read, and how much of it.
 
+use std::io;
 use std::mem;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use super::{Runtime, spare};
-use crate::log::reason;
-use crate::policy::{Event, ServiceId, Table, Time};
-use crate::proto::StatusReport;
-use crate::sys::channel::{More, Record};
+use super::{Ready, Runtime, spare};
+use crate::policy::{ByPid, Event, Pid, ServiceId, Table, Time};
+use crate::proto::{self, StatusReport};
+use crate::sys::channel::{More, StatusChannel};
+use crate::sys::poll::{Interest, Poll};
+use crate::sys::process::Dead;
 
-/// Batches of reports read from one service in one turn: a child that floods its channel must not
-/// keep the others waiting.
-const BATCHES_MAX: usize = 64;
+/// Bytes read at a time: as many reports as most children have made in the longest wait.
+const READ: usize = 64 * StatusReport::SIZE;
+/// After so many reads of one service in one turn there is no other: a child that floods its channel
+/// must not keep the others waiting.
+const READS_MAX: usize = 64;
+/// Children of a service that are looked for at a time.
+const CHILDREN: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 /// While a service has more than one child available, nobody misses its reports for a moment: so
 /// long for each child to spare. To be woken up for one costs more than to read many.
 const REPORTS_WAIT: Duration = Duration::from_millis(1);
-/// More children to spare make reports wait no longer: by default (`net.core.wmem_default`) Linux
-/// keeps 278 of a service, and has a child wait that has one more.
+/// More children to spare make reports wait no longer: nobody is told of older counts, and no child
+/// waits for room, of which Linux has enough for 278 (`net.core.wmem_default`).
 const SPARE_MAX: u32 = 4;
 /// So many reports in that time, and the next are waited for without a look at the first.
 const REPORTS_MANY: usize = 8;
 
+/// One child's channel.
+#[derive(Debug)]
+struct Source {
+    channel: StatusChannel,
+    service: ServiceId,
+    /// 0, which is no child, until it was started.
+    pid: Pid,
+}
+
+/// The channels of a service's children, which the poller sees as one.
+#[derive(Debug)]
+struct Group {
+    channels: Poll,
+    /// What they report waits for more to come, and the poller does not tell of it meanwhile.
+    deferred: bool,
+}
+
+/// The status channels of all children but those of ordered pools.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    /// By place, which is the key in a group.
+    sources: Vec<Option<Source>>,
+    free: Vec<usize>,
+    places: ByPid<usize>,
+    /// By service, made when the first child needs it.
+    groups: Vec<Option<Box<Group>>>,
+    /// Services whose reports wait, and until when; those that have no group any more do no harm.
+    deferred: Vec<ServiceId>,
+    deferred_until: Option<Time>,
+    /// Places that have something to read; kept for its memory.
+    ready: Vec<usize>,
+}
+
+impl Reports {
+    /// A channel for a child that is about to be started: its place, and the child's end.
+    ///
+    /// # Errors
+    /// The system's; so there is no child that could not be heard.
+    pub(super) fn open(&mut self, service: ServiceId, poll: &Poll) -> io::Result<(usize, OwnedFd)> {
+        let (channel, theirs) = StatusChannel::new()?;
+        let place = self.free.last().copied().unwrap_or(self.sources.len());
+        let group = self.make_group(service, poll)?;
+        let fd = channel.as_fd();
+        group.channels.add(fd, place, Interest::Readable)?;
+        let source = Source {
+            channel,
+            service,
+            pid: 0,
+        };
+        match self.free.pop() {
+            Some(place) => self.sources[place] = Some(source),
+            None => self.sources.push(Some(source)),
+        }
+        Ok((place, theirs))
+    }
+
+    fn make_group(&mut self, id: ServiceId, poll: &Poll) -> io::Result<&mut Group> {
+        let least = id.index() + 1;
+        if self.groups.len() < least {
+            self.groups.resize_with(least, || None);
+        }
+        let group = &mut self.groups[id.index()];
+        if group.is_none() {
+            let channels = Poll::taking(CHILDREN)?;
+            let key = Ready::Reports(id).key();
+            poll.add(channels.as_fd(), key, Interest::Readable)?;
+            *group = Some(Box::new(Group {
+                channels,
+                deferred: false,
+            }));
+        }
+        group.as_deref_mut().ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn group(&mut self, id: ServiceId) -> Option<&mut Group> {
+        self.groups.get_mut(id.index())?.as_deref_mut()
+    }
+
+    /// The child was started.
+    pub(super) fn started(&mut self, place: usize, pid: Pid) {
+        if let Some(source) = self.sources[place].as_mut() {
+            source.pid = pid;
+            self.places.insert(pid, place);
+        }
+    }
+
+    /// Closes the channel at a place: the child, if there is one, is to leave.
+    pub(super) fn close(&mut self, place: usize) {
+        if let Some(source) = self.sources[place].take() {
+            self.places.remove(&source.pid);
+            self.free.push(place);
+            if let Some(group) = self.group(source.service) {
+                group.channels.close(source.channel);
+            }
+        }
+    }
+
+    /// Closes a child's channel, if it has one.
+    pub(super) fn hang_up(&mut self, pid: Pid) {
+        if let Some(place) = self.place_of(pid) {
+            self.close(place);
+        }
+    }
+
+    /// The service has no children to hear any more.
+    pub(super) fn forget(&mut self, id: ServiceId, poll: &Poll) {
+        let group = self.groups.get_mut(id.index()).and_then(Option::take);
+        if let Some(group) = group {
+            poll.close(group.channels);
+        }
+    }
+
+    /// Where a child's channel is.
+    pub(super) fn place_of(&self, pid: Pid) -> Option<usize> {
+        self.places.get(&pid).copied()
+    }
+
+    pub(super) fn deferred_until(&self) -> Option<Time> {
+        self.deferred_until
+    }
+
+    /// Lets what a service's children report wait for more to come, if that is possible.
+    pub(super) fn defer(&mut self, now: Time, id: ServiceId, table: &Table, poll: &Poll) -> bool {
+        let until = wait_until(now, table, id);
+        let group = self.group(id).filter(|group| !group.deferred);
+        let Some((until, group)) = until.zip(group) else {
+            return false;
+        };
+        if group.ask(id, poll, Interest::Nothing).is_err() {
+            return false;
+        }
+        group.deferred = true;
+        self.deferred.push(id);
+        self.deferred_until = earlier(self.deferred_until, Some(until));
+        true
+    }
+
+    /// Ends that wait; false if the poller does not want to.
+    fn expect(&mut self, id: ServiceId, poll: &Poll) -> bool {
+        self.group(id).is_none_or(|group| {
+            group.deferred = group.ask(id, poll, Interest::Readable).is_err();
+            !group.deferred
+        })
+    }
+
+    /// Looks which children of a service have reported something: `ready` has some of their places.
+    fn look(&mut self, id: ServiceId) {
+        let mut ready = mem::take(&mut self.ready);
+        ready.clear();
+        if let Some(group) = self.group(id) {
+            // A wait for nothing fails for nothing; should it, the next turn looks again.
+            let _ = group.channels.wait(Duration::ZERO, &mut ready);
+        }
+        self.ready = ready;
+    }
+}
+
+impl Group {
+    fn ask(&self, id: ServiceId, poll: &Poll, interest: Interest) -> io::Result<()> {
+        poll.modify(self.channels.as_fd(), Ready::Reports(id).key(), interest)
+    }
+}
+
 impl Runtime {
-    /// Reads the reports of every service that has some, and of every service that lost a child:
-    /// its last report may have come after the poller looked.
+    /// Reads the reports of every service that has some, and of every child that has ended: its
+    /// last report may have come after the poller looked.
     pub(super) fn read_reports(&mut self, now: Time) {
         self.read_deferred(now);
         let mut reported = mem::take(&mut self.turn.reported);
-        reported.sort_unstable();
-        reported.dedup();
-        for &id in &reported {
+        for id in reported.drain(..) {
             self.read_reports_of(now, id);
         }
         self.turn.reported = reported;
+        let dead = mem::take(&mut self.turn.dead);
+        for Dead { pid, .. } in &dead {
+            self.read_last_reports(now, *pid);
+        }
+        self.turn.dead = dead;
+    }
+
+    fn read_last_reports(&mut self, now: Time, pid: Pid) {
+        let Some(place) = self.reports.place_of(pid) else {
+            return;
+        };
+        for _ in 0..READS_MAX {
+            if self.read_reports_at(now, place).1 != More::Perhaps {
+                return;
+            }
+        }
     }
 
     /// Reads the reports that have waited long enough. Where many have come, more will.
     fn read_deferred(&mut self, now: Time) {
-        if self.turn.deferred_until.is_none_or(|until| now < until) {
+        let until = self.reports.deferred_until;
+        if until.is_none_or(|until| now < until) {
             return;
         }
-        let mut deferred = mem::take(&mut self.turn.deferred);
-        self.turn.deferred_until = None;
+        self.reports.deferred_until = None;
+        let mut deferred = mem::take(&mut self.reports.deferred);
         deferred.retain(|&id| {
             let many = self.read_reports_of(now, id) >= REPORTS_MANY;
-            let until = wait_until(now, &self.table, id).filter(|_| many);
-            if until.is_none() {
-                if let Err(error) = self.ports.expect_reports(id, &self.poll) {
-                    self.status_failed(now, id, reason(&error));
-                }
+            let mut until = wait_until(now, &self.table, id).filter(|_| many);
+            if until.is_none() && !self.reports.expect(id, &self.poll) {
+                until = Some(now + REPORTS_WAIT);
             }
-            self.turn.deferred_until = earlier(self.turn.deferred_until, until);
+            self.reports.deferred_until = earlier(self.reports.deferred_until, until);
             until.is_some()
         });
-        self.turn.deferred = deferred;
+        self.reports.deferred = deferred;
     }
 
-    /// Reads what has been reported of a service, and tells how much that was.
+    /// Reads what the children of a service have reported, and tells how much that was.
     fn read_reports_of(&mut self, now: Time, id: ServiceId) -> usize {
-        let mut records = mem::take(&mut self.turn.records);
-        let mut count = 0;
-        for _ in 0..BATCHES_MAX {
-            let more = self.ports.read_status(id, &mut records);
-            count += records.len();
-            for record in records.drain(..) {
-                self.step(now, report_event(id, &record));
+        let (mut count, mut reads, mut more) = (0, 0, true);
+        while more && reads < READS_MAX {
+            self.reports.look(id);
+            let ready = mem::take(&mut self.reports.ready);
+            more = ready.len() == CHILDREN.get();
+            reads += ready.len();
+            for &place in &ready {
+                let (reports, left) = self.read_reports_at(now, place);
+                count += reports;
+                more |= left == More::Perhaps;
             }
-            match more {
-                Ok(More::Perhaps) => {}
-                Ok(More::No) => break,
-                Ok(More::Never) => self.status_failed(now, id, "a child shut it down".into()),
-                Err(error) => self.status_failed(now, id, reason(&error)),
-            }
+            self.reports.ready = ready;
         }
-        self.turn.records = records;
         count
     }
 
-    fn status_failed(&mut self, now: Time, service: ServiceId, reason: String) {
-        self.step(now, Event::StatusFailed { service, reason });
+    /// Reads some of what a child has reported: how many reports, and whether there may be more.
+    fn read_reports_at(&mut self, now: Time, place: usize) -> (usize, More) {
+        let Some(source) = self.reports.sources.get(place).and_then(Option::as_ref) else {
+            return (0, More::Never);
+        };
+        let mut bytes = [0; READ];
+        let (id, pid) = (source.service, source.pid);
+        let (length, more) = source.channel.read(&mut bytes);
+        if more == More::Never {
+            self.reports.close(place);
+        }
+        let mut count = 0;
+        for what in proto::reports(pid, &bytes[..length]) {
+            count += 1;
+            self.step(now, Event::written(id, pid, what));
+        }
+        (count, more)
     }
 }
 
 /// Until when the service's reports can wait, if at all.
-pub(super) fn wait_until(now: Time, table: &Table, id: ServiceId) -> Option<Time> {
+fn wait_until(now: Time, table: &Table, id: ServiceId) -> Option<Time> {
     let spare = spare(table, id);
     (spare > 0).then(|| now + REPORTS_WAIT * spare.min(SPARE_MAX))
 }
 
 /// The earlier of two times, where none is never.
-pub(super) fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
+fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
     one.into_iter().chain(other).min()
-}
-
-/// What a record on a service's status channel tells the policy.
-fn report_event(service: ServiceId, record: &Record) -> Event {
-    let writer = record.writer;
-    match record.bytes().and_then(StatusReport::decode) {
-        Some(report) => Event::Report {
-            service,
-            writer,
-            report,
-        },
-        None => Event::Garbage {
-            service,
-            writer,
-            length: record.length(),
-        },
-    }
 }

@@ -14,17 +14,21 @@ use crate::sys::spawn::Spawned;
 /// A child that was started, and our ends of what it was given for itself.
 struct Started {
     spawned: Spawned,
-    channel: Option<Backchannel>,
+    channel: Channel,
     output: Option<OutputPipe>,
+}
+
+/// Our end of what is descriptor 5 to a child.
+enum Channel {
+    /// At this place.
+    Status(usize),
+    /// Of a child of an ordered pool.
+    Backchannel(Backchannel),
 }
 
 impl Runtime {
     /// Starts a child, and tells the policy what came of it.
     pub(super) fn spawn(&mut self, now: Time, service: ServiceId, generation: u32, stress: bool) {
-        if self.ports.status_is_shut(service) {
-            // Nobody is available now; the busy ones leave, as they are told by the same sign.
-            self.ports.drop_status(service, &self.poll);
-        }
         let spawned = self.start_child(service, generation, stress);
         let event = match spawned {
             Ok(started) => {
@@ -39,7 +43,10 @@ impl Runtime {
                 };
                 self.table.step(now, event, &mut self.actions);
                 self.read_from(service, pid, started.output);
-                return self.listen_to(now, pid, started.channel);
+                return match started.channel {
+                    Channel::Status(place) => self.reports.started(place, pid),
+                    Channel::Backchannel(channel) => self.listen_to(now, pid, channel),
+                };
             }
             Err(error) => Event::SpawnFailed {
                 service,
@@ -64,30 +71,43 @@ impl Runtime {
     fn start_child(&mut self, id: ServiceId, generation: u32, stress: bool) -> io::Result<Started> {
         let Self {
             ports,
+            reports,
             poll,
             spawner,
             environment,
             ..
         } = self;
-        let (ordered, captured) = (ports.is_ordered(id), ports.is_captured(id));
-        let (ours, theirs) = match ordered {
-            true => Backchannel::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
-            false => (None, None),
-        };
-        let (output, printed) = match captured {
+        let (output, printed) = match ports.is_captured(id) {
             true => OutputPipe::new().map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
             false => (None, None),
         };
-        let own = theirs.as_ref().map(AsFd::as_fd);
+        let (channel, theirs) = match ports.is_ordered(id) {
+            true => {
+                Backchannel::new().map(|(ours, theirs)| (Channel::Backchannel(ours), theirs))?
+            }
+            false => reports
+                .open(id, poll)
+                .map(|(place, theirs)| (Channel::Status(place), theirs))?,
+        };
         let printed = printed.as_ref().map(AsFd::as_fd);
         let run = self.setup.run;
-        let (program, descriptors) = ports.ready_to_spawn(id, poll, run, stress, own, printed)?;
-        let spawned = spawner.spawn(program, environment, generation, descriptors)?;
-        Ok(Started {
-            spawned,
-            channel: ours,
-            output,
-        })
+        let ready = ports.ready_to_spawn(id, run, stress, theirs.as_fd(), printed);
+        let spawned = ready.and_then(|(program, descriptors)| {
+            spawner.spawn(program, environment, generation, descriptors)
+        });
+        match spawned {
+            Ok(spawned) => Ok(Started {
+                spawned,
+                channel,
+                output,
+            }),
+            Err(error) => {
+                if let Channel::Status(place) = channel {
+                    reports.close(place);
+                }
+                Err(error)
+            }
+        }
     }
 
     fn read_from(&mut self, id: ServiceId, pid: Pid, output: Option<OutputPipe>) {
@@ -107,9 +127,8 @@ impl Runtime {
         }
     }
 
-    fn listen_to(&mut self, now: Time, pid: Pid, channel: Option<Backchannel>) {
-        let added = channel.map(|channel| self.channels.add(pid, channel, &self.poll));
-        if let Some(Err(error)) = added {
+    fn listen_to(&mut self, now: Time, pid: Pid, channel: Backchannel) {
+        if let Err(error) = self.channels.add(pid, channel, &self.poll) {
             let reason = reason(&error);
             let event = Event::Unwritable { pid, reason };
             self.table.step(now, event, &mut self.actions);

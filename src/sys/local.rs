@@ -12,7 +12,6 @@ use nix::sys::socket::{
     getsockopt, listen, recv, send, shutdown, socket, sockopt,
 };
 
-use super::channel::refuse_descriptors;
 use super::listen::Name;
 
 /// How much can wait for the master to come round its loop.
@@ -159,6 +158,24 @@ pub fn receive(connection: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Opti
         Ok(length) => Ok(Some(length)),
         Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Has the kernel refuse descriptors that a child would send along. Without that it throws them
+/// away when the record is read, in the master's time, and closing somebody's socket can take as
+/// long as its owner wished (`SO_LINGER`). Linux knows this since 6.16; older kernels say so.
+pub(super) fn refuse_descriptors(ours: &OwnedFd) {
+    const SO_PASSRIGHTS: i32 = 83;
+    let no: i32 = 0;
+    // SAFETY: the option's value is one int, which outlives the call.
+    unsafe {
+        libc::setsockopt(
+            ours.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const no).cast(),
+            size_of::<i32>() as u32,
+        );
     }
 }
 

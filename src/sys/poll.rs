@@ -66,7 +66,15 @@ impl Poll {
     /// # Errors
     /// The system's, when descriptors have run out.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(Poller::new(Self::TURN)?))
+        Self::taking(Self::TURN)
+    }
+
+    /// An empty set of which no more events are taken in one turn.
+    ///
+    /// # Errors
+    /// The system's, when descriptors have run out.
+    pub fn taking(turn: NonZeroUsize) -> io::Result<Self> {
+        Ok(Self(Poller::new(turn)?))
     }
 
     /// Adds a descriptor, which the caller removes before it closes it.
@@ -99,6 +107,11 @@ impl Poll {
         self.0.remove(fd.as_fd())
     }
 
+    /// Takes a descriptor that nobody else has out of the set, and closes it.
+    pub fn close(&self, fd: impl AsFd) {
+        self.0.close(fd);
+    }
+
     /// Waits until a descriptor is ready or `timeout` has passed, and puts the keys of those that
     /// are ready into `keys`.
     ///
@@ -110,6 +123,13 @@ impl Poll {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             result => result,
         }
+    }
+}
+
+/// A set is itself readable while one of its descriptors is ready.
+impl AsFd for Poll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -28,7 +28,6 @@ pub enum Line {
     ForgedReport,
     StaleReport,
     UnknownStatus,
-    StatusFailed,
     Suppressed,
     Rogue,
     Overdue,
@@ -64,7 +63,7 @@ const fn ours(ours: &'static str) -> Words {
     Words { ours, original }
 }
 
-const LINES: [(Line, Words); 29] = {
+const LINES: [(Line, Words); 28] = {
     use Line::*;
     [
         (Ended, same("process ")),
@@ -87,7 +86,6 @@ const LINES: [(Line, Words); 29] = {
         (ForgedReport, ours(": ignoring status update from pid ")),
         (StaleReport, same("ignoring status update from child pid ")),
         (UnknownStatus, same(": ignoring unknown status")),
-        (StatusFailed, ours(": status channel failed: ")),
         (Suppressed, ours(" more bad status updates were not logged")),
         (Rogue, ours(": ending rogue process ")),
         (Overdue, ours(" is still there, sending SIGKILL")),

@@ -38,10 +38,9 @@ fn facts(process: Process, master: Process) -> Facts {
         .filter(|(number, descriptor)| inert || *number <= 5 || descriptor.kind.is_listener())
         .map(|(number, descriptor)| {
             let kind = match descriptor.kind {
-                // The type of the status channel is where the two differ on purpose.
                 Kind::Socket(Socket {
                     family: "unix",
-                    kind: "stream" | "seqpacket",
+                    kind: "stream",
                     listening: false,
                     local,
                 }) if number == 5 && local.is_empty() => "the status channel".to_owned(),

@@ -338,14 +338,6 @@ impl Book {
                     reason,
                 });
             }
-            Event::StatusFailed { service, reason } => {
-                let reason = reason.clone();
-                self.bad_report(now, *service, |service| Record::StatusFailed {
-                    service,
-                    reason,
-                });
-                self.dismiss(now, *service);
-            }
             Event::Connections { .. }
             | Event::Said { .. }
             | Event::Babbled { .. }
@@ -706,7 +698,7 @@ impl Book {
             member.leaving = true;
             member.told_to_leave.get_or_insert(now);
         }
-        self.owed.push(Action::RenewStatus(id));
+        self.owed.push(Action::Dismiss(id));
     }
 
     fn begin_waking(&mut self, now: Time, id: ServiceId) {

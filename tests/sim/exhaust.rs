@@ -27,7 +27,7 @@ struct Scene {
     expected: (usize, usize),
 }
 
-const SCENES: [Scene; 6] = [
+const SCENES: [Scene; 5] = [
     Scene {
         name: "strangers_and_failing_children",
         opening: &[Edit(0, Add), Hangup, Turn],
@@ -110,23 +110,6 @@ const SCENES: [Scene; 6] = [
         ],
         depth: 9,
         expected: (31_744, 120_072),
-    },
-    Scene {
-        name: "a_status_channel_that_fails",
-        opening: &[Edit(0, Add), Hangup, Turn],
-        happenings: &[
-            Turn,
-            Client(0),
-            Live(0),
-            Live(1),
-            Shut(0),
-            Shut(1),
-            Defy(0),
-            Fail(0),
-            Hangup,
-        ],
-        depth: 14,
-        expected: (9_880, 43_966),
     },
     Scene {
         name: "a_service_that_an_operator_steers",

@@ -46,8 +46,6 @@ pub enum Happening {
     Unknown(u8),
     /// The process writes a record that is no report.
     Garbage(u8),
-    /// The process shuts the status channel down for all who share it.
-    Shut(u8),
 
     /// The next spawn fails.
     SpawnFails,
@@ -135,7 +133,6 @@ impl Happening {
             Self::Stale(n) => less(n).map(Self::Stale).collect(),
             Self::Unknown(n) => less(n).map(Self::Unknown).collect(),
             Self::Garbage(n) => less(n).map(Self::Garbage).collect(),
-            Self::Shut(n) => less(n).map(Self::Shut).collect(),
             Self::Steer(n, steering) => less(n).map(|n| Self::Steer(n, steering)).collect(),
             Self::Stop(true) => vec![Self::Stop(false)],
             Self::Edit(n, edit) => less(n).map(|n| Self::Edit(n, edit)).collect(),

@@ -18,8 +18,6 @@ const PROCESSES_MAX: usize = 12;
 const BACKLOG: u32 = 4;
 /// Reports that can be heard once more.
 const HISTORY: usize = 8;
-/// Why a status channel failed.
-const SHUT: &str = "a child shut it down";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
@@ -57,23 +55,12 @@ pub struct Record {
 
 impl Record {
     fn event(self, service: ServiceId) -> Event {
-        let writer = self.writer;
-        match self.report {
-            Some(report) => Event::Report {
-                service,
-                writer,
-                report,
-            },
-            None => Event::Garbage {
-                service,
-                writer,
-                length: 11,
-            },
-        }
+        Event::written(service, self.writer, self.report.ok_or(11))
     }
 }
 
-/// A service's listener and status channel.
+/// A service's listener, and its children's status channels, of which each keeps its order: they
+/// are read in the order of all that was written, which is one of those that the system may choose.
 #[derive(Debug)]
 pub struct Port {
     pub service: Arc<Service>,
@@ -84,9 +71,6 @@ pub struct Port {
     pub waiting: u32,
     pub channel: u32,
     pub records: VecDeque<Record>,
-    /// A process shut the status channel down for all who share it: after the records that it
-    /// holds, there comes nothing more.
-    pub shut: bool,
 }
 
 impl Port {
@@ -97,23 +81,10 @@ impl Port {
         room
     }
 
-    /// Whether the status channel took the record.
-    fn hear(&mut self, record: Record) -> bool {
-        if !self.shut {
-            self.records.push_back(record);
-        }
-        !self.shut
-    }
-
-    /// What the master finds next in the status channel.
+    /// What the master finds next in the children's status channels.
     fn next_heard(&mut self, place: ServiceId) -> Option<Event> {
-        let shut = || Event::StatusFailed {
-            service: place,
-            reason: SHUT.into(),
-        };
         let record = self.records.pop_front();
-        let event = record.map(|record| record.event(place));
-        event.or_else(|| self.shut.then(shut))
+        record.map(|record| record.event(place))
     }
 }
 
@@ -164,7 +135,6 @@ impl Kernel {
                     waiting: 0,
                     channel: self.channels,
                     records: VecDeque::new(),
-                    shut: false,
                 });
                 false
             }
@@ -243,13 +213,13 @@ impl Kernel {
         found || self.vanished.contains(&pid)
     }
 
-    pub fn renew_channel(&mut self, place: ServiceId) {
+    /// Closes the status channels of a service's children; later ones get others.
+    pub fn dismiss(&mut self, place: ServiceId) {
         self.channels += 1;
         let channel = self.channels;
         if let Some(port) = self.port_mut(place) {
             port.channel = channel;
             port.records.clear();
-            port.shut = false;
         }
     }
 
@@ -269,7 +239,7 @@ impl Kernel {
     /// Whether there is nothing to read and nobody to reap.
     pub fn is_quiet(&self) -> bool {
         let dead = |p: &Process| matches!(p.phase, Phase::Dead(_));
-        let silent = |port: &Port| port.records.is_empty() && !port.shut;
+        let silent = |port: &Port| port.records.is_empty();
         self.ports().all(|(_, port)| silent(port)) && !self.processes.iter().any(dead)
     }
 
@@ -402,15 +372,6 @@ impl Kernel {
         heard
     }
 
-    /// The process shuts its status channel down, if the master has the other end and nobody has
-    /// done so before.
-    pub fn shut(&mut self, at: usize) -> bool {
-        let heard = !self.told(at);
-        let port = self.port_mut(self.processes[at].place);
-        let port = port.filter(|_| heard);
-        port.is_some_and(|port| !std::mem::replace(&mut port.shut, true))
-    }
-
     /// The process got hold of another service's status channel and reports there.
     pub fn stray(&mut self, at: usize, endpoint: u8) -> bool {
         let busy = self.processes[at].phase == Phase::Busy;
@@ -420,12 +381,12 @@ impl Kernel {
             report: Some(report),
         };
         let port = self.port_at(endpoint);
-        port.is_some_and(|port| port.hear(record))
+        port.map(|port| port.records.push_back(record)).is_some()
     }
 
     fn push(&mut self, place: ServiceId, record: Record) -> bool {
         let port = self.port_mut(place);
-        port.is_some_and(|port| port.hear(record))
+        port.map(|port| port.records.push_back(record)).is_some()
     }
 
     pub fn echo(&mut self, nth: u8) -> bool {

@@ -27,12 +27,12 @@ macro_rules! sorts {
 struct Bit(u64);
 
 sorts! {
-    EVENTS of Event: Connection Connections Report Garbage StatusFailed Said Babbled Unwritable
+    EVENTS of Event: Connection Connections Report Garbage Said Babbled Unwritable
         HungUp Spawned SpawnFailed WatchFailed Exit Deadline Reload Pause Resume Replace Wake
         Verbose Stop;
-    ACTIONS of Action: Watch Unwatch Spawn Signal Order HangUp RenewStatus Wake Close Terminate Log;
+    ACTIONS of Action: Watch Unwatch Spawn Signal Order HangUp Dismiss Wake Close Terminate Log;
     RECORDS of Record: Ended BadStartup Crashing Throttled Unthrottled SpawnFailed WatchFailed
-        LimitReached StressBegins StressEnds Added Removed Killing PartialReport ForgedReport StaleReport UnknownStatus StatusFailed
+        LimitReached StressBegins StressEnds Added Removed Killing PartialReport ForgedReport StaleReport UnknownStatus
         Suppressed Rogue Overdue TooLong Lingering PoolFull Terminating Counts States Spawned Waking;
 }
 

@@ -115,7 +115,7 @@ fn hash_port(
     account: &Account,
     hasher: &mut impl Hasher,
 ) {
-    (port.watched, port.refused, port.waiting, port.shut).hash(hasher);
+    (port.watched, port.refused, port.waiting).hash(hasher);
     for record in &port.records {
         let report = record.report.map(|report| {
             let member = account.members.get(&report.pid);

@@ -17,7 +17,7 @@ const LIFE: [Sort; 5] = [
     |random| Happening::Client(random.byte()),
 ];
 
-const SOMETIMES: [Sort; 29] = [
+const SOMETIMES: [Sort; 28] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(2_000)),
     |random| Happening::Pass(random.below(100_000)),
@@ -35,7 +35,6 @@ const SOMETIMES: [Sort; 29] = [
     |random| Happening::Stray(random.byte(), random.byte()),
     |random| Happening::Unknown(random.byte()),
     |random| Happening::Garbage(random.byte()),
-    |random| Happening::Shut(random.byte()),
     |_| Happening::SpawnFails,
     |_| Happening::WatchFails,
     edit,

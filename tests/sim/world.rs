@@ -131,8 +131,7 @@ impl World {
             | Happening::Forge(nth, _)
             | Happening::Stray(nth, _)
             | Happening::Unknown(nth)
-            | Happening::Garbage(nth)
-            | Happening::Shut(nth) => {
+            | Happening::Garbage(nth) => {
                 let process = kernel.living(nth);
                 return Ok(process.is_some_and(|at| happen_to(kernel, at, happening)));
             }
@@ -303,8 +302,8 @@ impl World {
             } => return self.spawn(service, generation),
             Action::Signal { pid, signal } => kernel.signal(pid, signal),
             Action::Order { .. } | Action::HangUp { .. } => false,
-            Action::RenewStatus(id) => {
-                kernel.renew_channel(id);
+            Action::Dismiss(id) => {
+                kernel.dismiss(id);
                 true
             }
             Action::Wake(id) => {
@@ -466,7 +465,6 @@ fn happen_to(kernel: &mut Kernel, at: usize, happening: Happening) -> bool {
             return kernel.write(at, Some(StatusReport { available, ..own }));
         }
         Happening::Garbage(_) => return kernel.write(at, None),
-        Happening::Shut(_) => return kernel.shut(at),
         _ => return false,
     }
     true

@@ -128,13 +128,6 @@ fn what_somebody_should_look_into_is_a_warning() {
             format!("{NAMED}: ignoring unknown status 2 from child pid 7"),
         ),
         (
-            Record::StatusFailed {
-                service: service(),
-                reason: reason(),
-            },
-            format!("{NAMED}: status channel failed: no room -- replacing it"),
-        ),
-        (
             Record::Suppressed {
                 service: service(),
                 count: 990,

@@ -7,7 +7,7 @@ fn a_reload_keeps_children_and_tells_them_to_leave() {
     let mut world = World::new([inet(25, 10)]);
     let child = world.busy(FIRST);
     let actions = world.reload([inet(25, 20)]);
-    assert_eq!(actions, [Action::RenewStatus(FIRST)]);
+    assert_eq!(actions, [Action::Dismiss(FIRST)]);
     assert_eq!(world.counts(FIRST), (0, 1));
     assert_eq!(world.exit(child, ExitStatus::Code(0)), []);
 }
@@ -18,7 +18,7 @@ fn a_child_that_was_told_to_leave_is_not_counted_on() {
     world.spawn(FIRST);
     assert_eq!(
         world.reload([inet(25, 10)]),
-        [Action::RenewStatus(FIRST), Action::Watch(FIRST)]
+        [Action::Dismiss(FIRST), Action::Watch(FIRST)]
     );
     assert_eq!(world.counts(FIRST), (0, 1));
 }
@@ -51,7 +51,7 @@ fn a_name_for_the_same_endpoint_is_the_same_service() {
     world.busy(FIRST);
     let mut renamed = inet(25, 10);
     renamed.name = "smtp".into();
-    assert_eq!(world.reload([renamed]), [Action::RenewStatus(FIRST)]);
+    assert_eq!(world.reload([renamed]), [Action::Dismiss(FIRST)]);
     assert_eq!(world.table.service(FIRST).unwrap().config().name, "smtp");
 }
 
@@ -68,7 +68,7 @@ fn a_removed_service_ends_at_once_and_its_children_are_told() {
     assert_eq!(
         without_logs(actions),
         [
-            Action::RenewStatus(SECOND_SERVICE),
+            Action::Dismiss(SECOND_SERVICE),
             Action::Signal { pid, signal },
             Action::Close(FIRST)
         ]
@@ -134,7 +134,7 @@ fn a_place_in_the_table_is_used_again() {
     world.reload([unix("local", 1)]);
     assert_eq!(
         without_logs(world.reload([unix("local", 1), inet(26, 1)])),
-        [Action::RenewStatus(SECOND_SERVICE), Action::Watch(FIRST)]
+        [Action::Dismiss(SECOND_SERVICE), Action::Watch(FIRST)]
     );
     // A deadline of the former tenant is none of the new one's.
     assert_eq!(world.pass(Duration::from_secs(600)), []);
@@ -147,7 +147,7 @@ fn a_throttled_service_stays_throttled_across_a_reload() {
     let child = world.spawn(FIRST);
     world.exit(child, ExitStatus::Code(1));
     world.pass(Duration::from_secs(30));
-    assert_eq!(world.reload([inet(25, 10)]), [Action::RenewStatus(FIRST)]);
+    assert_eq!(world.reload([inet(25, 10)]), [Action::Dismiss(FIRST)]);
     let actions = world.pass(Duration::from_secs(30));
     assert_eq!(without_logs(actions), [Action::Watch(FIRST)]);
 }

@@ -54,35 +54,6 @@ fn a_repeated_report_counts_once() {
 }
 
 #[test]
-fn a_broken_channel_is_replaced_and_its_children_leave() {
-    let mut world = World::new([inet(25, 10)]);
-    let child = world.spawn(FIRST);
-    let service = FIRST;
-    let reason = "broken".into();
-    let actions = world.step(Event::StatusFailed { service, reason });
-    assert_eq!(
-        logged(&actions),
-        ["service \"25\" (25): status channel failed: broken -- replacing it"]
-    );
-    assert_eq!(
-        without_logs(actions),
-        [Action::RenewStatus(FIRST), Action::Watch(FIRST)]
-    );
-    assert_eq!(world.exit(child, ExitStatus::Code(0)), []);
-}
-
-#[test]
-fn a_removed_services_channel_is_not_replaced() {
-    let mut world = World::new([inet(25, 10)]);
-    world.spawn(FIRST);
-    world.reload([]);
-    for service in [FIRST, SECOND_SERVICE] {
-        let reason = "broken".into();
-        assert_eq!(world.step(Event::StatusFailed { service, reason }), []);
-    }
-}
-
-#[test]
 fn a_confused_child_fills_no_log() {
     let mut world = World::new([inet(25, 10)]);
     let (pid, _) = world.spawn(FIRST);

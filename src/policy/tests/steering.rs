@@ -11,7 +11,7 @@ fn a_paused_service_is_not_watched_until_it_is_resumed() {
     let mut world = World::new([unix("a", 1)]);
     assert_eq!(
         world.step(PAUSE),
-        [Action::RenewStatus(FIRST), Action::Unwatch(FIRST)]
+        [Action::Dismiss(FIRST), Action::Unwatch(FIRST)]
     );
     assert_eq!(world.connect(FIRST), []);
     assert_eq!(world.step(PAUSE), []);
@@ -24,7 +24,7 @@ fn a_pause_has_children_leave_who_would_go_on_taking_clients() {
     let mut world = World::new([unix("a", 2)]);
     let busy = world.busy(FIRST);
     world.spawn(FIRST);
-    assert!(world.step(PAUSE).contains(&Action::RenewStatus(FIRST)));
+    assert!(world.step(PAUSE).contains(&Action::Dismiss(FIRST)));
     world.available(FIRST, busy);
     assert_eq!(world.counts(FIRST), (0, 2));
 }
@@ -35,7 +35,7 @@ fn a_pause_outlasts_a_reload_but_not_the_service() {
     world.step(PAUSE);
     assert_eq!(
         world.reload([unix("a", 5)]),
-        [Action::RenewStatus(FIRST)],
+        [Action::Dismiss(FIRST)],
         "not watched"
     );
     world.reload([]);
@@ -112,7 +112,7 @@ fn the_children_of_one_service_are_replaced_as_a_reload_does_it() {
     assert_eq!(
         world.step(replace),
         [
-            Action::RenewStatus(FIRST),
+            Action::Dismiss(FIRST),
             Action::Wake(FIRST),
             Action::Watch(FIRST)
         ]

@@ -51,7 +51,7 @@ fn reaching_for_the_last_place_begins_stress_mode() {
     };
     assert_eq!(
         without_logs(actions),
-        [Action::RenewStatus(FIRST), stressed, Action::Unwatch(FIRST)]
+        [Action::Dismiss(FIRST), stressed, Action::Unwatch(FIRST)]
     );
 }
 

@@ -50,7 +50,7 @@ fn a_reload_begins_the_wakeups_anew() {
     let mut world = World::new([waking(unix("pickup", 1), 60, false)]);
     world.pass(Duration::from_secs(40));
     let actions = world.reload([waking(unix("pickup", 1), 60, false)]);
-    assert_eq!(actions, [Action::RenewStatus(FIRST), Action::Wake(FIRST)]);
+    assert_eq!(actions, [Action::Dismiss(FIRST), Action::Wake(FIRST)]);
     assert_eq!(world.pass(Duration::from_secs(59)), []);
     assert_eq!(world.pass(SECOND), [Action::Wake(FIRST)]);
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -36,10 +36,22 @@ impl Poller {
         Ok(self.epoll.delete(fd)?)
     }
 
+    /// The kernel forgets what is closed.
+    #[allow(clippy::unused_self)]
+    pub(super) fn close(&self, fd: impl AsFd) {
+        drop(fd);
+    }
+
     pub(super) fn wait(&mut self, timeout: Duration, keys: &mut Vec<usize>) -> io::Result<()> {
         let count = self.epoll.wait(&mut self.events, rounded_up(timeout))?;
         keys.extend(self.events[..count].iter().map(|e| e.data() as usize));
         Ok(())
+    }
+}
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use polling::{Event, Events, PollMode};
@@ -40,11 +40,22 @@ impl Poller {
         self.poller.delete(fd)
     }
 
+    pub(super) fn close(&self, fd: impl AsFd) {
+        // What is not in the set need not be taken out.
+        let _ = self.remove(fd.as_fd());
+    }
+
     pub(super) fn wait(&mut self, timeout: Duration, keys: &mut Vec<usize>) -> io::Result<()> {
         self.events.clear();
         self.poller.wait(&mut self.events, Some(timeout))?;
         keys.extend(self.events.iter().map(|event| event.key));
         Ok(())
+    }
+}
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
     }
 }
 

@@ -40,6 +40,32 @@ macro_rules! tests_of {
             }
 
             #[test]
+            fn a_poller_is_ready_for_another_while_something_is_for_it() {
+                let mut outer = Poller::new(TURN).unwrap();
+                let mut inner = Poller::new(TURN).unwrap();
+                let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+                inner.add(ours.as_fd(), 7, Interest::Readable).unwrap();
+                outer.add(inner.as_fd(), 8, Interest::Readable).unwrap();
+                assert_eq!(ready(&mut outer, Duration::ZERO), [0; 0]);
+                theirs.write_all(b"x").unwrap();
+                assert_eq!(ready(&mut outer, LIMIT), [8]);
+                assert_eq!(ready(&mut inner, LIMIT), [7]);
+                assert_eq!(ready(&mut outer, LIMIT), [8], "it was not read");
+                ours.read_exact(&mut [0]).unwrap();
+                assert_eq!(ready(&mut outer, Duration::ZERO), [0; 0]);
+            }
+
+            #[test]
+            fn what_was_closed_is_not_reported() {
+                let mut poller = Poller::new(TURN).unwrap();
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                poller.add(ours.as_fd(), 7, Interest::Readable).unwrap();
+                theirs.write_all(b"x").unwrap();
+                poller.close(ours);
+                assert_eq!(ready(&mut poller, Duration::ZERO), [0; 0]);
+            }
+
+            #[test]
             fn a_peer_that_is_gone_is_reported() {
                 let mut poller = Poller::new(TURN).unwrap();
                 let (ours, theirs) = UnixStream::pair().unwrap();

@@ -63,7 +63,8 @@ fn a_master_without_free_descriptors_serves_and_says_what_it_cannot() {
     let (_client, mut busy) = used.serve();
     let vitals = Vitals::of(&postfix);
 
-    let exhausted = Exhausted::but(postfix.master_process(), 0);
+    // A child takes a descriptor of the master's, and another one while it is started.
+    let exhausted = Exhausted::but(postfix.master_process(), 2);
     busy.finish_client();
     let _client = used.connect();
     busy.take_client();
@@ -117,9 +118,9 @@ fn a_reload_that_finds_no_descriptor_free_changes_nothing() {
             postfix.wait_for_log(ADVICE);
             busy.tell("write hello");
             assert_eq!(client.line(), "hello");
+            exhausted.end();
             let (_client, next) = troupe.serve();
             next.exit(0);
-            exhausted.end();
             vitals.expect_again(postfix);
             postfix.reload();
             busy.wait_for_end();

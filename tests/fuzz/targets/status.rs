@@ -1,42 +1,46 @@
-//! A child's records on its status channel, whatever they are.
+//! What a child writes to its status channel, whatever it is.
 
 use std::time::Duration;
 
 use master::policy::{Action, Event, ServiceId, Table};
-use master::proto::{Availability, StatusReport};
+use master::proto::{Availability, StatusReport, reports};
 
 use super::step::configured;
 
 const CHILD: i32 = 7;
 const GENERATION: u32 = 1;
 
-/// The first byte is the length of a record, which follows, and so on.
+/// The first byte is the length of what is read at a time, which follows, and so on.
 pub fn run(input: &[u8]) {
     let now = Duration::from_secs(1);
     let (mut table, service) = table_with_child(now);
     let mut expected = Availability::Available;
     let mut rest = input;
     while let Some((&length, after)) = rest.split_first() {
-        let (record, after) = after.split_at(after.len().min(length.into()));
+        let (written, after) = after.split_at(after.len().min(length.into()));
         rest = after;
-        let event = event(service, record);
-        if let Event::Report { report, .. } = &event {
-            let own = (report.pid, report.generation) == (CHILD, GENERATION);
-            expected = report.availability().filter(|_| own).unwrap_or(expected);
+        let mut left = written.len();
+        for said in reports(CHILD, written) {
+            left -= said.map_or_else(|length| length, |_| StatusReport::SIZE);
+            if let Ok(report) = said {
+                let own = (report.pid, report.generation) == (CHILD, GENERATION);
+                expected = report.availability().filter(|_| own).unwrap_or(expected);
+            }
+            let mut actions = Vec::new();
+            table.step(now, Event::written(service, CHILD, said), &mut actions);
+            table.settle(now, &mut actions);
+            table.check().expect("the invariants hold");
+            let quiet = |action: &Action| {
+                matches!(
+                    action,
+                    Action::Log(_) | Action::Watch(_) | Action::Unwatch(_)
+                )
+            };
+            assert!(actions.iter().all(quiet), "{actions:?}");
+            let avail = table.service(service).expect("the service").avail();
+            assert_eq!(avail, u32::from(expected == Availability::Available));
         }
-        let mut actions = Vec::new();
-        table.step(now, event, &mut actions);
-        table.settle(now, &mut actions);
-        table.check().expect("the invariants hold");
-        let quiet = |action: &Action| {
-            matches!(
-                action,
-                Action::Log(_) | Action::Watch(_) | Action::Unwatch(_)
-            )
-        };
-        assert!(actions.iter().all(quiet), "{actions:?}");
-        let avail = table.service(service).expect("the service").avail();
-        assert_eq!(avail, u32::from(expected == Availability::Available));
+        assert_eq!(left, 0, "all that was written is something");
     }
 }
 
@@ -56,27 +60,4 @@ fn table_with_child(now: Duration) -> (Table, ServiceId) {
     table.step(now, spawned, &mut actions);
     table.settle(now, &mut actions);
     (table, service)
-}
-
-/// What the runtime makes of the record; a report is what it was on the wire.
-fn event(service: ServiceId, record: &[u8]) -> Event {
-    let writer = CHILD;
-    match StatusReport::decode(record) {
-        Some(report) => {
-            assert_eq!(report.encode(), record);
-            Event::Report {
-                service,
-                writer,
-                report,
-            }
-        }
-        None => {
-            assert_ne!(record.len(), StatusReport::SIZE);
-            Event::Garbage {
-                service,
-                writer,
-                length: record.len(),
-            }
-        }
-    }
 }

@@ -158,7 +158,6 @@ impl World {
             b'-' => self.reload(0, n % 8),
             b'c' => Event::Connection { service },
             b'w' => Event::WatchFailed { service, reason },
-            b'q' => Event::StatusFailed { service, reason },
             b'g' => garbage(service, n),
             b's' => self.spawned(n)?,
             b'f' => {
@@ -334,7 +333,7 @@ impl World {
             Action::Order { pid, .. } | Action::HangUp { pid } => {
                 self.table.service_of(pid).is_some()
             }
-            Action::RenewStatus(id) | Action::Wake(id) => self.is_open(id),
+            Action::Dismiss(id) | Action::Wake(id) => self.is_open(id),
             Action::Close(id) => {
                 self.watched.remove(&id);
                 !self.is_open(id)

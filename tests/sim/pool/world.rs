@@ -408,7 +408,7 @@ impl World {
                 process.words.clear();
                 Ok(())
             }
-            Action::RenewStatus(_) => Ok(()),
+            Action::Dismiss(_) => Ok(()),
             Action::Log(ref record) => match record.to_string().is_empty() {
                 true => Err("a record without words".into()),
                 false => Ok(()),
