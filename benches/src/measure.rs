@@ -72,6 +72,8 @@ impl Effort {
 /// Clients and children share the processors in one of two ways for as long as a master lives, and
 /// are nearly twice as fast in one of them, whoever the master is. One master would tell of nothing
 /// else, so many are started.
+const MASTERS: usize = 12;
+/// A pool is put under load so many times, for the same reason.
 pub const RUNS: usize = 6;
 
 /// Takes one sample of everything.
@@ -88,7 +90,7 @@ pub fn sample(master: &Path, effort: Effort, series: &mut Series) -> Result<()> 
 fn warm(system: &System, master: &Path, effort: Effort, series: &mut Series) -> Result<()> {
     const CLIENTS: [usize; 2] = [1, 8];
     let mut totals = CLIENTS.map(|_| (Duration::ZERO, Duration::ZERO));
-    for _ in 0..RUNS {
+    for _ in 0..MASTERS {
         let (running, socket) = warmed_up(system, master, effort)?;
         for (clients, (spent, elapsed)) in CLIENTS.into_iter().zip(&mut totals) {
             let (cost, load) = under_load(&running, &socket, effort.connections, clients)?;
@@ -97,7 +99,7 @@ fn warm(system: &System, master: &Path, effort: Effort, series: &mut Series) -> 
         }
     }
     for (clients, (spent, elapsed)) in CLIENTS.into_iter().zip(totals) {
-        let connections = (RUNS * effort.connections) as f64;
+        let connections = (MASTERS * effort.connections) as f64;
         add(
             series,
             Measure::WarmCpu(clients),
