@@ -224,7 +224,7 @@ impl Resolver for Names {
     }
 
     fn host(&self, name: &str) -> Result<Vec<IpAddr>, String> {
-        names::host(name).map_err(|error| error.to_string())
+        names::host(name)
     }
 
     fn tcp_service(&self, name: &str) -> Option<u16> {

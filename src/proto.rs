@@ -10,7 +10,7 @@ pub const FLOW_READ: i32 = 3;
 /// The write end of the flow-control pipe, shared by all children.
 pub const FLOW_WRITE: i32 = 4;
 /// The child's end of the status channel; readable when the master is gone or wants the child to
-/// leave. In an ordered pool, the child's own channel, see [`pool`].
+/// leave. In an ordered pool, messages go both ways, see [`pool`].
 pub const STATUS: i32 = 5;
 /// The first listener; further ones follow without a gap.
 pub const LISTEN: i32 = 6;

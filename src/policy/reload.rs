@@ -116,8 +116,8 @@ impl Table {
     }
 
     /// Tells the children to leave when they have finished, by closing their status channels. They
-    /// are no longer counted on: Postfix goes on counting them, and so leaves a
-    /// service without anyone to listen when one does not go.
+    /// are no longer counted on: Postfix goes on counting them, and so leaves a service without
+    /// anyone to listen when one does not go.
     pub(super) fn dismiss(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
         let Some(service) = self.services[id.index()].as_mut() else {
             return;

@@ -58,8 +58,7 @@ impl Runtime {
         }
         let ids: Vec<ServiceId> = self.table.services().map(|(id, _)| id).collect();
         for id in ids {
-            self.dismiss(id);
-            self.ports.close(id, &self.poll);
+            self.close(id);
         }
         while let Some((until, pid)) = leaving.first() {
             // What a signal is about is seen below; one that cannot be read costs a second.

@@ -647,13 +647,16 @@ impl Runtime {
             Action::HangUp { pid } => self.channels.remove(pid, &self.poll),
             Action::Dismiss(id) => self.dismiss(id),
             Action::Wake(id) => self.wake(now, id),
-            Action::Close(id) => {
-                self.dismiss(id);
-                self.ports.close(id, &self.poll);
-            }
+            Action::Close(id) => self.close(id),
             Action::Terminate { signal } => self.terminate(signal),
             Action::Log(record) => self.write(&record),
         }
+    }
+
+    /// Closes all that a service has.
+    fn close(&mut self, id: ServiceId) {
+        self.dismiss(id);
+        self.ports.close(id, &self.poll);
     }
 
     /// Closes the status channels of a service's children.

@@ -100,8 +100,8 @@ fn look_up(hosts: Vec<String>, mut connection: UnixStream) -> ! {
     let answering = connection.try_clone().and_then(|mut answers| {
         thread::Builder::new().spawn(move || {
             for host in &hosts {
-                let answer = names::host(host).map_err(|error| error.to_string());
-                if answers.write_all(encode(answer).as_bytes()).is_err() {
+                let answer = encode(names::host(host));
+                if answers.write_all(answer.as_bytes()).is_err() {
                     break;
                 }
             }

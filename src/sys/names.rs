@@ -1,7 +1,6 @@
 //! The system's names: hosts, services, users, interfaces.
 
 use std::ffi::CString;
-use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 
 use nix::ifaddrs::getifaddrs;
@@ -20,9 +19,11 @@ pub fn hostname() -> String {
 /// The addresses of a host, in the resolver's order. This may wait for the network.
 ///
 /// # Errors
-/// The resolver's.
-pub fn host(name: &str) -> io::Result<Vec<IpAddr>> {
-    Ok((name, 0).to_socket_addrs()?.map(|a| a.ip()).collect())
+/// The resolver's words.
+pub fn host(name: &str) -> Result<Vec<IpAddr>, String> {
+    let addresses = (name, 0).to_socket_addrs();
+    let addresses = addresses.map_err(|error| error.to_string())?;
+    Ok(addresses.map(|a| a.ip()).collect())
 }
 
 /// The port of a TCP service in services(5).

@@ -37,7 +37,6 @@ impl Poller {
     }
 
     /// The kernel forgets what is closed.
-    #[allow(clippy::unused_self)]
     pub(super) fn close(&self, fd: impl AsFd) {
         drop(fd);
     }

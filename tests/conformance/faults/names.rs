@@ -1,9 +1,11 @@
 //! A name server that does not answer.
 
 use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use crate::common::client::{Client, expect_refusal};
 use crate::common::clock::Clock;
@@ -30,17 +32,20 @@ const ADDRESS: &str = LOOPBACK_2;
 
 impl NameServer {
     fn start() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:53").expect("the name server's port");
-        socket.set_read_timeout(Some(SOON)).expect("a time limit");
-        Self(socket)
+        Self(UdpSocket::bind("127.0.0.1:53").expect("the name server's port"))
+    }
+
+    fn wait(&self, limit: Duration) -> io::Result<Question> {
+        self.0.set_read_timeout(Some(limit))?;
+        let mut message = vec![0; 512];
+        let (length, from) = self.0.recv_from(&mut message)?;
+        message.truncate(length);
+        Ok(Question { message, from })
     }
 
     #[track_caller]
     fn question(&self) -> Question {
-        let mut message = vec![0; 512];
-        let (length, from) = self.0.recv_from(&mut message).expect("a question");
-        message.truncate(length);
-        Question { message, from }
+        self.wait(SOON).expect("a question")
     }
 
     /// Says where the host is; it has no address but of IPv4.
@@ -65,15 +70,10 @@ impl NameServer {
     fn answer_while(&self, question: &Question, waits: impl FnOnce() + Send) {
         thread::scope(|scope| {
             let waiting = scope.spawn(waits);
-            self.0
-                .set_read_timeout(Some(std::time::Duration::from_millis(10)))
-                .expect("a time limit");
             self.answer(question);
             while !waiting.is_finished() {
-                let mut message = vec![0; 512];
-                if let Ok((length, from)) = self.0.recv_from(&mut message) {
-                    message.truncate(length);
-                    self.answer(&Question { message, from });
+                if let Ok(question) = self.wait(Duration::from_millis(10)) {
+                    self.answer(&question);
                 }
             }
         });
@@ -143,12 +143,12 @@ fn a_name_server_that_does_not_answer_delays_nobody() {
     );
 }
 
-/// A reload of ours that waits for a name, what it waits for, and the log's length before it.
-fn waiting(postfix: &mut Instance, server: &NameServer) -> (Troupe, Question, usize) {
-    let (_, named) = with_a_name(postfix);
+/// A reload of ours that waits for a name: what it waits for, and the log's length before it.
+fn waiting(postfix: &mut Instance, server: &NameServer) -> (Question, usize) {
+    with_a_name(postfix);
     let mark = postfix.log().len();
     postfix.hang_up();
-    (named, server.question(), mark)
+    (server.question(), mark)
 }
 
 /// "... has no address after 60 seconds"
@@ -162,7 +162,7 @@ fn a_name_that_nobody_answers_for_fails_the_reload() {
         let mut postfix = Instance::bare();
         let clock = Clock::install(&mut postfix);
         let server = NameServer::start();
-        let (_, _, mark) = waiting(&mut postfix, &server);
+        let (_, mark) = waiting(&mut postfix, &server);
         clock.turn(&postfix, 3);
         postfix.wait_for_log_after(
             mark,
@@ -194,7 +194,7 @@ fn a_reload_that_waits_gives_way_to_another() {
     in_own_network(|| {
         let mut postfix = Instance::bare();
         let server = NameServer::start();
-        let (_, question, mark) = waiting(&mut postfix, &server);
+        let (question, mark) = waiting(&mut postfix, &server);
         postfix.without("host.test:7070", "inet");
         let known = Troupe::add(&mut postfix, &format!("{ADDRESS}:7071"), "inet n - n - -");
         postfix.reload();

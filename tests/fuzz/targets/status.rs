@@ -19,10 +19,15 @@ pub fn run(input: &[u8]) {
     while let Some((&length, after)) = rest.split_first() {
         let (written, after) = after.split_at(after.len().min(length.into()));
         rest = after;
-        let mut left = written.len();
+        let mut left = written;
         for said in reports(CHILD, written) {
-            left -= said.map_or_else(|length| length, |_| StatusReport::SIZE);
+            let (this, others) = left.split_at(said.err().unwrap_or(StatusReport::SIZE));
+            left = others;
+            if said.is_err() {
+                assert_ne!(written.len() % StatusReport::SIZE, 0);
+            }
             if let Ok(report) = said {
+                assert_eq!(report.encode(), this);
                 let own = (report.pid, report.generation) == (CHILD, GENERATION);
                 expected = report.availability().filter(|_| own).unwrap_or(expected);
             }
@@ -40,7 +45,7 @@ pub fn run(input: &[u8]) {
             let avail = table.service(service).expect("the service").avail();
             assert_eq!(avail, u32::from(expected == Availability::Available));
         }
-        assert_eq!(left, 0, "all that was written is something");
+        assert_eq!(left, [0; 0], "all that was written is something");
     }
 }
 
