@@ -238,7 +238,7 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          {machine}.\n\n\
          {table}\n\
          The floor is what the same work takes without a master: for a spawn the time of \
-         posix_spawn and wait for the same static program, for a start that of making the same \
+         clone and wait for the same static program, for a start that of making the same \
          sockets, for a warm child that of taking its two reports from the kernel. A single client \
          leaves processors idle between its steps, and a master that works more keeps them awake: \
          on one processor, where somebody always works, the one that works less is ahead. Private \

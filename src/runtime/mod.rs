@@ -501,7 +501,7 @@ impl Runtime {
                 End::Signal(signal) => ExitStatus::Signal(signal),
             };
             self.channels.remove(pid, &self.poll);
-            self.reports.hang_up(pid);
+            self.reports.ended(pid);
             self.step(now, Event::Exit { pid, status });
         }
         self.turn.dead = dead;

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use super::{Ready, Runtime, spare};
@@ -29,13 +29,17 @@ const SPARE_MAX: u32 = 4;
 /// So many reports in that time, and the next are waited for without a look at the first.
 const REPORTS_MANY: usize = 8;
 
+/// A service keeps so many channels of children that have ended for those that come: as many as
+/// come and go at a time.
+const KEPT_MAX: usize = 8;
+
 /// One child's channel.
 #[derive(Debug)]
 struct Source {
     channel: StatusChannel,
     service: ServiceId,
-    /// 0, which is no child, until it was started.
-    pid: Pid,
+    /// Nobody's before its child was started, and again when that has ended.
+    pid: Option<Pid>,
 }
 
 /// The channels of a service's children, which the poller sees as one.
@@ -44,6 +48,8 @@ struct Group {
     channels: Poll,
     /// What they report waits for more to come, and the poller does not tell of it meanwhile.
     deferred: bool,
+    /// Places of channels that wait for the next child.
+    kept: Vec<usize>,
 }
 
 /// The status channels of all children but those of ordered pools.
@@ -63,26 +69,42 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// A channel for a child that is about to be started: its place, and the child's end.
+    /// A channel for a child that is about to be started: its place.
     ///
     /// # Errors
     /// The system's; so there is no child that could not be heard.
-    pub(super) fn open(&mut self, service: ServiceId, poll: &Poll) -> io::Result<(usize, OwnedFd)> {
-        let (channel, theirs) = StatusChannel::new()?;
+    pub(super) fn open(&mut self, service: ServiceId, poll: &Poll) -> io::Result<usize> {
+        while let Some(place) = self.make_group(service, poll)?.kept.pop() {
+            if self.source(place).is_some_and(|s| s.channel.is_as_new()) {
+                return Ok(place);
+            }
+            self.close(place);
+        }
+        let channel = StatusChannel::new()?;
         let place = self.free.last().copied().unwrap_or(self.sources.len());
         let group = self.make_group(service, poll)?;
-        let fd = channel.as_fd();
-        group.channels.add(fd, place, Interest::Readable)?;
+        group
+            .channels
+            .add(channel.as_fd(), place, Interest::Readable)?;
         let source = Source {
             channel,
             service,
-            pid: 0,
+            pid: None,
         };
         match self.free.pop() {
             Some(place) => self.sources[place] = Some(source),
             None => self.sources.push(Some(source)),
         }
-        Ok((place, theirs))
+        Ok(place)
+    }
+
+    fn source(&self, place: usize) -> Option<&Source> {
+        self.sources.get(place)?.as_ref()
+    }
+
+    /// What the child at a place is to have as its descriptor.
+    pub(super) fn childs_end(&self, place: usize) -> Option<BorrowedFd<'_>> {
+        Some(self.source(place)?.channel.childs_end())
     }
 
     fn make_group(&mut self, id: ServiceId, poll: &Poll) -> io::Result<&mut Group> {
@@ -98,6 +120,7 @@ impl Reports {
             *group = Some(Box::new(Group {
                 channels,
                 deferred: false,
+                kept: Vec::new(),
             }));
         }
         group.as_deref_mut().ok_or(io::ErrorKind::NotFound.into())
@@ -110,17 +133,36 @@ impl Reports {
     /// The child was started.
     pub(super) fn started(&mut self, place: usize, pid: Pid) {
         if let Some(source) = self.sources[place].as_mut() {
-            source.pid = pid;
+            source.pid = Some(pid);
             self.places.insert(pid, place);
+        }
+    }
+
+    /// The child has ended, and its last report was read. The next one may have its channel.
+    pub(super) fn ended(&mut self, pid: Pid) {
+        let Some(place) = self.places.remove(&pid) else {
+            return;
+        };
+        let Some(source) = self.sources[place].as_mut() else {
+            return;
+        };
+        source.pid = None;
+        let service = source.service;
+        match self.group(service) {
+            Some(group) if group.kept.len() < KEPT_MAX => group.kept.push(place),
+            _ => self.close(place),
         }
     }
 
     /// Closes the channel at a place: the child, if there is one, is to leave.
     pub(super) fn close(&mut self, place: usize) {
         if let Some(source) = self.sources[place].take() {
-            self.places.remove(&source.pid);
+            if let Some(pid) = source.pid {
+                self.places.remove(&pid);
+            }
             self.free.push(place);
             if let Some(group) = self.group(source.service) {
+                group.kept.retain(|&kept| kept != place);
                 group.channels.close(source.channel);
             }
         }
@@ -135,6 +177,10 @@ impl Reports {
 
     /// The service has no children to hear any more.
     pub(super) fn forget(&mut self, id: ServiceId, poll: &Poll) {
+        let kept = self.group(id).map(|group| mem::take(&mut group.kept));
+        for place in kept.unwrap_or_default() {
+            self.close(place);
+        }
         let group = self.groups.get_mut(id.index()).and_then(Option::take);
         if let Some(group) = group {
             poll.close(group.channels);
@@ -260,15 +306,17 @@ impl Runtime {
 
     /// Reads some of what a child has reported: how many reports, and whether there may be more.
     fn read_reports_at(&mut self, now: Time, place: usize) -> (usize, More) {
-        let Some(source) = self.reports.sources.get(place).and_then(Option::as_ref) else {
+        let Some(source) = self.reports.source(place) else {
             return (0, More::Never);
         };
         let mut bytes = [0; READ];
         let (id, pid) = (source.service, source.pid);
         let (length, more) = source.channel.read(&mut bytes);
-        if more == More::Never {
+        let Some(pid) = pid.filter(|_| more != More::Never) else {
+            // Shut down, or what one writes whom a former child has left behind.
             self.reports.close(place);
-        }
+            return (0, More::Never);
+        };
         let mut count = 0;
         for what in proto::reports(pid, &bytes[..length]) {
             count += 1;

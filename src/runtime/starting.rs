@@ -82,16 +82,18 @@ impl Runtime {
             false => (None, None),
         };
         let (channel, theirs) = match ports.is_ordered(id) {
-            true => {
-                Backchannel::new().map(|(ours, theirs)| (Channel::Backchannel(ours), theirs))?
-            }
-            false => reports
-                .open(id, poll)
-                .map(|(place, theirs)| (Channel::Status(place), theirs))?,
+            true => Backchannel::new()
+                .map(|(ours, theirs)| (Channel::Backchannel(ours), Some(theirs)))?,
+            false => (Channel::Status(reports.open(id, poll)?), None),
         };
+        let status = match channel {
+            Channel::Status(place) => reports.childs_end(place),
+            Channel::Backchannel(_) => theirs.as_ref().map(AsFd::as_fd),
+        };
+        let status = status.ok_or(io::ErrorKind::NotFound)?;
         let printed = printed.as_ref().map(AsFd::as_fd);
         let run = self.setup.run;
-        let ready = ports.ready_to_spawn(id, run, stress, theirs.as_fd(), printed);
+        let ready = ports.ready_to_spawn(id, run, stress, status, printed);
         let spawned = ready.and_then(|(program, descriptors)| {
             spawner.spawn(program, environment, generation, descriptors)
         });

@@ -70,6 +70,11 @@ fn build(what: &[&str]) {
     }
 }
 
+/// Bytes as puppets are told of them.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Where a service's puppets report.
 pub struct Puppets {
     listener: UnixListener,
@@ -204,8 +209,7 @@ impl Puppet {
     /// Writes bytes to the status channel.
     #[track_caller]
     pub fn write_status(&mut self, bytes: &[u8]) {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.tell(&format!("raw {hex}"));
+        self.tell(&format!("raw {}", hex(bytes)));
     }
 
     /// Waits until the master has read its reports. A child that ends before may be taken for one

@@ -81,6 +81,13 @@ impl Troupe {
         (client, puppet)
     }
 
+    /// Has so many clients served at a time, each by a new child that leaves afterwards.
+    #[track_caller]
+    pub fn come_and_go(&self, children: usize) {
+        let served: Vec<_> = (0..children).map(|_| self.serve()).collect();
+        served.into_iter().for_each(|(_, child)| child.exit(0));
+    }
+
     /// Whether the master starts a child, for tests in which both may be.
     pub fn somebody_comes(&self) -> bool {
         // Longer than where nobody is expected: this must not be wrong either way.

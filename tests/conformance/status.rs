@@ -6,7 +6,8 @@ use crate::common::clock::Clock;
 use crate::common::differs::{Observed, differs};
 use crate::common::instance::{Instance, SOON};
 use crate::common::poll::until;
-use crate::common::puppet::Puppet;
+use crate::common::puppet::{Puppet, hex};
+use crate::common::vitals::kinds_at_rest;
 use crate::common::{client::Client, is_original, skip};
 use crate::lines::Line;
 use crate::needs_root;
@@ -163,9 +164,8 @@ fn a_report_of_a_childs_own_child_is_the_childs() {
     needs_root!("to run a master");
     let mut postfix = Instance::bare();
     let mut gossip = Gossip::new(&mut postfix);
-    let report = gossip.liar.report(1).encode();
-    let hex: String = report.iter().map(|byte| format!("{byte:02x}")).collect();
-    gossip.liar.tell(&format!("grandchild {hex}"));
+    let available = hex(&gossip.liar.report(1).encode());
+    gossip.liar.tell(&format!("grandchild {available}"));
     gossip.liar.wait_until_heard();
     gossip.clients.push(gossip.troupe.connect());
     gossip.troupe.expect_nobody();
@@ -297,13 +297,7 @@ fn a_child_that_floods_the_status_channel_delays_nobody() {
     let other = Troupe::add(&mut postfix, "b", "unix - - n - -");
     postfix.start();
     let (_client, mut puppet) = troupe.serve();
-    let [taken, available] = [0, 1].map(|value| {
-        let bytes = puppet.report(value).encode();
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    });
+    let [taken, available] = [0, 1].map(|value| hex(&puppet.report(value).encode()));
     let flood = [available, taken]
         .map(|hex| format!("raw {hex}"))
         .join("\n");
@@ -340,18 +334,90 @@ fn a_child_that_shuts_the_status_channel_down_ends_nobody() {
             let master = gossip.postfix.master_process();
             gossip.liar.send("shutdown 5");
             let liar = Path::new("/proc").join(gossip.liar.process.0.to_string());
-            let died = until(
+            // The original may have reaped the liar and not have looked at the channel yet.
+            until(
                 SOON,
                 "the liar's end to be heard of, or the master's",
-                || (!master.runs() || !liar.exists()).then(|| !master.runs()),
+                || !master.runs() || (!liar.exists() && master.is_idle()),
             );
-            if died {
+            if !master.runs() {
                 return "the master dies";
             }
             gossip.expect_sibling_is_heard();
             "the child leaves"
         },
     );
+}
+
+/// "the next child of the service has its channel": no child can make that a reason to leave.
+#[test]
+fn a_child_that_stops_reading_the_status_channel_sends_no_other_away() {
+    needs_root!("to run a master");
+    differs(
+        "A child that stops reading the status channel sends no other child away.",
+        Observed {
+            ours: "the next child serves",
+            original: "every other child leaves at once",
+        },
+        |postfix| {
+            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            postfix.start();
+            let (_client, mut former) = troupe.serve();
+            former.send("stop-reading 5");
+            former.wait_for_end();
+            let mut client = troupe.connect();
+            let mut next = troupe.next();
+            if troupe.somebody_comes() {
+                return "every other child leaves at once";
+            }
+            next.take_client();
+            next.tell("write hello");
+            assert_eq!(client.line(), "hello");
+            "the next child serves"
+        },
+    );
+}
+
+/// What a former child has left behind has the channel too, and speaks for the former child only.
+#[test]
+fn a_process_that_outlives_its_parent_does_not_speak_for_the_next_child() {
+    needs_root!("to run a master");
+    let (_postfix, troupe) = one_service("unix - - n - -");
+    let mut served = Vec::new();
+    for _ in 0..5 {
+        let (_client, mut former) = troupe.serve();
+        let available = hex(&former.report(1).encode());
+        former.tell(&format!("orphan {available}"));
+        former.exit(0);
+        served.push(troupe.serve());
+        // Somebody else is started for this client, because the one before is not available.
+        served.push(troupe.serve());
+    }
+    for (_, child) in &mut served {
+        child.finish_client();
+        child.wait_until_heard();
+    }
+}
+
+/// "the next child of the service has its channel", and eight channels are kept for it.
+#[test]
+fn children_that_come_and_go_leave_few_descriptors_behind() {
+    needs_root!("to run a master");
+    let (postfix, troupe) = one_service("unix - - n - -");
+    let descriptors = || {
+        let kinds = kinds_at_rest(postfix.master_process());
+        kinds.values().sum::<usize>()
+    };
+    troupe.come_and_go(1);
+    let before = descriptors();
+    for _ in 0..5 {
+        troupe.come_and_go(1);
+        assert_eq!(descriptors(), before);
+    }
+    troupe.come_and_go(20);
+    until(SOON, "the channels to be closed", || {
+        descriptors() <= before + 2 * 7
+    });
 }
 
 /// "At most ten such lines a minute are logged for each service."

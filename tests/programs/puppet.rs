@@ -31,7 +31,7 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, raise, signal};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, Shutdown, accept, getsockopt, recvmsg, shutdown, sockopt,
 };
-use nix::unistd::{ForkResult, close, fork, getpid, write};
+use nix::unistd::{ForkResult, close, fork, getpid, getppid, write};
 
 /// How long a command may wait, in milliseconds.
 const PATIENCE: u16 = 10_000;
@@ -210,10 +210,12 @@ impl Puppet {
             "stay" => self.stays = true,
             "dismissal" => dismissal()?,
             "shutdown" => shutdown(argument.parse::<RawFd>()?, Shutdown::Both)?,
+            "stop-reading" => shutdown(argument.parse::<RawFd>()?, Shutdown::Read)?,
             "close" => close(argument.parse::<RawFd>()?)?,
             "exit" => exit(argument.parse()?),
             "die" => raise(Signal::from_str(argument)?)?,
-            "grandchild" => return grandchild(&bytes(argument)?),
+            "grandchild" => return grandchild(&bytes(argument)?, false),
+            "orphan" => return grandchild(&bytes(argument)?, true),
             "block" => {
                 let mut signals = SigSet::empty();
                 signals.add(Signal::from_str(argument)?);
@@ -306,15 +308,21 @@ fn option_of(number: RawFd, name: &str) -> Result<String> {
     Ok(value.to_string())
 }
 
-/// Forks a process that keeps all descriptors, writes bytes to the status channel if there are
-/// any, and stays until that channel is readable; tells its id when the bytes are written.
-fn grandchild(status: &[u8]) -> Result<String> {
+/// Forks a process that keeps all descriptors, writes bytes to the status channel if there are any,
+/// now or when its parent has ended, and stays until that channel is readable or broken; tells its
+/// id when the bytes are written or it waits.
+fn grandchild(status: &[u8], orphaned: bool) -> Result<String> {
     let (mut begun, begin) = UnixStream::pair()?;
+    let parent = getpid();
     // SAFETY: there is one thread.
     if let ForkResult::Parent { child } = unsafe { fork()? } {
         drop(begin);
         begun.read_to_end(&mut Vec::new())?;
         return Ok(child.to_string());
+    }
+    let begin = Some(begin).filter(|_| !orphaned);
+    while orphaned && getppid() == parent {
+        sleep(Duration::from_millis(1));
     }
     if !status.is_empty() {
         let _ = raw(status);

@@ -63,7 +63,7 @@ fn a_master_without_free_descriptors_serves_and_says_what_it_cannot() {
     let (_client, mut busy) = used.serve();
     let vitals = Vitals::of(&postfix);
 
-    // A child takes a descriptor of the master's, and another one while it is started.
+    // A child takes two of the master's descriptors.
     let exhausted = Exhausted::but(postfix.master_process(), 2);
     busy.finish_client();
     let _client = used.connect();
@@ -84,7 +84,7 @@ fn a_master_without_free_descriptors_serves_and_says_what_it_cannot() {
     drop((client, waiting));
     puppet.exit(0);
     late.exit(0);
-    // Of services that have had a child, those that have none again lose the channel to it.
+    // Services that have had children lose what they keep for others.
     postfix.reload();
     let (_client, _puppet) = used.serve();
     vitals.expect_again(&postfix);
@@ -104,6 +104,7 @@ fn a_reload_that_finds_no_descriptor_free_changes_nothing() {
             let troupe = Troupe::add(postfix, "a", "unix - - n - -");
             postfix.start();
             let (mut client, mut busy) = troupe.serve();
+            troupe.come_and_go(1);
             let vitals = Vitals::of(postfix);
             let master = postfix.master_process();
             let exhausted = Exhausted::but(master, 0);

@@ -17,6 +17,7 @@ fn a_program_that_is_replaced_is_that_of_the_next_child() {
     needs_root!("to run a master");
     let (postfix, troupe) = one_service("unix - - n - -");
     let (mut client, mut old) = troupe.serve();
+    troupe.come_and_go(1);
     let vitals = Vitals::of(&postfix);
     let program = postfix.daemons().join("puppet");
     let new = program.with_extension("new");
@@ -48,6 +49,8 @@ fn a_program_that_is_removed_throttles_its_service_until_it_is_back() {
     postfix.start();
     let (mut client, mut busy) = troupe.serve();
     let (_other, _puppet) = other.serve();
+    troupe.come_and_go(1);
+    other.come_and_go(1);
     let vitals = Vitals::of(&postfix);
     let program = postfix.daemons().join("puppet");
     let away = program.with_extension("away");
