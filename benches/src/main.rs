@@ -198,6 +198,7 @@ fn growth(options: &Options, masters: [&Path; 2]) -> Result<String> {
 fn build() -> Result<PathBuf> {
     for what in [
         &["--bins"][..],
+        &["--package", "benches", "--bin", "timed"],
         &["--package", "services", "--example", "ordered"],
     ] {
         let status = Command::new(env!("CARGO"))
