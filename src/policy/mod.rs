@@ -478,6 +478,11 @@ impl Table {
         Some(self.children.get(&pid)?.service)
     }
 
+    /// How many children there are, removed services' included.
+    pub fn living(&self) -> usize {
+        self.children.len()
+    }
+
     /// All children, removed services' included.
     pub fn pids(&self) -> impl Iterator<Item = Pid> {
         self.services()

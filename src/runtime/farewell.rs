@@ -60,10 +60,11 @@ impl Runtime {
         for id in ids {
             self.close(id);
         }
+        self.finish_chores();
         while let Some((until, pid)) = leaving.first() {
             // What a signal is about is seen below; one that cannot be read costs a second.
             let _ = self.signals.take();
-            while let Some(dead) = process::reap() {
+            while let Some(dead) = process::reap_any() {
                 leaving.remove(dead.pid);
             }
             let now = self.setup.clock.now();

@@ -4,13 +4,14 @@
 //! One turn: wait; take the signals; reap the dead; read every status report that is there, and
 //! what ordered children say, also of those that are dead; only then tell the policy of the dead;
 //! then let deadlines pass and hand connections on; then see to visitors; then reload if asked; then
-//! reconcile interest in listeners, once for each service that the turn touched. The policy hears
-//! reports before ends, because a child that reported and exited must count as used; connections
-//! come after both, because a child that has just become available takes them itself; who looks on
-//! or steers comes after all who serve; and a reload comes last, because it changes what the turn's
-//! descriptors mean.
+//! reconcile interest in listeners, once for each service that the turn touched; then signal children
+//! and close what they had. The policy hears reports before ends, because a child that reported and
+//! exited must count as used; connections come after both, because a child that has just become
+//! available takes them itself; who looks on or steers comes after all who serve; and a reload comes
+//! after all events, because it changes what the turn's descriptors mean.
 
 mod channels;
+mod chores;
 mod document;
 mod farewell;
 mod faults;
@@ -20,6 +21,7 @@ mod operators;
 mod outputs;
 mod ports;
 mod readers;
+mod reaping;
 mod reload;
 mod reports;
 mod starting;
@@ -35,16 +37,17 @@ use anyhow::Context;
 use crate::config::{Config, RunOptions};
 use crate::files::Location;
 use crate::log::{About, Log, Severity, reason};
-use crate::policy::{self, Action, Event, ExitStatus, Pid, Record, ServiceId, Table, Time};
+use crate::policy::{Action, Event, Pid, Record, ServiceId, Table, Time};
 use crate::sys::clock;
 use crate::sys::handed::Handed;
 use crate::sys::poll::{Interest, Poll};
-use crate::sys::process::{self, Dead, End};
+use crate::sys::process::{self, Dead};
 use crate::sys::signal::{self, Notice, Signals};
 use crate::sys::spawn::{Environment, Spawner};
 use crate::sys::supervisor::Supervisor;
 
 use channels::Channels;
+use chores::{Chore, Chores};
 use document::History;
 use faults::Faults;
 pub use load::{Inherited, environment, log_error, log_settings};
@@ -52,6 +55,7 @@ use operators::Operators;
 use outputs::Outputs;
 use ports::{Ports, about};
 use readers::Readers;
+use reaping::Reaper;
 use reload::Waiting;
 use reports::Reports;
 use triggers::Triggers;
@@ -83,8 +87,6 @@ const TURN_MAX: Duration = Duration::from_secs(500);
 const ANSWERS_WAIT: Duration = Duration::from_millis(10);
 /// Room for this many actions is kept from turn to turn.
 const ACTIONS_KEPT: usize = 64;
-/// Children reaped in one turn: a few milliseconds, for which clients wait.
-const DEAD_MAX: usize = 128;
 /// When a turn takes longer, more children are started in the next one.
 const SETTLE_MAX: Duration = Duration::from_millis(10);
 /// How long the end may take (Postfix, `master_sig.c`).
@@ -128,8 +130,10 @@ pub struct Runtime {
     history: History,
     /// A service manager's listeners that no service has taken.
     handed: Vec<Handed>,
+    reaper: Reaper,
     reports: Reports,
     channels: Channels,
+    chores: Chores,
     outputs: Outputs,
     log: Log,
     watchdog_at: Option<Time>,
@@ -161,8 +165,6 @@ struct Turn {
     visits: Vec<Ready>,
     dead: Vec<Dead>,
     signalled: bool,
-    /// There are, or may be, dead children to reap.
-    reap: bool,
     reload: bool,
     /// Host names that a reload waits for have been looked up.
     answered: bool,
@@ -249,8 +251,10 @@ impl Runtime {
         poll.add(signals.as_fd(), Ready::Signals.key(), Interest::Readable)?;
         let mut runtime = Self {
             table: Table::new(config.parameters.service_kill_time, setup.run.verbose),
+            reaper: Reaper::default(),
             reports: Reports::default(),
             channels: Channels::new(Faults::new(&setup.inherited)),
+            chores: Chores::default(),
             outputs: Outputs::default(),
             environment: Environment::new(Vec::new()),
             setup,
@@ -354,7 +358,7 @@ impl Runtime {
         if self.ending.is_some() {
             return Ok(());
         }
-        self.reap();
+        self.reap(now);
         self.read_outputs(now);
         self.read_reports(now);
         self.read_channels(now);
@@ -368,6 +372,7 @@ impl Runtime {
         }
         self.settle(now);
         self.watch_on(now);
+        self.do_chores();
         Ok(())
     }
 
@@ -395,7 +400,8 @@ impl Runtime {
     }
 
     fn next_deadline(&mut self, now: Time) -> Time {
-        if self.turn.reap || self.turn.unsettled {
+        let turn = &self.turn;
+        if turn.unsettled || turn.reload || !self.chores.are_done() {
             return now;
         }
         let deadlines = [
@@ -407,6 +413,7 @@ impl Runtime {
             self.telling_at(),
             self.setup.exit_at,
             self.reloading.as_ref().map(Waiting::next_deadline),
+            self.reaper.next_deadline(),
             self.reports.deferred_until(),
             self.channels.deferred_until(),
             Some(now + TURN_MAX),
@@ -461,25 +468,10 @@ impl Runtime {
                     // The signal that went to the whole group waits for us too.
                     return Ok(());
                 }
-                Notice::Child => self.turn.reap = true,
+                Notice::Child(pid) => self.reaper.hear(now, pid, self.table.living()),
             }
         }
         Ok(())
-    }
-
-    /// Reaps the dead, a bounded number of them: processes that we inherit as process 1 may die
-    /// faster than they can be reaped.
-    fn reap(&mut self) {
-        let turn = &mut self.turn;
-        if !turn.reap {
-            return;
-        }
-        let dead = std::iter::from_fn(process::reap).take(DEAD_MAX);
-        turn.dead.extend(dead);
-        turn.reap = turn.dead.len() == DEAD_MAX;
-        let dead = turn.dead.iter().map(|d| d.pid);
-        turn.heard
-            .extend(dead.filter(|&pid| self.channels.has(pid)));
     }
 
     /// Logs what children print; of the dead, before the policy says how they ended.
@@ -491,20 +483,6 @@ impl Runtime {
         for Dead { pid, .. } in &self.turn.dead {
             self.outputs.finish(now, *pid, &self.poll, &mut self.log);
         }
-    }
-
-    fn bury_dead(&mut self, now: Time) {
-        let mut dead = mem::take(&mut self.turn.dead);
-        for Dead { pid, end } in dead.drain(..) {
-            let status = match end {
-                End::Code(code) => ExitStatus::Code(code),
-                End::Signal(signal) => ExitStatus::Signal(signal),
-            };
-            self.channels.remove(pid, &self.poll);
-            self.reports.ended(pid);
-            self.step(now, Event::Exit { pid, status });
-        }
-        self.turn.dead = dead;
     }
 
     fn pass_deadlines(&mut self, now: Time) {
@@ -635,14 +613,7 @@ impl Runtime {
                 generation,
                 stress,
             } => self.spawn(now, service, generation, stress),
-            Action::Signal { pid, signal } => signal::send(
-                pid,
-                match signal {
-                    policy::Signal::Int => signal::Signal::SIGINT,
-                    policy::Signal::Term => signal::Signal::SIGTERM,
-                    policy::Signal::Kill => signal::Signal::SIGKILL,
-                },
-            ),
+            Action::Signal { pid, signal } => self.chores.add(Chore::Signal(pid, signal)),
             Action::Order { pid, order } => self.order(now, pid, order),
             Action::HangUp { pid } => self.channels.remove(pid, &self.poll),
             Action::Dismiss(id) => self.dismiss(id),
@@ -656,13 +627,15 @@ impl Runtime {
     /// Closes all that a service has.
     fn close(&mut self, id: ServiceId) {
         self.dismiss(id);
-        self.ports.close(id, &self.poll);
+        self.chores.add(Chore::CloseListeners(id));
     }
 
-    /// Closes the status channels of a service's children.
+    /// Closes the status channels of a service's children, whom nobody hears any more.
     fn dismiss(&mut self, id: ServiceId) {
         for &pid in self.table.pids_of(id) {
-            self.reports.hang_up(pid);
+            if let Some(channel) = self.reports.take(pid) {
+                self.chores.add(Chore::Close(channel));
+            }
         }
         self.reports.forget(id, &self.poll);
     }
@@ -713,6 +686,7 @@ impl Runtime {
         let time = u32::try_from(self.farewell_time().as_secs()).unwrap_or(u32::MAX);
         signal::die_within(time.saturating_add(END_TIME));
         self.end_children();
+        self.finish_chores();
         self.see_children_off();
     }
 

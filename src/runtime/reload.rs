@@ -101,6 +101,10 @@ impl Runtime {
     /// Begins a reload that is asked for, or goes on with one that has its names or has waited long
     /// enough for them. Tells whether it did.
     pub(super) fn see_to_reload(&mut self, now: Time) -> bool {
+        if !self.chores.are_done() {
+            // That of the last one is not.
+            return false;
+        }
         if mem::take(&mut self.turn.reload) {
             self.begin_reload(now);
             return true;

@@ -112,13 +112,24 @@ pub enum End {
     Signal(i32),
 }
 
-/// The next dead child, if there is one; it is reaped.
-pub fn reap() -> Option<Dead> {
+/// Reaps a child, if it is one and has ended. The kernel need not look for it.
+pub fn reap(pid: i32) -> Option<Dead> {
+    // Other numbers mean any child of some kind.
+    (pid > 0).then(|| wait(pid)).flatten()
+}
+
+/// Reaps a child that has ended, if there is one. The kernel looks through all that live.
+pub fn reap_any() -> Option<Dead> {
+    wait(-1)
+}
+
+/// waitpid(2), without waiting.
+fn wait(which: i32) -> Option<Dead> {
     loop {
         let mut status = 0;
         // SAFETY: the call writes one int to where it is told. (A wrapper that knows signals by
         // name would lose a child that a real-time signal killed.)
-        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+        let pid = unsafe { libc::waitpid(which, &mut status, libc::WNOHANG) };
         if pid > 0 && libc::WIFEXITED(status) {
             let end = End::Code(libc::WEXITSTATUS(status));
             return Some(Dead { pid, end });

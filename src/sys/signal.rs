@@ -1,6 +1,7 @@
 //! Signals as descriptor events, and what children find of them.
 
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -17,8 +18,9 @@ use nix::unistd::{Pid, alarm};
 pub enum Notice {
     /// SIGHUP: read the configuration again.
     Reload,
-    /// SIGCHLD: a child ended.
-    Child,
+    /// SIGCHLD: this child ended, or was stopped, and perhaps others since; or, if somebody sends
+    /// the signal, that is who.
+    Child(i32),
     /// SIGTERM, SIGINT or SIGQUIT, by number: end.
     Stop(i32),
 }
@@ -96,11 +98,10 @@ impl Signals {
             Err(errno) => return Err(errno.into()),
         };
         Ok(infos.into_iter().take(length / SIZE).map(|info| {
-            // Its first member is the number.
-            let [a, b, c, d, ..] = info;
-            match i32::from_ne_bytes([a, b, c, d]) {
+            let word = |at: usize| i32::from_ne_bytes([0, 1, 2, 3].map(|n| info[at + n]));
+            match word(offset_of!(libc::signalfd_siginfo, ssi_signo)) {
                 libc::SIGHUP => Notice::Reload,
-                libc::SIGCHLD => Notice::Child,
+                libc::SIGCHLD => Notice::Child(word(offset_of!(libc::signalfd_siginfo, ssi_pid))),
                 number => Notice::Stop(number),
             }
         }))
@@ -243,9 +244,10 @@ mod tests {
             let signals = Signals::open().unwrap();
             let taken = || signals.take().unwrap().collect::<Vec<_>>();
             assert_eq!(taken(), []);
+            let own = nix::unistd::getpid().as_raw();
             for (signal, notice) in [
                 (Signal::SIGHUP, Notice::Reload),
-                (Signal::SIGCHLD, Notice::Child),
+                (Signal::SIGCHLD, Notice::Child(own)),
                 (Signal::SIGTERM, Notice::Stop(libc::SIGTERM)),
             ] {
                 // To this thread: the test program has others, which block nothing.

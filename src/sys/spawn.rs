@@ -358,7 +358,7 @@ mod tests {
         drop(given);
         let mut text = String::new();
         std::fs::File::from(read).read_to_string(&mut text).unwrap();
-        while process::reap().is_none() {
+        while process::reap_any().is_none() {
             std::thread::yield_now();
         }
         text
@@ -432,7 +432,7 @@ mod tests {
             let error = spawned.exec_error.expect("an error");
             assert_eq!(error.kind(), io::ErrorKind::NotFound);
             let dead = loop {
-                match process::reap() {
+                match process::reap_any() {
                     Some(dead) => break dead,
                     None => std::thread::yield_now(),
                 }
@@ -459,7 +459,7 @@ mod tests {
         drop(write);
         let mut text = String::new();
         read.read_to_string(&mut text).unwrap();
-        while process::reap().is_none() {
+        while process::reap_any().is_none() {
             std::thread::yield_now();
         }
         text

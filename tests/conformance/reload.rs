@@ -8,11 +8,13 @@ use nix::sys::signal::Signal;
 use crate::common::client::Client;
 use crate::common::differs::{Observed, differs};
 use crate::common::instance::{Instance, SOON};
+use crate::common::is_original;
 use crate::common::layout::replace;
 use crate::common::network::{LOOPBACK_2, in_own_network};
 use crate::common::poll::{until, within};
 use crate::common::ports::Port;
 use crate::common::process::Process;
+use crate::common::puppet::Puppet;
 use crate::common::run::run;
 use crate::lines::Line;
 use crate::needs_root;
@@ -311,6 +313,39 @@ fn removing_a_service_whose_child_does_not_leave_delays_nobody() {
             "others are served, and the child is killed"
         },
     );
+}
+
+/// More children than are told to leave in one turn, and a reload that comes meanwhile.
+#[test]
+fn a_service_with_many_children_that_is_removed_can_be_back_at_once() {
+    needs_root!("to run a master");
+    let mut postfix = Instance::bare();
+    let address = postfix.address();
+    let troupe = Troupe::add(&mut postfix, &address, "inet n - n - 0");
+    let other = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    postfix.start();
+    let (_clients, former): (Vec<_>, Vec<_>) = (0..300).map(|_| troupe.serve()).unzip();
+    postfix.without(&address, "inet");
+    if is_original() {
+        postfix.reload();
+    } else {
+        postfix.write_configuration();
+        postfix.hang_up();
+        Line::Removed.wait(&postfix, &["total 300"]);
+    }
+    troupe.set(&mut postfix, "inet n - n - 0");
+    postfix.write_configuration();
+    postfix.hang_up();
+    former.iter().for_each(Puppet::wait_for_end);
+    let mut client = until(SOON, "the service to be back", || {
+        Client::try_connect(&address).ok()
+    });
+    let mut next = troupe.next();
+    next.take_client();
+    next.tell("write hello");
+    assert_eq!(client.line(), "hello");
+    let (_other, _child) = other.serve();
+    assert_eq!(postfix.log_lines("warning: "), [""; 0]);
 }
 
 /// "One that is given up refuses clients at once, also while children that inherited it still
