@@ -59,7 +59,7 @@ impl Floors {
             Measure::WarmCpu(_) => Some(median(&self.reports)),
             Measure::SpawnRate(1) => Some(1e3 / median(&self.spawn_millis)),
             Measure::FirstByte(_) => Some(median(&self.spawn_millis)),
-            Measure::SpawnCpu(_) => Some(median(&self.spawn_cpu)),
+            Measure::SpawnCpu(_) | Measure::CrowdedSpawnCpu(_) => Some(median(&self.spawn_cpu)),
             Measure::StartCpu(services) => Some(median(self.start.get(&services)?)),
             _ => None,
         }

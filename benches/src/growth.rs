@@ -21,7 +21,7 @@ use crate::system::{Running, System};
 use crate::{micros, millis};
 
 /// The service that much happens to, and another one.
-const BOTH: &str = "s0 unix - - n - 0 child hold\nother unix - - n - 0 child once\n";
+pub const BOTH: &str = "s0 unix - - n - 0 child hold\nother unix - - n - 0 child once\n";
 const OTHER: &str = "other unix - - n - 0 child once\n";
 
 /// What it was like.
@@ -124,7 +124,7 @@ fn happening(
 }
 
 /// So many clients, each with a child of its own.
-fn hold(socket: &Path, clients: usize) -> Result<Vec<UnixStream>> {
+pub fn hold(socket: &Path, clients: usize) -> Result<Vec<UnixStream>> {
     let client = |_| {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::growth;
 use crate::load::{self, Load};
 use crate::processor::OneProcessor;
 use crate::system::{Running, System, table};
@@ -26,6 +27,8 @@ pub enum Measure {
     FirstByte(usize),
     /// Processor time for such a connection (services).
     SpawnCpu(usize),
+    /// The same with one service, while another has many children (children).
+    CrowdedSpawnCpu(usize),
     /// Processor time of the start (services).
     StartCpu(usize),
     /// Processor time of a reload that changes nothing (services).
@@ -46,7 +49,7 @@ pub struct Effort {
     pub spawns: usize,
     /// Connections that children accept when told to.
     pub ordered: usize,
-    /// How many children end at once.
+    /// How many children live at a time, and end at once.
     pub children: usize,
     /// Numbers of services that masters are started with.
     pub services: &'static [usize],
@@ -80,6 +83,7 @@ pub const RUNS: usize = 6;
 pub fn sample(master: &Path, effort: Effort, series: &mut Series) -> Result<()> {
     let system = System::new()?;
     warm(&system, master, effort, series)?;
+    crowded(&system, master, effort, series)?;
     for &services in effort.services {
         grown(&system, master, effort, services, series)?;
     }
@@ -142,6 +146,19 @@ fn under_load(
     let load = load::run(socket, connections, clients)?;
     running.rest()?;
     Ok((running.process().cpu()? - before, load))
+}
+
+/// A child for each connection to a service, while another one's children are many.
+fn crowded(system: &System, master: &Path, effort: Effort, series: &mut Series) -> Result<()> {
+    system.configure(growth::BOTH)?;
+    let running = system.start(master)?;
+    let _clients = growth::hold(&system.socket("s0"), effort.children)?;
+    let socket = system.socket("other");
+    load::run(&socket, 20, 1)?;
+    let (cost, _) = under_load(&running, &socket, effort.spawns, 1)?;
+    let measure = Measure::CrowdedSpawnCpu(effort.children);
+    add(series, measure, micros(cost) / effort.spawns as f64);
+    Ok(())
 }
 
 /// A master with so many services: its start, its memory, a child for each connection, a reload.

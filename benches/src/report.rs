@@ -234,6 +234,11 @@ fn described(measure: Measure) -> Option<(String, &'static str, Goal)> {
                 _ => Goal::None,
             },
         ),
+        Measure::CrowdedSpawnCpu(children) => (
+            format!("CPU per spawn, 2 services, {children} children of the other"),
+            "us",
+            Goal::None,
+        ),
         Measure::StartCpu(services) => (
             format!("CPU to start, {}", counted(services)),
             "ms",
