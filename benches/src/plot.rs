@@ -104,21 +104,15 @@ fn panel(svg: &mut String, title: &str, ours: &[(f64, f64)], theirs: &[(f64, f64
         WIDTH / 2.0,
         HEIGHT + 38.0
     );
-    for (name, colour, points) in [("Postfix's", THEIRS, theirs), ("ours", OURS, ours)] {
-        curve(svg, name, colour, points, |(n, value)| {
-            (across.place(n), HEIGHT - up.place(value))
-        });
-    }
+    let place = |(n, value)| (across.place(n), HEIGHT - up.place(value));
+    let places = |points: &[(f64, f64)]| points.iter().copied().map(place).collect::<Vec<_>>();
+    // Where the curves are furthest apart, each name on its side.
+    curve(svg, ("Postfix's", -8.0), THEIRS, &places(theirs));
+    curve(svg, ("ours", 18.0), OURS, &places(ours));
 }
 
-fn curve(
-    svg: &mut String,
-    name: &str,
-    colour: &str,
-    points: &[(f64, f64)],
-    place: impl Fn((f64, f64)) -> (f64, f64),
-) {
-    let places: Vec<(f64, f64)> = points.iter().map(|point| place(*point)).collect();
+/// A line through these places, with its name so far below the first.
+fn curve(svg: &mut String, (name, below): (&str, f64), colour: &str, places: &[(f64, f64)]) {
     let words = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}"));
     let words: Vec<String> = words.collect();
     let _ = writeln!(
@@ -126,18 +120,18 @@ fn curve(
         "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
         words.join(" ")
     );
-    for (x, y) in &places {
+    for (x, y) in places {
         let _ = writeln!(
             svg,
             "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>"
         );
     }
-    if let Some((x, y)) = places.last() {
+    if let Some((x, y)) = places.first() {
         let _ = writeln!(
             svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"{colour}\">{name}</text>",
-            x - 8.0,
-            y - 8.0
+            "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{name}</text>",
+            x + 6.0,
+            y + below
         );
     }
 }

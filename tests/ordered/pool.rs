@@ -1,10 +1,7 @@
 //! A master with one ordered pool.
 
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use master::status::Document;
 
 use crate::common::instance::{Instance, SOON};
 use crate::common::layout;
@@ -170,25 +167,15 @@ impl Pool {
         self.postfix.children()
     }
 
-    /// Waits until there are so many children who have nothing to do.
+    /// Waits until there are so many children who have nothing to do, and the master has heard so.
     #[track_caller]
     pub fn wait_for_idle(&self, count: usize) {
         until(SOON, format_args!("{count} idle children"), || {
             let children = self.children();
             let idle = children.iter().filter(|child| child.waits());
-            children.len() == count && idle.count() == count
-        });
-    }
-
-    /// Waits until the master knows of so many idle children: it may hear of them later than they
-    /// begin to wait.
-    #[track_caller]
-    pub fn wait_until_known_as_idle(&self, count: u32) {
-        let path = self.postfix.queue().join("pid/master.status");
-        until(SOON, format_args!("{count} children known as idle"), || {
-            let document = UnixStream::connect(&path).expect("the status socket");
-            let document: Document = serde_json::from_reader(document).expect("a document");
-            document.services.iter().map(|s| s.available).sum::<u32>() == count
+            let idle = children.len() == count && idle.count() == count;
+            // In this order: what they say before they wait it hears before it does.
+            idle && self.postfix.master_process().is_idle()
         });
     }
 
