@@ -1,12 +1,12 @@
-//! What a reload leaves to be done for each child of a service that is removed or gets others: a
-//! signal to send, a status channel to close. Each wakes somebody up, and there may be thousands,
-//! while other services' clients wait. So a turn does some of it, and the next turns do the rest,
-//! in order.
+//! What is to be done for one child after the other: to signal it, to close what it had. Where a
+//! reload removes a service or gives it others there may be thousands, while other services' clients
+//! wait. So a turn does some of it, and the next turns do the rest, in order.
 //!
 //! Until all is done no child is reaped and no configuration read: a process ID is still that of
 //! the child that is meant, and a place that of the service.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 
 use super::Runtime;
 use crate::policy::{self, Pid, ServiceId};
@@ -20,8 +20,10 @@ const CHORES_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) enum Chore {
     Signal(Pid, policy::Signal),
-    /// Tell a child to leave when it has finished.
+    /// Close the status channel of a child that is to leave.
     Close(StatusChannel),
+    /// Close what is left of one, whose child was told already.
+    CloseRest(OwnedFd),
     /// Close the listeners of a service that is no more.
     CloseListeners(ServiceId),
 }
@@ -47,6 +49,7 @@ impl Runtime {
             match self.chores.0.pop_front() {
                 Some(Chore::Signal(pid, signal)) => self.signal(pid, signal),
                 Some(Chore::Close(channel)) => drop(channel),
+                Some(Chore::CloseRest(end)) => drop(end),
                 Some(Chore::CloseListeners(id)) => self.ports.close(id, &self.poll),
                 None => break,
             }

@@ -169,6 +169,8 @@ impl Runtime {
             self.watch(now, id);
         }
         self.step(now, Event::Reload(plan));
+        // Where there is not much to do, it is done when this is said to be done.
+        self.do_chores();
         self.history.loaded(now);
         dropped.iter().for_each(listen::shut_down);
     }

@@ -38,6 +38,7 @@ use crate::config::{Config, RunOptions};
 use crate::files::Location;
 use crate::log::{About, Log, Severity, reason};
 use crate::policy::{Action, Event, Pid, Record, ServiceId, Table, Time};
+use crate::sys::channel::StatusChannel;
 use crate::sys::clock;
 use crate::sys::handed::Handed;
 use crate::sys::poll::{Interest, Poll};
@@ -624,17 +625,22 @@ impl Runtime {
         }
     }
 
-    /// Closes all that a service has.
+    /// Closes all that a service has. Its children are signalled, and need not be told at once.
     fn close(&mut self, id: ServiceId) {
-        self.dismiss(id);
+        self.part_with(id, Chore::Close);
         self.chores.add(Chore::CloseListeners(id));
     }
 
-    /// Closes the status channels of a service's children, whom nobody hears any more.
+    /// Tells a service's children to leave: none of them is to take a client who comes now.
     fn dismiss(&mut self, id: ServiceId) {
+        self.part_with(id, |channel| Chore::CloseRest(channel.hang_up()));
+    }
+
+    /// Has the channels of a service's children closed, whom nobody hears any more.
+    fn part_with(&mut self, id: ServiceId, close: impl Fn(StatusChannel) -> Chore) {
         for &pid in self.table.pids_of(id) {
             if let Some(channel) = self.reports.take(pid) {
-                self.chores.add(Chore::Close(channel));
+                self.chores.add(close(channel));
             }
         }
         self.reports.forget(id, &self.poll);

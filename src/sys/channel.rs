@@ -26,8 +26,8 @@ pub enum More {
     Never,
 }
 
-/// A child's status channel: the master's end, and the child's, which the child inherits. When both
-/// are closed here, the child finds out, and leaves as soon as it has finished with its client.
+/// A child's status channel: the master's end, and the child's, which the child inherits. When the
+/// first is closed, the child finds out, and leaves as soon as it has finished with its client.
 #[derive(Debug)]
 pub struct StatusChannel {
     ours: OwnedFd,
@@ -65,6 +65,12 @@ impl StatusChannel {
         let polled = poll(&mut fds, PollTimeout::ZERO);
         let found = fds.map(|fd| fd.revents());
         polled.is_ok() && found == [Some(PollFlags::empty()), Some(PollFlags::POLLOUT)]
+    }
+
+    /// Closes the master's end: the child finds out. What is left of the channel can be closed at
+    /// any time.
+    pub fn hang_up(self) -> OwnedFd {
+        self.theirs
     }
 
     /// Takes what waits, as far as `bytes` has room for it: how much that was, and whether there
@@ -139,8 +145,7 @@ mod tests {
     #[test]
     fn a_child_finds_out_that_the_master_has_closed_its_end() {
         let channel = StatusChannel::new().unwrap();
-        let child = channel.childs_end().try_clone_to_owned().unwrap();
-        drop(channel);
+        let child = channel.hang_up();
         let mut bytes = [0; 12];
         let flags = MsgFlags::MSG_DONTWAIT;
         assert_eq!(recv(child.as_raw_fd(), &mut bytes, flags), Ok(0));
