@@ -625,10 +625,10 @@ impl Runtime {
         }
     }
 
-    /// Closes all that a service has. Its children are signalled, and need not be told at once.
+    /// Closes all that a service has, whose children were signalled.
     fn close(&mut self, id: ServiceId) {
-        self.part_with(id, Chore::Close);
         self.chores.add(Chore::CloseListeners(id));
+        self.part_with(id, Chore::Close);
     }
 
     /// Tells a service's children to leave: none of them is to take a client who comes now.

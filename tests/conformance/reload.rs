@@ -334,14 +334,9 @@ fn a_service_with_many_children_that_is_removed_can_be_back_at_once() {
         Line::Removed.wait(&postfix, &["total 300"]);
     }
     troupe.set(&mut postfix, "inet n - n - 0");
-    postfix.write_configuration();
-    postfix.hang_up();
+    postfix.reload();
     former.iter().for_each(Puppet::wait_for_end);
-    let mut client = until(SOON, "the service to be back", || {
-        Client::try_connect(&address).ok()
-    });
-    let mut next = troupe.next();
-    next.take_client();
+    let (mut client, mut next) = troupe.serve();
     next.tell("write hello");
     assert_eq!(client.line(), "hello");
     let (_other, _child) = other.serve();
