@@ -8,11 +8,12 @@
 //!
 //! | room | what it is for | what it must not know |
 //! |---|---|---|
-//! | [`proto`] | what master and child agree on | anything else |
+//! | [`protocol`] | what master and child agree on | anything else |
 //! | [`config`] | text to [`config::Config`] | descriptors, pids, the clock, the resolver |
 //! | [`policy`] | events to actions: who listens, when to start, throttle, wake, stress | descriptors, system calls, the clock, where logs go |
 //! | [`sys`] | the system calls, and the only unsafe code | the table, the configuration |
 //! | [`seldom`] | a value that most services have alike | what it is |
+//! | [`errors`] | what errors are called in messages | anything else |
 //! | [`files`] | a configuration's files, and the system's names | what is configured |
 //! | [`log`] | syslog, postlog socket, file, terminal | what is logged |
 //! | [`runtime`] | the loop: descriptors to events, actions to system calls | why an action was chosen |
@@ -20,9 +21,9 @@
 //! | [`control`] | what an operator's command and the master say to each other | how it gets there |
 //! | [`options`], [`start`] | the command line, and from it to the loop | |
 //!
-//! Dependencies go one way: `proto <- config <- policy <- runtime -> sys`, and only `start` uses
+//! Dependencies go one way: `protocol <- config <- policy <- runtime -> sys`, and only `start` uses
 //! `runtime`. A test enforces that (`tests/tidy.rs`). The package `services`, for people who write
-//! children, uses `proto`, `config` and `log`.
+//! children, uses `protocol`, `config` and `log`.
 //!
 //! To read the program in the order in which it thinks, begin with [`policy`]: `avail.rs` is what
 //! all the rest is for.
@@ -32,11 +33,12 @@
 
 pub mod config;
 pub mod control;
+pub mod errors;
 pub mod files;
 pub mod log;
 pub mod options;
 pub mod policy;
-pub mod proto;
+pub mod protocol;
 pub mod runtime;
 pub mod seldom;
 pub mod start;

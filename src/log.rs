@@ -400,35 +400,6 @@ static COLOURS: LazyLock<bool> = LazyLock::new(|| {
     io::stderr().is_terminal() && !is_set("NO_COLOR") && !dumb
 });
 
-/// An error's words and those of what caused it. The system's own come without the number that
-/// the standard library adds, and with advice where they mean one thing only.
-pub fn reason(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut words = error.to_string();
-    if let Some(number) = error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::raw_os_error)
-    {
-        let end = words.find(&format!(" (os error {number})"));
-        words.truncate(end.unwrap_or(words.len()));
-        words.push_str(advice(number));
-    }
-    match error.source() {
-        Some(source) => format!("{words}: {}", reason(source)),
-        None => words,
-    }
-}
-
-/// What to do about an error of the system, wherever it turns up.
-fn advice(number: i32) -> &'static str {
-    match number {
-        libc::EMFILE => {
-            ": raise the limit on descriptors (\"ulimit -n\", LimitNOFILE of a systemd unit)"
-        }
-        libc::ENFILE => ": raise fs.file-max with sysctl(8)",
-        _ => "",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -485,14 +456,6 @@ mod tests {
         }
         let file = std::fs::read_to_string(dir.path().join("maillog")).unwrap();
         assert!(file.ends_with(": 1999\n"), "the overflow is in the file");
-    }
-
-    #[test]
-    fn a_reason_is_the_systems_words_without_its_numbers() {
-        use anyhow::Context;
-        let missing = io::Error::from_raw_os_error(libc::ENOENT);
-        let error = Err::<(), _>(missing).context("open /x").unwrap_err();
-        assert_eq!(reason(error.as_ref()), "open /x: No such file or directory");
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 
 use crate::config::{Config, Parameters, RunOptions, User};
+use crate::errors::describe_error;
 use crate::files::{Location, Names, POSTFIX};
-use crate::log::{Log, Settings, Severity, Terminal, reason};
+use crate::log::{Log, Settings, Severity, Terminal};
 use crate::options::{Options, USAGE};
 use crate::runtime::{
     Clock, Ending, Inherited, Runtime, Setup, environment, log_error, log_settings,
@@ -42,7 +43,7 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
     }
     let descriptors = match clean_up(&options) {
         Ok(descriptors) => descriptors,
-        Err(error) => return complain(&format!("{}\n", reason(error.as_ref()))),
+        Err(error) => return complain(&format!("{}\n", describe_error(error.as_ref()))),
     };
     let inherited: Inherited = std::env::vars_os().collect();
     let mut log = Log::new(first_log(&inherited, "postfix", "mail"));
@@ -159,7 +160,11 @@ fn test_lock(location: &Location, log: &mut Log) -> anyhow::Result<Exit> {
         Err(error) => {
             // No master holds what no master could have opened; scripts that believe otherwise
             // send signals to whatever process a stale file names.
-            log.warning(format!("lock file {}: {}", path.display(), reason(&error)));
+            log.warning(format!(
+                "lock file {}: {}",
+                path.display(),
+                describe_error(&error)
+            ));
             Ok(Exit::Status(0))
         }
     }
@@ -299,7 +304,7 @@ impl Master<'_> {
         }
         let queue = &parameters.queue_directory;
         std::env::set_current_dir(queue).map_err(|error| {
-            let (directory, reason) = (queue.display(), reason(&error));
+            let (directory, reason) = (queue.display(), describe_error(&error));
             anyhow!(
                 "queue_directory {directory}: cannot enter it: {reason}: \"postfix check\" makes it"
             )
@@ -327,7 +332,7 @@ impl Master<'_> {
     fn supervisor(&self, log: &mut Log) -> Supervisor {
         let variable = |name: &str| self.inherited.get(Path::new(name).as_os_str()).cloned();
         Supervisor::from_environment(variable, std::process::id()).unwrap_or_else(|error| {
-            let reason = reason(&error);
+            let reason = describe_error(&error);
             log.warning(format!(
                 "NOTIFY_SOCKET: cannot reach the service manager: {reason}"
             ));
@@ -394,7 +399,11 @@ fn lock_pid_file(parameters: &Parameters) -> anyhow::Result<LockFile> {
             }
             _ => "",
         };
-        anyhow!("lock file {}: {}{advice}", path.display(), reason(&error))
+        anyhow!(
+            "lock file {}: {}{advice}",
+            path.display(),
+            describe_error(&error)
+        )
     });
     written(locked?, &path)
 }
@@ -419,7 +428,11 @@ fn lock_data_directory(parameters: &Parameters) -> anyhow::Result<LockFile> {
             ),
             _ => String::new(),
         };
-        anyhow!("lock file {}: {}{advice}", path.display(), reason(&error))
+        anyhow!(
+            "lock file {}: {}{advice}",
+            path.display(),
+            describe_error(&error)
+        )
     });
     written(locked?, &path)
 }

@@ -4,26 +4,29 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that its code may name. `main` and tests are not rooms.
-const ROOMS: [(&str, &[&str]); 12] = [
-    ("proto", &[]),
+const ROOMS: [(&str, &[&str]); 13] = [
+    ("protocol", &[]),
+    ("errors", &[]),
     ("seldom", &[]),
-    ("config", &["proto", "seldom"]),
-    ("policy", &["config", "proto", "seldom"]),
-    ("sys", &["proto"]),
+    ("config", &["protocol", "seldom"]),
+    ("policy", &["config", "errors", "protocol", "seldom"]),
+    ("sys", &["protocol"]),
     ("files", &["config", "sys"]),
-    ("log", &["sys"]),
+    ("log", &["errors", "sys"]),
     ("options", &[]),
     ("status", &["config"]),
     ("control", &["config"]),
     (
         "runtime",
         &[
-            "config", "control", "files", "log", "policy", "proto", "status", "sys",
+            "config", "control", "errors", "files", "log", "policy", "protocol", "status", "sys",
         ],
     ),
     (
         "start",
-        &["config", "files", "log", "options", "runtime", "sys"],
+        &[
+            "config", "errors", "files", "log", "options", "runtime", "sys",
+        ],
     ),
 ];
 
@@ -155,7 +158,7 @@ fn services_use_of_the_master_what_children_share_with_it() {
             let end = after.find(|c: char| !c.is_alphanumeric() && c != '_');
             let room = &after[..end.unwrap_or(after.len())];
             assert!(
-                ["config", "files", "log", "proto"].contains(&room),
+                ["config", "errors", "files", "log", "protocol"].contains(&room),
                 "{}: {room}",
                 path.display()
             );

@@ -10,7 +10,7 @@
 use std::ffi::{CStr, c_char, c_int, c_long, c_short, c_ulong, c_void};
 use std::ptr::null_mut;
 
-/// What the master and its children agree on (`src/proto.rs`).
+/// What the master and its children agree on (`src/protocol.rs`).
 const STATUS: c_int = 5;
 const LISTEN: c_int = 6;
 const TAKEN: c_int = 0;

@@ -10,8 +10,8 @@ use master::config::{
     self, Base, Config, Endpoint, Family, Kind, Pool, Resolver, Source, Sources, User, Wakeup,
 };
 use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, State, Table, Time};
-use master::proto::StatusReport;
-use master::proto::pool::Report;
+use master::protocol::StatusReport;
+use master::protocol::pool::Report;
 use master::seldom::Seldom;
 
 /// One piece of work.

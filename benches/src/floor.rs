@@ -19,7 +19,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::execve;
 
-use master::proto::StatusReport;
+use master::protocol::StatusReport;
 use master::sys::channel::StatusChannel;
 
 use crate::measure::{Effort, Measure};

@@ -16,7 +16,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use master::proto::pool::Order;
+use master::protocol::pool::Order;
 use master::sys::backchannel::Backchannel;
 use master::sys::poll::{Interest, Poll};
 

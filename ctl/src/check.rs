@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use master::config::{Config, Diagnostic, Diagnostics, Position, Service, Severity};
+use master::errors::describe_error;
 use master::files::{Location, Names};
-use master::log::reason;
 
 use crate::arguments::Arguments;
 use crate::findings::Findings;
@@ -67,7 +67,7 @@ pub fn show(findings: &[Diagnostic], out: &mut impl Write) -> io::Result<()> {
 /// A reload does not look whether programs exist; the first client would find out.
 fn missing_program(service: &Service, table: &Path) -> Option<Diagnostic> {
     let problem = match fs::metadata(&service.path) {
-        Err(error) => reason(&error),
+        Err(error) => describe_error(&error),
         Ok(metadata) if !metadata.is_file() => "not a file".to_owned(),
         Ok(metadata) if metadata.permissions().mode() & 0o111 == 0 => "not executable".to_owned(),
         Ok(_) => return None,

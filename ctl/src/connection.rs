@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use master::control::{self, Answer, Request};
-use master::log::reason;
+use master::errors::describe_error;
 use master::status::{self, Document};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout, SendTimeout};
@@ -136,7 +136,7 @@ impl Place {
             ErrorKind::WouldBlock => {
                 self.gone(&format!("nothing for {} s", self.patience.as_secs()))
             }
-            _ => self.gone(&reason(error)),
+            _ => self.gone(&describe_error(error)),
         }
     }
 
@@ -181,7 +181,7 @@ impl Place {
             Errno::EAGAIN => self.silent(&errno.into()),
             errno => {
                 let error = io::Error::from(errno);
-                Failure::new(Status::Gone, format!("{shown}: {}", reason(&error)))
+                Failure::new(Status::Gone, format!("{shown}: {}", describe_error(&error)))
             }
         }
     }

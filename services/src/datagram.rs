@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use master::log::reason;
+use master::errors::describe_error;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
@@ -83,7 +83,7 @@ impl Service {
                 let mut served = 0;
                 while let Some(length) = next {
                     if let Err(error) = serve(&Datagram::new(&buffer, length)) {
-                        log.warning(format!("datagram: {}", reason(&error)));
+                        log.warning(format!("datagram: {}", describe_error(&error)));
                     }
                     served += 1;
                     next = match served {

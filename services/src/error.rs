@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use master::config::Diagnostics;
-use master::log::reason;
+use master::errors::describe_error;
 
 /// Why a service cannot run. [`run`](crate::run) logs it and ends the process with status 1.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ impl fmt::Display for Error {
                  on standard input and output, use -S"
             ),
             Self::Usage(text) | Self::Parameter(text) | Self::Unsuitable(text) => f.write_str(text),
-            Self::System { what, source } => write!(f, "{what}: {}", reason(source)),
-            Self::Other(error) => f.write_str(&reason(error.as_ref())),
+            Self::System { what, source } => write!(f, "{what}: {}", describe_error(source)),
+            Self::Other(error) => f.write_str(&describe_error(error.as_ref())),
         }
     }
 }

@@ -84,7 +84,7 @@ pub use client::{Client, Peer};
 pub use datagram::Datagram;
 pub use error::Error;
 pub use log::Log;
-pub use master::proto::WAKEUP;
+pub use master::protocol::WAKEUP;
 pub use options::Transport;
 pub use service::{Service, User};
 

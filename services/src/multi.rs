@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use master::log::reason;
+use master::errors::describe_error;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
@@ -111,7 +111,7 @@ async fn serve_one<Served>(
 {
     let client = match Client::new(arrival, silence) {
         Ok(client) => client,
-        Err(error) => return log.error(reason(&error)),
+        Err(error) => return log.error(describe_error(&error)),
     };
     let peer = client.peer().clone();
     log.detail(format!("connect from {peer}"));

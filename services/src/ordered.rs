@@ -1,12 +1,12 @@
 //! One client at a time, when the master says so: a child of an ordered pool. What the two say to
-//! each other is in `proto/pool.rs` of the master.
+//! each other is in `protocol/pool.rs` of the master.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Instant;
 
-use master::proto::Availability;
-use master::proto::pool::{Assembler, Order, SIZE};
+use master::protocol::Availability;
+use master::protocol::pool::{Assembler, Order, SIZE};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};

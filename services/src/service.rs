@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use master::config::Values;
 use master::log::{Format, Settings, Target, Terminal};
-use master::proto::{FLOW_READ, FLOW_WRITE, GENERATION, LISTEN, LISTENERS_MAX, STATUS};
+use master::protocol::{FLOW_READ, FLOW_WRITE, GENERATION, LISTEN, LISTENERS_MAX, STATUS};
 use nix::unistd::{Gid, Uid, chdir, chroot, geteuid, getuid, initgroups, setgid, setuid};
 
 use crate::options::{Options, Transport};

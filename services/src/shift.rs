@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use master::proto::Availability;
+use master::protocol::Availability;
 use nix::unistd::alarm;
 
 use crate::status::Status;

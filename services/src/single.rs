@@ -99,7 +99,7 @@ pub(crate) fn arrive(descriptor: OwnedFd, transport: Transport, log: &Log) -> Op
     match pass::receive(&descriptor) {
         Ok(arrival) => Some(arrival),
         Err(error) => {
-            let reason = master::log::reason(&error);
+            let reason = master::errors::describe_error(&error);
             log.warning(format!(
                 "cannot receive a client that was handed on: {reason}"
             ));
@@ -116,7 +116,7 @@ pub(crate) fn serve_one(
 ) {
     let mut client = match Client::new(arrival.descriptor, arrival.attributes, timeout) {
         Ok(client) => client,
-        Err(error) => return log.error(master::log::reason(&error)),
+        Err(error) => return log.error(master::errors::describe_error(&error)),
     };
     log.detail(format!("connect from {}", client.peer()));
     if let Err(error) = serve(&mut client) {
@@ -127,7 +127,7 @@ pub(crate) fn serve_one(
 
 /// Logs what became of a client. That one is lost is nothing to warn of.
 pub(crate) fn complain(log: &Log, peer: &crate::Peer, error: &io::Error) {
-    let reason = master::log::reason(error);
+    let reason = master::errors::describe_error(error);
     match is_everyday(error) {
         true => log.info(format!("lost connection with {peer}: {reason}")),
         false => log.warning(format!("{peer}: {reason}")),

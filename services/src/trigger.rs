@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 
-use master::log::reason;
+use master::errors::describe_error;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
@@ -56,7 +56,7 @@ impl Service {
         let (transport, mut shift) = self.begin(&TYPES)?;
         let mut act = |request: io::Result<Vec<u8>>| {
             if let Err(error) = request.and_then(|request| serve(&request)) {
-                log.warning(format!("wake-up: {}", reason(&error)));
+                log.warning(format!("wake-up: {}", describe_error(&error)));
             }
             1
         };

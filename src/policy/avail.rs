@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::timers::Timer;
 use super::{Action, Pid, Record, Service, ServiceId, Table, Time};
 use crate::config;
-use crate::proto::Availability;
+use crate::protocol::Availability;
 
 /// How long stress mode outlasts the last moment at the limit, and how long the warning about the
 /// limit is not repeated (Postfix, `master_avail.c`).

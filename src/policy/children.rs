@@ -6,7 +6,7 @@ use super::ordered::Member;
 use super::overstay::Told;
 use super::{Action, Child, ExitStatus, Leaving, Pid, Record, ServiceId, Table, Time};
 use crate::config;
-use crate::proto::{Availability, StatusReport};
+use crate::protocol::{Availability, StatusReport};
 
 /// SIGTERM and SIGKILL, the numbers of which are the same on every system.
 const SENT_BY_US: [i32; 2] = [15, 9];

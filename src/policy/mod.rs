@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config;
-use crate::proto::pool::{Order, Report};
-use crate::proto::{Availability, StatusReport};
+use crate::protocol::pool::{Order, Report};
+use crate::protocol::{Availability, StatusReport};
 use crate::seldom::{Seldom, usual};
 
 pub use ordered::State;
@@ -124,7 +124,7 @@ pub enum Event {
 
 impl Event {
     /// What `writer`, a child of the service, has written to its status channel, see
-    /// [`crate::proto::reports`].
+    /// [`crate::protocol::reports`].
     pub fn written(service: ServiceId, writer: Pid, what: Result<StatusReport, usize>) -> Self {
         match what {
             Ok(report) => Self::Report {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::record::Rogue;
 use super::timers::Timer;
 use super::{Action, ExitStatus, Pid, Record, Service, ServiceId, Signal, Table, Time};
-use crate::proto::pool::{Order, Report};
+use crate::protocol::pool::{Order, Report};
 use crate::seldom::usual;
 
 /// How long an order that is not answered holds the next one back: many times what a child needs

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::throttle::CLIENTS;
 use super::{ExitStatus, Pid, State, Time};
 use crate::config::Service;
-use crate::proto::pool::Report;
+use crate::protocol::pool::Report;
 
 /// How many children a service has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

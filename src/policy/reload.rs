@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::timers::Timer;
 use super::{Action, Leaving, Record, Service, ServiceId, Signal, Table, Time};
 use crate::config::{self, ByIdentity};
-use crate::proto::Availability;
+use crate::protocol::Availability;
 
 /// One service of a new configuration and its place in the table.
 #[derive(Clone, Debug)]

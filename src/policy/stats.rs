@@ -2,7 +2,7 @@
 
 use super::ordered::{Pool, State};
 use super::{Child, ExitStatus, Leaving, Pid, Service, ServiceId, Table, Time};
-use crate::proto::Availability;
+use crate::protocol::Availability;
 use crate::seldom::usual;
 
 /// What one service has seen since it is there.

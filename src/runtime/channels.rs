@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 
 use super::faults::Faults;
 use super::{ANSWERS_WAIT, Ready, Runtime, spare};
-use crate::log::reason;
+use crate::errors::describe_error;
 use crate::policy::{ByPid, Event, Pid, ServiceId, State, Time};
-use crate::proto::pool::{Message, Order, Report};
+use crate::protocol::pool::{Message, Order, Report};
 use crate::sys::backchannel::{Backchannel, Written};
 use crate::sys::poll::{Interest, Poll};
 
@@ -74,7 +74,7 @@ impl Channels {
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Event::HungUp { pid },
             _ => Event::Unwritable {
                 pid,
-                reason: reason(&error),
+                reason: describe_error(&error),
             },
         })
     }
@@ -200,7 +200,7 @@ impl Runtime {
         while let Some(pid) = self.channels.next_deferred(now) {
             self.turn.heard.push(pid);
             if let Err(error) = self.channels.expect(pid, &self.poll) {
-                let reason = reason(&error);
+                let reason = describe_error(&error);
                 self.step(now, Event::Unwritable { pid, reason });
             }
         }
@@ -252,7 +252,7 @@ impl Runtime {
             return;
         }
         if let Err(error) = self.ports.ignore_arrivals(service, &self.poll) {
-            let reason = reason(&error);
+            let reason = describe_error(&error);
             self.step(now, Event::WatchFailed { service, reason });
         }
     }

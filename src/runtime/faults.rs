@@ -3,7 +3,7 @@
 //! a number N: once in N times, at random.
 
 use super::Inherited;
-use crate::proto::pool::Order;
+use crate::protocol::pool::Order;
 
 /// A child is taken for dead when it is ordered to accept.
 const CHILDREN: &str = "MASTER_FAULT_CHILDREN";

@@ -13,7 +13,8 @@ use super::opening::{self, Opened};
 use super::ports::Adopted;
 use super::{Event, Runtime};
 use crate::config::{self, Config, Diagnostics, ImportedVariable, LogFormat, Parameters};
-use crate::log::{Format, JOURNAL, Log, Settings, Severity, Target, Terminal, reason};
+use crate::errors::describe_error;
+use crate::log::{Format, JOURNAL, Log, Settings, Severity, Target, Terminal};
 use crate::policy::{Plan, Time};
 use crate::sys::spawn::Environment;
 use crate::sys::{listen, process};
@@ -97,7 +98,7 @@ pub fn log_settings(parameters: &Parameters, terminal: Terminal) -> Settings {
 /// a warning.
 pub fn log_error(log: &mut Log, severity: Severity, error: &anyhow::Error) {
     let Some(findings) = error.downcast_ref::<Diagnostics>() else {
-        return log.write(severity, reason(error.as_ref()));
+        return log.write(severity, describe_error(error.as_ref()));
     };
     for finding in &findings.0 {
         match finding.severity {

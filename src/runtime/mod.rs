@@ -35,8 +35,9 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::{Config, RunOptions};
+use crate::errors::describe_error;
 use crate::files::Location;
-use crate::log::{About, Log, Severity, reason};
+use crate::log::{About, Log, Severity};
 use crate::policy::{Action, Event, Pid, Record, ServiceId, Table, Time};
 use crate::sys::channel::StatusChannel;
 use crate::sys::clock;
@@ -300,7 +301,7 @@ impl Runtime {
         match Handed::new(fd) {
             Ok(handed) => self.handed.push(handed),
             Err(error) => {
-                let reason = reason(&error);
+                let reason = describe_error(&error);
                 self.log.warning(format!(
                     "ignoring a descriptor that the service manager handed over: {reason}"
                 ));
@@ -649,7 +650,7 @@ impl Runtime {
     fn watch(&mut self, now: Time, service: ServiceId) {
         let spare = spare(&self.table, service) > 0;
         if let Err(error) = self.ports.watch(service, spare, &self.poll) {
-            let reason = reason(&error);
+            let reason = describe_error(&error);
             let event = Event::WatchFailed { service, reason };
             self.table.step(now, event, &mut self.actions);
         }
@@ -699,7 +700,7 @@ impl Runtime {
     fn end_children(&mut self) {
         if signal::leads_group() {
             if let Err(error) = signal::terminate_group() {
-                let reason = reason(&error);
+                let reason = describe_error(&error);
                 self.log
                     .error(format!("cannot end the process group: {reason}"));
             }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::ports::{Kept, Ports, described};
 use crate::config::{Config, Endpoint, Kind, Service, User};
-use crate::log::reason;
+use crate::errors::describe_error;
 use crate::policy::{Entry, Plan, ServiceId};
 use crate::sys::handed::{Address, Handed};
 use crate::sys::listen::{self, Aside, PathKind};
@@ -295,7 +295,7 @@ impl Drop for Opened {
 }
 
 fn cannot_listen(service: &Service, place: impl Display, error: &io::Error) -> String {
-    let (service, reason) = (described(service), reason(error));
+    let (service, reason) = (described(service), describe_error(error));
     format!("{service}: cannot listen on {place}: {reason}")
 }
 

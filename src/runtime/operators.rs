@@ -14,7 +14,8 @@ use super::visitors::Visitors;
 use super::{Ready, Runtime};
 use crate::config::{self, Kind};
 use crate::control::{Answer, Request, SOCKET, Target};
-use crate::log::{About, Log, Severity, reason};
+use crate::errors::describe_error;
+use crate::log::{About, Log, Severity};
 use crate::policy::{Event, Limiter, Service, ServiceId, Time};
 use crate::sys::local::{self, Access, Carries, Peer};
 use crate::sys::poll::{Interest, Poll};
@@ -64,7 +65,7 @@ impl Operators {
 
     /// Says that somebody could not be served who came to the master itself.
     pub(super) fn complain(&mut self, now: Time, log: &mut Log, error: &io::Error) {
-        let reason = reason(error);
+        let reason = describe_error(error);
         self.warn(
             now,
             log,

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use super::Ready;
 use crate::config::{Endpoint, RunOptions, Service};
-use crate::log::{About, reason};
+use crate::errors::describe_error;
+use crate::log::About;
 use crate::policy::{Plan, ServiceId};
 use crate::sys::handed::Address;
 use crate::sys::listen::{self, Name};
@@ -422,7 +423,7 @@ pub(super) fn exec_failed(service: &Service, error: &io::Error, table: &Path) ->
     format!(
         "exec {}: {} -- see line {} of {}: {}",
         service.path.display(),
-        reason(error),
+        describe_error(error),
         service.line,
         table.display(),
         described(service)

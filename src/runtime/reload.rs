@@ -15,8 +15,9 @@ use anyhow::Context;
 use super::load::log_error;
 use super::{Ready, Runtime};
 use crate::config::{Config, Family, Resolver, Sources, User};
+use crate::errors::describe_error;
 use crate::files::Names;
-use crate::log::{Severity, reason};
+use crate::log::Severity;
 use crate::policy::Time;
 use crate::sys::lookup::{Answer, Lookup};
 use crate::sys::poll::Interest;
@@ -125,7 +126,7 @@ impl Runtime {
                 self.tell_of_slow_names(now);
                 return false;
             }
-            Err(error) => reason(&error),
+            Err(error) => describe_error(&error),
         };
         if let Some(Waiting {
             mut reload, lookup, ..

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Ready, Runtime, spare};
 use crate::policy::{ByPid, Event, Pid, ServiceId, Table, Time};
-use crate::proto::{self, StatusReport};
+use crate::protocol::{self, StatusReport};
 use crate::sys::channel::{More, StatusChannel};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process::Dead;
@@ -320,7 +320,7 @@ impl Runtime {
             return (0, More::Never);
         };
         let mut count = 0;
-        for what in proto::reports(pid, &bytes[..length]) {
+        for what in protocol::reports(pid, &bytes[..length]) {
             count += 1;
             self.step(now, Event::written(id, pid, what));
         }

@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 
 use super::Runtime;
 use super::ports::{about, described, exec_failed};
-use crate::log::{About, Severity, reason};
+use crate::errors::describe_error;
+use crate::log::{About, Severity};
 use crate::policy::{Event, Pid, ServiceId, Time};
 use crate::sys::backchannel::Backchannel;
 use crate::sys::output::OutputPipe;
@@ -50,7 +51,7 @@ impl Runtime {
             }
             Err(error) => Event::SpawnFailed {
                 service,
-                reason: reason(&error),
+                reason: describe_error(&error),
             },
         };
         self.table.step(now, event, &mut self.actions);
@@ -118,7 +119,7 @@ impl Runtime {
         };
         let of = (id, service.clone());
         if let Err(error) = self.outputs.add(pid, of, output, &self.poll) {
-            let (name, reason) = (described(service), reason(&error));
+            let (name, reason) = (described(service), describe_error(&error));
             let about = About {
                 child: Some(pid),
                 ..about(service)
@@ -131,7 +132,7 @@ impl Runtime {
 
     fn listen_to(&mut self, now: Time, pid: Pid, channel: Backchannel) {
         if let Err(error) = self.channels.add(pid, channel, &self.poll) {
-            let reason = reason(&error);
+            let reason = describe_error(&error);
             let event = Event::Unwritable { pid, reason };
             self.table.step(now, event, &mut self.actions);
         }

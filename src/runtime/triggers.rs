@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::Ready;
 use super::ports::{about, described};
 use crate::config::{Endpoint, Kind, Service, User};
-use crate::log::{Log, Severity, reason};
+use crate::errors::describe_error;
+use crate::log::{Log, Severity};
 use crate::policy::Time;
 use crate::sys::poll::Poll;
 use crate::sys::privilege;
@@ -32,7 +33,7 @@ impl Failed {
     fn new(service: &Arc<Service>, error: &io::Error) -> Self {
         Self {
             service: service.clone(),
-            why: format!("cannot be woken up: {}", reason(error)),
+            why: format!("cannot be woken up: {}", describe_error(error)),
         }
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
-use crate::proto::pool::{Assembler, Message, SIZE};
+use crate::protocol::pool::{Assembler, Message, SIZE};
 
 /// Orders that wait to be written. A child has one order to answer at a time, and is pinged every
 /// few minutes; one that has not read so many does not read at all.
@@ -146,7 +146,7 @@ fn read_whole_messages(theirs: &OwnedFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::pool::{Order, Report};
+    use crate::protocol::pool::{Order, Report};
     use std::fs::File;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;

@@ -17,7 +17,7 @@ use std::ptr;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
 use super::process;
-use crate::proto::{self, LISTENERS_MAX};
+use crate::protocol::{self, LISTENERS_MAX};
 
 /// The child runs on this much stack: a handful of system calls, no recursion.
 const STACK: usize = 64 * 1024;
@@ -83,7 +83,7 @@ impl Environment {
         let written = write!(
             &mut self.generation[..],
             "{}={generation:o}",
-            proto::GENERATION
+            protocol::GENERATION
         );
         debug_assert!(written.is_ok(), "the array has room for 32 bits in octal");
         let at = self.variables.pointers.len() - 2;
@@ -95,16 +95,16 @@ impl Environment {
 /// The descriptors that a child gets beside its standard ones and the flow pipe.
 #[derive(Clone, Copy, Debug)]
 pub struct Descriptors<'a> {
-    /// Becomes [`proto::STATUS`].
+    /// Becomes [`protocol::STATUS`].
     pub status: BorrowedFd<'a>,
-    /// Become [`proto::LISTEN`] and following; at most [`LISTENERS_MAX`].
+    /// Become [`protocol::LISTEN`] and following; at most [`LISTENERS_MAX`].
     pub listeners: &'a [OwnedFd],
     /// Becomes standard output and standard error, which are the master's otherwise.
     pub output: Option<BorrowedFd<'a>>,
 }
 
 impl Descriptors<'_> {
-    /// The slots that they take from [`proto::LISTEN`] on. The output has one on its way.
+    /// The slots that they take from [`protocol::LISTEN`] on. The output has one on its way.
     fn slots(&self) -> usize {
         self.listeners.len() + usize::from(self.output.is_some())
     }
@@ -130,7 +130,7 @@ pub struct Spawner {
 
 impl Spawner {
     /// The first descriptor that is no child's.
-    pub const END: RawFd = proto::LISTEN + LISTENERS_MAX as RawFd;
+    pub const END: RawFd = protocol::LISTEN + LISTENERS_MAX as RawFd;
 
     /// Takes the descriptors from 3 on, which must be free, for the children's.
     ///
@@ -138,7 +138,7 @@ impl Spawner {
     /// The system's: descriptors or memory have run out, or the limit on descriptors is too low.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            null: process::reserve_descriptors(proto::FLOW_READ, Self::END)?,
+            null: process::reserve_descriptors(protocol::FLOW_READ, Self::END)?,
             stack: Stack::new()?,
             close_range: true,
         })
@@ -149,8 +149,8 @@ impl Spawner {
     /// # Errors
     /// The system's.
     pub fn set_flow_pipe(&mut self, read: OwnedFd, write: OwnedFd) -> io::Result<()> {
-        process::place(read.as_raw_fd(), proto::FLOW_READ, 0)?;
-        process::place(write.as_raw_fd(), proto::FLOW_WRITE, 0)
+        process::place(read.as_raw_fd(), protocol::FLOW_READ, 0)?;
+        process::place(write.as_raw_fd(), protocol::FLOW_WRITE, 0)
     }
 
     /// Starts a child.
@@ -167,7 +167,7 @@ impl Spawner {
         if descriptors.slots() > LISTENERS_MAX {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
         }
-        let end = proto::LISTEN + descriptors.slots() as RawFd;
+        let end = protocol::LISTEN + descriptors.slots() as RawFd;
         let output = descriptors.output.map(|_| end - 1);
         let placed = self.place(descriptors);
         let spawned = placed.and_then(|()| {
@@ -175,19 +175,19 @@ impl Spawner {
             self.clone_and_exec(program, envp, end, output)
         });
         // A listener that stayed in its slot would stay open when its service is removed.
-        for slot in proto::STATUS..end {
+        for slot in protocol::STATUS..end {
             process::place(self.null.as_raw_fd(), slot, libc::O_CLOEXEC)?;
         }
         spawned
     }
 
     fn place(&self, descriptors: Descriptors<'_>) -> io::Result<()> {
-        process::place(descriptors.status.as_raw_fd(), proto::STATUS, 0)?;
-        for (slot, listener) in (proto::LISTEN..).zip(descriptors.listeners) {
+        process::place(descriptors.status.as_raw_fd(), protocol::STATUS, 0)?;
+        for (slot, listener) in (protocol::LISTEN..).zip(descriptors.listeners) {
             process::place(listener.as_raw_fd(), slot, 0)?;
         }
         if let Some(output) = descriptors.output {
-            let slot = proto::LISTEN + descriptors.listeners.len() as RawFd;
+            let slot = protocol::LISTEN + descriptors.listeners.len() as RawFd;
             process::place(output.as_raw_fd(), slot, 0)?;
         }
         Ok(())
@@ -407,7 +407,7 @@ mod tests {
         if in_own_process("slots_are_given_back") {
             let mut spawner = Spawner::new().unwrap();
             assert_eq!(output(&mut spawner, "echo here >&6", 3), "here\n");
-            for slot in proto::STATUS..proto::LISTEN + 3 {
+            for slot in protocol::STATUS..protocol::LISTEN + 3 {
                 let file = std::fs::read_link(format!("/proc/self/fd/{slot}")).unwrap();
                 assert_eq!(file, std::path::Path::new("/dev/null"), "slot {slot}");
             }

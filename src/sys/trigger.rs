@@ -18,7 +18,7 @@ use nix::sys::socket::{
 use nix::unistd::pipe2;
 
 use super::poll::Interest;
-use crate::proto::WAKEUP;
+use crate::protocol::WAKEUP;
 
 /// A connection on which the service is being woken up; it stays open until the service closes it.
 #[derive(Debug)]

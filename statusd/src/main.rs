@@ -84,7 +84,7 @@ fn legacy_file(service: &mut Service) -> Result<Option<PathBuf>, Error> {
 
 fn leave(history: &History, file: &Path, log: &Log) {
     if let Err(error) = legacy::leave(history, file) {
-        let (file, reason) = (file.display(), master::log::reason(&error));
+        let (file, reason) = (file.display(), master::errors::describe_error(&error));
         log.warning(format!("cannot leave the history in {file}: {reason}"));
     }
 }

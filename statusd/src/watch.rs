@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use master::log::reason;
+use master::errors::describe_error;
 use master::status::{Document, FORMAT};
 use services::Error;
 use tokio::io::AsyncReadExt;
@@ -136,7 +136,8 @@ impl Knowledge {
 async fn ask(socket: &Path) -> Result<Answer, String> {
     let result = timeout(ANSWER_WITHIN, read(socket)).await;
     let result = result.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
-    let text = result.map_err(|error| format!("{}: {}", socket.display(), reason(&error)))?;
+    let text =
+        result.map_err(|error| format!("{}: {}", socket.display(), describe_error(&error)))?;
     let document = parse(&text).map_err(|why| format!("{}: {why}", socket.display()))?;
     Ok(Answer {
         text: text.into(),

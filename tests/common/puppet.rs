@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use master::proto::StatusReport;
+use master::protocol::StatusReport;
 
 use super::instance::{Instance, SOON};
 use super::poll::{until, within};

@@ -23,7 +23,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use master::proto::{GENERATION, LISTEN, STATUS, StatusReport};
+use master::protocol::{GENERATION, LISTEN, STATUS, StatusReport};
 use nix::errno::Errno;
 use nix::libc::{TIOCOUTQ, c_int, ioctl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -12,7 +12,7 @@ use master::config::Service;
 use master::policy::{
     Action, Counts, Event, ExitStatus, Pid, Plan, Record, ServiceId, Signal, Stats, Table, Time,
 };
-use master::proto::StatusReport;
+use master::protocol::StatusReport;
 
 const STRESS_TIME: Duration = Duration::from_secs(1000);
 const WARNING_TIME: Duration = Duration::from_secs(1000);

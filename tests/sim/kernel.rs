@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use master::config::Service;
 use master::policy::{Event, ExitStatus, Pid, ServiceId, Signal, Time};
-use master::proto::StatusReport;
+use master::protocol::StatusReport;
 
 use crate::lines;
 

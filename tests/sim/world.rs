@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use master::policy::{Action, Event, ServiceId, Table, Time};
-use master::proto::StatusReport;
+use master::protocol::StatusReport;
 
 use crate::book::Book;
 use crate::happening::Happening;

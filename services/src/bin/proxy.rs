@@ -83,7 +83,7 @@ async fn within<S>(
     let connected = timeout(limit, connect).await;
     let connected = connected.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
     connected.map_err(|error| {
-        let reason = master::log::reason(&error);
+        let reason = master::errors::describe_error(&error);
         io::Error::other(format!("cannot connect to {target}: {reason}"))
     })
 }

@@ -86,7 +86,7 @@ impl Spawner {
         let mut child = match self.start(client) {
             Ok(child) => child,
             Err(error) => {
-                let reason = master::log::reason(&error);
+                let reason = master::errors::describe_error(&error);
                 return Err(io::Error::other(format!("cannot run {name}: {reason}")));
             }
         };

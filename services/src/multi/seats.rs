@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use master::proto::Availability;
+use master::protocol::Availability;
 
 use crate::status::Status;
 

@@ -8,7 +8,7 @@ use crate::config::inet::{BadHostPort, HostPort, Network, addresses};
 use crate::config::numbers::is_digits;
 use crate::config::text::shown;
 use crate::config::{Endpoint, Kind, Resolver};
-use crate::proto::LISTENERS_MAX;
+use crate::protocol::LISTENERS_MAX;
 
 /// The longest path of a socket, without the null byte that ends it (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;

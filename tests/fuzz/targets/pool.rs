@@ -1,7 +1,7 @@
 //! The messages between the master and a child of an ordered pool, from a stream that is cut
 //! anywhere.
 
-use master::proto::pool::{Assembler, Message, Order, Report, SIZE};
+use master::protocol::pool::{Assembler, Message, Order, Report, SIZE};
 
 /// The first byte says how long the first piece of the stream is, and so on; what is in the pieces
 /// is the stream.

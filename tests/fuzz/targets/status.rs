@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use master::policy::{Action, Event, ServiceId, Table};
-use master::proto::{Availability, StatusReport, reports};
+use master::protocol::{Availability, StatusReport, reports};
 
 use super::step::configured;
 

@@ -27,7 +27,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, Table};
-use master::proto::{StatusReport, pool::Report};
+use master::protocol::{StatusReport, pool::Report};
 
 use super::testing::{FakeSystem, sources};
 use super::{Config, Service, Source};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, Table, Time};
-use master::proto::pool::{Order, Report};
+use master::protocol::pool::{Order, Report};
 
 use super::{NO_CARE, Settings, world};
 use crate::Outcome;

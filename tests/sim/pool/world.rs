@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use master::config::{Endpoint, Kind, Service};
 use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, State, Table, Time};
-use master::proto::pool::{Order, Report};
+use master::protocol::pool::{Order, Report};
 
 use super::{Happening, NO_CARE, Settings};
 use crate::happening::Steering;
