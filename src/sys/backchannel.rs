@@ -1,16 +1,18 @@
 //! The channel between the master and one child of an ordered pool: a stream, as SpamAssassin's
 //! children expect it, of which a message can be cut anywhere. What cannot be written at once is
-//! kept here, and never more than a few orders: nobody waits for the other side.
+//! kept here, up to a limit.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
 
+use super::channel::{Channel, Found};
 use crate::protocol::pool::{Assembler, Message, SIZE};
 
-/// Orders that wait to be written. A child has one order to answer at a time, and is pinged every
-/// few minutes; one that has not read so many does not read at all.
+/// Bytes of orders that wait to be written. A child has one order to answer at a time, and is
+/// pinged every few minutes; one that has not read eight messages does not read at all.
 const WAITING: usize = 8 * SIZE;
 /// Bytes read in one turn: a child that floods its channel must not keep the others waiting.
 const READ: usize = 16 * SIZE;
@@ -23,10 +25,18 @@ pub enum Written {
     Part,
 }
 
+/// Why an order was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The child has not read the orders before.
+    Full,
+    System(Errno),
+}
+
 /// The master's end of a child's channel.
 #[derive(Debug)]
 pub struct Backchannel {
-    ours: OwnedFd,
+    channel: Channel,
     assembler: Assembler,
     waiting: [u8; WAITING],
     length: usize,
@@ -38,16 +48,11 @@ impl Backchannel {
     ///
     /// # Errors
     /// The system's, when descriptors or memory have run out.
-    pub fn new() -> io::Result<(Self, OwnedFd)> {
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::Stream,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )?;
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (channel, theirs) = Channel::pair()?;
         read_whole_messages(&theirs)?;
         let channel = Self {
-            ours,
+            channel,
             assembler: Assembler::default(),
             waiting: [0; WAITING],
             length: 0,
@@ -58,69 +63,52 @@ impl Backchannel {
     /// Puts a message behind those that wait, and writes what can be written.
     ///
     /// # Errors
-    /// The system's, or that the child has not read the messages before.
-    pub fn send(&mut self, message: Message) -> io::Result<Written> {
-        self.keep(message)?;
-        self.flush()
-    }
-
-    /// Puts a message behind those that wait.
-    ///
-    /// # Errors
-    /// The child has not read the messages before.
-    pub fn keep(&mut self, message: Message) -> io::Result<()> {
+    /// See [`SendError`].
+    pub fn send(&mut self, message: Message) -> Result<Written, SendError> {
         let end = self.length + SIZE;
         let free = self.waiting.get_mut(self.length..end);
-        let free = free.ok_or_else(|| io::Error::other("it does not read its orders"))?;
-        free.copy_from_slice(&message);
+        free.ok_or(SendError::Full)?.copy_from_slice(&message);
         self.length = end;
-        Ok(())
+        self.flush().map_err(SendError::System)
     }
 
     /// Writes what waits, as far as the child has room for it.
     ///
     /// # Errors
     /// The system's: the child has closed its end.
-    pub fn flush(&mut self) -> io::Result<Written> {
+    pub fn flush(&mut self) -> Result<Written, Errno> {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         while self.length > 0 {
-            match send(self.ours.as_raw_fd(), &self.waiting[..self.length], flags) {
+            match send(self.as_fd().as_raw_fd(), &self.waiting[..self.length], flags) {
                 Ok(written) => {
                     self.waiting.copy_within(written..self.length, 0);
                     self.length -= written;
                 }
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(nix::errno::Errno::EAGAIN) => return Ok(Written::Part),
-                Err(errno) => return Err(errno.into()),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(Written::Part),
+                Err(errno) => return Err(errno),
             }
         }
         Ok(Written::All)
     }
 
-    /// Appends the messages that are whole, and tells whether there can be more at all.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn read(&mut self, messages: &mut Vec<Message>) -> io::Result<bool> {
+    /// Appends the messages that are whole. What was found counts messages' bytes, whole or not.
+    pub fn read(&mut self, messages: &mut Vec<Message>) -> Found {
         let mut bytes = [0; READ];
-        match recv(self.ours.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => Ok(false),
-            Ok(length) => {
-                let mut input = &bytes[..length];
-                while let Some(message) = self.assembler.take(&mut input) {
-                    messages.push(message);
-                }
-                Ok(true)
+        let found = self.channel.read(&mut bytes);
+        if let Found::Bytes(length) = found {
+            let mut input = &bytes[..length];
+            while let Some(message) = self.assembler.take(&mut input) {
+                messages.push(message);
             }
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Ok(true),
-            Err(errno) => Err(errno.into()),
         }
+        found
     }
 }
 
 impl AsFd for Backchannel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ours.as_fd()
+        self.channel.as_fd()
     }
 }
 
@@ -153,7 +141,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn pair() -> (Backchannel, File) {
-        let (channel, theirs) = Backchannel::new().unwrap();
+        let (channel, theirs) = Backchannel::pair().unwrap();
         (channel, File::from(theirs))
     }
 
@@ -166,7 +154,7 @@ mod tests {
         assert_eq!(Order::decode(message), Some(Order::Accept));
         child.write_all(&Report::Busy.encode(7)).unwrap();
         let mut messages = Vec::new();
-        assert!(channel.read(&mut messages).unwrap());
+        assert_eq!(channel.read(&mut messages), Found::Bytes(SIZE));
         assert_eq!(messages, [Report::Busy.encode(7)]);
     }
 
@@ -179,7 +167,7 @@ mod tests {
         let mut message = [0; SIZE];
         channel.send(Order::Ping.encode()).unwrap();
         assert_eq!(child.read(&mut message).unwrap(), SIZE);
-        nix::unistd::write(&channel.ours, b"P").unwrap();
+        nix::unistd::write(&channel, b"P").unwrap();
         let begin = Instant::now();
         assert_eq!(child.read(&mut message).unwrap(), 1);
         assert!(begin.elapsed() >= patience, "it was content with less");
@@ -192,20 +180,21 @@ mod tests {
         for byte in Report::Idle.encode(7) {
             assert_eq!(messages.len(), 0);
             child.write_all(&[byte]).unwrap();
-            assert!(channel.read(&mut messages).unwrap());
+            assert_eq!(channel.read(&mut messages), Found::Bytes(1));
         }
         assert_eq!(messages, [Report::Idle.encode(7)]);
-        assert!(channel.read(&mut messages).unwrap(), "nothing, and no end");
+        assert_eq!(channel.read(&mut messages), Found::Nothing);
     }
 
     #[test]
     fn the_end_is_told_from_silence() {
         let (mut channel, child) = pair();
         let mut messages = Vec::new();
-        assert!(channel.read(&mut messages).unwrap());
+        assert_eq!(channel.read(&mut messages), Found::Nothing);
         drop(child);
-        assert!(!channel.read(&mut messages).unwrap());
-        assert!(channel.send(Order::Ping.encode()).is_err());
+        assert_eq!(channel.read(&mut messages), Found::End);
+        let sent = channel.send(Order::Ping.encode());
+        assert_eq!(sent, Err(SendError::System(Errno::EPIPE)));
     }
 
     #[test]
@@ -215,7 +204,7 @@ mod tests {
         while channel.send(Order::Ping.encode()).unwrap() == Written::All {
             sent += 1;
         }
-        channel.keep(Order::Accept.encode()).unwrap();
+        assert_eq!(channel.send(Order::Accept.encode()), Ok(Written::Part));
         let mut bytes = vec![0; SIZE * sent];
         child.read_exact(&mut bytes).unwrap();
         assert_eq!(channel.flush().unwrap(), Written::All);
@@ -229,7 +218,7 @@ mod tests {
     fn a_child_that_never_reads_is_an_error_in_the_end() {
         let (mut channel, _child) = pair();
         let mut all = std::iter::from_fn(|| Some(channel.send(Order::Ping.encode())));
-        assert!(all.any(|sent| sent.is_err()));
+        assert!(all.any(|sent| sent == Err(SendError::Full)));
         assert!(channel.length <= WAITING);
     }
 }

@@ -1,175 +1,291 @@
-//! The status channel between the master and one child: a stream, as under Postfix, where all
-//! children of a service share one. With a channel of its own a child can speak only for itself;
-//! what it writes, however little or much, shifts nobody else's reports; and the master reads it at
-//! the same cost however many others wait for a client and listen for the master's end.
+//! The channel between the master and one child, or one local program: a socket of which the master
+//! has one end. Neither reading nor closing it waits for the other side.
 //!
-//! To make a channel and to close it takes a fifth of what a child costs the master from its start to
-//! its end, so the next child may have the channel of one that has ended.
+//! That needs care, because the other side can send descriptors. The kernel closes what is not
+//! taken in the time of the process that reads or closes the channel, and the last close of a TCP
+//! socket may take as long as its owner has set (`SO_LINGER`). Linux refuses to send descriptors
+//! where it is asked to (`SO_PASSRIGHTS`, since 6.16). On older kernels the master looks before it
+//! reads; what is found to have descriptors is not read any more, and its last close is that of a
+//! process that ends, for which the kernel does not wait.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, shutdown, socketpair,
+};
 
-use super::local::refuse_descriptors;
+use super::closer;
 
-/// What is left on a channel after something was read.
+/// The option of Linux (include/uapi/asm-generic/socket.h).
+const SO_PASSRIGHTS: libc::c_int = 83;
+
+/// Reads that a close makes at the most of what the other side has sent last.
+const LAST_READS: usize = 64;
+/// Bytes in each of them.
+const LAST_READ: usize = 4096;
+
+/// What a read has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum More {
-    /// Nothing for now.
-    No,
-    /// There was more than had room.
-    Perhaps,
-    /// Nothing ever: the child, or somebody who has the channel from it, has shut it down.
-    Never,
+pub enum Found {
+    Bytes(usize),
+    /// Nothing, now.
+    Nothing,
+    /// Nothing ever: the other side has ended or has shut the channel down.
+    End,
+    /// The other side has sent descriptors: the channel must not be read any more.
+    Descriptors,
 }
 
-/// A child's status channel: the master's end, and the child's, which the child inherits. When the
-/// first is closed, the child finds out, and leaves as soon as it has finished with its client.
+/// The master's end of a channel.
 #[derive(Debug)]
-pub struct StatusChannel {
-    ours: OwnedFd,
-    theirs: OwnedFd,
+pub struct Channel {
+    /// Taken by close() alone.
+    fd: Option<OwnedFd>,
+    /// The kernel refuses descriptors that the other side sends.
+    refuses: bool,
 }
 
-impl StatusChannel {
-    /// A channel, of which both ends are closed on exec. The child's end blocks, as under Postfix.
+impl Channel {
+    /// A stream, and the end that a child inherits, which blocks, as under Postfix. Both ends are
+    /// closed on exec.
     ///
     /// # Errors
     /// The system's, when descriptors or memory have run out.
-    pub fn new() -> io::Result<Self> {
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::Stream,
             None,
             SockFlag::SOCK_CLOEXEC,
         )?;
-        refuse_descriptors(&ours);
-        Ok(Self { ours, theirs })
+        let refuses = refuse_descriptors(ours.as_fd());
+        Ok((Self::new(ours, refuses), theirs))
     }
 
-    /// What is to be the child's descriptor.
-    pub fn childs_end(&self) -> BorrowedFd<'_> {
-        self.theirs.as_fd()
+    /// A connected socket, for which [`refuse_descriptors`] has had this result before anything
+    /// could be sent to it.
+    pub(super) fn new(fd: OwnedFd, refuses: bool) -> Self {
+        Self {
+            fd: Some(fd),
+            refuses,
+        }
     }
 
-    /// Whether a child that is given this channel finds it as if it were new: nothing is on its way,
-    /// and nobody has shut it down, as a former child can do, or one whom that has left behind.
-    pub fn is_as_new(&self) -> bool {
-        let mut fds = [
-            PollFd::new(self.ours.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.theirs.as_fd(), PollFlags::POLLIN | PollFlags::POLLOUT),
-        ];
-        let polled = poll(&mut fds, PollTimeout::ZERO);
-        let found = fds.map(|fd| fd.revents());
-        polled.is_ok() && found == [Some(PollFlags::empty()), Some(PollFlags::POLLOUT)]
+    /// Reads what is there and fits, a message of a socket that has messages.
+    pub fn read(&self, bytes: &mut [u8]) -> Found {
+        let length = match self.look(bytes) {
+            Ok(Found::Bytes(length)) => length,
+            Ok(found) => return found,
+            Err(errno) => return not_read(errno),
+        };
+        match recv(self.as_fd().as_raw_fd(), &mut bytes[..length], MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => Found::End,
+            Ok(length) => Found::Bytes(length),
+            Err(errno) => not_read(errno),
+        }
     }
 
-    /// Closes the master's end: the child finds out. What is left of the channel can be closed at
-    /// any time.
-    pub fn hang_up(self) -> OwnedFd {
-        self.theirs
+    /// How much can be read without taking in descriptors.
+    fn look(&self, bytes: &mut [u8]) -> Result<Found, Errno> {
+        if self.refuses {
+            return Ok(Found::Bytes(bytes.len()));
+        }
+        let mut part = libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: bytes.len(),
+        };
+        // SAFETY: a structure of numbers and pointers, for which all bytes zero is a value.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        // SAFETY: the kernel writes to `bytes` and to `message`, which outlive the call.
+        let length = unsafe { libc::recvmsg(self.as_fd().as_raw_fd(), &raw mut message, flags) };
+        Ok(match Errno::result(length)? {
+            _ if message.msg_flags & libc::MSG_CTRUNC != 0 => Found::Descriptors,
+            0 => Found::End,
+            length => Found::Bytes(length as usize),
+        })
     }
 
-    /// Takes what waits, as far as `bytes` has room for it: how much that was, and whether there
-    /// may be more.
-    pub fn read(&self, bytes: &mut [u8]) -> (usize, More) {
-        match recv(self.ours.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) => (0, More::Never),
-            Ok(length) if length == bytes.len() => (length, More::Perhaps),
-            Ok(length) => (length, More::No),
-            Err(Errno::EAGAIN | Errno::EINTR) => (0, More::No),
-            Err(_) => (0, More::Never),
+    /// Closes the channel, and drops what the other side has sent last. To drop the value does the
+    /// same.
+    fn close(&mut self) {
+        let Some(fd) = self.fd.as_ref().filter(|_| !self.refuses) else {
+            return;
+        };
+        // From now on the other side cannot send.
+        let _ = shutdown(fd.as_raw_fd(), Shutdown::Read);
+        let mut bytes = [0; LAST_READ];
+        let mut found = (0..LAST_READS).map(|_| self.read(&mut bytes));
+        let ends = found.find(|found| !matches!(found, Found::Bytes(_)));
+        if !matches!(ends, Some(Found::Nothing | Found::End)) {
+            closer::close(self.fd.take().into_iter().collect());
         }
     }
 }
 
-impl AsFd for StatusChannel {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ours.as_fd()
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.close();
     }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let fd = self.fd.as_ref();
+        fd.expect("it is taken by drop() alone").as_fd()
+    }
+}
+
+fn not_read(errno: Errno) -> Found {
+    match errno {
+        Errno::EAGAIN | Errno::EINTR => Found::Nothing,
+        _ => Found::End,
+    }
+}
+
+/// Has the kernel refuse descriptors that are sent to this socket, or to those that are accepted
+/// from it. Whether it does.
+pub(super) fn refuse_descriptors(socket: BorrowedFd<'_>) -> bool {
+    let no: libc::c_int = 0;
+    // SAFETY: the option's value is one int, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const no).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    result == 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::socket::{ControlMessage, Shutdown, sendmsg, shutdown};
+    use crate::sys::testing::in_own_process;
+    use nix::sys::socket::{ControlMessage, sendmsg, setsockopt, sockopt};
     use nix::unistd::write;
+    use std::io::{IoSlice, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
+
+    /// A channel of a kernel that refuses descriptors, or of one that does not.
+    fn channel(refuses: bool) -> (Channel, OwnedFd) {
+        let (mut ours, theirs) = Channel::pair().unwrap();
+        if !refuses {
+            let yes: libc::c_int = 1;
+            // SAFETY: the option's value is one int. Kernels that do not have it need no change.
+            unsafe {
+                libc::setsockopt(
+                    ours.as_fd().as_raw_fd(),
+                    libc::SOL_SOCKET,
+                    SO_PASSRIGHTS,
+                    (&raw const yes).cast(),
+                    size_of::<libc::c_int>() as libc::socklen_t,
+                );
+            }
+            ours.refuses = false;
+        }
+        (ours, theirs)
+    }
 
     #[test]
     fn what_a_child_writes_is_read_as_far_as_there_is_room() {
-        let channel = StatusChannel::new().unwrap();
-        let mut bytes = [0; 12];
-        assert_eq!(channel.read(&mut bytes), (0, More::No));
-        write(channel.childs_end(), &[7; 17]).unwrap();
-        assert_eq!(channel.read(&mut bytes), (12, More::Perhaps));
-        assert_eq!(bytes, [7; 12]);
-        assert_eq!(channel.read(&mut bytes), (5, More::No));
-    }
-
-    fn shut_down(channel: &StatusChannel, how: Shutdown) {
-        shutdown(channel.childs_end().as_raw_fd(), how).unwrap();
+        for refuses in [true, false] {
+            let (ours, theirs) = channel(refuses);
+            let mut bytes = [0; 12];
+            assert_eq!(ours.read(&mut bytes), Found::Nothing);
+            write(&theirs, &[7; 17]).unwrap();
+            assert_eq!(ours.read(&mut bytes), Found::Bytes(12));
+            assert_eq!(bytes, [7; 12]);
+            assert_eq!(ours.read(&mut bytes), Found::Bytes(5));
+            assert_eq!(ours.read(&mut bytes), Found::Nothing);
+        }
     }
 
     #[test]
     fn the_end_comes_after_what_was_written_before() {
-        let channel = StatusChannel::new().unwrap();
-        write(channel.childs_end(), &[7; 12]).unwrap();
-        shut_down(&channel, Shutdown::Both);
-        let mut bytes = [0; 24];
-        assert_eq!(channel.read(&mut bytes), (12, More::No));
-        assert_eq!(channel.read(&mut bytes), (0, More::Never));
-    }
-
-    #[test]
-    fn a_channel_that_was_read_to_the_end_is_as_new() {
-        let channel = StatusChannel::new().unwrap();
-        assert!(channel.is_as_new());
-        write(channel.childs_end(), &[7; 12]).unwrap();
-        assert!(!channel.is_as_new());
-        assert_eq!(channel.read(&mut [0; 24]), (12, More::No));
-        assert!(channel.is_as_new());
-    }
-
-    #[test]
-    fn a_channel_that_was_shut_down_is_not_as_new() {
-        for how in [Shutdown::Read, Shutdown::Write, Shutdown::Both] {
-            let channel = StatusChannel::new().unwrap();
-            shut_down(&channel, how);
-            assert!(!channel.is_as_new(), "{how:?}");
-        }
-    }
-
-    #[test]
-    fn a_child_finds_out_that_the_master_has_closed_its_end() {
-        let channel = StatusChannel::new().unwrap();
-        let child = channel.hang_up();
-        let mut bytes = [0; 12];
-        let flags = MsgFlags::MSG_DONTWAIT;
-        assert_eq!(recv(child.as_raw_fd(), &mut bytes, flags), Ok(0));
-    }
-
-    #[test]
-    fn descriptors_that_come_along_are_refused_or_not_taken() {
-        let channel = StatusChannel::new().unwrap();
-        let child = channel.childs_end();
-        let iov = [io::IoSlice::new(&[7; 12])];
-        let null = std::fs::File::open("/dev/null").unwrap();
-        let rights = [null.as_raw_fd()];
-        let rights = [ControlMessage::ScmRights(&rights)];
-        // Nobody but the kernel knows the numbers that they would get, so all of them are looked at.
-        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        let before = open();
-        for _ in 0..50 {
+        for refuses in [true, false] {
+            let (ours, theirs) = channel(refuses);
+            write(&theirs, &[7; 12]).unwrap();
+            shutdown(theirs.as_raw_fd(), Shutdown::Both).unwrap();
             let mut bytes = [0; 24];
-            match sendmsg::<()>(child.as_raw_fd(), &iov, &rights, MsgFlags::empty(), None) {
-                Ok(_) => assert_eq!(channel.read(&mut bytes).0, 12),
-                Err(errno) => assert_eq!(errno, Errno::EPERM),
-            }
+            assert_eq!(ours.read(&mut bytes), Found::Bytes(12));
+            assert_eq!(ours.read(&mut bytes), Found::End);
         }
-        // Other tests of this process open a few descriptors at the same time.
-        assert!(open() < before + 50, "descriptors were taken in");
+    }
+
+    #[test]
+    fn a_child_reads_end_of_file_when_the_master_closes_its_end() {
+        for refuses in [true, false] {
+            let (ours, theirs) = channel(refuses);
+            drop(ours);
+            let mut bytes = [0; 12];
+            let flags = MsgFlags::MSG_DONTWAIT;
+            assert_eq!(recv(theirs.as_raw_fd(), &mut bytes, flags), Ok(0));
+        }
+    }
+
+    /// A TCP socket whose last close would wait for 30 s, because its peer does not read. Returned
+    /// with that peer.
+    fn lingering() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        let linger = libc::linger {
+            l_onoff: 1,
+            l_linger: 30,
+        };
+        setsockopt(&socket, sockopt::Linger, &linger).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        while socket.write(&[0; 65536]).is_ok() {}
+        (socket, peer)
+    }
+
+    fn send_socket(theirs: &OwnedFd, socket: TcpStream) -> nix::Result<usize> {
+        let rights = [socket.as_raw_fd()];
+        let control = [ControlMessage::ScmRights(&rights)];
+        let bytes = [IoSlice::new(&[7; 12])];
+        let flags = MsgFlags::empty();
+        sendmsg::<()>(theirs.as_raw_fd(), &bytes, &control, flags, None)
+    }
+
+    /// Longer than anything here takes on a busy machine, and much shorter than the sockets linger.
+    const SOON: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn a_socket_that_lingers_is_found_and_closed_without_waiting() {
+        let name = "sys::channel::tests::a_socket_that_lingers_is_found_and_closed_without_waiting";
+        if in_own_process(name) {
+            let (ours, theirs) = channel(false);
+            let (socket, mut peer) = lingering();
+            write(&theirs, &[7; 12]).unwrap();
+            send_socket(&theirs, socket).unwrap();
+            let begin = Instant::now();
+            assert_eq!(ours.read(&mut [0; 24]), Found::Descriptors);
+            drop(ours);
+            assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+            // And it is closed: its peer comes to the end.
+            peer.set_read_timeout(Some(SOON)).unwrap();
+            let mut bytes = [0; 65536];
+            while peer.read(&mut bytes).unwrap() > 0 {}
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_descriptors_says_so_to_the_sender() {
+        let (ours, theirs) = channel(true);
+        if !ours.refuses {
+            // Before Linux 6.16.
+            return;
+        }
+        let (socket, _peer) = lingering();
+        assert_eq!(send_socket(&theirs, socket), Err(Errno::EPERM));
     }
 }

@@ -5,16 +5,18 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, listen,
-    setsockopt, shutdown, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, UnixAddr,
+    accept4, bind, getsockopt, listen, recv, setsockopt, shutdown, socket, sockopt,
 };
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+
+use super::closer;
 
 /// The state of a TCP listener (Linux, include/net/tcp_states.h).
 const TCP_LISTEN: u8 = 10;
@@ -27,11 +29,115 @@ pub enum PathKind {
     Fifo,
 }
 
+/// A listener of a service.
+#[derive(Debug)]
+pub struct Listener {
+    fd: OwnedFd,
+    /// The service manager has it, too: it must not be shut down.
+    inherited: bool,
+}
+
+impl Listener {
+    /// One that the service manager has handed over.
+    pub fn inherited(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            inherited: true,
+        }
+    }
+
+    fn own(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            inherited: false,
+        }
+    }
+
+    /// Another descriptor of the same listener.
+    ///
+    /// # Errors
+    /// The system's, when descriptors have run out.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let (fd, inherited) = (self.fd.try_clone()?, self.inherited);
+        Ok(Self { fd, inherited })
+    }
+
+    /// The connections that wait in a TCP listener's queue, if the system tells.
+    pub fn waiting(&self) -> Option<u32> {
+        let info = self.tcp_info()?;
+        // Of a listener, this is the length of its queue (Linux, net/ipv4/tcp.c, tcp_get_info).
+        (info.tcpi_state == TCP_LISTEN).then_some(info.tcpi_unacked)
+    }
+
+    fn tcp_info(&self) -> Option<libc::tcp_info> {
+        // SAFETY: a structure of numbers, for which all bytes zero is a value.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+        // SAFETY: the kernel writes no more than `length` bytes, which the structure has.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                (&raw mut info).cast(),
+                &raw mut length,
+            )
+        };
+        (result == 0).then_some(info)
+    }
+
+    /// Has a TCP listener listen again that a child has shut down.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listen_again(&self, backlog: u32) -> io::Result<()> {
+        start_listening(&self.fd, backlog)
+    }
+
+    /// Closes a listener of which children may have duplicates. It is shut down, so that clients
+    /// are refused and do not wait in its queue, unless it is the service manager's.
+    pub fn close(self) {
+        if self.inherited {
+            return;
+        }
+        // A fifo is no socket, and has no queue.
+        let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Read);
+        let queued = self.queued();
+        if !queued.is_empty() {
+            closer::close(queued.into_iter().chain([self.fd]).collect());
+        }
+    }
+
+    /// Whether something is in the queue of a local socket that was shut down: it may have sockets
+    /// with it, see [`closer`]. A connection, or another descriptor of the socket.
+    fn queued(&self) -> Vec<OwnedFd> {
+        let fd = self.fd.as_raw_fd();
+        if !matches!(getsockopt(&self.fd, sockopt::SockType), Ok(SockType::Datagram)) {
+            let is_local = self.tcp_info().is_none();
+            // SAFETY: the descriptor is new, and owned here only.
+            let accepted = accept4(fd, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)
+                .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+            return accepted.into_iter().filter(|_| is_local).collect();
+        }
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        match recv(fd, &mut [0], flags) {
+            Ok(1..) => self.fd.try_clone().into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 /// A TCP listener. A `window` other than 0 sets the sockets' buffer sizes, in bytes.
 ///
 /// # Errors
 /// The system's: the address is in use, is not this machine's, or needs privileges.
-pub fn inet(address: SocketAddr, backlog: u32, window: u32) -> io::Result<OwnedFd> {
+pub fn inet(address: SocketAddr, backlog: u32, window: u32) -> io::Result<Listener> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
@@ -50,7 +156,7 @@ pub fn inet(address: SocketAddr, backlog: u32, window: u32) -> io::Result<OwnedF
         setsockopt(&fd, sockopt::RcvBuf, &window)?;
     }
     start_listening(&fd, backlog)?;
-    Ok(fd)
+    Ok(Listener::own(fd))
 }
 
 /// A listener at a path, which is removed first: what a master that was killed left behind must
@@ -58,20 +164,21 @@ pub fn inet(address: SocketAddr, backlog: u32, window: u32) -> io::Result<OwnedF
 ///
 /// # Errors
 /// The system's: the path is too long, its directory is missing or not ours to write to.
-pub fn path(path: &Path, kind: PathKind, backlog: u32) -> io::Result<OwnedFd> {
+pub fn path(path: &Path, kind: PathKind, backlog: u32) -> io::Result<Listener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    match kind {
+    let fd = match kind {
         PathKind::Stream => {
             let fd = unix(path, SockType::Stream)?;
             start_listening(&fd, backlog)?;
-            Ok(fd)
+            fd
         }
-        PathKind::Datagram => unix(path, SockType::Datagram),
-        PathKind::Fifo => fifo(path),
-    }
+        PathKind::Datagram => unix(path, SockType::Datagram)?,
+        PathKind::Fifo => fifo(path)?,
+    };
+    Ok(Listener::own(fd))
 }
 
 fn new_socket(family: AddressFamily, kind: SockType) -> io::Result<OwnedFd> {
@@ -104,12 +211,12 @@ fn fifo(path: &Path) -> io::Result<OwnedFd> {
         .open(path)?;
     // O_NOFOLLOW would say this in one word, but children would find it on their descriptor.
     let opened = file.metadata()?;
-    let name = Name {
+    let id = FileId {
         device: opened.dev(),
         inode: opened.ino(),
     };
-    if !opened.file_type().is_fifo() || Name::of(path) != Some(name) {
-        return Err(io::Error::other("somebody put another file in its place"));
+    if !opened.file_type().is_fifo() || FileId::of(path) != Some(id) {
+        return Err(io::Error::other("another program has put another file in its place"));
     }
     file.set_permissions(Permissions::from_mode(0o622))?;
     drain(&mut file)?;
@@ -131,16 +238,15 @@ fn drain(file: &mut File) -> io::Result<()> {
     Ok(())
 }
 
-/// Which file it is that a path names, so that another one in its place is known for what it is.
-/// The listener keeps it from going away, so that no other file is it again.
+/// The identity of a file. While a listener is open, no other file has its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Name {
+pub struct FileId {
     device: u64,
     inode: u64,
 }
 
-impl Name {
-    /// What the path names now, if anything; links are not followed.
+impl FileId {
+    /// The file that a path names now, if there is one; links are not followed.
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::symlink_metadata(path).ok()?;
         Some(Self {
@@ -148,31 +254,6 @@ impl Name {
             inode: metadata.ino(),
         })
     }
-}
-
-/// How many connections wait in a TCP listener's queue, if the system tells.
-pub fn waiting(listener: &OwnedFd) -> Option<u32> {
-    // SAFETY: a plain C struct, for which all bytes zero is a value.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: the kernel writes no more than `length` bytes, which the struct has.
-    let got = unsafe {
-        libc::getsockopt(
-            listener.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut info).cast(),
-            &raw mut length,
-        )
-    };
-    // Of a listener, this is the length of its queue (Linux, net/ipv4/tcp.c, tcp_get_info).
-    (got == 0 && info.tcpi_state == TCP_LISTEN).then_some(info.tcpi_unacked)
-}
-
-/// Stops listening, also for the children who have the listener open.
-pub fn shut_down(listener: &OwnedFd) {
-    // A fifo is no socket, and has nobody waiting.
-    let _ = shutdown(listener.as_raw_fd(), Shutdown::Read);
 }
 
 /// A path that is about to get another listener, its old one put aside. Unless the change is
@@ -184,8 +265,7 @@ pub struct Aside {
 }
 
 impl Aside {
-    /// Puts what is at `path` aside, unless somebody has removed it already. A directory, which
-    /// could hold anything, is not a listener's.
+    /// Puts the file at `path` aside, if there is one. A directory is never a listener's.
     ///
     /// # Errors
     /// The system's.
@@ -194,7 +274,7 @@ impl Aside {
             return Err(io::Error::from_raw_os_error(libc::EISDIR));
         }
         let mut name = path.as_os_str().to_owned();
-        // No service's own name, unless somebody means to.
+        // No service is likely to have this name.
         name.push(format!(".replaced-by-{}", std::process::id()));
         let aside = PathBuf::from(name);
         let path = path.to_owned();
@@ -207,7 +287,7 @@ impl Aside {
 
     /// The change is to stay: removes the old listener's name.
     pub fn forget(mut self) {
-        // A name that cannot be removed harms nobody.
+        // A name that cannot be removed does no harm.
         let _ = fs::remove_file(std::mem::take(&mut self.aside));
     }
 }
@@ -215,7 +295,7 @@ impl Aside {
 impl Drop for Aside {
     fn drop(&mut self) {
         if !self.aside.as_os_str().is_empty() {
-            // There is nobody left to tell: the old configuration goes on with what it has.
+            // If it fails, the old configuration goes on with what it has.
             let _ = fs::rename(&self.aside, &self.path);
         }
     }
@@ -225,9 +305,8 @@ impl Drop for Aside {
 mod tests {
     use super::*;
     use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-    use nix::sys::socket::getsockopt;
 
-    fn flags(fd: &OwnedFd) -> (OFlag, FdFlag) {
+    fn flags(fd: &Listener) -> (OFlag, FdFlag) {
         let status = fcntl(fd, FcntlArg::F_GETFL).unwrap();
         let own = fcntl(fd, FcntlArg::F_GETFD).unwrap();
         (
@@ -236,7 +315,7 @@ mod tests {
         )
     }
 
-    fn assert_like_postfix(fd: &OwnedFd) {
+    fn assert_like_postfix(fd: &Listener) {
         let (status, own) = flags(fd);
         assert!(status.contains(OFlag::O_NONBLOCK | OFlag::O_RDWR));
         assert!(own.contains(FdFlag::FD_CLOEXEC));
@@ -252,17 +331,34 @@ mod tests {
         assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
+    fn connect(listener: &Listener) -> io::Result<std::net::TcpStream> {
+        let socket = std::net::TcpListener::from(listener.fd.try_clone().unwrap());
+        std::net::TcpStream::connect(socket.local_addr().unwrap())
+    }
+
+    #[test]
+    fn a_listener_is_shut_down_for_children_unless_it_is_the_service_managers() {
+        let own = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
+        let childs = own.try_clone().unwrap();
+        own.close();
+        assert!(connect(&childs).is_err());
+        childs.listen_again(10).unwrap();
+        assert!(connect(&childs).is_ok());
+        let managers = Listener::inherited(childs.fd);
+        let childs = managers.try_clone().unwrap();
+        managers.close();
+        assert!(connect(&childs).is_ok());
+    }
+
     #[test]
     fn connections_that_wait_are_counted() {
         let listener = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
-        assert_eq!(waiting(&listener), Some(0));
-        let listener = std::net::TcpListener::from(listener);
-        let address = listener.local_addr().unwrap();
-        let clients = [(); 3].map(|()| std::net::TcpStream::connect(address).unwrap());
-        assert_eq!(waiting(&listener.into()), Some(3));
+        assert_eq!(listener.waiting(), Some(0));
+        let clients = [(); 3].map(|()| connect(&listener).unwrap());
+        assert_eq!(listener.waiting(), Some(3));
         drop(clients);
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert_eq!(waiting(&ours.into()), None);
+        assert_eq!(Listener::own(ours.into()).waiting(), None);
     }
 
     #[test]
@@ -314,13 +410,13 @@ mod tests {
     fn another_file_in_the_place_of_a_listener_is_known_for_what_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().join("service");
-        assert_eq!(Name::of(&at), None);
+        assert_eq!(FileId::of(&at), None);
         let _listener = path(&at, PathKind::Stream, 10).unwrap();
-        let name = Name::of(&at);
+        let id = FileId::of(&at);
         assert!(name.is_some());
-        assert_eq!(Name::of(&at), name);
+        assert_eq!(FileId::of(&at), name);
         fs::remove_file(&at).unwrap();
         std::os::unix::fs::symlink("elsewhere", &at).unwrap();
-        assert_ne!(Name::of(&at), name);
+        assert_ne!(FileId::of(&at), name);
     }
 }

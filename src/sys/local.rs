@@ -1,4 +1,4 @@
-//! Sockets at which local programs come to the master itself, and not to a service.
+//! Sockets at which local programs reach the master itself, and not a service.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -9,40 +9,43 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, accept4, bind,
-    getsockopt, listen, recv, send, shutdown, socket, sockopt,
+    getsockopt, listen, send, shutdown, socket, sockopt,
 };
 
-use super::listen::Name;
+use super::channel::{Channel, refuse_descriptors};
+use super::listen::FileId;
 
-/// How much can wait for the master to come round its loop.
+/// Connections that can wait for the master's next turn.
 const BACKLOG: i32 = 64;
 
 /// What a connection carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carries {
+    /// A stream from the master, which reads nothing.
     Stream,
     /// Messages that keep their boundaries.
     Messages,
 }
 
-/// Who may connect: the owner, and a group if one is named.
+/// The programs that may connect: those of the owner, and of a group if one is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     pub group: Option<u32>,
 }
 
-/// A listener with a name in the file system, which goes with it.
+/// A listener with a path, which is removed with it.
 #[derive(Debug)]
-pub struct Door {
+pub struct LocalListener {
     fd: OwnedFd,
     carries: Carries,
+    refuses: bool,
     path: PathBuf,
-    name: Option<Name>,
+    file: Option<FileId>,
 }
 
-impl Door {
-    /// Listens at a path. A socket that a master left behind there is replaced. The directory must
-    /// be one in which nobody else can put things.
+impl LocalListener {
+    /// Listens at a path. A socket that a former master left behind there is replaced. Only the
+    /// master may have write access to the directory.
     ///
     /// # Errors
     /// The system's.
@@ -58,39 +61,40 @@ impl Door {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, kind, flags, None)?;
         bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-        let door = Self {
+        let listener = Self {
+            // Connections inherit this.
+            refuses: refuse_descriptors(fd.as_fd()),
             fd,
             carries,
             path: path.to_owned(),
-            name: Name::of(path),
+            file: FileId::of(path),
         };
         if access.group.is_some() {
             lchown(path, None, access.group)?;
         }
         let mode = if access.group.is_some() { 0o660 } else { 0o600 };
         fs::set_permissions(path, Permissions::from_mode(mode))?;
-        // Those who come inherit this.
-        refuse_descriptors(&door.fd);
-        // Nobody can have come before this.
-        listen(&door.fd, Backlog::new(BACKLOG)?)?;
-        Ok(door)
+        // No connection can be made before this.
+        listen(&listener.fd, Backlog::new(BACKLOG)?)?;
+        Ok(listener)
     }
 
-    /// The next who waits, if anybody does; the connection does not block. A stream is for writing
-    /// only: what its other end would send finds no place to pile up.
+    /// The next connection, if one waits.
     ///
     /// # Errors
     /// The system's: descriptors have run out, say.
-    pub fn accept(&self) -> io::Result<Option<OwnedFd>> {
+    pub fn accept(&self) -> io::Result<Option<Channel>> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         match accept4(self.fd.as_raw_fd(), flags) {
             Ok(fd) => {
                 if self.carries == Carries::Stream {
-                    // Nobody reads it. Who has gone already cannot write either.
+                    // What the other side sends has no place to pile up. If it has gone already, it
+                    // cannot send either.
                     let _ = shutdown(fd, Shutdown::Read);
                 }
-                // SAFETY: the descriptor is new and nobody else's.
-                Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
+                // SAFETY: the descriptor is new, and owned here only.
+                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                Ok(Some(Channel::new(fd, self.refuses)))
             }
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
             Err(errno) => Err(errno.into()),
@@ -98,22 +102,22 @@ impl Door {
     }
 }
 
-impl AsFd for Door {
+impl AsFd for LocalListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl Drop for Door {
+impl Drop for LocalListener {
     fn drop(&mut self) {
-        if self.name.is_some() && self.name == Name::of(&self.path) {
+        if self.file.is_some() && self.file == FileId::of(&self.path) {
             // A name that stays behind is replaced by the next master.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Who is at the other end of a connection.
+/// The process at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub uid: u32,
@@ -121,7 +125,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Whom the kernel has seen connecting.
+    /// The process that has connected, as the kernel knows it.
     ///
     /// # Errors
     /// The system's.
@@ -134,10 +138,10 @@ impl Peer {
     }
 }
 
-/// Sends what finds room; nothing when there is none.
+/// Sends as much as there is room for. The number of bytes sent.
 ///
 /// # Errors
-/// The system's: the other end is gone.
+/// The system's: the other end is closed.
 pub fn send_some(connection: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     match send(connection.as_raw_fd(), bytes, flags) {
@@ -147,40 +151,9 @@ pub fn send_some(connection: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> 
     }
 }
 
-/// The next message, cut to the buffer, and its true length, which is 0 at the end; nothing when
-/// none waits.
-///
-/// # Errors
-/// The system's.
-pub fn receive(connection: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-    match recv(connection.as_raw_fd(), buffer, flags) {
-        Ok(length) => Ok(Some(length)),
-        Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Has the kernel refuse descriptors that a child would send along. Without that it throws them
-/// away when the record is read, in the master's time, and closing somebody's socket can take as
-/// long as its owner wished (`SO_LINGER`). Linux knows this since 6.16; older kernels say so.
-pub(super) fn refuse_descriptors(ours: &OwnedFd) {
-    const SO_PASSRIGHTS: i32 = 83;
-    let no: i32 = 0;
-    // SAFETY: the option's value is one int, which outlives the call.
-    unsafe {
-        libc::setsockopt(
-            ours.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_PASSRIGHTS,
-            (&raw const no).cast(),
-            size_of::<i32>() as u32,
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::channel::Found;
     use super::*;
     use std::io::Read;
     use std::os::unix::fs::MetadataExt;
@@ -195,40 +168,40 @@ mod tests {
     #[test]
     fn what_a_killed_master_left_is_replaced_and_nothing_is_left() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("door");
-        let first = Door::open(&path, Carries::Stream, OWN).unwrap();
-        let second = Door::open(&path, Carries::Stream, OWN).unwrap();
+        let path = directory.path().join("socket");
+        let first = LocalListener::open(&path, Carries::Stream, OWN).unwrap();
+        let second = LocalListener::open(&path, Carries::Stream, OWN).unwrap();
         assert_eq!(mode(&path), 0o600);
         drop(first);
-        assert!(path.exists(), "another's name is left alone");
+        assert!(path.exists(), "the name is another's");
         drop(second);
         assert!(!path.exists());
     }
 
     #[test]
-    fn a_group_may_come_in_if_one_is_named() {
+    fn a_group_may_connect_if_one_is_named() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("door");
+        let path = directory.path().join("socket");
         let group = Some(super::super::privilege::user().1);
-        let _door = Door::open(&path, Carries::Stream, Access { group }).unwrap();
+        let _listener = LocalListener::open(&path, Carries::Stream, Access { group }).unwrap();
         assert_eq!(mode(&path), 0o660);
     }
 
     #[test]
     fn a_directory_is_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Door::open(directory.path(), Carries::Stream, OWN).unwrap_err();
+        let error = LocalListener::open(directory.path(), Carries::Stream, OWN).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 
     #[test]
     fn what_finds_no_room_is_not_sent_and_the_master_does_not_wait() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("door");
-        let door = Door::open(&path, Carries::Stream, OWN).unwrap();
-        assert!(door.accept().unwrap().is_none());
+        let path = directory.path().join("socket");
+        let listener = LocalListener::open(&path, Carries::Stream, OWN).unwrap();
+        assert!(listener.accept().unwrap().is_none());
         let mut client = UnixStream::connect(&path).unwrap();
-        let connection = door.accept().unwrap().expect("a client");
+        let connection = listener.accept().unwrap().expect("a client");
         let peer = Peer::of(connection.as_fd()).unwrap();
         assert_eq!(peer.pid, std::process::id() as i32);
         let said = std::io::Write::write(&mut client, b"x");
@@ -248,21 +221,22 @@ mod tests {
     }
 
     #[test]
-    fn messages_keep_their_boundaries_and_tell_their_length() {
-        let (ours, theirs) = nix::sys::socket::socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .unwrap();
+    fn messages_keep_their_boundaries_and_are_cut_to_the_buffer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = LocalListener::open(&path, Carries::Messages, OWN).unwrap();
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let client = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+        let address = UnixAddr::new(&path).unwrap();
+        nix::sys::socket::connect(client.as_raw_fd(), &address).unwrap();
+        let connection = listener.accept().unwrap().expect("a client");
         let mut buffer = [0; 4];
-        assert_eq!(receive(ours.as_fd(), &mut buffer).unwrap(), None);
-        send_some(theirs.as_fd(), b"123456").unwrap();
-        send_some(theirs.as_fd(), b"78").unwrap();
-        drop(theirs);
-        assert_eq!(receive(ours.as_fd(), &mut buffer).unwrap(), Some(6));
-        assert_eq!(receive(ours.as_fd(), &mut buffer).unwrap(), Some(2));
-        assert_eq!(receive(ours.as_fd(), &mut buffer).unwrap(), Some(0));
+        assert_eq!(connection.read(&mut buffer), Found::Nothing);
+        send_some(client.as_fd(), b"123456").unwrap();
+        send_some(client.as_fd(), b"78").unwrap();
+        drop(client);
+        assert_eq!(connection.read(&mut buffer), Found::Bytes(4));
+        assert_eq!(connection.read(&mut buffer), Found::Bytes(2));
+        assert_eq!(connection.read(&mut buffer), Found::End);
     }
 }

@@ -9,8 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use nix::sys::prctl;
-use nix::unistd::{ForkResult, fork};
 
+use super::detached::{self, Side};
 use super::{names, process};
 
 /// A host's addresses in the resolver's order, or its words on why there are none.
@@ -38,10 +38,9 @@ impl Lookup {
     pub fn start(hosts: Vec<String>) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        // SAFETY: the process has a single thread, so that the copy finds no lock held.
-        match unsafe { fork()? } {
-            ForkResult::Child => look_up(hosts, theirs),
-            ForkResult::Parent { .. } => Ok(Self {
+        match detached::copy()? {
+            Side::Copy => look_up(hosts, theirs),
+            Side::Original => Ok(Self {
                 hosts,
                 connection: ours,
                 answers: Vec::new(),

@@ -4,9 +4,12 @@
 
 pub mod backchannel;
 pub mod channel;
+pub mod child;
 pub mod clock;
+mod closer;
+mod detached;
 pub mod directory;
-pub mod handed;
+pub mod inherited;
 pub mod listen;
 pub mod local;
 pub mod lock;

@@ -1,94 +1,114 @@
-//! Which descriptors are ready.
+//! Which descriptors are ready: the `polling` library, as far as the master needs it.
 //!
-//! Interest is level-triggered: what was not read is reported again, unless once is enough or only
-//! more of it is news. A descriptor must be removed before it is closed: its children share the
-//! description that the kernel's table refers to.
-//!
-//! Linux has a poller of its own; other systems have the `polling` library's. One set of tests is
-//! for both.
+//! Interest is level-triggered: what was not read is reported again. A descriptor must be removed
+//! before it is closed: children have duplicates, and the kernel would go on to report those.
 
-#[cfg(target_os = "linux")]
-mod epoll;
-#[cfg(any(test, not(target_os = "linux")))]
-mod portable;
+#[cfg(test)]
+mod tests;
 
+use std::cell::Cell;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-
-#[cfg(target_os = "linux")]
-use epoll::Poller;
-#[cfg(not(target_os = "linux"))]
-use portable::Poller;
+use polling::{Event, Events, PollMode, Poller};
 
 /// What a descriptor is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// For nothing but its peer's end, which some systems report all the same.
-    Nothing,
+    /// Only that both directions have ended: the kernel always reports that.
+    Hangup,
     Readable,
-    /// Readable, and nothing once that was reported, until it is changed.
+    /// Readable, and not reported again until the interest is set anew.
     ReadableOnce,
-    /// Readable, and reported again only when there is more, whether what was there was taken or
-    /// not.
-    Arrivals,
     Writable,
-    Both,
+    ReadableOrWritable,
 }
 
-/// Whether a line can be written without waiting for who reads it.
+impl Interest {
+    fn event(self, key: usize) -> Event {
+        match self {
+            Self::Hangup => Event::none(key),
+            Self::Readable | Self::ReadableOnce => Event::readable(key),
+            Self::Writable => Event::writable(key),
+            Self::ReadableOrWritable => Event::all(key),
+        }
+    }
+
+    fn mode(self) -> PollMode {
+        match self {
+            Self::ReadableOnce => PollMode::Oneshot,
+            _ => PollMode::Level,
+        }
+    }
+}
+
+/// A descriptor that is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    pub key: usize,
+    /// Both directions have ended. A listener in this state does not listen.
+    pub hung_up: bool,
+}
+
+/// Whether a write would not wait.
 pub fn can_write(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
     matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }
 
-/// Waits until a descriptor is readable, or for so long.
-pub fn wait_for(fd: BorrowedFd<'_>, timeout: Duration) {
-    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-    // Whoever waits looks for itself what has come of it.
-    let _ = nix::poll::poll(&mut fds, timeout);
+/// Whether a read, or accept(2) on a listener, would not wait.
+pub fn can_read(fd: BorrowedFd<'_>) -> bool {
+    wait_until_readable(fd, Duration::ZERO)
 }
 
-/// A set of descriptors, each with a key of the caller's.
+/// Waits until a descriptor is readable, for `timeout` at the most. Whether it is.
+pub fn wait_until_readable(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    matches!(nix::poll::poll(&mut fds, timeout), Ok(1..))
+}
+
+/// A set of descriptors, each with a key.
 #[derive(Debug)]
-pub struct Poll(Poller);
+pub struct Poll {
+    poller: Poller,
+    events: Events,
+    size: Cell<usize>,
+}
 
 impl Poll {
-    /// Events taken in one turn; the others wait for the next.
-    pub const TURN: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
+    /// Room for events that every set has.
+    const EVENTS_MIN: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 
     /// An empty set.
     ///
     /// # Errors
-    /// The system's, when descriptors have run out.
+    /// The system's, when descriptors have run out: a set takes three.
     pub fn new() -> io::Result<Self> {
-        Self::taking(Self::TURN)
+        Ok(Self {
+            poller: Poller::new()?,
+            events: Events::with_capacity(Self::EVENTS_MIN),
+            size: Cell::new(0),
+        })
     }
 
-    /// An empty set of which no more events are taken in one turn.
-    ///
-    /// # Errors
-    /// The system's, when descriptors have run out.
-    pub fn taking(turn: NonZeroUsize) -> io::Result<Self> {
-        Ok(Self(Poller::new(turn)?))
-    }
-
-    /// Adds a descriptor, which the caller removes before it closes it.
+    /// Adds a descriptor, which must be removed before it is closed. `usize::MAX` is no key.
     ///
     /// # Errors
     /// The system's.
     pub fn add(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        let added = self.0.add(fd, key, interest);
-        added.map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOSPC) => io::Error::other(
-                "the kernel watches no more descriptors: raise fs.epoll.max_user_watches",
-            ),
-            _ => error,
-        })
+        // SAFETY: the descriptor is open. On Linux the library keeps no more of it than the number,
+        // in the kernel: one that is closed too early costs an event with its key, which all users
+        // of keys bear.
+        unsafe {
+            self.poller
+                .add_with_mode(fd.as_raw_fd(), interest.event(key), interest.mode())?;
+        }
+        self.size.set(self.size.get() + 1);
+        Ok(())
     }
 
     /// Changes what a descriptor in the set is waited for.
@@ -96,42 +116,44 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn modify(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        self.0.modify(fd, key, interest)
+        self.poller
+            .modify_with_mode(fd, interest.event(key), interest.mode())
     }
 
     /// Takes a descriptor out of the set.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's: it was not in the set.
     pub fn remove(&self, fd: &impl AsFd) -> io::Result<()> {
-        self.0.remove(fd.as_fd())
+        self.poller.delete(fd)?;
+        self.size.set(self.size.get().saturating_sub(1));
+        Ok(())
     }
 
-    /// Takes a descriptor that nobody else has out of the set, and closes it.
-    pub fn close(&self, fd: impl AsFd) {
-        self.0.close(fd);
-    }
-
-    /// Waits until a descriptor is ready or `timeout` has passed, and puts the keys of those that
-    /// are ready into `keys`.
+    /// Waits until a descriptor is ready or `timeout` has passed, and puts all that are ready into
+    /// `found`: 5,000 children that end at once do not keep a listener out of it.
     ///
     /// # Errors
-    /// The system's; an interrupted wait is none and gives no keys.
-    pub fn wait(&mut self, timeout: Duration, keys: &mut Vec<usize>) -> io::Result<()> {
-        keys.clear();
-        match self.0.wait(timeout, keys) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            result => result,
+    /// The system's.
+    pub fn wait(&mut self, timeout: Duration, found: &mut Vec<Ready>) -> io::Result<()> {
+        found.clear();
+        self.events.clear();
+        if self.events.capacity().get() <= self.size.get() {
+            let room = (self.size.get() + 1).next_power_of_two();
+            self.events = Events::with_capacity(NonZeroUsize::new(room).unwrap_or(Self::EVENTS_MIN));
         }
+        self.poller.wait(&mut self.events, Some(timeout))?;
+        found.extend(self.events.iter().map(|event| Ready {
+            key: event.key,
+            hung_up: event.is_interrupt(),
+        }));
+        Ok(())
     }
 }
 
 /// A set is itself readable while one of its descriptors is ready.
 impl AsFd for Poll {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.poller.as_fd()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,30 +8,31 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use nix::errno::Errno;
 pub use nix::sys::signal::Signal;
 use nix::sys::signal::{
-    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, kill, killpg, raise, sigaction, sigprocmask,
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, killpg, raise, sigaction, sigprocmask,
 };
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{Pid, alarm};
+use nix::unistd::alarm;
 
 /// What a signal tells the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// SIGHUP: read the configuration again.
     Reload,
-    /// SIGCHLD: this child ended, or was stopped, and perhaps others since; or, if somebody sends
-    /// the signal, that is who.
-    Child(i32),
+    /// SIGCHLD: a process that this one has inherited may have ended.
+    Child,
     /// SIGTERM, SIGINT or SIGQUIT, by number: end.
     Stop(i32),
 }
 
-const HANDLED: [Signal; 5] = [
+const HANDLED: [Signal; 4] = [
     Signal::SIGHUP,
-    Signal::SIGCHLD,
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGQUIT,
 ];
+
+/// The signals that have handlers here. A child must not run them, see `spawn`.
+pub(super) const CAUGHT: [libc::c_int; 1] = [libc::SIGALRM];
 
 /// Gives every signal its default meaning, whatever the parent process had set, except SIGPIPE,
 /// which is ignored here and in all children; and lets every signal through.
@@ -71,14 +72,16 @@ fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks the signals and opens the descriptor through which they come. A blocked signal also
-    /// reaches process 1, which the kernel otherwise spares.
+    /// Blocks the signals and opens the descriptor through which they come; with `orphans`, also
+    /// SIGCHLD. A blocked signal also reaches process 1, which the kernel otherwise spares.
     ///
     /// # Errors
     /// The system's, when descriptors have run out.
-    pub fn open() -> io::Result<Self> {
-        let mut set = SigSet::empty();
-        HANDLED.iter().for_each(|&signal| set.add(signal));
+    pub fn open(orphans: bool) -> io::Result<Self> {
+        let mut set: SigSet = HANDLED.into_iter().collect();
+        if orphans {
+            set.add(Signal::SIGCHLD);
+        }
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self(SignalFd::with_flags(&set, flags)?))
@@ -91,7 +94,7 @@ impl Signals {
     pub fn take(&self) -> io::Result<impl Iterator<Item = Notice> + use<>> {
         const SIZE: usize = size_of::<libc::signalfd_siginfo>();
         // Each is pending once at the most.
-        let mut infos = [[0; SIZE]; HANDLED.len()];
+        let mut infos = [[0; SIZE]; HANDLED.len() + 1];
         let length = match nix::unistd::read(&self.0, infos.as_flattened_mut()) {
             Ok(length) => length,
             Err(Errno::EAGAIN | Errno::EINTR) => 0,
@@ -101,7 +104,7 @@ impl Signals {
             let word = |at: usize| i32::from_ne_bytes([0, 1, 2, 3].map(|n| info[at + n]));
             match word(offset_of!(libc::signalfd_siginfo, ssi_signo)) {
                 libc::SIGHUP => Notice::Reload,
-                libc::SIGCHLD => Notice::Child(word(offset_of!(libc::signalfd_siginfo, ssi_pid))),
+                libc::SIGCHLD => Notice::Child,
                 number => Notice::Stop(number),
             }
         }))
@@ -112,11 +115,6 @@ impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-/// Sends a signal to one process; one that is gone is no error.
-pub fn send(pid: i32, signal: Signal) {
-    let _gone = kill(Pid::from_raw(pid), signal);
 }
 
 /// Sends SIGTERM to the whole process group, this process left out.
@@ -203,6 +201,12 @@ pub fn is_init() -> bool {
     nix::unistd::getpid().as_raw() == 1
 }
 
+/// Whether processes that lose their parent become children of this one: it is the system's first,
+/// or a subreaper (`PR_SET_CHILD_SUBREAPER`, which survives exec).
+pub fn inherits_orphans() -> bool {
+    is_init() || nix::sys::prctl::get_child_subreaper().unwrap_or(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,23 +245,21 @@ mod tests {
     #[test]
     fn a_blocked_signal_is_taken_as_an_event() {
         if in_own_process("sys::signal::tests::a_blocked_signal_is_taken_as_an_event") {
-            let signals = Signals::open().unwrap();
+            let signals = Signals::open(true).unwrap();
             let taken = || signals.take().unwrap().collect::<Vec<_>>();
             assert_eq!(taken(), []);
-            let own = nix::unistd::getpid().as_raw();
             for (signal, notice) in [
                 (Signal::SIGHUP, Notice::Reload),
-                (Signal::SIGCHLD, Notice::Child(own)),
+                (Signal::SIGCHLD, Notice::Child),
                 (Signal::SIGTERM, Notice::Stop(libc::SIGTERM)),
             ] {
                 // To this thread: the test program has others, which block nothing.
                 raise(signal).unwrap();
                 assert_eq!(taken(), [notice]);
             }
-            for signal in HANDLED {
-                raise(signal).unwrap();
-            }
-            assert_eq!(taken().len(), HANDLED.len(), "all at once");
+            let all = HANDLED.into_iter().chain([Signal::SIGCHLD]);
+            all.for_each(|signal| raise(signal).unwrap());
+            assert_eq!(taken().len(), HANDLED.len() + 1, "all at once");
             assert_eq!(taken(), []);
         }
     }

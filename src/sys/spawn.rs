@@ -1,131 +1,118 @@
-//! Starting a child, at a cost that does not grow with the number of descriptors.
+//! Starts children, at a cost that does not grow with the number of descriptors, and without
+//! waiting for them.
 //!
-//! fork(2) copies the master's memory tables and its whole descriptor table, in a busy master some
-//! ten thousand entries for a child that keeps ten. Here the child borrows both until it runs its
-//! program: `CLONE_VM | CLONE_VFORK | CLONE_FILES`, while this process waits. The child's
-//! descriptors are put at their agreed numbers beforehand, on slots that were reserved at start;
-//! close_range(2) with `CLOSE_RANGE_UNSHARE` then gives the child a table of its own with just those.
+//! fork(2) copies the master's memory tables and its whole descriptor table. Here the child borrows
+//! both until it executes its program: clone(2) with `CLONE_VM | CLONE_FILES`. The descriptors that
+//! it inherits are put at their agreed numbers beforehand, on slots that were reserved at the start;
+//! then close_range(2) with `CLOSE_RANGE_UNSHARE` gives the child a table of its own with just those.
 //!
-//! All signals are blocked meanwhile: a handler or a death in the child would be one in the master.
-//! The child has no other copy of the master's state to clean up, and it never touches the poller.
+//! The master goes on meanwhile, because an exec can hang: on a FUSE file system even a process that
+//! is killed hangs in it. What follows from this:
+//!
+//! - The child makes raw system calls only: errno and all else of the C library is the master's.
+//! - What it reads (arguments, environment, its stack) stays in place until the kernel says that it
+//!   has left this memory: it sets [`Task::lives`] to 0 then (`CLONE_CHILD_CLEARTID`).
+//! - The slots are not touched before the child has a table of its own, see [`Task::borrows`].
+//! - Until exec the child shares the master's fate (its `oom_score_adj`, its dumpable flag). So it
+//!   changes no identity, group or capability here.
 
 use std::ffi::CString;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use syscalls::{Sysno, raw_syscall};
 
-use super::process;
+use super::child::ChildProcess;
+use super::{process, signal};
 use crate::protocol::{self, LISTENERS_MAX};
 
-/// The child runs on this much stack: a handful of system calls, no recursion.
-const STACK: usize = 64 * 1024;
+/// How long a child may take from its start to the end of its exec.
+pub const EXEC_TIME: Duration = Duration::from_secs(1);
+/// How long the start of a child waits until the one before has a descriptor table of its own,
+/// which takes that one a single system call.
+const SLOTS_TIME: Duration = Duration::from_millis(1);
 
-/// A program with its arguments, ready for execve(2), which must find everything in place: the
-/// child may not allocate.
+/// Bytes of a child's stack: some system calls, no recursion.
+const STACK: usize = 32 * 1024;
+/// Bytes below the stack that cannot be accessed. No page is larger.
+const GUARD: usize = 64 * 1024;
+/// Stacks that are kept for the next children.
+const STACKS_KEPT: usize = 4;
+
+/// Bytes of a set of signals, to the kernel.
+const SIGNAL_SET: usize = 8;
+
+/// A program with its arguments, as execve(2) takes them.
 #[derive(Debug)]
 pub struct Program {
     path: CString,
-    argv: CStrings,
+    argv: Vec<CString>,
 }
 
 impl Program {
-    /// `argv` has the program's name for itself first.
+    /// `argv` begins with the name under which the program is called.
     pub fn new(path: CString, argv: Vec<CString>) -> Self {
-        let argv = CStrings::new(argv);
         Self { path, argv }
     }
 }
 
-/// Strings and the null-terminated array of pointers to them that C wants.
-#[derive(Debug)]
-struct CStrings {
-    /// What the pointers point at.
-    _strings: Vec<CString>,
-    pointers: Vec<*const libc::c_char>,
-}
-
-impl CStrings {
-    fn new(strings: Vec<CString>) -> Self {
-        let pointers = strings.iter().map(|s| s.as_ptr());
-        let pointers = pointers.chain([ptr::null()]).collect();
-        Self {
-            _strings: strings,
-            pointers,
-        }
-    }
-}
-
-/// The environment of all children, with a place for what differs: the generation.
-#[derive(Debug)]
-pub struct Environment {
-    variables: CStrings,
-    /// `GENERATION=` and up to eleven octal digits, zero-terminated.
-    generation: [u8; 24],
-}
+/// The environment of all children; [`protocol::GENERATION`] is added for each.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(Arc<[CString]>);
 
 impl Environment {
     /// `variables` are `NAME=VALUE`.
     pub fn new(variables: Vec<CString>) -> Self {
-        let mut variables = CStrings::new(variables);
-        // Before the end of the array, a pointer for the generation.
-        variables.pointers.push(ptr::null());
-        Self {
-            variables,
-            generation: [0; 24],
-        }
-    }
-
-    /// The array for execve(2), with this generation; valid until `self` moves or changes.
-    fn with_generation(&mut self, generation: u32) -> *const *const libc::c_char {
-        self.generation.fill(0);
-        let written = write!(
-            &mut self.generation[..],
-            "{}={generation:o}",
-            protocol::GENERATION
-        );
-        debug_assert!(written.is_ok(), "the array has room for 32 bits in octal");
-        let at = self.variables.pointers.len() - 2;
-        self.variables.pointers[at] = self.generation.as_ptr().cast();
-        self.variables.pointers.as_ptr()
+        Self(variables.into())
     }
 }
 
-/// The descriptors that a child gets beside its standard ones and the flow pipe.
+/// The descriptors that a child inherits beside its standard ones and the flow pipe.
 #[derive(Clone, Copy, Debug)]
 pub struct Descriptors<'a> {
     /// Becomes [`protocol::STATUS`].
     pub status: BorrowedFd<'a>,
     /// Become [`protocol::LISTEN`] and following; at most [`LISTENERS_MAX`].
-    pub listeners: &'a [OwnedFd],
+    pub listeners: &'a [BorrowedFd<'a>],
     /// Becomes standard output and standard error, which are the master's otherwise.
     pub output: Option<BorrowedFd<'a>>,
 }
 
 impl Descriptors<'_> {
-    /// The slots that they take from [`protocol::LISTEN`] on. The output has one on its way.
-    fn slots(&self) -> usize {
-        self.listeners.len() + usize::from(self.output.is_some())
+    /// What is put at the slots from [`protocol::STATUS`] on. The output has a slot on its way.
+    fn in_order(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let listeners = self.listeners.iter().copied();
+        [self.status].into_iter().chain(listeners).chain(self.output)
     }
 }
 
-/// A child that was started.
-#[derive(Debug)]
-pub struct Spawned {
-    pub pid: i32,
-    /// Why the program could not be run; the child then ends with status 1 by itself.
-    pub exec_error: Option<io::Error>,
-}
-
-/// Starts children one at a time.
+/// Starts children.
 #[derive(Debug)]
 pub struct Spawner {
     /// /dev/null, which holds the slots that no child is being given.
     null: OwnedFd,
+    /// The first slot that is not in use: all from [`protocol::STATUS`] up to it are.
+    used: RawFd,
+    /// Children that may not have executed their program yet, in the order of their starts.
+    launches: Vec<Launch>,
+    /// Execs that have failed: the child, and why.
+    failed: Vec<(i32, io::Error)>,
+    stacks: Vec<Stack>,
+}
+
+/// A child between clone(2) and execve(2), and what it uses of this memory.
+#[derive(Debug)]
+struct Launch {
+    pid: i32,
+    /// When it has taken too long; none once that was said.
+    deadline: Option<Duration>,
+    task: Box<Task>,
     stack: Stack,
-    /// Whether the kernel has `CLOSE_RANGE_UNSHARE` (Linux 5.9).
-    close_range: bool,
 }
 
 impl Spawner {
@@ -135,16 +122,18 @@ impl Spawner {
     /// Takes the descriptors from 3 on, which must be free, for the children's.
     ///
     /// # Errors
-    /// The system's: descriptors or memory have run out, or the limit on descriptors is too low.
+    /// The system's: descriptors have run out, or the limit on descriptors is too low.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             null: process::reserve_descriptors(protocol::FLOW_READ, Self::END)?,
-            stack: Stack::new()?,
-            close_range: true,
+            used: protocol::STATUS,
+            launches: Vec::new(),
+            failed: Vec::new(),
+            stacks: Vec::new(),
         })
     }
 
-    /// Puts the flow pipe where all children will have it.
+    /// Puts the flow pipe where all children have it.
     ///
     /// # Errors
     /// The system's.
@@ -153,138 +142,297 @@ impl Spawner {
         process::place(write.as_raw_fd(), protocol::FLOW_WRITE, 0)
     }
 
-    /// Starts a child.
+    /// Starts a child at the time `now`, without waiting for its exec: see
+    /// [`Self::take_exec_error`] and [`Self::next_hanging`].
     ///
     /// # Errors
-    /// The system's, when there is no room for another process or too many listeners were given.
+    /// The system's, when there is no room for another process or too many listeners are given.
+    /// `WouldBlock`: the child before still borrows the slots; try again a little later.
     pub fn spawn(
         &mut self,
-        program: &Program,
-        environment: &mut Environment,
+        now: Duration,
+        program: &Arc<Program>,
+        environment: &Environment,
         generation: u32,
         descriptors: Descriptors<'_>,
-    ) -> io::Result<Spawned> {
-        if descriptors.slots() > LISTENERS_MAX {
+    ) -> io::Result<ChildProcess> {
+        let count = descriptors.in_order().count() - 1;
+        if count > LISTENERS_MAX {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
         }
-        let end = protocol::LISTEN + descriptors.slots() as RawFd;
+        self.collect();
+        if !self.wait_for_slots() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let end = protocol::LISTEN + count as RawFd;
+        self.used = self.used.max(end);
+        for (slot, fd) in (protocol::STATUS..).zip(descriptors.in_order()) {
+            process::place(fd.as_raw_fd(), slot, 0)?;
+        }
         let output = descriptors.output.map(|_| end - 1);
-        let placed = self.place(descriptors);
-        let spawned = placed.and_then(|()| {
-            let envp = environment.with_generation(generation);
-            self.clone_and_exec(program, envp, end, output)
+        let stack = self.stacks.pop().map_or_else(Stack::new, Ok)?;
+        let task = Task::new(program.clone(), environment.clone(), generation, end, output);
+        let child = clone_child(&task, &stack)?;
+        self.launches.push(Launch {
+            pid: child.pid(),
+            deadline: Some(now + EXEC_TIME),
+            task,
+            stack,
         });
-        // A listener that stayed in its slot would stay open when its service is removed.
-        for slot in protocol::STATUS..end {
-            process::place(self.null.as_raw_fd(), slot, libc::O_CLOEXEC)?;
-        }
-        spawned
+        Ok(child)
     }
 
-    fn place(&self, descriptors: Descriptors<'_>) -> io::Result<()> {
-        process::place(descriptors.status.as_raw_fd(), protocol::STATUS, 0)?;
-        for (slot, listener) in (protocol::LISTEN..).zip(descriptors.listeners) {
-            process::place(listener.as_raw_fd(), slot, 0)?;
+    /// Takes the descriptors of the last child out of the slots, where they would stay open when
+    /// their service is removed, unless that child still borrows the slots: then later.
+    pub fn clear_slots(&mut self) {
+        self.collect();
+        if self.used == protocol::STATUS || self.borrower().is_some() {
+            return;
         }
-        if let Some(output) = descriptors.output {
-            let slot = protocol::LISTEN + descriptors.listeners.len() as RawFd;
-            process::place(output.as_raw_fd(), slot, 0)?;
+        while self.used > protocol::STATUS {
+            let slot = self.used - 1;
+            // What the system refuses now is tried again with the next call.
+            if process::place(self.null.as_raw_fd(), slot, libc::O_CLOEXEC).is_err() {
+                return;
+            }
+            self.used = slot;
         }
-        Ok(())
     }
 
-    fn clone_and_exec(
-        &mut self,
-        program: &Program,
-        envp: *const *const libc::c_char,
+    /// Why the child could not execute its program; it then ends with status 1. To be called when
+    /// it has ended, because nothing is kept of it afterwards.
+    pub fn take_exec_error(&mut self, pid: i32) -> Option<io::Error> {
+        self.collect();
+        // A process that was killed may not have said that it has left.
+        let ended = self.launches.iter().position(|launch| launch.pid == pid);
+        if let Some(at) = ended {
+            self.launches.remove(at);
+        }
+        let failed = self.failed.iter().position(|(failed, _)| *failed == pid)?;
+        Some(self.failed.swap_remove(failed).1)
+    }
+
+    /// A child that has not executed its program within [`EXEC_TIME`]; each is told once.
+    pub fn next_hanging(&mut self, now: Duration) -> Option<i32> {
+        self.collect();
+        let late = |launch: &&mut Launch| launch.deadline.is_some_and(|deadline| deadline <= now);
+        let launch = self.launches.iter_mut().find(late)?;
+        launch.deadline = None;
+        Some(launch.pid)
+    }
+
+    /// When [`Self::next_hanging`] may have one.
+    pub fn next_deadline(&mut self) -> Option<Duration> {
+        self.collect();
+        self.launches.iter().filter_map(|launch| launch.deadline).min()
+    }
+
+    /// Lets go of what the children use that have executed their program, or have ended.
+    fn collect(&mut self) {
+        let mut at = 0;
+        while let Some(launch) = self.launches.get(at) {
+            if launch.task.lives.load(Ordering::Acquire) != 0 {
+                at += 1;
+                continue;
+            }
+            let Launch { pid, task, stack, .. } = self.launches.remove(at);
+            match task.error.load(Ordering::Relaxed) {
+                0 => {}
+                errno => self.failed.push((pid, io::Error::from_raw_os_error(errno))),
+            }
+            if self.stacks.len() < STACKS_KEPT {
+                self.stacks.push(stack);
+            }
+        }
+    }
+
+    /// The last child, while it uses the slots of this process.
+    fn borrower(&self) -> Option<&Task> {
+        let task = &*self.launches.last()?.task;
+        (task.borrows.load(Ordering::Acquire) != RETURNED).then_some(task)
+    }
+
+    /// Waits a moment until the last child has returned the slots. Whether it has.
+    fn wait_for_slots(&self) -> bool {
+        let Some(task) = self.borrower() else {
+            return true;
+        };
+        let state = &task.borrows;
+        let waiting = state.compare_exchange(BORROWED, AWAITED, Ordering::Acquire, Ordering::Acquire);
+        if waiting != Err(RETURNED) {
+            futex_wait(state, AWAITED, SLOTS_TIME);
+        }
+        state.load(Ordering::Acquire) == RETURNED
+    }
+}
+
+impl Drop for Spawner {
+    fn drop(&mut self) {
+        self.collect();
+        // The children that are left may use this for as long as they live.
+        std::mem::forget(std::mem::take(&mut self.launches));
+    }
+}
+
+/// The states of [`Task::borrows`]. In the second, the parent waits for the third.
+const BORROWED: u32 = 0;
+const AWAITED: u32 = 1;
+const RETURNED: u32 = 2;
+
+/// What a child has to do, and where it says how that went. It shares this with its parent, which
+/// goes on meanwhile: what changes is atomic.
+#[derive(Debug)]
+struct Task {
+    program: Arc<Program>,
+    argv: Vec<*const libc::c_char>,
+    /// What `envp` points to, but for the last.
+    _environment: Environment,
+    envp: Vec<*const libc::c_char>,
+    /// `GENERATION=` and up to eleven octal digits, zero-terminated.
+    generation: [u8; 24],
+    /// The first descriptor that is not the child's.
+    end: RawFd,
+    /// The slot of what becomes standard output and standard error.
+    output: Option<RawFd>,
+    /// Whether the child uses this process's descriptor table: [`BORROWED`] and following.
+    borrows: AtomicU32,
+    /// Not 0 while the child uses this memory; the kernel changes it.
+    lives: AtomicI32,
+    /// Why the program was not executed; 0 if it was, or not yet.
+    error: AtomicI32,
+}
+
+impl Task {
+    /// In a box, because the pointers must stay valid when the value moves.
+    fn new(
+        program: Arc<Program>,
+        environment: Environment,
+        generation: u32,
         end: RawFd,
         output: Option<RawFd>,
-    ) -> io::Result<Spawned> {
-        let mut task = Task {
-            path: program.path.as_ptr(),
-            argv: program.argv.pointers.as_ptr(),
-            envp,
-            end: end as u32,
+    ) -> Box<Self> {
+        let pointers = |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).collect();
+        let mut task = Box::new(Self {
+            argv: pointers(&program.argv),
+            envp: pointers(&environment.0),
+            program,
+            _environment: environment,
+            generation: [0; 24],
+            end,
             output,
-            close_range: self.close_range,
-            lacks_close_range: false,
-            error: 0,
-        };
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
-        let mut mask = SigSet::empty();
-        sigprocmask(
-            SigmaskHow::SIG_SETMASK,
-            Some(&SigSet::all()),
-            Some(&mut mask),
-        )?;
-        // SAFETY: the child runs `child` on a stack of its own, big enough for it, and this thread
-        // does not go on before the child has left this memory by execve() or _exit(); so `task`
-        // and all that it points to outlive the child's use of them, and nobody else looks on.
-        let pid = unsafe { libc::clone(child, self.stack.top(), flags, (&raw mut task).cast()) };
-        let error = io::Error::last_os_error();
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
-        if pid < 0 {
-            return Err(error);
-        }
-        self.close_range &= !task.lacks_close_range;
-        Ok(Spawned {
-            pid,
-            exec_error: (task.error != 0).then(|| io::Error::from_raw_os_error(task.error)),
-        })
+            borrows: AtomicU32::new(BORROWED),
+            lives: AtomicI32::new(1),
+            error: AtomicI32::new(0),
+        });
+        let name = protocol::GENERATION;
+        let written = write!(&mut task.generation[..], "{name}={generation:o}");
+        debug_assert!(written.is_ok(), "the array has room for 32 bits in octal");
+        let generation = task.generation.as_ptr().cast();
+        task.argv.push(ptr::null());
+        task.envp.extend([generation, ptr::null()]);
+        task
     }
 }
 
-/// What the child has to do, and where it says how that went.
-struct Task {
-    path: *const libc::c_char,
-    argv: *const *const libc::c_char,
-    envp: *const *const libc::c_char,
-    /// The first descriptor that is not the child's.
-    end: u32,
-    output: Option<RawFd>,
-    close_range: bool,
-    lacks_close_range: bool,
-    error: i32,
+/// Starts a process that runs [`run_child`]. All signals are blocked in it at first: a handler that
+/// ran there would run in this memory.
+fn clone_child(task: &Task, stack: &Stack) -> io::Result<ChildProcess> {
+    let flags = libc::CLONE_VM
+        | libc::CLONE_FILES
+        | libc::CLONE_PIDFD
+        | libc::CLONE_CHILD_CLEARTID
+        | libc::SIGCHLD;
+    let mut pidfd: RawFd = -1;
+    let mut mask = SigSet::empty();
+    let all = SigSet::all();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut mask))?;
+    // SAFETY: the child runs `run_child` on a stack of its own, big enough for it. `task`, all that
+    // it points to and the stack stay where they are until `lives` is 0 or the process was reaped:
+    // the callers see to that (`Spawner::launches`). clone(2) takes the place for the pidfd, no
+    // thread-local storage, and the word to clear as further arguments.
+    let pid = unsafe {
+        libc::clone(
+            run_child,
+            stack.top(),
+            flags,
+            ptr::from_ref(task).cast_mut().cast(),
+            &raw mut pidfd,
+            ptr::null_mut::<libc::c_void>(),
+            task.lives.as_ptr(),
+        )
+    };
+    let error = io::Error::last_os_error();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
+    if pid < 0 {
+        return Err(error);
+    }
+    // SAFETY: the kernel has just made it, and it is owned here only.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(ChildProcess::new(pid, pidfd))
 }
 
-/// The child, from clone() to execve(): system calls only, in the master's memory.
-extern "C" fn child(task: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `task` is the parent's, which waits; the calls below allocate nothing, take no lock
-    // and run no code that was registered elsewhere. Handlers of the master are not inherited
-    // through execve(), and no signal comes before the mask is emptied, after which the only
-    // meanings are the default and, for SIGPIPE, none.
+/// The child, from clone(2) to execve(2).
+extern "C" fn run_child(task: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `task` is the parent's, and stays until this process has left the memory; both change
+    // only what is atomic in it. The system calls are raw: they touch nothing of the C library's,
+    // which is the parent's. The structures that they read are on this stack. Nothing here panics,
+    // allocates or takes a lock.
     unsafe {
-        let task = &mut *task.cast::<Task>();
-        if task.close_range
-            && libc::close_range(task.end, u32::MAX, libc::CLOSE_RANGE_UNSHARE as _) < 0
-        {
-            // An old kernel, or a sandbox that does not know the call. execve() itself gives the
-            // child a table of its own and closes what is marked for it, which is all but ours;
-            // it only copies more.
-            task.lacks_close_range = true;
+        let task = &*task.cast::<Task>();
+        let unshare = libc::CLOSE_RANGE_UNSHARE;
+        let closed = raw_syscall!(Sysno::close_range, task.end, u32::MAX, unshare);
+        if task.borrows.swap(RETURNED, Ordering::AcqRel) == AWAITED {
+            raw_syscall!(Sysno::futex, task.borrows.as_ptr(), libc::FUTEX_WAKE, 1);
         }
-        let shares = task.lacks_close_range || !task.close_range;
+        check(task, closed);
         if let Some(output) = task.output {
-            // The master's own output is not to be replaced.
-            if shares && libc::unshare(libc::CLONE_FILES) < 0
-                || libc::dup2(output, libc::STDOUT_FILENO) < 0
-                || libc::dup2(output, libc::STDERR_FILENO) < 0
-            {
-                task.error = *libc::__errno_location();
-                libc::_exit(1)
-            }
-            libc::close(output);
+            check(task, raw_syscall!(Sysno::dup3, output, libc::STDOUT_FILENO, 0));
+            check(task, raw_syscall!(Sysno::dup3, output, libc::STDERR_FILENO, 0));
+            raw_syscall!(Sysno::close, output);
         }
-        let mut none = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
-        libc::execve(task.path, task.argv, task.envp);
-        task.error = *libc::__errno_location();
-        libc::_exit(1)
+        // Handlers of the master are none of the child's. This comes before any signal can.
+        let default = [0_u64; 8];
+        let none = [0_u64; 1];
+        for number in signal::CAUGHT {
+            let old = ptr::null::<u64>();
+            raw_syscall!(Sysno::rt_sigaction, number, default.as_ptr(), old, SIGNAL_SET);
+        }
+        let (how, old) = (libc::SIG_SETMASK, ptr::null::<u64>());
+        raw_syscall!(Sysno::rt_sigprocmask, how, none.as_ptr(), old, SIGNAL_SET);
+        let (argv, envp) = (task.argv.as_ptr(), task.envp.as_ptr());
+        let path = task.program.path.as_ptr();
+        check(task, raw_syscall!(Sysno::execve, path, argv, envp));
+    }
+    0
+}
+
+/// Ends the child when a system call has failed.
+///
+/// # Safety
+/// For the child alone, see [`run_child`].
+unsafe fn check(task: &Task, result: usize) {
+    let result = result as isize;
+    if result < 0 {
+        task.error.store(result.unsigned_abs() as i32, Ordering::Relaxed);
+        // SAFETY: the call does not return, and touches no memory.
+        unsafe { raw_syscall!(Sysno::exit_group, 1) };
     }
 }
 
-/// Memory for the child's stack, with a page below it that nobody may touch.
+/// Waits until `word` is no longer `value` and its waiters were woken, for `timeout` at the most.
+fn futex_wait(word: &AtomicU32, value: u32, timeout: Duration) {
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_nsec: timeout.subsec_nanos() as libc::c_long,
+    };
+    // SAFETY: the word and the timeout outlive the call. Whatever ends it, the caller looks again.
+    unsafe {
+        let (word, wait) = (word.as_ptr(), libc::FUTEX_WAIT);
+        libc::syscall(libc::SYS_futex, word, wait, value, &raw const timeout);
+    }
+}
+
+/// Memory for a child's stack, with pages below it that cannot be accessed.
 #[derive(Debug)]
 struct Stack(*mut libc::c_void);
 
@@ -293,13 +441,13 @@ impl Stack {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping, which overlaps nothing.
-        let base = unsafe { libc::mmap(ptr::null_mut(), STACK, access, flags, -1, 0) };
+        let base = unsafe { libc::mmap(ptr::null_mut(), GUARD + STACK, access, flags, -1, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let stack = Self(base);
-        // SAFETY: the lowest page of the mapping just made.
-        if unsafe { libc::mprotect(base, 4096, libc::PROT_NONE) } < 0 {
+        // SAFETY: the lower part of the mapping just made.
+        if unsafe { libc::mprotect(base, GUARD, libc::PROT_NONE) } < 0 {
             return Err(io::Error::last_os_error());
         }
         Ok(stack)
@@ -307,208 +455,17 @@ impl Stack {
 
     /// Stacks grow downwards, and mappings end on a page, so the top is aligned.
     fn top(&self) -> *mut libc::c_void {
-        self.0.wrapping_byte_add(STACK)
+        self.0.wrapping_byte_add(GUARD + STACK)
     }
 }
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: the mapping that new() made; no child uses it, as spawn() waits for each.
-        unsafe { libc::munmap(self.0, STACK) };
+        // SAFETY: the mapping that new() made. The child that used it has left this memory, or the
+        // stack was never given to one: see `Launch`.
+        unsafe { libc::munmap(self.0, GUARD + STACK) };
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::testing;
-    use std::io::Read;
-    use std::os::fd::AsFd;
-
-    /// Slots are a matter of the whole process, so that each of these tests has one of its own.
-    fn in_own_process(test: &str) -> bool {
-        let own = testing::in_own_process(&format!("sys::spawn::tests::{test}"));
-        if own {
-            process::close_range(3, RawFd::MAX);
-        }
-        own
-    }
-
-    fn shell(script: &str) -> Program {
-        let strings = ["sh", "-c", script].map(|s| CString::new(s).unwrap());
-        Program::new(c"/bin/sh".to_owned(), strings.to_vec())
-    }
-
-    /// What a child prints on its first listener, which is a pipe here.
-    fn output(spawner: &mut Spawner, script: &str, listeners: usize) -> String {
-        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-        let null = std::fs::File::open("/dev/null").unwrap();
-        let mut given = vec![write];
-        given.extend((1..listeners).map(|_| OwnedFd::from(null.try_clone().unwrap())));
-        let mut environment = Environment::new(vec![c"A=b".to_owned()]);
-        let descriptors = Descriptors {
-            status: null.as_fd(),
-            listeners: &given,
-            output: None,
-        };
-        let program = shell(script);
-        let spawned = spawner.spawn(&program, &mut environment, 0o755, descriptors);
-        let spawned = spawned.unwrap();
-        assert!(spawned.exec_error.is_none());
-        drop(given);
-        let mut text = String::new();
-        std::fs::File::from(read).read_to_string(&mut text).unwrap();
-        while process::reap_any().is_none() {
-            std::thread::yield_now();
-        }
-        text
-    }
-
-    const FACTS: &str = "{ echo $(ls /proc/self/fd); env; cat /proc/self/status; } >&6";
-
-    fn assert_facts(facts: &str) {
-        let mut lines = facts.lines();
-        // 7 and 8 are listeners; ls has the highest number, its own directory, open for itself.
-        assert!(
-            lines.next().unwrap().starts_with("0 1 2 3 4 5 6 7 8 9"),
-            "{facts}"
-        );
-        assert!(!facts.lines().next().unwrap().contains("10"), "{facts}");
-        for line in ["A=b", "GENERATION=755"] {
-            assert!(lines.clone().any(|l| l == line), "{line} in {facts}");
-        }
-        let line = |name: &str| lines.clone().find(|l| l.starts_with(name)).unwrap();
-        assert!(line("SigBlk:").ends_with("0000000000000000"), "{facts}");
-        let ignored = line("SigIgn:").trim_start_matches("SigIgn:").trim();
-        let ignored = u64::from_str_radix(ignored, 16).unwrap();
-        // 32 and 33 belong to the C library, which lets nobody reset them.
-        let library = (1 << 31) | (1 << 32);
-        assert_eq!(ignored & !library, 1 << (libc::SIGPIPE - 1), "{facts}");
-    }
-
-    #[test]
-    fn a_child_has_its_descriptors_its_environment_and_default_signals() {
-        if in_own_process("a_child_has_its_descriptors_its_environment_and_default_signals") {
-            crate::sys::signal::reset().unwrap();
-            let mut spawner = Spawner::new().unwrap();
-            let (read, write) = process::flow_pipe().unwrap();
-            spawner.set_flow_pipe(read, write).unwrap();
-            let _many: Vec<_> = (0..500).map(|_| std::fs::File::open("/dev/null")).collect();
-            assert_facts(&output(&mut spawner, FACTS, 3));
-            assert!(spawner.close_range, "this kernel has it");
-            // What a kernel without CLOSE_RANGE_UNSHARE makes of it.
-            spawner.close_range = false;
-            assert_facts(&output(&mut spawner, FACTS, 3));
-        }
-    }
-
-    #[test]
-    fn slots_are_given_back() {
-        if in_own_process("slots_are_given_back") {
-            let mut spawner = Spawner::new().unwrap();
-            assert_eq!(output(&mut spawner, "echo here >&6", 3), "here\n");
-            for slot in protocol::STATUS..protocol::LISTEN + 3 {
-                let file = std::fs::read_link(format!("/proc/self/fd/{slot}")).unwrap();
-                assert_eq!(file, std::path::Path::new("/dev/null"), "slot {slot}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_program_that_cannot_run_is_told_of_and_ends_with_status_one() {
-        if in_own_process("a_program_that_cannot_run_is_told_of_and_ends_with_status_one") {
-            let mut spawner = Spawner::new().unwrap();
-            let program = Program::new(c"/no/such/program".to_owned(), vec![c"x".to_owned()]);
-            let mut environment = Environment::new(Vec::new());
-            // SAFETY: standard error stays open.
-            let status = unsafe { BorrowedFd::borrow_raw(2) };
-            let descriptors = Descriptors {
-                status,
-                listeners: &[],
-                output: None,
-            };
-            let spawned = spawner.spawn(&program, &mut environment, 1, descriptors);
-            let spawned = spawned.unwrap();
-            let error = spawned.exec_error.expect("an error");
-            assert_eq!(error.kind(), io::ErrorKind::NotFound);
-            let dead = loop {
-                match process::reap_any() {
-                    Some(dead) => break dead,
-                    None => std::thread::yield_now(),
-                }
-            };
-            assert_eq!(dead.pid, spawned.pid);
-            assert_eq!(dead.end, process::End::Code(1));
-        }
-    }
-
-    /// What a child prints on its standard output and error, through a pipe that is all it gets.
-    fn printed(spawner: &mut Spawner) -> String {
-        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-        let mut read = std::fs::File::from(read);
-        let null = std::fs::File::open("/dev/null").unwrap();
-        let mut environment = Environment::new(Vec::new());
-        let descriptors = Descriptors {
-            status: null.as_fd(),
-            listeners: &[],
-            output: Some(write.as_fd()),
-        };
-        let program = shell("echo to one; echo to two >&2; echo $(ls /proc/self/fd)");
-        let spawned = spawner.spawn(&program, &mut environment, 1, descriptors);
-        assert!(spawned.unwrap().exec_error.is_none());
-        drop(write);
-        let mut text = String::new();
-        read.read_to_string(&mut text).unwrap();
-        while process::reap_any().is_none() {
-            std::thread::yield_now();
-        }
-        text
-    }
-
-    #[test]
-    fn what_a_child_prints_goes_where_it_was_told_and_the_masters_output_stays() {
-        if in_own_process("what_a_child_prints_goes_where_it_was_told_and_the_masters_output_stays")
-        {
-            let own =
-                || [1, 2].map(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap());
-            let before = own();
-            let mut spawner = Spawner::new().unwrap();
-            for close_range in [true, false] {
-                spawner.close_range = close_range;
-                let text = printed(&mut spawner);
-                // 3 is what ls itself has open; 4 is the flow pipe's, and 5 the status channel.
-                assert!(text.starts_with("to one\nto two\n0 1 2 "), "{text}");
-                assert!(!text.contains(" 6"), "{text}");
-                assert_eq!(own(), before);
-            }
-        }
-    }
-
-    #[test]
-    fn signals_are_as_before_after_a_spawn() {
-        if in_own_process("signals_are_as_before_after_a_spawn") {
-            let mut spawner = Spawner::new().unwrap();
-            let before = SigSet::thread_get_mask().unwrap();
-            output(&mut spawner, "true", 1);
-            assert_eq!(SigSet::thread_get_mask().unwrap(), before);
-        }
-    }
-
-    #[test]
-    fn more_listeners_than_slots_are_refused() {
-        if in_own_process("more_listeners_than_slots_are_refused") {
-            let mut spawner = Spawner::new().unwrap();
-            let null = std::fs::File::open("/dev/null").unwrap();
-            let many = (0..=LISTENERS_MAX).map(|_| OwnedFd::from(null.try_clone().unwrap()));
-            let many: Vec<_> = many.collect();
-            let descriptors = Descriptors {
-                status: null.as_fd(),
-                listeners: &many,
-                output: None,
-            };
-            let mut environment = Environment::new(Vec::new());
-            let spawned = spawner.spawn(&shell("true"), &mut environment, 1, descriptors);
-            assert_eq!(spawned.unwrap_err().raw_os_error(), Some(libc::E2BIG));
-        }
-    }
-}
+mod tests;

@@ -12,8 +12,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, SockaddrLike, SockaddrStorage,
-    UnixAddr, connect, getsockopt, send, sendmsg, socket, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, SockaddrLike,
+    SockaddrStorage, UnixAddr, connect, getsockopt, send, sendmsg, shutdown, socket, sockopt,
 };
 use nix::unistd::pipe2;
 
@@ -24,6 +24,7 @@ use crate::protocol::WAKEUP;
 #[derive(Debug)]
 pub struct Trigger {
     socket: OwnedFd,
+    is_local: bool,
     connecting: bool,
     /// Set for type pass: the service gets the read end, and the request comes through it.
     pass: bool,
@@ -63,6 +64,11 @@ impl Trigger {
     fn start(family: AddressFamily, to: &dyn SockaddrLike, pass: bool) -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(family, SockType::Stream, flags, None)?;
+        if family == AddressFamily::Unix {
+            // The service's answer has no place to pile up, and descriptors that it sends are
+            // refused on any kernel. The end of the connection is a hang-up then.
+            shutdown(socket.as_raw_fd(), Shutdown::Read)?;
+        }
         let connecting = match connect(socket.as_raw_fd(), to) {
             Ok(()) => false,
             Err(Errno::EINPROGRESS) => true,
@@ -70,6 +76,7 @@ impl Trigger {
         };
         let mut trigger = Self {
             socket,
+            is_local: family == AddressFamily::Unix,
             connecting,
             pass,
             pipe: None,
@@ -82,9 +89,12 @@ impl Trigger {
 
     /// What to wait for now.
     pub fn progress(&self) -> Progress {
-        Progress::Waiting(match self.connecting {
-            true => Interest::Writable,
-            false => Interest::Readable,
+        Progress::Waiting(if self.connecting {
+            Interest::Writable
+        } else if self.is_local {
+            Interest::Hangup
+        } else {
+            Interest::Readable
         })
     }
 

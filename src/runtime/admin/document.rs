@@ -4,37 +4,12 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::Runtime;
-use crate::policy::{self, Activity, Service, ServiceId, Sight, Time};
+use crate::policy::{ChildInfo, ChildState, Service, ServiceId, Time};
+use crate::runtime::Runtime;
+use crate::runtime::reload::History;
 use crate::status::{self, Child, Document, Reload, State};
 use crate::sys::clock;
 use crate::sys::queues::Queues;
-
-/// What has become of the master since it was started. Times are the loop's own, as all are that
-/// are waited for; the document has the time of day.
-#[derive(Debug, Default)]
-pub(super) struct History {
-    started: Option<Time>,
-    generation: u32,
-    loaded: Time,
-    reloads: u32,
-    last_reload: Option<(Time, bool, Vec<String>)>,
-}
-
-impl History {
-    /// A configuration came into force.
-    pub(super) fn loaded(&mut self, now: Time) {
-        self.started.get_or_insert(now);
-        self.generation = self.generation.saturating_add(1);
-        self.loaded = now;
-    }
-
-    /// A reload is over.
-    pub(super) fn reloaded(&mut self, now: Time, succeeded: bool, findings: Vec<String>) {
-        self.reloads = self.reloads.saturating_add(1);
-        self.last_reload = Some((now, succeeded, findings));
-    }
-}
 
 /// The time of day at points of the loop's time.
 #[derive(Clone, Copy)]
@@ -60,7 +35,7 @@ impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for OneByOne<F> {
 }
 
 impl Runtime {
-    /// The document, as readers get it.
+    /// The document, as its readers get it.
     pub(super) fn document(&self, now: Time) -> Vec<u8> {
         let calendar = Calendar {
             now,
@@ -74,9 +49,9 @@ impl Runtime {
             loaded,
             reloads,
             ref last_reload,
-        } = self.history;
+        } = *self.reloader.history();
         let last_reload = last_reload.as_ref();
-        // A system that does not tell of these has a field that is null.
+        // Where the system does not tell, the field is null.
         let paths = Queues::read().unwrap_or_default();
         let document = Document {
             format: status::FORMAT,
@@ -114,8 +89,8 @@ impl Runtime {
     ) -> status::Service {
         let at = |time: Option<Time>| time.map(|time| calendar.at(time));
         let stats = service.stats();
-        let care = &service.config().care;
-        let recent = care.crash_percent.map(|_| service.crashes());
+        let limits = service.config().limits();
+        let recent = limits.crash_percent.map(|_| service.crashes());
         let throttle_next = service.next_throttle_time();
         let children = self.table.children_of(id).into_iter();
         let place = u32::try_from(id.index()).expect("a place is a number of 32 bits");
@@ -140,31 +115,24 @@ impl Runtime {
             killed: stats.killed,
             recent_clients: recent.map(|(_, clients)| clients),
             recent_crashes: recent.map(|(crashed, _)| crashed),
-            backlog: self.ports.backlog(id, paths),
-            children: children.map(|sight| child(calendar.now, sight)).collect(),
+            backlog: self.services.get(id).and_then(|io| io.backlog(paths)),
+            children: children.map(|info| child(calendar.now, info)).collect(),
             ..status::Service::configured(place, service.config())
         }
     }
 }
 
-fn child(now: Time, sight: Sight) -> Child {
-    let policy::Sight {
-        pid,
-        generation,
-        activity,
-        clients,
-        started,
-    } = sight;
+fn child(now: Time, info: ChildInfo) -> Child {
     Child {
-        pid,
-        generation,
-        state: match activity {
-            Activity::Starting => State::Starting,
-            Activity::Available => State::Available,
-            Activity::Busy => State::Busy,
-            Activity::Leaving => State::Leaving,
+        pid: info.pid,
+        generation: info.generation,
+        state: match info.state {
+            ChildState::Starting => State::Starting,
+            ChildState::Available => State::Available,
+            ChildState::Busy => State::Busy,
+            ChildState::Leaving => State::Leaving,
         },
-        uses: clients,
-        age: now.saturating_sub(started).as_secs_f64(),
+        uses: info.clients,
+        age: now.saturating_sub(info.started).as_secs_f64(),
     }
 }

@@ -3,8 +3,10 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -12,7 +14,7 @@ use nix::sys::socket::{
     AddressFamily, SockType, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
 };
 
-use super::listen::PathKind;
+use super::listen::{Listener, PathKind};
 
 /// The first of them, by that protocol.
 const FIRST: RawFd = 3;
@@ -53,22 +55,24 @@ pub fn take(count: RawFd, to: RawFd) -> io::Result<Vec<OwnedFd>> {
     Ok(taken)
 }
 
-/// Where a socket that was handed over listens.
+/// The address of a socket that was handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    Inet(SocketAddr),
+    /// One for IPv6's wildcard may serve both families.
+    Inet { address: SocketAddr, both: bool },
     Path(PathBuf, PathKind),
 }
 
-/// A listener that was handed over.
+/// A listener that a service manager has handed over. The manager has it, too, and goes on to use
+/// it when the master has ended: it is never shut down, and its path is never removed.
 #[derive(Debug)]
-pub struct Handed {
+pub struct InheritedListener {
     address: Address,
-    fd: OwnedFd,
+    listener: Listener,
 }
 
-impl Handed {
-    /// Looks at a descriptor, and makes it one that waits for nothing.
+impl InheritedListener {
+    /// Looks at a descriptor, and makes it non-blocking.
     ///
     /// # Errors
     /// It is no listener with an address that a service can have.
@@ -76,24 +80,41 @@ impl Handed {
         let address = address(&fd)?;
         let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
         fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Self { address, fd })
+        let listener = Listener::inherited(fd);
+        Ok(Self { address, listener })
     }
 
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Whether it is the listener of a path in this directory.
-    pub fn is_at(&self, directory: &Path, path: &Path, kind: PathKind) -> bool {
-        self.address == Address::Path(directory.join(path), kind)
+    /// Whether clients of this address are its own. What `ListenStream=PORT` of systemd makes
+    /// serves both families.
+    pub fn serves(&self, wanted: SocketAddr) -> bool {
+        match self.address {
+            Address::Inet { address, .. } if address == wanted => true,
+            Address::Inet { address, both } => {
+                both && wanted.ip() == Ipv4Addr::UNSPECIFIED && wanted.port() == address.port()
+            }
+            Address::Path(..) => false,
+        }
+    }
+
+    /// Whether it is the listener at a path, which may lead there through links.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let Address::Path(own, _) = &self.address else {
+            return false;
+        };
+        let id = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+        own == path || id(own).is_some_and(|own| id(path) == Some(own))
     }
 
     /// Another descriptor of the listener.
     ///
     /// # Errors
     /// The system's, when descriptors have run out.
-    pub fn try_clone(&self) -> io::Result<OwnedFd> {
-        self.fd.try_clone()
+    pub fn listener(&self) -> io::Result<Listener> {
+        self.listener.try_clone()
     }
 }
 
@@ -118,8 +139,12 @@ fn address(fd: &OwnedFd) -> io::Result<Address> {
             let v4 = v4.map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
             let v6 = name.as_sockaddr_in6();
             let v6 = v6.map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6)));
-            v4.or(v6)
-                .map_or_else(|| unfit("no TCP listener"), |a| Ok(Address::Inet(a)))
+            let Some(address) = v4.or(v6) else {
+                return unfit("no TCP listener");
+            };
+            let wildcard = address.ip() == Ipv6Addr::UNSPECIFIED;
+            let both = wildcard && !getsockopt(fd, sockopt::Ipv6V6Only)?;
+            Ok(Address::Inet { address, both })
         }
         _ => unfit("neither TCP nor local"),
     }
@@ -128,7 +153,7 @@ fn address(fd: &OwnedFd) -> io::Result<Address> {
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Inet(address) => address.fmt(f),
+            Self::Inet { address, .. } => address.fmt(f),
             Self::Path(path, _) => path.display().fmt(f),
         }
     }
@@ -163,28 +188,59 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (stream, datagram) = (dir.path().join("stream"), dir.path().join("datagram"));
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let expected = Address::Inet(tcp.local_addr().unwrap());
-        assert_eq!(*Handed::new(tcp.into()).unwrap().address(), expected);
-        let handed = Handed::new(UnixListener::bind(&stream).unwrap().into()).unwrap();
-        assert!(handed.is_at(dir.path(), Path::new("stream"), PathKind::Stream));
-        let handed = Handed::new(UnixDatagram::bind(&datagram).unwrap().into()).unwrap();
-        assert!(handed.is_at(dir.path(), Path::new("datagram"), PathKind::Datagram));
+        let address = tcp.local_addr().unwrap();
+        let inherited = InheritedListener::new(tcp.into()).unwrap();
+        assert!(inherited.serves(address));
+        assert!(!inherited.serves("127.0.0.1:1".parse().unwrap()));
+        for socket in [
+            OwnedFd::from(UnixListener::bind(&stream).unwrap()),
+            OwnedFd::from(UnixDatagram::bind(&datagram).unwrap()),
+        ] {
+            let inherited = InheritedListener::new(socket).unwrap();
+            let Address::Path(path, kind) = inherited.address().clone() else {
+                panic!("{:?}", inherited.address());
+            };
+            assert!(inherited.is_at(&path));
+            assert_eq!(kind == PathKind::Stream, path == stream);
+        }
+    }
+
+    #[test]
+    fn a_path_may_lead_to_a_listener_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("socket"), dir.path().join("link"));
+        let socket = UnixListener::bind(&path).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let inherited = InheritedListener::new(socket.into()).unwrap();
+        assert!(inherited.is_at(&link));
+        assert!(!inherited.is_at(&dir.path().join("other")));
+    }
+
+    #[test]
+    fn a_listener_of_the_ipv6_wildcard_serves_both_families() {
+        let Ok(socket) = TcpListener::bind("[::]:0") else {
+            return;
+        };
+        let port = socket.local_addr().unwrap().port();
+        let inherited = InheritedListener::new(socket.into()).unwrap();
+        assert!(inherited.serves((Ipv4Addr::UNSPECIFIED, port).into()));
+        assert!(!inherited.serves((Ipv4Addr::LOCALHOST, port).into()));
     }
 
     #[test]
     fn what_does_not_listen_is_refused() {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = std::net::TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
-        let error = Handed::new(client.into()).unwrap_err();
+        let error = InheritedListener::new(client.into()).unwrap_err();
         assert_eq!(error.to_string(), "it does not listen");
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(Handed::new(file.into()).is_err());
+        assert!(InheritedListener::new(file.into()).is_err());
     }
 
     #[test]
     fn what_was_handed_over_is_moved_and_all_else_is_closed() {
         if in_own_process(
-            "sys::handed::tests::what_was_handed_over_is_moved_and_all_else_is_closed",
+            "sys::inherited::tests::what_was_handed_over_is_moved_and_all_else_is_closed",
         ) {
             super::super::process::close_range(3, RawFd::MAX);
             let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());

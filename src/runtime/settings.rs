@@ -1,23 +1,13 @@
-//! A configuration is put in force, at start and again at each reload: everything is opened first,
-//! and only then does anything change.
+//! What the parameters mean for the environment of the children, and for the log.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
-use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
-
-use super::opening::{self, Opened};
-use super::ports::Adopted;
-use super::{Event, Runtime};
-use crate::config::{self, Config, Diagnostics, ImportedVariable, LogFormat, Parameters};
+use crate::config::{self, Diagnostics, ImportedVariable, LogFormat, Parameters};
 use crate::errors::describe_error;
 use crate::log::{Format, JOURNAL, Log, Settings, Severity, Target, Terminal};
-use crate::policy::{Plan, Time};
-use crate::sys::spawn::Environment;
-use crate::sys::{listen, process};
 
 /// The environment in which the master was started.
 pub type Inherited = BTreeMap<OsString, OsString>;
@@ -55,8 +45,8 @@ fn postlog_socket(parameters: &Parameters) -> PathBuf {
     queue.join("public").join(&parameters.postlog_service_name)
 }
 
-/// `NAME=VALUE`, as programs are given them; what holds a zero byte is no variable.
-fn as_strings(variables: BTreeMap<OsString, OsString>) -> Vec<CString> {
+/// `NAME=VALUE`, as programs inherit them. A text with a zero byte is no variable.
+pub(super) fn as_strings(variables: BTreeMap<OsString, OsString>) -> Vec<CString> {
     let strings = variables.into_iter().filter_map(|(name, value)| {
         let mut string = name;
         string.push("=");
@@ -66,7 +56,7 @@ fn as_strings(variables: BTreeMap<OsString, OsString>) -> Vec<CString> {
     strings.collect()
 }
 
-/// Where the parameters have the log go.
+/// The log's settings according to the parameters.
 pub fn log_settings(parameters: &Parameters, terminal: Terminal) -> Settings {
     let target = match parameters.maillog_file.as_str() {
         "" if parameters.log_format == LogFormat::Journal => Target::Journal {
@@ -94,8 +84,7 @@ pub fn log_settings(parameters: &Parameters, terminal: Terminal) -> Settings {
     }
 }
 
-/// Writes what went wrong with this severity. What the configuration was only warned about stays
-/// a warning.
+/// Logs an error with this severity. The warnings among a configuration's findings stay warnings.
 pub fn log_error(log: &mut Log, severity: Severity, error: &anyhow::Error) {
     let Some(findings) = error.downcast_ref::<Diagnostics>() else {
         return log.write(severity, describe_error(error.as_ref()));
@@ -105,74 +94,5 @@ pub fn log_error(log: &mut Log, severity: Severity, error: &anyhow::Error) {
             config::Severity::Warning => log.warning(finding),
             config::Severity::Error => log.write(severity, finding),
         }
-    }
-}
-
-/// A configuration that can be put in force without anything going wrong.
-pub(super) struct Prepared {
-    config: Config,
-    plan: Plan,
-    opened: Opened,
-}
-
-/// What changes: `services: 1 added, 2 removed, 30 kept`.
-impl fmt::Display for Prepared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = self.plan.entries.iter().filter(|e| e.known).count();
-        let added = self.plan.entries.len() - kept;
-        let removed = self.plan.removed.len();
-        write!(f, "services: {added} added, {removed} removed, {kept} kept")
-    }
-}
-
-impl Runtime {
-    /// Opens what a configuration needs and does not have yet; changes nothing.
-    ///
-    /// # Errors
-    /// All endpoints that cannot be opened, one a line.
-    pub(super) fn prepare(&self, config: Config) -> anyhow::Result<Prepared> {
-        let kill_time = config.parameters.service_kill_time;
-        let plan = self.table.plan(&config.services, kill_time);
-        let opened = opening::open(&self.ports, &self.handed, &plan, &config);
-        let opened = opened.map_err(|errors| anyhow!(errors.join("\n")))?;
-        Ok(Prepared {
-            config,
-            plan,
-            opened,
-        })
-    }
-
-    /// Puts a configuration in force.
-    pub(super) fn commit(&mut self, now: Time, prepared: Prepared) {
-        let Prepared {
-            config,
-            plan,
-            opened,
-        } = prepared;
-        let variables = environment(&config.parameters, &self.setup.inherited);
-        process::set_environment(&variables);
-        self.environment = Environment::new(as_strings(variables));
-        let terminal = self.log.settings().terminal;
-        self.log.set(log_settings(&config.parameters, terminal));
-        self.log.catch_panics();
-        // It knows the log's former descriptor.
-        self.watchdog_at = None;
-        for warning in &config.warnings {
-            self.log.warning(warning);
-        }
-        self.config = config;
-        let kept = opened.keep();
-        self.handed
-            .retain(|handed| !kept.taken_over.contains(handed.address()));
-        let adopted = self.ports.adopt(&plan, kept, &self.poll);
-        let Adopted { unwatched, dropped } = adopted;
-        for id in unwatched {
-            self.watch(now, id);
-        }
-        self.step(now, Event::Reload(plan));
-        // Where there is not much to do, it is done when this is said to be done.
-        self.do_chores();
-        self.history.loaded(now);
-        dropped.iter().for_each(listen::shut_down);
     }
 }

@@ -1,0 +1,379 @@
+//! Admission of the master's own clients to a socket. However many they are, however slow, and
+//! whatever they do: [`MAX`] are connected at a time, and as many are accepted in a [`PERIOD`]; each
+//! has a time limit; the others wait in the socket's queue.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::policy::Time;
+use crate::runtime::token::Token;
+use crate::sys::channel::Channel;
+use crate::sys::local::{Access, Carries, LocalListener};
+use crate::sys::poll::{Interest, Poll};
+
+/// Clients that are connected at a time, and that are accepted in a period. One that costs much
+/// counts as several of these.
+pub(super) const MAX: usize = 16;
+const PERIOD: Duration = Duration::from_millis(100);
+/// How long a client may be connected; while others wait for its place, less.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT_WHEN_FULL: Duration = Duration::from_millis(500);
+
+/// A client that is connected.
+#[derive(Debug)]
+struct Client<T> {
+    since: Time,
+    connection: T,
+}
+
+/// A socket and its clients. Until it is opened there are none.
+#[derive(Debug)]
+pub(super) struct Admission<T> {
+    listener: Option<LocalListener>,
+    /// The tokens of the listener, and of a client.
+    listener_token: Token,
+    client_token: fn(usize) -> Token,
+    /// Whether the poller reports clients that wait.
+    watched: bool,
+    /// The end of the present period, and the clients accepted in it. More than [`MAX`] use up the
+    /// periods after it.
+    period_ends: Time,
+    accepted: usize,
+    /// In the order of their arrival, which is that of their time limits.
+    clients: BTreeMap<usize, Client<T>>,
+    next: usize,
+}
+
+impl<T: AsFd> Admission<T> {
+    pub(super) fn new(listener_token: Token, client_token: fn(usize) -> Token) -> Self {
+        Self {
+            listener: None,
+            listener_token,
+            client_token,
+            watched: false,
+            period_ends: Time::ZERO,
+            accepted: 0,
+            clients: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// The system's, or the poller's.
+    pub(super) fn open(
+        &mut self,
+        path: &Path,
+        carries: Carries,
+        access: Access,
+        poll: &Poll,
+    ) -> io::Result<()> {
+        let listener = LocalListener::open(path, carries, access)?;
+        self.enable(&listener, poll)?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    fn enable(&mut self, listener: &LocalListener, poll: &Poll) -> io::Result<()> {
+        poll.add(listener.as_fd(), self.listener_token.key(), Interest::Readable)?;
+        self.watched = true;
+        Ok(())
+    }
+
+    /// The next client, if one waits and there is room. Otherwise the socket is looked at again
+    /// when there may be room.
+    ///
+    /// # Errors
+    /// The system's: descriptors have run out, say.
+    pub(super) fn accept(&mut self, now: Time, poll: &Poll) -> io::Result<Option<Channel>> {
+        let Some(listener) = &self.listener else {
+            return Ok(None);
+        };
+        if let Some(over) = now.checked_sub(self.period_ends) {
+            let periods = (over.div_duration_f64(PERIOD) as usize).saturating_add(1);
+            self.accepted = self.accepted.saturating_sub(MAX.saturating_mul(periods));
+            self.period_ends = now + PERIOD;
+        }
+        if self.enabled_at() > now {
+            self.disable(poll);
+            return Ok(None);
+        }
+        self.accepted += 1;
+        let accepted = listener.accept();
+        if let (Ok(Some(_)), Some(at)) = (&accepted, self.first_when_full()) {
+            self.remove(at, poll);
+        }
+        if accepted.is_err() {
+            // The client goes on waiting, and the poller would go on reporting it.
+            self.pause(now);
+            self.disable(poll);
+        }
+        accepted
+    }
+
+    /// Counts the client that was accepted last as several, at least one.
+    pub(super) fn count_as(&mut self, several: usize) {
+        self.accepted = self.accepted.saturating_add(several.saturating_sub(1));
+    }
+
+    /// Keeps a client that was accepted, until it is [removed](Self::remove) or its time is over.
+    ///
+    /// # Errors
+    /// The poller's.
+    pub(super) fn keep(
+        &mut self,
+        now: Time,
+        connection: T,
+        interest: Interest,
+        poll: &Poll,
+    ) -> io::Result<()> {
+        let at = self.next;
+        poll.add(connection.as_fd(), (self.client_token)(at).key(), interest)?;
+        self.next = (at + 1) % Token::INDEX_MAX;
+        let since = now;
+        self.clients.insert(at, Client { since, connection });
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
+        Some(&mut self.clients.get_mut(&at)?.connection)
+    }
+
+    pub(super) fn remove(&mut self, at: usize, poll: &Poll) -> Option<T> {
+        let Client { connection, .. } = self.clients.remove(&at)?;
+        let _ = poll.remove(&connection);
+        Some(connection)
+    }
+
+    /// Removes the clients whose time is over, and looks at the socket again if there is room.
+    ///
+    /// # Errors
+    /// The poller's.
+    pub(super) fn expire(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
+        while let Some((&at, client)) = self.clients.first_key_value() {
+            if client.since + TIMEOUT > now {
+                break;
+            }
+            self.remove(at, poll);
+        }
+        if self.watched || self.enabled_at() > now {
+            return Ok(());
+        }
+        let Some(listener) = self.listener.take() else {
+            return Ok(());
+        };
+        let enabled = self.enable(&listener, poll);
+        self.listener = Some(listener);
+        if enabled.is_err() {
+            self.pause(now);
+        }
+        enabled
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        let first = self.clients.first_key_value();
+        let first = first.map(|(_, client)| client.since + TIMEOUT);
+        let disabled = self.listener.is_some() && !self.watched;
+        let enabled_at = disabled.then(|| self.enabled_at());
+        first.into_iter().chain(enabled_at).min()
+    }
+
+    /// The client that came first, when there is no room for another.
+    fn first_when_full(&self) -> Option<usize> {
+        let (at, _) = self.clients.first_key_value()?;
+        (self.clients.len() >= MAX).then_some(*at)
+    }
+
+    /// From when on the next client may be accepted.
+    fn enabled_at(&self) -> Time {
+        let pause = match u32::try_from(self.accepted / MAX).unwrap_or(u32::MAX) {
+            0 => Time::ZERO,
+            periods => self.period_ends + PERIOD * (periods - 1),
+        };
+        let first = self.first_when_full().and_then(|at| self.clients.get(&at));
+        let leaves = first.map(|first| first.since + TIMEOUT_WHEN_FULL);
+        pause.max(leaves.unwrap_or_default())
+    }
+
+    /// The system lacks something: it is asked again in the next period.
+    fn pause(&mut self, now: Time) {
+        self.period_ends = now + PERIOD;
+        self.accepted = self.accepted.max(MAX);
+    }
+
+    fn disable(&mut self, poll: &Poll) {
+        if let Some(listener) = self.listener.as_ref().filter(|_| self.watched) {
+            let _ = poll.remove(listener);
+        }
+        self.watched = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::path::PathBuf;
+
+    /// A socket with its path, and a poller.
+    struct Socket {
+        admission: Admission<Channel>,
+        poll: Poll,
+        path: PathBuf,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Socket {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("socket");
+            let poll = Poll::new().unwrap();
+            let mut admission = Admission::new(Token::StatusListener, Token::StatusConnection);
+            let access = Access { group: None };
+            admission
+                .open(&path, Carries::Stream, access, &poll)
+                .unwrap();
+            Self {
+                admission,
+                poll,
+                path,
+                _directory: directory,
+            }
+        }
+
+        fn connect(&self, count: usize) -> Vec<UnixStream> {
+            let connect = |_| UnixStream::connect(&self.path).unwrap();
+            (0..count).map(connect).collect()
+        }
+
+        /// The number of clients that are accepted now, and kept if they are to stay.
+        fn accept(&mut self, now: Time, stay: bool) -> usize {
+            let mut count = 0;
+            while let Some(connection) = self.admission.accept(now, &self.poll).unwrap() {
+                count += 1;
+                if stay {
+                    let kept = self
+                        .admission
+                        .keep(now, connection, Interest::Writable, &self.poll);
+                    kept.unwrap();
+                }
+            }
+            count
+        }
+
+        /// The number of clients that are accepted now, each of which counts as several.
+        fn accept_as(&mut self, now: Time, several: usize) -> usize {
+            let mut count = 0;
+            while self.admission.accept(now, &self.poll).unwrap().is_some() {
+                self.admission.count_as(several);
+                count += 1;
+            }
+            count
+        }
+
+        /// Does what is due. When there is more to do.
+        fn expire(&mut self, now: Time) -> Option<Time> {
+            self.admission.expire(now, &self.poll).unwrap();
+            self.admission.next_deadline()
+        }
+    }
+
+    const BEGIN: Time = Duration::from_secs(100);
+
+    #[test]
+    fn a_socket_that_was_not_opened_has_no_clients() {
+        let poll = Poll::new().unwrap();
+        let mut admission = Admission::<Channel>::new(Token::StatusListener, Token::StatusConnection);
+        assert!(admission.accept(BEGIN, &poll).unwrap().is_none());
+        admission.expire(BEGIN, &poll).unwrap();
+        assert_eq!(admission.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_period_has_room_for_sixteen_and_the_others_are_accepted_in_the_next() {
+        let mut socket = Socket::new();
+        let _clients = socket.connect(MAX + 3);
+        assert_eq!(socket.accept(BEGIN, false), MAX);
+        assert_eq!(socket.expire(BEGIN), Some(BEGIN + PERIOD));
+        assert_eq!(socket.accept(BEGIN + PERIOD / 2, false), 0);
+        assert_eq!(socket.expire(BEGIN + PERIOD), None);
+        assert_eq!(socket.accept(BEGIN + PERIOD, false), 3);
+        assert_eq!(socket.expire(BEGIN + PERIOD), None, "no client waits");
+    }
+
+    #[test]
+    fn a_client_that_costs_much_takes_the_place_of_several() {
+        let mut socket = Socket::new();
+        let _clients = socket.connect(2 * MAX);
+        assert_eq!(socket.accept_as(BEGIN, 6), 3, "the third is begun");
+        // Of three times six, two are left over; then three times six again, and four.
+        for (periods, count) in [(1, 3), (2, 2), (3, 3)] {
+            let now = BEGIN + PERIOD * periods;
+            assert_eq!(socket.expire(now - PERIOD), Some(now));
+            socket.expire(now);
+            assert_eq!(socket.accept_as(now, 6), count, "{periods}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_costs_very_much_uses_up_some_periods() {
+        let mut socket = Socket::new();
+        let _clients = socket.connect(3);
+        assert_eq!(socket.accept_as(BEGIN, 3 * MAX), 1);
+        let later = BEGIN + PERIOD * 3;
+        assert_eq!(socket.expire(BEGIN + PERIOD), Some(later));
+        socket.expire(later);
+        assert_eq!(socket.accept_as(later, 1), 2);
+        // Periods without clients are not saved up.
+        let _others = socket.connect(2 * MAX);
+        assert_eq!(socket.accept_as(later + PERIOD * 100, 1), MAX);
+    }
+
+    #[test]
+    fn the_first_client_makes_room_for_others_after_half_a_second() {
+        let mut socket = Socket::new();
+        let _clients = socket.connect(MAX + 3);
+        assert_eq!(socket.accept(BEGIN, true), MAX);
+        let later = BEGIN + TIMEOUT_WHEN_FULL;
+        assert_eq!(socket.expire(BEGIN + PERIOD), Some(later));
+        assert_eq!(socket.accept(BEGIN + PERIOD, true), 0);
+        socket.expire(later);
+        assert_eq!(socket.accept(later, true), 3);
+        assert_eq!(socket.admission.clients.len(), MAX);
+    }
+
+    #[test]
+    fn a_client_that_stays_too_long_is_removed_and_the_others_stay() {
+        let mut socket = Socket::new();
+        let _first = socket.connect(1);
+        assert_eq!(socket.accept(BEGIN, true), 1);
+        let _second = socket.connect(1);
+        let later = BEGIN + Duration::from_secs(1);
+        assert_eq!(socket.accept(later, true), 1);
+        assert_eq!(socket.expire(later), Some(BEGIN + TIMEOUT));
+        assert_eq!(socket.expire(BEGIN + TIMEOUT), Some(later + TIMEOUT));
+        assert_eq!(socket.expire(later + TIMEOUT), None);
+    }
+
+    #[test]
+    fn a_client_that_leaves_makes_room_at_once() {
+        let mut socket = Socket::new();
+        let _clients = socket.connect(MAX);
+        assert_eq!(socket.accept(BEGIN, true), MAX);
+        let _one_more = socket.connect(1);
+        let later = BEGIN + PERIOD;
+        assert_eq!(socket.accept(later, true), 0);
+        assert!(socket.admission.remove(0, &socket.poll).is_some());
+        socket.expire(later);
+        assert_eq!(socket.accept(later, true), 1);
+    }
+}

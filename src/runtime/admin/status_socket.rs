@@ -1,0 +1,271 @@
+//! Programs that read the status document. One document is made for all that come within
+//! [`CURRENT`], and each is sent it as fast as it reads.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::admission::Admission;
+use crate::config::User;
+use crate::policy::Time;
+use crate::runtime::Runtime;
+use crate::runtime::token::Token;
+use crate::status::SOCKET;
+use crate::sys::channel::Channel;
+use crate::sys::local::{self, Access, Carries};
+use crate::sys::poll::{Interest, Poll};
+use crate::sys::{privilege, process};
+
+/// How long a document is given to further readers.
+const CURRENT: Duration = Duration::from_millis(100);
+/// It is given to them for longer if it took long to make: to make documents takes one part in so
+/// many of the master's time.
+const SHARE: u32 = 50;
+/// Bytes for which a reader counts as one. Fewer are accepted in a period while the document is
+/// larger.
+const PORTION: usize = 256 * 1024;
+
+/// A reader, and how many bytes of its document it was sent.
+#[derive(Debug)]
+struct Reader {
+    connection: Channel,
+    document: Arc<[u8]>,
+    sent: usize,
+}
+
+impl AsFd for Reader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+impl Reader {
+    /// Sends as much as there is room for. Whether that was the rest, or the reader has gone.
+    fn send(&mut self) -> bool {
+        let sent = local::send_some(self.as_fd(), &self.document[self.sent..]);
+        self.sent = sent.map_or(self.document.len(), |sent| self.sent + sent);
+        self.sent == self.document.len()
+    }
+}
+
+/// The last document, and when the next one may be made.
+#[derive(Debug)]
+struct Last {
+    document: Arc<[u8]>,
+    old_at: Time,
+}
+
+#[derive(Debug)]
+pub(super) struct StatusSocket {
+    readers: Admission<Reader>,
+    last: Option<Last>,
+}
+
+impl Default for StatusSocket {
+    fn default() -> Self {
+        Self {
+            readers: Admission::new(Token::StatusListener, Token::StatusConnection),
+            last: None,
+        }
+    }
+}
+
+impl StatusSocket {
+    /// Opens the socket: for root and the group of the mail owner, or for this user alone.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn open(&mut self, owner: User, poll: &Poll) -> anyhow::Result<()> {
+        let group = privilege::is_root().then_some(owner.gid);
+        self.readers
+            .open(Path::new(SOCKET), Carries::Stream, Access { group }, poll)
+            .with_context(|| format!("no status socket: {SOCKET}"))
+    }
+
+    pub(super) fn renew(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.old_at = Time::ZERO;
+        }
+    }
+
+    /// The last document, unless a new one is to be made.
+    fn document(&self, now: Time) -> Option<Arc<[u8]>> {
+        let last = self.last.as_ref().filter(|last| now < last.old_at)?;
+        Some(last.document.clone())
+    }
+
+    /// Keeps a document for further readers that took so long to make.
+    fn set_document(&mut self, now: Time, document: Arc<[u8]>, took: Duration) {
+        self.last = Some(Last {
+            document,
+            old_at: now + CURRENT.max(took * SHARE),
+        });
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        let last = self.last.as_ref().filter(|_| self.readers.is_empty());
+        let forget_at = last.map(|last| last.old_at);
+        self.readers.next_deadline().into_iter().chain(forget_at).min()
+    }
+
+    /// Removes readers whose time is over, and the document if it is old and has no readers.
+    ///
+    /// # Errors
+    /// The poller's.
+    pub(super) fn expire(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
+        let expired = self.readers.expire(now, poll);
+        let unread = self.readers.is_empty();
+        let forgotten = self.last.take_if(|last| last.old_at <= now && unread);
+        if let Some(Last { document, .. }) = forgotten {
+            let length = document.len();
+            drop(document);
+            if length > PORTION {
+                process::trim_memory();
+            }
+        }
+        expired
+    }
+
+    /// Goes on sending to a reader that has read some.
+    pub(super) fn send(&mut self, at: usize, poll: &Poll) {
+        if self.readers.get_mut(at).is_some_and(Reader::send) {
+            self.readers.remove(at, poll);
+        }
+    }
+
+    /// Sends the document to a new reader.
+    fn serve(
+        &mut self,
+        now: Time,
+        connection: Channel,
+        document: Arc<[u8]>,
+        poll: &Poll,
+    ) -> io::Result<()> {
+        self.readers.count_as(document.len().div_ceil(PORTION));
+        let mut reader = Reader {
+            connection,
+            document,
+            sent: 0,
+        };
+        if reader.send() {
+            return Ok(());
+        }
+        self.readers.keep(now, reader, Interest::Writable, poll)
+    }
+}
+
+impl Runtime {
+    /// Accepts programs that read the status document.
+    pub(super) fn accept_readers(&mut self, now: Time) -> io::Result<()> {
+        while let Some(connection) = self.admin.status.readers.accept(now, &self.poll)? {
+            let document = match self.admin.status.document(now) {
+                Some(document) => document,
+                None => self.make_document(now),
+            };
+            self.admin.status.serve(now, connection, document, &self.poll)?;
+        }
+        Ok(())
+    }
+
+    fn make_document(&mut self, now: Time) -> Arc<[u8]> {
+        let begun = self.now();
+        let document: Arc<[u8]> = self.document(now).into();
+        let took = self.now().saturating_sub(begun);
+        self.admin.status.set_document(now, document.clone(), took);
+        document
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::admission::MAX;
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    const NOW: Time = Duration::from_secs(100);
+    const QUICK: Duration = Duration::from_micros(50);
+
+    fn document(length: usize) -> Arc<[u8]> {
+        vec![b'1'; length].into()
+    }
+
+    #[test]
+    fn readers_that_come_within_a_tenth_of_a_second_get_the_same_document() {
+        let mut socket = StatusSocket::default();
+        assert_eq!(socket.document(NOW), None);
+        socket.set_document(NOW, document(1), QUICK);
+        assert_eq!(socket.document(NOW + CURRENT - QUICK), Some(document(1)));
+        assert_eq!(socket.document(NOW + CURRENT), None);
+    }
+
+    #[test]
+    fn a_document_that_takes_long_to_make_is_made_less_often() {
+        let mut socket = StatusSocket::default();
+        let took = Duration::from_millis(20);
+        socket.set_document(NOW, document(1), took);
+        assert!(socket.document(NOW + 49 * took).is_some());
+        assert_eq!(socket.document(NOW + 50 * took), None);
+    }
+
+    #[test]
+    fn what_an_operator_has_just_done_is_in_the_next_document() {
+        let mut socket = StatusSocket::default();
+        socket.set_document(NOW, document(1), QUICK);
+        socket.renew();
+        assert_eq!(socket.document(NOW), None);
+    }
+
+    /// A socket with a path, that has this document.
+    fn opened(directory: &Path, poll: &Poll) -> StatusSocket {
+        let mut socket = StatusSocket::default();
+        let (path, access) = (directory.join("socket"), Access { group: None });
+        let opened = socket.readers.open(&path, Carries::Stream, access, poll);
+        opened.unwrap();
+        socket
+    }
+
+    #[test]
+    fn a_reader_of_a_large_document_takes_the_place_of_several() {
+        let poll = Poll::new().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        for (portions, others) in [(1, MAX - 1), (MAX, 0)] {
+            let mut socket = opened(directory.path(), &poll);
+            let connect = |_| UnixStream::connect(directory.path().join("socket")).unwrap();
+            let _clients: Vec<_> = (0..2 * MAX).map(connect).collect();
+            let first = socket.readers.accept(NOW, &poll).unwrap();
+            let document = document(portions * PORTION);
+            let served = socket.serve(NOW, first.expect("a reader"), document, &poll);
+            served.unwrap();
+            let accept = || socket.readers.accept(NOW, &poll).unwrap();
+            assert_eq!(std::iter::from_fn(accept).count(), others, "{portions}");
+        }
+    }
+
+    #[test]
+    fn an_old_document_without_readers_is_forgotten() {
+        let poll = Poll::new().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut socket = opened(directory.path(), &poll);
+        let client = UnixStream::connect(directory.path().join("socket")).unwrap();
+        let connection = socket.readers.accept(NOW, &poll).unwrap().unwrap();
+        let document = document(4 * PORTION);
+        socket.set_document(NOW, document.clone(), QUICK);
+        socket.serve(NOW, connection, document, &poll).unwrap();
+        let old = NOW + CURRENT;
+        socket.expire(old, &poll).unwrap();
+        assert!(socket.last.is_some(), "it has a reader");
+        assert!(socket.next_deadline() > Some(old));
+        socket.readers.remove(0, &poll);
+        drop(client);
+        assert_eq!(socket.next_deadline(), Some(old));
+        socket.expire(old - QUICK, &poll).unwrap();
+        assert!(socket.document(old - QUICK).is_some(), "it is not old");
+        socket.expire(old, &poll).unwrap();
+        assert!(socket.last.is_none());
+        assert_eq!(socket.next_deadline(), None);
+    }
+}

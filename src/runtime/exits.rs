@@ -1,0 +1,143 @@
+//! The ends of children: their pidfds become readable. Process 1 and subreapers also reap processes
+//! that they have inherited.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::Runtime;
+use super::children::{ChildChannel, Children};
+use super::token::Token;
+use crate::policy::{Event, ExitStatus, Pid, Time};
+use crate::sys::child::{self, End};
+use crate::sys::poll::{Interest, Poll};
+
+/// Ends that are processed in a turn, which takes some milliseconds: clients wait meanwhile, and
+/// thousands of children may end at a time.
+const EXITS_MAX: usize = 64;
+/// When the poller is asked again to watch a child that it has refused.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Children that have ended, or may have.
+#[derive(Debug, Default)]
+pub(super) struct Exits {
+    /// In the order in which the poller has reported them, each once.
+    ended: VecDeque<Pid>,
+    /// Children that the poller has refused, and when they are tried again.
+    unwatched: Vec<Pid>,
+    retry_at: Option<Time>,
+    /// A process that was inherited may have ended.
+    orphans: bool,
+}
+
+impl Exits {
+    /// Has the poller report the end of a child.
+    pub(super) fn watch(&mut self, pid: Pid, children: &Children, poll: &Poll) {
+        let Some(child) = children.get(pid) else {
+            return;
+        };
+        let key = Token::Exit(pid).key();
+        let added = poll.add(child.process.as_fd(), key, Interest::ReadableOnce);
+        if added.is_err() {
+            self.unwatched.push(pid);
+            // The next turn sets the time.
+            self.retry_at.get_or_insert(Time::ZERO);
+        }
+    }
+
+    pub(super) fn ended(&mut self, pid: Pid) {
+        self.ended.push_back(pid);
+    }
+
+    pub(super) fn orphan_ended(&mut self) {
+        self.orphans = true;
+    }
+
+    pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
+        if self.orphans || !self.ended.is_empty() {
+            return Some(now);
+        }
+        self.retry_at
+    }
+
+    fn retry(&mut self, now: Time, children: &Children, poll: &Poll) {
+        if self.retry_at.is_none_or(|at| now < at) {
+            return;
+        }
+        for pid in std::mem::take(&mut self.unwatched) {
+            self.watch(pid, children, poll);
+        }
+        self.retry_at = (!self.unwatched.is_empty()).then(|| now + RETRY);
+    }
+}
+
+impl Runtime {
+    /// Processes the ends of some of the children that have ended. What each has sent and printed
+    /// comes first.
+    pub(super) fn process_exits(&mut self, now: Time) {
+        self.exits.retry(now, &self.children, &self.poll);
+        for _ in 0..EXITS_MAX {
+            let Some(pid) = self.exits.ended.pop_front() else {
+                break;
+            };
+            self.process_exit(now, pid);
+        }
+        for _ in 0..EXITS_MAX {
+            self.exits.orphans &= self.reap_orphan(now);
+            if !self.exits.orphans {
+                break;
+            }
+        }
+    }
+
+    fn process_exit(&mut self, now: Time, pid: Pid) {
+        let Some(child) = self.children.get(pid) else {
+            return;
+        };
+        let id = child.service;
+        let Some(end) = child.process.reap() else {
+            // It lives: a debugger has taken its end, say.
+            let key = Token::Exit(pid).key();
+            let interest = Interest::ReadableOnce;
+            if self.poll.modify(child.process.as_fd(), key, interest).is_err() {
+                self.exits.unwatched.push(pid);
+                self.exits.retry_at.get_or_insert(now + RETRY);
+            }
+            return;
+        };
+        self.read_last_words(now, pid);
+        self.finish_output(now, pid);
+        self.log_exec_error(id, pid);
+        self.children.remove(pid, &mut self.services, &self.poll);
+        let status = match end {
+            End::Code(code) => ExitStatus::Code(code),
+            End::Signal(signal) => ExitStatus::Signal(signal),
+        };
+        self.step(now, Event::Exited { pid, status });
+    }
+
+    /// Reads what a child has sent whose channel is about to be closed.
+    pub(super) fn read_last_words(&mut self, now: Time, pid: Pid) {
+        match self.children.get(pid).and_then(|c| c.channel.as_ref()) {
+            Some(ChildChannel::Status(_)) => self.read_last_reports(now, pid),
+            Some(ChildChannel::Pool { .. }) => self.read_pool_channel(now, pid),
+            None => {}
+        }
+    }
+
+    /// Reaps a process that was inherited, or processes the end of a child. Whether one had ended.
+    fn reap_orphan(&mut self, now: Time) -> bool {
+        if !self.exits.orphans {
+            return false;
+        }
+        let Some(pid) = child::look_for_ended() else {
+            return false;
+        };
+        if self.children.get(pid).is_some() {
+            self.process_exit(now, pid);
+        } else {
+            child::reap_by_pid(pid);
+        }
+        true
+    }
+}

@@ -1,0 +1,134 @@
+//! The life of the master's own process: its signals, its watchdog, what the service manager is
+//! told, and why it ends.
+
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::log::Log;
+use crate::policy::Time;
+use crate::sys::signal::{self, Notice, Signals};
+use crate::sys::supervisor::Supervisor;
+
+/// The master ends itself when a turn takes longer (Postfix, `MASTER_WATCHDOG_TIME`).
+const WATCHDOG: Duration = Duration::from_secs(1000);
+/// The watchdog is reset no more often than this: that is a system call.
+const WATCHDOG_RESET: Duration = Duration::from_secs(100);
+/// A turn is taken at least this often, so that the watchdog is reset in time.
+const TURN_MAX: Duration = Duration::from_secs(500);
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The time of `-e` has come.
+    ExitTime,
+    /// A signal asked for it.
+    Signal(i32),
+}
+
+#[derive(Debug)]
+pub(super) struct Lifecycle {
+    signals: Signals,
+    pub(super) supervisor: Supervisor,
+    /// When to end by itself.
+    exit_at: Option<Time>,
+    ending: Option<Ending>,
+    watchdog_at: Option<Time>,
+    /// When the supervisor was last told that the master lives.
+    alive_at: Time,
+    /// A signal may wait to be read.
+    signalled: bool,
+}
+
+impl Lifecycle {
+    /// # Errors
+    /// The system's: there are no signals to be had as events.
+    pub(super) fn new(supervisor: Supervisor, exit_at: Option<Time>) -> anyhow::Result<Self> {
+        let signals = Signals::open(signal::inherits_orphans()).context("cannot take signals")?;
+        Ok(Self {
+            signals,
+            supervisor,
+            exit_at,
+            ending: None,
+            watchdog_at: None,
+            alive_at: Time::ZERO,
+            signalled: false,
+        })
+    }
+
+    /// What is due before each wait: the watchdog is reset, and the supervisor is told that the
+    /// master lives, twice in the time that it accepts silence.
+    ///
+    /// # Errors
+    /// The system's, for the watchdog.
+    pub(super) fn tick(&mut self, now: Time, log: &Log) -> anyhow::Result<()> {
+        if self.alive_due().is_some_and(|at| at <= now) {
+            self.alive_at = now;
+            self.supervisor.alive();
+        }
+        let recent = |at: Time| now.saturating_sub(at) < WATCHDOG_RESET;
+        if self.watchdog_at.is_some_and(recent) {
+            return Ok(());
+        }
+        self.watchdog_at = Some(now);
+        let seconds = (WATCHDOG + WATCHDOG_RESET).as_secs() as u32;
+        signal::watchdog(seconds, log.emergency_fd()).context("cannot set the watchdog")
+    }
+
+    /// The log has another descriptor for the watchdog's line.
+    pub(super) fn log_changed(&mut self) {
+        self.watchdog_at = None;
+    }
+
+    fn alive_due(&self) -> Option<Time> {
+        let interval = self.supervisor.watchdog()? / 2;
+        Some(self.alive_at + interval)
+    }
+
+    pub(super) fn next_deadline(&self, now: Time) -> Time {
+        let deadlines = [self.alive_due(), self.exit_at, Some(now + TURN_MAX)];
+        deadlines.into_iter().flatten().min().unwrap_or(now)
+    }
+
+    /// The poller says that a signal has come.
+    pub(super) fn signalled(&mut self) {
+        self.signalled = true;
+    }
+
+    /// The signals that have come.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn take_signals(&mut self) -> anyhow::Result<Vec<Notice>> {
+        if !mem::take(&mut self.signalled) {
+            return Ok(Vec::new());
+        }
+        let notices = self.signals.take().context("cannot read signals")?;
+        Ok(notices.collect())
+    }
+
+    /// Ends the loop, unless it ends already.
+    pub(super) fn end(&mut self, ending: Ending) {
+        self.ending.get_or_insert(ending);
+    }
+
+    /// Why the loop ends, if it does.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    pub(super) fn pass_exit_time(&mut self, now: Time) {
+        if self.exit_at.is_some_and(|at| at <= now) {
+            self.end(Ending::ExitTime);
+        }
+    }
+}
+
+/// Readable when a signal has come.
+impl AsFd for Lifecycle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.signals.as_fd()
+    }
+}

@@ -1,0 +1,252 @@
+//! What children print, where their service has it logged: line by line, with the service's name
+//! and the child's pid.
+//!
+//! A child that prints a lot must neither cost other services their turns nor fill the disk. So its
+//! pipe is read once in a turn, and not again for [`REST`] when there was more; the child waits
+//! meanwhile, as with any full pipe. A service has [`LINES`] lines logged in a second, and the
+//! others are counted.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::Runtime;
+use super::services::{about, described};
+use super::token::Token;
+use crate::config::Service;
+use crate::log::{About, Log, Severity};
+use crate::policy::{Pid, Time};
+use crate::sys::output::{Found, OutputPipe};
+use crate::sys::poll::{Interest, Poll};
+
+/// Bytes read from one child in one turn.
+const READ: usize = 16 * 1024;
+/// How long a child that has more to read is not read again.
+const REST: Duration = Duration::from_millis(100);
+/// Reads of a child that has ended: as much as fits into a pipe.
+const LAST_READS: usize = 4;
+/// Bytes of a line. A longer one is logged as several.
+const LINE_MAX: usize = 1000;
+/// Lines of one service in one second.
+const LINES: u32 = 100;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How much of the output of its children a service has had logged.
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    since: Option<Time>,
+    passed: u32,
+    left_out: u64,
+}
+
+impl Rate {
+    /// Whether another line may be logged.
+    fn allow(&mut self, now: Time) -> bool {
+        let same_second = |since: Time| now.saturating_sub(since) < SECOND;
+        if !self.since.is_some_and(same_second) {
+            self.since = Some(now);
+            self.passed = 0;
+        }
+        let allowed = self.passed < LINES;
+        if allowed {
+            self.passed += 1;
+        } else {
+            self.left_out += 1;
+        }
+        allowed
+    }
+}
+
+/// The pipe of one child's standard output and standard error.
+#[derive(Debug)]
+pub(super) struct Output {
+    pipe: OutputPipe,
+    /// A line of which the end was not read yet.
+    line: Vec<u8>,
+    /// Whether it is in the poller's set.
+    watched: bool,
+}
+
+impl Output {
+    pub(super) fn new(pipe: OutputPipe) -> Self {
+        Self {
+            pipe,
+            line: Vec::new(),
+            watched: false,
+        }
+    }
+
+    /// # Errors
+    /// The poller's.
+    pub(super) fn watch(&mut self, pid: Pid, poll: &Poll) -> io::Result<()> {
+        if !self.watched {
+            let key = Token::Output(pid).key();
+            poll.add(self.pipe.as_fd(), key, Interest::Readable)?;
+            self.watched = true;
+        }
+        Ok(())
+    }
+
+    fn unwatch(&mut self, poll: &Poll) {
+        if mem::take(&mut self.watched) {
+            let _ = poll.remove(&self.pipe);
+        }
+    }
+
+    /// Logs the lines that end in these bytes, and keeps the rest.
+    fn take(&mut self, bytes: &[u8], to: &mut Lines<'_>) {
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let (mut text, ends) = match part.split_last() {
+                Some((b'\n', text)) => (text, true),
+                _ => (part, false),
+            };
+            while self.line.len() + text.len() > LINE_MAX {
+                let (fits, more) = text.split_at(LINE_MAX - self.line.len());
+                self.line.extend_from_slice(fits);
+                to.write(&mut self.line);
+                text = more;
+            }
+            self.line.extend_from_slice(text);
+            if ends {
+                to.write(&mut self.line);
+            }
+        }
+    }
+}
+
+/// Where the lines of one child go.
+struct Lines<'a> {
+    now: Time,
+    pid: Pid,
+    service: &'a Service,
+    rate: &'a mut Rate,
+    log: &'a mut Log,
+}
+
+impl Lines<'_> {
+    /// Logs a line, as far as the service's rate allows, and empties it.
+    fn write(&mut self, line: &mut Vec<u8>) {
+        let text = line.trim_ascii_end();
+        if !text.is_empty() && self.rate.allow(self.now) {
+            self.report_left_out();
+            let (name, pid) = (&self.service.name, self.pid);
+            let about = About {
+                child: Some(pid),
+                ..about(self.service)
+            };
+            let text = String::from_utf8_lossy(text);
+            self.log.detail(about, format_args!("{name}/{pid}: {text}"));
+        }
+        line.clear();
+    }
+
+    /// Says how many lines were left out before.
+    fn report_left_out(&mut self) {
+        let count = mem::take(&mut self.rate.left_out);
+        if count > 0 {
+            let name = described(self.service);
+            let text = format!("{name}: {count} lines of output were not logged");
+            self.log.write_about(Severity::Warning, about(self.service), text);
+        }
+    }
+}
+
+/// The children that print, and the memory to read it.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    /// Children that are not read for a while, and until when, in this order.
+    resting: VecDeque<(Time, Pid)>,
+    buffer: Box<[u8; READ]>,
+}
+
+impl Default for Outputs {
+    fn default() -> Self {
+        Self {
+            resting: VecDeque::new(),
+            buffer: Box::new([0; READ]),
+        }
+    }
+}
+
+impl Outputs {
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        Some(self.resting.front()?.0)
+    }
+}
+
+impl Runtime {
+    /// Logs what children have printed that are ready.
+    pub(super) fn read_outputs(&mut self, now: Time) {
+        while self.outputs.next_deadline().is_some_and(|at| at <= now) {
+            let rested = self.outputs.resting.pop_front();
+            let child = rested.and_then(|(_, pid)| self.children.get_mut(pid));
+            if let Some((output, (_, pid))) = child.and_then(|c| c.output.as_mut()).zip(rested) {
+                // Where the poller refuses it, it is read at the child's end.
+                let _ = output.watch(pid, &self.poll);
+            }
+        }
+        let mut ready = mem::take(&mut self.turn.outputs);
+        for pid in ready.drain(..) {
+            self.read_output(now, pid, 1);
+        }
+        self.turn.outputs = ready;
+    }
+
+    /// Logs what a child has left that has ended, and closes the pipe, which its own children may
+    /// have, too.
+    pub(super) fn finish_output(&mut self, now: Time, pid: Pid) {
+        self.read_output(now, pid, LAST_READS);
+        let child = self.children.get_mut(pid);
+        let Some((id, mut output)) = child.and_then(|c| Some((c.service, c.output.take()?))) else {
+            return;
+        };
+        output.unwatch(&self.poll);
+        if let Some(io) = self.services.get_mut(id) {
+            let service = io.service.clone();
+            let mut lines = Lines {
+                now,
+                pid,
+                service: &service,
+                rate: &mut io.activity().output,
+                log: &mut self.log,
+            };
+            lines.write(&mut output.line);
+            lines.report_left_out();
+        }
+    }
+
+    fn read_output(&mut self, now: Time, pid: Pid, reads: usize) {
+        let Some(child) = self.children.get_mut(pid) else {
+            return;
+        };
+        let Some((output, io)) = child.output.as_mut().zip(self.services.get_mut(child.service))
+        else {
+            return;
+        };
+        let service = io.service.clone();
+        let mut lines = Lines {
+            now,
+            pid,
+            service: &service,
+            rate: &mut io.activity().output,
+            log: &mut self.log,
+        };
+        for _ in 0..reads {
+            match output.pipe.read(&mut *self.outputs.buffer) {
+                Found::Nothing => return,
+                // The child has closed it, and may live on.
+                Found::End => return output.unwatch(&self.poll),
+                Found::Bytes(length) => {
+                    output.take(&self.outputs.buffer[..length], &mut lines);
+                    if length < READ {
+                        return;
+                    }
+                }
+            }
+        }
+        output.unwatch(&self.poll);
+        self.outputs.resting.push_back((now + REST, pid));
+    }
+}

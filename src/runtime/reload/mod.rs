@@ -1,0 +1,289 @@
+//! A reload, from the signal to its end. It is a transaction: all is read, checked and opened
+//! first, and only then does anything change. Host names may wait for a name server, so another
+//! process looks them up while the master serves. What a change asks for (signals, channels to
+//! close, listeners to watch) is carried out over some turns; then the reload is done.
+
+mod commit;
+mod listeners;
+mod names;
+
+use std::mem;
+use std::time::Duration;
+
+use crate::config::{Config, Sources};
+use crate::log::Severity;
+use crate::policy::Time;
+use crate::sys::listen::Listener;
+use crate::sys::poll::Poll;
+use crate::sys::process;
+
+use super::Runtime;
+use super::settings::log_error;
+use names::Names;
+
+/// How long a reload waits for all of its host names. (The resolver's own limits, resolv.conf(5),
+/// are for each name and each server.)
+const NAMES_TIME: Duration = Duration::from_secs(60);
+/// When it waits longer than this, the log says what for.
+const NAMES_SLOW: Duration = Duration::from_secs(2);
+
+/// The configurations that have been in force. Times are the loop's own.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    pub(super) started: Option<Time>,
+    pub(super) generation: u32,
+    pub(super) loaded: Time,
+    pub(super) reloads: u32,
+    pub(super) last_reload: Option<(Time, bool, Vec<String>)>,
+}
+
+impl History {
+    /// A configuration is in force now.
+    fn loaded(&mut self, now: Time) {
+        self.started.get_or_insert(now);
+        self.generation = self.generation.saturating_add(1);
+        self.loaded = now;
+    }
+
+    /// A reload is over.
+    fn reloaded(&mut self, now: Time, succeeded: bool, findings: Vec<String>) {
+        self.reloads = self.reloads.saturating_add(1);
+        self.last_reload = Some((now, succeeded, findings));
+    }
+}
+
+/// What the reload does that is under way.
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    None,
+    /// It waits for host names.
+    Names(Waiting),
+    /// Its configuration is in force, and the changes are being carried out.
+    Committed(Done),
+}
+
+/// What is left of a reload when the changes are carried out.
+#[derive(Debug)]
+struct Done {
+    /// What has changed, in words.
+    what: String,
+    /// The warnings.
+    findings: Vec<String>,
+    /// Listeners to close.
+    replaced: Vec<Listener>,
+}
+
+/// A reload that waits for host names.
+#[derive(Debug)]
+struct Waiting {
+    sources: Sources,
+    names: Names,
+    /// When names that are not known have no address.
+    until: Time,
+    /// When to log what it waits for; none once that was done.
+    slow_at: Option<Time>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Reloader {
+    requested: bool,
+    /// Host names were looked up.
+    names_ready: bool,
+    state: State,
+    history: History,
+}
+
+impl Reloader {
+    pub(super) fn request(&mut self) {
+        self.requested = true;
+    }
+
+    pub(super) fn names_ready(&mut self) {
+        self.names_ready = true;
+    }
+
+    pub(super) fn history(&self) -> &History {
+        &self.history
+    }
+
+    pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
+        match &self.state {
+            _ if self.requested => Some(now),
+            State::None => None,
+            State::Names(waiting) => Some(waiting.slow_at.unwrap_or(waiting.until)),
+            State::Committed(_) => Some(now),
+        }
+    }
+
+    /// Ends a reload that waits for host names.
+    pub(super) fn cancel(&mut self, poll: &Poll) {
+        if let State::Names(waiting) = mem::take(&mut self.state) {
+            waiting.names.forget(poll);
+        }
+    }
+}
+
+impl Runtime {
+    /// Begins a reload that was requested, or goes on with one. Nothing is done while actions are
+    /// queued: they name children and services as they are now.
+    pub(super) fn reload(&mut self, now: Time) {
+        if !self.is_settled() {
+            return;
+        }
+        match mem::take(&mut self.reloader.state) {
+            State::Committed(done) => self.reload_done(done),
+            State::Names(waiting) if !self.reloader.requested => self.wait_for_names(now, waiting),
+            state => self.reloader.state = state,
+        }
+        if mem::take(&mut self.reloader.requested) {
+            self.begin_reload(now);
+        }
+    }
+
+    /// Reads the configuration. A reload that waits for names is over: the files may be others now.
+    fn begin_reload(&mut self, now: Time) {
+        self.reloader.cancel(&self.poll);
+        self.log.info(format!(
+            "reload -- version {}, configuration {}",
+            env!("CARGO_PKG_VERSION"),
+            self.setup.location.path().display()
+        ));
+        self.lifecycle.supervisor.reloading();
+        match self.setup.location.read() {
+            Ok(sources) => {
+                let waiting = Waiting {
+                    sources,
+                    names: Names::default(),
+                    until: now + NAMES_TIME,
+                    slow_at: Some(now + NAMES_SLOW),
+                };
+                self.parse(waiting);
+            }
+            Err(error) => self.end_reload(Err(error)),
+        }
+    }
+
+    /// Puts what was read in force, unless it has host names that must be looked up.
+    fn parse(&mut self, mut waiting: Waiting) {
+        let config = Config::parse(&waiting.sources, &waiting.names);
+        match waiting.names.look_up(&self.poll) {
+            Ok(false) => self.end_reload(config.map_err(Into::into)),
+            Ok(true) => self.reloader.state = State::Names(waiting),
+            Err(error) => {
+                let error = anyhow::Error::new(error).context("cannot look host names up");
+                self.end_reload(Err(error));
+            }
+        }
+    }
+
+    fn wait_for_names(&mut self, now: Time, mut waiting: Waiting) {
+        if !mem::take(&mut self.reloader.names_ready) && now < waiting.until {
+            self.log_slow_names(now, &mut waiting);
+            self.reloader.state = State::Names(waiting);
+            return;
+        }
+        let expired = waiting.until <= now;
+        let missing = format!("no answer within {} s", NAMES_TIME.as_secs());
+        if waiting.names.read(expired.then_some(&missing), &self.poll) {
+            self.parse(waiting);
+        } else {
+            self.reloader.state = State::Names(waiting);
+        }
+    }
+
+    fn log_slow_names(&mut self, now: Time, waiting: &mut Waiting) {
+        if waiting.slow_at.is_none_or(|at| now < at) {
+            return;
+        }
+        waiting.slow_at = None;
+        if let Some(host) = waiting.names.current() {
+            self.log.warning(format!(
+                "the reload waits for a name server: looking up \"{host}\""
+            ));
+        }
+    }
+
+    /// Puts a configuration in force, or says why not and changes nothing.
+    fn end_reload(&mut self, config: anyhow::Result<Config>) {
+        self.log.keep_lines();
+        let prepared = config.and_then(|mut config| {
+            self.keep_directories(&mut config);
+            self.prepare(config)
+        });
+        match prepared {
+            Ok(prepared) => {
+                let what = prepared.to_string();
+                // There may have been much to open; what is given time has all of it.
+                let replaced = self.commit(self.now(), prepared);
+                let findings = self.log.take_kept();
+                self.reloader.state = State::Committed(Done {
+                    what,
+                    findings,
+                    replaced,
+                });
+            }
+            Err(error) => {
+                let configuration = self.setup.location.path().display().to_string();
+                log_error(&mut self.log, Severity::Error, &error);
+                self.log.error(format!(
+                    "reload failed and changed nothing: the former configuration stays in force; \
+                     correct {configuration} and reload again"
+                ));
+                let findings = self.log.take_kept();
+                let state = format!("{}, but the last reload failed: see the log", self.state());
+                self.report_reload(false, findings, &state);
+            }
+        }
+    }
+
+    fn reload_done(&mut self, done: Done) {
+        done.replaced.into_iter().for_each(Listener::close);
+        process::trim_memory();
+        self.log.info(format!("reload done: {}", done.what));
+        let state = self.state();
+        self.report_reload(true, done.findings, &state);
+    }
+
+    fn report_reload(&mut self, succeeded: bool, findings: Vec<String>, state: &str) {
+        self.lifecycle.supervisor.ready(state);
+        let now = self.now();
+        self.reloader.history.reloaded(now, succeeded, findings);
+        self.admin.renew_document();
+    }
+
+    /// The directories that are locked stay what they are.
+    fn keep_directories(&mut self, config: &mut Config) {
+        let (old, new) = (&self.config.parameters, &mut config.parameters);
+        let pairs = [
+            (
+                "queue_directory",
+                &old.queue_directory,
+                &mut new.queue_directory,
+            ),
+            (
+                "data_directory",
+                &old.data_directory,
+                &mut new.data_directory,
+            ),
+        ];
+        let whole = if old.stand_alone {
+            "the master"
+        } else {
+            "Postfix"
+        };
+        for (name, old, new) in pairs {
+            if old != new {
+                self.log.warning(format!(
+                    "ignoring {name} parameter value change\n\
+                     old value: \"{}\", new value: \"{}\"\n\
+                     to change {name}, stop and start {whole}",
+                    old.display(),
+                    new.display()
+                ));
+                new.clone_from(old);
+            }
+        }
+    }
+}
+

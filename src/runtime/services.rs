@@ -1,0 +1,307 @@
+//! What each service has of the system: its listeners, programs that are ready to run, and the set
+//! of its children's status channels. The policy's table has the same services at the same places.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
+
+use super::output::Rate;
+use super::status::ReportSet;
+use super::token::Token;
+use crate::config::{Endpoint, Kind, RunOptions, Service};
+use crate::log::About;
+use crate::policy::{Plan, ServiceId, Time};
+use crate::sys::listen::{FileId, Listener};
+use crate::sys::poll::{Interest, Poll};
+use crate::sys::queues::Queues;
+use crate::sys::spawn::Program;
+
+/// A listener of a service: the service, and the listener's place among its listeners.
+pub(super) type ListenerId = (ServiceId, usize);
+
+/// All that one service has.
+#[derive(Debug)]
+pub(super) struct ServiceIo {
+    pub(super) service: Arc<Service>,
+    /// In the order of the endpoint's addresses.
+    pub(super) listeners: Vec<Listener>,
+    /// The file that a path named when its listener was made.
+    file: Option<FileId>,
+    /// Without and with stress, made when first needed.
+    programs: [Option<Arc<Program>>; 2],
+    /// What the poller was last told about the listeners, if they are in its set.
+    interest: Option<Interest>,
+    /// What only a service has that has had children.
+    activity: Option<Box<Activity>>,
+}
+
+/// What a service has that has had children.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    /// The children's status channels, while there are any.
+    pub(super) reports: Option<ReportSet>,
+    /// Lines of output that were logged.
+    pub(super) output: Rate,
+    /// When a listener was last made to listen again that a child had shut down.
+    pub(super) listened_again: Option<Time>,
+}
+
+impl ServiceIo {
+    fn new(service: Arc<Service>) -> Self {
+        Self {
+            service,
+            listeners: Vec::new(),
+            file: None,
+            programs: [None, None],
+            interest: None,
+            activity: None,
+        }
+    }
+
+    pub(super) fn activity(&mut self) -> &mut Activity {
+        self.activity.get_or_insert_default()
+    }
+
+    /// The set of the children's status channels, if there is one.
+    pub(super) fn reports(&mut self) -> Option<&mut ReportSet> {
+        self.activity.as_mut()?.reports.as_mut()
+    }
+
+    /// Has the poller report clients that wait.
+    ///
+    /// # Errors
+    /// The system's: its limit on watched descriptors, say.
+    pub(super) fn watch(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
+        self.set_interest(id, Interest::Readable, poll)
+    }
+
+    /// Has the poller report clients no longer. It still reports that a listener was shut down.
+    pub(super) fn unwatch(&mut self, id: ServiceId, poll: &Poll) {
+        if self.interest.is_some() {
+            // What is reported in spite of this changes nothing.
+            let _ = self.set_interest(id, Interest::Hangup, poll);
+        }
+    }
+
+    fn set_interest(&mut self, id: ServiceId, interest: Interest, poll: &Poll) -> io::Result<()> {
+        if self.interest == Some(interest) {
+            return Ok(());
+        }
+        let key = Token::Listener(id).key();
+        let known = self.interest.replace(interest).is_some();
+        let set = self.listeners.iter().try_for_each(|listener| {
+            if known {
+                poll.modify(listener.as_fd(), key, interest)
+            } else {
+                poll.add(listener.as_fd(), key, interest)
+            }
+        });
+        if set.is_err() {
+            self.forget(poll);
+        }
+        set
+    }
+
+    /// Takes the listeners out of the poller's set. Whether clients were to be reported.
+    pub(super) fn forget(&mut self, poll: &Poll) -> bool {
+        let interest = self.interest.take();
+        if interest.is_some() {
+            for listener in &self.listeners {
+                // One that could not be added is not in the set.
+                let _ = poll.remove(listener);
+            }
+        }
+        interest == Some(Interest::Readable)
+    }
+
+    /// The clients that wait at TCP addresses, if the system tells.
+    fn tcp_backlog(&self) -> Option<u32> {
+        match self.service.endpoint {
+            Endpoint::Path(_) => None,
+            Endpoint::Inet(_) => self.listeners.iter().map(Listener::waiting).sum(),
+        }
+    }
+
+    /// The clients that wait, at a path according to `queues`, if the system tells.
+    pub(super) fn backlog(&self, queues: &Queues) -> Option<u32> {
+        match self.service.endpoint {
+            Endpoint::Path(_) => self.listeners.iter().map(|fd| queues.waiting(fd)).sum(),
+            Endpoint::Inet(_) => self.tcp_backlog(),
+        }
+    }
+
+    /// The clients for which the children of an ordered pool are needed, now that its listeners
+    /// are ready: none may be left, and where the system does not tell, it is one.
+    pub(super) fn clients(&self) -> u32 {
+        self.tcp_backlog().unwrap_or(1)
+    }
+
+    /// Whether clients find the listeners at this endpoint: it is the service's, and its path was
+    /// neither removed nor replaced.
+    pub(super) fn is_found_at(&self, endpoint: &Endpoint) -> bool {
+        self.service.endpoint == *endpoint
+            && match endpoint {
+                Endpoint::Path(path) => self.file.is_some() && self.file == FileId::of(path),
+                Endpoint::Inet(_) => true,
+            }
+    }
+
+    /// The service's program, made when it is first needed.
+    ///
+    /// # Errors
+    /// A zero byte in an argument, which the configuration does not let through.
+    pub(super) fn program(&mut self, run: RunOptions, stress: bool) -> io::Result<Arc<Program>> {
+        let program = &mut self.programs[usize::from(stress)];
+        if let Some(program) = program {
+            return Ok(program.clone());
+        }
+        let argv = self.service.argv(run, stress).into_iter();
+        let argv = argv.map(|argument| CString::new(argument.into_vec()));
+        let path = CString::new(self.service.path.as_os_str().as_bytes())?;
+        let made = Arc::new(Program::new(path, argv.collect::<Result<_, _>>()?));
+        *program = Some(made.clone());
+        Ok(made)
+    }
+
+    /// Puts other listeners in the place of those there are. The former ones, without those whose
+    /// sockets were handed on.
+    fn replace_listeners(
+        &mut self,
+        id: ServiceId,
+        listeners: Vec<Listener>,
+        handed_on: &HashSet<ListenerId>,
+    ) -> Vec<Listener> {
+        self.release(id, handed_on);
+        self.file = match &self.service.endpoint {
+            Endpoint::Path(path) => FileId::of(path),
+            Endpoint::Inet(_) => None,
+        };
+        std::mem::replace(&mut self.listeners, listeners)
+    }
+
+    /// Drops the listeners that were handed on: their sockets live on under other descriptors, and
+    /// must not be shut down.
+    fn release(&mut self, id: ServiceId, handed_on: &HashSet<ListenerId>) {
+        let mut at = 0..;
+        self.listeners
+            .retain(|_| at.next().is_none_or(|at| !handed_on.contains(&(id, at))));
+    }
+
+    /// Closes the listeners, also for children that do not leave.
+    fn close(mut self, poll: &Poll) {
+        self.forget(poll);
+        if let Some(reports) = self.reports() {
+            let _ = poll.remove(reports);
+        }
+        self.listeners.into_iter().for_each(Listener::close);
+    }
+}
+
+/// All services, by their places in the policy's table.
+#[derive(Debug, Default)]
+pub(super) struct Services(Vec<Option<ServiceIo>>);
+
+impl Services {
+    pub(super) fn get(&self, id: ServiceId) -> Option<&ServiceIo> {
+        self.0.get(id.index())?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: ServiceId) -> Option<&mut ServiceIo> {
+        self.0.get_mut(id.index())?.as_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ServiceId, &ServiceIo)> {
+        let places = self.0.iter().enumerate();
+        places.filter_map(|(index, io)| Some((ServiceId::from_index(index), io.as_ref()?)))
+    }
+
+    /// Closes all that a service has.
+    pub(super) fn close(&mut self, id: ServiceId, poll: &Poll) {
+        let place = self.0.get_mut(id.index());
+        if let Some(io) = place.and_then(Option::take) {
+            io.close(poll);
+        }
+    }
+
+    /// Takes over a plan's services and the listeners that were opened for them. What the plan
+    /// removes is closed when the policy says so.
+    pub(super) fn commit(&mut self, plan: &Plan, committed: Committed, poll: &Poll) -> Replaced {
+        let Committed {
+            listeners,
+            handed_on,
+        } = committed;
+        self.make_places(plan);
+        let mut replaced = Replaced::default();
+        for &id in &plan.removed {
+            if let Some(io) = self.get_mut(id) {
+                io.forget(poll);
+                io.release(id, &handed_on);
+            }
+        }
+        for entry in &plan.entries {
+            if let Some(io) = self.get_mut(entry.id) {
+                io.service = entry.service.clone();
+                io.programs = [None, None];
+            }
+        }
+        for (id, listeners) in listeners {
+            if let Some(io) = self.get_mut(id) {
+                if io.forget(poll) {
+                    replaced.unwatched.push(id);
+                }
+                let former = io.replace_listeners(id, listeners, &handed_on);
+                replaced.listeners.extend(former);
+            }
+        }
+        replaced
+    }
+
+    fn make_places(&mut self, plan: &Plan) {
+        let ids = plan.entries.iter().map(|entry| entry.id.index());
+        let places = ids.max().map_or(0, |last| last + 1);
+        if self.0.len() < places {
+            self.0.resize_with(places, || None);
+        }
+        for entry in &plan.entries {
+            self.0[entry.id.index()].get_or_insert_with(|| ServiceIo::new(entry.service.clone()));
+        }
+    }
+}
+
+/// What was opened for a plan that is carried out.
+#[derive(Debug)]
+pub(super) struct Committed {
+    pub(super) listeners: Vec<(ServiceId, Vec<Listener>)>,
+    /// The former listeners whose sockets live on in these.
+    pub(super) handed_on: HashSet<ListenerId>,
+}
+
+/// What is left to do once a plan is carried out.
+#[derive(Debug, Default)]
+pub(super) struct Replaced {
+    /// Services whose listeners are to be watched again.
+    pub(super) unwatched: Vec<ServiceId>,
+    /// Listeners to [close](Listener::close) once the children that have them were told to leave.
+    pub(super) listeners: Vec<Listener>,
+}
+
+/// That messages are about a service.
+pub(super) fn about(service: &Service) -> About<'_> {
+    About {
+        service: Some((&service.name, service.kind.as_str())),
+        child: None,
+    }
+}
+
+/// How messages name a service.
+pub(super) fn described(service: &Service) -> String {
+    format!("service \"{}\" ({})", service.name, service.canonical)
+}
+
+/// Whether the listener is a local socket, at which a shutdown is not reported as a hang-up.
+pub(super) fn is_local_socket(service: &Service) -> bool {
+    matches!(service.kind, Kind::Unix | Kind::UnixDgram | Kind::Pass)
+}

@@ -1,0 +1,110 @@
+//! The end: children get SIGTERM, and those whose service sets a time for that are waited for.
+//! Postfix's master waits for none, and neither does this one for the others: the lock that it
+//! holds must be free within five seconds (Postfix, `postfix-script`).
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::Runtime;
+use super::lifecycle::Ending;
+use crate::errors::describe_error;
+use crate::policy::{Action, Pid, Record, ServiceId, Time};
+use crate::sys::poll;
+use crate::sys::signal::{self, Signal};
+
+/// Seconds that the end may take beside what services ask for (Postfix, `master_sig.c`).
+const END_TIME: u32 = 5;
+/// The clock, which may be set by tests, is looked at this often.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Runtime {
+    /// Ends the children, and with them the master.
+    pub(super) fn terminate(&mut self, number: i32) {
+        self.lifecycle.end(Ending::Signal(number));
+        self.lifecycle.supervisor.stopping();
+        self.reloader.cancel(&self.poll);
+        let longest = self.table.awaited().map(|(_, time)| time).max();
+        let longest = longest.unwrap_or_default().as_secs();
+        let longest = u32::try_from(longest).unwrap_or(u32::MAX);
+        signal::die_within(longest.saturating_add(END_TIME));
+        self.signal_children();
+        self.finish_queue();
+        self.wait_for_children();
+    }
+
+    /// The master leads the children's process group unless it was started otherwise (`-d`, `-D`,
+    /// `-i`), when the group may have other members.
+    fn signal_children(&mut self) {
+        if signal::leads_group() {
+            if let Err(error) = signal::terminate_group() {
+                let reason = describe_error(&error);
+                self.log
+                    .error(format!("cannot end the process group: {reason}"));
+            }
+            return;
+        }
+        for pid in self.table.pids() {
+            if let Some(child) = self.children.get(pid) {
+                child.process.send(Signal::SIGTERM);
+            }
+        }
+    }
+
+    /// Carries out all that is queued, now that no client is served any more. No child is started.
+    fn finish_queue(&mut self) {
+        let now = self.now();
+        while let Some(action) = self.queue.pop_front() {
+            if !matches!(action, Action::Spawn { .. } | Action::Terminate { .. }) {
+                self.carry_out(now, action);
+            }
+        }
+    }
+
+    /// Waits for the children whose service sets a time for their end, and kills those that take
+    /// longer. Clients are refused meanwhile.
+    fn wait_for_children(&mut self) {
+        let begin = self.now();
+        let awaited = self.table.awaited().map(|(pid, time)| (pid, begin + time));
+        let mut leaving: BTreeMap<Pid, Time> = awaited.collect();
+        if leaving.is_empty() {
+            return;
+        }
+        let ids: Vec<ServiceId> = self.services.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            let children: Vec<Pid> = self.table.pids_of(id).collect();
+            self.services.close(id, &self.poll);
+            children.into_iter().for_each(|pid| self.close_channel(pid));
+        }
+        loop {
+            leaving.retain(|pid, _| {
+                let child = self.children.get(*pid);
+                child.is_some_and(|child| child.process.reap().is_none())
+            });
+            let now = self.now();
+            let late = leaving.iter().filter(|(_, until)| **until <= now);
+            for pid in late.map(|(pid, _)| *pid).collect::<Vec<_>>() {
+                leaving.remove(&pid);
+                self.kill(pid);
+            }
+            let Some((first, until)) = leaving.iter().min_by_key(|(_, until)| **until) else {
+                return;
+            };
+            if let Some(child) = self.children.get(*first) {
+                let timeout = CLOCK_INTERVAL.min(*until - now);
+                poll::wait_until_readable(child.process.as_fd(), timeout);
+            }
+        }
+    }
+
+    fn kill(&mut self, pid: Pid) {
+        let id = self.table.service_of(pid);
+        if let Some(service) = id.and_then(|id| self.table.service(id)) {
+            let record = Record::overdue(service.config().clone(), pid);
+            self.log_record(&record);
+        }
+        if let Some(child) = self.children.get(pid) {
+            child.process.send(Signal::SIGKILL);
+        }
+    }
+}

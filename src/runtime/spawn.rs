@@ -1,0 +1,141 @@
+//! Starts children.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::children::{ChildChannel, ChildIo};
+use super::output::Output;
+use super::services::{about, described};
+use super::{Runtime, errno};
+use crate::errors::describe_error;
+use crate::log::{About, Severity};
+use crate::policy::{Event, Pid, ServiceId, Time};
+use crate::sys::backchannel::Backchannel;
+use crate::sys::channel::Channel;
+use crate::sys::output::OutputPipe;
+use crate::sys::poll::Interest;
+use crate::sys::spawn::Descriptors;
+
+impl Runtime {
+    /// Starts a child, and tells the policy what came of it. False if that must wait for the child
+    /// before, which still uses the descriptors' places.
+    pub(super) fn spawn(&mut self, now: Time, id: ServiceId, generation: u32, stress: bool) -> bool {
+        if !self.spawner.wait_for_slots() {
+            return false;
+        }
+        match self.start_child(now, id, generation, stress) {
+            Ok(child) => {
+                let pid = child.process.pid();
+                self.children.insert(child);
+                let service = id;
+                self.step(
+                    now,
+                    Event::Spawned {
+                        service,
+                        generation,
+                        pid,
+                    },
+                );
+                self.watch_child(now, id, pid);
+            }
+            Err(error) => {
+                let error = errno(&error);
+                self.step(now, Event::SpawnFailed { service: id, error });
+            }
+        }
+        true
+    }
+
+    /// A new child, with the master's ends of what it inherits.
+    fn start_child(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        generation: u32,
+        stress: bool,
+    ) -> io::Result<ChildIo> {
+        let io = self.services.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
+        let program = io.program(self.setup.run, stress)?;
+        let (pipe, printed) = if io.service.limits().capture_output {
+            let (ours, theirs) = OutputPipe::new()?;
+            (Some(ours), Some(theirs))
+        } else {
+            (None, None)
+        };
+        let (channel, status) = if io.service.is_ordered() {
+            let (backchannel, theirs) = Backchannel::pair()?;
+            let channel = ChildChannel::Pool {
+                backchannel: Box::new(backchannel),
+                interest: Interest::Readable,
+            };
+            (channel, theirs)
+        } else {
+            let (channel, theirs) = Channel::pair()?;
+            (ChildChannel::Status(channel), theirs)
+        };
+        let listeners: Vec<_> = io.listeners.iter().map(AsFd::as_fd).collect();
+        let descriptors = Descriptors {
+            status: status.as_fd(),
+            listeners: &listeners,
+            output: printed.as_ref().map(AsFd::as_fd),
+        };
+        let environment = &self.environment;
+        let process = self.spawner.spawn(now, &program, environment, generation, descriptors)?;
+        Ok(ChildIo {
+            service: id,
+            process,
+            channel: Some(channel),
+            output: pipe.map(Output::new),
+        })
+    }
+
+    /// Has the poller report a new child's end, and what it sends and prints.
+    fn watch_child(&mut self, now: Time, id: ServiceId, pid: Pid) {
+        self.exits.watch(pid, &self.children, &self.poll);
+        let heard = self.children.hear(pid, &mut self.services, &self.poll);
+        if let Err(error) = heard {
+            // It is to leave: it could not say that it is busy.
+            self.close_channel(pid);
+            let error = errno(&error);
+            self.step(now, Event::WatchFailed { service: id, error });
+        }
+        self.watch_output(id, pid);
+    }
+
+    fn watch_output(&mut self, id: ServiceId, pid: Pid) {
+        let output = self.children.get_mut(pid).and_then(|c| c.output.as_mut());
+        let watched = output.map_or(Ok(()), |output| output.watch(pid, &self.poll));
+        let service = self.services.get(id).map(|io| &io.service);
+        if let (Err(error), Some(service)) = (watched, service) {
+            let (name, reason) = (described(service), describe_error(&error));
+            let about = About {
+                child: Some(pid),
+                ..about(service)
+            };
+            let text =
+                format!("{name}: what process {pid} prints is read at its end only: {reason}");
+            self.log.write_about(Severity::Warning, about, text);
+        }
+    }
+
+    /// Says why a child that has ended could not execute its program, if it could not.
+    pub(super) fn log_exec_error(&mut self, id: ServiceId, pid: Pid) {
+        let error = self.spawner.take_exec_error(pid);
+        let service = self.services.get(id).map(|io| &io.service);
+        if let (Some(error), Some(service)) = (error, service) {
+            let about = About {
+                child: Some(pid),
+                ..about(service)
+            };
+            let text = format!(
+                "exec {}: {} -- see line {} of {}: {}",
+                service.path.display(),
+                describe_error(&error),
+                service.line,
+                self.setup.location.table().display(),
+                described(service)
+            );
+            self.log.write_about(Severity::Warning, about, text);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Reads what children report on their status channels: when, and how much of it in a turn.
+//!
+//! While a service has children to spare (avail > 1), its reports are read in batches: a wait for
+//! each report would cost more than all else that a connection to a warm child costs the master.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use super::Runtime;
+use super::children::ChildChannel;
+use super::token::Token;
+use crate::policy::{Event, Pid, ServiceId, Time};
+use crate::protocol::{self, StatusReport};
+use crate::sys::channel::{Channel, Found};
+use crate::sys::poll::{Interest, Poll, Ready};
+
+/// Bytes of one read: as many reports as most children make in the longest batch.
+const READ: usize = 64 * StatusReport::SIZE;
+/// Reads of one service in a turn. Others go on in the next turn.
+const READS_MAX: usize = 128;
+/// Reads of the channel of a child that has ended or is told to leave: more than the kernel keeps
+/// in a channel (`net.core.wmem_default`).
+const LAST_READS: usize = 512;
+
+/// The status channels of a service's children. To the master's own poller, they are one.
+#[derive(Debug)]
+pub(super) struct ReportSet {
+    channels: Poll,
+    /// The reports of a batch are on their way, and the poller does not report them.
+    batched: bool,
+    /// Where the next turn begins, when there is more to read than a turn may read.
+    first: usize,
+}
+
+impl ReportSet {
+    /// The set at this place, made when its service has its first child.
+    ///
+    /// # Errors
+    /// The system's, when descriptors have run out.
+    pub(super) fn make<'a>(
+        place: &'a mut Option<Self>,
+        id: ServiceId,
+        poll: &Poll,
+    ) -> io::Result<&'a mut Self> {
+        if place.is_none() {
+            let channels = Poll::new()?;
+            poll.add(channels.as_fd(), Token::Reports(id).key(), Interest::Readable)?;
+            *place = Some(Self {
+                channels,
+                batched: false,
+                first: 0,
+            });
+        }
+        place.as_mut().ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    /// # Errors
+    /// The system's.
+    pub(super) fn add(&self, pid: Pid, channel: &Channel) -> io::Result<()> {
+        self.channels.add(channel.as_fd(), pid as usize, Interest::Readable)
+    }
+
+    pub(super) fn remove(&self, channel: &Channel) {
+        // One that could not be added is not in the set.
+        let _ = self.channels.remove(channel);
+    }
+
+    /// Has the poller report reports, or not while a batch is collected. Whether it does so.
+    fn set_batched(&mut self, batched: bool, id: ServiceId, poll: &Poll) -> bool {
+        let interest = if batched {
+            Interest::Hangup
+        } else {
+            Interest::Readable
+        };
+        let set = poll.modify(self.as_fd(), Token::Reports(id).key(), interest);
+        if set.is_ok() {
+            self.batched = batched;
+        }
+        set.is_ok()
+    }
+
+    /// The children that have something to read: at most [`READS_MAX`], in turn.
+    fn ready(&mut self, found: &mut Vec<Ready>) {
+        if self.channels.wait(Duration::ZERO, found).is_err() {
+            // The next turn looks again.
+            found.clear();
+        }
+        if found.len() > READS_MAX {
+            self.first %= found.len();
+            found.rotate_left(self.first);
+            found.truncate(READS_MAX);
+            self.first += READS_MAX;
+        }
+    }
+}
+
+impl AsFd for ReportSet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channels.as_fd()
+    }
+}
+
+/// The services whose reports are collected.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    services: Vec<ServiceId>,
+    /// When all of them are read.
+    until: Option<Time>,
+}
+
+impl Batches {
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.until
+    }
+
+    fn add(&mut self, id: ServiceId, until: Time) {
+        self.services.push(id);
+        self.until = Some(self.until.map_or(until, |before| before.min(until)));
+    }
+}
+
+impl Runtime {
+    /// Children of the service have reports: they are read in this turn, or with others later.
+    pub(super) fn reports_ready(&mut self, now: Time, id: ServiceId) {
+        let Some(reports) = self.services.get_mut(id).and_then(|io| io.reports()) else {
+            return;
+        };
+        match self.table.report_delay(id) {
+            Some(delay) if !reports.batched && reports.set_batched(true, id, &self.poll) => {
+                self.batches.add(id, now + delay);
+            }
+            _ => self.turn.reported.push(id),
+        }
+    }
+
+    /// Reads the reports of all services that have some, and whose batches are due.
+    pub(super) fn read_reports(&mut self, now: Time) {
+        if self.batches.until.is_some_and(|until| until <= now) {
+            self.batches.until = None;
+            for id in mem::take(&mut self.batches.services) {
+                let reports = self.services.get_mut(id).and_then(|io| io.reports());
+                if reports.is_some_and(|set| !set.set_batched(false, id, &self.poll)) {
+                    // The poller must be asked again.
+                    self.batches.add(id, now + RETRY);
+                }
+                self.turn.reported.push(id);
+            }
+        }
+        let mut reported = mem::take(&mut self.turn.reported);
+        for id in reported.drain(..) {
+            self.read_reports_of(now, id);
+        }
+        self.turn.reported = reported;
+    }
+
+    fn read_reports_of(&mut self, now: Time, id: ServiceId) {
+        let mut found = mem::take(&mut self.turn.children);
+        if let Some(reports) = self.services.get_mut(id).and_then(|io| io.reports()) {
+            reports.ready(&mut found);
+        }
+        for ready in found.drain(..) {
+            self.read_status_channel(now, ready.key as Pid);
+        }
+        self.turn.children = found;
+    }
+
+    /// Reads all that a child has reported that has ended or is told to leave.
+    pub(super) fn read_last_reports(&mut self, now: Time, pid: Pid) {
+        for _ in 0..LAST_READS {
+            if !self.read_status_channel(now, pid) {
+                return;
+            }
+        }
+    }
+
+    /// Reads some of what a child has reported. Whether there can be more.
+    fn read_status_channel(&mut self, now: Time, pid: Pid) -> bool {
+        let Some(child) = self.children.get(pid) else {
+            return false;
+        };
+        let Some(ChildChannel::Status(channel)) = &child.channel else {
+            return false;
+        };
+        let id = child.service;
+        let mut bytes = [0; READ];
+        match channel.read(&mut bytes) {
+            Found::Bytes(length) => {
+                for what in protocol::reports(pid, &bytes[..length]) {
+                    self.step(now, Event::written(id, pid, what));
+                }
+                length == READ
+            }
+            Found::Nothing => false,
+            Found::End => {
+                // The child, or a process that has the channel from it, has shut it down.
+                self.close_channel(pid);
+                false
+            }
+            Found::Descriptors => {
+                self.close_channel(pid);
+                self.step(now, Event::SentDescriptors { pid });
+                false
+            }
+        }
+    }
+}
+
+/// When the poller is asked again that has refused a change of interest.
+const RETRY: Duration = Duration::from_millis(1);

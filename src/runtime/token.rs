@@ -1,0 +1,102 @@
+//! What a key of the poller stands for. Keys are made and read here only.
+
+use crate::policy::{Pid, ServiceId};
+
+/// Something that can be ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    Signals,
+    /// Clients of the service wait, or its listener was shut down.
+    Listener(ServiceId),
+    /// Children of the service have sent reports.
+    Reports(ServiceId),
+    /// The child has ended.
+    Exit(Pid),
+    /// The child of an ordered pool has sent messages, or can be sent some.
+    PoolChannel(Pid),
+    /// The child has printed something.
+    Output(Pid),
+    /// A wake-up goes on.
+    Wakeup(usize),
+    StatusListener,
+    StatusConnection(usize),
+    ControlListener,
+    ControlConnection(usize),
+    /// Host names that a reload waits for were looked up.
+    Names,
+}
+
+impl Token {
+    /// Bits of a key that tell the kind of token.
+    const KIND_BITS: u32 = 4;
+    /// The largest number in a token. No key is `usize::MAX`, which is the poller's own.
+    pub(super) const INDEX_MAX: usize = (usize::MAX >> Self::KIND_BITS) - 1;
+
+    pub(super) fn key(self) -> usize {
+        let (kind, index) = match self {
+            Self::Signals => (0, 0),
+            Self::Listener(id) => (1, id.index()),
+            Self::Reports(id) => (2, id.index()),
+            Self::Exit(pid) => (3, pid as usize),
+            Self::PoolChannel(pid) => (4, pid as usize),
+            Self::Output(pid) => (5, pid as usize),
+            Self::Wakeup(index) => (6, index),
+            Self::StatusListener => (7, 0),
+            Self::StatusConnection(index) => (8, index),
+            Self::ControlListener => (9, 0),
+            Self::ControlConnection(index) => (10, index),
+            Self::Names => (11, 0),
+        };
+        (index << Self::KIND_BITS) | kind
+    }
+
+    /// The token of a key, if it is one.
+    pub(super) fn from_key(key: usize) -> Option<Self> {
+        let index = key >> Self::KIND_BITS;
+        let service = || ServiceId::from_index(index);
+        Some(match key & ((1 << Self::KIND_BITS) - 1) {
+            0 => Self::Signals,
+            1 => Self::Listener(service()),
+            2 => Self::Reports(service()),
+            3 => Self::Exit(index as Pid),
+            4 => Self::PoolChannel(index as Pid),
+            5 => Self::Output(index as Pid),
+            6 => Self::Wakeup(index),
+            7 => Self::StatusListener,
+            8 => Self::StatusConnection(index),
+            9 => Self::ControlListener,
+            10 => Self::ControlConnection(index),
+            11 => Self::Names,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_what_it_was_made_of() {
+        let id = ServiceId::from_index(4711);
+        let pid = 4_194_304;
+        for token in [
+            Token::Signals,
+            Token::Listener(id),
+            Token::Reports(id),
+            Token::Exit(pid),
+            Token::PoolChannel(pid),
+            Token::Output(pid),
+            Token::Wakeup(Token::INDEX_MAX),
+            Token::StatusListener,
+            Token::StatusConnection(Token::INDEX_MAX),
+            Token::ControlListener,
+            Token::ControlConnection(Token::INDEX_MAX),
+            Token::Names,
+        ] {
+            assert_eq!(Token::from_key(token.key()), Some(token));
+            assert_ne!(token.key(), usize::MAX);
+        }
+        assert_eq!(Token::from_key(15), None);
+    }
+}

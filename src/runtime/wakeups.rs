@@ -1,0 +1,150 @@
+//! Wake-ups under way: connections that stay open until the service has closed them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::services::{about, described};
+use super::token::Token;
+use crate::config::{Endpoint, Kind, Service, User};
+use crate::errors::describe_error;
+use crate::log::{Log, Severity};
+use crate::policy::Time;
+use crate::sys::poll::Poll;
+use crate::sys::privilege;
+use crate::sys::trigger::{self, Progress, Trigger};
+
+/// How long a service may take to close the connection (Postfix, `unix_trigger.c`).
+const TIMEOUT: Duration = Duration::from_secs(101);
+/// Wake-ups that can be under way at a time.
+const MAX: usize = 4096;
+
+/// All wake-ups under way.
+#[derive(Debug, Default)]
+pub(super) struct Wakeups {
+    running: BTreeMap<usize, (Trigger, Arc<Service>)>,
+    /// In the order of their starts, which is that of their ends.
+    deadlines: VecDeque<(Time, usize)>,
+    next: usize,
+}
+
+impl Wakeups {
+    /// Wakes the service up.
+    pub(super) fn start(
+        &mut self,
+        now: Time,
+        service: &Arc<Service>,
+        owner: User,
+        poll: &Poll,
+        log: &mut Log,
+    ) {
+        let added = self.trigger(service, owner).and_then(|trigger| match trigger {
+            Some(trigger) => self.add(now, trigger, service, poll),
+            None => Ok(()),
+        });
+        if let Err(error) = added {
+            failed(service, &error, log);
+        }
+    }
+
+    /// The beginning of a wake-up; none if there is nothing to wait for.
+    fn trigger(&self, service: &Service, owner: User) -> io::Result<Option<Trigger>> {
+        if self.running.len() >= MAX {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        match (&service.endpoint, service.kind) {
+            (Endpoint::Path(path), Kind::Fifo) => {
+                let User { uid, gid } = owner;
+                privilege::as_user(uid, gid, || trigger::fifo(path)).map(|()| None)
+            }
+            (Endpoint::Path(_), Kind::UnixDgram) => Err(io::ErrorKind::Unsupported.into()),
+            (Endpoint::Path(path), kind) => Trigger::unix(path, kind == Kind::Pass).map(Some),
+            (Endpoint::Inet(addresses), _) => Trigger::inet(reachable(addresses[0])).map(Some),
+        }
+    }
+
+    fn add(
+        &mut self,
+        now: Time,
+        trigger: Trigger,
+        service: &Arc<Service>,
+        poll: &Poll,
+    ) -> io::Result<()> {
+        let at = self.next;
+        if let Progress::Waiting(interest) = trigger.progress() {
+            poll.add(trigger.as_fd(), Token::Wakeup(at).key(), interest)?;
+        }
+        self.next = (at + 1) % Token::INDEX_MAX;
+        self.running.insert(at, (trigger, service.clone()));
+        self.deadlines.push_back((now + TIMEOUT, at));
+        Ok(())
+    }
+
+    /// Goes on with a wake-up whose descriptor became ready.
+    pub(super) fn ready(&mut self, at: usize, poll: &Poll, log: &mut Log) {
+        let Some((trigger, service)) = self.running.get_mut(&at) else {
+            return;
+        };
+        let goes_on = trigger.ready().and_then(|progress| match progress {
+            Progress::Waiting(interest) => {
+                let key = Token::Wakeup(at).key();
+                poll.modify(trigger.as_fd(), key, interest).map(|()| true)
+            }
+            Progress::Done => Ok(false),
+        });
+        if let Err(error) = &goes_on {
+            failed(service, error, log);
+        }
+        if !matches!(goes_on, Ok(true)) {
+            self.finish(at, poll);
+        }
+    }
+
+    fn finish(&mut self, at: usize, poll: &Poll) -> Option<Arc<Service>> {
+        let (trigger, service) = self.running.remove(&at)?;
+        let _ = poll.remove(&trigger);
+        Some(service)
+    }
+
+    /// When the next wake-up has taken too long.
+    pub(super) fn next_deadline(&mut self) -> Option<Time> {
+        while let Some((deadline, at)) = self.deadlines.front() {
+            if self.running.contains_key(at) {
+                return Some(*deadline);
+            }
+            self.deadlines.pop_front();
+        }
+        None
+    }
+
+    /// Gives up the wake-ups that have taken too long.
+    pub(super) fn expire(&mut self, now: Time, poll: &Poll, log: &mut Log) {
+        while self.next_deadline().is_some_and(|deadline| deadline <= now) {
+            let expired = self.deadlines.pop_front();
+            if let Some(service) = expired.and_then(|(_, at)| self.finish(at, poll)) {
+                let (name, seconds) = (described(&service), TIMEOUT.as_secs());
+                let text = format!("{name}: wake-up not answered within {seconds} seconds");
+                log.write_about(Severity::Warning, about(&service), text);
+            }
+        }
+    }
+}
+
+fn failed(service: &Service, error: &io::Error, log: &mut Log) {
+    let (name, reason) = (described(service), describe_error(error));
+    let text = format!("{name}: cannot be woken up: {reason}");
+    log.write_about(Severity::Warning, about(service), text);
+}
+
+/// An address that reaches a listener on `address`: the wildcard is reached through the loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

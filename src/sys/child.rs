@@ -1,0 +1,153 @@
+//! Processes that this one has started, by pidfd: what is signalled or waited for is that process
+//! and no other, at a cost that does not depend on how many there are.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Code(i32),
+    Signal(i32),
+}
+
+/// A child process. Its descriptor is readable once it has ended.
+#[derive(Debug)]
+pub struct ChildProcess {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl ChildProcess {
+    /// A process that clone(2) has made with `CLONE_PIDFD`.
+    pub(super) fn new(pid: i32, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd }
+    }
+
+    /// A child that was not waited for yet.
+    ///
+    /// # Errors
+    /// The system's, when descriptors have run out.
+    pub(super) fn open(pid: i32) -> io::Result<Self> {
+        // SAFETY: the call takes two numbers, and returns a new descriptor.
+        let pidfd = unsafe {
+            let result = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+            let fd = RawFd::try_from(Errno::result(result)?).map_err(io::Error::other)?;
+            OwnedFd::from_raw_fd(fd)
+        };
+        Ok(Self { pid, pidfd })
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Sends a signal. A process that has ended takes none, which is no error.
+    pub fn send(&self, signal: Signal) {
+        let no_info = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: the descriptor is open, and there is no structure to read.
+        unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                signal as libc::c_int,
+                no_info,
+                0,
+            );
+        }
+    }
+
+    /// Reaps the process, if it has ended. After that its pid can be another's.
+    pub fn reap(&self) -> Option<End> {
+        wait(libc::P_PIDFD, self.pidfd.as_raw_fd() as libc::id_t, libc::WNOHANG).map(|(_, end)| end)
+    }
+}
+
+impl AsFd for ChildProcess {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// A child that has ended and was not reaped yet, also one that process 1 or a subreaper has
+/// inherited. It is not reaped.
+pub fn look_for_ended() -> Option<i32> {
+    wait(libc::P_ALL, 0, libc::WNOHANG | libc::WNOWAIT).map(|(pid, _)| pid)
+}
+
+/// Reaps a child by its pid, if it has ended.
+pub fn reap_by_pid(pid: i32) -> Option<End> {
+    let pid = libc::id_t::try_from(pid).ok()?;
+    wait(libc::P_PID, pid, libc::WNOHANG).map(|(_, end)| end)
+}
+
+/// waitid(2). (A wrapper that knows signals by name would lose a child that a real-time signal
+/// ended.)
+fn wait(which: libc::idtype_t, id: libc::id_t, flags: libc::c_int) -> Option<(i32, End)> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    loop {
+        // SAFETY: the call fills the structure in or leaves the zeroes, which are a value of it.
+        let (result, info) = unsafe {
+            let result = libc::waitid(which, id, info.as_mut_ptr(), flags | libc::WEXITED);
+            (result, info.assume_init_ref())
+        };
+        if result < 0 && Errno::last() == Errno::EINTR {
+            continue;
+        }
+        // SAFETY: these fields are set for the end of a child, and zero otherwise.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        if result < 0 || pid == 0 {
+            return None;
+        }
+        let end = if info.si_code == libc::CLD_EXITED {
+            End::Code(status)
+        } else {
+            End::Signal(status)
+        };
+        return Some((pid, end));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::poll::wait_until_readable;
+    use std::process::Command;
+    use std::time::Duration;
+
+    fn start(program: &str) -> ChildProcess {
+        let child = Command::new("/bin/sh").args(["-c", program]).spawn();
+        ChildProcess::open(child.unwrap().id() as i32).unwrap()
+    }
+
+    fn end(process: &ChildProcess) -> End {
+        assert!(wait_until_readable(process.as_fd(), Duration::from_secs(10)));
+        process.reap().expect("it has ended")
+    }
+
+    #[test]
+    fn a_process_is_reaped_once_with_its_status() {
+        let process = start("exit 7");
+        assert_eq!(end(&process), End::Code(7));
+        assert_eq!(process.reap(), None);
+        process.send(Signal::SIGTERM);
+    }
+
+    #[test]
+    fn a_process_that_lives_is_not_reaped_and_can_be_signalled() {
+        let process = start("read -r line < /dev/zero");
+        assert_eq!(process.reap(), None);
+        process.send(Signal::SIGKILL);
+        assert_eq!(end(&process), End::Signal(libc::SIGKILL));
+    }
+
+    #[test]
+    fn a_real_time_signal_is_an_end_like_others() {
+        let process = start("kill -34 $$; sleep 10");
+        assert_eq!(end(&process), End::Signal(34));
+    }
+}
