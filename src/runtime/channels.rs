@@ -5,9 +5,8 @@ use std::mem;
 use std::os::fd::AsFd;
 
 use super::faults::Faults;
-use super::{ANSWERS_WAIT, Ready, Runtime, spare};
-use crate::errors::describe_error;
-use crate::policy::{ByPid, Event, Pid, ServiceId, State, Time};
+use super::{ANSWERS_WAIT, Ready, Runtime, errno, spare};
+use crate::policy::{ByPid, Errno, Event, OrderFailure, Pid, ServiceId, State, Time};
 use crate::protocol::pool::{Message, Order, Report};
 use crate::sys::backchannel::{Backchannel, Written};
 use crate::sys::poll::{Interest, Poll};
@@ -71,19 +70,23 @@ impl Channels {
     pub(super) fn order(&mut self, pid: Pid, order: Order, poll: &Poll) -> Result<(), Event> {
         let written = self.write(pid, order, poll);
         written.map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Event::HungUp { pid },
-            _ => Event::Unwritable {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Event::ChannelClosed { pid },
+            kind => Event::OrderFailed {
                 pid,
-                reason: describe_error(&error),
+                failure: match (error.raw_os_error(), kind) {
+                    (Some(errno), _) => OrderFailure::System(Errno(errno)),
+                    (None, ErrorKind::NotFound) => OrderFailure::NoChannel,
+                    (None, _) => OrderFailure::NotRead,
+                },
             },
         })
     }
 
     fn write(&mut self, pid: Pid, order: Order, poll: &Poll) -> io::Result<()> {
         let channel = self.by_pid.get_mut(&pid);
-        let channel = channel.ok_or_else(|| io::Error::other("it has no channel"))?;
+        let channel = channel.ok_or_else(|| io::Error::from(ErrorKind::NotFound))?;
         if self.faults.child(order) {
-            return Err(io::Error::other("a fault for a test"));
+            return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
         }
         let message = order.encode();
         let written = match self.faults.write() {
@@ -157,7 +160,7 @@ impl Channels {
         let more = channel.backchannel.read(&mut self.messages);
         events.extend(self.messages.drain(..).map(|message| event(pid, message)));
         if !matches!(more, Ok(true)) {
-            events.push(Event::HungUp { pid });
+            events.push(Event::ChannelClosed { pid });
         }
     }
 }
@@ -185,8 +188,8 @@ impl Channel {
 
 fn event(pid: Pid, message: Message) -> Event {
     match Report::decode(message) {
-        Some(report) => Event::Said { pid, report },
-        None => Event::Babbled {
+        Some(report) => Event::PoolReport { pid, report },
+        None => Event::PoolGarbage {
             pid,
             letter: message[0],
         },
@@ -200,8 +203,8 @@ impl Runtime {
         while let Some(pid) = self.channels.next_deferred(now) {
             self.turn.heard.push(pid);
             if let Err(error) = self.channels.expect(pid, &self.poll) {
-                let reason = describe_error(&error);
-                self.step(now, Event::Unwritable { pid, reason });
+                let failure = OrderFailure::System(errno(&error));
+                self.step(now, Event::OrderFailed { pid, failure });
             }
         }
         if !self.turn.connections.is_empty() {
@@ -252,8 +255,8 @@ impl Runtime {
             return;
         }
         if let Err(error) = self.ports.ignore_arrivals(service, &self.poll) {
-            let reason = describe_error(&error);
-            self.step(now, Event::WatchFailed { service, reason });
+            let error = errno(&error);
+            self.step(now, Event::WatchFailed { service, error });
         }
     }
 }
@@ -270,12 +273,12 @@ mod tests {
         channels.add(7, ours, &poll).unwrap();
         let mut ordered = || channels.order(7, Order::Accept, &poll);
         let refused = (0..10_000).find_map(|_| ordered().err());
-        assert!(matches!(refused, Some(Event::Unwritable { pid: 7, .. })));
+        assert!(matches!(refused, Some(Event::OrderFailed { pid: 7, .. })));
         drop(theirs);
         let (ours, theirs) = Backchannel::new().unwrap();
         channels.add(8, ours, &poll).unwrap();
         drop(theirs);
         let left = channels.order(8, Order::Accept, &poll);
-        assert!(matches!(left, Err(Event::HungUp { pid: 8 })));
+        assert!(matches!(left, Err(Event::ChannelClosed { pid: 8 })));
     }
 }

@@ -6,11 +6,9 @@
 //! the child that is meant, and a place that of the service.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 
 use super::Runtime;
 use crate::policy::{self, Pid, ServiceId};
-use crate::sys::channel::StatusChannel;
 use crate::sys::signal::{self, Signal};
 
 /// Done in one turn: a millisecond or two.
@@ -20,10 +18,8 @@ const CHORES_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) enum Chore {
     Signal(Pid, policy::Signal),
-    /// Close the status channel of a child that is to leave.
-    Close(StatusChannel),
-    /// Close what is left of one, whose child was told already.
-    CloseRest(OwnedFd),
+    /// Close the status channel of a child, which leaves then.
+    CloseChannel(Pid),
     /// Close the listeners of a service that is no more.
     CloseListeners(ServiceId),
 }
@@ -48,9 +44,11 @@ impl Runtime {
         for _ in 0..CHORES_MAX {
             match self.chores.0.pop_front() {
                 Some(Chore::Signal(pid, signal)) => self.signal(pid, signal),
-                Some(Chore::Close(channel)) => drop(channel),
-                Some(Chore::CloseRest(end)) => drop(end),
-                Some(Chore::CloseListeners(id)) => self.ports.close(id, &self.poll),
+                Some(Chore::CloseChannel(pid)) => self.reports.close_of(pid),
+                Some(Chore::CloseListeners(id)) => {
+                    self.ports.close(id, &self.poll);
+                    self.reports.forget(id, &self.poll);
+                }
                 None => break,
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::Runtime;
-use crate::policy::{self, Activity, Service, ServiceId, Sight, Time};
+use crate::policy::{ChildInfo, ChildState, Service, ServiceId, Time};
 use crate::status::{self, Child, Document, Reload, State};
 use crate::sys::clock;
 use crate::sys::queues::Queues;
@@ -114,8 +114,8 @@ impl Runtime {
     ) -> status::Service {
         let at = |time: Option<Time>| time.map(|time| calendar.at(time));
         let stats = service.stats();
-        let care = &service.config().care;
-        let recent = care.crash_percent.map(|_| service.crashes());
+        let limits = service.config().limits();
+        let recent = limits.crash_percent.map(|_| service.crashes());
         let throttle_next = service.next_throttle_time();
         let children = self.table.children_of(id).into_iter();
         let place = u32::try_from(id.index()).expect("a place is a number of 32 bits");
@@ -141,28 +141,28 @@ impl Runtime {
             recent_clients: recent.map(|(_, clients)| clients),
             recent_crashes: recent.map(|(crashed, _)| crashed),
             backlog: self.ports.backlog(id, paths),
-            children: children.map(|sight| child(calendar.now, sight)).collect(),
+            children: children.map(|info| child(calendar.now, info)).collect(),
             ..status::Service::configured(place, service.config())
         }
     }
 }
 
-fn child(now: Time, sight: Sight) -> Child {
-    let policy::Sight {
+fn child(now: Time, info: ChildInfo) -> Child {
+    let ChildInfo {
         pid,
         generation,
-        activity,
+        state,
         clients,
         started,
-    } = sight;
+    } = info;
     Child {
         pid,
         generation,
-        state: match activity {
-            Activity::Starting => State::Starting,
-            Activity::Available => State::Available,
-            Activity::Busy => State::Busy,
-            Activity::Leaving => State::Leaving,
+        state: match state {
+            ChildState::Starting => State::Starting,
+            ChildState::Available => State::Available,
+            ChildState::Busy => State::Busy,
+            ChildState::Leaving => State::Leaving,
         },
         uses: clients,
         age: now.saturating_sub(started).as_secs_f64(),

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::Runtime;
+use super::chores::Chore;
 use crate::policy::{ByPid, Pid, Record, ServiceId, Time};
 use crate::sys::poll;
 use crate::sys::process;
@@ -57,8 +58,12 @@ impl Runtime {
             return;
         }
         let ids: Vec<ServiceId> = self.table.services().map(|(id, _)| id).collect();
+        let pids: Vec<Pid> = self.table.pids().collect();
+        for pid in pids {
+            self.close_channel(pid);
+        }
         for id in ids {
-            self.close(id);
+            self.chores.add(Chore::CloseListeners(id));
         }
         self.finish_chores();
         while let Some((until, pid)) = leaving.first() {
@@ -84,7 +89,7 @@ impl Runtime {
         let id = self.table.service_of(pid);
         if let Some(service) = id.and_then(|id| self.table.service(id)) {
             let service = service.config().clone();
-            self.write(&Record::Overdue { service, pid });
+            self.write(&Record::overdue(service, pid));
         }
         signal::send(pid, Signal::SIGKILL);
     }

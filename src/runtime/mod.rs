@@ -28,6 +28,7 @@ mod starting;
 mod triggers;
 mod visitors;
 
+use std::io;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -38,8 +39,7 @@ use crate::config::{Config, RunOptions};
 use crate::errors::describe_error;
 use crate::files::Location;
 use crate::log::{About, Log, Severity};
-use crate::policy::{Action, Event, Pid, Record, ServiceId, Table, Time};
-use crate::sys::channel::StatusChannel;
+use crate::policy::{self, Action, Errno, Event, Kind, Pid, Record, ServiceId, Table, Time};
 use crate::sys::clock;
 use crate::sys::handed::Handed;
 use crate::sys::poll::{Interest, Poll};
@@ -505,11 +505,14 @@ impl Runtime {
         for &service in &connections {
             self.ports.connection_reported(service);
             let event = match self.ports.is_ordered(service) {
-                true => Event::Connections {
+                true => Event::Connection {
                     service,
-                    count: self.ports.waiting(service),
+                    clients: self.ports.waiting(service),
                 },
-                false => Event::Connection { service },
+                false => Event::Connection {
+                    service,
+                    clients: 1,
+                },
             };
             self.turn.ordered = false;
             self.step(now, event);
@@ -617,60 +620,49 @@ impl Runtime {
             } => self.spawn(now, service, generation, stress),
             Action::Signal { pid, signal } => self.chores.add(Chore::Signal(pid, signal)),
             Action::Order { pid, order } => self.order(now, pid, order),
-            Action::HangUp { pid } => self.channels.remove(pid, &self.poll),
-            Action::Dismiss(id) => self.dismiss(id),
+            Action::CloseChannel { pid } => self.close_channel(pid),
             Action::Wake(id) => self.wake(now, id),
-            Action::Close(id) => self.close(id),
+            Action::Close(id) => self.chores.add(Chore::CloseListeners(id)),
             Action::Terminate { signal } => self.terminate(signal),
             Action::Log(record) => self.write(&record),
         }
     }
 
-    /// Closes all that a service has, whose children were signalled.
-    fn close(&mut self, id: ServiceId) {
-        self.chores.add(Chore::CloseListeners(id));
-        self.part_with(id, Chore::Close);
-    }
-
-    /// Tells a service's children to leave: none of them is to take a client who comes now.
-    fn dismiss(&mut self, id: ServiceId) {
-        self.part_with(id, |channel| Chore::CloseRest(channel.hang_up()));
-    }
-
-    /// Has the channels of a service's children closed, whom nobody hears any more.
-    fn part_with(&mut self, id: ServiceId, close: impl Fn(StatusChannel) -> Chore) {
-        for &pid in self.table.pids_of(id) {
-            if let Some(channel) = self.reports.take(pid) {
-                self.chores.add(close(channel));
-            }
+    /// Closes a child's channel: at once where it is to take no client who comes now, and after its
+    /// signal where its service is removed.
+    fn close_channel(&mut self, pid: Pid) {
+        self.channels.remove(pid, &self.poll);
+        let service = self.table.service_of(pid);
+        let service = service.and_then(|id| self.table.service(id));
+        if service.is_some_and(policy::Service::removed) {
+            self.chores.add(Chore::CloseChannel(pid));
+        } else {
+            self.reports.close_of(pid);
         }
-        self.reports.forget(id, &self.poll);
     }
 
     fn watch(&mut self, now: Time, service: ServiceId) {
         let spare = spare(&self.table, service) > 0;
         if let Err(error) = self.ports.watch(service, spare, &self.poll) {
-            let reason = describe_error(&error);
-            let event = Event::WatchFailed { service, reason };
+            let error = errno(&error);
+            let event = Event::WatchFailed { service, error };
             self.table.step(now, event, &mut self.actions);
         }
     }
 
     fn write(&mut self, record: &Record) {
-        if matches!(record, Record::Terminating { .. }) {
+        if matches!(record.kind, Kind::Terminating { .. }) {
             // postlogd is about to be ended with us.
             self.log.readers(false);
         }
         let about = About {
-            child: record.child(),
-            ..record.service().map(about).unwrap_or_default()
+            child: record.child,
+            ..record.service.as_deref().map(about).unwrap_or_default()
         };
-        match record {
-            record if record.is_detail() => self.log.detail(about, record),
-            record if record.is_warning() => {
-                self.log.write_about(Severity::Warning, about, record);
-            }
-            record => self.log.write_about(Severity::Info, about, record),
+        match record.severity {
+            policy::Severity::Detail => self.log.detail(about, record),
+            policy::Severity::Info => self.log.write_about(Severity::Info, about, record),
+            policy::Severity::Warning => self.log.write_about(Severity::Warning, about, record),
         }
     }
 
@@ -710,6 +702,11 @@ impl Runtime {
             signal::send(pid, signal::Signal::SIGTERM);
         }
     }
+}
+
+/// A failed call's error as the policy takes it.
+fn errno(error: &io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or_default())
 }
 
 /// How many children the service has available besides the one for the next client.

@@ -225,7 +225,7 @@ impl Ports {
 
     /// Whether what the service's children print is logged.
     pub(super) fn is_captured(&self, id: ServiceId) -> bool {
-        self.service(id).is_some_and(|s| s.care.capture_output)
+        self.service(id).is_some_and(|s| s.limits().capture_output)
     }
 
     /// How many connections wait on the service's listeners, which are ready: what TCP tells at

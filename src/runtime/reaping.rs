@@ -81,7 +81,7 @@ impl Runtime {
             };
             self.channels.remove(pid, &self.poll);
             self.reports.ended(pid);
-            self.step(now, Event::Exit { pid, status });
+            self.step(now, Event::Exited { pid, status });
         }
         self.turn.dead = dead;
     }

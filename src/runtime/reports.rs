@@ -168,13 +168,11 @@ impl Reports {
         }
     }
 
-    /// Takes a child's channel, if it has one: it is not heard any more, and is to leave once that
-    /// is closed. The service must be forgotten then.
-    pub(super) fn take(&mut self, pid: Pid) -> Option<StatusChannel> {
-        let place = self.places.remove(&pid)?;
-        let source = self.sources[place].take()?;
-        self.free.push(place);
-        Some(source.channel)
+    /// Closes a child's channel, if it has one.
+    pub(super) fn close_of(&mut self, pid: Pid) {
+        if let Some(place) = self.place_of(pid) {
+            self.close(place);
+        }
     }
 
     /// The service has no children to hear any more.

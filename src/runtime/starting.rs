@@ -3,11 +3,11 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::Runtime;
 use super::ports::{about, described, exec_failed};
+use super::{Runtime, errno};
 use crate::errors::describe_error;
 use crate::log::{About, Severity};
-use crate::policy::{Event, Pid, ServiceId, Time};
+use crate::policy::{Event, OrderFailure, Pid, ServiceId, Time};
 use crate::sys::backchannel::Backchannel;
 use crate::sys::output::OutputPipe;
 use crate::sys::spawn::Spawned;
@@ -51,7 +51,7 @@ impl Runtime {
             }
             Err(error) => Event::SpawnFailed {
                 service,
-                reason: describe_error(&error),
+                error: errno(&error),
             },
         };
         self.table.step(now, event, &mut self.actions);
@@ -132,8 +132,8 @@ impl Runtime {
 
     fn listen_to(&mut self, now: Time, pid: Pid, channel: Backchannel) {
         if let Err(error) = self.channels.add(pid, channel, &self.poll) {
-            let reason = describe_error(&error);
-            let event = Event::Unwritable { pid, reason };
+            let failure = OrderFailure::System(errno(&error));
+            let event = Event::OrderFailed { pid, failure };
             self.table.step(now, event, &mut self.actions);
         }
     }
