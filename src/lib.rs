@@ -12,7 +12,6 @@
 //! | [`config`] | text to [`config::Config`] | descriptors, pids, the clock, the resolver |
 //! | [`policy`] | events to actions: who listens, when to start, throttle, wake, stress | descriptors, system calls, the clock, where logs go |
 //! | [`sys`] | the system calls, and the only unsafe code | the table, the configuration |
-//! | [`seldom`] | a value that most services have alike | what it is |
 //! | [`errors`] | what errors are called in messages | anything else |
 //! | [`files`] | a configuration's files, and the system's names | what is configured |
 //! | [`log`] | syslog, postlog socket, file, terminal | what is logged |
@@ -40,7 +39,6 @@ pub mod options;
 pub mod policy;
 pub mod protocol;
 pub mod runtime;
-pub mod seldom;
 pub mod start;
 pub mod status;
 pub mod sys;

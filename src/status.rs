@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_derive::{Deserialize, Serialize};
 
-use crate::config::{self, Care, Endpoint, ImportedVariable, Parameters, Pool, Ramp};
+use crate::config::{self, ChildLimits, Endpoint, ImportedVariable, Parameters, Pool, Ramp};
 
 /// The version of the format.
 pub const FORMAT: u32 = 1;
@@ -233,7 +233,7 @@ impl Service {
 fn settings(service: &config::Service) -> Settings {
     let once_used = service.wakeup.is_some_and(|wakeup| wakeup.conditional);
     let once_used = once_used.then(|| ("wakeup_once_used", "yes".to_owned()));
-    let all = care(service).into_iter().chain(pool(*service.pool));
+    let all = limits(service).into_iter().chain(pool(*service.pool()));
     let all = all.flatten().chain(once_used);
     all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -241,14 +241,14 @@ fn settings(service: &config::Service) -> Settings {
 /// A setting that is not as by default.
 type Told = Option<(&'static str, String)>;
 
-fn care(service: &config::Service) -> [Told; 5] {
-    let Care {
+fn limits(service: &config::Service) -> [Told; 5] {
+    let ChildLimits {
         throttle_most,
         crash_percent,
         stop_timeout,
         request_timeout,
         capture_output,
-    } = *service.care;
+    } = *service.limits();
     let first = seconds(service.throttle_time);
     let throttle_time = match throttle_most {
         Some(most) => format!("{first}..{}", seconds(most)),

@@ -4,12 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that its code may name. `main` and tests are not rooms.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("protocol", &[]),
     ("errors", &[]),
-    ("seldom", &[]),
-    ("config", &["protocol", "seldom"]),
-    ("policy", &["config", "errors", "protocol", "seldom"]),
+    ("config", &["protocol"]),
+    ("policy", &["config", "errors", "protocol"]),
     ("sys", &["protocol"]),
     ("files", &["config", "sys"]),
     ("log", &["errors", "sys"]),

@@ -2,12 +2,12 @@
 //! calls, behind [`Resolver`]. Every finding has a file, a line, a column and what was expected,
 //! and all findings of all files are collected before anything is refused.
 
-mod care;
 mod diagnostic;
 mod disabled;
 mod expand;
 mod hostname;
 mod inet;
+mod limits;
 mod lines;
 mod main_cf;
 mod master_cf;
@@ -25,16 +25,16 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use care::Care;
 use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
+pub use limits::ChildLimits;
 use main_cf::Dictionary;
 use master_toml::ServiceTable;
 pub use master_toml::nearest;
 use parameters::TableSettings;
 pub use parameters::{ImportedVariable, LogFormat, Parameters, Values};
 pub use pool::{Accept, Pool, Ramp};
-pub use service::{ByIdentity, Endpoint, Kind, RunOptions, Service, Wakeup};
+pub use service::{ByIdentity, Endpoint, Extra, Kind, RunOptions, Service, Wakeup};
 
 /// What one installation's files say, checked and with all names resolved.
 #[derive(Clone, Debug)]

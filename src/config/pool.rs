@@ -1,14 +1,12 @@
-//! What `master.toml` says of a service's children: who takes the clients, and how many children
-//! are kept warm.
+//! What `master.toml` says of a service's children: which one takes a client, and how many are kept
+//! warm.
 
 use std::time::Duration;
 
-use crate::seldom::usual;
-
-/// Who decides which child takes a client.
+/// What decides which child takes a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Accept {
-    /// The children among themselves; the master looks away while one of them is available.
+    /// The children among themselves; the master does not watch while one of them is available.
     #[default]
     Shared,
     /// The master: a child accepts when it is told to.
@@ -31,35 +29,35 @@ pub struct Pool {
     pub accept: Accept,
     /// Never fewer children than this; ordered pools only.
     pub min_children: u32,
-    /// So many wait for a client, if the limit allows.
+    /// Children that wait for a client, if the limit allows that many.
     pub min_idle: u32,
     /// Of more than these, the surplus ends after a while; ordered pools only.
     pub max_idle: u32,
     pub spawn_ramp: Ramp,
-    /// A child that leaves an order unanswered for so long is killed, and so is one that is not
-    /// ready so long after its start.
+    /// A child that leaves an order unanswered for longer is ended.
     pub reply_timeout: Duration,
-    /// Children are told so often that the master lives.
+    /// How often children are told that the master lives.
     pub ping_interval: Duration,
 }
 
 impl Default for Pool {
     fn default() -> Self {
-        Self {
-            accept: Accept::Shared,
-            min_children: 0,
-            min_idle: 0,
-            max_idle: 0,
-            spawn_ramp: Ramp::Single,
-            reply_timeout: Self::REPLY_TIMEOUT,
-            ping_interval: Self::PING_INTERVAL,
-        }
+        Self::DEFAULT
     }
 }
 
-usual!(Pool);
-
 impl Pool {
+    /// Children share the listeners, and none is kept warm.
+    pub const DEFAULT: Self = Self {
+        accept: Accept::Shared,
+        min_children: 0,
+        min_idle: 0,
+        max_idle: 0,
+        spawn_ramp: Ramp::Single,
+        reply_timeout: Self::REPLY_TIMEOUT,
+        ping_interval: Self::PING_INTERVAL,
+    };
+
     /// SpamAssassin's children wait as long for a word of their master (`TOUT_READ_MAX`).
     pub const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
     /// And their master pings them so often (`TOUT_PING_INTERVAL`).

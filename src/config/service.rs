@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Care, Pool};
-use crate::seldom::Seldom;
+use super::{ChildLimits, Pool};
 
 /// The table's second column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,12 +109,29 @@ pub struct Service {
     pub backlog: u32,
     /// How long to wait before starting a command again that fails at its start.
     pub throttle_time: Duration,
-    /// How its children are kept; `master.toml` says so.
-    pub pool: Seldom<Pool>,
-    /// And how they are looked after.
-    pub care: Seldom<Care>,
+    /// What `master.toml` says about it beyond that; nothing where all of it is the default.
+    pub extra: Option<Box<Extra>>,
     /// The line of the table on which the entry begins.
     pub line: u32,
+}
+
+/// What few of thousands of services have: settings of `master.toml`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Extra {
+    pub pool: Pool,
+    pub limits: ChildLimits,
+}
+
+impl Extra {
+    const DEFAULT: Self = Self {
+        pool: Pool::DEFAULT,
+        limits: ChildLimits::DEFAULT,
+    };
+
+    /// In the form in which a [`Service`] has it, for which the default takes no memory.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::DEFAULT).then(|| Box::new(self))
+    }
 }
 
 /// What the master's own options add to its children's command lines.
@@ -135,9 +151,23 @@ impl Service {
         (self.kind, &self.canonical)
     }
 
+    /// How its children are kept.
+    pub fn pool(&self) -> &Pool {
+        &self.extra().pool
+    }
+
+    /// How long its children may take for what they do, and how often they may fail.
+    pub fn limits(&self) -> &ChildLimits {
+        &self.extra().limits
+    }
+
+    fn extra(&self) -> &Extra {
+        self.extra.as_deref().unwrap_or(&Extra::DEFAULT)
+    }
+
     /// Whether children accept when they are told to.
     pub fn is_ordered(&self) -> bool {
-        self.pool.own().is_some_and(Pool::is_ordered)
+        self.pool().is_ordered()
     }
 
     /// Whether children are told of overload with `-o stress=yes`: clients from elsewhere can
@@ -233,8 +263,7 @@ mod tests {
             args: Vec::new(),
             backlog: 100,
             throttle_time: Duration::from_secs(60),
-            pool: Seldom::default(),
-            care: Seldom::default(),
+            extra: None,
             line: 1,
         }
     }

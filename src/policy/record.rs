@@ -1,159 +1,362 @@
-//! What the policy has to say, as values; the words are here and nowhere else.
+//! What the policy logs, as values; the words are here and nowhere else.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::status::HANGING_OF_ALL_MAX;
 use super::throttle::CLIENTS;
-use super::{ExitStatus, Pid, State, Time};
+use super::{Errno, ExitStatus, OrderFailure, Pid, State, Time};
 use crate::config::Service;
 use crate::protocol::pool::Report;
 
 /// How many children a service has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Those that wait for a client.
+    /// Children that wait for a client.
     pub avail: u32,
     pub total: u32,
 }
 
 /// One thing to log. It displays as one line or several.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Record {
-    Ended {
-        service: Arc<Service>,
-        pid: Pid,
-        status: ExitStatus,
-    },
-    BadStartup(Arc<Service>),
-    /// Of the last clients, so many had a child that ended abnormally.
+pub struct Record {
+    /// The service that it is about.
+    pub service: Option<Arc<Service>>,
+    /// The child that it is about; of a report in another's name, the writer.
+    pub child: Option<Pid>,
+    pub severity: Severity,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Only of a verbose table.
+    Detail,
+    Info,
+    /// An administrator should look into it.
+    Warning,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    Ended(ExitStatus),
+    BadStartup,
+    /// The number of recent clients whose child ended abnormally.
     Crashing {
-        service: Arc<Service>,
         crashed: u32,
     },
-    /// For so long no children are started.
+    /// No children are started for this time.
     Throttled {
-        service: Arc<Service>,
         time: Duration,
         counts: Counts,
     },
-    Unthrottled {
-        service: Arc<Service>,
-        counts: Counts,
-    },
-    SpawnFailed {
-        service: Arc<Service>,
-        reason: String,
-    },
-    WatchFailed {
-        service: Arc<Service>,
-        reason: String,
-    },
-    LimitReached(Arc<Service>),
-    StressBegins {
-        service: Arc<Service>,
-        counts: Counts,
-    },
-    StressEnds {
-        service: Arc<Service>,
-        counts: Counts,
-    },
+    Unthrottled(Counts),
+    SpawnFailed(SpawnFailure),
+    WatchFailed(Errno),
+    LimitReached,
+    StressBegins(Counts),
+    StressEnds(Counts),
     /// A reload brought the service, or took it away.
-    Added(Arc<Service>),
-    Removed {
-        service: Arc<Service>,
-        counts: Counts,
-    },
-    Killing {
-        service: Arc<Service>,
-        pid: Pid,
-    },
+    Added,
+    Removed(Counts),
+    Killing,
     PartialReport {
-        service: Arc<Service>,
-        writer: Pid,
         length: usize,
     },
     ForgedReport {
-        service: Arc<Service>,
-        writer: Pid,
         claimed: Pid,
     },
     StaleReport {
-        service: Arc<Service>,
-        pid: Pid,
         generation: u32,
     },
     UnknownStatus {
-        service: Arc<Service>,
-        pid: Pid,
         value: i32,
     },
+    SentDescriptors,
     /// So many lines like the one before were left out.
     Suppressed {
-        service: Arc<Service>,
         count: u64,
     },
+    /// A child's program does not start; so many children of the service are in that state.
+    ExecHangs {
+        hanging: u32,
+    },
     /// A child of an ordered pool does not keep to the rules, and is told to end.
-    Rogue {
-        service: Arc<Service>,
-        pid: Pid,
-        how: Rogue,
-    },
-    /// A child that was told to end is still there.
-    Overdue {
-        service: Arc<Service>,
-        pid: Pid,
-    },
+    Rogue(Rogue),
+    /// A child that was told to end has not.
+    Overdue,
     /// A child has had its client for longer than it may, and is told to end.
     TooLong {
-        service: Arc<Service>,
-        pid: Pid,
         age: Duration,
     },
     /// A child was told to leave so long ago, and now is told to end.
     Lingering {
-        service: Arc<Service>,
-        pid: Pid,
         age: Duration,
     },
     /// An ordered pool has fewer idle children than it should, and no room for more.
-    PoolFull(Arc<Service>),
+    PoolFull,
     Terminating {
         signal: i32,
     },
-    // Only of a verbose table:
-    Counts {
-        service: Arc<Service>,
-        counts: Counts,
-    },
+    Counts(Counts),
     /// How many children of an ordered pool are in each state, as [`State::ALL`] has them.
-    States {
-        service: Arc<Service>,
-        counts: [u32; State::ALL.len()],
-    },
-    Spawned {
-        service: Arc<Service>,
-        pid: Pid,
-    },
-    Waking(Arc<Service>),
+    States([u32; State::ALL.len()]),
+    Spawned,
+    Waking,
+}
+
+/// Why no child was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpawnFailure {
+    System(Errno),
+    /// Too many children of all services hang in exec.
+    TooManyHang,
 }
 
 /// In which way a child of an ordered pool does not keep to the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rogue {
-    Unwritable { why: String },
+    Unwritable { failure: OrderFailure },
     OutOfTurn { state: State, report: Report },
     Unknown { letter: u8 },
     Silent { after: Duration },
     Unready { after: Duration },
 }
 
+impl Kind {
+    /// How important it is.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Counts(_) | Self::States(_) | Self::Spawned | Self::Waking => Severity::Detail,
+            Self::Throttled { .. }
+            | Self::Unthrottled(_)
+            | Self::StressBegins(_)
+            | Self::StressEnds(_)
+            | Self::Added
+            | Self::Removed(_)
+            // It is only late, which is nobody's fault.
+            | Self::StaleReport { .. }
+            | Self::Terminating { .. } => Severity::Info,
+            _ => Severity::Warning,
+        }
+    }
+}
+
+impl Record {
+    pub(super) fn new(service: Option<Arc<Service>>, child: Option<Pid>, kind: Kind) -> Self {
+        Self {
+            service,
+            child,
+            severity: kind.severity(),
+            kind,
+        }
+    }
+
+    /// A child has not ended in the time that it had when the master ends.
+    pub fn overdue(service: Arc<Service>, pid: Pid) -> Self {
+        Self::new(Some(service), Some(pid), Kind::Overdue)
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.kind, &self.service) {
+            (Kind::Terminating { signal }, _) => write!(f, "terminating on signal {signal}"),
+            (kind, None) => write!(f, "{kind:?}"),
+            (kind, Some(service)) => Line {
+                kind,
+                service,
+                pid: self.child.unwrap_or_default(),
+            }
+            .fmt(f),
+        }
+    }
+}
+
+/// A line about a service, or about one of its children.
+struct Line<'a> {
+    kind: &'a Kind,
+    service: &'a Service,
+    pid: Pid,
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Service {
+            name,
+            canonical,
+            path,
+            max,
+            ..
+        } = self.service;
+        let (path, pid) = (path.display(), self.pid);
+        match self.kind {
+            Kind::Ended(ExitStatus::Code(code)) => {
+                write!(f, "process {path} pid {pid} exit status {code}")
+            }
+            Kind::Ended(ExitStatus::Signal(signal)) => {
+                write!(f, "process {path} pid {pid} killed by signal {signal}")
+            }
+            Kind::BadStartup => write!(f, "{path}: bad command startup -- throttling"),
+            Kind::LimitReached => write!(
+                f,
+                "service \"{name}\" ({canonical}) has reached its process limit \"{max}\": new \
+                 clients may experience noticeable delays\n\
+                 to let more clients in at a time, raise the maxproc column of this service in \
+                 master.cf, or shorten the time that a client takes\n\
+                 settings that adapt to such stress are explained in \
+                 https://www.postfix.org/STRESS_README.html"
+            ),
+            Kind::Killing => write!(
+                f,
+                "removed service \"{name}\" ({canonical}): process {path} pid {pid} did not end in \
+                 time, sending SIGKILL"
+            ),
+            _ => {
+                write!(f, "service \"{name}\" ({canonical}): ")?;
+                self.service_did(f)
+            }
+        }
+    }
+}
+
+impl Line<'_> {
+    /// What happened to the service, without its name.
+    fn service_did(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Service { max, .. } = self.service;
+        // As Postfix's master has it when it is verbose.
+        let counts =
+            |Counts { avail, total }: &Counts| format!("avail {avail} total {total} max {max}");
+        match self.kind {
+            Kind::Crashing { crashed } => write!(
+                f,
+                "children ended abnormally with {crashed} of the last {CLIENTS} clients -- throttling"
+            ),
+            Kind::Throttled { time, counts: now } => {
+                write!(f, "throttled for {} s, {}", time.as_secs(), counts(now))
+            }
+            Kind::Unthrottled(now) => write!(f, "no longer throttled, {}", counts(now)),
+            Kind::SpawnFailed(failure) => {
+                write!(f, "cannot start a process: {failure} -- throttling")
+            }
+            Kind::WatchFailed(error) => {
+                write!(f, "cannot watch its listeners: {error} -- throttling")
+            }
+            Kind::StressBegins(now) => write!(
+                f,
+                "stress mode begins: the last process that the limit \"{max}\" allows is started, {}",
+                counts(now)
+            ),
+            Kind::StressEnds(now) => write!(f, "stress mode ends, {}", counts(now)),
+            Kind::Added => f.write_str("added"),
+            Kind::Removed(now) => write!(f, "removed, {}", counts(now)),
+            Kind::Suppressed { count } => {
+                write!(f, "{count} more bad status updates were not logged")
+            }
+            Kind::PoolFull => write!(
+                f,
+                "fewer than {} children are idle, and the process limit \"{max}\" is reached: \
+                 consider raising the maxproc column of this service in master.cf",
+                self.service.pool().min_idle.max(1),
+            ),
+            Kind::Counts(now) => f.write_str(&counts(now)),
+            Kind::States(now) => {
+                f.write_str("child states:")?;
+                let mut states = State::ALL.iter().zip(now);
+                states.try_for_each(|(state, count)| write!(f, " {} {count}", state.letter()))
+            }
+            Kind::Waking => f.write_str("waking up"),
+            _ => self.child_did(f),
+        }
+    }
+
+    /// What happened to the child.
+    fn child_did(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, pid) = (self.service.path.display(), self.pid);
+        match self.kind {
+            Kind::PartialReport { length } => {
+                write!(
+                    f,
+                    "child (pid {pid}) sent partial status update ({length} bytes)"
+                )
+            }
+            Kind::ForgedReport { claimed } => write!(
+                f,
+                "ignoring status update from pid {pid} in the name of pid {claimed}"
+            ),
+            Kind::StaleReport { generation } => write!(
+                f,
+                "ignoring status update from child pid {pid} generation {generation}"
+            ),
+            Kind::UnknownStatus { value } => {
+                write!(f, "ignoring unknown status {value} from child pid {pid}")
+            }
+            Kind::SentDescriptors => write!(f, "child (pid {pid}) sent descriptors -- ending it"),
+            Kind::ExecHangs { hanging } => {
+                write!(
+                    f,
+                    "{path} hangs in exec: process pid {pid} has not started it within 1 s, because \
+                     its file system does not answer or a program holds the file; sending SIGKILL \
+                     -- throttling"
+                )?;
+                if *hanging >= super::status::HANGING_MAX {
+                    write!(
+                        f,
+                        "\nno more processes of this service are started until one of the {hanging} \
+                         that hang has ended"
+                    )?;
+                }
+                Ok(())
+            }
+            Kind::Rogue(how) => {
+                write!(f, "ending rogue process {path} pid {pid}: it {how}")
+            }
+            Kind::Overdue => write!(
+                f,
+                "process {path} pid {pid} is still there, sending SIGKILL"
+            ),
+            Kind::TooLong { age } => write!(
+                f,
+                "process {path} pid {pid} has had its client for {} s, ending it",
+                age.as_secs()
+            ),
+            Kind::Lingering { age } => write!(
+                f,
+                "process {path} pid {pid} was told to leave {} s ago, ending it",
+                age.as_secs()
+            ),
+            Kind::Spawned => write!(f, "started {path} pid {pid}"),
+            kind => write!(f, "{kind:?}"),
+        }
+    }
+}
+
+impl fmt::Display for SpawnFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(error) => error.fmt(f),
+            Self::TooManyHang => {
+                write!(
+                    f,
+                    "{HANGING_OF_ALL_MAX} processes of all services hang in exec"
+                )
+            }
+        }
+    }
+}
+
 impl fmt::Display for Rogue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unwritable { why } => write!(f, "cannot be written to: {why}"),
+            Self::Unwritable { failure } => write!(f, "cannot be written to: {failure}"),
             Self::OutOfTurn { state, report } => {
-                let (report, state) = (words(*report), state.letter());
+                let report = match report {
+                    Report::Idle => "idle",
+                    Report::Busy => "busy",
+                };
+                let state = state.letter();
                 write!(
                     f,
                     "says that it is {report}, out of turn (in state {state})"
@@ -166,299 +369,7 @@ impl fmt::Display for Rogue {
             Self::Silent { after } => {
                 write!(f, "did not answer an order within {} s", after.as_secs())
             }
-            Self::Unready { after } => {
-                write!(f, "was not ready within {} s", after.as_secs())
-            }
-        }
-    }
-}
-
-fn words(report: Report) -> &'static str {
-    match report {
-        Report::Idle => "idle",
-        Report::Busy => "busy",
-    }
-}
-
-impl Record {
-    /// The service that it is about.
-    pub fn service(&self) -> Option<&Service> {
-        match self {
-            Self::Terminating { .. } => None,
-            Self::BadStartup(service)
-            | Self::LimitReached(service)
-            | Self::Added(service)
-            | Self::PoolFull(service)
-            | Self::Waking(service)
-            | Self::Ended { service, .. }
-            | Self::Crashing { service, .. }
-            | Self::Throttled { service, .. }
-            | Self::Unthrottled { service, .. }
-            | Self::SpawnFailed { service, .. }
-            | Self::WatchFailed { service, .. }
-            | Self::StressBegins { service, .. }
-            | Self::StressEnds { service, .. }
-            | Self::Removed { service, .. }
-            | Self::Killing { service, .. }
-            | Self::PartialReport { service, .. }
-            | Self::ForgedReport { service, .. }
-            | Self::StaleReport { service, .. }
-            | Self::UnknownStatus { service, .. }
-            | Self::Suppressed { service, .. }
-            | Self::Rogue { service, .. }
-            | Self::Overdue { service, .. }
-            | Self::TooLong { service, .. }
-            | Self::Lingering { service, .. }
-            | Self::Counts { service, .. }
-            | Self::States { service, .. }
-            | Self::Spawned { service, .. } => Some(service),
-        }
-    }
-
-    /// The child that it is about; who writes in another's name is the one.
-    pub fn child(&self) -> Option<Pid> {
-        match self {
-            Self::Ended { pid, .. }
-            | Self::Killing { pid, .. }
-            | Self::StaleReport { pid, .. }
-            | Self::UnknownStatus { pid, .. }
-            | Self::Rogue { pid, .. }
-            | Self::Overdue { pid, .. }
-            | Self::TooLong { pid, .. }
-            | Self::Lingering { pid, .. }
-            | Self::Spawned { pid, .. } => Some(*pid),
-            Self::PartialReport { writer, .. } | Self::ForgedReport { writer, .. } => Some(*writer),
-            _ => None,
-        }
-    }
-
-    /// Whether somebody should look into it; otherwise it is for information.
-    pub fn is_warning(&self) -> bool {
-        matches!(
-            self,
-            Self::Ended { .. }
-                | Self::BadStartup(_)
-                | Self::Crashing { .. }
-                | Self::SpawnFailed { .. }
-                | Self::WatchFailed { .. }
-                | Self::LimitReached(_)
-                | Self::Killing { .. }
-                | Self::PartialReport { .. }
-                | Self::ForgedReport { .. }
-                | Self::UnknownStatus { .. }
-                | Self::Suppressed { .. }
-                | Self::Rogue { .. }
-                | Self::Overdue { .. }
-                | Self::TooLong { .. }
-                | Self::Lingering { .. }
-                | Self::PoolFull(_)
-        )
-    }
-
-    /// Whether only a verbose table says this.
-    pub fn is_detail(&self) -> bool {
-        matches!(
-            self,
-            Self::Counts { .. } | Self::States { .. } | Self::Spawned { .. } | Self::Waking(_)
-        )
-    }
-}
-
-impl Counts {
-    /// `avail A total T max M`, as Postfix's master has it when it is verbose.
-    fn of(self, service: &Service) -> String {
-        let Self { avail, total } = self;
-        format!("avail {avail} total {total} max {}", service.max)
-    }
-}
-
-/// `service "NAME" (CANONICAL)`, how every line names a service.
-struct Named<'a>(&'a Service);
-
-impl fmt::Display for Named<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "service \"{}\" ({})", self.0.name, self.0.canonical)
-    }
-}
-
-impl fmt::Display for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ended {
-                service,
-                pid,
-                status,
-            } => {
-                write!(f, "process {} pid {pid} ", service.path.display())?;
-                match status {
-                    ExitStatus::Code(code) => write!(f, "exit status {code}"),
-                    ExitStatus::Signal(signal) => write!(f, "killed by signal {signal}"),
-                }
-            }
-            Self::BadStartup(service) => write!(
-                f,
-                "{}: bad command startup -- throttling",
-                service.path.display()
-            ),
-            Self::Crashing { service, crashed } => write!(
-                f,
-                "{}: children ended abnormally with {crashed} of the last {CLIENTS} clients -- \
-                 throttling",
-                Named(service)
-            ),
-            Self::Throttled {
-                service,
-                time,
-                counts,
-            } => write!(
-                f,
-                "{}: throttled for {} s, {}",
-                Named(service),
-                time.as_secs(),
-                counts.of(service)
-            ),
-            Self::Unthrottled { service, counts } => write!(
-                f,
-                "{}: no longer throttled, {}",
-                Named(service),
-                counts.of(service)
-            ),
-            Self::SpawnFailed { service, reason } => write!(
-                f,
-                "{}: cannot start a process: {reason} -- throttling",
-                Named(service)
-            ),
-            Self::WatchFailed { service, reason } => write!(
-                f,
-                "{}: cannot watch its listeners: {reason} -- throttling",
-                Named(service)
-            ),
-            Self::LimitReached(service) => write!(
-                f,
-                "{} has reached its process limit \"{}\": new clients may experience noticeable \
-                 delays\n\
-                 to let more clients in at a time, raise the maxproc column of this service in \
-                 master.cf, or shorten the time that a client takes\n\
-                 settings that adapt to such stress are explained in \
-                 https://www.postfix.org/STRESS_README.html",
-                Named(service),
-                service.max
-            ),
-            Self::StressBegins { service, counts } => write!(
-                f,
-                "{}: stress mode begins: the last process that the limit \"{}\" allows is \
-                 started, {}",
-                Named(service),
-                service.max,
-                counts.of(service)
-            ),
-            Self::StressEnds { service, counts } => write!(
-                f,
-                "{}: stress mode ends, {}",
-                Named(service),
-                counts.of(service)
-            ),
-            Self::Added(service) => write!(f, "{}: added", Named(service)),
-            Self::Removed { service, counts } => {
-                write!(f, "{}: removed, {}", Named(service), counts.of(service))
-            }
-            Self::Killing { service, pid } => write!(
-                f,
-                "removed {}: process {} pid {pid} did not end in time, sending SIGKILL",
-                Named(service),
-                service.path.display()
-            ),
-            Self::PartialReport {
-                service,
-                writer,
-                length,
-            } => write!(
-                f,
-                "{}: child (pid {writer}) sent partial status update ({length} bytes)",
-                Named(service)
-            ),
-            Self::ForgedReport {
-                service,
-                writer,
-                claimed,
-            } => write!(
-                f,
-                "{}: ignoring status update from pid {writer} in the name of pid {claimed}",
-                Named(service)
-            ),
-            Self::StaleReport {
-                service,
-                pid,
-                generation,
-            } => write!(
-                f,
-                "{}: ignoring status update from child pid {pid} generation {generation}",
-                Named(service)
-            ),
-            Self::UnknownStatus {
-                service,
-                pid,
-                value,
-            } => write!(
-                f,
-                "{}: ignoring unknown status {value} from child pid {pid}",
-                Named(service)
-            ),
-            Self::Suppressed { service, count } => write!(
-                f,
-                "{}: {count} more bad status updates were not logged",
-                Named(service)
-            ),
-            Self::Rogue { service, pid, how } => write!(
-                f,
-                "{}: ending rogue process {} pid {pid}: it {how}",
-                Named(service),
-                service.path.display()
-            ),
-            Self::Overdue { service, pid } => write!(
-                f,
-                "{}: process {} pid {pid} is still there, sending SIGKILL",
-                Named(service),
-                service.path.display()
-            ),
-            Self::TooLong { service, pid, age } => write!(
-                f,
-                "{}: process {} pid {pid} has had its client for {} s, ending it",
-                Named(service),
-                service.path.display(),
-                age.as_secs()
-            ),
-            Self::Lingering { service, pid, age } => write!(
-                f,
-                "{}: process {} pid {pid} was told to leave {} s ago, ending it",
-                Named(service),
-                service.path.display(),
-                age.as_secs()
-            ),
-            Self::PoolFull(service) => write!(
-                f,
-                "{}: fewer than {} children are idle, and the process limit \"{}\" is reached: \
-                 consider raising the maxproc column of this service in master.cf",
-                Named(service),
-                service.pool.min_idle.max(1),
-                service.max
-            ),
-            Self::Terminating { signal } => write!(f, "terminating on signal {signal}"),
-            Self::Counts { service, counts } => {
-                write!(f, "{}: {}", Named(service), counts.of(service))
-            }
-            Self::States { service, counts } => {
-                write!(f, "{}: child states:", Named(service))?;
-                let mut states = State::ALL.iter().zip(counts);
-                states.try_for_each(|(state, count)| write!(f, " {} {count}", state.letter()))
-            }
-            Self::Spawned { service, pid } => write!(
-                f,
-                "{}: started {} pid {pid}",
-                Named(service),
-                service.path.display()
-            ),
-            Self::Waking(service) => write!(f, "{}: waking up", Named(service)),
+            Self::Unready { after } => write!(f, "was not ready within {} s", after.as_secs()),
         }
     }
 }
@@ -477,8 +388,8 @@ impl Limiter {
 
     /// Whether a line may be written now and, if so, how many were left out before it.
     pub fn allow(&mut self, now: Time) -> Option<u64> {
-        let fresh = |since: Time| now.saturating_sub(since) < Self::PERIOD;
-        if !self.since.is_some_and(fresh) {
+        let recent = |since: Time| now.saturating_sub(since) < Self::PERIOD;
+        if !self.since.is_some_and(recent) {
             self.since = Some(now);
             self.passed = 0;
         }

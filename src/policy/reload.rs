@@ -1,16 +1,17 @@
 //! The difference between two configurations, and how the table gets from one to the other.
 //!
-//! A service is known by its kind and canonical name: `25` and `smtp` are one service. What is kept
-//! keeps its listeners and its children, which leave when they have finished with their client.
+//! A service is known by its kind and canonical name: `25` and `smtp` are one service. A service
+//! that is kept keeps its listeners and its children, which leave when they have finished with
+//! their client. One whose `accept` changes is removed, and added anew.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::service::Context;
 use super::timers::Timer;
-use super::{Action, Leaving, Record, Service, ServiceId, Signal, Table, Time};
+use super::{Action, Kind, Record, Service, ServiceId, Signal, Table, Time};
 use crate::config::{self, ByIdentity};
-use crate::protocol::Availability;
 
 /// One service of a new configuration and its place in the table.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub struct Entry {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub entries: Vec<Entry>,
-    /// The services that are configured now and no longer in the new configuration.
+    /// The services that are configured now and not kept in the new configuration.
     pub removed: Vec<ServiceId>,
     pub kill_time: Duration,
 }
@@ -40,7 +41,7 @@ impl Table {
         let mut kept = BTreeSet::new();
         let mut entries = Vec::with_capacity(services.len());
         for service in services {
-            let known = self.places.get(&ByIdentity(service.clone())).copied();
+            let known = self.known(service);
             kept.extend(known);
             let id = known.or_else(|| free.next()).or_else(|| unused.next());
             entries.push(Entry {
@@ -49,7 +50,7 @@ impl Table {
                 known: known.is_some(),
             });
         }
-        let configured = self.services().filter(|(_, service)| !service.removed());
+        let configured = self.services().filter(|(_, service)| !service.removed);
         let configured = configured.map(|(id, _)| id);
         Plan {
             entries,
@@ -58,30 +59,40 @@ impl Table {
         }
     }
 
+    /// The place of a service that the table has, with children of the same kind.
+    fn known(&self, service: &Arc<config::Service>) -> Option<ServiceId> {
+        let id = *self.places.get(&ByIdentity(service.clone()))?;
+        let same = self.service(id)?.config.is_ordered() == service.is_ordered();
+        same.then_some(id)
+    }
+
     pub(super) fn reload(&mut self, now: Time, plan: Plan, out: &mut Vec<Action>) {
-        self.kill_time = plan.kill_time;
+        self.shared.kill_time = plan.kill_time;
         // At the start, one line for each service would say nothing that the table does not.
-        let news = std::mem::replace(&mut self.loaded, true);
+        let logs_added = std::mem::replace(&mut self.loaded, true);
         let more = plan.entries.iter().filter(|entry| !entry.known).count();
         self.services.reserve(more.saturating_sub(self.free.len()));
         self.places.reserve(more);
         for Entry { id, service, known } in plan.entries {
+            // The key is taken out first: it would stay, and keep the former configuration in
+            // memory.
+            self.places.remove(&ByIdentity(service.clone()));
+            self.places.insert(ByIdentity(service.clone()), id);
             if known {
-                self.replace(id, service);
-                self.restart(now, id, out);
-            } else {
-                if news {
-                    out.push(Action::Log(Record::Added(service.clone())));
-                }
-                self.insert(id, service);
-                self.fill(id);
-                self.start_wakeups(now, id, out);
+                self.at(now, id, out, |s, cx| s.reconfigure(cx, service));
+                continue;
             }
-            self.start_pings(now, id);
-            self.touch(id);
+            if logs_added {
+                let record = Record::new(Some(service.clone()), None, Kind::Added);
+                out.push(Action::Log(record));
+            }
+            self.insert(id, service);
+            self.at(now, id, out, Service::begin);
         }
         for id in plan.removed {
-            self.remove(now, id, out);
+            self.at(now, id, out, Service::remove);
+            self.forget_name(id);
+            self.forget_if_done(id);
         }
     }
 
@@ -90,120 +101,97 @@ impl Table {
             Some(free) => debug_assert_eq!(free, id, "plan() takes free places in this order"),
             None => self.services.push(None),
         }
-        self.places.insert(ByIdentity(config.clone()), id);
         self.services[id.index()] = Some(Service::new(config));
     }
 
-    fn replace(&mut self, id: ServiceId, config: Arc<config::Service>) {
-        // The key is taken out first: it would stay, and keep the former configuration in memory.
-        self.places.remove(&ByIdentity(config.clone()));
-        self.places.insert(ByIdentity(config.clone()), id);
-        if let Some(service) = self.service_mut(id) {
-            service.wakeup_waits = config.wakeup.is_some_and(|w| w.conditional);
-            service.config = config;
-            service.forgive();
-        }
-    }
-
-    /// Tells the children to leave when they have finished, and begins the wake-ups anew.
-    pub(super) fn restart(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        self.outdate(now, id);
-        self.dismiss(now, id, out);
-        if let Some(service) = self.service_mut(id) {
-            service.wakeup_at = None;
-        }
-        self.start_wakeups(now, id, out);
-    }
-
-    /// Tells the children to leave when they have finished, by closing their status channels. They
-    /// are no longer counted on: Postfix goes on counting them, and so leaves a service without
-    /// anyone to listen when one does not go.
-    pub(super) fn dismiss(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        let Some(service) = self.services[id.index()].as_mut() else {
-            return;
-        };
-        for pid in &service.children {
-            let Some(child) = self.children.get_mut(pid).filter(|c| c.member.is_none()) else {
-                continue;
-            };
-            child.dismissed.get_or_insert(now);
-            match std::mem::replace(&mut child.availability, Availability::Taken) {
-                Availability::Available => {
-                    child.leaving = Leaving::AtOnce;
-                    service.departing += 1;
-                    service.avail -= 1;
-                }
-                Availability::Taken if child.leaving == Leaving::No => {
-                    child.leaving = Leaving::WhenDone;
-                }
-                Availability::Taken => {}
+    /// A service is no longer configured; another one may have its name already.
+    fn forget_name(&mut self, id: ServiceId) {
+        if let Some(service) = self.service(id) {
+            let name = ByIdentity(service.config.clone());
+            if self.places.get(&name) == Some(&id) {
+                self.places.remove(&name);
             }
         }
-        out.push(Action::Dismiss(id));
-        self.reckon_all(id);
-        self.touch(id);
     }
 
-    /// Takes a service out of service. Nobody waits for its children: they are told to end, and
-    /// killed when they have not done so in time.
-    fn remove(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        let kill_time = self.kill_time;
-        let Some(service) = self.services[id.index()].as_mut() else {
-            return;
-        };
-        let kill_at = now + service.grace(kill_time);
-        out.push(Action::Log(Record::Removed {
-            service: service.config.clone(),
-            counts: service.counts(),
-        }));
-        self.places.remove(&ByIdentity(service.config.clone()));
-        service.removed = true;
-        service.kill_at = Some(kill_at);
-        service.wakeup_at = None;
-        service.wakeup_waits = false;
-        if let Some(trouble) = service.trouble.changed() {
-            trouble.throttled_until = None;
-            trouble.stress_until = None;
-        }
-        service.listening = false;
-        if let Some(pool) = service.pool.changed() {
-            pool.retire();
-        }
-        if let Some(pace) = service.pace.changed() {
-            pace.stop();
-        }
-        // The children first: one that found its listener gone would complain.
-        let signal = Signal::Term;
-        for pid in service.children.clone() {
-            out.push(Action::Signal { pid, signal });
-            self.retire(pid, out);
-            self.set_due(pid, None);
-        }
-        out.push(Action::Close(id));
-        self.timers.add(kill_at, Timer::Kill(id));
-        self.forget_if_done(id);
-    }
-
-    /// The children of a removed service have had their time.
-    pub(super) fn kill_children(&mut self, id: ServiceId, out: &mut Vec<Action>) {
-        let Some(service) = self.service_mut(id) else {
-            return;
-        };
-        service.kill_at = None;
-        let signal = Signal::Kill;
-        for &pid in &service.children {
-            let service = service.config.clone();
-            out.push(Action::Log(Record::Killing { service, pid }));
-            out.push(Action::Signal { pid, signal });
-        }
-    }
-
-    /// Gives the place of a removed service free once its last child is gone.
+    /// Gives the place of a removed service free once its last child has ended.
     pub(super) fn forget_if_done(&mut self, id: ServiceId) {
-        let done = |s: &Service| s.removed() && s.children.is_empty();
+        let done = |s: &Service| s.removed && s.children.is_empty();
         if self.service(id).is_some_and(done) {
             self.services[id.index()] = None;
             self.free.push(id);
+        }
+    }
+}
+
+impl Service {
+    /// The service is new.
+    fn begin(&mut self, cx: &mut Context) {
+        self.fill();
+        self.start_wakeups(cx);
+        self.start_pings(cx);
+        self.touch(cx);
+    }
+
+    /// The service is kept, with another configuration.
+    fn reconfigure(&mut self, cx: &mut Context, config: Arc<config::Service>) {
+        self.wakeup_waits = config.wakeup.is_some_and(|w| w.conditional);
+        self.config = config;
+        self.reset_backoff();
+        self.replace_children(cx);
+        self.start_pings(cx);
+    }
+
+    /// Has the children leave when they have finished, and begins the wake-ups anew.
+    pub(super) fn replace_children(&mut self, cx: &mut Context) {
+        if self.pool.is_some() {
+            self.mark_old(cx);
+        } else {
+            self.tell_to_leave(cx);
+        }
+        self.wakeup_at = None;
+        self.start_wakeups(cx);
+        self.touch(cx);
+    }
+
+    /// Takes a service out of the table. No other child takes the places of its children: they are
+    /// told to end, and killed when they have not done so in time.
+    fn remove(&mut self, cx: &mut Context) {
+        self.log(cx, Kind::Removed(self.counts()));
+        let kill_at = cx.now + self.grace(cx.shared.kill_time);
+        cx.set_timer(kill_at, Timer::Kill);
+        self.removed = true;
+        self.listening = false;
+        self.wakeup_at = None;
+        self.wakeup_waits = false;
+        let rare = self.rare_mut();
+        rare.kill_at = Some(kill_at);
+        rare.throttled_until = None;
+        rare.stress_until = None;
+        rare.pace.stop();
+        // The children first: one that found its listener gone would complain.
+        for pid in self.children.keys().copied().collect::<Vec<_>>() {
+            cx.signal(pid, Signal::Term);
+            if self.children[&pid].is_heard() {
+                cx.close_channel(pid);
+            }
+            if self.pool.is_some() {
+                self.set_state(cx, pid, super::State::Killed);
+            }
+            self.set_deadline(cx, pid, None);
+        }
+        if let Some(pool) = &mut self.pool {
+            pool.ping_at = None;
+        }
+        cx.out.push(Action::Close(cx.id));
+    }
+
+    /// The children of a removed service have had their time.
+    pub(super) fn kill_children(&mut self, cx: &mut Context) {
+        self.rare_mut().kill_at = None;
+        for &pid in self.children.keys() {
+            self.log_child(cx, pid, Kind::Killing);
+            cx.signal(pid, Signal::Kill);
         }
     }
 }

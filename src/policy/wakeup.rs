@@ -1,55 +1,50 @@
-//! Periodic wake-ups, for services that have work to do although nobody connects (Postfix,
+//! Periodic wake-ups, for services that have work to do although no client connects (Postfix,
 //! `master_wakeup.c`).
 
+use super::service::Context;
 use super::timers::Timer;
-use super::{Action, Record, Service, ServiceId, Table, Time};
+use super::{Action, Kind, Service, Time};
 
 impl Service {
-    /// Whether a child could come of it.
-    pub fn may_be_woken(&self) -> bool {
-        !self.throttled() && !self.paused()
+    /// When the service is woken up next.
+    pub fn wakeup_at(&self) -> Option<Time> {
+        self.wakeup_at
     }
-}
 
-impl Table {
-    /// Begins the service's wake-ups with one at once, unless they wait for its first use.
-    pub(super) fn start_wakeups(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        let waits = |s: &Service| s.wakeup_waits || s.config.wakeup.is_none();
-        if self.service(id).is_some_and(|s| !waits(s)) {
-            self.wake(now, id, out);
+    /// Whether a wake-up could start a child.
+    pub fn may_be_woken(&self) -> bool {
+        !self.throttled() && !self.paused
+    }
+
+    /// Begins the wake-ups with one at once, unless they wait for the first use of the service.
+    pub(super) fn start_wakeups(&mut self, cx: &mut Context) {
+        if !self.wakeup_waits {
+            self.wake(cx);
         }
     }
 
     /// The service has a child: wake-ups that waited for its first use begin.
-    pub(super) fn start_conditional_wakeups(
-        &mut self,
-        now: Time,
-        id: ServiceId,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(service) = self.service_mut(id) else {
-            return;
-        };
-        if std::mem::take(&mut service.wakeup_waits) {
-            self.start_wakeups(now, id, out);
+    pub(super) fn start_conditional_wakeups(&mut self, cx: &mut Context) {
+        if std::mem::take(&mut self.wakeup_waits) {
+            self.start_wakeups(cx);
         }
     }
 
     /// Sets the next time, and wakes the service up unless it is throttled or paused.
-    pub(super) fn wake(&mut self, now: Time, id: ServiceId, out: &mut Vec<Action>) {
-        let Some(service) = self.service_mut(id) else {
+    pub(super) fn wake(&mut self, cx: &mut Context) {
+        let Some(wakeup) = self.config.wakeup else {
             return;
         };
-        let Some(wakeup) = service.config.wakeup else {
-            return;
-        };
-        let next = now + wakeup.every;
-        service.wakeup_at = Some(next);
-        let woken = service.may_be_woken();
-        self.timers.add(next, Timer::Wakeup(id));
-        if woken {
-            self.detail(id, out, Record::Waking);
-            out.push(Action::Wake(id));
+        let next = cx.now + wakeup.every;
+        self.wakeup_at = Some(next);
+        cx.set_timer(next, Timer::Wakeup);
+        if self.may_be_woken() {
+            self.send_wakeup(cx);
         }
+    }
+
+    pub(super) fn send_wakeup(&self, cx: &mut Context) {
+        self.log(cx, Kind::Waking);
+        cx.out.push(Action::Wake(cx.id));
     }
 }

@@ -12,7 +12,6 @@ use crate::config::parameters::TableSettings;
 use crate::config::text::{Text, is_blank, shown};
 use crate::config::words::{Words, unbraced};
 use crate::config::{Diagnostic, Diagnostics, Kind, Resolver, Service, Wakeup};
-use crate::seldom::Seldom;
 
 /// Reads a line column by column and reports what is wrong with each.
 pub(super) struct Entry<'a, 'f> {
@@ -316,8 +315,7 @@ impl<'a, 'f> Entry<'a, 'f> {
             args: columns.args?,
             backlog: max.max(settings.default_process_limit),
             throttle_time: settings.service_throttle_time,
-            pool: Seldom::default(),
-            care: Seldom::default(),
+            extra: None,
             line: self.line.place(0).position.map_or(0, |p| p.line),
         })
     }

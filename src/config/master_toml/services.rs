@@ -9,7 +9,9 @@ use std::time::Duration;
 use super::{nearest, or_nearest};
 use crate::config::disabled::Disabled;
 use crate::config::numbers::seconds;
-use crate::config::{Accept, Care, Diagnostic, Diagnostics, Kind, Place, Pool, Ramp, Service};
+use crate::config::{
+    Accept, ChildLimits, Diagnostic, Diagnostics, Extra, Kind, Place, Pool, Ramp, Service,
+};
 
 /// A value of the file, as far as a service's table can use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,16 +70,16 @@ const KEYS: [(&str, Set); 12] = [
         range(value, &mut draft.throttle_time)
     }),
     ("crash_percent", |draft, value| {
-        percent(value, &mut draft.care.crash_percent)
+        percent(value, &mut draft.limits.crash_percent)
     }),
     ("stop_timeout", |draft, value| {
-        time(value, &mut draft.care.stop_timeout)
+        time(value, &mut draft.limits.stop_timeout)
     }),
     ("request_timeout", |draft, value| {
-        time(value, &mut draft.care.request_timeout)
+        time(value, &mut draft.limits.request_timeout)
     }),
     ("capture_output", |draft, value| {
-        yes(value, &mut draft.care.capture_output)
+        yes(value, &mut draft.limits.capture_output)
     }),
 ];
 
@@ -194,7 +196,7 @@ struct Draft {
     reply_timeout: Option<Duration>,
     ping_interval: Option<Duration>,
     throttle_time: Option<Throttle>,
-    care: Care,
+    limits: ChildLimits,
 }
 
 impl Draft {
@@ -274,15 +276,15 @@ impl ServiceTable {
         if let Some(error) = self.misplaced(&draft, service.kind) {
             findings.push(error);
         }
-        let (mut pool, mut care) = (draft.pool(), draft.care);
+        let (mut pool, mut limits) = (draft.pool(), draft.limits);
         if let Some(Throttle { first, most }) = draft.throttle_time {
             service.throttle_time = first;
-            care.throttle_most = most;
+            limits.throttle_most = most;
         }
         for (key, message) in correct(&mut pool, service.max) {
             findings.push(Diagnostic::warning(self.place_of(key), message));
         }
-        (service.pool, service.care) = (pool.into(), care.into());
+        service.extra = Extra { pool, limits }.boxed();
     }
 
     /// What the table says that has no meaning for its service.

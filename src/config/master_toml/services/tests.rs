@@ -21,7 +21,7 @@ fn parse(master_toml: &str) -> Result<Config, Diagnostics> {
 /// The pool of the service `spamd/inet`, of five children at most, under these settings.
 fn spamd(settings: &str) -> Pool {
     let text = format!("[service.\"spamd/inet\"]\n{settings}");
-    *parse(&text).expect("a good file").services[0].pool
+    *parse(&text).expect("a good file").services[0].pool()
 }
 
 fn ordered(settings: &str) -> Pool {
@@ -49,8 +49,8 @@ fn corrections(settings: &str) -> Vec<String> {
 fn children_share_the_clients_unless_a_table_says_otherwise() {
     let config = parse("[service.\"spamd/inet\"]\naccept = \"ordered\"\n");
     let services = config.expect("a good file").services;
-    assert!(services[0].pool.is_ordered());
-    assert_eq!(*services[1].pool, Pool::default());
+    assert!(services[0].pool().is_ordered());
+    assert_eq!(*services[1].pool(), Pool::default());
     assert_eq!(spamd("accept = \"shared\"\n"), Pool::default());
 }
 
@@ -158,7 +158,7 @@ fn an_unknown_service_suggests_the_nearest_one() {
 fn a_service_is_named_as_the_table_names_it() {
     let text = "[service.\"127.0.0.1:26/inet\"]\nmin_idle = 1\n";
     let services = parse(text).expect("a good file").services;
-    assert_eq!(services[1].pool.min_idle, 1);
+    assert_eq!(services[1].pool().min_idle, 1);
 }
 
 #[test]
@@ -271,40 +271,43 @@ fn a_service_has_a_table() {
 }
 
 /// How the service `spamd/inet` is looked after under these settings, and its throttle time.
-fn care(settings: &str) -> (Care, Duration) {
+fn limits(settings: &str) -> (ChildLimits, Duration) {
     let text = format!("[service.\"spamd/inet\"]\n{settings}");
     let service = parse(&text).expect("a good file").services[0].clone();
-    (*service.care, service.throttle_time)
+    (*service.limits(), service.throttle_time)
 }
 
 #[test]
 fn children_are_looked_after_as_in_postfix_unless_a_table_says_otherwise() {
-    assert_eq!(care(""), (Care::default(), Duration::from_secs(60)));
+    assert_eq!(
+        limits(""),
+        (ChildLimits::default(), Duration::from_secs(60))
+    );
     let settings = "crash_percent = 50\nstop_timeout = \"30s\"\nrequest_timeout = 600\n\
                     capture_output = true\n";
-    let expected = Care {
+    let expected = ChildLimits {
         throttle_most: None,
         crash_percent: Some(50),
         stop_timeout: Some(Duration::from_secs(30)),
         request_timeout: Some(Duration::from_secs(600)),
         capture_output: true,
     };
-    assert_eq!(care(settings), (expected, Duration::from_secs(60)));
+    assert_eq!(limits(settings), (expected, Duration::from_secs(60)));
 }
 
 #[test]
 fn a_throttle_time_is_one_time_or_grows_from_one_to_another() {
-    let grows = |most| Care {
+    let grows = |most| ChildLimits {
         throttle_most: Some(Duration::from_secs(most)),
-        ..Care::default()
+        ..ChildLimits::default()
     };
     let five = Duration::from_secs(5);
     for same in ["5", "\"5s\""] {
-        let care = care(&format!("throttle_time = {same}\n"));
-        assert_eq!(care, (Care::default(), five));
+        let limits = limits(&format!("throttle_time = {same}\n"));
+        assert_eq!(limits, (ChildLimits::default(), five));
     }
-    assert_eq!(care("throttle_time = \"5s..2m\"\n"), (grows(120), five));
-    assert_eq!(care("throttle_time = \"5..5\"\n"), (grows(5), five));
+    assert_eq!(limits("throttle_time = \"5s..2m\"\n"), (grows(120), five));
+    assert_eq!(limits("throttle_time = \"5..5\"\n"), (grows(5), five));
 }
 
 #[test]

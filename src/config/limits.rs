@@ -1,13 +1,10 @@
-//! What `master.toml` says of a service's children that fail, stay too long, or have something to
-//! say.
+//! What `master.toml` says of a service's children that fail, stay too long, or print something.
 
 use std::time::Duration;
 
-use crate::seldom::usual;
-
-/// How a service's children are looked after; by default as Postfix does.
+/// Limits on a service's children; by default those of Postfix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Care {
+pub struct ChildLimits {
     /// Failures double the throttle time up to this; without it, it stays the same.
     pub throttle_most: Option<Duration>,
     /// The share of recent clients whose child ended abnormally that throttles the service, in
@@ -21,4 +18,13 @@ pub struct Care {
     pub capture_output: bool,
 }
 
-usual!(Care);
+impl ChildLimits {
+    /// Those of Postfix, which has none.
+    pub const DEFAULT: Self = Self {
+        throttle_most: None,
+        crash_percent: None,
+        stop_timeout: None,
+        request_timeout: None,
+        capture_output: false,
+    };
+}

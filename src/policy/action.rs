@@ -1,0 +1,53 @@
+//! What the policy asks for.
+
+use super::{Pid, Record, ServiceId};
+use crate::protocol::pool::Order;
+
+/// Something for the runtime to do. Actions are carried out in order, and may be late: events can
+/// come between an action and its execution. What is about a child that has ended meanwhile is left
+/// out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Report connections that wait on the service's listeners, until `Unwatch`.
+    Watch(ServiceId),
+    Unwatch(ServiceId),
+    /// Start a child, and answer with [`Event::Spawned`](super::Event::Spawned) or
+    /// [`Event::SpawnFailed`](super::Event::SpawnFailed).
+    Spawn {
+        service: ServiceId,
+        generation: u32,
+        stress: bool,
+    },
+    Signal {
+        pid: Pid,
+        signal: Signal,
+    },
+    /// Write an order into the channel of a child of an ordered pool; answer a failure with
+    /// [`Event::OrderFailed`](super::Event::OrderFailed).
+    Order {
+        pid: Pid,
+        order: Order,
+    },
+    /// Read what waits in a child's channel, and close it. A child that shares its listeners leaves
+    /// when it reads end of file and has finished with its client.
+    CloseChannel {
+        pid: Pid,
+    },
+    /// Connect to the service as a client would and send a wake-up.
+    Wake(ServiceId),
+    /// The service is removed: close its listeners.
+    Close(ServiceId),
+    /// End the master and, with SIGTERM, its whole process group.
+    Terminate {
+        signal: i32,
+    },
+    Log(Record),
+}
+
+/// The signals that the master sends to single children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Int,
+    Term,
+    Kill,
+}

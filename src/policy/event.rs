@@ -1,0 +1,125 @@
+//! What the policy is told.
+
+use std::fmt;
+
+use super::{Pid, Plan, ServiceId};
+use crate::errors::describe_errno;
+use crate::protocol::StatusReport;
+use crate::protocol::pool::Report;
+
+/// A fact from outside.
+#[derive(Debug)]
+pub enum Event {
+    /// Connections wait on the watched listeners of a service: in an ordered pool as many as the
+    /// system counts, otherwise 1.
+    Connection { service: ServiceId, clients: u32 },
+    /// A whole report came through the status channel of `writer`, a child of the service.
+    Report {
+        service: ServiceId,
+        writer: Pid,
+        report: StatusReport,
+    },
+    /// `length` bytes that are no report came through the status channel of `writer`.
+    Garbage {
+        service: ServiceId,
+        writer: Pid,
+        length: usize,
+    },
+    /// A child of an ordered pool reported through its channel.
+    PoolReport { pid: Pid, report: Report },
+    /// A child of an ordered pool sent an unknown message, which begins with this letter.
+    PoolGarbage { pid: Pid, letter: u8 },
+    /// [`Action::Order`](super::Action::Order) could not be carried out.
+    OrderFailed { pid: Pid, failure: OrderFailure },
+    /// The channel of a child of an ordered pool has ended. Ignored for other children.
+    ChannelClosed { pid: Pid },
+    /// A child sent file descriptors over its channel, which is never read again.
+    SentDescriptors { pid: Pid },
+    /// The child that [`Action::Spawn`](super::Action::Spawn) asked for runs.
+    Spawned {
+        service: ServiceId,
+        generation: u32,
+        pid: Pid,
+    },
+    /// The child that [`Action::Spawn`](super::Action::Spawn) asked for could not be made.
+    SpawnFailed { service: ServiceId, error: Errno },
+    /// A child's process has not executed its program within a second.
+    ExecHangs { pid: Pid },
+    /// [`Action::Watch`](super::Action::Watch) was refused.
+    WatchFailed { service: ServiceId, error: Errno },
+    /// A process ended, and its status was collected.
+    Exited { pid: Pid, status: ExitStatus },
+    /// Time has passed; see [`Table::next_deadline`](super::Table::next_deadline).
+    Deadline,
+    /// A new configuration was read and checked, and its listeners are open. No action of earlier
+    /// events may be outstanding.
+    Reload(Plan),
+    /// An operator has the service's clients wait.
+    Pause { service: ServiceId },
+    /// An operator ends a pause.
+    Resume { service: ServiceId },
+    /// An operator replaces the service's children, as a reload does.
+    Replace { service: ServiceId },
+    /// An operator wakes the service up now.
+    Wake { service: ServiceId },
+    /// An operator turns details in the log on or off.
+    Verbose(bool),
+    /// The master was told to end by this signal.
+    Stop { signal: i32 },
+}
+
+impl Event {
+    /// What `writer`, a child of the service, has written to its status channel: a report, or a
+    /// number of bytes that are none; see [`crate::protocol::reports`].
+    pub fn written(service: ServiceId, writer: Pid, what: Result<StatusReport, usize>) -> Self {
+        match what {
+            Ok(report) => Self::Report {
+                service,
+                writer,
+                report,
+            },
+            Err(length) => Self::Garbage {
+                service,
+                writer,
+                length,
+            },
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    Code(i32),
+    Signal(i32),
+}
+
+/// Why an order could not be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderFailure {
+    /// The child does not read its orders, and there is no room for another.
+    NotRead,
+    /// The child has no channel.
+    NoChannel,
+    System(Errno),
+}
+
+impl fmt::Display for OrderFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRead => f.write_str("it does not read its orders"),
+            Self::NoChannel => f.write_str("it has no channel"),
+            Self::System(error) => error.fmt(f),
+        }
+    }
+}
+
+/// The number of a failed system call's error. It displays as the system's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe_errno(self.0))
+    }
+}

@@ -1,0 +1,251 @@
+//! How many children there are before clients ask for them: `min_idle` that wait, in ordered pools
+//! also a floor under the total and an end to the surplus, and after a reload new ones for old.
+//!
+//! Children that are starting count as idle: they soon will be, and starting more because these
+//! are slow would make them slower (Apache's prefork module counts so too; spamd does not, and
+//! starts children under load that it ends a moment later). A surplus must last before a child is
+//! ended for it, so that a load which comes and goes by the second is met by the same children.
+//!
+//! Starts that no client asked for keep a pace, so that a command which ends at once costs little.
+
+use std::time::Duration;
+
+use super::State;
+use crate::config::Ramp;
+use crate::policy::service::Context;
+use crate::policy::timers::Timer;
+use crate::policy::{Service, Time};
+
+/// The next child is started when the last one is ready, or after this time (spamd,
+/// `server-scale-period`).
+const PERIOD: Duration = Duration::from_secs(2);
+/// Two starts are at least this far apart, however fast the children are ready: 32 in a second.
+const APART: Duration = Duration::from_micros(31_250);
+/// The steps of a ramp.
+const STEP: Duration = Duration::from_secs(1);
+/// A ramp's steepest step (Apache, `MAX_SPAWN_RATE`).
+const STEEPEST: u32 = 32;
+/// How long a surplus must last before the first child is ended for it.
+const SURPLUS_TIME: Duration = Duration::from_secs(30);
+/// How many children are started at a time to take the places of those from before a reload.
+const REPLACED_AT_A_TIME: u32 = 4;
+
+/// How fast children are started that no client has asked for.
+#[derive(Debug, Default)]
+pub(in crate::policy) struct Pace {
+    /// Children of a new service that are started at once.
+    filling: u32,
+    last: Option<Time>,
+    /// Of a ramp: the size of the step that began then, and how much of it is left.
+    step: u32,
+    left: u32,
+    began: Option<Time>,
+    /// When to look again whether one may be started.
+    pub(in crate::policy) start_at: Option<Time>,
+    /// When one child too many is ended.
+    pub(in crate::policy) surplus_at: Option<Time>,
+}
+
+impl Pace {
+    /// Whether nothing is under way.
+    fn is_still(&self) -> bool {
+        self.filling == 0 && self.start_at.is_none() && self.surplus_at.is_none()
+    }
+
+    /// When the next child may be started, with `starting` that are not ready yet; it is `urgent`
+    /// where others have ended or are about to.
+    fn next(&self, ramp: Ramp, starting: u32, urgent: bool) -> Time {
+        if self.filling > 0 {
+            return Time::ZERO;
+        }
+        let after = |at: Option<Time>, time| at.map_or(Time::ZERO, |at| at + time);
+        match ramp {
+            Ramp::Double if self.left > 0 => Time::ZERO,
+            Ramp::Double => after(self.began, STEP),
+            Ramp::Single if starting == 0 || urgent => after(self.last, APART),
+            Ramp::Single => after(self.last, PERIOD),
+        }
+    }
+
+    fn start(&mut self, now: Time, ramp: Ramp) {
+        self.last = Some(now);
+        self.filling = self.filling.saturating_sub(1);
+        if ramp == Ramp::Single {
+            return;
+        }
+        let began = self.began.map(|began| now.saturating_sub(began));
+        let since = began.unwrap_or(Time::MAX);
+        if since >= STEP {
+            // A service that had enough for a whole step begins with the smallest.
+            let steeper = if since < 2 * STEP { 2 * self.step } else { 1 };
+            self.step = steeper.min(STEEPEST);
+            self.left = self.step;
+            self.began = Some(now);
+        }
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// The service is removed.
+    pub(in crate::policy) fn stop(&mut self) {
+        self.start_at = None;
+        self.surplus_at = None;
+    }
+}
+
+impl Service {
+    /// Children that are there for clients: neither told to leave nor ended.
+    fn staying(&self) -> u32 {
+        match &self.pool {
+            Some(pool) => pool.staying(),
+            None => self.total() - self.departing,
+        }
+    }
+
+    /// Children that are lacking for the clients to come.
+    fn lacking(&self) -> u32 {
+        let coming = self.avail + self.starting();
+        let idle = self.config.pool().min_idle.saturating_sub(coming);
+        let overloaded = self.pool.as_ref().is_some_and(|pool| pool.overloaded);
+        idle.max(overloaded.into())
+    }
+
+    /// Children to start in the places of those from before the last reload.
+    fn replacements(&self) -> u32 {
+        let pool = self.pool.as_ref();
+        let wanted = pool.map_or(0, |pool| pool.old - pool.replaced);
+        let wanted = wanted.min(REPLACED_AT_A_TIME);
+        wanted.saturating_sub(self.starting())
+    }
+
+    /// Whether clients alone decide how many children there are, as for most services.
+    pub(in crate::policy) fn keeps_nothing_warm(&self) -> bool {
+        let warm = self.pool.is_some() || self.config.pool().min_idle > 0;
+        !warm && self.rare().pace.is_still()
+    }
+
+    /// Whether others have ended or are about to, in whose places children are to be started.
+    fn has_gaps(&self) -> bool {
+        let floor = self.config.pool().floor(self.config.max);
+        self.staying() < floor || self.replacements() > 0
+    }
+
+    /// Whether another child should be there, although no client asked for it.
+    fn wants_another(&self) -> bool {
+        self.lacking() > 0 || self.has_gaps()
+    }
+
+    /// Whether an ordered pool lacks children that its limit has no room for.
+    pub(in crate::policy) fn is_short(&self) -> bool {
+        let settled = || self.starting() == 0;
+        let open = self.pool.is_some() && self.is_open();
+        open && settled() && self.lacking() > 0 && !self.has_room(self.total())
+    }
+
+    fn has_surplus(&self) -> bool {
+        let settings = self.config.pool();
+        let pool = self.pool.as_ref().filter(|pool| pool.old == 0);
+        pool.is_some() && self.avail > settings.max_idle && self.staying() > settings.min_children
+    }
+
+    /// A new service: its pool is filled.
+    pub(in crate::policy) fn fill(&mut self) {
+        let pool = self.config.pool();
+        let filling = pool.floor(self.config.max).max(pool.min_idle);
+        if filling > 0 && pool.spawn_ramp == Ramp::Single {
+            self.rare_mut().pace.filling = filling;
+        }
+    }
+
+    /// After every change of a service that keeps children warm: ends surplus children, and
+    /// starts one that is lacking. What comes of it is a change again.
+    pub(in crate::policy) fn adapt(&mut self, cx: &mut Context) {
+        self.end_replaced(cx);
+        self.end_excess(cx);
+        self.mark_surplus(cx);
+        self.start_lacking(cx);
+    }
+
+    fn start_lacking(&mut self, cx: &mut Context) {
+        let lacking = self.wants_another();
+        let pace = &mut self.rare_mut().pace;
+        pace.start_at = None;
+        if !lacking {
+            pace.filling = 0;
+            return;
+        }
+        if !self.may_start() {
+            return;
+        }
+        let ramp = self.config.pool().spawn_ramp;
+        let (starting, urgent) = (self.starting(), self.has_gaps());
+        let pace = &mut self.rare_mut().pace;
+        let at = pace.next(ramp, starting, urgent);
+        if at > cx.now {
+            pace.start_at = Some(at);
+            cx.set_timer(at, Timer::Start);
+        } else {
+            pace.start(cx.now, ramp);
+            self.request_spawn(cx);
+        }
+    }
+
+    /// The pace allows another start.
+    pub(in crate::policy) fn start_again(&mut self, cx: &mut Context) {
+        self.rare_mut().pace.start_at = None;
+        self.touch(cx);
+    }
+
+    fn mark_surplus(&mut self, cx: &mut Context) {
+        let surplus = self.has_surplus();
+        let pace = &mut self.rare_mut().pace;
+        if !surplus {
+            pace.surplus_at = None;
+        } else if pace.surplus_at.is_none() {
+            let at = cx.now + SURPLUS_TIME;
+            pace.surplus_at = Some(at);
+            cx.set_timer(at, Timer::Surplus);
+        }
+    }
+
+    /// The surplus has lasted: the idle child whose turn comes last ends, and if there are still
+    /// too many, another one a little later.
+    pub(in crate::policy) fn end_surplus(&mut self, cx: &mut Context) {
+        let at = cx.now + PERIOD;
+        self.rare_mut().pace.surplus_at = Some(at);
+        cx.set_timer(at, Timer::Surplus);
+        let last = self.pool.as_ref().and_then(|pool| pool.idle.last());
+        if let Some(&pid) = last {
+            self.end_member(cx, pid);
+        }
+    }
+
+    /// Ends idle children from before the last reload: those that others have replaced, and where
+    /// the limit has no room for others first, one at a time.
+    fn end_replaced(&mut self, cx: &mut Context) {
+        let full = !self.throttled() && !self.has_room(self.total());
+        while let Some(pool) = &mut self.pool {
+            let Some(&pid) = pool.old_idle.last() else {
+                return;
+            };
+            let on_the_way = pool.count(State::Starting) + pool.leaving();
+            let stuck = on_the_way == 0 && full;
+            if pool.replaced == 0 && !stuck {
+                return;
+            }
+            pool.replaced = pool.replaced.saturating_sub(1);
+            self.end_member(cx, pid);
+        }
+    }
+
+    /// Ends idle children beyond a limit that a reload has lowered.
+    fn end_excess(&mut self, cx: &mut Context) {
+        while let Some(pool) = &self.pool {
+            let staying = pool.staying();
+            let excess = staying > 0 && !self.has_room(staying - 1);
+            let Some(&pid) = pool.idle.last().filter(|_| excess) else {
+                return;
+            };
+            self.end_member(cx, pid);
+        }
+    }
+}

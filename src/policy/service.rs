@@ -1,0 +1,254 @@
+//! One service, its children, and the means with which it handles events.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use super::child::Child;
+use super::deadlines::Deadlines;
+use super::pool::Pool;
+use super::pool::warm::Pace;
+use super::throttle::BackoffState;
+use super::timers::{Timer, Timers};
+use super::{
+    Action, Counts, Kind, Limiter, Pid, Record, ServiceId, Severity, Signal, Statistics, Time,
+};
+use crate::config;
+
+/// One service: Postfix's `MASTER_SERV`.
+#[derive(Debug)]
+pub struct Service {
+    pub(super) config: Arc<config::Service>,
+    /// In boxes: a node of the map has room for eleven, and most services have one child or none.
+    pub(super) children: BTreeMap<Pid, Box<Child>>,
+    /// Children that wait for a client, as far as the master was told, and were not told to leave.
+    pub(super) avail: u32,
+    /// Children that wait for a client and were told to leave, which they do at once.
+    pub(super) departing: u32,
+    /// Whether the runtime was asked to watch the listeners.
+    pub(super) listening: bool,
+    /// A spawn was asked for and is not answered yet.
+    pub(super) spawning: bool,
+    pub(super) paused: bool,
+    /// A reload took the service away, and only its children are left.
+    pub(super) removed: bool,
+    /// Wake-ups wait for the first use (`?` in the table).
+    pub(super) wakeup_waits: bool,
+    /// Whether the service is in [`Shared::touched`].
+    pub(super) touched: bool,
+    pub(super) wakeup_at: Option<Time>,
+    /// Of services with `accept = "ordered"`.
+    pub(super) pool: Option<Box<Pool>>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What most of thousands of services never have.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    pub(super) throttled_until: Option<Time>,
+    pub(super) backoff: BackoffState,
+    /// 1000 s after the limit was last in reach.
+    pub(super) stress_until: Option<Time>,
+    pub(super) limit_warned: Option<Time>,
+    /// Of lines about bad reports.
+    pub(super) warnings: Limiter,
+    /// The children of a removed service are killed then.
+    pub(super) kill_at: Option<Time>,
+    pub(super) deadlines: Deadlines,
+    pub(super) pace: Pace,
+    /// Children that hang in exec.
+    pub(super) hanging: u32,
+    pub(super) statistics: Statistics,
+}
+
+/// What all services of a table have in common.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) timers: Timers,
+    /// The services that changed since they were settled.
+    pub(super) touched: Vec<ServiceId>,
+    /// Of the child that was started last.
+    pub(super) generation: u32,
+    /// Children of all services that hang in exec.
+    pub(super) hanging: u32,
+    /// How long children of removed services have to end.
+    pub(super) kill_time: Time,
+    pub(super) verbose: bool,
+}
+
+/// One service's access to the rest of the table.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    pub(super) id: ServiceId,
+    pub(super) now: Time,
+    pub(super) shared: &'a mut Shared,
+    pub(super) out: &'a mut Vec<Action>,
+}
+
+impl Context<'_> {
+    pub(super) fn set_timer(&mut self, at: Time, timer: Timer) {
+        self.shared.timers.add(at, timer, self.id);
+    }
+
+    pub(super) fn signal(&mut self, pid: Pid, signal: Signal) {
+        self.out.push(Action::Signal { pid, signal });
+    }
+
+    pub(super) fn close_channel(&mut self, pid: Pid) {
+        self.out.push(Action::CloseChannel { pid });
+    }
+}
+
+impl Service {
+    pub(super) fn new(config: Arc<config::Service>) -> Self {
+        Self {
+            wakeup_waits: config.wakeup.is_some_and(|w| w.conditional),
+            pool: config.is_ordered().then(Box::default),
+            config,
+            children: BTreeMap::new(),
+            avail: 0,
+            departing: 0,
+            listening: false,
+            spawning: false,
+            paused: false,
+            removed: false,
+            touched: false,
+            wakeup_at: None,
+            rare: None,
+        }
+    }
+
+    /// The table's line as it holds now.
+    pub fn config(&self) -> &Arc<config::Service> {
+        &self.config
+    }
+
+    /// Children that wait for a client, as far as the master was told.
+    pub fn avail(&self) -> u32 {
+        self.avail
+    }
+
+    /// All children, also those that were told to leave.
+    pub fn total(&self) -> u32 {
+        self.children.len() as u32
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let (avail, total) = (self.avail(), self.total());
+        Counts { avail, total }
+    }
+
+    /// Whether the listeners are to be watched.
+    pub fn listening(&self) -> bool {
+        self.listening
+    }
+
+    /// Whether an operator has the service's clients wait.
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Whether a reload took the service away, and only its children are left.
+    pub fn removed(&self) -> bool {
+        self.removed
+    }
+
+    /// Whether clients are to be served: it is not throttled, paused or removed.
+    pub(super) fn is_open(&self) -> bool {
+        !self.throttled() && !self.paused && !self.removed
+    }
+
+    /// Whether the limit has room for a child beside `total` others.
+    pub(super) fn has_room(&self, total: u32) -> bool {
+        self.config.max == 0 || total < self.config.max
+    }
+
+    pub(super) fn rare(&self) -> &Rare {
+        static NONE: LazyLock<Rare> = LazyLock::new(Rare::default);
+        self.rare.as_deref().unwrap_or(&NONE)
+    }
+
+    /// Makes room for it; to change what may not be there, use [`Service::existing_rare`].
+    pub(super) fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(super) fn existing_rare(&mut self) -> Option<&mut Rare> {
+        self.rare.as_deref_mut()
+    }
+
+    /// Has [`Table::settle`](super::Table::settle) look at the service.
+    pub(super) fn touch(&mut self, cx: &mut Context) {
+        if !std::mem::replace(&mut self.touched, true) {
+            cx.shared.touched.push(cx.id);
+        }
+    }
+
+    pub(super) fn log(&self, cx: &mut Context, kind: Kind) {
+        self.write(cx, None, kind);
+    }
+
+    pub(super) fn log_child(&self, cx: &mut Context, pid: Pid, kind: Kind) {
+        self.write(cx, Some(pid), kind);
+    }
+
+    fn write(&self, cx: &mut Context, child: Option<Pid>, kind: Kind) {
+        if cx.shared.verbose || kind.severity() != Severity::Detail {
+            let record = Record::new(Some(self.config.clone()), child, kind);
+            cx.out.push(Action::Log(record));
+        }
+    }
+
+    /// Ends a turn: decides once whether the service is to have more children or fewer, and whether
+    /// its listeners are to be watched.
+    pub(super) fn settle(&mut self, cx: &mut Context) {
+        self.touched = false;
+        self.log_counts(cx);
+        if !self.keeps_nothing_warm() && !self.removed {
+            self.adapt(cx);
+        }
+        self.update_watch(cx);
+        self.update_stats(cx.now);
+    }
+
+    /// Whether the service agrees with its children.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let count = |wanted: fn(&Child) -> bool| {
+            self.children.values().filter(|child| wanted(child)).count() as u32
+        };
+        if count(Child::is_available) != self.avail {
+            let avail = self.avail;
+            return Err(format!("avail {avail} is not what the children are marked"));
+        }
+        if count(Child::is_departing) != self.departing {
+            return Err(format!("departing {} is wrong", self.departing));
+        }
+        if count(|child| child.hanging) != self.rare().hanging {
+            return Err(format!("hanging {} is wrong", self.rare().hanging));
+        }
+        self.check_deadlines()?;
+        self.check_statistics()?;
+        self.check_pool()?;
+        self.check_counts()
+    }
+
+    /// The invariants that take the same time for any number of children.
+    pub(super) fn check_counts(&self) -> Result<(), String> {
+        let total = self.total();
+        if self.avail + self.departing > total {
+            return Err(format!("avail {} of {total}", self.avail));
+        }
+        if self.listening != self.wants_clients() {
+            return Err(format!("listening is {}", self.listening));
+        }
+        if self.removed && self.throttled() {
+            return Err("removed, and throttled".into());
+        }
+        if self.removed && total == 0 {
+            return Err("removed, and nothing to wait for".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! What the policy counts for the status document. Nothing here decides anything.
+
+use super::child::ChildState;
+use super::pool::{Pool, State};
+use super::{ExitStatus, Service, Time};
+
+/// What one service has seen since it was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// The most children that were busy at a time, and when that was first so.
+    pub peak: u32,
+    pub peak_at: Option<Time>,
+    /// How often all processes that the limit allows were in use.
+    pub limit_reached: u64,
+    /// They are.
+    at_limit: bool,
+    /// Clients that children have reported.
+    pub connections: u64,
+    /// Children that were started, that ended with status 0, with another, and by a signal.
+    pub started: u64,
+    pub ended: u64,
+    pub failed: u64,
+    pub killed: u64,
+}
+
+impl Statistics {
+    pub(super) fn count_end(&mut self, status: ExitStatus) {
+        let count = match status {
+            ExitStatus::Code(0) => &mut self.ended,
+            ExitStatus::Code(_) => &mut self.failed,
+            ExitStatus::Signal(_) => &mut self.killed,
+        };
+        *count += 1;
+    }
+
+    /// So many children are `busy`, of `max` that may be (0 is no limit).
+    fn count_busy(&mut self, now: Time, busy: u32, max: u32) {
+        if busy > self.peak {
+            self.peak = busy;
+            self.peak_at = Some(now);
+        }
+        let at_limit = max > 0 && busy >= max;
+        self.limit_reached += u64::from(at_limit && !self.at_limit);
+        self.at_limit = at_limit;
+    }
+}
+
+impl Service {
+    pub fn stats(&self) -> &Statistics {
+        &self.rare().statistics
+    }
+
+    /// Children that have a client, as far as the master was told.
+    pub fn busy(&self) -> u32 {
+        let pool = self.pool.as_deref();
+        let others = pool.map_or(0, |pool| pool.count(State::Starting) + pool.leaving());
+        self.total() - self.avail - self.departing - others
+    }
+
+    /// Children of an ordered pool that are not ready yet.
+    pub fn starting(&self) -> u32 {
+        let pool = self.pool.as_deref();
+        pool.map_or(0, |pool: &Pool| pool.count(State::Starting))
+    }
+
+    /// Counts busy children at the end of a turn.
+    pub(super) fn update_stats(&mut self, now: Time) {
+        let (busy, max) = (self.busy(), self.config.max);
+        // Most services have never had any.
+        if let Some(rare) = self.existing_rare() {
+            rare.statistics.count_busy(now, busy, max);
+        }
+    }
+
+    /// Whether the counts agree with what the children do.
+    pub(super) fn check_statistics(&self) -> Result<(), String> {
+        let busy = |child: &super::child::Child| match child.state() {
+            ChildState::Busy => true,
+            ChildState::Leaving => child.member.is_none() && !child.is_departing(),
+            ChildState::Starting | ChildState::Available => false,
+        };
+        let busy = self.children.values().filter(|child| busy(child)).count() as u32;
+        if busy != self.busy() {
+            return Err(format!("{busy} are busy, not {}", self.busy()));
+        }
+        let stats = self.stats();
+        let living = stats.started - stats.ended - stats.failed - stats.killed;
+        if busy > stats.peak || u64::from(self.total()) > living {
+            return Err(format!("counted {stats:?} of {}", self.total()));
+        }
+        Ok(())
+    }
+}

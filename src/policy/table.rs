@@ -1,0 +1,335 @@
+//! All services: finds the one that an event is about.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::service::{Context, Shared};
+use super::timers::Timer;
+use super::{
+    Action, ByPid, ChildInfo, Event, ExitStatus, Kind, Pid, Record, Rogue, Service, ServiceId,
+    State, Time,
+};
+use crate::config::ByIdentity;
+
+/// With more children than this, [`Table::settle`] asserts only what takes the same time for any
+/// number of them.
+const CHECKED_MAX: usize = 64;
+
+/// All services and children, and the timers.
+#[derive(Debug, Default)]
+pub struct Table {
+    pub(super) services: Vec<Option<Service>>,
+    /// Places without a service; the last one is used first.
+    pub(super) free: Vec<ServiceId>,
+    /// The services that are configured; removed ones are not here. Never iterated, and one piece
+    /// of memory: many small ones would keep that of former configurations in use.
+    pub(super) places: HashMap<ByIdentity, ServiceId>,
+    /// Never iterated, so that its order cannot matter.
+    pub(super) pids: ByPid<ServiceId>,
+    pub(super) shared: Shared,
+    /// There has been a configuration.
+    pub(super) loaded: bool,
+}
+
+impl Table {
+    /// An empty table. Children of removed services get `kill_time` to leave. A `verbose` table
+    /// logs what it does, not only what goes wrong.
+    pub fn new(kill_time: Duration, verbose: bool) -> Self {
+        let shared = Shared {
+            kill_time,
+            verbose,
+            ..Shared::default()
+        };
+        Self {
+            shared,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in one fact and appends what is to be done about it. Interest in listeners is not
+    /// among it: that waits for [`Table::settle`].
+    pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::Connection { service, clients } => {
+                self.at(now, service, out, |s, cx| s.connection(cx, clients));
+            }
+            Event::Report {
+                service,
+                writer,
+                report,
+            } => self.at(now, service, out, |s, cx| s.report(cx, writer, report)),
+            Event::Garbage {
+                service,
+                writer,
+                length,
+            } => self.at(now, service, out, |s, cx| {
+                s.warn_limited(cx, writer, Kind::PartialReport { length });
+            }),
+            Event::Spawned {
+                service,
+                generation,
+                pid,
+            } => self.spawned(now, service, generation, pid, out),
+            Event::SpawnFailed { service, error } => {
+                self.at(now, service, out, |s, cx| s.spawn_failed(cx, error));
+            }
+            Event::WatchFailed { service, error } => {
+                self.at(now, service, out, |s, cx| s.watch_failed(cx, error));
+            }
+            Event::Pause { service } => self.at(now, service, out, Service::pause),
+            Event::Resume { service } => self.at(now, service, out, Service::resume),
+            Event::Replace { service } => self.at(now, service, out, Service::replace),
+            Event::Wake { service } => self.at(now, service, out, Service::wake_now),
+            Event::PoolReport { .. }
+            | Event::PoolGarbage { .. }
+            | Event::OrderFailed { .. }
+            | Event::ChannelClosed { .. }
+            | Event::SentDescriptors { .. }
+            | Event::ExecHangs { .. } => self.step_child(now, event, out),
+            Event::Exited { pid, status } => self.exited(now, pid, status, out),
+            Event::Deadline => self.deadline(now, out),
+            Event::Reload(plan) => self.reload(now, plan, out),
+            Event::Verbose(verbose) => self.shared.verbose = verbose,
+            Event::Stop { signal } => {
+                let record = Record::new(None, None, Kind::Terminating { signal });
+                out.extend([Action::Log(record), Action::Terminate { signal }]);
+            }
+        }
+    }
+
+    /// The events that name a child alone.
+    fn step_child(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::PoolReport { pid, report } => {
+                self.at_child(now, pid, out, |s, cx| s.pool_report(cx, pid, report));
+            }
+            Event::PoolGarbage { pid, letter } => self.at_child(now, pid, out, |s, cx| {
+                s.end_rogue(cx, pid, Rogue::Unknown { letter });
+            }),
+            Event::OrderFailed { pid, failure } => self.at_child(now, pid, out, |s, cx| {
+                s.end_rogue(cx, pid, Rogue::Unwritable { failure });
+            }),
+            Event::ChannelClosed { pid } => {
+                self.at_child(now, pid, out, |s, cx| s.channel_closed(cx, pid));
+            }
+            Event::SentDescriptors { pid } => {
+                self.at_child(now, pid, out, |s, cx| s.sent_descriptors(cx, pid));
+            }
+            Event::ExecHangs { pid } => {
+                self.at_child(now, pid, out, |s, cx| s.exec_hangs(cx, pid));
+            }
+            _ => {}
+        }
+    }
+
+    /// Has a service do something. An event for a place without a service changes nothing.
+    pub(super) fn at(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        out: &mut Vec<Action>,
+        handle: impl FnOnce(&mut Service, &mut Context),
+    ) {
+        let Some(Some(service)) = self.services.get_mut(id.index()) else {
+            return;
+        };
+        let shared = &mut self.shared;
+        handle(
+            service,
+            &mut Context {
+                id,
+                now,
+                shared,
+                out,
+            },
+        );
+    }
+
+    fn at_child(
+        &mut self,
+        now: Time,
+        pid: Pid,
+        out: &mut Vec<Action>,
+        handle: impl FnOnce(&mut Service, &mut Context),
+    ) {
+        if let Some(&id) = self.pids.get(&pid) {
+            self.at(now, id, out, handle);
+        }
+    }
+
+    fn spawned(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        generation: u32,
+        pid: Pid,
+        out: &mut Vec<Action>,
+    ) {
+        // The kernel gives no pid twice before its end was collected. Should that have been missed,
+        // the new process is the one.
+        if let Some(former) = self.pids.remove(&pid) {
+            self.at(now, former, out, |s, cx| s.release(cx, pid));
+            self.forget_if_done(former);
+        }
+        if self.service(id).is_some() {
+            self.pids.insert(pid, id);
+            self.at(now, id, out, |s, cx| s.spawned(cx, generation, pid));
+        }
+    }
+
+    fn exited(&mut self, now: Time, pid: Pid, status: ExitStatus, out: &mut Vec<Action>) {
+        if let Some(id) = self.pids.remove(&pid) {
+            self.at(now, id, out, |s, cx| s.exited(cx, pid, status));
+            self.forget_if_done(id);
+        }
+    }
+
+    fn deadline(&mut self, now: Time, out: &mut Vec<Action>) {
+        while let Some((_, timer, id)) = self.next_timer().filter(|(at, ..)| *at <= now) {
+            self.shared.timers.pop();
+            self.at(now, id, out, |service, cx| match timer {
+                Timer::Unthrottle => service.unthrottle(cx),
+                Timer::Wakeup => service.wake(cx),
+                Timer::StressEnd => service.end_stress(cx),
+                Timer::Kill => service.kill_children(cx),
+                Timer::OrderTimeout => service.orders_timed_out(cx),
+                Timer::Child => service.children_overdue(cx),
+                Timer::Ping => service.ping(cx),
+                Timer::Surplus => service.end_surplus(cx),
+                Timer::Start => service.start_again(cx),
+            });
+        }
+    }
+
+    fn next_timer(&mut self) -> Option<(Time, Timer, ServiceId)> {
+        let services = &self.services;
+        self.shared.timers.next(|at, timer, id| {
+            let service = services.get(id.index()).and_then(Option::as_ref);
+            service.is_some_and(|service| timer.armed(service) == Some(at))
+        })
+    }
+
+    /// Ends a turn: decides once for every service that the turn's events touched whether it is to
+    /// have more children or fewer, and whether its listeners are to be watched.
+    ///
+    /// # Panics
+    /// In debug builds, when an invariant does not hold; see [`Table::check`].
+    pub fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
+        while let Some(id) = self.shared.touched.pop() {
+            self.at(now, id, out, Service::settle);
+            debug_assert_eq!(self.check_settled(id), Ok(()), "{id:?}");
+        }
+    }
+
+    /// Whether a service that has settled is as it should be.
+    fn check_settled(&self, id: ServiceId) -> Result<(), String> {
+        match self.service(id) {
+            // It is settled again.
+            Some(service) if service.touched => Ok(()),
+            Some(service) if service.children.len() > CHECKED_MAX => service.check_counts(),
+            Some(service) => service.check(),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether nothing has changed since [`Table::settle`].
+    pub fn is_settled(&self) -> bool {
+        self.shared.touched.is_empty()
+    }
+
+    /// When [`Event::Deadline`] is to be given next.
+    pub fn next_deadline(&mut self) -> Option<Time> {
+        self.next_timer().map(|(at, ..)| at)
+    }
+
+    /// Whether it logs what it does, and not only what goes wrong.
+    pub fn is_verbose(&self) -> bool {
+        self.shared.verbose
+    }
+
+    /// The service at this place.
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(id.index())?.as_ref()
+    }
+
+    /// All services with their places, removed ones included.
+    pub fn services(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
+        let places = self.services.iter().enumerate();
+        places.filter_map(|(index, s)| Some((ServiceId::from_index(index), s.as_ref()?)))
+    }
+
+    /// Which service a process belongs to.
+    pub fn service_of(&self, pid: Pid) -> Option<ServiceId> {
+        self.pids.get(&pid).copied()
+    }
+
+    /// How many children there are, removed services' included.
+    pub fn living(&self) -> usize {
+        self.pids.len()
+    }
+
+    /// All children, removed services' included.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.services()
+            .flat_map(|(_, service)| service.children.keys().copied())
+    }
+
+    /// A service's children.
+    pub fn pids_of(&self, id: ServiceId) -> impl Iterator<Item = Pid> {
+        let service = self.service(id).into_iter();
+        service.flat_map(|service| service.children.keys().copied())
+    }
+
+    /// A service's children, oldest first.
+    pub fn children_of(&self, id: ServiceId) -> Vec<ChildInfo> {
+        self.service(id)
+            .map(Service::children_info)
+            .unwrap_or_default()
+    }
+
+    /// What a child does in its ordered pool; nothing for other children.
+    pub fn state_of(&self, pid: Pid) -> Option<State> {
+        self.service(self.service_of(pid)?)?.pool_state(pid)
+    }
+
+    /// How long reports of the service's children may wait to be read together.
+    pub fn report_delay(&self, id: ServiceId) -> Option<Duration> {
+        self.service(id)?.report_delay()
+    }
+
+    /// All children of services with a `stop_timeout`, with that: how long each may take to end.
+    pub fn awaited(&self) -> impl Iterator<Item = (Pid, Duration)> {
+        self.services().flat_map(|(_, service)| {
+            let timeout = service.config.limits().stop_timeout;
+            let pids = service.children.keys();
+            pids.filter_map(move |pid| Some((*pid, timeout?)))
+        })
+    }
+
+    /// Whether all invariants hold; call it after [`Table::settle`].
+    ///
+    /// # Errors
+    /// The first one that does not, in words.
+    pub fn check(&self) -> Result<(), String> {
+        for (id, service) in self.services() {
+            let name = &service.config.canonical;
+            if let Some(pid) = self
+                .pids_of(id)
+                .find(|&pid| self.service_of(pid) != Some(id))
+            {
+                return Err(format!("{id:?} {name}: child {pid} is of another service"));
+            }
+            let checked = service.check();
+            checked.map_err(|what| format!("{id:?} {name}: {what}"))?;
+        }
+        let (owned, known) = (self.pids().count(), self.pids.len());
+        if owned != known {
+            return Err(format!("{owned} children are owned, and {known} known"));
+        }
+        let hanging: u32 = self.services().map(|(_, s)| s.rare().hanging).sum();
+        if hanging != self.shared.hanging {
+            return Err(format!("{hanging} hang, not {}", self.shared.hanging));
+        }
+        Ok(())
+    }
+}
