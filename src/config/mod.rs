@@ -32,7 +32,7 @@ use main_cf::Dictionary;
 use master_toml::ServiceTable;
 pub use master_toml::nearest;
 use parameters::TableSettings;
-pub use parameters::{ImportedVariable, LogFormat, Parameters, Values};
+pub use parameters::{ImportedVariable, LogFormat, Parameters, SYSLOG_FACILITIES, Values};
 pub use pool::{Accept, Pool, Ramp};
 pub use service::{ByIdentity, Endpoint, Kind, RunOptions, Service, Wakeup};
 

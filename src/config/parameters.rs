@@ -378,7 +378,7 @@ fn mail_owner(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Option<(Strin
 }
 
 /// The names of syslog(3) that Postfix knows (`msg_syslog.c`).
-const FACILITIES: [&str; 20] = [
+pub const SYSLOG_FACILITIES: [&str; 20] = [
     "auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user",
     "uucp", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
@@ -386,8 +386,8 @@ const FACILITIES: [&str; 20] = [
 fn syslog_facility(reader: &mut Reader<'_>) -> Option<String> {
     let name = "syslog_facility";
     let facility = reader.nonempty(name)?;
-    if !FACILITIES.contains(&facility.as_str()) {
-        let expected = FACILITIES.join(", ");
+    if !SYSLOG_FACILITIES.contains(&facility.as_str()) {
+        let expected = SYSLOG_FACILITIES.join(", ");
         reader.reject(
             name,
             format!("unrecognized value: {facility}: expected one of {expected}"),

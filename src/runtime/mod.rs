@@ -317,7 +317,7 @@ impl Runtime {
     /// Says in the log and to the supervisor that all is up.
     pub fn announce(&mut self) {
         let (version, configuration) = (env!("CARGO_PKG_VERSION"), self.setup.location.path());
-        self.log.readers(true);
+        self.log.set_postlogd_available(true);
         self.log.info(format!(
             "daemon started -- version {version}, configuration {}",
             configuration.display()
@@ -385,7 +385,7 @@ impl Runtime {
         }
         self.watchdog_at = Some(now);
         let seconds = (WATCHDOG + WATCHDOG_REARM).as_secs() as u32;
-        signal::watchdog(seconds, self.log.last_resort()).context("cannot set the watchdog")
+        signal::watchdog(seconds, self.log.emergency_fd()).context("cannot set the watchdog")
     }
 
     /// Says that all is well twice in the time that the supervisor bears silence.
@@ -659,7 +659,7 @@ impl Runtime {
     fn write(&mut self, record: &Record) {
         if matches!(record, Record::Terminating { .. }) {
             // postlogd is about to be ended with us.
-            self.log.readers(false);
+            self.log.set_postlogd_available(false);
         }
         let about = About {
             child: record.child(),

@@ -6,6 +6,7 @@ pub mod backchannel;
 pub mod channel;
 pub mod clock;
 pub mod directory;
+pub mod file;
 pub mod handed;
 pub mod listen;
 pub mod local;
