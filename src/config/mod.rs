@@ -22,7 +22,7 @@ mod text;
 mod words;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use care::Care;
@@ -138,6 +138,11 @@ pub trait Resolver {
     fn has_family(&self, family: Family) -> bool;
     /// The master's own process ID, for `$process_id`.
     fn process_id(&self) -> u32;
+    /// Whether log lines can be appended to what is at this path: a regular file, or nothing yet.
+    ///
+    /// # Errors
+    /// What it is instead, and what is expected.
+    fn check_log_file(&self, path: &Path) -> Result<(), String>;
 }
 
 /// The two network protocols of `inet_protocols`.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use crate::sys::file::expect_regular;
+use crate::sys::file::{check_regular, expect_regular};
 use crate::sys::poll::can_write;
 
 /// The name by which a log file is standard output.
@@ -100,11 +100,8 @@ fn open_or_create(path: &Path, permissions: u32) -> io::Result<File> {
     options
         .append(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    match path.symlink_metadata() {
-        // Opening a device can have effects of its own.
-        Ok(metadata) if !metadata.is_symlink() => expect_regular(&metadata)?,
-        _ => {}
-    }
+    // Opening a device can have effects of its own.
+    check_regular(path)?;
     match options.open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         opened => return opened,

@@ -89,9 +89,8 @@ fn a_line_can_be_an_object_with_fields() {
     let pid = std::process::id();
     let rest = |line: &str| line["{\"time\":\"2026-11-21T09:05:00.123Z\",".len()..].to_owned();
     let lines: Vec<_> = file.lines().map(rest).collect();
-    let begin = |severity| {
-        format!("\"severity\":\"{severity}\",\"tag\":\"postfix/master\",\"pid\":{pid},")
-    };
+    let begin =
+        |severity| format!("\"severity\":\"{severity}\",\"tag\":\"postfix/master\",\"pid\":{pid},");
     let about = ",\"service\":\"a\\\"b\",\"type\":\"unix\",\"child\":4711}";
     assert_eq!(
         lines,

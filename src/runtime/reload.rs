@@ -8,6 +8,7 @@ use std::io;
 use std::mem;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -95,6 +96,10 @@ impl Resolver for KnownHosts<'_> {
 
     fn process_id(&self) -> u32 {
         Names.process_id()
+    }
+
+    fn check_log_file(&self, path: &Path) -> Result<(), String> {
+        Names.check_log_file(path)
     }
 }
 

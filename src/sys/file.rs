@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// Opens a regular file for reading. What a symbolic link leads to counts.
 ///
 /// # Errors
-/// The system's; or it is something else, in words.
+/// The system's; or [`ErrorKind::InvalidInput`]: it is something else, in words.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     // Opening a device can have effects of its own, so that it is not even opened; what is opened
     // may be another file than what was looked at.
@@ -30,15 +30,27 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// Whether this is a regular file.
 ///
 /// # Errors
-/// It is something else, in words.
+/// [`ErrorKind::InvalidInput`]: it is something else, in words.
 pub fn expect_regular(metadata: &Metadata) -> io::Result<()> {
     if metadata.is_file() {
         return Ok(());
     }
     let kind = kind(metadata.file_type());
-    Err(io::Error::other(format!(
-        "it is {kind}, expected a regular file"
-    )))
+    Err(io::Error::new(
+        ErrorKind::InvalidInput,
+        format!("it is {kind}, expected a regular file"),
+    ))
+}
+
+/// Whether there is a regular file, or nothing that can be seen. A symbolic link is not followed.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`]: it is something else, in words.
+pub fn check_regular(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(metadata) if !metadata.is_symlink() => expect_regular(&metadata),
+        _ => Ok(()),
+    }
 }
 
 /// What a file is, with an article.
@@ -61,8 +73,8 @@ fn kind(file_type: FileType) -> &'static str {
 /// Reads a pipe or a regular file, which is open as descriptor `fd`, to its end.
 ///
 /// # Errors
-/// There is no such descriptor; it is something else; it has no end within the `limit`, or more than
-/// `max` bytes before it; or the system's.
+/// There is no such descriptor; it is something else; it does not come to its end within `limit`; it
+/// has more than `max` bytes; or the system's.
 pub fn read_descriptor(fd: RawFd, limit: Duration, max: u64) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + limit;
     let mut file = File::from(duplicate(fd)?);
