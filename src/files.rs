@@ -1,22 +1,26 @@
 //! A configuration's files, where there is no `main.cf` the defaults in its place, and the
-//! system's names: all that [`Config::parse`](crate::config::Config::parse) wants to be given.
+//! system's names: all that [`Config::parse`](crate::config::Config::parse) is given. Files are
+//! regular ones: a FIFO or a device is an error, and never makes the master wait.
+
+mod pipe;
 
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
 
+pub use self::pipe::PipedTable;
 use crate::config::{Base, Family, Resolver, Source, Sources, StandAlone, User};
-use crate::sys::{names, privilege};
+use crate::sys::{file, names, privilege};
 
 /// Where Postfix's configuration is unless told otherwise.
 pub const POSTFIX: &str = "/etc/postfix";
 
-/// A configuration file that is larger is none.
+/// The most bytes of a configuration file.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
 
 /// Where root's services have their sockets and locks when there is no Postfix, and what is kept.
@@ -27,13 +31,21 @@ const ROOTS_DIRECTORIES: [&str; 2] = ["/run/master", "/var/lib/master"];
 pub struct Location {
     path: PathBuf,
     directory: PathBuf,
-    table: PathBuf,
+    table: Table,
     /// Unless this is a Postfix installation. It stays one when its `main.cf` is gone.
     stand_alone: Option<StandAlone>,
 }
 
+/// Where the service table is.
+#[derive(Clone, Debug)]
+enum Table {
+    File(PathBuf),
+    /// It was a pipe: its text, until that is [released](Location::release_pipe).
+    Pipe(Option<Vec<u8>>),
+}
+
 impl Location {
-    /// What is configured here: Postfix, in a directory with a `main.cf`; services that stand
+    /// The configuration at a path: Postfix, in a directory with a `main.cf`; services that stand
     /// alone, in one that has only a `master.cf`, or in a table that is named itself. `variable`
     /// is the environment, which knows where a user's files belong.
     ///
@@ -53,15 +65,15 @@ impl Location {
                 main_cf.display(),
                 table.display(),
             );
-            let stand_alone = match is_there(&main_cf) {
-                true => None,
-                false => Some(stand_alone(variable)?),
+            let stand_alone = if is_there(&main_cf) {
+                None
+            } else {
+                Some(stand_alone(variable)?)
             };
-            let directory = path.clone();
             return Ok(Self {
+                directory: path.clone(),
                 path,
-                directory,
-                table,
+                table: Table::File(table),
                 stand_alone,
             });
         }
@@ -74,9 +86,27 @@ impl Location {
         })?;
         Ok(Self {
             directory: directory.to_owned(),
-            table: path.clone(),
+            table: Table::File(path.clone()),
             path,
             stand_alone: Some(stand_alone(variable)?),
+        })
+    }
+
+    /// A service table that was read from a pipe, and stands alone: without `master.toml`. Its
+    /// configuration directory is the queue directory, in which no file has settings.
+    ///
+    /// # Errors
+    /// There is no place for a user's files.
+    pub fn of_pipe(
+        pipe: PipedTable,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> anyhow::Result<Self> {
+        let stand_alone = stand_alone(variable)?;
+        Ok(Self {
+            path: pipe.path,
+            directory: stand_alone.queue_directory.clone(),
+            table: Table::Pipe(Some(pipe.text)),
+            stand_alone: Some(stand_alone),
         })
     }
 
@@ -87,13 +117,33 @@ impl Location {
 
     /// The service table.
     pub fn table(&self) -> &Path {
-        &self.table
+        match &self.table {
+            Table::File(path) => path,
+            Table::Pipe(_) => &self.path,
+        }
+    }
+
+    /// The value of `MAIL_CONFIG` by which children find their configuration: what was named, or for
+    /// a pipe the configuration directory, because the descriptor is not theirs.
+    pub fn for_children(&self) -> &Path {
+        match self.table {
+            Table::File(_) => &self.path,
+            Table::Pipe(_) => &self.directory,
+        }
+    }
+
+    /// Frees the text of a table that was a pipe. From now on it cannot be [read](Self::read).
+    pub fn release_pipe(&mut self) {
+        if let Table::Pipe(text) = &mut self.table {
+            *text = None;
+        }
     }
 
     /// The `main.cf` beside a table that was named itself, which is not read.
     pub fn ignored_main_cf(&self) -> Option<PathBuf> {
         let main_cf = self.directory.join("main.cf");
-        let is_ignored = self.is_stand_alone() && main_cf.symlink_metadata().is_ok();
+        let is_beside = matches!(self.table, Table::File(_)) && self.is_stand_alone();
+        let is_ignored = is_beside && main_cf.symlink_metadata().is_ok();
         is_ignored.then_some(main_cf)
     }
 
@@ -108,8 +158,22 @@ impl Location {
     /// Which file could not be read, and why.
     pub fn read(&self) -> anyhow::Result<Sources> {
         let mut sources = self.read_parameters()?;
-        sources.master_cf = read(sources.master_cf.path)?;
+        sources.master_cf = match &self.table {
+            Table::File(path) => read(path.clone())?,
+            Table::Pipe(text) => Source {
+                path: self.path.clone(),
+                text: text.clone().ok_or_else(|| self.gone())?,
+            },
+        };
         Ok(sources)
+    }
+
+    fn gone(&self) -> anyhow::Error {
+        anyhow!(
+            "{}: the service table was a pipe, which can be read only once: to change it, stop the \
+             master, and start it with the name of a file",
+            self.path.display()
+        )
     }
 
     /// Reads the files with parameters; the service table is left empty.
@@ -121,14 +185,18 @@ impl Location {
             Some(stand_alone) => Base::StandAlone(stand_alone.clone()),
             None => Base::Postfix(read(self.directory.join("main.cf"))?),
         };
+        let master_toml = match self.table {
+            Table::File(_) => read_if_there(self.directory.join("master.toml"))?,
+            Table::Pipe(_) => None,
+        };
         Ok(Sources {
             directory: self.directory.clone(),
             base,
             master_cf: Source {
-                path: self.table.clone(),
+                path: self.table().to_owned(),
                 text: Vec::new(),
             },
-            master_toml: read_if_there(self.directory.join("master.toml"))?,
+            master_toml,
         })
     }
 }
@@ -136,7 +204,7 @@ impl Location {
 /// Reads a file that may be missing. A link that leads nowhere is there, and cannot be read.
 ///
 /// # Errors
-/// It is there and cannot be read, or is too large for a configuration.
+/// It is there and cannot be read, is no regular file, or is larger than 16 MiB.
 pub fn read_if_there(path: PathBuf) -> anyhow::Result<Option<Source>> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -145,7 +213,7 @@ pub fn read_if_there(path: PathBuf) -> anyhow::Result<Option<Source>> {
 }
 
 fn read(path: PathBuf) -> anyhow::Result<Source> {
-    let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    let file = open_regular(&path).with_context(|| format!("open {}", path.display()))?;
     let size = file.metadata().map_or(0, |metadata| metadata.len());
     let mut text = Vec::with_capacity(size.min(FILE_MAX) as usize + 1);
     file.take(FILE_MAX + 1)
@@ -153,13 +221,21 @@ fn read(path: PathBuf) -> anyhow::Result<Source> {
         .with_context(|| format!("read {}", path.display()))?;
     ensure!(
         text.len() as u64 <= FILE_MAX,
-        "{}: larger than {FILE_MAX} bytes, which no configuration is",
+        "{}: larger than {FILE_MAX} bytes: expected a configuration file",
         path.display()
     );
     Ok(Source { path, text })
 }
 
-/// The defaults of whoever runs this program: the bundled services lie beside it. `variable` is the
+/// Opens a regular file for reading, without waiting for anything.
+///
+/// # Errors
+/// The system's; or [`ErrorKind::InvalidInput`]: it is something else, such as a FIFO, in words.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    file::open_regular(path)
+}
+
+/// The defaults of the user who runs this program: the bundled services lie beside it. `variable` is the
 /// environment.
 ///
 /// # Errors
@@ -167,9 +243,10 @@ fn read(path: PathBuf) -> anyhow::Result<Source> {
 pub fn stand_alone(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<StandAlone> {
     let program = env::current_exe().context("cannot find this program's own file")?;
     let daemon_directory = program.parent().unwrap_or(Path::new("/")).to_owned();
-    let [queue_directory, data_directory] = match privilege::is_root() {
-        true => ROOTS_DIRECTORIES.map(PathBuf::from),
-        false => users_directories(variable)?,
+    let [queue_directory, data_directory] = if privilege::is_root() {
+        ROOTS_DIRECTORIES.map(PathBuf::from)
+    } else {
+        users_directories(variable)?
     };
     let user = (!privilege::is_root()).then(|| {
         let (uid, gid) = privilege::user();
@@ -250,6 +327,10 @@ impl Resolver for Names {
 
     fn process_id(&self) -> u32 {
         std::process::id()
+    }
+
+    fn check_log_file(&self, path: &Path) -> Result<(), String> {
+        file::check_regular(path).map_err(|error| error.to_string())
     }
 }
 

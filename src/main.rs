@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use master::runtime::SystemClock;
+use master::start::SystemClock;
 
 fn main() -> ExitCode {
     master::start::main(Box::new(SystemClock))

@@ -1,9 +1,10 @@
 //! The command line, which is that of Postfix's master(8).
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use lexopt::{Arg, Parser};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub struct Options {
     pub debug: bool,
     /// `-d`: stay attached to the terminal, and say so to the children.
     pub attached: bool,
-    /// `-e`: end after so long.
+    /// `-e`: end after this time.
     pub exit_time: Option<Duration>,
     /// `-i`: run as process 1 of a container.
     pub init: bool,
@@ -22,7 +23,7 @@ pub struct Options {
     pub keep_stdout: bool,
     /// `-t`: only test whether a master is running.
     pub test_lock: bool,
-    /// `-v`: say more, so many times.
+    /// `-v`: say more; how often it was given.
     pub verbose: u32,
     /// `-w`: wait in the foreground until the daemon is up.
     pub wait: bool,
@@ -43,7 +44,7 @@ usage: master [-Ddisvw] [-c configuration] [-e exit_time]
                  them; otherwise $MAIL_CONFIG or /etc/postfix
   -D             run debugger_command on this process and wait for it to return
   -d             do not detach from the terminal
-  -e exit_time   end after so many seconds
+  -e exit_time   end after this number of seconds
   -h             show this
   -i             run as process 1 of a container
   -s             keep standard output open
@@ -68,81 +69,35 @@ impl Options {
             debug: environment("MAIL_DEBUG"),
             ..Self::default()
         };
-        let mut arguments = arguments;
-        while let Some(argument) = arguments.next() {
-            match argument.as_bytes() {
-                b"--" => match arguments.next() {
-                    None => break,
-                    Some(extra) => return Err(unexpected(&extra)),
-                },
-                [b'-', first, rest @ ..] => options.cluster(*first, rest, &mut arguments)?,
-                _ => return Err(unexpected(&argument)),
+        let mut parser = Parser::from_args(arguments);
+        // As getopt(3) has it: in -e=5, the value is "=5".
+        parser.set_short_equals(false);
+        while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+            match argument {
+                Arg::Short('c') => options.configuration = Some(value(&mut parser, 'c')?.into()),
+                Arg::Short('D') => options.debug = true,
+                Arg::Short('d') => options.attached = true,
+                Arg::Short('e') => options.exit_time = Some(seconds(&value(&mut parser, 'e')?)?),
+                Arg::Short('h') => options.help = true,
+                Arg::Short('i') => {
+                    options.init = true;
+                    options.keep_stdout = true;
+                }
+                Arg::Short('s') => options.keep_stdout = true,
+                Arg::Short('t') => options.test_lock = true,
+                Arg::Short('V') => options.version = true,
+                Arg::Short('v') => options.verbose = options.verbose.saturating_add(1),
+                Arg::Short('w') => options.wait = true,
+                Arg::Short(letter) => return Err(format!("unknown option -{letter}")),
+                Arg::Long(name) => return Err(format!("unknown option --{name}")),
+                Arg::Value(extra) => {
+                    let extra = extra.to_string_lossy();
+                    return Err(format!("unexpected argument \"{extra}\""));
+                }
             }
         }
         options.check()?;
         Ok(options)
-    }
-
-    /// Options written together, as in `-dv`; the value of one may follow without a space.
-    fn cluster(
-        &mut self,
-        first: u8,
-        rest: &[u8],
-        arguments: &mut impl Iterator<Item = OsString>,
-    ) -> Result<(), String> {
-        let mut letter = first;
-        let mut rest = rest;
-        loop {
-            if matches!(letter, b'c' | b'e') {
-                let value = match rest {
-                    [] => arguments.next(),
-                    _ => Some(OsString::from_vec(rest.to_vec())),
-                };
-                let letter = char::from(letter);
-                let value = value.ok_or(format!("option -{letter} needs a value"))?;
-                return self.with_value(letter, value);
-            }
-            self.flag(letter)?;
-            match rest {
-                [] => return Ok(()),
-                [next, more @ ..] => (letter, rest) = (*next, more),
-            }
-        }
-    }
-
-    fn with_value(&mut self, letter: char, value: OsString) -> Result<(), String> {
-        if letter == 'c' {
-            self.configuration = Some(value.into());
-            return Ok(());
-        }
-        let seconds = value.to_str().and_then(|v| v.parse::<u32>().ok());
-        let bad = || {
-            format!(
-                "option -e: \"{}\" is no number of seconds",
-                value.to_string_lossy()
-            )
-        };
-        self.exit_time = Some(Duration::from_secs(seconds.ok_or_else(bad)?.into()));
-        Ok(())
-    }
-
-    fn flag(&mut self, letter: u8) -> Result<(), String> {
-        match letter {
-            b'D' => self.debug = true,
-            b'd' => self.attached = true,
-            b'h' => self.help = true,
-            b'i' => {
-                self.init = true;
-                self.keep_stdout = true;
-            }
-            b's' => self.keep_stdout = true,
-            b't' => self.test_lock = true,
-            b'V' => self.version = true,
-            b'v' => self.verbose += 1,
-            b'w' => self.wait = true,
-            _ => return Err(format!("unknown option -{}", char::from(letter))),
-        }
-        Ok(())
     }
 
     /// Some options contradict each other (Postfix, `master.c`).
@@ -157,8 +112,18 @@ impl Options {
     }
 }
 
-fn unexpected(argument: &OsString) -> String {
-    format!("unexpected argument \"{}\"", argument.to_string_lossy())
+/// What follows an option, in the same argument or as the next one.
+fn value(parser: &mut Parser, letter: char) -> Result<OsString, String> {
+    let missing = |_| format!("option -{letter} needs a value");
+    parser.value().map_err(missing)
+}
+
+fn seconds(value: &OsStr) -> Result<Duration, String> {
+    let seconds = value.to_str().and_then(|value| value.parse::<u32>().ok());
+    let value = value.to_string_lossy();
+    seconds
+        .map(|seconds| Duration::from_secs(seconds.into()))
+        .ok_or_else(|| format!("option -e: \"{value}\" is no number of seconds"))
 }
 
 #[cfg(test)]
@@ -197,7 +162,12 @@ mod tests {
         assert_eq!(parse("-dx").unwrap_err(), "unknown option -x");
         assert_eq!(parse("-c").unwrap_err(), "option -c needs a value");
         assert_eq!(parse("start").unwrap_err(), "unexpected argument \"start\"");
-        assert!(parse("-e soon").unwrap_err().contains("soon"));
+        assert_eq!(parse("--wait").unwrap_err(), "unknown option --wait");
+        assert_eq!(parse("-").unwrap_err(), "unexpected argument \"-\"");
+        assert_eq!(parse("-- -d").unwrap_err(), "unexpected argument \"-d\"");
+        for soon in ["-e soon", "-e=5", "-e -1", "-e 4294967296"] {
+            assert!(parse(soon).unwrap_err().contains("no number of seconds"));
+        }
         assert!(parse("-t -w").unwrap_err().contains("-t and -w"));
         for other in ["-D", "-d", "-w"] {
             assert!(parse(&format!("-i {other}")).is_err());

@@ -3,9 +3,10 @@
 //! waits for, where nobody is there yet and where a child is kept warm.
 
 use std::fmt::Write as _;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -13,12 +14,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use master::protocol::pool::Order;
-use master::sys::backchannel::Backchannel;
-use master::sys::poll::{Interest, Poll};
+use master::protocol::pool::{self, Order};
 
 use crate::floor::cpu;
 use crate::load;
@@ -249,7 +249,7 @@ fn least(connections: usize) -> Result<f64> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let (mut channel, theirs) = Backchannel::new()?;
+    let (mut channel, theirs) = UnixStream::pair()?;
     let inherited = [theirs.as_fd(), listener.as_fd()];
     for fd in inherited {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
@@ -260,19 +260,24 @@ fn least(connections: usize) -> Result<f64> {
         .args(["-c", &format!("exec \"$0\" 5<&{five} 6<&{six}"), &command])
         .spawn()?;
     drop(theirs);
-    let mut poll = Poll::new()?;
-    let (mut keys, mut messages) = (Vec::new(), Vec::new());
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    let limit = EpollTimeout::try_from(LIMIT)?;
+    let (mut events, mut messages) = ([EpollEvent::empty()], [0; 16 * pool::SIZE]);
     let mut served = || {
-        poll.add(channel.as_fd(), 0, Interest::Readable)?;
-        poll.wait(LIMIT, &mut keys)?;
-        poll.remove(&channel)?;
-        poll.add(listener.as_fd(), 1, Interest::Arrivals)?;
+        // The child says that it is idle.
+        channel.set_read_timeout(Some(LIMIT))?;
+        channel.read_exact(&mut messages[..pool::SIZE])?;
+        let arrivals = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        epoll.add(&listener, EpollEvent::new(arrivals, 0))?;
+        channel.set_nonblocking(true)?;
         let before = cpu()?;
         for _ in 0..connections {
-            poll.wait(LIMIT, &mut keys)?;
-            channel.read(&mut messages)?;
-            messages.clear();
-            channel.send(Order::Accept.encode())?;
+            epoll.wait(&mut events, limit)?;
+            match channel.read(&mut messages) {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
+                _ => {}
+            }
+            channel.write_all(&Order::Accept.encode())?;
         }
         Ok(cpu()? - before)
     };

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use master::policy::Time;
-use master::runtime::{Clock, SystemClock};
+use master::start::{Clock, SystemClock};
 use nix::time::{ClockId, clock_gettime};
 
 /// Nobody notices less.

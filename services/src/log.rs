@@ -15,7 +15,7 @@ pub struct Log {
 impl Log {
     pub(crate) fn new(settings: Settings) -> Self {
         let mut log = master::log::Log::new(settings);
-        log.readers(true);
+        log.set_postlogd_available(true);
         Self {
             shared: Arc::new(Mutex::new(log)),
             verbose: false,

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
+use lexopt::{Arg, Parser};
+
 use crate::Error;
 
 /// The type of the service's listeners.
@@ -85,84 +87,73 @@ pub(crate) struct Options {
     pub(crate) arguments: Vec<OsString>,
 }
 
-/// The options that take a value.
-const VALUED: &[u8] = b"imnorst";
-
 impl Options {
     /// Reads the command line, the program's name left out, by the rules of getopt(3).
     pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         let mut options = Self::default();
-        let mut arguments = arguments.into_iter();
-        while let Some(argument) = arguments.next() {
-            match argument.as_bytes() {
-                b"--" => break,
-                [b'-', letters @ ..] if !letters.is_empty() => {
-                    options.word(letters, &mut arguments)?;
-                }
-                _ => {
-                    options.arguments.push(argument);
+        let mut parser = Parser::from_args(arguments);
+        parser.set_short_equals(false);
+        while let Some(argument) = next(&mut parser)? {
+            match argument {
+                Arg::Short(letter) => options.option(letter, &mut parser)?,
+                Arg::Long(name) => return Err(invalid(&format!("--{name}"))),
+                // The first argument ends the options.
+                Arg::Value(first) => {
+                    options.arguments.push(first);
                     break;
                 }
             }
         }
-        options.arguments.extend(arguments);
+        options.arguments.extend(parser.raw_args().map_err(usage)?);
         Ok(options)
     }
 
-    /// Takes a word of options; the value of the last one may be the next word.
-    fn word(
-        &mut self,
-        letters: &[u8],
-        rest: &mut impl Iterator<Item = OsString>,
-    ) -> Result<(), Error> {
-        for (at, &letter) in letters.iter().enumerate() {
-            if !VALUED.contains(&letter) {
-                self.flag(letter)?;
-                continue;
-            }
-            let missing = || Error::Usage(format!("option -{} needs a value", char::from(letter)));
-            let value = match &letters[at + 1..] {
-                [] => rest.next().ok_or_else(missing)?.into_vec(),
-                value => value.to_vec(),
-            };
-            return self.valued(letter, value);
-        }
-        Ok(())
-    }
-
-    fn flag(&mut self, letter: u8) -> Result<(), Error> {
-        let flag = match letter {
-            b'c' => &mut self.chroot,
-            b'd' => &mut self.attached,
-            b'D' => &mut self.debug,
-            b'l' => &mut self.alone,
-            b'S' => &mut self.standard,
-            b'u' => &mut self.unprivileged,
-            b'v' => &mut self.verbose,
-            b'V' => &mut self.to_stderr,
-            b'z' => &mut self.unlimited,
-            _ => {
-                let letter = char::from(letter).escape_default();
-                return Err(Error::Usage(format!("invalid option: -{letter}")));
-            }
+    fn option(&mut self, letter: char, parser: &mut Parser) -> Result<(), Error> {
+        let mut value = || {
+            let missing = |_| Error::Usage(format!("option -{letter} needs a value"));
+            parser.value().map_err(missing)
         };
-        *flag = true;
-        Ok(())
-    }
-
-    fn valued(&mut self, letter: u8, value: Vec<u8>) -> Result<(), Error> {
-        let text = String::from_utf8_lossy(&value).into_owned();
+        let text = |value: OsString| value.to_string_lossy().into_owned();
         match letter {
-            b'i' => self.settings.push(("max_idle".into(), value)),
-            b'm' => self.settings.push(("max_use".into(), value)),
-            b'n' => self.name = Some(text),
-            b'o' => self.settings.push(setting(&value)?),
-            b'r' => self.retire = Some(Duration::from_secs(positive("-r", &text)?.into())),
-            b's' => self.listeners = Some(positive("-s", &text)? as usize),
-            _ => self.transport = Some(Transport::parse(&text)?),
+            'c' => self.chroot = true,
+            'd' => self.attached = true,
+            'D' => self.debug = true,
+            'i' => self.set("max_idle", value()?),
+            'l' => self.alone = true,
+            'm' => self.set("max_use", value()?),
+            'n' => self.name = Some(text(value()?)),
+            'o' => self.settings.push(setting(value()?.as_bytes())?),
+            'r' => {
+                let seconds = positive("-r", &text(value()?))?;
+                self.retire = Some(Duration::from_secs(seconds.into()));
+            }
+            's' => self.listeners = Some(positive("-s", &text(value()?))? as usize),
+            'S' => self.standard = true,
+            't' => self.transport = Some(Transport::parse(&text(value()?))?),
+            'u' => self.unprivileged = true,
+            'v' => self.verbose = true,
+            'V' => self.to_stderr = true,
+            'z' => self.unlimited = true,
+            _ => return Err(invalid(&format!("-{letter}"))),
         }
         Ok(())
     }
+
+    fn set(&mut self, name: &str, value: OsString) {
+        self.settings.push((name.into(), value.into_vec()));
+    }
+}
+
+fn next(parser: &mut Parser) -> Result<Option<Arg<'_>>, Error> {
+    parser.next().map_err(usage)
+}
+
+fn usage(error: lexopt::Error) -> Error {
+    Error::Usage(error.to_string())
+}
+
+fn invalid(option: &str) -> Error {
+    Error::Usage(format!("invalid option: {}", option.escape_default()))
 }
 
 /// A number that is at least 1.
@@ -225,6 +216,7 @@ mod tests {
         assert!(options.standard && options.to_stderr && !options.unlimited);
         assert_eq!(options.settings, [("max_use".into(), b"5".to_vec())]);
         assert_eq!(options.arguments, ["-z"]);
+        assert_eq!(parse("-z -- -- -x").unwrap().arguments, ["--", "-x"]);
     }
 
     #[test]
@@ -248,6 +240,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         for (line, what) in [
             ("-x", "invalid option: -x"),
+            ("--wait", "invalid option: --wait"),
             ("-vm", "option -m needs a value"),
             ("-o a", "-o a: expected \"name=value\""),
             ("-s 0", "-s 0: expected a number from 1 up"),

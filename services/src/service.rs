@@ -215,6 +215,11 @@ impl Service {
         Ok(!self.string("stress", "")?.is_empty())
     }
 
+    /// The error that a parameter's value cannot be used, with the place of the value.
+    pub fn reject(&self, name: &str, problem: &str) -> Error {
+        Error::parameter(self.values.reject(name, problem))
+    }
+
     /// Gives a parameter that the library reads itself another default than Postfix's.
     pub fn set_default(&mut self, name: &str, default: &str) {
         self.values.default(name, default);

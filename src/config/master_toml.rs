@@ -231,24 +231,10 @@ pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&
     const SLIP: usize = 3;
     known
         .filter(|known| known.len().abs_diff(name.len()) <= SLIP)
-        .map(|known| (distance(name, known), known))
+        .map(|known| (strsim::levenshtein(name, known), known))
         .filter(|&(distance, _)| distance <= SLIP)
         .min()
         .map(|(_, known)| known)
-}
-
-/// How many bytes have to be added, removed or replaced to make `a` into `b` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ mod text;
 mod words;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use diagnostic::Place;
@@ -32,7 +32,7 @@ use main_cf::Dictionary;
 use master_toml::ServiceTable;
 pub use master_toml::nearest;
 use parameters::TableSettings;
-pub use parameters::{ImportedVariable, LogFormat, Parameters, Values};
+pub use parameters::{ImportedVariable, LogFormat, Parameters, SYSLOG_FACILITIES, Values};
 pub use pool::{Accept, Pool, Ramp};
 pub use service::{ByIdentity, Endpoint, Extra, Kind, RunOptions, Service, Wakeup};
 
@@ -138,6 +138,11 @@ pub trait Resolver {
     fn has_family(&self, family: Family) -> bool;
     /// The master's own process ID, for `$process_id`.
     fn process_id(&self) -> u32;
+    /// Whether log lines can be appended to what is at this path: a regular file, or nothing yet.
+    ///
+    /// # Errors
+    /// What it is instead, and what is expected.
+    fn check_log_file(&self, path: &Path) -> Result<(), String>;
 }
 
 /// The two network protocols of `inet_protocols`.

@@ -273,7 +273,7 @@ fn parameters(
     let import_environment = import_environment(reader);
     let syslog_facility = syslog_facility(reader);
     let syslog_name = reader.nonempty("syslog_name");
-    let maillog_file = maillog_file(reader);
+    let maillog_file = maillog_file(reader, resolver);
     let log_format = log_format(reader, maillog_file.as_deref());
     let maillog_file_permissions = maillog_file_permissions(reader);
     let postlog_service_name = reader.nonempty("postlog_service_name");
@@ -378,7 +378,7 @@ fn mail_owner(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Option<(Strin
 }
 
 /// The names of syslog(3) that Postfix knows (`msg_syslog.c`).
-const FACILITIES: [&str; 20] = [
+pub const SYSLOG_FACILITIES: [&str; 20] = [
     "auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user",
     "uucp", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
@@ -386,8 +386,8 @@ const FACILITIES: [&str; 20] = [
 fn syslog_facility(reader: &mut Reader<'_>) -> Option<String> {
     let name = "syslog_facility";
     let facility = reader.nonempty(name)?;
-    if !FACILITIES.contains(&facility.as_str()) {
-        let expected = FACILITIES.join(", ");
+    if !SYSLOG_FACILITIES.contains(&facility.as_str()) {
+        let expected = SYSLOG_FACILITIES.join(", ");
         reader.reject(
             name,
             format!("unrecognized value: {facility}: expected one of {expected}"),
@@ -397,8 +397,8 @@ fn syslog_facility(reader: &mut Reader<'_>) -> Option<String> {
     Some(facility)
 }
 
-/// A file in one of the places that the administrator allows.
-fn maillog_file(reader: &mut Reader<'_>) -> Option<String> {
+/// A regular file in one of the places that the administrator allows, or standard output.
+fn maillog_file(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Option<String> {
     let name = "maillog_file";
     let file = reader.string(name)?;
     let prefixes = reader.nonempty("maillog_file_prefixes")?;
@@ -411,6 +411,12 @@ fn maillog_file(reader: &mut Reader<'_>) -> Option<String> {
         );
         reader.error(name, message);
         return None;
+    }
+    if !["", "/dev/stdout"].contains(&file.as_str()) {
+        if let Err(problem) = resolver.check_log_file(Path::new(&file)) {
+            reader.reject(name, format!("{file}: {problem} or /dev/stdout"));
+            return None;
+        }
     }
     Some(file)
 }

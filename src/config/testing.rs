@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::net::IpAddr;
+use std::path::Path;
 
 use super::{Base, Config, Diagnostics, Family, Resolver, Source, Sources, StandAlone, User};
 
@@ -83,6 +84,14 @@ impl Resolver for FakeSystem {
 
     fn process_id(&self) -> u32 {
         4711
+    }
+
+    fn check_log_file(&self, path: &Path) -> Result<(), String> {
+        if path == Path::new("/var/fifo") {
+            Err("it is a FIFO, expected a regular file".to_owned())
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -1,9 +1,16 @@
 //! The forms of a line.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
+use std::io;
 
-use super::{About, LINE_MAX, Severity};
+use serde::{Serialize, Serializer};
+use serde_derive::Serialize;
+
+use super::{About, Severity};
 use crate::sys::clock::UtcTime;
+
+/// Longer texts are cut to this many bytes (Postfix, `msg_logger.c`).
+const LINE_MAX: usize = 2000;
 
 /// One line, before it has a form.
 pub(super) struct Entry<'a> {
@@ -23,45 +30,46 @@ impl Display for Entry<'_> {
     }
 }
 
-/// A line as a JSON object.
-pub(super) struct Json<'a>(pub(super) &'a Entry<'a>);
+/// The keys of a JSON line, in their order.
+#[derive(Serialize)]
+struct Json<'a> {
+    #[serde(serialize_with = "as_text")]
+    time: UtcTime,
+    severity: &'static str,
+    tag: Clean<'a>,
+    pid: u32,
+    message: Clean<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<Clean<'a>>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<Clean<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    child: Option<i32>,
+}
 
-impl Display for Json<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entry = self.0;
-        let (time, severity) = (UtcTime::now(), entry.severity.name());
-        let (tag, pid) = (Quoted(entry.tag), entry.pid);
-        let message = Quoted(entry.message.0);
-        write!(
-            f,
-            "{{\"time\":\"{time}\",\"severity\":\"{severity}\",\"tag\":{tag},\"pid\":{pid},\
-             \"message\":{message}"
-        )?;
-        if let Some((name, kind)) = entry.about.service {
-            let (name, kind) = (Quoted(name), Quoted(kind));
-            write!(f, ",\"service\":{name},\"type\":{kind}")?;
-        }
-        if let Some(child) = entry.about.child {
-            write!(f, ",\"child\":{child}")?;
-        }
-        f.write_str("}")
+impl Entry<'_> {
+    /// The line as a JSON object.
+    ///
+    /// # Errors
+    /// The serializer's; strings and numbers give it no reason for any.
+    pub(super) fn to_json(&self) -> io::Result<String> {
+        let (service, kind) = self.about.service.unzip();
+        let json = Json {
+            time: UtcTime::now(),
+            severity: self.severity.name(),
+            tag: Clean(self.tag),
+            pid: self.pid,
+            message: self.message,
+            service: service.map(Clean),
+            kind: kind.map(Clean),
+            child: self.about.child,
+        };
+        Ok(serde_json::to_string(&json)?)
     }
 }
 
-/// A text as a string of JSON's.
-struct Quoted<'a>(&'a str);
-
-impl Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        for c in Clean(self.0).to_string().chars() {
-            if matches!(c, '"' | '\\') {
-                f.write_char('\\')?;
-            }
-            f.write_char(c)?;
-        }
-        f.write_char('"')
-    }
+fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 /// The text up to the limit, whole characters only.
@@ -73,7 +81,8 @@ pub(super) fn cut(text: &str) -> &str {
     &text[..end]
 }
 
-/// Text without the control characters with which it could pass for another line.
+/// Text with `?` in the place of control characters, with which it could pass for another line.
+#[derive(Clone, Copy)]
 pub(super) struct Clean<'a>(pub(super) &'a str);
 
 impl Display for Clean<'_> {
@@ -85,5 +94,11 @@ impl Display for Clean<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Serialize for Clean<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }

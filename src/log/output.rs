@@ -1,21 +1,18 @@
-//! The ways out: syslog's socket, Postfix's postlog socket, the log file.
+//! Which way out a target has. Descriptors are opened in advance and kept: when they have run out is
+//! when there is something to say.
 
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
 
-use super::{Entry, FACILITIES, Format, Json, Target};
+use super::entry::Entry;
+use super::journal::Journal;
+use super::postlog::Postlog;
+use super::syslog::Syslog;
+use super::{Format, Target};
 use crate::sys::clock::Timestamp;
-use crate::sys::poll::can_write;
 
-/// The system's log socket.
-const DEV_LOG: &str = "/dev/log";
-
-/// An open way out. Descriptors are had in advance and kept: when they have run out is when there
-/// is something to say.
+/// An open way out.
 #[derive(Debug)]
 pub(super) enum Output {
     Syslog(Syslog),
@@ -23,132 +20,45 @@ pub(super) enum Output {
     Postlog(Postlog),
 }
 
-#[derive(Debug)]
-pub(super) struct Syslog {
-    socket: Option<UnixDatagram>,
-    connected: bool,
-    /// The number of the facility.
-    facility: usize,
+/// A socket that never blocks. Without one there may still be a file, and without both lines are
+/// lost.
+pub(super) fn datagram_socket() -> Option<UnixDatagram> {
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    Some(socket)
 }
 
-#[derive(Debug)]
-pub(super) struct Journal {
-    path: PathBuf,
-    /// Where lines go that the journal does not take.
-    syslog: Syslog,
-}
-
-#[derive(Debug)]
-pub(super) struct Postlog {
-    socket: Option<UnixDatagram>,
-    path: PathBuf,
-    file: Option<LogFile>,
-    /// Up to the first dot.
-    hostname: String,
-}
-
-#[derive(Debug)]
-enum LogFile {
-    Stdout,
-    File(LineFile),
-}
-
-/// A file of lines.
-#[derive(Debug)]
-struct LineFile {
-    file: File,
-    /// The last line has no end, because the disk was full: the next must not begin there.
-    torn: bool,
-}
-
-impl LineFile {
-    fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self {
-            file: self.file.try_clone()?,
-            torn: self.torn,
-        })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.file.metadata().is_ok_and(|facts| facts.len() == 0)
-    }
-
-    fn write_line(&mut self, line: &str) -> io::Result<()> {
-        let begin = if self.torn { "\n" } else { "" };
-        let text = format!("{begin}{line}\n");
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() {
-            match self.file.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(length) => {
-                    rest = &rest[length..];
-                    self.torn = !rest.is_empty();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
+/// Another descriptor of the same socket.
+pub(super) fn clone_socket(socket: &Option<UnixDatagram>) -> io::Result<Option<UnixDatagram>> {
+    socket.as_ref().map(UnixDatagram::try_clone).transpose()
 }
 
 impl Output {
     pub(super) fn open(target: &Target) -> Self {
-        // Without a socket there may still be a file, and without both there are lost lines.
-        let socket = UnixDatagram::unbound().ok();
-        let socket = socket.filter(|socket| socket.set_nonblocking(true).is_ok());
         match target {
-            Target::Syslog { facility } => Self::Syslog(Syslog::new(socket, facility)),
-            Target::Journal {
-                socket: path,
-                facility,
-            } => Self::Journal(Journal {
-                path: path.clone(),
-                syslog: Syslog::new(socket, facility),
-            }),
+            Target::Syslog { facility } => Self::Syslog(Syslog::new(facility)),
+            Target::Journal { socket, facility } => Self::Journal(Journal::new(socket, facility)),
             Target::Postlog {
-                socket: path,
+                socket,
                 file,
                 permissions,
                 hostname,
-            } => Self::Postlog(Postlog {
-                socket,
-                path: path.clone(),
-                file: file
-                    .as_deref()
-                    .and_then(|path| open(path, *permissions).ok()),
-                hostname: hostname.split('.').next().unwrap_or(hostname).to_owned(),
-            }),
+            } => {
+                let file = file.as_deref();
+                Self::Postlog(Postlog::open(socket, file, *permissions, hostname))
+            }
         }
     }
 
     /// Another way out to the same place.
+    ///
+    /// # Errors
+    /// The system's, when descriptors have run out.
     pub(super) fn try_clone(&self) -> io::Result<Self> {
-        let clone = |socket: &Option<UnixDatagram>| {
-            socket.as_ref().map(UnixDatagram::try_clone).transpose()
-        };
         Ok(match self {
-            Self::Syslog(syslog) => Self::Syslog(Syslog {
-                socket: clone(&syslog.socket)?,
-                ..*syslog
-            }),
-            Self::Journal(Journal { path, syslog }) => Self::Journal(Journal {
-                path: path.clone(),
-                syslog: Syslog {
-                    socket: clone(&syslog.socket)?,
-                    ..*syslog
-                },
-            }),
-            Self::Postlog(postlog) => Self::Postlog(Postlog {
-                socket: clone(&postlog.socket)?,
-                path: postlog.path.clone(),
-                file: match &postlog.file {
-                    Some(LogFile::File(file)) => Some(LogFile::File(file.try_clone()?)),
-                    Some(LogFile::Stdout) => Some(LogFile::Stdout),
-                    None => None,
-                },
-                hostname: postlog.hostname.clone(),
-            }),
+            Self::Syslog(syslog) => Self::Syslog(syslog.try_clone()?),
+            Self::Journal(journal) => Self::Journal(journal.try_clone()?),
+            Self::Postlog(postlog) => Self::Postlog(postlog.try_clone()?),
         })
     }
 
@@ -156,8 +66,7 @@ impl Output {
     pub(super) fn connect(&mut self) {
         let _ = Timestamp::now();
         if let Self::Syslog(syslog) = self {
-            let socket = syslog.socket.as_ref();
-            syslog.connected = socket.is_some_and(|socket| socket.connect(DEV_LOG).is_ok());
+            syslog.connect();
         }
     }
 
@@ -165,38 +74,21 @@ impl Output {
     pub(super) fn keep_open(&mut self, old: Self) {
         match (self, old) {
             (Self::Syslog(new), Self::Syslog(old)) => new.keep_open(old),
-            (Self::Journal(new), Self::Journal(old)) => new.syslog.keep_open(old.syslog),
-            (Self::Postlog(new), Self::Postlog(old)) => {
-                new.socket = new.socket.take().or(old.socket);
-                if let (Some(LogFile::File(new)), Some(LogFile::File(old))) =
-                    (&mut new.file, &old.file)
-                {
-                    new.torn = old.torn && !new.is_empty();
-                }
-                new.file = new.file.take().or(old.file);
-            }
+            (Self::Journal(new), Self::Journal(old)) => new.keep_open(old),
+            (Self::Postlog(new), Self::Postlog(old)) => new.keep_open(old),
             _ => {}
         }
     }
 
-    /// A descriptor for who has no time to be particular: the file, or syslog when connected.
-    pub(super) fn last_resort(&self) -> RawFd {
-        match self {
-            Self::Syslog(Syslog {
-                socket: Some(socket),
-                connected: true,
-                ..
-            }) => socket.as_raw_fd(),
-            Self::Postlog(Postlog {
-                file: Some(LogFile::File(file)),
-                ..
-            }) => file.file.as_raw_fd(),
-            Self::Postlog(Postlog {
-                file: Some(LogFile::Stdout),
-                ..
-            }) => libc::STDOUT_FILENO,
-            _ => libc::STDERR_FILENO,
-        }
+    /// A descriptor for a writer that cannot choose: the file, or syslog when connected, or else
+    /// standard error.
+    pub(super) fn emergency_fd(&self) -> RawFd {
+        let fd = match self {
+            Self::Syslog(syslog) => syslog.connected_fd(),
+            Self::Journal(_) => None,
+            Self::Postlog(postlog) => postlog.file_fd(),
+        };
+        fd.unwrap_or(libc::STDERR_FILENO)
     }
 
     /// Writes one line. A `direct` one goes to the file, if there is one, past postlogd.
@@ -212,127 +104,7 @@ impl Output {
         match self {
             Self::Syslog(syslog) => syslog.send(entry),
             Self::Journal(journal) => journal.send(entry),
-            Self::Postlog(postlog) => {
-                let line = match format {
-                    Format::Text => format!("{} {} {entry}", Timestamp::now(), postlog.hostname),
-                    Format::Json => Json(entry).to_string(),
-                };
-                postlog.send(&line, direct)
-            }
+            Self::Postlog(postlog) => postlog.send(entry, format, direct),
         }
     }
-}
-
-impl Syslog {
-    fn new(socket: Option<UnixDatagram>, facility: &str) -> Self {
-        Self {
-            socket,
-            connected: false,
-            facility: FACILITIES.iter().position(|f| *f == facility).unwrap_or(2),
-        }
-    }
-
-    fn keep_open(&mut self, old: Self) {
-        if self.socket.is_none() {
-            self.socket = old.socket;
-            self.connected = old.connected;
-        }
-    }
-
-    /// Sends to the system's log, connecting anew when it was restarted since the last line.
-    fn send(&mut self, entry: &Entry<'_>) -> io::Result<()> {
-        let priority = self.facility * 8 + usize::from(entry.severity.level());
-        let line = format!("<{priority}>{} {entry}", Timestamp::now());
-        let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        if self.connected {
-            match socket.send(line.as_bytes()) {
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => self.connected = false,
-                result => return result.map(drop),
-            }
-        }
-        socket.connect(DEV_LOG)?;
-        self.connected = true;
-        socket.send(line.as_bytes()).map(drop)
-    }
-}
-
-impl Journal {
-    /// Sends the line with its fields (systemd, "Native Journal Protocol"): no value has a line
-    /// end, as the text is cleaned of control characters. The message keeps its severity word, for
-    /// who looks for that.
-    fn send(&mut self, entry: &Entry<'_>) -> io::Result<()> {
-        let (level, facility) = (entry.severity.level(), self.syslog.facility);
-        let (tag, pid) = (entry.tag, entry.pid);
-        let (word, message) = (entry.severity.word(), &entry.message);
-        let mut fields = format!(
-            "PRIORITY={level}\nSYSLOG_FACILITY={facility}\nSYSLOG_IDENTIFIER={tag}\n\
-             SYSLOG_PID={pid}\nMESSAGE={word}{message}\n"
-        );
-        if let Some((name, kind)) = entry.about.service {
-            fields += &format!("MASTER_SERVICE={name}/{kind}\n");
-        }
-        if let Some(child) = entry.about.child {
-            fields += &format!("MASTER_CHILD={child}\n");
-        }
-        let socket = self.syslog.socket.as_ref();
-        let sent = socket.map(|socket| socket.send_to(fields.as_bytes(), &self.path));
-        match sent {
-            Some(Ok(_)) => Ok(()),
-            // Not there, or full: the system's log may have another way.
-            _ => self.syslog.send(entry),
-        }
-    }
-}
-
-impl Postlog {
-    fn send(&mut self, line: &str, direct: bool) -> io::Result<()> {
-        if let Some(socket) = self
-            .socket
-            .as_ref()
-            .filter(|_| !direct || self.file.is_none())
-        {
-            // Not read, not there, or full: the file is next.
-            if socket.send_to(line.as_bytes(), &self.path).is_ok() {
-                return Ok(());
-            }
-        }
-        match &mut self.file {
-            Some(LogFile::File(file)) => file.write_line(line),
-            Some(LogFile::Stdout) if can_write(io::stdout().as_fd()) => {
-                io::stdout().write_all(format!("{line}\n").as_bytes())
-            }
-            Some(LogFile::Stdout) => Err(io::ErrorKind::WouldBlock.into()),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-}
-
-/// Opens the log file for appending: never through a link, never a file with a second name.
-fn open(path: &Path, permissions: u32) -> io::Result<LogFile> {
-    if path == Path::new("/dev/stdout") {
-        return Ok(LogFile::Stdout);
-    }
-    let mut options = OpenOptions::new();
-    options
-        .append(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = match options.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            match options.clone().create_new(true).open(path) {
-                Ok(file) => {
-                    // The process's mask does not count here; a file system without modes does.
-                    let _ = file.set_permissions(Permissions::from_mode(permissions));
-                    file
-                }
-                // postlogd was faster.
-                Err(_) => options.open(path)?,
-            }
-        }
-        opened => opened?,
-    };
-    let metadata = file.metadata()?;
-    if metadata.is_file() && metadata.nlink() != 1 {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
-    Ok(LogFile::File(LineFile { file, torn: false }))
 }

@@ -48,10 +48,13 @@ pub fn take(count: RawFd, to: RawFd) -> io::Result<Vec<OwnedFd>> {
     let mut first = FIRST;
     // They have the lowest numbers that were free, so they are in order.
     for kept in taken.iter().map(AsRawFd::as_raw_fd) {
-        super::process::close_range(first, kept - 1);
+        // SAFETY: `start` calls this before the process owns any descriptor; what is kept is outside
+        // the range.
+        unsafe { super::process::close_range(first, kept - 1) };
         first = kept + 1;
     }
-    super::process::close_range(first, RawFd::MAX);
+    // SAFETY: as above.
+    unsafe { super::process::close_range(first, RawFd::MAX) };
     Ok(taken)
 }
 
@@ -242,7 +245,8 @@ mod tests {
         if in_own_process(
             "sys::inherited::tests::what_was_handed_over_is_moved_and_all_else_is_closed",
         ) {
-            super::super::process::close_range(3, RawFd::MAX);
+            // SAFETY: this process has one test, which owns nothing yet.
+            unsafe { super::super::process::close_range(3, RawFd::MAX) };
             let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
             let handed = [null(), null()].map(std::os::fd::IntoRawFd::into_raw_fd);
             assert_eq!(handed, [3, 4]);

@@ -92,8 +92,11 @@ impl AsFd for Lookup {
 /// Signals remain blocked, so that what is for the whole process group does not meet it.
 fn look_up(hosts: Vec<String>, mut connection: UnixStream) -> ! {
     let fd = connection.as_raw_fd();
-    process::close_range(3, fd - 1);
-    process::close_range(fd + 1, RawFd::MAX);
+    // SAFETY: this process is a copy that never goes back to the values which own these descriptors.
+    unsafe {
+        process::close_range(3, fd - 1);
+        process::close_range(fd + 1, RawFd::MAX);
+    }
     // Otherwise who signals masters by name would mean this, too.
     let _kept = prctl::set_name(c"names");
     let answering = connection.try_clone().and_then(|mut answers| {

@@ -9,6 +9,7 @@ pub mod clock;
 mod closer;
 mod detached;
 pub mod directory;
+pub mod file;
 pub mod inherited;
 pub mod listen;
 pub mod local;

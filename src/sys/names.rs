@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::{Mutex, PoisonError};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -10,9 +11,10 @@ use nix::unistd::{Uid, User};
 
 /// The machine's own name; `localhost` when it has none that can be read.
 pub fn hostname() -> String {
-    let name = nix::unistd::gethostname().ok();
-    let name = name.and_then(|n| n.into_string().ok());
-    name.filter(|n| !n.is_empty())
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "localhost".to_owned())
 }
 
@@ -21,16 +23,22 @@ pub fn hostname() -> String {
 /// # Errors
 /// The resolver's words.
 pub fn host(name: &str) -> Result<Vec<IpAddr>, String> {
-    let addresses = (name, 0).to_socket_addrs();
-    let addresses = addresses.map_err(|error| error.to_string())?;
-    Ok(addresses.map(|a| a.ip()).collect())
+    let addresses = (name, 0)
+        .to_socket_addrs()
+        .map_err(|error| error.to_string())?;
+    Ok(addresses.map(|address| address.ip()).collect())
 }
+
+/// getservbyname(3) returns a pointer to storage that the next call overwrites.
+static SERVICES: Mutex<()> = Mutex::new(());
 
 /// The port of a TCP service in services(5).
 pub fn tcp_service(name: &str) -> Option<u16> {
     let name = CString::new(name).ok()?;
-    // SAFETY: both strings end in a zero byte; the result is null or points at static storage
-    // that stays as it is until the next such call, and this process has a single thread.
+    let _only_caller = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: both strings end in a zero byte. The result is null or points at static storage, which
+    // stays as it is until the next call: no other code of this process makes one, and here the lock
+    // keeps other threads away until the port is copied.
     unsafe {
         let entry = libc::getservbyname(name.as_ptr(), c"tcp".as_ptr());
         let port = entry.as_ref()?.s_port;
@@ -67,9 +75,10 @@ pub fn user_name(uid: u32) -> Option<String> {
 /// Whether the kernel makes sockets of IPv4 or, with `v6`, of IPv6.
 pub fn has_inet_family(v6: bool) -> bool {
     use nix::errno::Errno::{EAFNOSUPPORT, EPROTONOSUPPORT};
-    let family = match v6 {
-        true => AddressFamily::Inet6,
-        false => AddressFamily::Inet,
+    let family = if v6 {
+        AddressFamily::Inet6
+    } else {
+        AddressFamily::Inet
     };
     let made = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
     !matches!(made, Err(EAFNOSUPPORT | EPROTONOSUPPORT))

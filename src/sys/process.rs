@@ -1,10 +1,14 @@
 //! What a daemon does to its own process, and the reaping of others.
+//!
+//! The master's process has a single thread: [`is_single_threaded`] is checked at its start, and no
+//! code of the master makes another one. Functions that need this say so.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -16,18 +20,26 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, getpid, getsid, pipe2, setsid};
 
-/// Sets the file mode mask: what the master makes is nobody else's unless it says so.
+/// Whether this process has no other thread, as far as proc(5) can be read.
+pub fn is_single_threaded() -> bool {
+    fs::read_dir("/proc/self/task").map_or(true, |threads| threads.count() == 1)
+}
+
+/// Sets the file mode mask: only their owner may use the master's files unless their mode is set.
 pub fn set_umask(mask: u32) {
     umask(Mode::from_bits_truncate(mask));
 }
 
 /// Closes the descriptors from `first` to `last`, as far as there are any.
-pub fn close_range(first: RawFd, last: RawFd) {
+///
+/// # Safety
+/// No value of this process, such as an `OwnedFd`, owns a descriptor in this range, unless the process
+/// never uses or drops that value any more.
+pub(super) unsafe fn close_range(first: RawFd, last: RawFd) {
     if first > last {
         return;
     }
-    // SAFETY: called at start, before anything of ours is open in this range, or in a copy of this
-    // process that uses nothing in it.
+    // SAFETY: the caller guarantees that nothing in this range is in use.
     if unsafe { libc::close_range(first as u32, last as u32, 0) } == 0 {
         return;
     }
@@ -65,7 +77,7 @@ pub fn open_standard_descriptors() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the process the leader of a session and process group of its own, unless it is already.
+/// Makes the process the leader of a session and process group of its own, unless it is one already.
 ///
 /// # Errors
 /// The system's.
@@ -76,7 +88,7 @@ pub fn new_session() -> io::Result<()> {
     }
 }
 
-/// Lifts the limit on the size of files, and takes as many descriptors as are to be had; children
+/// Lifts the limit on the size of files, and raises the one on descriptors as far as it goes; children
 /// inherit both, as under Postfix.
 ///
 /// # Errors
@@ -171,19 +183,19 @@ pub struct Reporter(OwnedFd);
 impl Reporter {
     /// Tells the monitor that the daemon is up.
     pub fn started(self) {
-        // A monitor that is gone does not need to be told anything.
+        // The monitor may be gone.
         let _ = File::from(self.0).write_all(&[0]);
     }
 }
 
-/// Forks: the daemon goes on, and the process that was started waits for it to report, for as long
-/// as `limit`, so that a script sees by an exit status whether the daemon is up.
+/// Forks: the daemon goes on, and the process that was started waits for its report, at most for
+/// `limit`, so that a script sees by an exit status whether the daemon is up.
 ///
 /// # Errors
 /// The system's.
 pub fn fork_monitor(limit: Duration) -> io::Result<Monitor> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
-    // SAFETY: the process has a single thread, so that the copy finds no lock held.
+    // SAFETY: the master's process has a single thread, so that the copy finds no lock held.
     match unsafe { fork()? } {
         ForkResult::Child => Ok(Monitor::Daemon(Reporter(theirs))),
         ForkResult::Parent { child } => {
@@ -203,27 +215,34 @@ fn wait_for_report(ours: OwnedFd, child: Pid, limit: Duration) -> Outcome {
     match File::from(ours).read(&mut [0]) {
         Ok(1) => Outcome::Started,
         _ => {
-            // It is about to say why: only then it has ended.
+            // It has closed the pipe, and may still be writing why to standard error.
             let _ = waitpid(child, None);
             Outcome::Ended
         }
     }
 }
 
-/// Makes the environment of this process just these variables.
+/// Makes the environment of this process just these variables. What no process can be given by name
+/// is left out: a name that is empty or has `=` in it, and a null byte anywhere.
 pub fn set_environment(variables: &BTreeMap<OsString, OsString>) {
-    let old: Vec<OsString> = std::env::vars_os().map(|(name, _)| name).collect();
-    // SAFETY: the process has a single thread, so that nobody reads the environment meanwhile.
-    unsafe {
-        for name in &old {
-            std::env::remove_var(name);
+    // SAFETY: the master's process has a single thread, so that the environment is not read
+    // meanwhile. (All of it goes at once: an entry that begins with "=", which execve(2) allows,
+    // cannot be removed by its name.)
+    unsafe { libc::clearenv() };
+    for (name, value) in variables {
+        if is_variable(name.as_bytes(), value.as_bytes()) {
+            // SAFETY: as above.
+            unsafe { std::env::set_var(name, value) };
         }
-        for (name, value) in variables {
-            std::env::set_var(name, value);
-        }
-        // The time zone may be another.
-        tzset();
     }
+    // The time zone may be another.
+    // SAFETY: as above: no other thread reads the environment or the time zone.
+    unsafe { tzset() };
+}
+
+/// Whether std::env takes this variable; it panics otherwise.
+fn is_variable(name: &[u8], value: &[u8]) -> bool {
+    !name.is_empty() && !name.contains(&b'=') && ![name, value].concat().contains(&0)
 }
 
 unsafe extern "C" {
@@ -231,7 +250,7 @@ unsafe extern "C" {
     fn tzset();
 }
 
-/// Makes descriptor numbers from `first` up to `end` taken, so that nothing else gets them.
+/// Reserves the descriptor numbers from `first` up to, but not including, `end`.
 ///
 /// # Errors
 /// The system's, when the numbers are beyond the limit or one of them is taken already.
@@ -246,8 +265,8 @@ pub fn reserve_descriptors(first: RawFd, end: RawFd) -> io::Result<OwnedFd> {
 /// Opens /dev/null at a descriptor number from `first` on.
 fn open_dev_null(first: RawFd) -> io::Result<OwnedFd> {
     let file = File::options().read(true).write(true).open("/dev/null")?;
-    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor of an open one, which is owned here only;
-    // the one that open() chose, perhaps a number that is wanted for something else, is closed.
+    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor of an open one, which is owned here only. (The
+    // one that open() chose may have a number that is reserved, and is closed.)
     unsafe {
         let fd = libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, first);
         match fd {
@@ -272,9 +291,9 @@ pub(super) fn place(from: RawFd, to: RawFd, flags: i32) -> io::Result<()> {
     }
 }
 
-/// Gives memory that was needed for a while, and has gaps of what stays, back to the system.
+/// Gives free memory between what is in use back to the system.
 pub fn trim_memory() {
-    // SAFETY: it touches no memory that is in use. The result says whether there was any to give.
+    // SAFETY: it touches no memory that is in use. The result says whether any was given back.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
@@ -287,4 +306,30 @@ pub fn trim_memory() {
 /// The system's.
 pub fn flow_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_has_a_name_without_an_equals_sign_and_no_null_byte() {
+        assert!(is_variable(b"A", b"=b"));
+        assert!(is_variable(b"A", b""));
+        for (name, value) in [
+            ("", "b"),
+            ("=A", "b"),
+            ("A=", "b"),
+            ("A\0", "b"),
+            ("A", "\0"),
+        ] {
+            assert!(!is_variable(name.as_bytes(), value.as_bytes()), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn another_thread_is_noticed() {
+        let other = std::thread::spawn(is_single_threaded);
+        assert!(!other.join().unwrap());
+    }
 }

@@ -1,16 +1,17 @@
 //! What one process leaves to the next, which takes its place after a reload: the history.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use master::files::open_regular;
 use serde_derive::{Deserialize, Serialize};
 
 use crate::history::{History, Told};
 use crate::watch::INTERVAL;
 
-/// A file that is larger has no history.
+/// The most bytes of a history file: more are cut off, and what is left is no JSON.
 const FILE_MAX: u64 = 64 * 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
@@ -30,23 +31,38 @@ pub fn leave(history: &History, file: &Path) -> io::Result<()> {
         history: history.since(0),
     };
     let draft = file.with_extension("new");
-    fs::write(&draft, serde_json::to_vec(&legacy)?)?;
+    write_new(&draft, &serde_json::to_vec(&legacy)?)?;
     fs::rename(draft, file)
 }
 
+/// Writes a file in the place of whatever has its name, which is not opened: it might be a FIFO.
+fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::create_new(path)?.write_all(text)
+}
+
 /// The history that the former process has left; a new one, if there is none that is of use.
-pub fn inherit(file: &Path) -> History {
-    let Some(legacy) = read(file) else {
-        return History::default();
+///
+/// # Errors
+/// The file is no regular file, in words.
+pub fn inherit(file: &Path) -> io::Result<History> {
+    let file = match open_regular(file) {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
+        opened => opened.ok(),
+    };
+    let Some(legacy) = file.and_then(read) else {
+        return Ok(History::default());
     };
     // A clock that was set back leaves no gap.
     let gap = (now() - legacy.time).max(0.0) / INTERVAL.as_secs_f64();
-    History::resume(legacy.history, gap.round() as u64)
+    Ok(History::resume(legacy.history, gap.round() as u64))
 }
 
-fn read(file: &Path) -> Option<Legacy> {
+fn read(file: File) -> Option<Legacy> {
     let mut text = Vec::new();
-    let file = File::open(file).ok()?;
     file.take(FILE_MAX).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
 }
@@ -61,6 +77,8 @@ fn now() -> f64 {
 mod tests {
     use super::*;
     use crate::testing::calm;
+    use std::process::Command;
+
     use serde_json::{Value, json, to_value};
 
     fn told(history: &History) -> Value {
@@ -76,7 +94,7 @@ mod tests {
         leave(&history, &file).expect("a file");
         // There may be a gap, on a busy machine.
         let services = |history: &History| told(history)["services"].as_array().map(Vec::len);
-        assert_eq!(services(&inherit(&file)), Some(7));
+        assert_eq!(services(&inherit(&file).expect("a history")), Some(7));
         let names = fs::read_dir(directory.path()).expect("a directory");
         assert_eq!(names.count(), 1, "no draft stays");
     }
@@ -85,7 +103,7 @@ mod tests {
     fn what_is_old_or_broken_or_not_there_is_not_inherited() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("history");
-        let taken = |file: &Path| told(&inherit(file))["taken"].as_u64();
+        let taken = |file: &Path| told(&inherit(file).expect("a history"))["taken"].as_u64();
         assert_eq!(taken(&file), Some(0));
         fs::write(&file, "{\"time\":").expect("a file");
         assert_eq!(taken(&file), Some(0));
@@ -93,6 +111,38 @@ mod tests {
         history.take(Some(&calm()));
         let old = json!({ "time": now() - 3600.0, "history": told(&history) });
         fs::write(&file, old.to_string()).expect("a file");
-        assert_eq!(told(&inherit(&file))["services"], json!([]));
+        assert_eq!(
+            told(&inherit(&file).expect("a history"))["services"],
+            json!([])
+        );
+    }
+
+    #[test]
+    fn a_history_file_that_is_no_regular_file_is_an_error_and_never_a_wait() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let fifo = directory.path().join("fifo");
+        let made = Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.expect("mkfifo").success());
+        for (file, kind) in [
+            (fifo.as_path(), "a FIFO"),
+            (directory.path(), "a directory"),
+            (Path::new("/dev/zero"), "a device"),
+        ] {
+            let error = inherit(file).expect_err("an error");
+            let expected = format!("it is {kind}, expected a regular file");
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_the_draft_is_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("history");
+        let made = Command::new("mkfifo")
+            .arg(file.with_extension("new"))
+            .status();
+        assert!(made.expect("mkfifo").success());
+        leave(&History::default(), &file).expect("a file");
+        assert!(file.is_file());
     }
 }

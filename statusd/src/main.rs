@@ -1,9 +1,9 @@
 //! statusd(8): shows what a master tells of itself, to people and to monitoring.
 //!
-//! `watch` asks the master every few seconds, whether or not anybody looks, and keeps the answer
-//! and a short `history`, which is its `legacy` to the next process. `answer` serves that over HTTP: `metrics`, `ready` and `view` put it into
-//! words, and the page is in `page/`. No client has the master asked, so that many clients cost it
-//! no more than one.
+//! `watch` asks the master every few seconds, with clients or without, and keeps the answer and a
+//! short `history`, which is its `legacy` to the next process. `answer` serves that over HTTP:
+//! `metrics`, `ready` and `view` put it into words, and the page is in `page/`. A client's request
+//! never makes statusd ask the master, so that many clients cost the master no more than one.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,9 @@ use history::History;
 use ready::Rules;
 use watch::Watch;
 
+/// The parameter that names the file of the history.
+const HISTORY_FILE: &str = "statusd_history_file";
+
 fn main() -> ExitCode {
     services::run(serve)
 }
@@ -50,9 +53,12 @@ fn serve(mut service: Service) -> Result<(), Error> {
     // Before there is a second thread.
     service.drop_privileges()?;
     let log = service.log();
-    let history = legacy
-        .as_deref()
-        .map_or_else(History::default, legacy::inherit);
+    let history = match &legacy {
+        Some(file) => legacy::inherit(file).map_err(|error| {
+            service.reject(HISTORY_FILE, &format!("{}: {error}", file.display()))
+        })?,
+        None => History::default(),
+    };
     let watch = Watch::start(socket, history)?;
     let site = Arc::new(Site::new(watch.clone(), rules, log.clone()));
     let result = service.multi(move |client| {
@@ -77,7 +83,7 @@ fn socket(service: &mut Service) -> Result<PathBuf, Error> {
 
 /// Where the history waits for the next process, if there is to be one.
 fn legacy_file(service: &mut Service) -> Result<Option<PathBuf>, Error> {
-    let file = service.string("statusd_history_file", "$data_directory/statusd.history")?;
+    let file = service.string(HISTORY_FILE, "$data_directory/statusd.history")?;
     let is_wanted = !file.is_empty() && service.transport().is_some();
     Ok(is_wanted.then(|| file.into()))
 }

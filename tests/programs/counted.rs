@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use master::policy::Time;
-use master::runtime::{Clock, SystemClock};
+use master::start::{Clock, SystemClock};
 
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use master::policy::Time;
-use master::runtime::{Clock, SystemClock};
+use master::start::{Clock, SystemClock};
 
 #[derive(Debug)]
 struct TurnedClock {

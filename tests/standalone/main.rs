@@ -5,7 +5,9 @@ mod common;
 use common::world; // a directory, a table, and a master in the foreground
 
 mod bundled; // the services that lie beside it
+mod config_files; // files that are none, and a table that comes through a pipe
 mod directories; // where sockets and locks are, and who may write there
+mod environment; // what execve(2) allows, and std::env does not
 mod journal; // lines in systemd's journal
 mod newcomer; // the mistakes that people make, and what they are told
 mod output; // what children print, and the form of the log

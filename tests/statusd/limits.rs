@@ -57,6 +57,20 @@ fn the_process_limit_must_be_one() {
 }
 
 #[test]
+fn a_history_file_that_is_no_regular_file_is_an_error() {
+    needs_root!("a mail system");
+    let directory = tempfile::tempdir().expect("a directory");
+    let fifo = directory.path().join("history");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("a FIFO");
+    let options = format!("-o statusd_history_file={}", fifo.display());
+    let stage = Stage::with(&calm(), &options);
+    let _client = TcpStream::connect(stage.address()).expect("a listener");
+    let line = stage.wait_for_log("parameter statusd_history_file: ");
+    let expected = format!("{}: it is a FIFO, expected a regular file", fifo.display());
+    assert!(line.ends_with(&expected), "{line}");
+}
+
+#[test]
 fn what_is_not_there_is_not_found() {
     needs_root!("a mail system");
     let stage = Stage::new(&calm());

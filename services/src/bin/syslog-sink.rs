@@ -8,7 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use master::log::FACILITIES;
+use master::config::SYSLOG_FACILITIES;
+use master::log::facility_number;
 use services::{Error, Log, Service};
 
 /// Longer messages are cut.
@@ -20,7 +21,9 @@ const SEVERITIES: [&str; 8] = [
     "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug",
 ];
 /// What a message without a priority has: user.notice (RFC 3164, 4.3.3).
-const PRIORITY: usize = 13;
+const PRIORITY: u8 = 13;
+/// The largest: local7.debug.
+const PRIORITY_MAX: u8 = 191;
 
 fn main() -> ExitCode {
     services::run(|mut service| {
@@ -106,24 +109,23 @@ fn line(message: &[u8]) -> String {
         text => text,
     };
     let cut = &text[..text.len().min(MESSAGE_MAX)];
-    let (facility, severity) = (priority / 8, SEVERITIES[priority % 8]);
-    let facility = match FACILITIES.get(facility) {
-        Some(name) if !name.is_empty() => (*name).to_owned(),
-        _ => format!("facility{facility}"),
-    };
+    let (facility, severity) = (priority / 8, SEVERITIES[usize::from(priority % 8)]);
+    let mut names = SYSLOG_FACILITIES.into_iter();
+    let name = names.find(|name| facility_number(name) == Some(facility));
+    let facility = name.map_or_else(|| format!("facility{facility}"), str::to_owned);
     let more = if cut.len() < text.len() { "..." } else { "" };
     format!("{facility}.{severity} {}{more}\n", visible(cut))
 }
 
 /// The priority in angle brackets at the beginning, and what follows.
-fn split(message: &[u8]) -> (usize, &[u8]) {
+fn split(message: &[u8]) -> (u8, &[u8]) {
     let number = |message: &[u8]| {
         let digits = message.strip_prefix(b"<")?;
         let end = digits.iter().take(4).position(|&b| b == b'>')?;
         let digits = &digits[..end];
         let digits = digits.iter().all(u8::is_ascii_digit).then_some(digits)?;
-        let number: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
-        (number < FACILITIES.len() * 8).then_some((number, end + 2))
+        let number: u8 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        (number <= PRIORITY_MAX).then_some((number, end + 2))
     };
     match number(message) {
         Some((number, length)) => (number, &message[length..]),

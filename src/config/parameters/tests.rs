@@ -219,6 +219,15 @@ fn the_log_file_is_in_an_allowed_place() {
 }
 
 #[test]
+fn the_log_file_is_a_regular_one() {
+    assert_eq!(
+        only_error("maillog_file = /var/fifo\n"),
+        "main.cf: line 1: column 16: parameter maillog_file: /var/fifo: it is a FIFO, expected a \
+         regular file or /dev/stdout"
+    );
+}
+
+#[test]
 fn bad_permissions_are_ignored_with_a_warning() {
     assert_eq!(
         read("maillog_file_permissions = 0644\n").maillog_file_permissions,

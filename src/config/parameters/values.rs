@@ -87,6 +87,13 @@ impl Values {
         self.get(|reader| reader.time(name))
     }
 
+    /// That a parameter has a value which cannot be used, and where that is written.
+    pub fn reject(&self, name: &str, problem: &str) -> Diagnostics {
+        let mut findings = Diagnostics::default();
+        Reader::new(&self.dictionary, &mut findings).reject(name, problem.to_owned());
+        findings
+    }
+
     fn get<T>(&self, read: impl FnOnce(&mut Reader<'_>) -> Option<T>) -> Result<T, Diagnostics> {
         let mut findings = Diagnostics::default();
         let value = read(&mut Reader::new(&self.dictionary, &mut findings));
@@ -138,6 +145,10 @@ mod tests {
         assert!(error.starts_with("main.cf: line 1: "), "{error}");
         let error = values.time("limit_time").unwrap_err().to_string();
         assert!(error.starts_with("main.cf: line 2: "), "{error}");
+        assert_eq!(
+            values.reject("limit", "too many").to_string(),
+            "main.cf: line 1: column 9: parameter limit: too many"
+        );
     }
 
     #[test]

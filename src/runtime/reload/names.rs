@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use crate::config::{Family, Resolver, User};
 use crate::errors::describe_error;
@@ -105,5 +106,9 @@ impl Resolver for Names {
 
     fn process_id(&self) -> u32 {
         files::Names.process_id()
+    }
+
+    fn check_log_file(&self, path: &Path) -> Result<(), String> {
+        files::Names.check_log_file(path)
     }
 }

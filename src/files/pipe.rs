@@ -1,0 +1,84 @@
+//! A service table that comes through a pipe of the shell: `master -c <(generate-table)`.
+
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::FILE_MAX;
+use crate::sys::file;
+
+/// The directories in which a process's descriptors have names (proc(5)).
+const DESCRIPTORS: [&str; 2] = ["/dev/fd", "/proc/self/fd"];
+/// The pipe must be at its end within this time (our choice: enough for a generator that asks a
+/// server, and short for an operator who waits).
+const PIPE_TIME: Duration = Duration::from_secs(10);
+
+/// What was read from a descriptor.
+#[derive(Debug)]
+pub struct PipedTable {
+    pub(super) path: PathBuf,
+    pub(super) text: Vec<u8>,
+}
+
+impl PipedTable {
+    /// Reads the table if the path names a descriptor of this process, which is what a shell
+    /// replaces `<(...)` by. This is for the start, before descriptors are closed, and may take 10
+    /// seconds.
+    ///
+    /// # Errors
+    /// There is no such descriptor, it is neither a pipe nor a regular file, it does not come to its
+    /// end within 10 seconds, or it has more than 16 MiB.
+    pub fn read(path: &Path) -> anyhow::Result<Option<Self>> {
+        let Some(fd) = descriptor(path) else {
+            return Ok(None);
+        };
+        let text = file::read_descriptor(fd, PIPE_TIME, FILE_MAX)
+            .with_context(|| format!("read the service table from {}", path.display()))?;
+        Ok(Some(Self {
+            path: path.to_owned(),
+            text,
+        }))
+    }
+}
+
+/// The descriptor of this process that a path names.
+fn descriptor(path: &Path) -> Option<RawFd> {
+    let name = DESCRIPTORS
+        .iter()
+        .find_map(|directory| path.strip_prefix(directory).ok())?
+        .to_str()?;
+    // Neither a sign nor a second part.
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+    name.parse().ok().filter(|_| is_number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_may_name_a_descriptor() {
+        assert_eq!(descriptor(Path::new("/dev/fd/63")), Some(63));
+        assert_eq!(descriptor(Path::new("/proc/self/fd/0")), Some(0));
+        for other in [
+            "/dev/fd",
+            "/dev/fd/",
+            "/dev/fd/+3",
+            "/dev/fd/-1",
+            "/dev/fd/3/x",
+            "/dev/fd/99999999999",
+            "/dev/fdx/3",
+            "/etc/postfix",
+            "63",
+        ] {
+            assert_eq!(descriptor(Path::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_names_no_descriptor_is_not_read() {
+        assert!(PipedTable::read(Path::new("/dev/null")).unwrap().is_none());
+    }
+}

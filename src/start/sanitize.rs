@@ -1,0 +1,60 @@
+//! What a parent process has set and leaked, which must not reach the children.
+
+use std::os::fd::OwnedFd;
+
+use anyhow::Context;
+
+use super::configuration::{named_configuration, variable};
+use crate::files::PipedTable;
+use crate::options::Options;
+use crate::runtime::Inherited;
+use crate::sys::spawn::Spawner;
+use crate::sys::{handed, process, signal};
+
+/// What the process keeps of its descriptors.
+pub(super) struct Sanitized {
+    /// The service table, if it came through one.
+    pub(super) table: Option<PipedTable>,
+    /// None for `-t`, which has no children.
+    pub(super) descriptors: Option<Descriptors>,
+}
+
+/// The descriptors with which the master begins.
+pub(super) struct Descriptors {
+    pub(super) spawner: Spawner,
+    /// Listeners that a service manager has opened.
+    pub(super) handed: Vec<OwnedFd>,
+}
+
+/// Resets what the parent process has set, closes the descriptors that it has leaked, and reserves
+/// the numbers that children will have, before anything else takes them.
+pub(super) fn sanitize_process(
+    options: &Options,
+    inherited: &Inherited,
+) -> anyhow::Result<Sanitized> {
+    process::set_umask(0o077);
+    signal::reset().context("cannot reset signals")?;
+    let table = match named_configuration(options, inherited) {
+        Some(path) => PipedTable::read(&path)?,
+        None => None,
+    };
+    if options.test_lock {
+        handed::take(0, 0)?;
+        process::open_standard_descriptors().context("open /dev/null")?;
+        return Ok(Sanitized {
+            table,
+            descriptors: None,
+        });
+    }
+    process::raise_limits().context("cannot raise the limits")?;
+    let count = handed::count(|name| variable(inherited, name), std::process::id());
+    let handed = handed::take(count, Spawner::END).context("LISTEN_FDS")?;
+    process::open_standard_descriptors().context("open /dev/null")?;
+    let spawner = Spawner::new().context(
+        "cannot reserve descriptors for the children, some 270 are needed: raise \"ulimit -n\"",
+    )?;
+    Ok(Sanitized {
+        table,
+        descriptors: Some(Descriptors { spawner, handed }),
+    })
+}

@@ -1,0 +1,233 @@
+//! What a child finds, and what the master has to do with it until its exec.
+
+use super::*;
+use crate::sys::child::End;
+use crate::sys::poll::wait_until_readable;
+use crate::sys::testing;
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+
+/// No child is expected to take this long.
+const SOON: Duration = Duration::from_secs(20);
+
+/// The time of all starts.
+const NOW: Duration = Duration::from_secs(100);
+
+/// The slots are those of the whole process, so that each of these tests has one of its own.
+fn in_own_process(test: &str) -> bool {
+    let own = testing::in_own_process(&format!("sys::spawn::tests::{test}"));
+    if own {
+        // SAFETY: this process has one test, which owns nothing yet.
+        unsafe { process::close_range(3, RawFd::MAX) };
+    }
+    own
+}
+
+fn shell(script: &str) -> Arc<Program> {
+    let strings = ["sh", "-c", script].map(|s| CString::new(s).unwrap());
+    Arc::new(Program::new(c"/bin/sh".to_owned(), strings.to_vec()))
+}
+
+fn end(child: &ChildProcess) -> End {
+    assert!(wait_until_readable(child.as_fd(), SOON));
+    child.reap().expect("it has ended")
+}
+
+fn null() -> OwnedFd {
+    File::open("/dev/null").unwrap().into()
+}
+
+/// Starts a program with as many listeners, of which the first is this descriptor.
+fn start(
+    spawner: &mut Spawner,
+    program: &Arc<Program>,
+    first: &impl AsFd,
+    listeners: usize,
+) -> io::Result<ChildProcess> {
+    let null = null();
+    let mut given = vec![null.as_fd(); listeners];
+    given[0] = first.as_fd();
+    let descriptors = Descriptors {
+        status: null.as_fd(),
+        listeners: &given,
+        output: None,
+    };
+    let environment = Environment::new(vec![c"A=b".to_owned()]);
+    spawner.spawn(NOW, program, &environment, 0o755, descriptors)
+}
+
+/// What a child prints on its first listener, which is a pipe here.
+fn output(spawner: &mut Spawner, script: &str, listeners: usize) -> String {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let child = start(spawner, &shell(script), &write, listeners).unwrap();
+    drop(write);
+    while spawner.used > protocol::STATUS {
+        spawner.clear_slots();
+    }
+    let mut text = String::new();
+    File::from(read).read_to_string(&mut text).unwrap();
+    assert_eq!(end(&child), End::Code(0));
+    assert!(spawner.take_exec_error(child.pid()).is_none());
+    text
+}
+
+const FACTS: &str = "{ echo $(ls /proc/self/fd); env; cat /proc/self/status; } >&6";
+
+#[test]
+fn a_child_has_its_descriptors_its_environment_and_default_signals() {
+    if !in_own_process("a_child_has_its_descriptors_its_environment_and_default_signals") {
+        return;
+    }
+    signal::reset().unwrap();
+    let mut spawner = Spawner::new().unwrap();
+    let (read, write) = process::flow_pipe().unwrap();
+    spawner.set_flow_pipe(read, write).unwrap();
+    let _many: Vec<_> = (0..500).map(|_| null()).collect();
+    let facts = output(&mut spawner, FACTS, 3);
+    let mut lines = facts.lines();
+    // 7 and 8 are listeners; ls has the highest number, its own directory, open for itself.
+    assert_eq!(lines.next(), Some("0 1 2 3 4 5 6 7 8 9"), "{facts}");
+    for line in ["A=b", "GENERATION=755"] {
+        assert!(lines.clone().any(|l| l == line), "{line} in {facts}");
+    }
+    let line = |name: &str| lines.clone().find(|l| l.starts_with(name)).unwrap();
+    assert!(line("SigBlk:").ends_with("0000000000000000"), "{facts}");
+    let ignored = line("SigIgn:").trim_start_matches("SigIgn:").trim();
+    let ignored = u64::from_str_radix(ignored, 16).unwrap();
+    // 32 and 33 belong to the C library, which lets no program reset them.
+    let library = (1 << 31) | (1 << 32);
+    assert_eq!(ignored & !library, 1 << (libc::SIGPIPE - 1), "{facts}");
+}
+
+#[test]
+fn slots_are_given_back() {
+    if in_own_process("slots_are_given_back") {
+        let mut spawner = Spawner::new().unwrap();
+        assert_eq!(output(&mut spawner, "echo here >&6", 3), "here\n");
+        for slot in protocol::STATUS..protocol::LISTEN + 3 {
+            let file = std::fs::read_link(format!("/proc/self/fd/{slot}")).unwrap();
+            assert_eq!(file, std::path::Path::new("/dev/null"), "slot {slot}");
+        }
+    }
+}
+
+#[test]
+fn children_that_are_started_one_after_the_other_have_their_own_descriptors() {
+    let name = "children_that_are_started_one_after_the_other_have_their_own_descriptors";
+    if !in_own_process(name) {
+        return;
+    }
+    let mut spawner = Spawner::new().unwrap();
+    let mut children = Vec::new();
+    for number in 0..50 {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let program = shell(&format!("echo {number} >&6"));
+        let child = loop {
+            match start(&mut spawner, &program, &write, 1 + number % 3) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                started => break started.unwrap(),
+            }
+        };
+        children.push((read, child));
+    }
+    for (number, (read, child)) in children.into_iter().enumerate() {
+        assert_eq!(end(&child), End::Code(0));
+        spawner.clear_slots();
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).unwrap();
+        assert_eq!(text, format!("{number}\n"));
+    }
+    spawner.collect();
+    assert!(spawner.launches.is_empty() && spawner.stacks.len() <= STACKS_KEPT);
+}
+
+#[test]
+fn a_program_that_cannot_run_is_reported_and_ends_with_status_one() {
+    if in_own_process("a_program_that_cannot_run_is_reported_and_ends_with_status_one") {
+        let mut spawner = Spawner::new().unwrap();
+        let program = Program::new(c"/no/such/program".to_owned(), vec![c"x".to_owned()]);
+        let child = start(&mut spawner, &Arc::new(program), &null(), 1).unwrap();
+        assert_eq!(end(&child), End::Code(1));
+        let error = spawner.take_exec_error(child.pid()).expect("an error");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(spawner.take_exec_error(child.pid()).is_none());
+    }
+}
+
+#[test]
+fn an_exec_that_hangs_is_reported_once_and_keeps_no_other_from_starting() {
+    if !in_own_process("an_exec_that_hangs_is_reported_once_and_keeps_no_other_from_starting") {
+        return;
+    }
+    let mut spawner = Spawner::new().unwrap();
+    // The start of a process that is stopped before its first instruction takes as long.
+    let child = start(&mut spawner, &shell("exit 7"), &null(), 1).unwrap();
+    spawner.launches[0].task.lives.store(1, Ordering::Release);
+    let late = NOW + EXEC_TIME;
+    assert_eq!(end(&child), End::Code(7));
+    spawner.launches.iter().for_each(|launch| launch.task.lives.store(1, Ordering::Release));
+    if spawner.launches.is_empty() {
+        return;
+    }
+    assert_eq!(spawner.next_deadline(), Some(late));
+    assert_eq!(spawner.next_hanging(late - Duration::from_millis(1)), None);
+    assert_eq!(spawner.next_hanging(late), Some(child.pid()));
+    assert_eq!(spawner.next_hanging(late), None);
+    assert_eq!(spawner.next_deadline(), None);
+    assert_eq!(output(&mut spawner, "echo here >&6", 1), "here\n");
+    assert!(spawner.take_exec_error(child.pid()).is_none());
+    assert!(spawner.launches.is_empty());
+}
+
+#[test]
+fn output_goes_where_the_service_has_it_and_the_masters_output_stays() {
+    if !in_own_process("output_goes_where_the_service_has_it_and_the_masters_output_stays") {
+        return;
+    }
+    let own = || [1, 2].map(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap());
+    let before = own();
+    let mut spawner = Spawner::new().unwrap();
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let null = null();
+    let descriptors = Descriptors {
+        status: null.as_fd(),
+        listeners: &[],
+        output: Some(write.as_fd()),
+    };
+    let program = shell("echo to one; echo to two >&2; echo $(ls /proc/self/fd)");
+    let environment = Environment::default();
+    let child = spawner.spawn(NOW, &program, &environment, 1, descriptors);
+    drop(write);
+    while spawner.used > protocol::STATUS {
+        spawner.clear_slots();
+    }
+    let mut text = String::new();
+    File::from(read).read_to_string(&mut text).unwrap();
+    assert_eq!(end(&child.unwrap()), End::Code(0));
+    // 3 is what ls itself has open; 4 is the flow pipe's, and 5 the status channel.
+    assert!(text.starts_with("to one\nto two\n0 1 2 "), "{text}");
+    assert!(!text.contains(" 6"), "{text}");
+    assert_eq!(own(), before);
+}
+
+#[test]
+fn signals_are_as_before_after_a_start() {
+    if in_own_process("signals_are_as_before_after_a_start") {
+        let mut spawner = Spawner::new().unwrap();
+        let before = SigSet::thread_get_mask().unwrap();
+        output(&mut spawner, "true", 1);
+        assert_eq!(SigSet::thread_get_mask().unwrap(), before);
+    }
+}
+
+#[test]
+fn more_listeners_than_slots_are_refused() {
+    if in_own_process("more_listeners_than_slots_are_refused") {
+        let mut spawner = Spawner::new().unwrap();
+        let started = start(&mut spawner, &shell("true"), &null(), LISTENERS_MAX + 1);
+        assert_eq!(started.unwrap_err().raw_os_error(), Some(libc::E2BIG));
+    }
+}

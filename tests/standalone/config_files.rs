@@ -1,0 +1,367 @@
+//! Configuration files and log files that are not regular files: an error, and never a wait. And a
+//! service table that comes through a pipe.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use super::common::instance::SOON;
+use super::common::poll::until;
+use super::common::run::run;
+use super::world::World;
+use crate::needs_root;
+
+const TABLE: &str = "a unix n - - - - true\n";
+
+/// Puts something at a path that is no regular file.
+type Make = fn(&Path);
+
+/// What is no regular file, and its name in messages.
+const OTHERS: [(&str, Make); 4] = [
+    ("a FIFO", fifo),
+    ("a device", device),
+    ("a directory", directory),
+    ("a socket", socket),
+];
+
+fn fifo(path: &Path) {
+    mkfifo(path, Mode::empty()).expect("a FIFO");
+    // Whatever the mask.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).expect("a mode");
+}
+
+fn device(path: &Path) {
+    symlink("/dev/zero", path).expect("a link");
+}
+
+fn directory(path: &Path) {
+    fs::create_dir(path).expect("a directory");
+}
+
+fn socket(path: &Path) {
+    // The name stays when the socket is closed.
+    drop(UnixListener::bind(path).expect("a socket"));
+}
+
+/// Removes what a test has put there.
+fn remove(path: &Path) {
+    match path.is_dir() {
+        true => fs::remove_dir(path).expect("an empty directory"),
+        false => fs::remove_file(path).expect("a file"),
+    }
+}
+
+/// What a message says of a file that is something else.
+fn refusal(path: &Path, kind: &str) -> String {
+    let path = path.display();
+    format!("open {path}: it is {kind}, expected a regular file")
+}
+
+/// A master for what the command line names.
+fn master_for(world: &World, configuration: &Path) -> Command {
+    let mut command = world.master(&["-d"]);
+    command.arg("-c").arg(configuration);
+    command
+}
+
+#[test]
+fn a_configuration_file_that_is_no_regular_file_is_refused_at_the_start() {
+    let mut world = World::of_a_user();
+    world.write_table(TABLE);
+    fs::write(world.path().join("master.cf"), TABLE).expect("a table");
+    for name in ["master.toml", "master.cf"] {
+        let path = world.path().join(name);
+        for (kind, make) in OTHERS {
+            let _ = fs::remove_file(&path);
+            make(&path);
+            let mut master = master_for(&world, world.path());
+            let said = run(&mut master, SOON).expect_failure().stderr;
+            assert!(said.contains(&refusal(&path, kind)), "{said}");
+            remove(&path);
+        }
+    }
+}
+
+#[test]
+fn a_table_that_is_named_and_is_no_regular_file_is_refused_at_the_start() {
+    let world = World::of_a_user();
+    for (kind, make) in OTHERS {
+        // A directory that is named has the table in it.
+        if kind == "a directory" {
+            continue;
+        }
+        make(&world.table());
+        for options in [&["-d"][..], &["-w"]] {
+            let said = world.fail(options).stderr;
+            assert!(said.contains(&refusal(&world.table(), kind)), "{said}");
+        }
+        remove(&world.table());
+    }
+}
+
+#[test]
+fn a_main_cf_that_is_no_regular_file_is_refused_at_the_start() {
+    needs_root!("to start a Postfix installation");
+    let world = World::new();
+    fs::write(world.path().join("master.cf"), TABLE).expect("a table");
+    let main_cf = world.path().join("main.cf");
+    for (kind, make) in OTHERS {
+        make(&main_cf);
+        for option in ["-d", "-t"] {
+            let mut master = world.master(&[option]);
+            master.arg("-c").arg(world.path());
+            let said = run(&mut master, SOON).expect_failure().stderr;
+            assert!(said.contains(&refusal(&main_cf, kind)), "{said}");
+        }
+        remove(&main_cf);
+    }
+}
+
+/// What a master says of a reload that finds something else than a regular file at the path; it
+/// serves on.
+#[track_caller]
+fn assert_refused_on_reload(world: &mut World, path: &Path, expected: impl Fn(&str) -> String) {
+    for (kind, make) in OTHERS {
+        let _ = fs::remove_file(path);
+        make(path);
+        let said = world.reload();
+        assert!(said.contains(&expected(kind)), "{said}");
+        assert!(said.contains("reload failed and changed nothing"), "{said}");
+        remove(path);
+        assert!(world.queue().join("public/a").exists());
+    }
+}
+
+#[test]
+fn a_table_that_has_become_something_else_is_refused_by_a_reload() {
+    let mut world = World::of_a_user();
+    world.write_table(TABLE).start();
+    let table = world.table();
+    assert_refused_on_reload(&mut world, &table, |kind| refusal(&table, kind));
+    world.write_table(TABLE);
+    assert!(world.reload().contains("reload done"));
+}
+
+#[test]
+fn a_master_toml_that_has_become_something_else_is_refused_by_a_reload() {
+    let mut world = World::of_a_user();
+    world.write_table(TABLE).start();
+    let toml = world.path().join("master.toml");
+    assert_refused_on_reload(&mut world, &toml, |kind| refusal(&toml, kind));
+    assert!(world.reload().contains("reload done"));
+}
+
+/// `master.toml` with a log file, and what a message says of one that is something else.
+fn log_file(world: &World) -> (std::path::PathBuf, impl Fn(&str) -> String + use<>) {
+    let file = world.path().join("maillog");
+    let toml = world.path().join("master.toml");
+    world.write_toml(&format!("# log\nmaillog_file = \"{}\"\n", file.display()));
+    let expected = {
+        let file = file.clone();
+        move |kind: &str| {
+            format!(
+                "{}: line 2: column 17: parameter maillog_file: {}: it is {kind}, expected a \
+                 regular file or /dev/stdout",
+                toml.display(),
+                file.display()
+            )
+        }
+    };
+    (file, expected)
+}
+
+/// As the others are, but that the log file is not reached through links.
+fn make_log_device(path: &Path) {
+    let mut mknod = Command::new("mknod");
+    run(mknod.arg(path).args(["c", "1", "3"]), SOON).expect_success();
+}
+
+#[test]
+fn a_log_file_that_is_no_regular_file_is_refused_with_its_place_at_the_start() {
+    let mut world = World::of_a_user();
+    world.write_table(TABLE);
+    let (file, expected) = log_file(&world);
+    for (kind, make) in OTHERS {
+        if kind == "a device" {
+            continue;
+        }
+        make(&file);
+        let said = world.fail(&["-d"]).stderr;
+        assert!(said.contains(&expected(kind)), "{said}");
+        remove(&file);
+    }
+}
+
+#[test]
+fn a_log_file_that_is_a_device_is_refused() {
+    needs_root!("to make a device");
+    let mut world = World::of_a_user();
+    world.write_table(TABLE);
+    let (file, expected) = log_file(&world);
+    make_log_device(&file);
+    let said = world.fail(&["-d"]).stderr;
+    assert!(said.contains(&expected("a device")), "{said}");
+}
+
+#[test]
+fn a_log_file_that_has_become_something_else_is_refused_by_a_reload() {
+    let mut world = World::of_a_user();
+    world.write_table(TABLE).start();
+    let (file, expected) = log_file(&world);
+    for (kind, make) in OTHERS {
+        if kind == "a device" {
+            continue;
+        }
+        make(&file);
+        let said = world.reload();
+        assert!(said.contains(&expected(kind)), "{said}");
+        assert!(said.contains("reload failed and changed nothing"), "{said}");
+        remove(&file);
+    }
+    assert!(world.reload().contains("reload done"));
+}
+
+/// A command that a shell replaces itself by: the master, with descriptor 9 opened as `redirection`
+/// says, and the table named by it.
+fn with_descriptor(world: &World, redirection: &str) -> Command {
+    in_shell(
+        world,
+        &format!("exec 9{redirection}; exec \"$@\" -c /dev/fd/9"),
+    )
+}
+
+/// A script of bash, which has the master with `-d` in `"$@"`.
+fn in_shell(world: &World, script: &str) -> Command {
+    let master = world.master(&[]);
+    let mut command = Command::new("bash");
+    command.args(["-c", script, "bash"]);
+    command.arg(master.get_program()).arg("-d");
+    command.env_clear();
+    for (name, value) in master.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.current_dir(world.path()).process_group(0);
+    if nix::unistd::geteuid().is_root() {
+        command.uid(world.uid()).gid(world.uid());
+    }
+    command
+}
+
+#[test]
+fn a_table_comes_through_a_pipe_of_the_shell() {
+    let mut world = World::of_a_user();
+    let facts = world.path().join("facts");
+    let facts = facts.display();
+    let script = world.script(
+        "witness",
+        &format!("env >{facts}.new; mv {facts}.new {facts}; exec sleep 1000"),
+    );
+    // A pipe has no master.toml beside it.
+    world.write_table(&format!("woken fifo n - - 60 1 {}\n", script.display()));
+    let mut command = in_shell(&world, "exec \"$@\" -c <(cat services.cf)");
+    world.start_as(&mut command);
+    let path = world.path().join("facts");
+    let environment = until(SOON, "the child's word", || fs::read_to_string(&path).ok());
+    let place = format!("MAIL_CONFIG={}\n", world.queue().display());
+    assert!(environment.contains(&place), "{environment}");
+}
+
+#[test]
+fn a_reload_says_that_the_table_was_a_pipe_and_changes_nothing() {
+    let mut world = World::of_a_user();
+    world.write_table(TABLE);
+    let mut command = in_shell(&world, "exec \"$@\" -c <(cat services.cf)");
+    world.start_as(&mut command);
+    for _ in 0..2 {
+        let said = world.reload();
+        assert!(
+            said.contains("the service table was a pipe, which can be read only once"),
+            "{said}"
+        );
+        assert!(said.contains("reload failed and changed nothing"), "{said}");
+    }
+    assert!(world.queue().join("public/a").exists());
+}
+
+#[test]
+fn the_environment_may_name_the_pipe() {
+    let mut world = World::of_a_user();
+    world.write_table(TABLE);
+    let script = "exec 9< <(cat services.cf); MAIL_CONFIG=/dev/fd/9 exec \"$@\"";
+    let mut command = in_shell(&world, script);
+    world.start_as(&mut command);
+    assert!(world.queue().join("public/a").exists());
+}
+
+#[test]
+fn a_file_that_the_shell_has_opened_is_a_table() {
+    let mut world = World::of_a_user();
+    world.write_table(TABLE);
+    let mut command = with_descriptor(&world, "<services.cf");
+    world.start_as(&mut command);
+    assert!(world.queue().join("public/a").exists());
+}
+
+#[test]
+fn what_comes_in_pieces_is_read_to_its_end() {
+    let mut world = World::of_a_user();
+    let pipe = world.path().join("pipe");
+    fifo(&pipe);
+    let mut command = with_descriptor(&world, "<pipe");
+    world.run(&mut command);
+    // Opening it waits for the shell.
+    let mut writer = fs::File::options().write(true).open(&pipe).expect("a pipe");
+    let (begin, end) = TABLE.split_at(5);
+    writer.write_all(begin.as_bytes()).expect("a reader");
+    let master = world.process();
+    until(SOON, "the master to wait", || master.waits());
+    writer.write_all(end.as_bytes()).expect("a reader");
+    drop(writer);
+    world.wait_for_line("daemon started -- version");
+    assert!(world.queue().join("public/a").exists());
+}
+
+/// "read to its end within 10 s": a writer that hangs is an error.
+#[test]
+fn a_pipe_that_does_not_come_to_its_end_is_an_error_after_ten_seconds() {
+    let world = World::of_a_user();
+    fifo(&world.path().join("pipe"));
+    // The shell itself is the writer, and never writes.
+    let said = run(&mut with_descriptor(&world, "<>pipe"), SOON).expect_failure();
+    let expected = "fatal: read the service table from /dev/fd/9: it has not come to its end within \
+                    10 s";
+    assert!(said.stderr.contains(expected), "{}", said.stderr);
+}
+
+#[test]
+fn a_pipe_that_never_stops_is_an_error() {
+    let world = World::of_a_user();
+    let mut command = in_shell(&world, "exec \"$@\" -c <(exec cat /dev/zero)");
+    let said = run(&mut command, SOON).expect_failure().stderr;
+    assert!(said.contains("it has more than 16777216 bytes"), "{said}");
+}
+
+#[test]
+fn a_descriptor_that_is_neither_a_pipe_nor_a_file_is_an_error() {
+    let world = World::of_a_user();
+    for (redirection, reason) in [
+        ("<.", "it is a directory, expected a pipe or a regular file"),
+        (
+            "</dev/zero",
+            "it is a device, expected a pipe or a regular file",
+        ),
+        ("<&-", "Bad file descriptor"),
+    ] {
+        let mut command = with_descriptor(&world, redirection);
+        let said = run(&mut command, SOON).expect_failure().stderr;
+        let expected = format!("fatal: read the service table from /dev/fd/9: {reason}");
+        assert!(said.contains(&expected), "{said}");
+    }
+}

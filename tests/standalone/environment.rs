@@ -1,0 +1,71 @@
+//! An environment that no shell would make.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::unistd::execve;
+
+use super::common::instance::SOON;
+use super::common::poll::until;
+use super::world::World;
+
+fn c_string(text: &OsStr) -> CString {
+    CString::new(text.as_bytes()).expect("no null byte")
+}
+
+/// The same command, with more entries in its environment, whatever they are.
+fn with_entries(mut command: Command, entries: &[&str]) -> Command {
+    let program = c_string(command.get_program());
+    let arguments: Vec<CString> = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args())
+        .map(c_string)
+        .collect();
+    let variables = command.get_envs().map(|(name, value)| {
+        let mut entry = name.to_owned();
+        entry.push("=");
+        entry.push(value.unwrap_or_default());
+        c_string(&entry)
+    });
+    let odd = entries.iter().map(|entry| c_string(OsStr::new(entry)));
+    let environment: Vec<CString> = odd.chain(variables).collect();
+    let run = move || {
+        execve(&program, &arguments, &environment)
+            .map(drop)
+            .map_err(io::Error::from)
+    };
+    // SAFETY: between fork and exec it makes one system call; what it needs is there already.
+    unsafe { command.pre_exec(run) };
+    command
+}
+
+#[test]
+fn an_entry_without_a_proper_name_does_not_harm_the_master() {
+    let mut world = World::of_a_user();
+    let facts = world.path().join("facts");
+    let script = world.script(
+        "witness",
+        &format!(
+            "env >{0}.new; mv {0}.new {0}; exec sleep 1000",
+            facts.display()
+        ),
+    );
+    world.write_table(&format!("woken fifo n - - 60 1 {}\n", script.display()));
+    let mut master = world.master(&["-d"]);
+    master.process_group(0);
+    let mut master = with_entries(
+        master,
+        &["=A=b", "=", "", "noequals", "=C", "A=twice", "A=twice"],
+    );
+    world.start_as(&mut master);
+    let environment = until(SOON, "the child's word", || {
+        std::fs::read_to_string(&facts).ok()
+    });
+    assert!(environment.contains("MAIL_CONFIG="), "{environment}");
+    assert!(!environment.contains("=A"), "{environment}");
+    world.reload();
+    assert!(world.said().contains("reload done"), "{}", world.said());
+}
