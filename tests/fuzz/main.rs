@@ -8,16 +8,14 @@
 
 mod corpus;
 mod mutate;
-#[path = "../common/options.rs"]
-mod options;
-#[path = "../common/random.rs"]
-mod random;
 mod targets;
 
 use std::panic;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
+
+use testkit::{options, random};
 
 use corpus::Input;
 use options::Options;
