@@ -102,7 +102,7 @@ fn a_service_that_loses_half_of_its_clients_is_throttled() {
     Line::Crashing.wait(&postfix, &words);
     assert_eq!(Line::BadStartup.count(&postfix), 0);
     let _client = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "a line with pid and age, then SIGTERM"

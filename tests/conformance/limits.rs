@@ -22,7 +22,7 @@ fn a_service_with_one_process_serves_one_client_after_the_other() {
     let (postfix, service) = one_service("unix - - n - 1");
     let (_first, puppet) = service.serve();
     let mut second = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
     assert_eq!(postfix.children_named("puppet").len(), 1);
     puppet.exit(0);
     let mut next = service.next();
@@ -38,7 +38,7 @@ fn no_more_children_are_started_than_maxproc() {
     let (_postfix, service) = one_service("unix - - n - 3");
     let mut children = busy(&service, 3);
     let _waiting = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
     let (_client, puppet) = children.remove(0);
     puppet.exit(0);
     service.next();
@@ -54,7 +54,7 @@ fn default_process_limit_is_the_limit_of_services_without_one() {
     postfix.start();
     let _children = busy(&service, 2);
     let _waiting = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "maxproc 0: no limit"
@@ -80,7 +80,7 @@ fn a_child_that_is_leaving_still_takes_a_place() {
     postfix.reload();
     puppet.tell("dismissal");
     let _waiting = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
     puppet.exit(0);
     service.next();
 }
@@ -92,7 +92,7 @@ fn a_higher_limit_lets_those_in_who_wait() {
     let (mut postfix, service) = one_service("unix - - n - 1");
     let (_client, _puppet) = service.serve();
     let _waiting = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
     service.set(&mut postfix, "unix - - n - 2");
     postfix.reload();
     service.next();
@@ -118,7 +118,7 @@ fn a_lower_limit_waits_for_children_to_leave() {
         until(SOON, "it to be reaped", || {
             postfix.children_named("puppet").len() == children.len()
         });
-        service.expect_nobody();
+        service.expect_no_child();
     }
     let (_client, puppet) = children.remove(0);
     puppet.exit(0);
@@ -135,7 +135,7 @@ fn a_reload_replaces_default_process_limit() {
     postfix.start();
     let (_client, _puppet) = service.serve();
     let _waiting = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
     postfix.set("default_process_limit", "2");
     postfix.reload();
     service.next();

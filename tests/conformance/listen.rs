@@ -126,7 +126,7 @@ fn what_was_written_to_a_fifo_before_the_start_starts_nobody() {
         .expect("a fifo");
     std::io::Write::write_all(&mut before, b"before").expect("a reader");
     postfix.start();
-    service.expect_nobody();
+    service.expect_no_child();
     assert_eq!(owner_and_mode(&service).1, 0o622);
     fs::write(path, "after").expect("a reader");
     assert_eq!(service.next().tell("receive-from 6"), "6166746572");

@@ -244,7 +244,7 @@ fn a_reader_that_does_not_read_does_not_stop_the_master() {
                 until(SOON, "it", || master.is_idle() || master.sleeps());
             }
             let _client = service.connect();
-            match service.somebody_comes() {
+            match service.starts_a_child() {
                 true => "clients are served",
                 false => "nobody is served any more",
             }

@@ -117,7 +117,7 @@ fn a_child_that_was_told_to_leave_is_not_counted_on() {
             postfix.reload();
             puppet.tell("dismissal");
             let _client = service.connect();
-            match service.somebody_comes() {
+            match service.starts_a_child() {
                 true => "another child is started",
                 false => "the client waits for a child that does not come",
             }
@@ -298,7 +298,7 @@ fn removing_a_service_whose_child_does_not_leave_delays_nobody() {
             postfix.hang_up();
             child.tell("dismissal"); // the reload is under way
             let _other = other.connect();
-            if !other.somebody_comes() {
+            if !other.starts_a_child() {
                 assert!(child.process.runs(), "the original kills");
                 child.process.signal(Signal::SIGKILL);
                 other.next();

@@ -154,7 +154,7 @@ fn a_child_that_is_stopped_and_goes_on_is_the_same_child() {
     let (_client, mut puppet) = service.serve();
     puppet.process.signal(Signal::SIGSTOP);
     let _waiting = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
     puppet.process.signal(Signal::SIGCONT);
     puppet.tell("hangup");
     puppet.take_client();

@@ -29,7 +29,7 @@ fn given(columns: &str) -> String {
 fn a_child_is_started_when_a_client_comes_and_not_before() {
     needs_root("to run a master");
     let (_postfix, service) = one_service("unix - - n - -");
-    service.expect_nobody();
+    service.expect_no_child();
     let _client = service.connect();
     service.next();
 }
@@ -42,7 +42,7 @@ fn a_second_client_waits_for_a_child_that_has_just_been_started() {
     let _first = service.connect();
     let mut puppet = service.next();
     let mut second = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
     puppet.tell("accept");
     puppet.tell("accept");
     puppet.tell("write hello");
@@ -60,7 +60,7 @@ fn a_busy_child_is_joined_by_one_more_for_the_next_client() {
     next.take_client();
     next.tell("write hello");
     assert_eq!(second.line(), "hello");
-    service.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "While avail is above 0, the children accept connections by themselves and [the master] does
@@ -73,7 +73,7 @@ fn a_child_that_is_available_again_takes_the_next_client_itself() {
     puppet.finish_client();
     puppet.wait_until_heard();
     let mut second = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
     puppet.take_client();
     puppet.tell("write hello");
     assert_eq!(second.line(), "hello");

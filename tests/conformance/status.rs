@@ -49,7 +49,7 @@ impl<'a> Gossip<'a> {
         self.sibling.finish_client();
         self.sibling.wait_until_heard();
         let mut client = self.service.connect();
-        self.service.expect_nobody();
+        self.service.expect_no_child();
         self.sibling.take_client();
         self.sibling.tell("write hello");
         assert_eq!(client.line(), "hello");
@@ -151,7 +151,7 @@ fn a_report_that_bears_a_siblings_name_changes_nothing() {
             gossip.liar.write_status(&forged.encode());
             gossip.liar.wait_until_heard();
             gossip.clients.push(gossip.service.connect());
-            match gossip.service.somebody_comes() {
+            match gossip.service.starts_a_child() {
                 true => "a child for the next client",
                 false => "the next client waits for the busy sibling",
             }
@@ -169,7 +169,7 @@ fn a_report_of_a_childs_own_child_is_the_childs() {
     gossip.liar.tell(&format!("grandchild {available}"));
     gossip.liar.wait_until_heard();
     gossip.clients.push(gossip.service.connect());
-    gossip.service.expect_nobody();
+    gossip.service.expect_no_child();
 }
 
 /// "A report [...] of an earlier generation [...] changes nothing."
@@ -233,7 +233,7 @@ fn a_report_that_is_repeated_counts_once() {
     first.wait_until_heard();
     // One is available, and not three.
     let _three = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
     first.take_client();
     let _four = service.connect();
     service.next();
@@ -366,7 +366,7 @@ fn a_child_that_stops_reading_the_status_channel_sends_no_other_away() {
             former.wait_for_end();
             let mut client = service.connect();
             let mut next = service.next();
-            if service.somebody_comes() {
+            if service.starts_a_child() {
                 return "every other child leaves at once";
             }
             next.take_client();
@@ -407,13 +407,13 @@ fn children_that_come_and_go_leave_few_descriptors_behind() {
         let kinds = kinds_at_rest(postfix.master_process());
         kinds.values().sum::<usize>()
     };
-    service.come_and_go(1);
+    service.serve_and_exit(1);
     let before = descriptors();
     for _ in 0..5 {
-        service.come_and_go(1);
+        service.serve_and_exit(1);
         assert_eq!(descriptors(), before);
     }
-    service.come_and_go(20);
+    service.serve_and_exit(20);
     until(SOON, "the channels to be closed", || {
         descriptors() <= before + 2 * 7
     });

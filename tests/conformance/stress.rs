@@ -157,7 +157,7 @@ fn a_service_with_one_process_knows_no_stress() {
     let (postfix, service) = one_service("pass - - n - 1");
     let (_client, puppet) = service.serve();
     let _waiting = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
     assert!(!puppet.given().contains("stress"));
     assert_eq!(postfix.log_lines(Line::StressBegins.ours()), [""; 0]);
 }

@@ -27,7 +27,7 @@ fn a_child_that_fails_before_it_has_served_throttles_its_service() {
     let said = format!("warning: process {path} pid {pid} exit status 9");
     Line::Ended.wait(&postfix, &[said]);
     Line::BadStartup.wait(&postfix, &[format!("warning: {path}")]);
-    service.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "`process PATH pid N killed by signal N`"
@@ -41,7 +41,7 @@ fn a_child_that_is_killed_before_it_has_served_throttles_its_service() {
     puppet.die("SIGKILL");
     Line::Ended.wait(&postfix, &[format!(" pid {pid} killed by signal 9")]);
     Line::BadStartup.wait(&postfix, &[""; 0]);
-    service.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "Report 1 (available) raises the use count": taking a client alone is not use.
@@ -54,7 +54,7 @@ fn a_child_that_fails_with_its_first_client_throttles_its_service() {
     puppet.exit(1);
     Line::BadStartup.wait(&postfix, &[""; 0]);
     let _next = service.connect();
-    service.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "A child that fails later [...] is only logged."
@@ -133,7 +133,7 @@ fn throttling_is_no_others_business() {
     bad.next().exit(1);
     Line::BadStartup.wait(&postfix, &[""; 0]);
     good.serve();
-    bad.expect_nobody();
+    bad.expect_no_child();
 }
 
 /// Children that serve when a sibling fails go on serving.
@@ -160,7 +160,7 @@ fn a_throttled_service_stays_throttled_over_a_reload() {
     service.next().exit(1);
     Line::BadStartup.wait(&postfix, &[""; 0]);
     postfix.reload();
-    service.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "wake-up and throttle time replaced"
@@ -196,7 +196,7 @@ fn a_child_that_fails_because_it_must_leave_throttles_nothing() {
             puppet.exit(1);
             postfix.wait_for_log("exit status 1");
             let _client = service.connect();
-            match service.somebody_comes() {
+            match service.starts_a_child() {
                 true => "the next client is served at once",
                 false => "the service is throttled",
             }
@@ -218,7 +218,7 @@ fn a_service_is_throttled_when_no_process_can_be_made() {
         "Resource temporarily unavailable -- throttling",
     ];
     Line::SpawnFailed.wait(&postfix, &details);
-    service.expect_nobody();
+    service.expect_no_child();
     assert_eq!(Line::SpawnFailed.count(&postfix), 1, "attempts");
 }
 
@@ -254,7 +254,7 @@ fn a_service_is_throttled_when_its_listeners_cannot_be_watched() {
             }
             good.serve();
             let _client = bad.connect();
-            bad.expect_nobody();
+            bad.expect_no_child();
             "a warning, and the other service is served"
         },
     );
@@ -288,7 +288,7 @@ fn a_minute_is_the_default_throttle_time() {
     service.next().exit(1);
     Line::BadStartup.wait(&postfix, &[""; 0]);
     clock.turn(&postfix, 55);
-    service.expect_nobody();
+    service.expect_no_child();
     clock.turn(&postfix, 61);
     service.next();
 }

@@ -69,7 +69,7 @@ fn wakeups_come_again_and_again() {
     for _ in 0..3 {
         expect_wakeup(&mut puppet);
     }
-    service.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "fifo": again and again, too.
@@ -99,7 +99,7 @@ fn a_service_without_a_wakeup_time_is_not_woken_up() {
     needs_root("to run a master");
     for wakeup in ["-", "0", "0?"] {
         let (_postfix, service) = one_service(&format!("unix - - n {wakeup} 1"));
-        service.expect_nobody();
+        service.expect_no_child();
     }
 }
 
@@ -108,7 +108,7 @@ fn a_service_without_a_wakeup_time_is_not_woken_up() {
 fn conditional_wakeups_wait_for_the_first_use() {
     needs_root("to run a master");
     let (_postfix, service) = one_service("unix - - n 1000? 1");
-    service.expect_nobody();
+    service.expect_no_child();
     let (client, mut puppet) = service.serve();
     puppet.finish_client();
     drop(client);
@@ -184,7 +184,7 @@ fn a_reload_begins_with_a_wakeup() {
 fn a_reload_begins_and_ends_wakeups() {
     needs_root("to run a master");
     let (mut postfix, service) = one_service("unix - - n - 1");
-    service.expect_nobody();
+    service.expect_no_child();
     service.set(&mut postfix, "unix - - n 1 1");
     postfix.reload();
     let mut puppet = service.next();
@@ -212,7 +212,7 @@ fn conditional_wakeups_wait_again_after_a_reload() {
     expect_wakeup(&mut puppet);
     postfix.reload();
     puppet.wait_for_end();
-    service.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "fifo: opened [...] without following links"
@@ -261,7 +261,7 @@ fn a_datagram_service_cannot_be_woken_up() {
         |postfix| {
             let service = PuppetService::add(postfix, "a", "unix-dgram n - n 1000 1");
             postfix.start();
-            service.expect_nobody();
+            service.expect_no_child();
             // And otherwise it is a service like any other.
             let client = UnixDatagram::unbound().expect("a socket");
             client.send_to(b"x", &service.address).expect("a reader");

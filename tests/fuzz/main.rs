@@ -94,7 +94,7 @@ fn fuzz(target: &str, options: &Options) -> Outcome {
         inputs += 1;
     }
     let mut random = Random::new(options.seed);
-    while options.steps.is_none_or(|most| inputs < most) {
+    while options.go_on(inputs) {
         let input = mutate::mutant(&mut random, &seeds, &words);
         take(target, &input).map_err(|what| format!("{what}: {}", keep(target, &input)))?;
         inputs += 1;

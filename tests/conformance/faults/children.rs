@@ -79,7 +79,7 @@ fn clients_of_stopped_children_are_served_when_these_go_on() {
     let all: Vec<Process> = children.iter().map(|(_, puppet)| puppet.process).collect();
     all.iter().for_each(|child| child.signal(Signal::SIGSTOP));
     let mut waiting: Vec<Client> = (0..4).map(|_| service.connect()).collect();
-    service.expect_nobody();
+    service.expect_no_child();
     expect_rest(master, Duration::from_millis(700));
     all.iter().for_each(|child| child.signal(Signal::SIGCONT));
     let mut puppets = children.map(|(_client, puppet)| puppet);

@@ -104,7 +104,7 @@ fn a_reload_that_finds_no_descriptor_free_changes_nothing() {
             let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.start();
             let (mut client, mut busy) = service.serve();
-            service.come_and_go(1);
+            service.serve_and_exit(1);
             let vitals = Vitals::of(postfix);
             let master = postfix.master_process();
             let exhausted = Exhausted::but(master, 0);

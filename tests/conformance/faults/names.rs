@@ -127,7 +127,7 @@ fn a_name_server_that_does_not_answer_delays_nobody() {
                 postfix.hang_up();
                 let question = server.question();
                 let _client = service.connect();
-                served = service.somebody_comes();
+                served = service.starts_a_child();
                 server.answer_while(&question, || {
                     postfix.wait_for_reload_after(mark);
                     let _client = connect_to_named();

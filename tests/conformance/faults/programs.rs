@@ -18,7 +18,7 @@ fn a_program_that_is_replaced_is_that_of_the_next_child() {
     needs_root("to run a master");
     let (postfix, service) = one_service("unix - - n - -");
     let (mut client, mut old) = service.serve();
-    service.come_and_go(1);
+    service.serve_and_exit(1);
     let vitals = Vitals::of(&postfix);
     let program = postfix.daemons().join("puppet");
     let new = program.with_extension("new");
@@ -50,8 +50,8 @@ fn a_program_that_is_removed_throttles_its_service_until_it_is_back() {
     postfix.start();
     let (mut client, mut busy) = service.serve();
     let (_other, _puppet) = other.serve();
-    service.come_and_go(1);
-    other.come_and_go(1);
+    service.serve_and_exit(1);
+    other.serve_and_exit(1);
     let vitals = Vitals::of(&postfix);
     let program = postfix.daemons().join("puppet");
     let away = program.with_extension("away");

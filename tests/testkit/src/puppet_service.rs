@@ -83,20 +83,20 @@ impl PuppetService {
 
     /// Has so many clients served at a time, each by a new child that leaves afterwards.
     #[track_caller]
-    pub fn come_and_go(&self, children: usize) {
+    pub fn serve_and_exit(&self, children: usize) {
         let served: Vec<_> = (0..children).map(|_| self.serve()).collect();
         served.into_iter().for_each(|(_, child)| child.exit(0));
     }
 
     /// Whether the master starts a child, for tests in which both may be.
-    pub fn somebody_comes(&self) -> bool {
+    pub fn starts_a_child(&self) -> bool {
         // Longer than where nobody is expected: this must not be wrong either way.
         self.next_within(10 * PAUSE).is_some()
     }
 
     /// Asserts that the master starts no child.
     #[track_caller]
-    pub fn expect_nobody(&self) {
+    pub fn expect_no_child(&self) {
         let surplus = self.next_within(PAUSE);
         assert!(surplus.is_none(), "a child that nobody needs");
     }
