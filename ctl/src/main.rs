@@ -14,9 +14,6 @@ mod findings;
 #[cfg(test)]
 mod manual;
 mod names;
-#[cfg(test)]
-#[path = "../../tests/common/documents.rs"]
-mod pictures;
 mod plan;
 mod process;
 mod signals;
@@ -26,6 +23,9 @@ mod steer;
 mod testing;
 mod top;
 mod words;
+
+#[cfg(test)]
+use testkit::documents as pictures;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -1,27 +1,16 @@
 //! `masterctl top` as somebody runs it, and a master that tells what was prepared.
 
-#[path = "../../tests/common/documents.rs"]
-mod documents;
-#[path = "../../tests/common/fake_master.rs"]
-mod fake_master;
-#[path = "../../tests/common/poll.rs"]
-#[allow(dead_code)] // others use more of it
-mod poll;
-#[path = "../../tests/common/run.rs"]
-#[allow(dead_code)]
-mod run;
-
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use documents::{crowd, stressed};
-use fake_master::FakeMaster;
 use master::status::SOCKET;
-use poll::until;
-use run::{Finished, run};
 use tempfile::TempDir;
+use testkit::documents::{crowd, stressed};
+use testkit::fake_master::FakeMaster;
+use testkit::poll::until;
+use testkit::run::{Finished, run};
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -12,11 +12,11 @@ mod history;
 mod legacy;
 mod metrics;
 mod ready;
-#[cfg(test)]
-#[path = "../../tests/common/documents.rs"]
-mod testing;
 mod view;
 mod watch;
+
+#[cfg(test)]
+use testkit::documents as testing;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

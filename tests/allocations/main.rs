@@ -1,15 +1,14 @@
 //! Once it has what it needs, the master asks for no more memory: not for a report, not for a
 //! connection, not for a child. The master is ours, with an allocator that counts.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::path::PathBuf;
 
-use common::client::Client;
-use common::instance::{Instance, SOON};
-use common::poll::until;
-use common::puppet::{Puppets, example};
+use testkit::client::Client;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::programs::example;
+use testkit::puppet::Puppets;
+use testkit::{needs_root, test};
 
 /// A master that counts, with a service whose children are puppets.
 struct Counted {
@@ -51,7 +50,7 @@ impl Counted {
 
 #[test]
 fn reports_need_no_memory() {
-    needs_root!("the master changes users");
+    needs_root("the master changes users");
     let counted = Counted::start();
     let client = counted.connect();
     let mut puppet = counted.puppets.next();
@@ -72,7 +71,7 @@ fn reports_need_no_memory() {
 
 #[test]
 fn a_child_for_each_connection_needs_no_memory() {
-    needs_root!("the master changes users");
+    needs_root("the master changes users");
     let counted = Counted::start();
     let serve = || {
         let _client = counted.connect();
@@ -85,4 +84,8 @@ fn a_child_for_each_connection_needs_no_memory() {
     let before = counted.requests();
     (0..50).for_each(|_| serve());
     assert_eq!(counted.requests(), before);
+}
+
+fn main() -> std::process::ExitCode {
+    testkit::main()
 }

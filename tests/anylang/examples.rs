@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::common::client::Client;
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::process::Process;
-use crate::common::run::run;
-use crate::common::skip;
+use testkit::client::Client;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::run::run;
+use testkit::{note, skip, test};
 
 /// Where the examples are.
 fn directory() -> PathBuf {
@@ -54,17 +54,37 @@ pub const TRIGGERED: Example = Example {
 
 /// The children that serve connections, and can run here.
 pub fn examples() -> Vec<Example> {
-    EXAMPLES.into_iter().filter(Example::can_run).collect()
+    can_run(EXAMPLES)
+}
+
+/// The same with the shortest of all.
+pub fn examples_and_minimal() -> Vec<Example> {
+    let [python, perl, c] = EXAMPLES;
+    can_run([python, perl, c, MINIMAL])
+}
+
+/// Those whose languages are installed; without any the test ends.
+fn can_run<const N: usize>(examples: [Example; N]) -> Vec<Example> {
+    let (found, missing): (Vec<_>, Vec<_>) = examples.into_iter().partition(Example::has_language);
+    for example in &missing {
+        note(&format!("{} needs {}", example.file, example.needs));
+    }
+    if found.is_empty() {
+        skip("none of the languages is installed");
+    }
+    found
 }
 
 impl Example {
-    /// Whether its language is installed; says so when it is not.
-    pub fn can_run(&self) -> bool {
-        let installed = Path::new(self.needs).exists();
-        if !installed {
+    fn has_language(&self) -> bool {
+        Path::new(self.needs).exists()
+    }
+
+    /// Ends the test where the child's language is not installed.
+    pub fn needs_language(&self) {
+        if !self.has_language() {
             skip(&format!("{} needs {}", self.file, self.needs));
         }
-        installed
     }
 
     /// The file that the master can run.

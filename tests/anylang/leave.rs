@@ -1,17 +1,17 @@
 //! When a child leaves.
 
 use nix::sys::signal::Signal;
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::{needs_root, test};
 
-use crate::common::client::Client;
-use crate::common::instance::SOON;
-use crate::common::poll::until;
 use crate::examples::{MINIMAL, Stage, examples, expect_served};
-use crate::needs_root;
 
 /// "at once when descriptor 5 is readable", "only between two clients"
 #[test]
 fn a_reload_replaces_children_which_first_finish_with_their_client() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let mut stage = Stage::new(example, 5, "");
         let (mut client, busy) = stage.greeted();
@@ -32,7 +32,7 @@ fn a_reload_replaces_children_which_first_finish_with_their_client() {
 /// "the master is gone"
 #[test]
 fn children_leave_when_the_master_was_killed() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let stage = Stage::new(example, 5, "");
         let (mut client, busy) = stage.greeted();
@@ -50,10 +50,8 @@ fn children_leave_when_the_master_was_killed() {
 /// The shortest child does this, too.
 #[test]
 fn the_minimal_child_leaves_on_reload_and_when_the_master_was_killed() {
-    needs_root!("to run a master");
-    if !MINIMAL.can_run() {
-        return;
-    }
+    needs_root("to run a master");
+    MINIMAL.needs_language();
     let mut stage = Stage::new(MINIMAL, 1, "");
     for killed in [false, true] {
         let mut client = Client::connect(&stage.address);
@@ -71,7 +69,7 @@ fn the_minimal_child_leaves_on_reload_and_when_the_master_was_killed() {
 /// `max_idle`: a child that has nothing to do leaves, and the next client has another one.
 #[test]
 fn a_child_leaves_that_had_no_client_for_a_while() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let stage = Stage::new(example, 1, "-o max_idle=1");
         let first = stage.greeted().1;
@@ -85,7 +83,7 @@ fn a_child_leaves_that_had_no_client_for_a_while() {
 /// A child that waits does nothing else.
 #[test]
 fn a_child_sleeps_while_it_waits() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let stage = Stage::new(example, 1, "");
         let child = stage.greeted().1;
@@ -96,7 +94,7 @@ fn a_child_sleeps_while_it_waits() {
 /// `max_use`: a child that has served so many clients leaves.
 #[test]
 fn a_child_leaves_that_has_served_its_number_of_clients() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let stage = Stage::new(example, 1, "-o max_use=2");
         let served: Vec<_> = (0..6).map(|_| stage.greeted().1).collect();

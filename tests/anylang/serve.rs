@@ -8,24 +8,24 @@ use std::path::Path;
 use std::thread;
 
 use nix::sys::socket::{setsockopt, sockopt};
+use testkit::client::Client;
+use testkit::instance::{Instance, SOON};
+use testkit::network::{LOOPBACK_2, in_own_network};
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::{needs_root, skip, test};
 
-use crate::common::client::Client;
-use crate::common::instance::{Instance, SOON};
-use crate::common::network::{LOOPBACK_2, in_own_network};
-use crate::common::poll::until;
-use crate::common::process::Process;
-use crate::common::skip;
 use crate::examples::{
-    MINIMAL, Stage, examples, expect_no_complaint, expect_served, greeted, read_greeting,
+    MINIMAL, Stage, examples, examples_and_minimal, expect_no_complaint, expect_served, greeted,
+    read_greeting,
 };
-use crate::needs_root;
 
 const STRACE: &str = "/usr/bin/strace";
 
 /// "Any language that has poll(2) will do."
 #[test]
 fn every_example_serves_clients_of_the_network_and_of_the_machine() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let mut postfix = Instance::bare();
         let address = postfix.address();
@@ -46,7 +46,7 @@ fn every_example_serves_clients_of_the_network_and_of_the_machine() {
 /// "Report 0 when a client was accepted": clients at the same time have a child each.
 #[test]
 fn clients_at_the_same_time_have_a_child_each() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let stage = Stage::new(example, 20, "");
         let mut clients: Vec<_> = (0..8).map(|_| Client::connect(&stage.address)).collect();
@@ -60,7 +60,7 @@ fn clients_at_the_same_time_have_a_child_each() {
 /// "And 1 when it has been": then the child takes the next client itself, and no other comes.
 #[test]
 fn one_child_serves_one_client_after_the_other() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let stage = Stage::new(example, 20, "");
         let master = stage.postfix.master_process();
@@ -80,12 +80,9 @@ fn one_child_serves_one_client_after_the_other() {
 #[track_caller]
 fn expect_service_in_spite_of(failures: &str) {
     if !Path::new(STRACE).exists() {
-        return skip(&format!("{STRACE} is needed, to make system calls fail"));
+        skip(&format!("{STRACE} is needed, to make system calls fail"));
     }
-    for example in examples().into_iter().chain([MINIMAL]) {
-        if !example.can_run() {
-            continue;
-        }
+    for example in examples_and_minimal() {
         let mut postfix = Instance::bare();
         example.add(&mut postfix, "a", "unix - n n - 1", "");
         let program = postfix.daemons().join(example.file);
@@ -107,14 +104,14 @@ fn expect_service_in_spite_of(failures: &str) {
 /// "Accept may fail with EAGAIN, because a sibling was quicker: wait again."
 #[test]
 fn a_child_that_a_sibling_has_outrun_waits_again() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     expect_service_in_spite_of("accept,accept4:error=EAGAIN:when=1+2");
 }
 
 /// "When the write fails [...] the client that was accepted is still to be served."
 #[test]
 fn a_client_whose_child_could_not_report_is_served() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for error in ["EPIPE", "ECONNRESET"] {
         expect_service_in_spite_of(&format!("write:error={error}:when=1"));
     }
@@ -123,7 +120,7 @@ fn a_client_whose_child_could_not_report_is_served() {
 /// "At the limit, connections wait in the queue of the listener."
 #[test]
 fn at_the_limit_a_client_waits_until_another_one_leaves() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let stage = Stage::new(example, 2, "");
         let (first, child) = stage.greeted();
@@ -142,12 +139,9 @@ fn at_the_limit_a_client_waits_until_another_one_leaves() {
 /// "-s n: there are n listeners"
 #[test]
 fn a_child_serves_all_its_listeners() {
-    needs_root!("to make a network");
+    needs_root("to make a network");
     in_own_network(|| {
-        for example in examples().into_iter().chain([MINIMAL]) {
-            if !example.can_run() {
-                continue;
-            }
+        for example in examples_and_minimal() {
             let mut postfix = Instance::bare();
             postfix.set("inet_interfaces", format!("127.0.0.1, {LOOPBACK_2}"));
             let port = postfix.port();
@@ -165,7 +159,7 @@ fn a_child_serves_all_its_listeners() {
 /// "serve the client, whatever it does, and close the connection"
 #[test]
 fn a_client_that_has_said_all_sees_the_end() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let stage = Stage::new(example, 1, "");
         let mut client = UnixStream::connect(&stage.address).expect("a listener");
@@ -183,7 +177,7 @@ fn a_client_that_has_said_all_sees_the_end() {
 /// "Give every client a time limit, so that a silent one cannot keep the child."
 #[test]
 fn a_silent_client_does_not_keep_the_next_one_waiting() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let stage = Stage::new(example, 1, "-o timeout=1");
         let (mut silent, child) = stage.greeted();
@@ -196,11 +190,8 @@ fn a_silent_client_does_not_keep_the_next_one_waiting() {
 /// "So no client may make a child fail": one that breaks the connection does not.
 #[test]
 fn a_client_that_breaks_the_connection_does_a_child_no_harm() {
-    needs_root!("to run a master");
-    for example in examples().into_iter().chain([MINIMAL]) {
-        if !example.can_run() {
-            continue;
-        }
+    needs_root("to run a master");
+    for example in examples_and_minimal() {
         let mut postfix = Instance::bare();
         let address = postfix.address();
         example.add(&mut postfix, &address, "inet n n n - 1", "");
@@ -222,10 +213,8 @@ fn a_client_that_breaks_the_connection_does_a_child_no_harm() {
 /// The shortest child of all.
 #[test]
 fn the_minimal_child_greets_one_client_after_the_other() {
-    needs_root!("to run a master");
-    if !MINIMAL.can_run() {
-        return;
-    }
+    needs_root("to run a master");
+    MINIMAL.needs_language();
     let stage = Stage::new(MINIMAL, 1, "");
     let mut children = BTreeSet::new();
     for _ in 0..5 {
@@ -242,7 +231,7 @@ fn the_minimal_child_greets_one_client_after_the_other() {
 /// that has come is served.
 #[test]
 fn nobody_is_lost_while_children_come_and_go() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let mut stage = Stage::new(example, 4, "-o max_use=2 -o max_idle=1");
         let address = stage.address.clone();
@@ -270,10 +259,8 @@ fn nobody_is_lost_while_children_come_and_go() {
 /// The same for the shortest child.
 #[test]
 fn nobody_is_lost_while_the_minimal_child_is_told_to_leave() {
-    needs_root!("to run a master");
-    if !MINIMAL.can_run() {
-        return;
-    }
+    needs_root("to run a master");
+    MINIMAL.needs_language();
     let mut stage = Stage::new(MINIMAL, 3, "");
     for _ in 0..20 {
         let mut clients: Vec<_> = (0..4).map(|_| Client::connect(&stage.address)).collect();
@@ -288,7 +275,7 @@ fn nobody_is_lost_while_the_minimal_child_is_told_to_leave() {
 /// "a client comes [...] and waits until the child says something or closes the connection"
 #[test]
 fn a_wakeup_keeps_no_child() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         let mut postfix = Instance::bare();
         example.add(&mut postfix, "a", "unix - n n 1000 1", "");

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use crate::common::instance::Instance;
-use crate::common::layout::mail_owner;
-use crate::common::network::in_own_network;
+use testkit::instance::Instance;
+use testkit::layout::mail_owner;
+use testkit::network::in_own_network;
+use testkit::{needs_root, test};
+
 use crate::examples::{examples, expect_no_complaint, expect_served, greeted};
-use crate::needs_root;
 
 /// "become mail_owner", and nobody else besides.
 #[test]
 fn an_unprivileged_child_is_mail_owner_before_it_serves() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let (uid, gid) = mail_owner();
     for (unprivileged, uid, gid) in [("y", uid, gid), ("n", 0, 0)] {
         for example in examples() {
@@ -38,7 +39,7 @@ fn an_unprivileged_child_is_mail_owner_before_it_serves() {
 /// "make the working directory the root directory"
 #[test]
 fn a_child_in_a_chroot_has_the_queue_directory_for_its_root() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for example in examples() {
         for unprivileged in ["y", "n"] {
             let mut postfix = Instance::bare();
@@ -62,7 +63,7 @@ fn a_child_in_a_chroot_has_the_queue_directory_for_its_root() {
 /// All options at once: `-d`, `-v`, `-u`, `-c`, `-n`, `-t`, `-o stress=`, `-s`, and `-l` or `-z`.
 #[test]
 fn every_option_of_the_master_is_understood() {
-    needs_root!("to make a network");
+    needs_root("to make a network");
     in_own_network(|| {
         for example in examples() {
             for limit in [0, 1, 5] {

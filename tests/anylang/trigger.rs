@@ -4,13 +4,13 @@ use std::fs;
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
+use testkit::instance::{Instance, SOON};
+use testkit::layout::mail_owner;
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::{needs_root, test};
 
-use crate::common::instance::{Instance, SOON};
-use crate::common::layout::mail_owner;
-use crate::common::poll::until;
-use crate::common::process::Process;
 use crate::examples::{TRIGGERED, expect_no_complaint};
-use crate::needs_root;
 
 /// Who runs it, a line each time; and what it should not have.
 const NOTE: &str = r#"
@@ -28,13 +28,10 @@ struct Fifo {
 }
 
 impl Fifo {
-    /// With the columns from `unpriv` to `maxproc`, and the child's own options. Nothing, where the
-    /// child cannot run.
+    /// With the columns from `unpriv` to `maxproc`, and the child's own options.
     #[track_caller]
-    fn new(columns: &str, options: &str) -> Option<Self> {
-        if !TRIGGERED.can_run() {
-            return None;
-        }
+    fn new(columns: &str, options: &str) -> Self {
+        TRIGGERED.needs_language();
         let mut postfix = Instance::bare();
         let notes = postfix.path().join("mail/notes");
         fs::write(&notes, "").expect("a file");
@@ -45,11 +42,11 @@ impl Fifo {
         let arguments = format!("{options} {command} {}", notes.display());
         TRIGGERED.add(&mut postfix, "a", &format!("fifo n {columns}"), &arguments);
         postfix.start();
-        Some(Self {
+        Self {
             path: postfix.socket("public", "a"),
             postfix,
             notes,
-        })
+        }
     }
 
     fn write(&self) {
@@ -83,10 +80,8 @@ impl Fifo {
 
 #[test]
 fn the_command_runs_each_time_that_somebody_writes() {
-    needs_root!("to run a master");
-    let Some(fifo) = Fifo::new("n n - 1", "") else {
-        return;
-    };
+    needs_root("to run a master");
+    let fifo = Fifo::new("n n - 1", "");
     fifo.write();
     assert_eq!(fifo.noted(1), ["0"]);
     let child = fifo.child();
@@ -100,10 +95,8 @@ fn the_command_runs_each_time_that_somebody_writes() {
 
 #[test]
 fn an_unprivileged_child_runs_the_command_as_mail_owner() {
-    needs_root!("to run a master");
-    let Some(fifo) = Fifo::new("y n - 1", "") else {
-        return;
-    };
+    needs_root("to run a master");
+    let fifo = Fifo::new("y n - 1", "");
     fifo.write();
     let (uid, _) = mail_owner();
     assert_eq!(fifo.noted(1), [uid.to_string()]);
@@ -113,20 +106,16 @@ fn an_unprivileged_child_runs_the_command_as_mail_owner() {
 
 #[test]
 fn a_wakeup_runs_the_command_too() {
-    needs_root!("to run a master");
-    let Some(fifo) = Fifo::new("n n 1 1", "") else {
-        return;
-    };
+    needs_root("to run a master");
+    let fifo = Fifo::new("n n 1 1", "");
     fifo.noted(3);
     expect_no_complaint(&fifo.postfix);
 }
 
 #[test]
 fn the_child_leaves_on_reload_and_when_the_master_was_killed() {
-    needs_root!("to run a master");
-    let Some(mut fifo) = Fifo::new("n n - 1", "") else {
-        return;
-    };
+    needs_root("to run a master");
+    let mut fifo = Fifo::new("n n - 1", "");
     fifo.write();
     fifo.noted(1);
     let first = fifo.child();
@@ -142,12 +131,10 @@ fn the_child_leaves_on_reload_and_when_the_master_was_killed() {
 
 #[test]
 fn the_child_leaves_when_its_time_or_its_number_of_uses_has_come() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     // Many, so that generations have numbers of two digits.
     for (options, many) in [("-o max_idle=1", 2), ("-o max_use=1", 11)] {
-        let Some(fifo) = Fifo::new("n n - 1", options) else {
-            return;
-        };
+        let fifo = Fifo::new("n n - 1", options);
         for times in 1..=many {
             fifo.write();
             fifo.noted(times);
@@ -162,10 +149,8 @@ fn the_child_leaves_when_its_time_or_its_number_of_uses_has_come() {
 /// "A child that fails [...] is taken for broken": a failing command is no such child.
 #[test]
 fn a_command_that_fails_does_not_end_the_child() {
-    needs_root!("to run a master");
-    if !TRIGGERED.can_run() {
-        return;
-    }
+    needs_root("to run a master");
+    TRIGGERED.needs_language();
     let mut postfix = Instance::bare();
     TRIGGERED.add(&mut postfix, "a", "fifo n n n 1 1", "-o max_use=2 false");
     postfix.start();
@@ -177,10 +162,8 @@ fn a_command_that_fails_does_not_end_the_child() {
 /// The shell cannot do that.
 #[test]
 fn a_chroot_is_refused() {
-    needs_root!("to run a master");
-    let Some(fifo) = Fifo::new("n y - 1", "") else {
-        return;
-    };
+    needs_root("to run a master");
+    let fifo = Fifo::new("n y - 1", "");
     fifo.write();
     fifo.postfix
         .wait_for_log("bad command startup -- throttling");

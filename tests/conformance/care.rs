@@ -3,33 +3,28 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::client::Client;
-use crate::common::clock::Clock;
-use crate::common::instance::{Instance, SOON};
-use crate::common::layout;
-use crate::common::poll::until;
-use crate::common::puppet::Puppet;
-use crate::common::{is_original, skip};
-use crate::lines::Line;
-use crate::needs_root;
-use crate::stage::Troupe;
+use testkit::client::Client;
+use testkit::clock::Clock;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::puppet::Puppet;
+use testkit::puppet_service::PuppetService;
+use testkit::{layout, needs_root, test};
 
-/// Leaves a test that is of ours alone.
-macro_rules! needs_ours {
-    () => {
-        needs_root!("to run a master");
-        if is_original() {
-            return skip("the original has no master.toml");
-        }
-    };
+use crate::lines::Line;
+
+/// Ends a test that is of ours alone.
+fn needs_ours() {
+    needs_root("to run a master");
+    testkit::needs_ours("the original has no master.toml");
 }
 
 /// A master that is not started yet, with one service that is looked after like this.
-fn cared_for(settings: &str) -> (Instance, Troupe) {
+fn cared_for(settings: &str) -> (Instance, PuppetService) {
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     set(&postfix, settings);
-    (postfix, troupe)
+    (postfix, service)
 }
 
 fn set(postfix: &Instance, settings: &str) {
@@ -38,13 +33,13 @@ fn set(postfix: &Instance, settings: &str) {
 }
 
 /// The words that say what the service is called and how many children it has.
-fn service(counts: &str) -> [String; 2] {
+fn named(counts: &str) -> [String; 2] {
     ["service \"a\" (".to_owned(), counts.to_owned()]
 }
 
 /// A child with a client that does not leave when it is told to, nor ends.
-fn stubborn(troupe: &Troupe) -> (Client, Puppet) {
-    let (client, mut puppet) = troupe.serve();
+fn stubborn(service: &PuppetService) -> (Client, Puppet) {
+    let (client, mut puppet) = service.serve();
     puppet.tell("ignore SIGTERM");
     puppet.tell("stay");
     (client, puppet)
@@ -57,31 +52,31 @@ fn pid(puppet: &Puppet) -> [String; 1] {
 /// "doubles with each failure, from the first time to the second"
 #[test]
 fn a_service_that_goes_on_failing_is_throttled_for_longer() {
-    needs_ours!();
-    let (mut postfix, troupe) = cared_for("throttle_time = \"1s..2s\"\n");
+    needs_ours();
+    let (mut postfix, service) = cared_for("throttle_time = \"1s..2s\"\n");
     postfix.start();
-    let _client = troupe.connect();
+    let _client = service.connect();
     let begin = Instant::now();
     for seconds in [1, 2] {
-        troupe.next().exit(1);
+        service.next().exit(1);
         let words = [format!(
             ": throttled for {seconds} s, avail 0 total 0 max 100"
         )];
         Line::Throttled.wait(&postfix, &words);
-        Line::Unthrottled.wait(&postfix, &service("avail 0 total 0 max 100"));
+        Line::Unthrottled.wait(&postfix, &named("avail 0 total 0 max 100"));
     }
-    let mut puppet = troupe.next();
+    let mut puppet = service.next();
     assert!(begin.elapsed() > Duration::from_millis(2900));
     // Who is served brings it back to the first.
     puppet.take_client();
     puppet.finish_client();
     puppet.wait_until_heard();
-    let (_next, mut puppet) = (troupe.connect(), puppet);
+    let (_next, mut puppet) = (service.connect(), puppet);
     puppet.take_client();
     puppet.wait_until_heard();
     puppet.exit(1);
-    let _third = troupe.connect();
-    troupe.next().exit(1);
+    let _third = service.connect();
+    service.next().exit(1);
     until(SOON, "the first time again", || {
         postfix.log_lines(": throttled for 1 s, ").len() == 2
     });
@@ -90,15 +85,15 @@ fn a_service_that_goes_on_failing_is_throttled_for_longer() {
 /// "a service of which at least that share of the last 20 clients lost their child"
 #[test]
 fn a_service_that_loses_half_of_its_clients_is_throttled() {
-    needs_ours!();
-    let (mut postfix, troupe) = cared_for("crash_percent = 50\n");
+    needs_ours();
+    let (mut postfix, service) = cared_for("crash_percent = 50\n");
     postfix.start();
     for _ in 0..10 {
-        let (client, mut puppet) = troupe.serve();
+        let (client, mut puppet) = service.serve();
         puppet.finish_client();
         drop(client);
         // Served, and another one that is lost.
-        let _client = troupe.connect();
+        let _client = service.connect();
         puppet.take_client();
         puppet.wait_until_heard();
         puppet.exit(1);
@@ -106,19 +101,19 @@ fn a_service_that_loses_half_of_its_clients_is_throttled() {
     let words = ["children ended abnormally with 10 of the last 20 clients"];
     Line::Crashing.wait(&postfix, &words);
     assert_eq!(Line::BadStartup.count(&postfix), 0);
-    let _client = troupe.connect();
-    troupe.expect_nobody();
+    let _client = service.connect();
+    service.expect_no_child();
 }
 
 /// "a line with pid and age, then SIGTERM"
 #[test]
 fn a_child_that_is_busy_for_too_long_is_ended_and_its_place_is_free() {
-    needs_ours!();
-    let (mut postfix, troupe) = cared_for("request_timeout = \"10m\"\n");
-    troupe.set(&mut postfix, "unix - - n - 1");
+    needs_ours();
+    let (mut postfix, service) = cared_for("request_timeout = \"10m\"\n");
+    service.set(&mut postfix, "unix - - n - 1");
     let clock = Clock::install(&mut postfix);
     postfix.start();
-    let (mut client, mut puppet) = troupe.serve();
+    let (mut client, mut puppet) = service.serve();
     puppet.wait_until_heard();
     clock.turn(&postfix, 595);
     assert!(puppet.process.runs());
@@ -133,30 +128,30 @@ fn a_child_that_is_busy_for_too_long_is_ended_and_its_place_is_free() {
     assert_eq!(client.line(), "", "the end of the connection");
     // No fault of the service's.
     assert_eq!(postfix.log_lines(" killed by signal "), [""; 0]);
-    troupe.serve();
+    service.serve();
 }
 
 /// "then SIGKILL"
 #[test]
 fn a_child_that_does_not_end_when_its_time_is_over_is_killed() {
-    needs_ours!();
-    let (mut postfix, troupe) = cared_for("request_timeout = 1\nstop_timeout = 1\n");
+    needs_ours();
+    let (mut postfix, service) = cared_for("request_timeout = 1\nstop_timeout = 1\n");
     postfix.start();
-    let (_client, mut puppet) = troupe.serve();
+    let (_client, mut puppet) = service.serve();
     puppet.tell("ignore SIGTERM");
     Line::TooLong.wait(&postfix, &pid(&puppet));
     Line::Overdue.wait(&postfix, &pid(&puppet));
     puppet.wait_for_end();
-    troupe.serve();
+    service.serve();
 }
 
 /// "those who are still there after it"
 #[test]
 fn a_child_that_does_not_leave_after_a_reload_is_ended() {
-    needs_ours!();
-    let (mut postfix, troupe) = cared_for("stop_timeout = 1\n");
+    needs_ours();
+    let (mut postfix, service) = cared_for("stop_timeout = 1\n");
     postfix.start();
-    let (_client, mut puppet) = troupe.serve();
+    let (_client, mut puppet) = service.serve();
     puppet.wait_until_heard();
     puppet.tell("stay");
     postfix.reload();
@@ -168,14 +163,14 @@ fn a_child_that_does_not_leave_after_a_reload_is_ended() {
 /// "for removal, in place of service_kill_time"
 #[test]
 fn a_removed_service_has_its_own_time_to_end() {
-    needs_ours!();
-    let (mut postfix, troupe) = cared_for("stop_timeout = 1\n");
+    needs_ours();
+    let (mut postfix, service) = cared_for("stop_timeout = 1\n");
     postfix.set("service_kill_time", "1000s");
     postfix.start();
-    let (_client, puppet) = stubborn(&troupe);
+    let (_client, puppet) = stubborn(&service);
     layout::replace(&postfix.configuration().join("master.toml"), "");
     postfix.without("a", "unix").reload();
-    Line::Removed.wait(&postfix, &service("avail 0 total 1 max 100"));
+    Line::Removed.wait(&postfix, &named("avail 0 total 1 max 100"));
     Line::Killing.wait(&postfix, &pid(&puppet));
     puppet.wait_for_end();
 }
@@ -183,10 +178,10 @@ fn a_removed_service_has_its_own_time_to_end() {
 /// "one line when a service starts [and] stops"
 #[test]
 fn a_reload_tells_of_services_that_come_and_go_and_the_start_does_not() {
-    needs_ours!();
+    needs_ours();
     let (mut postfix, _troupe) = cared_for("");
     postfix.start();
-    let other = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    let other = PuppetService::add(&mut postfix, "b", "unix - - n - -");
     postfix.reload();
     Line::Added.wait(&postfix, &["service \"b\" ("]);
     let _served = other.serve();
@@ -198,16 +193,16 @@ fn a_reload_tells_of_services_that_come_and_go_and_the_start_does_not() {
 /// "the master waits for the children of such services when it is stopped"
 #[test]
 fn a_master_that_is_stopped_waits_for_children_with_a_time_to_end() {
-    needs_ours!();
-    let (mut postfix, troupe) = cared_for("stop_timeout = \"10m\"\n");
+    needs_ours();
+    let (mut postfix, service) = cared_for("stop_timeout = \"10m\"\n");
     postfix.start();
-    let (_client, mut puppet) = stubborn(&troupe);
+    let (_client, mut puppet) = stubborn(&service);
     let master = postfix.master_process();
     master.signal(nix::sys::signal::Signal::SIGTERM);
     Line::Terminating.wait(&postfix, &["15"]);
     puppet.tell("dismissal");
     assert!(master.runs(), "it waits");
-    let refused = || Client::try_connect(&troupe.address).is_err();
+    let refused = || Client::try_connect(&service.address).is_err();
     until(SOON, "clients to be refused", refused);
     puppet.exit(0);
     until(SOON, "the master's end", || !master.runs());
@@ -217,10 +212,10 @@ fn a_master_that_is_stopped_waits_for_children_with_a_time_to_end() {
 /// "and kills those who are still there"
 #[test]
 fn a_master_that_is_stopped_kills_children_whose_time_to_end_is_over() {
-    needs_ours!();
-    let (mut postfix, troupe) = cared_for("stop_timeout = 1\n");
+    needs_ours();
+    let (mut postfix, service) = cared_for("stop_timeout = 1\n");
     postfix.start();
-    let (_client, puppet) = stubborn(&troupe);
+    let (_client, puppet) = stubborn(&service);
     postfix.stop();
     Line::Overdue.wait(&postfix, &pid(&puppet));
     puppet.wait_for_end();
@@ -229,11 +224,11 @@ fn a_master_that_is_stopped_kills_children_whose_time_to_end_is_over() {
 /// "Nobody is waited for otherwise": the lock is free at once, as `postfix stop` expects.
 #[test]
 fn a_master_that_is_stopped_waits_for_nobody_else() {
-    needs_ours!();
+    needs_ours();
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.start();
-    let (_client, puppet) = stubborn(&troupe);
+    let (_client, puppet) = stubborn(&service);
     let master = postfix.master_process();
     master.signal(nix::sys::signal::Signal::SIGTERM);
     until(SOON, "the master's end", || !master.runs());

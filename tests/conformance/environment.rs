@@ -2,27 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::Instance;
-use crate::needs_root;
-use crate::stage::{Troupe, one_service};
+use testkit::differs::{Observed, differs};
+use testkit::instance::Instance;
+use testkit::puppet_service::{PuppetService, one_service};
+use testkit::{needs_root, test};
 
 /// The environment of the first child of a master that is started with these variables.
 #[track_caller]
 fn environment(mut postfix: Instance, variables: &[(&str, &str)]) -> BTreeMap<String, String> {
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - 1");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - 1");
     for (name, value) in variables {
         postfix.environment(name, value);
     }
     postfix.start();
-    let _client = troupe.connect();
-    troupe.next().process.environ()
+    let _client = service.connect();
+    service.next().process.environ()
 }
 
 /// "environment cut to `import_environment`"
 #[test]
 fn only_variables_of_import_environment_reach_children() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     postfix.set("import_environment", "MAIL_CONFIG FIRST, SECOND ABSENT");
     let variables = [("FIRST", "one"), ("SECOND", "two words"), ("THIRD", "3")];
@@ -37,7 +37,7 @@ fn only_variables_of_import_environment_reach_children() {
 /// "the variables that import_environment lets through or sets"
 #[test]
 fn import_environment_sets_variables_too() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     postfix.set(
         "import_environment",
@@ -53,7 +53,7 @@ fn import_environment_sets_variables_too() {
 /// "import_environment": its default lets the time zone through, and not the user's own.
 #[test]
 fn the_default_import_environment_is_postfixs() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let variables = [
         ("TZ", "UTC"),
         ("LANG", "de_DE.UTF-8"),
@@ -87,14 +87,14 @@ fn the_default_import_environment_is_postfixs() {
 /// "plus `GENERATION=<octal>`": another one for each child.
 #[test]
 fn every_child_has_a_generation_of_its_own() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupes = ["a", "b"].map(|name| Troupe::add(&mut postfix, name, "unix - - n - -"));
+    let services = ["a", "b"].map(|name| PuppetService::add(&mut postfix, name, "unix - - n - -"));
     postfix.start();
     let mut last = 0;
     let mut children = Vec::new();
     for number in 0..10 {
-        let (client, puppet) = troupes[number % 2].serve();
+        let (client, puppet) = services[number % 2].serve();
         let generation = &puppet.process.environ()["GENERATION"];
         let generation = u32::from_str_radix(generation, 8).expect("an octal number");
         assert!(generation > last, "{generation} after {last}");
@@ -106,7 +106,7 @@ fn every_child_has_a_generation_of_its_own() {
 /// "`-c dir` (also exports MAIL_CONFIG)"
 #[test]
 fn mail_config_is_the_configuration_directory() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let postfix = Instance::bare();
     let configuration = postfix.configuration().display().to_string();
     let found = environment(postfix, &[("MAIL_CONFIG", "/nowhere")]);
@@ -116,7 +116,7 @@ fn mail_config_is_the_configuration_directory() {
 /// "MAIL_LOGTAG": the program's own, which is syslog_name.
 #[test]
 fn mail_logtag_is_syslog_name() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     postfix.set("syslog_name", "postfix-tested");
     let found = environment(postfix, &[("MAIL_LOGTAG", "inherited")]);
@@ -126,7 +126,7 @@ fn mail_logtag_is_syslog_name() {
 /// "POSTLOG_SERVICE and POSTLOG_HOSTNAME when maillog_file is set"
 #[test]
 fn children_are_told_of_postlogd_when_there_is_a_maillog_file() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let postfix = Instance::bare();
     let socket = postfix.socket("public", "postlog").display().to_string();
     let found = environment(postfix, &[("POSTLOG_SERVICE", "/nowhere")]);
@@ -144,7 +144,7 @@ fn children_are_told_of_postlogd_when_there_is_a_maillog_file() {
 /// A reload reads all of main.cf.
 #[test]
 fn a_reload_replaces_import_environment() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A change of import_environment takes effect on reload.",
         Observed {
@@ -153,12 +153,12 @@ fn a_reload_replaces_import_environment() {
         },
         |postfix| {
             postfix.set("import_environment", "MAIL_CONFIG");
-            let troupe = Troupe::add(postfix, "a", "unix - - n - 1");
+            let service = PuppetService::add(postfix, "a", "unix - - n - 1");
             postfix.start();
             postfix.set("import_environment", "MAIL_CONFIG NEW=variable");
             postfix.reload();
-            let _client = troupe.connect();
-            match troupe.next().process.environ().contains_key("NEW") {
+            let _client = service.connect();
+            match service.next().process.environ().contains_key("NEW") {
                 true => "new children have the new variable",
                 false => "new children have the old variables",
             }
@@ -169,12 +169,12 @@ fn a_reload_replaces_import_environment() {
 /// What was set for the master of one queue does not reach another's children.
 #[test]
 fn a_generation_that_the_master_finds_is_not_passed_on() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let found = environment(Instance::bare(), &[("GENERATION", "7777")]);
     assert_ne!(found["GENERATION"], "7777");
-    let (_postfix, troupe) = one_service("unix - - n - 1");
-    let _client = troupe.connect();
-    let puppet = troupe.next();
+    let (_postfix, service) = one_service("unix - - n - 1");
+    let _client = service.connect();
+    let puppet = service.next();
     assert_eq!(
         puppet.process.environ()["GENERATION"],
         format!("{:o}", puppet.generation)

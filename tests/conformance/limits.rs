@@ -1,30 +1,31 @@
 //! How many children there are.
 
-use crate::common::client::Client;
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::puppet::Puppet;
+use testkit::client::Client;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::puppet::Puppet;
+use testkit::puppet_service::{PuppetService, one_service};
+use testkit::{needs_root, test};
+
 use crate::lines::Line;
-use crate::needs_root;
-use crate::stage::{Troupe, one_service};
 
 /// Children that each serve a client, as many as are told.
 #[track_caller]
-fn busy(troupe: &Troupe, number: usize) -> Vec<(Client, Puppet)> {
-    (0..number).map(|_| troupe.serve()).collect()
+fn busy(service: &PuppetService, number: usize) -> Vec<(Client, Puppet)> {
+    (0..number).map(|_| service.serve()).collect()
 }
 
 /// "At the limit, connections wait in the queue of the listener."
 #[test]
 fn a_service_with_one_process_serves_one_client_after_the_other() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - 1");
-    let (_first, puppet) = troupe.serve();
-    let mut second = troupe.connect();
-    troupe.expect_nobody();
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - 1");
+    let (_first, puppet) = service.serve();
+    let mut second = service.connect();
+    service.expect_no_child();
     assert_eq!(postfix.children_named("puppet").len(), 1);
     puppet.exit(0);
-    let mut next = troupe.next();
+    let mut next = service.next();
     next.take_client();
     next.tell("write hello");
     assert_eq!(second.line(), "hello");
@@ -33,133 +34,133 @@ fn a_service_with_one_process_serves_one_client_after_the_other() {
 /// "below the process limit (column maxproc)"
 #[test]
 fn no_more_children_are_started_than_maxproc() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n - 3");
-    let mut children = busy(&troupe, 3);
-    let _waiting = troupe.connect();
-    troupe.expect_nobody();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n - 3");
+    let mut children = busy(&service, 3);
+    let _waiting = service.connect();
+    service.expect_no_child();
     let (_client, puppet) = children.remove(0);
     puppet.exit(0);
-    troupe.next();
+    service.next();
 }
 
 /// "`-` takes the default ([...] maxproc $default_process_limit [...])"
 #[test]
 fn default_process_limit_is_the_limit_of_services_without_one() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.set("default_process_limit", "2");
     postfix.start();
-    let _children = busy(&troupe, 2);
-    let _waiting = troupe.connect();
-    troupe.expect_nobody();
+    let _children = busy(&service, 2);
+    let _waiting = service.connect();
+    service.expect_no_child();
 }
 
 /// "maxproc 0: no limit"
 #[test]
 fn with_maxproc_0_there_are_as_many_children_as_clients() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - 0");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - 0");
     postfix.set("default_process_limit", "2");
     postfix.start();
-    let children = busy(&troupe, 12);
+    let children = busy(&service, 12);
     assert_eq!(postfix.children_named("puppet").len(), children.len());
 }
 
 /// "A child that was told to leave still counts in total"
 #[test]
 fn a_child_that_is_leaving_still_takes_a_place() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - 1");
-    let (_client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - 1");
+    let (_client, mut puppet) = service.serve();
     puppet.tell("stay");
     puppet.wait_until_heard();
     postfix.reload();
     puppet.tell("dismissal");
-    let _waiting = troupe.connect();
-    troupe.expect_nobody();
+    let _waiting = service.connect();
+    service.expect_no_child();
     puppet.exit(0);
-    troupe.next();
+    service.next();
 }
 
 /// "limits [...] replaced": a higher one lets those in who wait.
 #[test]
 fn a_higher_limit_lets_those_in_who_wait() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - 1");
-    let (_client, _puppet) = troupe.serve();
-    let _waiting = troupe.connect();
-    troupe.expect_nobody();
-    troupe.set(&mut postfix, "unix - - n - 2");
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - 1");
+    let (_client, _puppet) = service.serve();
+    let _waiting = service.connect();
+    service.expect_no_child();
+    service.set(&mut postfix, "unix - - n - 2");
     postfix.reload();
-    troupe.next();
+    service.next();
 }
 
 /// "limits [...] replaced": a lower one kills nobody.
 #[test]
 fn a_lower_limit_waits_for_children_to_leave() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - 3");
-    let mut children = busy(&troupe, 3);
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - 3");
+    let mut children = busy(&service, 3);
     for (_, puppet) in &mut children {
         puppet.tell("stay");
         puppet.wait_until_heard();
     }
-    troupe.set(&mut postfix, "unix - - n - 1");
+    service.set(&mut postfix, "unix - - n - 1");
     postfix.reload();
     assert!(children.iter().all(|(_, puppet)| puppet.process.runs()));
-    let _waiting = troupe.connect();
+    let _waiting = service.connect();
     for _ in 0..2 {
         let (_client, puppet) = children.remove(0);
         puppet.exit(0);
         until(SOON, "it to be reaped", || {
             postfix.children_named("puppet").len() == children.len()
         });
-        troupe.expect_nobody();
+        service.expect_no_child();
     }
     let (_client, puppet) = children.remove(0);
     puppet.exit(0);
-    troupe.next();
+    service.next();
 }
 
 /// "default_process_limit" on reload
 #[test]
 fn a_reload_replaces_default_process_limit() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.set("default_process_limit", "1");
     postfix.start();
-    let (_client, _puppet) = troupe.serve();
-    let _waiting = troupe.connect();
-    troupe.expect_nobody();
+    let (_client, _puppet) = service.serve();
+    let _waiting = service.connect();
+    service.expect_no_child();
     postfix.set("default_process_limit", "2");
     postfix.reload();
-    troupe.next();
+    service.next();
 }
 
 /// The limit counts children, whoever else they leave behind.
 #[test]
 fn what_a_child_leaves_behind_takes_no_place() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n - 1");
-    let (_client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n - 1");
+    let (_client, mut puppet) = service.serve();
     puppet.tell("grandchild");
-    let _waiting = troupe.connect();
+    let _waiting = service.connect();
     puppet.exit(0);
-    troupe.next();
+    service.next();
 }
 
 /// "With -v, further lines tell of each service's counts [...], of children that were started"
 #[test]
 fn a_verbose_master_tells_of_counts_and_of_children() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - 4");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - 4");
     postfix.start_in_foreground(&["-v"]);
-    let (_client, puppet) = troupe.serve();
+    let (_client, puppet) = service.serve();
     let path = postfix.daemons().join("puppet").display().to_string();
     Line::Spawned.wait(&postfix, &[path, format!("pid {}", puppet.process.0)]);
     Line::Counts.wait(&postfix, &["avail 1 total 1 max 4"]);

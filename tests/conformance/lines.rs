@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::instance::{Instance, SOON};
-use crate::common::is_original;
-use crate::common::poll::until;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::{is_original, test};
 
 /// A line of the policy, by its name in `policy::Record`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use testkit::test;
+
 use crate::lines::scenarios;
 
 /// Where the scenarios are, below the package's directory.

@@ -6,18 +6,18 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::client::Client;
-use crate::common::instance::{Instance, SOON};
-use crate::common::layout::mail_owner;
-use crate::common::network::{LOOPBACK_2, in_own_network};
-use crate::common::process::{Kind, Socket, socket_inode};
-use crate::common::run::run;
-use crate::needs_root;
-use crate::stage::{Troupe, one_service};
+use testkit::client::Client;
+use testkit::instance::{Instance, SOON};
+use testkit::layout::mail_owner;
+use testkit::network::{LOOPBACK_2, in_own_network};
+use testkit::process::{Kind, Socket, socket_inode};
+use testkit::puppet_service::{PuppetService, one_service};
+use testkit::run::run;
+use testkit::{needs_root, test};
 
 /// The file of a service: its owner, and its mode.
-fn owner_and_mode(troupe: &Troupe) -> ((u32, u32), u32) {
-    let facts = fs::symlink_metadata(&troupe.address).expect("a path");
+fn owner_and_mode(service: &PuppetService) -> ((u32, u32), u32) {
+    let facts = fs::symlink_metadata(&service.address).expect("a path");
     ((facts.uid(), facts.gid()), facts.mode() & 0o7777)
 }
 
@@ -46,37 +46,37 @@ fn backlog(postfix: &Instance, local: &str) -> u32 {
 /// "unix and pass: [...] created as mail_owner under `private/` or `public/`, mode 0666"
 #[test]
 fn sockets_belong_to_mail_owner_and_are_open_to_all() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupes = [
-        Troupe::add(&mut postfix, "a", "unix y - n - -"),
-        Troupe::add(&mut postfix, "b", "unix n - n - -"),
-        Troupe::add(&mut postfix, "c", "pass y - n - -"),
-        Troupe::add(&mut postfix, "d", "unix-dgram n - n - -"),
-        Troupe::add(&mut postfix, "e", "unix - - n - -"),
+    let services = [
+        PuppetService::add(&mut postfix, "a", "unix y - n - -"),
+        PuppetService::add(&mut postfix, "b", "unix n - n - -"),
+        PuppetService::add(&mut postfix, "c", "pass y - n - -"),
+        PuppetService::add(&mut postfix, "d", "unix-dgram n - n - -"),
+        PuppetService::add(&mut postfix, "e", "unix - - n - -"),
     ];
     postfix.start();
-    for troupe in &troupes {
+    for service in &services {
         assert_eq!(
-            owner_and_mode(troupe),
+            owner_and_mode(service),
             (mail_owner(), 0o666),
             "{}",
-            troupe.address
+            service.address
         );
-        let kind = fs::symlink_metadata(&troupe.address)
+        let kind = fs::symlink_metadata(&service.address)
             .expect("a path")
             .file_type();
-        assert!(kind.is_socket(), "{}", troupe.address);
+        assert!(kind.is_socket(), "{}", service.address);
     }
 }
 
 /// "fifo: mode 0622"
 #[test]
 fn fifos_belong_to_mail_owner_and_can_be_written_to_by_all() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("fifo n - n - -");
-    assert_eq!(owner_and_mode(&troupe), (mail_owner(), 0o622));
-    let kind = fs::symlink_metadata(&troupe.address)
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("fifo n - n - -");
+    assert_eq!(owner_and_mode(&service), (mail_owner(), 0o622));
+    let kind = fs::symlink_metadata(&service.address)
         .expect("a path")
         .file_type();
     assert!(kind.is_fifo());
@@ -85,12 +85,12 @@ fn fifos_belong_to_mail_owner_and_can_be_written_to_by_all() {
 /// "unix and pass: removed first": what a killed master left does not stand in the way.
 #[test]
 fn what_stands_in_the_way_of_a_socket_is_removed() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let socket = Troupe::add(&mut postfix, "a", "unix - - n - -");
-    let file = Troupe::add(&mut postfix, "b", "unix - - n - -");
-    let datagram = Troupe::add(&mut postfix, "c", "unix-dgram n - n - -");
-    let link = Troupe::add(&mut postfix, "d", "unix n - n - -");
+    let socket = PuppetService::add(&mut postfix, "a", "unix - - n - -");
+    let file = PuppetService::add(&mut postfix, "b", "unix - - n - -");
+    let datagram = PuppetService::add(&mut postfix, "c", "unix-dgram n - n - -");
+    let link = PuppetService::add(&mut postfix, "d", "unix n - n - -");
     drop(UnixListener::bind(&socket.address).expect("a socket"));
     drop(UnixDatagram::bind(&datagram.address).expect("a socket"));
     fs::write(&file.address, "").expect("a file");
@@ -98,8 +98,8 @@ fn what_stands_in_the_way_of_a_socket_is_removed() {
     fs::write(&target, "precious").expect("a file");
     symlink(&target, &link.address).expect("a link");
     postfix.start();
-    for troupe in [&socket, &file, &link] {
-        troupe.serve();
+    for service in [&socket, &file, &link] {
+        service.serve();
     }
     assert_eq!(fs::read_to_string(&target).expect("a file"), "precious");
     let kind = fs::symlink_metadata(&link.address)
@@ -111,10 +111,10 @@ fn what_stands_in_the_way_of_a_socket_is_removed() {
 /// "fifo: [...] opened read-write and drained": what was written before starts nobody.
 #[test]
 fn what_was_written_to_a_fifo_before_the_start_starts_nobody() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "fifo n - n - 1");
-    let path = Path::new(&troupe.address);
+    let service = PuppetService::add(&mut postfix, "a", "fifo n - n - 1");
+    let path = Path::new(&service.address);
     nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
     let (uid, gid) = mail_owner();
     chown(path, Some(uid), Some(gid)).expect("an owner");
@@ -126,19 +126,19 @@ fn what_was_written_to_a_fifo_before_the_start_starts_nobody() {
         .expect("a fifo");
     std::io::Write::write_all(&mut before, b"before").expect("a reader");
     postfix.start();
-    troupe.expect_nobody();
-    assert_eq!(owner_and_mode(&troupe).1, 0o622);
+    service.expect_no_child();
+    assert_eq!(owner_and_mode(&service).1, 0o622);
     fs::write(path, "after").expect("a reader");
-    assert_eq!(troupe.next().tell("receive-from 6"), "6166746572");
+    assert_eq!(service.next().tell("receive-from 6"), "6166746572");
 }
 
 /// "opened read-write": a fifo without writers does not look as if somebody had left.
 #[test]
 fn a_fifo_is_open_for_reading_and_writing() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("fifo n - n - 1");
-    fs::write(&troupe.address, "x").expect("a reader");
-    let mut puppet = troupe.next();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("fifo n - n - 1");
+    fs::write(&service.address, "x").expect("a reader");
+    let mut puppet = service.next();
     let flags = puppet.process.descriptors()[&6].flags;
     assert_eq!(
         flags & nix::libc::O_ACCMODE as u32,
@@ -147,22 +147,22 @@ fn a_fifo_is_open_for_reading_and_writing() {
     puppet.tell("report taken");
     assert_eq!(puppet.tell("receive-from 6"), "78");
     // Another child for what is written next.
-    fs::write(&troupe.address, "y").expect("a reader");
+    fs::write(&service.address, "y").expect("a reader");
     puppet.exit(0);
-    assert_eq!(troupe.next().tell("receive-from 6"), "79");
+    assert_eq!(service.next().tell("receive-from 6"), "79");
 }
 
 /// "unix-dgram: the same, without listen."
 #[test]
 fn a_datagram_service_gets_its_messages_whole() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix-dgram n - n - 1");
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix-dgram n - n - 1");
     let client = UnixDatagram::unbound().expect("a socket");
     for message in ["one", "two"] {
-        let sent = client.send_to(message.as_bytes(), &troupe.address);
+        let sent = client.send_to(message.as_bytes(), &service.address);
         sent.expect("a reader");
     }
-    let mut puppet = troupe.next();
+    let mut puppet = service.next();
     let kind = puppet.process.descriptors()[&6].kind.clone();
     let Kind::Socket(Socket {
         kind, listening, ..
@@ -178,13 +178,13 @@ fn a_datagram_service_gets_its_messages_whole() {
 /// "backlog max(maxproc, default_process_limit)": for sockets with a path, too.
 #[test]
 fn as_many_connections_wait_as_processes_may_run() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let address = postfix.address();
-    Troupe::add(&mut postfix, "a", "unix - - n - 3");
-    Troupe::add(&mut postfix, "b", "unix - - n - 77");
-    Troupe::add(&mut postfix, "c", "pass - - n - 0");
-    Troupe::add(&mut postfix, &address, "inet n - n - 88");
+    PuppetService::add(&mut postfix, "a", "unix - - n - 3");
+    PuppetService::add(&mut postfix, "b", "unix - - n - 77");
+    PuppetService::add(&mut postfix, "c", "pass - - n - 0");
+    PuppetService::add(&mut postfix, &address, "inet n - n - 88");
     postfix.set("default_process_limit", "50");
     postfix.start();
     let expected = [
@@ -203,9 +203,9 @@ fn as_many_connections_wait_as_processes_may_run() {
 /// "inet: SO_REUSEADDR, SO_REUSEPORT"
 #[test]
 fn an_inet_listener_shares_its_address_and_port() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("inet n - n - -");
-    let (_client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("inet n - n - -");
+    let (_client, mut puppet) = service.serve();
     assert_eq!(puppet.tell("option reuseaddr"), "1");
     assert_eq!(puppet.tell("option reuseport"), "1");
 }
@@ -213,12 +213,12 @@ fn an_inet_listener_shares_its_address_and_port() {
 /// "IPV6_V6ONLY", "inet names: `[v6]:port`"
 #[test]
 fn an_ipv6_listener_is_for_ipv6_only() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let (port, address) = (postfix.port(), postfix.address());
     postfix.set("inet_protocols", "all");
-    let six = Troupe::add(&mut postfix, &format!("[::1]:{port}"), "inet n - n - -");
-    let four = Troupe::add(&mut postfix, &address, "inet n - n - -");
+    let six = PuppetService::add(&mut postfix, &format!("[::1]:{port}"), "inet n - n - -");
+    let four = PuppetService::add(&mut postfix, &address, "inet n - n - -");
     postfix.start();
     let (_client, mut puppet) = six.serve();
     assert_eq!(puppet.tell("option v6only"), "1");
@@ -228,50 +228,50 @@ fn an_ipv6_listener_is_for_ipv6_only() {
 /// "inet names: `port`": all of inet_interfaces, and no other.
 #[test]
 fn a_port_alone_is_that_of_all_interfaces_in_main_cf() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     in_own_network(|| {
         let mut postfix = Instance::bare();
         let port = postfix.port();
-        let troupe = Troupe::add(&mut postfix, &port.to_string(), "inet n - n - -");
+        let service = PuppetService::add(&mut postfix, &port.to_string(), "inet n - n - -");
         postfix.start();
         let second = format!("{LOOPBACK_2}:{port}");
         assert!(Client::try_connect(&second).is_err(), "another address");
         let _client = Client::connect(&postfix.address());
-        troupe.next();
+        service.next();
     });
 }
 
 /// "`host:port`": a host's own addresses, whatever inet_interfaces says.
 #[test]
 fn a_host_in_the_table_counts_more_than_the_interfaces_in_main_cf() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     in_own_network(|| {
         let mut postfix = Instance::bare();
         let name = format!("{LOOPBACK_2}:{}", postfix.port());
-        let troupe = Troupe::add(&mut postfix, &name, "inet n - n - -");
+        let service = PuppetService::add(&mut postfix, &name, "inet n - n - -");
         postfix.start();
         assert!(Client::try_connect(&postfix.address()).is_err());
-        troupe.serve();
+        service.serve();
     });
 }
 
 /// "`host:port`": a host by its name.
 #[test]
 fn a_host_can_be_named() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let address = postfix.address();
     let name = format!("localhost:{}", postfix.port());
-    let troupe = Troupe::add(&mut postfix, &name, "inet n - n - -");
+    let service = PuppetService::add(&mut postfix, &name, "inet n - n - -");
     postfix.start();
     let _client = Client::connect(&address);
-    troupe.next();
+    service.next();
 }
 
 /// "service names through known_tcp_ports and services(5)"
 #[test]
 fn a_port_can_be_named_in_main_cf_or_in_services() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     in_own_network(|| {
         let mut postfix = Instance::bare();
         let port = postfix.port();
@@ -279,12 +279,12 @@ fn a_port_can_be_named_in_main_cf_or_in_services() {
             "known_tcp_ports",
             format!("mine={port}, other = more = {}", port),
         );
-        let known = Troupe::add(&mut postfix, "127.0.0.1:mine", "inet n - n - -");
-        let service = Troupe::add(&mut postfix, "127.0.0.1:submission", "inet n - n - -");
+        let known = PuppetService::add(&mut postfix, "127.0.0.1:mine", "inet n - n - -");
+        let submission = PuppetService::add(&mut postfix, "127.0.0.1:submission", "inet n - n - -");
         postfix.start();
-        for (port, troupe) in [(port, &known), (587, &service)] {
+        for (port, service) in [(port, &known), (587, &submission)] {
             let _client = Client::connect(&format!("127.0.0.1:{port}"));
-            troupe.next();
+            service.next();
         }
     });
 }
@@ -292,10 +292,10 @@ fn a_port_can_be_named_in_main_cf_or_in_services() {
 /// "Types inet": such a service has no directory that could make it private.
 #[test]
 fn an_inet_service_cannot_be_private() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let mut postfix = Instance::bare();
     let address = postfix.address();
-    Troupe::add(&mut postfix, &address, "inet - - n - -");
+    PuppetService::add(&mut postfix, &address, "inet - - n - -");
     postfix.write_configuration();
     run(&mut postfix.master(&["-w"]), SOON).expect_failure();
     assert!(Client::try_connect(&address).is_err());
@@ -304,13 +304,13 @@ fn an_inet_service_cannot_be_private() {
 /// "tcp_windowsize": the size of a listener's buffers.
 #[test]
 fn tcp_windowsize_sets_the_size_of_buffers() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let address = postfix.address();
-    let troupe = Troupe::add(&mut postfix, &address, "inet n - n - -");
+    let service = PuppetService::add(&mut postfix, &address, "inet n - n - -");
     postfix.set("tcp_windowsize", "30000");
     postfix.start();
-    let (_client, mut puppet) = troupe.serve();
+    let (_client, mut puppet) = service.serve();
     // The kernel doubles it for its own needs.
     assert_eq!(puppet.tell("option sndbuf"), "60000");
 }
@@ -318,10 +318,10 @@ fn tcp_windowsize_sets_the_size_of_buffers() {
 /// Several services, of which some have the same name in different directories, are several.
 #[test]
 fn services_of_one_name_and_different_types_are_different() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let unix = Troupe::add(&mut postfix, "a", "unix y - n - -");
-    let pass = Troupe::add(&mut postfix, "a", "pass n - n - -");
+    let unix = PuppetService::add(&mut postfix, "a", "unix y - n - -");
+    let pass = PuppetService::add(&mut postfix, "a", "pass n - n - -");
     postfix.start();
     let (_one, first) = unix.serve();
     let (_two, second) = pass.serve();

@@ -6,16 +6,15 @@ use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
-
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::layout::mail_owner;
-use crate::common::original;
-use crate::common::poll::until;
-use crate::common::process::Process;
-use crate::common::run::run;
-use crate::needs_root;
-use crate::stage::one_service;
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::layout::mail_owner;
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::programs;
+use testkit::puppet_service::one_service;
+use testkit::run::run;
+use testkit::{needs_root, original, test};
 
 /// Both of the files that a running master holds locked.
 fn locks(postfix: &Instance) -> [PathBuf; 2] {
@@ -34,8 +33,8 @@ fn expect_no_start(postfix: &Instance) {
 /// "exclusive, flock on Linux: the original and ours must exclude each other"
 #[test]
 fn each_of_the_two_masters_keeps_the_other_from_starting() {
-    needs_root!("to run a master");
-    let ours = PathBuf::from(env!("CARGO_BIN_EXE_master"));
+    needs_root("to run a master");
+    let ours = programs::master();
     for (first, second) in [(ours.clone(), original()), (original(), ours)] {
         let mut postfix = Instance::bare();
         postfix.use_master(&first);
@@ -53,7 +52,7 @@ fn each_of_the_two_masters_keeps_the_other_from_starting() {
 /// likewise"
 #[test]
 fn a_lock_that_somebody_holds_keeps_the_master_from_starting() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for which in 0..2 {
         let mut postfix = Instance::bare();
         postfix.write_configuration();
@@ -73,7 +72,7 @@ fn a_lock_that_somebody_holds_keeps_the_master_from_starting() {
 /// A lock file that nobody has locked is no master, whatever is in it.
 #[test]
 fn what_a_dead_master_left_in_its_lock_files_is_overwritten() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     postfix.start();
     let first = postfix.master_process();
@@ -97,7 +96,7 @@ fn what_a_dead_master_left_in_its_lock_files_is_overwritten() {
 /// "the process ID and newline": whoever reads the file reads no more than that.
 #[test]
 fn a_lock_file_has_nothing_but_the_process_id() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A lock file has nothing but the process ID, whatever was in it.",
         Observed {
@@ -120,7 +119,7 @@ fn a_lock_file_has_nothing_but_the_process_id() {
 /// "`$data_directory/master.lock` likewise, created as `mail_owner`"
 #[test]
 fn the_lock_files_belong_to_root_and_to_mail_owner() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     postfix.start();
     let facts = locks(&postfix).map(|path| fs::metadata(path).expect("a lock file"));
@@ -133,7 +132,7 @@ fn the_lock_files_belong_to_root_and_to_mail_owner() {
 /// "not a regular file with one link": who owns data_directory must not have root write elsewhere.
 #[test]
 fn a_lock_file_that_is_a_link_is_refused() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let (uid, gid) = mail_owner();
     for which in 0..2 {
         for hard in [true, false] {
@@ -159,9 +158,9 @@ fn a_lock_file_that_is_a_link_is_refused() {
 /// The lock is the master's: no child has it.
 #[test]
 fn a_child_that_survives_the_master_does_not_hold_its_locks() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - -");
-    let (_client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - -");
+    let (_client, mut puppet) = service.serve();
     puppet.tell("stay");
     puppet.tell("grandchild");
     let first = postfix.master_process();
@@ -175,13 +174,13 @@ fn a_child_that_survives_the_master_does_not_hold_its_locks() {
 /// leaves everything of the running master alone.
 #[test]
 fn a_second_master_leaves_the_firsts_lock_files_and_listeners_alone() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
-    let (_client, puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
+    let (_client, puppet) = service.serve();
     let read = || locks(&postfix).map(|path| fs::read_to_string(path).expect("a lock file"));
     let before = read();
     expect_no_start(&postfix);
     assert_eq!(read(), before);
-    troupe.serve();
+    service.serve();
     assert!(puppet.process.runs());
 }

@@ -6,13 +6,12 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::{until, within};
-use crate::common::run::run;
-use crate::common::{is_original, skip};
-use crate::needs_root;
-use crate::stage::Troupe;
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::poll::{until, within};
+use testkit::puppet_service::PuppetService;
+use testkit::run::run;
+use testkit::{is_original, needs_root, skip, test};
 
 /// A socket where log lines arrive.
 pub struct Reader(UnixDatagram);
@@ -70,9 +69,9 @@ fn after_time(line: &str) -> &str {
 /// "Tag `syslog_name/master[pid]`, facility mail"
 #[test]
 fn the_systems_log_gets_lines_of_facility_mail() {
-    needs_root!("to make a mount namespace");
+    needs_root("to make a mount namespace");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     let reader = start_with_syslog(&mut postfix);
     let pid = postfix.foreground().pid();
     let line = reader.wait_for("daemon started -- version ");
@@ -80,8 +79,8 @@ fn the_systems_log_gets_lines_of_facility_mail() {
     let begin = format!("postfix/master[{pid}]: daemon started -- version ");
     assert!(after_time(line).starts_with(&begin), "{line}");
 
-    let _client = troupe.connect();
-    troupe.next().exit(3);
+    let _client = service.connect();
+    service.next().exit(3);
     let line = reader.wait_for("exit status 3");
     let line = line.strip_prefix("<20>").expect("mail.warning");
     let begin = format!("postfix/master[{pid}]: warning: process ");
@@ -91,7 +90,7 @@ fn the_systems_log_gets_lines_of_facility_mail() {
 /// "syslog_facility, syslog_name"
 #[test]
 fn the_facility_and_the_name_can_be_changed() {
-    needs_root!("to make a mount namespace");
+    needs_root("to make a mount namespace");
     let mut postfix = Instance::bare();
     postfix.set("syslog_facility", "local3");
     postfix.set("syslog_name", "tested");
@@ -104,7 +103,7 @@ fn the_facility_and_the_name_can_be_changed() {
 /// "multi_instance_name": the default of syslog_name.
 #[test]
 fn an_instances_name_is_its_tag() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     postfix.set("multi_instance_name", "postfix-second");
     postfix.start();
@@ -115,7 +114,7 @@ fn an_instances_name_is_its_tag() {
 /// "maillog_file: [...] the file itself when nobody listens there"
 #[test]
 fn without_postlogd_lines_go_to_the_file_itself() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     postfix.start();
     let line = postfix.wait_for_log("daemon started -- version ");
@@ -131,7 +130,7 @@ fn without_postlogd_lines_go_to_the_file_itself() {
 /// "The master writes into that file itself before the start"
 #[test]
 fn what_keeps_the_master_from_listening_is_in_the_log_file() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     differs(
         "What keeps the master from listening at its start is in the log file that main.cf names.",
         Observed {
@@ -139,8 +138,8 @@ fn what_keeps_the_master_from_listening_is_in_the_log_file() {
             original: "it is not there",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
-            fs::create_dir(&troupe.address).expect("a directory");
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
+            fs::create_dir(&service.address).expect("a directory");
             postfix.write_configuration();
             run(&mut postfix.master(&["-w"]), SOON).expect_failure();
             match postfix.log().contains("private/a") {
@@ -153,7 +152,7 @@ fn what_keeps_the_master_from_listening_is_in_the_log_file() {
 
 #[test]
 fn a_faulty_table_at_the_start_is_told_in_the_log_file() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     differs(
         "What is wrong in the service table at the start is in the log file that main.cf names.",
         Observed {
@@ -175,15 +174,15 @@ fn a_faulty_table_at_the_start_is_told_in_the_log_file() {
 /// "maillog_file: a datagram with the finished line to `public/postlog`"
 #[test]
 fn with_postlogd_lines_go_to_its_socket() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.start();
     // A reader that nobody has started.
     let reader = Reader::bind(&postfix.socket("public", "postlog"));
     let mark = postfix.log().len();
-    let _client = troupe.connect();
-    troupe.next().exit(3);
+    let _client = service.connect();
+    service.next().exit(3);
     let line = reader.wait_for("exit status 3");
     let pid = postfix.master_pid();
     let begin = format!("host postfix/master[{pid}]: warning: process ");
@@ -194,7 +193,7 @@ fn with_postlogd_lines_go_to_its_socket() {
 /// "the file itself when nobody listens there": also from the moment when nobody does any more.
 #[test]
 fn a_line_that_postlogd_does_not_take_is_not_lost() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "Lines are not lost while postlogd is away.",
         Observed {
@@ -227,7 +226,7 @@ fn a_line_that_postlogd_does_not_take_is_not_lost() {
 /// "the log never blocks": a socket that is full does not stop the master.
 #[test]
 fn a_reader_that_does_not_read_does_not_stop_the_master() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A log that nobody reads does not stop the master.",
         Observed {
@@ -235,7 +234,7 @@ fn a_reader_that_does_not_read_does_not_stop_the_master() {
             original: "nobody is served any more",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.start();
             let _reader = Reader::bind(&postfix.socket("public", "postlog"));
             let master = postfix.master_process();
@@ -244,8 +243,8 @@ fn a_reader_that_does_not_read_does_not_stop_the_master() {
                 postfix.hang_up();
                 until(SOON, "it", || master.is_idle() || master.sleeps());
             }
-            let _client = troupe.connect();
-            match troupe.somebody_comes() {
+            let _client = service.connect();
+            match service.starts_a_child() {
                 true => "clients are served",
                 false => "nobody is served any more",
             }
@@ -256,9 +255,9 @@ fn a_reader_that_does_not_read_does_not_stop_the_master() {
 /// "maillog_file_permissions (0600): the mode of a log file that has to be made"
 #[test]
 fn a_new_log_file_has_maillog_file_permissions() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     if is_original() && !is_known("maillog_file_permissions") {
-        return skip("Postfix knows maillog_file_permissions from 3.9 on");
+        skip("Postfix knows maillog_file_permissions from 3.9 on");
     }
     let mut postfix = Instance::bare();
     postfix.set("maillog_file_permissions", "0644");
@@ -278,7 +277,7 @@ fn is_known(parameter: &str) -> bool {
 /// "maillog_file_permissions"
 #[test]
 fn a_new_log_file_is_for_root_alone() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     postfix.start();
     postfix.wait_for_log("daemon started");
@@ -289,7 +288,7 @@ fn a_new_log_file_is_for_root_alone() {
 /// "maillog_file_prefixes": a log file elsewhere is an error.
 #[test]
 fn a_log_file_outside_the_prefixes_is_refused() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let mut postfix = Instance::bare();
     postfix.set("maillog_file_prefixes", "/var, /dev/stdout");
     postfix.write_configuration();
@@ -300,14 +299,14 @@ fn a_log_file_outside_the_prefixes_is_refused() {
 /// "syslog_name": of the configuration that is in force.
 #[test]
 fn a_reload_replaces_syslog_name() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.start();
     postfix.set("syslog_name", "renamed");
     postfix.reload();
-    let _client = troupe.connect();
-    troupe.next().exit(3);
+    let _client = service.connect();
+    service.next().exit(3);
     let line = postfix.wait_for_log("exit status 3");
     assert!(line.contains(" renamed/master["), "{line}");
 }
@@ -316,7 +315,7 @@ fn a_reload_replaces_syslog_name() {
 /// information.
 #[test]
 fn information_bears_no_word() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     postfix.start();
     postfix.reload();

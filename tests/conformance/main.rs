@@ -1,17 +1,13 @@
 //! What master(8) does, one test for each sentence of its manual and for each fact that a Postfix
-//! installation relies on. Every test runs on ours and on the original; see `common` for how to
+//! installation relies on. Every test runs on ours and on the original; see `testkit` for how to
 //! choose. The children are puppets, so that the master is all there is to see; `tests/postfix`
 //! has real daemons.
 //!
 //! The fact that a test is about is quoted in its comment. Where ours differs from the original on
 //! purpose, the test says `differs`, runs under both, and is listed in `man/differences.md`.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod lines; // the log lines of the policy, and that each has a scenario
 mod list; // the list of deliberate differences
-mod stage; // a service whose children are puppets
 
 mod care; // children that fail or stay too long, where master.toml says so
 mod environment; // what children find in their environment
@@ -30,3 +26,7 @@ mod stress; // services that strangers keep busy
 mod throttle; // services whose children fail
 mod transaction; // reloads that cannot be done
 mod wakeup; // wake-ups of each type
+
+fn main() -> std::process::ExitCode {
+    testkit::main()
+}

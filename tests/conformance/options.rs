@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::run::{Running, run};
-use crate::needs_root;
-use crate::stage::Troupe;
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::puppet_service::PuppetService;
+use testkit::run::{Running, run};
+use testkit::{needs_root, test};
 
 /// "`-c dir`": also relative to where the master is started, which it then leaves.
 #[test]
 fn the_configuration_directory_can_be_relative() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "The configuration directory may be relative (-c etc).",
         Observed {
@@ -21,7 +21,7 @@ fn the_configuration_directory_can_be_relative() {
             original: "it does not start",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.write_configuration();
             let mut command = Command::new(postfix.daemons().join("master"));
             command
@@ -30,7 +30,7 @@ fn the_configuration_directory_can_be_relative() {
             if !run(&mut command, SOON).success() {
                 return "it does not start";
             }
-            let (_client, puppet) = troupe.serve();
+            let (_client, puppet) = service.serve();
             let configuration = postfix.configuration().display().to_string();
             assert_eq!(puppet.process.environ()["MAIL_CONFIG"], configuration);
             "it serves"
@@ -41,44 +41,44 @@ fn the_configuration_directory_can_be_relative() {
 /// "Options": as of getopt(3), together and with the value attached.
 #[test]
 fn options_can_be_written_together() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - 1");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - 1");
     postfix.write_configuration();
     let mut command = Command::new(postfix.daemons().join("master"));
     let directory = postfix.configuration();
     command.arg(format!("-vwc{}", directory.display()));
     run(&mut command, SOON).expect_success();
-    let _client = troupe.connect();
-    assert_eq!(troupe.next().given(), "puppet -l -n a -t unix -v -u");
+    let _client = service.connect();
+    assert_eq!(service.next().given(), "puppet -l -n a -t unix -v -u");
 }
 
 /// "`-d` with our -d; `-v` with our -v"
 #[test]
 fn d_and_v_are_passed_on_between_type_and_u() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - 1");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - 1");
     postfix.start_in_foreground(&["-d", "-v"]);
-    let _client = troupe.connect();
-    assert_eq!(troupe.next().given(), "puppet -l -n a -t unix -d -v -u");
+    let _client = service.connect();
+    assert_eq!(service.next().given(), "puppet -l -n a -t unix -d -v -u");
     postfix.stop();
 }
 
 /// "descriptors from 3 up closed"
 #[test]
 fn descriptors_that_the_master_finds_are_closed() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - 1");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - 1");
     let secret = postfix.path().join("secret");
     std::fs::write(&secret, "").expect("a file");
     let script = format!("exec 3<{0} 7<{0} 9<{0} \"$@\"", secret.display());
     let mut command = postfix.under(Path::new("sh"), &["-c", &script, "sh"]);
     postfix.run_in_foreground(&mut command);
-    let _client = troupe.connect();
+    let _client = service.connect();
     let secret = secret.display().to_string();
-    let puppet = troupe.next();
+    let puppet = service.next();
     for process in [postfix.master_process(), puppet.process] {
         let mut descriptors = process.descriptors().into_values();
         assert!(!descriptors.any(|one| one.target == secret), "{process:?}");
@@ -88,14 +88,14 @@ fn descriptors_that_the_master_finds_are_closed() {
 /// "unless `-d`, descriptors 0-2 become /dev/null": also when there was none.
 #[test]
 fn standard_descriptors_that_are_missing_become_dev_null() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - 1");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - 1");
     let script = "exec \"$@\" <&- >&- 2>&-";
     let mut command = postfix.under(Path::new("sh"), &["-c", script, "sh"]);
     postfix.run_in_foreground(&mut command);
-    let _client = troupe.connect();
-    let puppet = troupe.next();
+    let _client = service.connect();
+    let puppet = service.next();
     for process in [postfix.master_process(), puppet.process] {
         let descriptors = process.descriptors();
         for number in 0..=2 {
@@ -110,7 +110,7 @@ fn standard_descriptors_that_are_missing_become_dev_null() {
 /// "`-t` [...] The parameters must be readable"
 #[test]
 fn t_fails_when_a_parameter_is_wrong() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let mut postfix = Instance::bare();
     postfix.set("inet_interfaces", "no-such-host.invalid");
     postfix.write_configuration();
@@ -120,7 +120,7 @@ fn t_fails_when_a_parameter_is_wrong() {
 /// "`-e seconds`": a number.
 #[test]
 fn the_exit_time_must_be_a_number() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     differs(
         "An exit time that is not a number is refused.",
         Observed {
@@ -142,7 +142,7 @@ fn the_exit_time_must_be_a_number() {
 /// "`-h`: Show the options.", "`-V`: Show the version."
 #[test]
 fn h_and_capital_v_tell_and_end() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     differs(
         "Options -h and -V show the options and the version.",
         Observed {
@@ -166,7 +166,7 @@ fn h_and_capital_v_tell_and_end() {
 /// "Anything else: usage, non-zero."
 #[test]
 fn what_is_wrong_with_the_command_line_is_said_on_standard_error() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     differs(
         "What is wrong with the command line is said on standard error, with the usage.",
         Observed {
@@ -187,7 +187,7 @@ fn what_is_wrong_with_the_command_line_is_said_on_standard_error() {
 /// "lock file FILE: locked by process P"
 #[test]
 fn a_second_master_is_told_the_process_id_of_the_first() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A second master says the process ID of the first on standard error.",
         Observed {

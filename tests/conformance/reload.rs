@@ -4,104 +4,103 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use nix::sys::signal::Signal;
+use testkit::client::Client;
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::layout::replace;
+use testkit::network::{LOOPBACK_2, in_own_network};
+use testkit::poll::{until, within};
+use testkit::ports::Port;
+use testkit::process::Process;
+use testkit::puppet::Puppet;
+use testkit::puppet_service::{PuppetService, one_service};
+use testkit::run::run;
+use testkit::{is_original, needs_root, test};
 
-use crate::common::client::Client;
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::is_original;
-use crate::common::layout::replace;
-use crate::common::network::{LOOPBACK_2, in_own_network};
-use crate::common::poll::{until, within};
-use crate::common::ports::Port;
-use crate::common::process::Process;
-use crate::common::puppet::Puppet;
-use crate::common::run::run;
 use crate::lines::Line;
-use crate::needs_root;
-use crate::stage::{Troupe, one_service};
 
 // ---- services that are kept
 
 /// "Kept services: [...] arguments [...] replaced"
 #[test]
 fn a_reload_replaces_the_arguments() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - 1");
-    let (_client, first) = troupe.serve();
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - 1");
+    let (_client, first) = service.serve();
     assert_eq!(first.given(), "puppet -l -n a -t unix -u");
-    troupe.set_command(&mut postfix, "unix - n y - 5", "puppet -o x=y");
+    service.set_command(&mut postfix, "unix - n y - 5", "puppet -o x=y");
     postfix.reload();
     first.wait_for_end();
-    let (_client, second) = troupe.serve();
+    let (_client, second) = service.serve();
     assert_eq!(second.given(), "puppet -n a -t unix -c -o x=y");
 }
 
 /// "Kept services: [...] command [...] replaced"
 #[test]
 fn a_reload_replaces_the_command() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - 1");
-    let (_client, first) = troupe.serve();
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - 1");
+    let (_client, first) = service.serve();
     let other = postfix.daemons().join("other");
     fs::hard_link(postfix.daemons().join("puppet"), &other).expect("a puppet");
-    troupe.set_command(&mut postfix, "unix - - n - 1", "other");
+    service.set_command(&mut postfix, "unix - - n - 1", "other");
     postfix.reload();
     first.wait_for_end();
-    let (_client, second) = troupe.serve();
+    let (_client, second) = service.serve();
     assert_eq!(second.process.executable(), other);
 }
 
 /// "Path: daemon_directory/command", of today's daemon_directory
 #[test]
 fn a_reload_replaces_the_daemon_directory() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - 1");
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - 1");
     let directory = postfix.path().join("libexec");
     fs::create_dir(&directory).expect("a directory");
     let other = directory.join("puppet");
     fs::hard_link(postfix.daemons().join("puppet"), &other).expect("a puppet");
     postfix.set("daemon_directory", directory.display());
     postfix.reload();
-    let (_client, child) = troupe.serve();
+    let (_client, child) = service.serve();
     assert_eq!(child.process.executable(), other);
 }
 
 /// "the status channel renewed (children finish their client and leave)"
 #[test]
 fn a_busy_child_finishes_its_client_and_leaves_after_a_reload() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - 1");
-    let (mut client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - 1");
+    let (mut client, mut puppet) = service.serve();
     puppet.tell("stay");
     postfix.reload();
     puppet.tell("dismissal");
     assert!(!puppet.process.has_pending(Signal::SIGTERM));
     puppet.tell("write hello");
     assert_eq!(client.line(), "hello");
-    let _waiting = troupe.connect();
+    let _waiting = service.connect();
     puppet.exit(0);
-    troupe.serve();
+    service.serve();
 }
 
 /// "the status channel renewed": an idle child leaves at once.
 #[test]
 fn an_idle_child_leaves_after_a_reload() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - 1");
-    let (_client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - 1");
+    let (_client, mut puppet) = service.serve();
     puppet.finish_client();
     puppet.wait_until_heard();
     postfix.reload();
     puppet.wait_for_end();
     // Not by a signal, and for no fault of its own.
     assert_eq!(Line::Ended.count(&postfix), 0);
-    troupe.serve();
+    service.serve();
 }
 
 /// "If it does not go, other children are started for the clients that wait."
 #[test]
 fn a_child_that_was_told_to_leave_is_not_counted_on() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A child that was told to leave is no longer counted on.",
         Observed {
@@ -109,16 +108,16 @@ fn a_child_that_was_told_to_leave_is_not_counted_on() {
             original: "the client waits for a child that does not come",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.start();
-            let (_client, mut puppet) = troupe.serve();
+            let (_client, mut puppet) = service.serve();
             puppet.tell("stay");
             puppet.finish_client();
             puppet.wait_until_heard();
             postfix.reload();
             puppet.tell("dismissal");
-            let _client = troupe.connect();
-            match troupe.somebody_comes() {
+            let _client = service.connect();
+            match service.starts_a_child() {
                 true => "another child is started",
                 false => "the client waits for a child that does not come",
             }
@@ -130,31 +129,31 @@ fn a_child_that_was_told_to_leave_is_not_counted_on() {
 /// there."
 #[test]
 fn a_reload_keeps_listeners_of_all_types_and_who_waits_there() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let address = postfix.address();
-    let troupes = [
-        Troupe::add(&mut postfix, "a", "unix - - n - 1"),
-        Troupe::add(&mut postfix, "b", "pass n - n - 1"),
-        Troupe::add(&mut postfix, &address, "inet n - n - 1"),
+    let services = [
+        PuppetService::add(&mut postfix, "a", "unix - - n - 1"),
+        PuppetService::add(&mut postfix, "b", "pass n - n - 1"),
+        PuppetService::add(&mut postfix, &address, "inet n - n - 1"),
     ];
-    let fifo = Troupe::add(&mut postfix, "c", "fifo n - n - 1");
-    let datagram = Troupe::add(&mut postfix, "d", "unix-dgram n - n - 1");
+    let fifo = PuppetService::add(&mut postfix, "c", "fifo n - n - 1");
+    let datagram = PuppetService::add(&mut postfix, "d", "unix-dgram n - n - 1");
     postfix.start();
     let before = listeners(postfix.master_process());
     assert_eq!(before.len(), 5, "{before:?}");
-    let paths = [&troupes[0], &troupes[1], &fifo, &datagram];
-    let inode = |troupe: &Troupe| fs::metadata(&troupe.address).expect("a path").ino();
+    let paths = [&services[0], &services[1], &fifo, &datagram];
+    let inode = |service: &PuppetService| fs::metadata(&service.address).expect("a path").ino();
     let inodes = paths.map(inode);
-    let served = troupes.each_ref().map(Troupe::serve);
-    let waiting = troupes.each_ref().map(Troupe::connect);
+    let served = services.each_ref().map(PuppetService::serve);
+    let waiting = services.each_ref().map(PuppetService::connect);
 
     postfix.reload();
     assert_eq!(listeners(postfix.master_process()), before);
     assert_eq!(paths.map(inode), inodes);
     drop(served);
-    for (troupe, mut client) in troupes.iter().zip(waiting) {
-        let mut puppet = troupe.next();
+    for (service, mut client) in services.iter().zip(waiting) {
+        let mut puppet = service.next();
         puppet.take_client();
         puppet.tell("write hello");
         assert_eq!(client.line(), "hello");
@@ -176,20 +175,20 @@ fn listeners(master: Process) -> Vec<String> {
 /// "`25` and `smtp` are the same service."
 #[test]
 fn another_name_of_the_same_port_keeps_the_listener_and_who_waits_there() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let (address, port) = (postfix.address(), postfix.port());
     postfix.set("known_tcp_ports", format!("testsmtp={port}"));
-    let troupe = Troupe::add(&mut postfix, &address, "inet n - n - 1");
+    let service = PuppetService::add(&mut postfix, &address, "inet n - n - 1");
     postfix.start();
     let before = listeners(postfix.master_process());
     let renamed = "127.0.0.1:testsmtp";
-    let line = |name: &str| format!("{name} inet n - n - 1 puppet {}", troupe.arguments());
+    let line = |name: &str| format!("{name} inet n - n - 1 puppet {}", service.arguments());
 
-    let (mut first, mut puppet) = troupe.serve();
+    let (mut first, mut puppet) = service.serve();
     for (from, to) in [(address.as_str(), renamed), (renamed, address.as_str())] {
         // The only child is busy: this client waits in the listener's queue.
-        let waiting = troupe.connect();
+        let waiting = service.connect();
         postfix.without(from, "inet").service(&line(to));
         postfix.reload();
         let after = listeners(postfix.master_process());
@@ -197,7 +196,7 @@ fn another_name_of_the_same_port_keeps_the_listener_and_who_waits_there() {
         // The busy child is told to leave, and its successor takes who waits.
         first.wait_for_end();
         puppet.wait_for_end();
-        puppet = troupe.next();
+        puppet = service.next();
         puppet.take_client();
         puppet.tell("write hello");
         first = waiting;
@@ -209,13 +208,13 @@ fn another_name_of_the_same_port_keeps_the_listener_and_who_waits_there() {
 /// kernel allows, and one of them gets another address besides.
 #[test]
 fn services_that_share_an_address_keep_a_listener_each() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     in_own_network(|| {
         let mut postfix = Instance::bare();
         let (address, port) = (postfix.address(), postfix.port());
         postfix.set("inet_interfaces", "127.0.0.1");
-        let _one = Troupe::add(&mut postfix, &port.to_string(), "inet n - n - 1");
-        let _other = Troupe::add(&mut postfix, &address, "inet n - n - 1");
+        let _one = PuppetService::add(&mut postfix, &port.to_string(), "inet n - n - 1");
+        let _other = PuppetService::add(&mut postfix, &address, "inet n - n - 1");
         postfix.start();
         let before = listeners(postfix.master_process());
         assert_eq!(before.len(), 2);
@@ -231,11 +230,11 @@ fn services_that_share_an_address_keep_a_listener_each() {
 /// "Removed: children get SIGTERM, listeners close."
 #[test]
 fn a_removed_services_children_get_sigterm() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - -");
-    let other = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - -");
+    let other = PuppetService::add(&mut postfix, "b", "unix - - n - -");
     postfix.reload();
-    let (_client, mut removed) = troupe.serve();
+    let (_client, mut removed) = service.serve();
     let (_other, mut kept) = other.serve();
     for puppet in [&mut removed, &mut kept] {
         puppet.tell("block SIGTERM");
@@ -255,22 +254,22 @@ fn a_removed_services_children_get_sigterm() {
 /// "Removed: [...] listeners close."
 #[test]
 fn a_removed_services_clients_are_refused() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let address = postfix.address();
-    let inet = Troupe::add(&mut postfix, &address, "inet n - n - -");
-    let unix = Troupe::add(&mut postfix, "a", "unix - - n - -");
-    let kept = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    let inet = PuppetService::add(&mut postfix, &address, "inet n - n - -");
+    let unix = PuppetService::add(&mut postfix, "a", "unix - - n - -");
+    let kept = PuppetService::add(&mut postfix, "b", "unix - - n - -");
     postfix.start();
     postfix
         .without(&address, "inet")
         .without("a", "unix")
         .reload();
-    for troupe in [&inet, &unix] {
+    for service in [&inet, &unix] {
         assert!(
-            Client::try_connect(&troupe.address).is_err(),
+            Client::try_connect(&service.address).is_err(),
             "{}",
-            troupe.address
+            service.address
         );
     }
     kept.serve();
@@ -279,7 +278,7 @@ fn a_removed_services_clients_are_refused() {
 /// "a removed child that does not end in time, sending SIGKILL"
 #[test]
 fn removing_a_service_whose_child_does_not_leave_delays_nobody() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A removed service whose child ignores SIGTERM keeps nobody waiting, and the child is \
          killed after service_kill_time.",
@@ -289,8 +288,8 @@ fn removing_a_service_whose_child_does_not_leave_delays_nobody() {
         },
         |postfix| {
             postfix.set("service_kill_time", "3s");
-            let stubborn = Troupe::add(postfix, "a", "unix - - n - -");
-            let other = Troupe::add(postfix, "b", "unix - - n - -");
+            let stubborn = PuppetService::add(postfix, "a", "unix - - n - -");
+            let other = PuppetService::add(postfix, "b", "unix - - n - -");
             postfix.start();
             let (_client, mut child) = stubborn.serve();
             child.tell("ignore SIGTERM");
@@ -299,7 +298,7 @@ fn removing_a_service_whose_child_does_not_leave_delays_nobody() {
             postfix.hang_up();
             child.tell("dismissal"); // the reload is under way
             let _other = other.connect();
-            if !other.somebody_comes() {
+            if !other.starts_a_child() {
                 assert!(child.process.runs(), "the original kills");
                 child.process.signal(Signal::SIGKILL);
                 other.next();
@@ -318,13 +317,13 @@ fn removing_a_service_whose_child_does_not_leave_delays_nobody() {
 /// More children than are told to leave in one turn, and a reload that comes meanwhile.
 #[test]
 fn a_service_with_many_children_that_is_removed_can_be_back_at_once() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let address = postfix.address();
-    let troupe = Troupe::add(&mut postfix, &address, "inet n - n - 0");
-    let other = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, &address, "inet n - n - 0");
+    let other = PuppetService::add(&mut postfix, "b", "unix - - n - -");
     postfix.start();
-    let (_clients, former): (Vec<_>, Vec<_>) = (0..300).map(|_| troupe.serve()).unzip();
+    let (_clients, former): (Vec<_>, Vec<_>) = (0..300).map(|_| service.serve()).unzip();
     postfix.without(&address, "inet");
     if is_original() {
         postfix.reload();
@@ -333,10 +332,10 @@ fn a_service_with_many_children_that_is_removed_can_be_back_at_once() {
         postfix.hang_up();
         Line::Removed.wait(&postfix, &["total 300"]);
     }
-    troupe.set(&mut postfix, "inet n - n - 0");
+    service.set(&mut postfix, "inet n - n - 0");
     postfix.reload();
     former.iter().for_each(Puppet::wait_for_end);
-    let (mut client, mut next) = troupe.serve();
+    let (mut client, mut next) = service.serve();
     next.tell("write hello");
     assert_eq!(client.line(), "hello");
     let (_other, _child) = other.serve();
@@ -347,7 +346,7 @@ fn a_service_with_many_children_that_is_removed_can_be_back_at_once() {
 /// serve."
 #[test]
 fn a_removed_address_refuses_clients_while_its_children_serve() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "An address that is given up refuses clients at once, also while a child that inherited it \
          still serves.",
@@ -357,9 +356,9 @@ fn a_removed_address_refuses_clients_while_its_children_serve() {
         },
         |postfix| {
             let address = postfix.address();
-            let troupe = Troupe::add(postfix, &address, "inet n - n - -");
+            let service = PuppetService::add(postfix, &address, "inet n - n - -");
             postfix.start();
-            let (mut client, mut puppet) = troupe.serve();
+            let (mut client, mut puppet) = service.serve();
             puppet.tell("ignore SIGTERM");
             puppet.tell("stay");
             postfix.without(&address, "inet").write_configuration();
@@ -380,42 +379,42 @@ fn a_removed_address_refuses_clients_while_its_children_serve() {
 /// Services that a reload adds serve as others do.
 #[test]
 fn an_added_service_serves() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let (mut postfix, first) = one_service("unix - - n - -");
     let port = Port::reserve();
-    let inet = Troupe::add(&mut postfix, &format!("127.0.0.1:{port}"), "inet n - n - -");
-    let unix = Troupe::add(&mut postfix, "b", "unix n - n - -");
+    let inet = PuppetService::add(&mut postfix, &format!("127.0.0.1:{port}"), "inet n - n - -");
+    let unix = PuppetService::add(&mut postfix, "b", "unix n - n - -");
     postfix.reload();
-    for troupe in [&first, &inet, &unix] {
-        troupe.serve();
+    for service in [&first, &inet, &unix] {
+        service.serve();
     }
 }
 
 /// A service that was removed can come back.
 #[test]
 fn a_service_that_comes_back_serves() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - 1");
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - 1");
     for _ in 0..3 {
-        let (_client, puppet) = troupe.serve();
+        let (_client, puppet) = service.serve();
         postfix.without("a", "unix").reload();
         puppet.wait_for_end();
-        troupe.set(&mut postfix, "unix - - n - 1");
+        service.set(&mut postfix, "unix - - n - 1");
         postfix.reload();
     }
-    troupe.serve();
+    service.serve();
 }
 
 /// "Identity of a service across reloads is its canonical endpoint and type"
 #[test]
 fn a_service_of_another_type_is_another_service() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - -");
-    let (_client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - -");
+    let (_client, mut puppet) = service.serve();
     puppet.tell("stay");
     puppet.tell("block SIGTERM");
     postfix.without("a", "unix");
-    let pass = Troupe::add(&mut postfix, "a", "pass - - n - -");
+    let pass = PuppetService::add(&mut postfix, "a", "pass - - n - -");
     postfix.write_configuration();
     postfix.hang_up();
     until(SOON, "SIGTERM", || {
@@ -431,27 +430,27 @@ fn a_service_of_another_type_is_another_service() {
 /// "created [...] under `private/` or `public/`"
 #[test]
 fn a_service_can_move_from_private_to_public() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix y - n - -");
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix y - n - -");
     postfix.without("a", "unix");
-    let arguments = troupe.arguments();
+    let arguments = service.arguments();
     postfix.service(&format!("a unix n - n - - puppet {arguments}"));
     postfix.reload();
     assert!(
-        Client::try_connect(&troupe.address).is_err(),
+        Client::try_connect(&service.address).is_err(),
         "the private one"
     );
     let public = postfix.socket("public", "a").display().to_string();
     let _client = Client::connect(&public);
-    troupe.next();
+    service.next();
 }
 
 /// "A duplicate warns, and the last wins.", "`duplicate master.cf entry for service`"
 #[test]
 fn of_two_lines_for_one_service_the_last_wins() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - n n - 1");
+    let service = PuppetService::add(&mut postfix, "a", "unix - n n - 1");
     postfix.write_configuration();
     let mut table = fs::read_to_string(postfix.master_cf()).expect("a table");
     let line = table.clone();
@@ -462,7 +461,7 @@ fn of_two_lines_for_one_service_the_last_wins() {
     write(&postfix, &table);
     let mut start = postfix.master(&["-w"]);
     run(&mut start, SOON).expect_success();
-    let (_client, child) = troupe.serve();
+    let (_client, child) = service.serve();
     assert_eq!(child.given(), "puppet -n a -t unix");
 
     let mark = postfix.log().len();
@@ -472,19 +471,19 @@ fn of_two_lines_for_one_service_the_last_wins() {
     let warning = postfix.wait_for_log_after(mark, "duplicate master.cf entry for service \"a\" (");
     assert!(warning.contains("warning: "), "{warning}");
     child.wait_for_end();
-    let (_client, child) = troupe.serve();
+    let (_client, child) = service.serve();
     assert_eq!(child.given(), "puppet -l -n a -t unix");
 }
 
 /// "`master_service_disable` takes `name/type`, `type`, `!` negation, case-insensitively."
 #[test]
 fn disabled_services_do_not_listen() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let address = postfix.address();
-    let names = ["a", "b"].map(|name| Troupe::add(&mut postfix, name, "unix - - n - -"));
-    let inet = Troupe::add(&mut postfix, &address, "inet n - n - -");
-    let listen = |troupe: &Troupe| Client::try_connect(&troupe.address).is_ok();
+    let names = ["a", "b"].map(|name| PuppetService::add(&mut postfix, name, "unix - - n - -"));
+    let inet = PuppetService::add(&mut postfix, &address, "inet n - n - -");
+    let listen = |service: &PuppetService| Client::try_connect(&service.address).is_ok();
     postfix.set("master_service_disable", "A/unix");
     postfix.start();
     assert_eq!(names.each_ref().map(listen), [false, true]);
@@ -506,15 +505,15 @@ fn disabled_services_do_not_listen() {
 /// "`reload -- version`", and the same master as before.
 #[test]
 fn many_hangups_are_no_more_than_one() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
     let master = postfix.master_process();
     let mark = postfix.log().len();
     for _ in 0..50 {
         postfix.hang_up();
     }
     postfix.wait_for_reload_after(mark);
-    troupe.serve();
+    service.serve();
     assert_eq!(postfix.master_process(), master);
 }
 
@@ -522,15 +521,15 @@ fn many_hangups_are_no_more_than_one() {
 /// the rest of the reload goes on."
 #[test]
 fn the_queue_directory_cannot_change_and_the_rest_is_reloaded() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - 1");
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - 1");
     let elsewhere = postfix.path().join("elsewhere");
     postfix.set("queue_directory", elsewhere.display());
-    troupe.set(&mut postfix, "unix - - n - 5");
+    service.set(&mut postfix, "unix - - n - 5");
     postfix.reload();
     let warning = postfix.wait_for_log("ignoring queue_directory parameter value change");
     assert!(warning.contains("warning: "), "{warning}");
-    let (_client, child) = troupe.serve();
+    let (_client, child) = service.serve();
     assert_eq!(child.given(), "puppet -n a -t unix -u");
     assert_eq!(child.process.cwd(), postfix.queue());
 }
@@ -538,11 +537,11 @@ fn the_queue_directory_cannot_change_and_the_rest_is_reloaded() {
 /// "children finish their client and leave": also those of several reloads ago.
 #[test]
 fn children_of_several_reloads_finish_their_clients() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - -");
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - -");
     let mut children = Vec::new();
     for _ in 0..4 {
-        let (client, mut puppet) = troupe.serve();
+        let (client, mut puppet) = service.serve();
         puppet.tell("stay");
         puppet.wait_until_heard();
         postfix.reload();

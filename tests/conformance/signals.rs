@@ -4,15 +4,15 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 
 use nix::sys::signal::Signal;
+use testkit::client::Client;
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::puppet_service::{PuppetService, one_service};
+use testkit::run::{Running, run};
+use testkit::{needs_root, test};
 
-use crate::common::client::Client;
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::run::{Running, run};
 use crate::lines::Line;
-use crate::needs_root;
-use crate::stage::{Troupe, one_service};
 
 /// The signals that end a master, as it should be.
 const STOP: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
@@ -21,12 +21,12 @@ const STOP: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 /// dies by that signal"
 #[test]
 fn the_master_dies_of_the_signal_that_stops_it_and_its_children_get_sigterm() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for signal in STOP {
         let mut postfix = Instance::bare();
-        let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+        let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
         postfix.start_in_foreground(&[]);
-        let (_client, mut puppet) = troupe.serve();
+        let (_client, mut puppet) = service.serve();
         puppet.tell("stay");
         puppet.tell("block SIGTERM");
         postfix.master_process().signal(signal);
@@ -40,9 +40,9 @@ fn the_master_dies_of_the_signal_that_stops_it_and_its_children_get_sigterm() {
 /// "`postfix stop` expects the lock to be free within 5 s": whatever the children do.
 #[test]
 fn the_master_does_not_wait_for_its_children() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
-    let (_client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
+    let (_client, mut puppet) = service.serve();
     puppet.tell("ignore SIGTERM");
     puppet.tell("stay");
     let master = postfix.master_process();
@@ -59,11 +59,11 @@ fn the_master_does_not_wait_for_its_children() {
 /// "SIGKILL of the master: children notice descriptor 5 and leave."
 #[test]
 fn a_killed_masters_children_find_descriptor_5_readable() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
-    let (mut client, mut busy) = troupe.serve();
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
+    let (mut client, mut busy) = service.serve();
     busy.tell("stay");
-    let (_other, idle) = troupe.serve();
+    let (_other, idle) = service.serve();
     postfix.master_process().signal(Signal::SIGKILL);
     idle.wait_for_end();
     busy.tell("dismissal");
@@ -76,11 +76,11 @@ fn a_killed_masters_children_find_descriptor_5_readable() {
 /// listeners, while a child of the first still has them.
 #[test]
 fn a_killed_masters_child_keeps_no_other_from_starting() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let address = postfix.address();
-    let inet = Troupe::add(&mut postfix, &address, "inet n - n - -");
-    let unix = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let inet = PuppetService::add(&mut postfix, &address, "inet n - n - -");
+    let unix = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.start();
     let mut children = [inet.serve(), unix.serve()];
     for (_, puppet) in &mut children {
@@ -101,13 +101,13 @@ fn a_killed_masters_child_keeps_no_other_from_starting() {
 /// "SIGPIPE ignored"
 #[test]
 fn sigpipe_does_not_end_the_master() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
     let master = postfix.master_process();
     for _ in 0..10 {
         master.signal(Signal::SIGPIPE);
     }
-    troupe.serve();
+    service.serve();
     assert!(master.runs());
 }
 
@@ -115,10 +115,10 @@ fn sigpipe_does_not_end_the_master() {
 /// ignored as under Postfix"
 #[test]
 fn a_child_finds_no_signal_blocked_and_only_sigpipe_ignored() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n - -");
-    let _client = troupe.connect();
-    let signals = troupe.next().process.signals();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n - -");
+    let _client = service.connect();
+    let signals = service.next().process.signals();
     assert_eq!(signals.blocked, 0, "blocked");
     // Without the two that the C library keeps to itself, which nobody can set.
     let ignored = signals.ignored & 0x7fff_ffff;
@@ -128,33 +128,33 @@ fn a_child_finds_no_signal_blocked_and_only_sigpipe_ignored() {
 /// A master does what signals ask of it, whoever started it with whatever signal state.
 #[test]
 fn signals_that_were_ignored_at_the_start_are_taken() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     let ignored = ["CHLD", "HUP", "TERM"].map(|name| format!("--ignore-signal={name}"));
     let options: Vec<&str> = ignored.iter().map(String::as_str).collect();
     let mut command = postfix.under(Path::new("env"), &options);
     postfix.run_in_foreground(&mut command);
     // SIGCHLD: the child that ends without service is replaced.
-    let _client = troupe.connect();
-    troupe.next().exit(0);
-    let mut puppet = troupe.next();
+    let _client = service.connect();
+    service.next().exit(0);
+    let mut puppet = service.next();
     puppet.take_client();
     postfix.reload();
     puppet.wait_for_end();
-    troupe.serve();
+    service.serve();
     postfix.stop();
 }
 
 /// A stopped child has not ended.
 #[test]
 fn a_child_that_is_stopped_and_goes_on_is_the_same_child() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - 1");
-    let (_client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - 1");
+    let (_client, mut puppet) = service.serve();
     puppet.process.signal(Signal::SIGSTOP);
-    let _waiting = troupe.connect();
-    troupe.expect_nobody();
+    let _waiting = service.connect();
+    service.expect_no_child();
     puppet.process.signal(Signal::SIGCONT);
     puppet.tell("hangup");
     puppet.take_client();
@@ -164,9 +164,9 @@ fn a_child_that_is_stopped_and_goes_on_is_the_same_child() {
 /// Children that end all at once are all noticed.
 #[test]
 fn children_that_end_all_at_once_are_all_noticed() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - 20");
-    let children: Vec<_> = (0..20).map(|_| troupe.serve()).collect();
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - 20");
+    let children: Vec<_> = (0..20).map(|_| service.serve()).collect();
     let master = postfix.master_process();
     // While the master cannot look, all its children end.
     master.signal(Signal::SIGSTOP);
@@ -180,15 +180,15 @@ fn children_that_end_all_at_once_are_all_noticed() {
     master.signal(Signal::SIGCONT);
     drop(clients);
     // There is room for as many again.
-    let _again: Vec<_> = (0..20).map(|_| troupe.serve()).collect();
+    let _again: Vec<_> = (0..20).map(|_| service.serve()).collect();
 }
 
 /// "Signals are drained on every turn, also when descriptors are busy."
 #[test]
 fn a_master_that_is_kept_busy_stops_when_it_is_told_to() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     let tally = postfix.path().join("tally");
     postfix.service(&format!(
         "b unix - - n - 0 puppet -o tally={}",
@@ -201,9 +201,9 @@ fn a_master_that_is_kept_busy_stops_when_it_is_told_to() {
     until(SOON, "many children", || {
         std::fs::metadata(&tally).is_ok_and(|facts| facts.len() > 50)
     });
-    troupe.serve();
+    service.serve();
     postfix.reload_while_busy();
-    troupe.serve();
+    service.serve();
     postfix.stop();
 }
 
@@ -211,11 +211,11 @@ fn a_master_that_is_kept_busy_stops_when_it_is_told_to() {
 /// their client."
 #[test]
 fn at_its_exit_time_the_master_leaves_its_children_alone() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.start_in_foreground(&["-e", "3"]);
-    let (mut client, mut puppet) = troupe.serve();
+    let (mut client, mut puppet) = service.serve();
     puppet.tell("stay");
     let finished = postfix.finish();
     assert_eq!(finished.status.code(), Some(0));
@@ -228,7 +228,7 @@ fn at_its_exit_time_the_master_leaves_its_children_alone() {
 /// its own children do."
 #[test]
 fn an_attached_master_in_anothers_process_group_ends_its_own_children() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A master that stops and does not lead its process group (-d, -D, -i) sends SIGTERM to \
          each of its children.",
@@ -237,16 +237,16 @@ fn an_attached_master_in_anothers_process_group_ends_its_own_children() {
             original: "its children get no signal",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.write_configuration();
             // A shell leads the group, and survives.
             let script = "\"$@\"; exit 7";
             let mut shell = postfix.under(Path::new("sh"), &["-c", script, "sh"]);
             let shell = Running::start(shell.arg("-d").process_group(0));
             let _client = until(SOON, "the service", || {
-                Client::try_connect(&troupe.address).ok()
+                Client::try_connect(&service.address).ok()
             });
-            let mut puppet = troupe.next();
+            let mut puppet = service.next();
             puppet.tell("stay");
             puppet.tell("block SIGTERM");
             postfix.master_process().signal(Signal::SIGTERM);

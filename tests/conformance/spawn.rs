@@ -4,23 +4,22 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::common::client::Client;
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::is_original;
-use crate::common::network::{LOOPBACK_2, in_own_network};
-use crate::common::poll::until;
-use crate::common::process::Kind;
-use crate::common::puppet::Puppet;
-use crate::needs_root;
-use crate::stage::{Troupe, one_service};
+use testkit::client::Client;
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::network::{LOOPBACK_2, in_own_network};
+use testkit::poll::until;
+use testkit::process::Kind;
+use testkit::puppet::Puppet;
+use testkit::puppet_service::{PuppetService, one_service};
+use testkit::{is_original, needs_root, test};
 
 /// What the first child of a service with these columns is given, up to the table's arguments.
 #[track_caller]
 fn given(columns: &str) -> String {
-    let (_postfix, troupe) = one_service(columns);
-    let _client = troupe.connect();
-    troupe.next().given()
+    let (_postfix, service) = one_service(columns);
+    let _client = service.connect();
+    service.next().given()
 }
 
 // ---- when
@@ -28,22 +27,22 @@ fn given(columns: &str) -> String {
 /// "opens the listeners of all services [...] and starts their programs when clients come"
 #[test]
 fn a_child_is_started_when_a_client_comes_and_not_before() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n - -");
-    troupe.expect_nobody();
-    let _client = troupe.connect();
-    troupe.next();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n - -");
+    service.expect_no_child();
+    let _client = service.connect();
+    service.next();
 }
 
 /// "A new child counts as available from the moment it is started."
 #[test]
 fn a_second_client_waits_for_a_child_that_has_just_been_started() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n - -");
-    let _first = troupe.connect();
-    let mut puppet = troupe.next();
-    let mut second = troupe.connect();
-    troupe.expect_nobody();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n - -");
+    let _first = service.connect();
+    let mut puppet = service.next();
+    let mut second = service.connect();
+    service.expect_no_child();
     puppet.tell("accept");
     puppet.tell("accept");
     puppet.tell("write hello");
@@ -53,28 +52,28 @@ fn a_second_client_waits_for_a_child_that_has_just_been_started() {
 /// "watches the listeners and starts one child for the next connection"
 #[test]
 fn a_busy_child_is_joined_by_one_more_for_the_next_client() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n - -");
-    let (_first, _busy) = troupe.serve();
-    let mut second = troupe.connect();
-    let mut next = troupe.next();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n - -");
+    let (_first, _busy) = service.serve();
+    let mut second = service.connect();
+    let mut next = service.next();
     next.take_client();
     next.tell("write hello");
     assert_eq!(second.line(), "hello");
-    troupe.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "While avail is above 0, the children accept connections by themselves and [the master] does
 /// not look at the listeners."
 #[test]
 fn a_child_that_is_available_again_takes_the_next_client_itself() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n - -");
-    let (_first, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n - -");
+    let (_first, mut puppet) = service.serve();
     puppet.finish_client();
     puppet.wait_until_heard();
-    let mut second = troupe.connect();
-    troupe.expect_nobody();
+    let mut second = service.connect();
+    service.expect_no_child();
     puppet.take_client();
     puppet.tell("write hello");
     assert_eq!(second.line(), "hello");
@@ -84,13 +83,13 @@ fn a_child_that_is_available_again_takes_the_next_client_itself() {
 /// does not.
 #[test]
 fn a_child_that_leaves_without_a_client_is_replaced_at_once() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
-    let _client = troupe.connect();
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
+    let _client = service.connect();
     for _ in 0..5 {
-        troupe.next().exit(0);
+        service.next().exit(0);
     }
-    let mut puppet = troupe.next();
+    let mut puppet = service.next();
     puppet.take_client();
     assert_eq!(postfix.log_lines("throttling"), [""; 0]);
 }
@@ -98,11 +97,11 @@ fn a_child_that_leaves_without_a_client_is_replaced_at_once() {
 /// "Children share listeners": who waits in a queue is not lost with the child that was to come.
 #[test]
 fn the_clients_of_a_child_that_died_are_served_by_the_next() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n - -");
-    let mut clients = [troupe.connect(), troupe.connect(), troupe.connect()];
-    troupe.next().exit(0);
-    let mut puppet = troupe.next();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n - -");
+    let mut clients = [service.connect(), service.connect(), service.connect()];
+    service.next().exit(0);
+    let mut puppet = service.next();
     for client in &mut clients {
         puppet.tell("accept");
         puppet.tell("write hello");
@@ -115,16 +114,16 @@ fn the_clients_of_a_child_that_died_are_served_by_the_next() {
 /// "argv[0] is the command as written [...] Path: daemon_directory/command"
 #[test]
 fn the_command_is_run_from_the_daemon_directory_under_the_name_in_the_table() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     fs::create_dir(postfix.daemons().join("more")).expect("a directory");
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     let path = postfix.daemons().join("more/puppet");
     fs::hard_link(postfix.daemons().join("puppet"), &path).expect("a puppet");
-    troupe.set_command(&mut postfix, "unix - - n - -", "more/puppet");
+    service.set_command(&mut postfix, "unix - - n - -", "more/puppet");
     postfix.start();
-    let _client = troupe.connect();
-    let puppet = troupe.next();
+    let _client = service.connect();
+    let puppet = service.next();
     assert_eq!(puppet.arguments[0], "more/puppet");
     assert_eq!(puppet.process.executable(), path);
 }
@@ -132,18 +131,18 @@ fn the_command_is_run_from_the_daemon_directory_under_the_name_in_the_table() {
 /// "`-n name` when the command's base name differs from the service name"
 #[test]
 fn a_service_with_the_name_of_its_command_is_given_no_name() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "puppet", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "puppet", "unix - - n - -");
     postfix.start();
-    let _client = troupe.connect();
-    assert_eq!(troupe.next().given(), "puppet -t unix -u");
+    let _client = service.connect();
+    assert_eq!(service.next().given(), "puppet -t unix -u");
 }
 
 /// "`-l` when maxproc is 1; `-z` when 0"
 #[test]
 fn a_limit_of_one_is_l_and_no_limit_is_z() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     assert_eq!(given("unix - n n - 1"), "puppet -l -n a -t unix");
     assert_eq!(given("unix - n n - 0"), "puppet -z -n a -t unix");
     assert_eq!(given("unix - n n - 2"), "puppet -n a -t unix");
@@ -153,7 +152,7 @@ fn a_limit_of_one_is_l_and_no_limit_is_z() {
 /// y, chroot n from compatibility_level 1 and y before)"
 #[test]
 fn unprivileged_is_u_and_chroot_is_c() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     assert_eq!(given("unix - n n - -"), "puppet -n a -t unix");
     assert_eq!(given("unix - y n - -"), "puppet -n a -t unix -u");
     assert_eq!(given("unix - n y - -"), "puppet -n a -t unix -c");
@@ -163,44 +162,44 @@ fn unprivileged_is_u_and_chroot_is_c() {
 /// "chroot n from compatibility_level 1 and y before"
 #[test]
 fn before_compatibility_level_1_chroot_is_the_default() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for (level, expected) in [
         ("0", "puppet -n a -t unix -u -c"),
         ("1", "puppet -n a -t unix -u"),
         ("2", "puppet -n a -t unix -u"),
     ] {
         let mut postfix = Instance::bare();
-        let troupe = Troupe::add(&mut postfix, "a", "unix - - - - -");
+        let service = PuppetService::add(&mut postfix, "a", "unix - - - - -");
         postfix.set("compatibility_level", level);
         postfix.start();
-        let _client = troupe.connect();
-        assert_eq!(troupe.next().given(), expected, "level {level}");
+        let _client = service.connect();
+        assert_eq!(service.next().given(), expected, "level {level}");
     }
 }
 
 /// "`-t type`"
 #[test]
 fn the_type_is_t() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     assert_eq!(given("pass - n n - 1"), "puppet -l -n a -t pass");
-    let (_postfix, troupe) = one_service("fifo n n n - 1");
-    fs::write(&troupe.address, "x").expect("a reader");
-    assert_eq!(troupe.next().given(), "puppet -l -n a -t fifo");
-    let (_postfix, troupe) = one_service("unix-dgram n n n - 1");
+    let (_postfix, service) = one_service("fifo n n n - 1");
+    fs::write(&service.address, "x").expect("a reader");
+    assert_eq!(service.next().given(), "puppet -l -n a -t fifo");
+    let (_postfix, service) = one_service("unix-dgram n n n - 1");
     let client = std::os::unix::net::UnixDatagram::unbound().expect("a socket");
-    client.send_to(b"x", &troupe.address).expect("a reader");
-    assert_eq!(troupe.next().given(), "puppet -l -n a -t unix-dgram");
-    let (postfix, troupe) = one_service("inet n n n - 1");
-    let _client = troupe.connect();
+    client.send_to(b"x", &service.address).expect("a reader");
+    assert_eq!(service.next().given(), "puppet -l -n a -t unix-dgram");
+    let (postfix, service) = one_service("inet n n n - 1");
+    let _client = service.connect();
     let expected = format!("puppet -l -n {} -t inet", postfix.address());
-    assert_eq!(troupe.next().given(), expected);
+    assert_eq!(service.next().given(), expected);
 }
 
 /// "`-o stress=` for services that remote clients can reach (any address that is not loopback,
 /// and type pass) with maxproc above 1"
 #[test]
 fn stress_is_told_to_services_of_strangers_with_more_than_one_process() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     assert_eq!(given("pass - n n - 1"), "puppet -l -n a -t pass");
     assert_eq!(given("pass - n n - 0"), "puppet -z -n a -t pass");
     assert_eq!(given("pass - n n - 3"), "puppet -n a -t pass -o stress=");
@@ -210,36 +209,36 @@ fn stress_is_told_to_services_of_strangers_with_more_than_one_process() {
 /// "any address that is not loopback": all addresses are.
 #[test]
 fn stress_is_told_to_services_of_all_addresses_and_not_to_those_of_loopback() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let local = postfix.address();
     let port = postfix.port();
     postfix.set("inet_interfaces", "all");
-    let wide = Troupe::add(&mut postfix, &format!("0.0.0.0:{port}"), "inet n n n - 3");
+    let wide = PuppetService::add(&mut postfix, &format!("0.0.0.0:{port}"), "inet n n n - 3");
     postfix.start();
     let _client = Client::connect(&local);
     let expected = format!("puppet -n 0.0.0.0:{port} -t inet -o stress=");
     assert_eq!(wide.next().given(), expected);
 
-    let (postfix, troupe) = one_service("inet n n n - 3");
-    let _client = troupe.connect();
+    let (postfix, service) = one_service("inet n n n - 3");
+    let _client = service.connect();
     let expected = format!("puppet -n {} -t inet", postfix.address());
-    assert_eq!(troupe.next().given(), expected);
+    assert_eq!(service.next().given(), expected);
 }
 
 /// "`-s n` with more than one listener", "several addresses give several listeners"
 #[test]
 fn several_addresses_are_several_listeners_and_s() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     in_own_network(|| {
         let mut postfix = Instance::bare();
         let port = postfix.port();
         postfix.set("inet_interfaces", format!("127.0.0.1, {LOOPBACK_2}"));
-        let troupe = Troupe::add(&mut postfix, &port.to_string(), "inet n n n - 1");
+        let service = PuppetService::add(&mut postfix, &port.to_string(), "inet n n n - 1");
         postfix.start();
         let mut clients =
             [LOOPBACK_2, "127.0.0.1"].map(|address| Client::connect(&format!("{address}:{port}")));
-        let mut puppet = troupe.next();
+        let mut puppet = service.next();
         assert_eq!(puppet.given(), format!("puppet -l -n {port} -t inet -s 2"));
         let listeners = puppet.process.descriptors();
         let listeners = listeners.iter().filter(|(_, one)| one.kind.is_listener());
@@ -258,17 +257,17 @@ fn several_addresses_are_several_listeners_and_s() {
 /// "then the table's arguments", "Arguments in `{ braces }` keep their spaces."
 #[test]
 fn the_tables_arguments_come_last_and_braces_keep_spaces() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - n n - 1");
+    let service = PuppetService::add(&mut postfix, "a", "unix - n n - 1");
     let arguments = "first  { -o name = two words } {} { {inner} } $dollar #mark";
     postfix.service(&format!(
         "a unix - n n - 1 puppet {} {arguments}",
-        troupe.arguments()
+        service.arguments()
     ));
     postfix.start();
-    let _client = troupe.connect();
-    let puppet = troupe.next();
+    let _client = service.connect();
+    let puppet = service.next();
     let given = &puppet.arguments;
     let control = given.iter().position(|text| text.starts_with("control="));
     let last: Vec<&str> = given[control.expect("control=PATH") + 1..]
@@ -292,10 +291,10 @@ fn the_tables_arguments_come_last_and_braces_keep_spaces() {
 /// listeners, non-blocking. Nothing else is open above 2."
 #[test]
 fn a_child_has_the_pipe_the_channel_and_the_listener_and_nothing_else() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n - 1");
-    let _client = troupe.connect();
-    let mut puppet = troupe.next();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n - 1");
+    let _client = service.connect();
+    let mut puppet = service.next();
     let descriptors = puppet.process.descriptors();
     // What the puppet itself has opened is closed on exec.
     let given: BTreeSet<i32> = descriptors
@@ -319,10 +318,10 @@ fn a_child_has_the_pipe_the_channel_and_the_listener_and_nothing_else() {
 /// "5 the status channel, the child's own" (the original's children share their service's).
 #[test]
 fn the_status_channel_is_shared_with_no_other_service_nor_under_ours_with_siblings() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let a = Troupe::add(&mut postfix, "a", "unix - - n - -");
-    let b = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    let a = PuppetService::add(&mut postfix, "a", "unix - - n - -");
+    let b = PuppetService::add(&mut postfix, "b", "unix - - n - -");
     postfix.start();
     let children = [a.serve(), a.serve(), b.serve()];
     let channel = |puppet: &Puppet| puppet.process.descriptors()[&5].target.clone();
@@ -334,10 +333,10 @@ fn the_status_channel_is_shared_with_no_other_service_nor_under_ours_with_siblin
 /// "Start-up [...] chdir to `queue_directory`", "umask 077"
 #[test]
 fn a_child_begins_in_the_queue_directory_as_root_with_a_tight_umask() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - y - 1");
-    let _client = troupe.connect();
-    let puppet = troupe.next();
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - y - 1");
+    let _client = service.connect();
+    let puppet = service.next();
     let child = puppet.process;
     assert_eq!(child.cwd(), postfix.queue());
     assert_eq!(
@@ -354,7 +353,7 @@ fn a_child_begins_in_the_queue_directory_as_root_with_a_tight_umask() {
 /// "file size limit lifted"
 #[test]
 fn the_limit_on_file_sizes_is_lifted() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A limit on file sizes that the master is started with is lifted.",
         Observed {
@@ -362,12 +361,12 @@ fn the_limit_on_file_sizes_is_lifted() {
             original: "children have it",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix - - n - 1");
+            let service = PuppetService::add(postfix, "a", "unix - - n - 1");
             let limit = ["--fsize=1000000:unlimited"];
             let mut limited = postfix.under(Path::new("prlimit"), &limit);
             postfix.run_in_foreground(&mut limited);
-            let _client = troupe.connect();
-            let limits = troupe.next().process.limits();
+            let _client = service.connect();
+            let limits = service.next().process.limits();
             let sizes = limits.iter().find(|line| line.starts_with("Max file size"));
             let soft = sizes.and_then(|line| line.split_whitespace().nth(3));
             match soft.expect("a limit") {
@@ -381,13 +380,13 @@ fn the_limit_on_file_sizes_is_lifted() {
 /// Nothing of a child that has ended remains.
 #[test]
 fn every_child_is_reaped() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
-    let _client = troupe.connect();
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
+    let _client = service.connect();
     for _ in 0..50 {
-        troupe.next().exit(0);
+        service.next().exit(0);
     }
-    let next = troupe.next();
+    let next = service.next();
     let master = postfix.master_pid();
     // The dead have no parent before the one who reaps them.
     until(SOON, "one child", || {

@@ -2,21 +2,22 @@
 
 use std::path::Path;
 
-use crate::common::clock::Clock;
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::puppet::{Puppet, hex};
-use crate::common::vitals::kinds_at_rest;
-use crate::common::{client::Client, is_original, skip};
+use testkit::client::Client;
+use testkit::clock::Clock;
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::puppet::{Puppet, hex};
+use testkit::puppet_service::{PuppetService, one_service};
+use testkit::vitals::kinds_at_rest;
+use testkit::{is_original, needs_ours, needs_root, test};
+
 use crate::lines::Line;
-use crate::needs_root;
-use crate::stage::{Troupe, one_service};
 
 /// A busy child that tells lies, its busy sibling, and a busy child of another service.
 struct Gossip<'a> {
     postfix: &'a mut Instance,
-    troupe: Troupe,
+    service: PuppetService,
     liar: Puppet,
     sibling: Puppet,
     stranger: Puppet,
@@ -26,13 +27,13 @@ struct Gossip<'a> {
 
 impl<'a> Gossip<'a> {
     fn new(postfix: &'a mut Instance) -> Self {
-        let troupe = Troupe::add(postfix, "a", "unix - - n - -");
-        let strangers = Troupe::add(postfix, "b", "unix - - n - -");
+        let service = PuppetService::add(postfix, "a", "unix - - n - -");
+        let strangers = PuppetService::add(postfix, "b", "unix - - n - -");
         postfix.start();
-        let [liar, sibling, stranger] = [&troupe, &troupe, &strangers].map(Troupe::serve);
+        let [liar, sibling, stranger] = [&service, &service, &strangers].map(PuppetService::serve);
         Self {
             postfix,
-            troupe,
+            service,
             clients: vec![liar.0, sibling.0, stranger.0],
             liar: liar.1,
             sibling: sibling.1,
@@ -47,14 +48,14 @@ impl<'a> Gossip<'a> {
     fn expect_sibling_is_heard(&mut self) {
         self.sibling.finish_client();
         self.sibling.wait_until_heard();
-        let mut client = self.troupe.connect();
-        self.troupe.expect_nobody();
+        let mut client = self.service.connect();
+        self.service.expect_no_child();
         self.sibling.take_client();
         self.sibling.tell("write hello");
         assert_eq!(client.line(), "hello");
         self.clients.push(client);
 
-        let (client, child) = self.troupe.serve();
+        let (client, child) = self.service.serve();
         self.clients.push(client);
         self.others.push(child);
     }
@@ -78,7 +79,7 @@ impl<'a> Gossip<'a> {
 /// "A report of a wrong length [...] changes nothing."
 #[test]
 fn short_and_long_reports_change_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for length in [1, 5, 11, 13, 40] {
         let mut postfix = Instance::bare();
         let mut gossip = Gossip::new(&mut postfix);
@@ -101,7 +102,7 @@ fn short_and_long_reports_change_nothing() {
 /// Reports need not be written one by one.
 #[test]
 fn two_reports_in_one_write_both_count() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let mut gossip = Gossip::new(&mut postfix);
     let both = [gossip.liar.report(1), gossip.liar.report(0)];
@@ -110,7 +111,7 @@ fn two_reports_in_one_write_both_count() {
         .write_status(&both.map(|one| one.encode()).concat());
     gossip.liar.wait_until_heard();
     // Who believes the first alone waits for the liar, who takes nobody.
-    let (client, child) = gossip.troupe.serve();
+    let (client, child) = gossip.service.serve();
     gossip.clients.push(client);
     gossip.others.push(child);
 }
@@ -118,7 +119,7 @@ fn two_reports_in_one_write_both_count() {
 /// "a child can speak only for itself"
 #[test]
 fn a_report_that_bears_another_services_child_changes_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A status report in the name of another service's child is ignored.",
         Observed {
@@ -137,7 +138,7 @@ fn a_report_that_bears_another_services_child_changes_nothing() {
 /// "a child can speak only for itself"
 #[test]
 fn a_report_that_bears_a_siblings_name_changes_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A status report in the name of a sibling is ignored.",
         Observed {
@@ -149,8 +150,8 @@ fn a_report_that_bears_a_siblings_name_changes_nothing() {
             let forged = gossip.sibling.report(1);
             gossip.liar.write_status(&forged.encode());
             gossip.liar.wait_until_heard();
-            gossip.clients.push(gossip.troupe.connect());
-            match gossip.troupe.somebody_comes() {
+            gossip.clients.push(gossip.service.connect());
+            match gossip.service.starts_a_child() {
                 true => "a child for the next client",
                 false => "the next client waits for the busy sibling",
             }
@@ -161,20 +162,20 @@ fn a_report_that_bears_a_siblings_name_changes_nothing() {
 /// "whichever of its processes writes": a child's own child speaks for it.
 #[test]
 fn a_report_of_a_childs_own_child_is_the_childs() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let mut gossip = Gossip::new(&mut postfix);
     let available = hex(&gossip.liar.report(1).encode());
     gossip.liar.tell(&format!("grandchild {available}"));
     gossip.liar.wait_until_heard();
-    gossip.clients.push(gossip.troupe.connect());
-    gossip.troupe.expect_nobody();
+    gossip.clients.push(gossip.service.connect());
+    gossip.service.expect_no_child();
 }
 
 /// "A report [...] of an earlier generation [...] changes nothing."
 #[test]
 fn a_report_of_an_earlier_generation_changes_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let mut gossip = Gossip::new(&mut postfix);
     let mut stale = gossip.liar.report(1);
@@ -191,7 +192,7 @@ fn a_report_of_an_earlier_generation_changes_nothing() {
 /// "or with an unknown status changes nothing"
 #[test]
 fn an_unknown_status_changes_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let mut gossip = Gossip::new(&mut postfix);
     let unknown = gossip.liar.report(7);
@@ -204,7 +205,7 @@ fn an_unknown_status_changes_nothing() {
 /// "Reports are gossip: a wrong pid [...] changes nothing."
 #[test]
 fn a_report_of_a_process_that_is_no_child_changes_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let mut gossip = Gossip::new(&mut postfix);
     for pid in [1, 0, -1, i32::MAX] {
@@ -219,9 +220,9 @@ fn a_report_of_a_process_that_is_no_child_changes_nothing() {
 /// A child that says twice what it has said is counted once.
 #[test]
 fn a_report_that_is_repeated_counts_once() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n - -");
-    let [(_one, mut first), (_two, mut second)] = [troupe.serve(), troupe.serve()];
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n - -");
+    let [(_one, mut first), (_two, mut second)] = [service.serve(), service.serve()];
     for _ in 0..3 {
         first.tell("report taken");
         second.tell("report taken");
@@ -231,29 +232,27 @@ fn a_report_that_is_repeated_counts_once() {
     }
     first.wait_until_heard();
     // One is available, and not three.
-    let _three = troupe.connect();
-    troupe.expect_nobody();
+    let _three = service.connect();
+    service.expect_no_child();
     first.take_client();
-    let _four = troupe.connect();
-    troupe.next();
+    let _four = service.connect();
+    service.next();
 }
 
 /// "reports are read before the dead are reaped (a child that reported and exited must count as
 /// used)"
 #[test]
 fn a_child_that_reports_and_fails_at_once_has_served() {
-    needs_root!("to run a master");
-    if is_original() {
-        return skip("under the original this is a race");
-    }
-    let (postfix, troupe) = one_service("unix - - n - -");
+    needs_root("to run a master");
+    needs_ours("under the original this is a race");
+    let (postfix, service) = one_service("unix - - n - -");
     for _ in 0..20 {
-        let (_client, mut puppet) = troupe.serve();
+        let (_client, mut puppet) = service.serve();
         puppet.send("report available\nexit 9");
         puppet.wait_for_end();
     }
-    let _client = troupe.connect();
-    troupe.next();
+    let _client = service.connect();
+    service.next();
     assert_eq!(postfix.log_lines(Line::BadStartup.words()), [""; 0]);
 }
 
@@ -261,9 +260,9 @@ fn a_child_that_reports_and_fails_at_once_has_served() {
 /// spare may hear it a little later.
 #[test]
 fn reports_count_also_where_there_are_children_to_spare() {
-    needs_root!("the master changes users");
-    let (_postfix, troupe) = one_service("unix - - n - -");
-    let served: Vec<_> = (0..4).map(|_| troupe.serve()).collect();
+    needs_root("the master changes users");
+    let (_postfix, service) = one_service("unix - - n - -");
+    let served: Vec<_> = (0..4).map(|_| service.serve()).collect();
     let (clients, mut puppets): (Vec<_>, Vec<_>) = served.into_iter().unzip();
     drop(clients);
     for puppet in &mut puppets {
@@ -278,7 +277,7 @@ fn reports_count_also_where_there_are_children_to_spare() {
                 puppet.tell("report taken");
             }
         }
-        let (_client, mut next) = troupe.serve();
+        let (_client, mut next) = service.serve();
         next.tell("hangup");
         next.exit(0);
         puppets.iter_mut().for_each(|puppet| {
@@ -291,12 +290,12 @@ fn reports_count_also_where_there_are_children_to_spare() {
 /// "A child that floods its channel must not keep the others waiting."
 #[test]
 fn a_child_that_floods_the_status_channel_delays_nobody() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
-    let other = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
+    let other = PuppetService::add(&mut postfix, "b", "unix - - n - -");
     postfix.start();
-    let (_client, mut puppet) = troupe.serve();
+    let (_client, mut puppet) = service.serve();
     let [taken, available] = [0, 1].map(|value| hex(&puppet.report(value).encode()));
     let flood = [available, taken]
         .map(|hex| format!("raw {hex}"))
@@ -309,20 +308,20 @@ fn a_child_that_floods_the_status_channel_delays_nobody() {
 /// A child without its status channel is a child like any other.
 #[test]
 fn a_child_that_closes_the_status_channel_harms_nobody() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
     let mut gossip = Gossip::new(&mut postfix);
     gossip.liar.tell("close 5");
     gossip.expect_sibling_is_heard();
     gossip.liar.exit(0);
-    gossip.clients.push(gossip.troupe.connect());
-    gossip.troupe.next();
+    gossip.clients.push(gossip.service.connect());
+    gossip.service.next();
 }
 
 /// "A child has a status channel of its own."
 #[test]
 fn a_child_that_shuts_the_status_channel_down_ends_nobody() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A child that shuts the status channel down does not end the master.",
         Observed {
@@ -352,7 +351,7 @@ fn a_child_that_shuts_the_status_channel_down_ends_nobody() {
 /// "the next child of the service has its channel": no child can make that a reason to leave.
 #[test]
 fn a_child_that_stops_reading_the_status_channel_sends_no_other_away() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A child that stops reading the status channel sends no other child away.",
         Observed {
@@ -360,14 +359,14 @@ fn a_child_that_stops_reading_the_status_channel_sends_no_other_away() {
             original: "every other child leaves at once",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.start();
-            let (_client, mut former) = troupe.serve();
+            let (_client, mut former) = service.serve();
             former.send("stop-reading 5");
             former.wait_for_end();
-            let mut client = troupe.connect();
-            let mut next = troupe.next();
-            if troupe.somebody_comes() {
+            let mut client = service.connect();
+            let mut next = service.next();
+            if service.starts_a_child() {
                 return "every other child leaves at once";
             }
             next.take_client();
@@ -381,17 +380,17 @@ fn a_child_that_stops_reading_the_status_channel_sends_no_other_away() {
 /// What a former child has left behind has the channel too, and speaks for the former child only.
 #[test]
 fn a_process_that_outlives_its_parent_does_not_speak_for_the_next_child() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n - -");
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n - -");
     let mut served = Vec::new();
     for _ in 0..5 {
-        let (_client, mut former) = troupe.serve();
+        let (_client, mut former) = service.serve();
         let available = hex(&former.report(1).encode());
         former.tell(&format!("orphan {available}"));
         former.exit(0);
-        served.push(troupe.serve());
+        served.push(service.serve());
         // Somebody else is started for this client, because the one before is not available.
-        served.push(troupe.serve());
+        served.push(service.serve());
     }
     for (_, child) in &mut served {
         child.finish_client();
@@ -402,19 +401,19 @@ fn a_process_that_outlives_its_parent_does_not_speak_for_the_next_child() {
 /// "the next child of the service has its channel", and eight channels are kept for it.
 #[test]
 fn children_that_come_and_go_leave_few_descriptors_behind() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
     let descriptors = || {
         let kinds = kinds_at_rest(postfix.master_process());
         kinds.values().sum::<usize>()
     };
-    troupe.come_and_go(1);
+    service.serve_and_exit(1);
     let before = descriptors();
     for _ in 0..5 {
-        troupe.come_and_go(1);
+        service.serve_and_exit(1);
         assert_eq!(descriptors(), before);
     }
-    troupe.come_and_go(20);
+    service.serve_and_exit(20);
     until(SOON, "the channels to be closed", || {
         descriptors() <= before + 2 * 7
     });
@@ -423,10 +422,8 @@ fn children_that_come_and_go_leave_few_descriptors_behind() {
 /// "At most ten such lines a minute are logged for each service."
 #[test]
 fn bad_reports_are_logged_ten_times_a_minute() {
-    needs_root!("to run a master");
-    if is_original() {
-        return skip("the original logs them all, and its clock cannot be turned");
-    }
+    needs_root("to run a master");
+    needs_ours("the original logs them all, and its clock cannot be turned");
     let mut postfix = Instance::bare();
     let clock = Clock::install(&mut postfix);
     let mut gossip = Gossip::new(&mut postfix);

@@ -1,15 +1,15 @@
 //! Services that strangers keep busy.
 
-use crate::common::client::Client;
-use crate::common::clock::Clock;
-use crate::common::instance::{Instance, SOON};
-use crate::common::network::{REMOTE, in_own_network};
-use crate::common::poll::until;
-use crate::common::puppet::Puppet;
-use crate::common::{is_original, skip};
+use testkit::client::Client;
+use testkit::clock::Clock;
+use testkit::instance::{Instance, SOON};
+use testkit::network::{REMOTE, in_own_network};
+use testkit::poll::until;
+use testkit::puppet::Puppet;
+use testkit::puppet_service::{PuppetService, one_service};
+use testkit::{needs_ours, needs_root, test};
+
 use crate::lines::Line;
-use crate::needs_root;
-use crate::stage::{Troupe, one_service};
 
 fn stress(puppet: &Puppet) -> &str {
     let mut options = puppet.arguments.iter();
@@ -20,17 +20,17 @@ fn stress(puppet: &Puppet) -> &str {
 /// A service for strangers with two processes, and both of them busy.
 struct Busy {
     postfix: Instance,
-    troupe: Troupe,
+    service: PuppetService,
     children: Vec<(Client, Puppet)>,
 }
 
 impl Busy {
     fn new(mut postfix: Instance, name: &str, columns: &str) -> Self {
-        let troupe = Troupe::add(&mut postfix, name, columns);
+        let service = PuppetService::add(&mut postfix, name, columns);
         postfix.start();
         let mut busy = Self {
             postfix,
-            troupe,
+            service,
             children: Vec::new(),
         };
         // The first child is below the limit.
@@ -53,7 +53,7 @@ impl Busy {
     /// A new client needs a new child, which is told whether there is stress.
     #[track_caller]
     fn one_more(&mut self, expected: &str) {
-        let (client, puppet) = self.troupe.serve();
+        let (client, puppet) = self.service.serve();
         let given = puppet.given();
         assert_eq!(stress(&puppet), expected, "{given}");
         self.children.push((client, puppet));
@@ -74,7 +74,7 @@ impl Busy {
 /// "three warnings, at most once per 1000 s"
 #[test]
 fn a_service_at_its_limit_warns_once_and_tells_its_children_of_stress() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     in_own_network(|| {
         let mut postfix = Instance::bare();
         let address = format!("{REMOTE}:{}", postfix.port());
@@ -89,7 +89,7 @@ fn a_service_at_its_limit_warns_once_and_tells_its_children_of_stress() {
         // Available and busy again: at the limit a second time.
         let (client, puppet) = &mut busy.children[0];
         puppet.finish_client();
-        *client = busy.troupe.connect();
+        *client = busy.service.connect();
         puppet.take_client();
         // Its end is seen after its reports; so when its successor runs, those have been read.
         let (client, puppet) = busy.children.remove(0);
@@ -103,15 +103,15 @@ fn a_service_at_its_limit_warns_once_and_tells_its_children_of_stress() {
 /// "on entry, existing children are told to leave by renewing the status channel"
 #[test]
 fn idle_children_leave_when_stress_begins() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("pass - - n - 3");
-    let (_first, busy) = troupe.serve();
-    let (_second, mut idle) = troupe.serve();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("pass - - n - 3");
+    let (_first, busy) = service.serve();
+    let (_second, mut idle) = service.serve();
     idle.tell("hangup");
     assert_eq!((stress(&busy), stress(&idle)), ("", ""));
     // The channel is that of the service, so all learn of it, and only once it is reached.
-    let _third = troupe.connect();
-    let last = troupe.next();
+    let _third = service.connect();
+    let last = service.next();
     assert_eq!(stress(&last), "yes");
     idle.wait_for_end();
     busy.wait_for_end();
@@ -121,7 +121,7 @@ fn idle_children_leave_when_stress_begins() {
 /// "existing children are told to leave": once, when stress begins.
 #[test]
 fn children_that_know_of_stress_stay() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut busy = Busy::pass(Instance::bare());
     // Both have been started at the limit, and more of them come while stress lasts.
     for _ in 0..3 {
@@ -140,7 +140,7 @@ fn children_that_know_of_stress_stay() {
 /// "A throttled service stays throttled, and stress mode goes on."
 #[test]
 fn stress_goes_on_over_a_reload() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut busy = Busy::pass(Instance::bare());
     busy.postfix.reload();
     busy.children.clear();
@@ -153,11 +153,11 @@ fn stress_goes_on_over_a_reload() {
 /// "for which maxproc is above 1"
 #[test]
 fn a_service_with_one_process_knows_no_stress() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("pass - - n - 1");
-    let (_client, puppet) = troupe.serve();
-    let _waiting = troupe.connect();
-    troupe.expect_nobody();
+    needs_root("to run a master");
+    let (postfix, service) = one_service("pass - - n - 1");
+    let (_client, puppet) = service.serve();
+    let _waiting = service.connect();
+    service.expect_no_child();
     assert!(!puppet.given().contains("stress"));
     assert_eq!(postfix.log_lines(Line::StressBegins.ours()), [""; 0]);
 }
@@ -165,11 +165,11 @@ fn a_service_with_one_process_knows_no_stress() {
 /// "(any address that is not loopback, and type pass)"
 #[test]
 fn a_service_for_local_clients_only_knows_no_stress() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("inet n - n - 2");
-    let mut children = [troupe.serve(), troupe.serve()];
+    needs_root("to run a master");
+    let (postfix, service) = one_service("inet n - n - 2");
+    let mut children = [service.serve(), service.serve()];
     // A third client waits until one of the two is done.
-    let mut waiting = troupe.connect();
+    let mut waiting = service.connect();
     let (_, puppet) = &mut children[0];
     assert!(!puppet.given().contains("stress"));
     puppet.finish_client();
@@ -183,10 +183,8 @@ fn a_service_for_local_clients_only_knows_no_stress() {
 /// "SERVICE: stress mode begins": the original says nothing of it.
 #[test]
 fn the_begin_of_stress_is_logged() {
-    needs_root!("to run a master");
-    if is_original() {
-        return skip("the original says nothing of it");
-    }
+    needs_root("to run a master");
+    needs_ours("the original says nothing of it");
     let busy = Busy::pass(Instance::bare());
     Line::StressBegins.wait(&busy.postfix, &["service \"a\" (", "limit \"2\""]);
     assert_eq!(Line::StressBegins.count(&busy.postfix), 1);
@@ -195,10 +193,8 @@ fn the_begin_of_stress_is_logged() {
 /// "stress mode for 1000 s from the last such moment"
 #[test]
 fn stress_ends_a_thousand_seconds_after_the_limit_was_reached_last() {
-    needs_root!("to run a master");
-    if is_original() {
-        return skip("the original's clock cannot be turned");
-    }
+    needs_root("to run a master");
+    needs_ours("the original's clock cannot be turned");
     let mut postfix = Instance::bare();
     let clock = Clock::install(&mut postfix);
     let mut busy = Busy::pass(postfix);

@@ -2,71 +2,71 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::clock::Clock;
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::puppet::example;
-use crate::common::run::Running;
-use crate::common::{is_original, skip};
+use testkit::clock::Clock;
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::programs::example;
+use testkit::puppet_service::{PuppetService, one_service};
+use testkit::run::Running;
+use testkit::{needs_ours, needs_root, test};
+
 use crate::lines::Line;
-use crate::needs_root;
-use crate::stage::{Troupe, one_service};
 
 /// "A child that ends abnormally with use count 0 throttles its service", "`process PATH pid N
 /// exit status N`", "`PATH: bad command startup -- throttling`"
 #[test]
 fn a_child_that_fails_before_it_has_served_throttles_its_service() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
     let path = postfix.daemons().join("puppet").display().to_string();
-    let _client = troupe.connect();
-    let puppet = troupe.next();
+    let _client = service.connect();
+    let puppet = service.next();
     let pid = puppet.process.0;
     puppet.exit(9);
     let said = format!("warning: process {path} pid {pid} exit status 9");
     Line::Ended.wait(&postfix, &[said]);
     Line::BadStartup.wait(&postfix, &[format!("warning: {path}")]);
-    troupe.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "`process PATH pid N killed by signal N`"
 #[test]
 fn a_child_that_is_killed_before_it_has_served_throttles_its_service() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
-    let _client = troupe.connect();
-    let puppet = troupe.next();
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
+    let _client = service.connect();
+    let puppet = service.next();
     let pid = puppet.process.0;
     puppet.die("SIGKILL");
     Line::Ended.wait(&postfix, &[format!(" pid {pid} killed by signal 9")]);
     Line::BadStartup.wait(&postfix, &[""; 0]);
-    troupe.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "Report 1 (available) raises the use count": taking a client alone is not use.
 #[test]
 fn a_child_that_fails_with_its_first_client_throttles_its_service() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
-    let (_client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
+    let (_client, mut puppet) = service.serve();
     puppet.wait_until_heard();
     puppet.exit(1);
     Line::BadStartup.wait(&postfix, &[""; 0]);
-    let _next = troupe.connect();
-    troupe.expect_nobody();
+    let _next = service.connect();
+    service.expect_no_child();
 }
 
 /// "A child that fails later [...] is only logged."
 #[test]
 fn a_child_that_fails_after_it_has_served_throttles_nothing() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
     for (end, said) in [
         ("exit 9", "exit status 9"),
         ("die SIGKILL", "killed by signal 9"),
     ] {
-        let (client, mut puppet) = troupe.serve();
+        let (client, mut puppet) = service.serve();
         drop(client);
         puppet.finish_client();
         puppet.wait_until_heard();
@@ -75,23 +75,23 @@ fn a_child_that_fails_after_it_has_served_throttles_nothing() {
         Line::Ended.wait(&postfix, &[format!("pid {} {said}", puppet.process.0)]);
     }
     // The next client is served at once, where a throttled service would wait for a minute.
-    let _client = troupe.connect();
-    troupe.next();
+    let _client = service.connect();
+    service.next();
     assert_eq!(postfix.log_lines("throttling"), [""; 0]);
 }
 
 /// "Its service then starts no children for `service_throttle_time`, and clients wait."
 #[test]
 fn a_throttled_service_comes_back_and_serves_who_waited() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.set("service_throttle_time", "2s");
     postfix.start();
-    let mut client = troupe.connect();
+    let mut client = service.connect();
     let begin = Instant::now();
-    troupe.next().exit(7);
-    let mut puppet = troupe.next();
+    service.next().exit(7);
+    let mut puppet = service.next();
     // Clocks that count whole seconds may come up to one early.
     let pause = begin.elapsed();
     assert!(
@@ -107,14 +107,14 @@ fn a_throttled_service_comes_back_and_serves_who_waited() {
 /// A service that fails again is throttled again.
 #[test]
 fn a_service_that_comes_back_and_fails_is_throttled_again() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.set("service_throttle_time", "1s");
     postfix.start();
-    let _client = troupe.connect();
+    let _client = service.connect();
     for times in 1..=3 {
-        troupe.next().exit(7);
+        service.next().exit(7);
         until(SOON, "the throttling", || {
             Line::BadStartup.count(&postfix) == times
         });
@@ -124,26 +124,26 @@ fn a_service_that_comes_back_and_fails_is_throttled_again() {
 /// "throttles its service": no other.
 #[test]
 fn throttling_is_no_others_business() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let bad = Troupe::add(&mut postfix, "a", "unix - - n - -");
-    let good = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    let bad = PuppetService::add(&mut postfix, "a", "unix - - n - -");
+    let good = PuppetService::add(&mut postfix, "b", "unix - - n - -");
     postfix.start();
     let _client = bad.connect();
     bad.next().exit(1);
     Line::BadStartup.wait(&postfix, &[""; 0]);
     good.serve();
-    bad.expect_nobody();
+    bad.expect_no_child();
 }
 
 /// Children that serve when a sibling fails go on serving.
 #[test]
 fn a_throttled_services_children_go_on_serving() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
-    let (_client, mut busy) = troupe.serve();
-    let mut waiting = troupe.connect();
-    troupe.next().exit(1);
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
+    let (_client, mut busy) = service.serve();
+    let mut waiting = service.connect();
+    service.next().exit(1);
     Line::BadStartup.wait(&postfix, &[""; 0]);
     busy.finish_client();
     busy.take_client();
@@ -154,32 +154,32 @@ fn a_throttled_services_children_go_on_serving() {
 /// "A throttled service stays throttled" when the configuration is reloaded.
 #[test]
 fn a_throttled_service_stays_throttled_over_a_reload() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - -");
-    let _client = troupe.connect();
-    troupe.next().exit(1);
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - -");
+    let _client = service.connect();
+    service.next().exit(1);
     Line::BadStartup.wait(&postfix, &[""; 0]);
     postfix.reload();
-    troupe.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "wake-up and throttle time replaced"
 #[test]
 fn a_reload_replaces_the_throttle_time() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - -");
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - -");
     postfix.set("service_throttle_time", "1s");
     postfix.reload();
-    let _client = troupe.connect();
-    troupe.next().exit(1);
+    let _client = service.connect();
+    service.next().exit(1);
     // The default is a minute.
-    troupe.next();
+    service.next();
 }
 
 /// "A child that fails [...] after it was told to leave, is only logged."
 #[test]
 fn a_child_that_fails_because_it_must_leave_throttles_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A child that fails after it was told to leave says nothing about the command of today.",
         Observed {
@@ -187,16 +187,16 @@ fn a_child_that_fails_because_it_must_leave_throttles_nothing() {
             original: "the service is throttled",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.start();
-            let (_client, mut puppet) = troupe.serve();
+            let (_client, mut puppet) = service.serve();
             puppet.tell("stay");
             puppet.wait_until_heard();
             postfix.reload();
             puppet.exit(1);
             postfix.wait_for_log("exit status 1");
-            let _client = troupe.connect();
-            match troupe.somebody_comes() {
+            let _client = service.connect();
+            match service.starts_a_child() {
                 true => "the next client is served at once",
                 false => "the service is throttled",
             }
@@ -207,25 +207,25 @@ fn a_child_that_fails_because_it_must_leave_throttles_nothing() {
 /// "a failed fork does too": the system has no room for another process.
 #[test]
 fn a_service_is_throttled_when_no_process_can_be_made() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     let mut refusing = postfix.under(&example("refuse"), &["fork", "EAGAIN"]);
     postfix.run_in_foreground(&mut refusing);
-    let _client = troupe.connect();
+    let _client = service.connect();
     let details = [
         "warning: ",
         "Resource temporarily unavailable -- throttling",
     ];
     Line::SpawnFailed.wait(&postfix, &details);
-    troupe.expect_nobody();
+    service.expect_no_child();
     assert_eq!(Line::SpawnFailed.count(&postfix), 1, "attempts");
 }
 
 /// "So it is when the system cannot [...] watch the listeners."
 #[test]
 fn a_service_is_throttled_when_its_listeners_cannot_be_watched() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "When the kernel watches no more descriptors, the service is throttled.",
         Observed {
@@ -233,8 +233,8 @@ fn a_service_is_throttled_when_its_listeners_cannot_be_watched() {
             original: "the master does not start",
         },
         |postfix| {
-            let good = Troupe::add(postfix, "a", "unix - - n - -");
-            let bad = Troupe::add(postfix, "b", "unix - - n - -");
+            let good = PuppetService::add(postfix, "a", "unix - - n - -");
+            let bad = PuppetService::add(postfix, "b", "unix - - n - -");
             // A first start shows on which descriptor the second will have the listener.
             postfix.start_in_foreground(&[]);
             let descriptors = postfix.master_process().descriptors();
@@ -254,7 +254,7 @@ fn a_service_is_throttled_when_its_listeners_cannot_be_watched() {
             }
             good.serve();
             let _client = bad.connect();
-            bad.expect_nobody();
+            bad.expect_no_child();
             "a warning, and the other service is served"
         },
     );
@@ -263,34 +263,32 @@ fn a_service_is_throttled_when_its_listeners_cannot_be_watched() {
 /// "With -v, further lines tell [...] of throttling"
 #[test]
 fn a_verbose_master_tells_of_throttling() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.set("service_throttle_time", "1s");
     postfix.start_in_foreground(&["-v"]);
-    let _client = troupe.connect();
-    troupe.next().exit(1);
+    let _client = service.connect();
+    service.next().exit(1);
     Line::Throttled.wait(&postfix, &[""; 0]);
-    troupe.next();
+    service.next();
     Line::Unthrottled.wait(&postfix, &[""; 0]);
 }
 
 /// The time is that of the clock: a minute, by default.
 #[test]
 fn a_minute_is_the_default_throttle_time() {
-    needs_root!("to run a master");
-    if is_original() {
-        return skip("the original's clock cannot be turned");
-    }
+    needs_root("to run a master");
+    needs_ours("the original's clock cannot be turned");
     let mut postfix = Instance::bare();
     let clock = Clock::install(&mut postfix);
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.start();
-    let _client = troupe.connect();
-    troupe.next().exit(1);
+    let _client = service.connect();
+    service.next().exit(1);
     Line::BadStartup.wait(&postfix, &[""; 0]);
     clock.turn(&postfix, 55);
-    troupe.expect_nobody();
+    service.expect_no_child();
     clock.turn(&postfix, 61);
-    troupe.next();
+    service.next();
 }

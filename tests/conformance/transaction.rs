@@ -4,14 +4,14 @@
 use std::fs;
 use std::net::TcpListener;
 
-use crate::common::client::{Client, expect_refusal};
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::layout::replace;
-use crate::common::network::{LOOPBACK_2, in_own_network};
-use crate::common::poll::until;
-use crate::needs_root;
-use crate::stage::Troupe;
+use testkit::client::{Client, expect_refusal};
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::layout::replace;
+use testkit::network::{LOOPBACK_2, in_own_network};
+use testkit::poll::until;
+use testkit::puppet_service::PuppetService;
+use testkit::{needs_root, test};
 
 const SERVES_ON: &str = "a line says why, and the master serves on as before";
 const EXITS: &str = "the master exits";
@@ -24,9 +24,9 @@ fn a_failed_reload(
     spoil: impl FnOnce(&mut Instance),
     repair: impl FnOnce(&mut Instance),
 ) -> &'static str {
-    let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(postfix, "a", "unix - - n - -");
     postfix.start();
-    let (mut client, mut busy) = troupe.serve();
+    let (mut client, mut busy) = service.serve();
     let master = postfix.master_process();
     let table = fs::read_to_string(postfix.master_cf()).expect("a table");
     let mark = postfix.log().len();
@@ -49,7 +49,7 @@ fn a_failed_reload(
     // The child was not told to leave, the next is as the first, and the table is in force.
     busy.tell("write hello");
     assert_eq!(client.line(), "hello");
-    let (_client, next) = troupe.serve();
+    let (_client, next) = service.serve();
     assert_eq!(next.given(), busy.given());
     assert!(busy.process.runs(), "the busy child");
     repair(postfix);
@@ -58,7 +58,7 @@ fn a_failed_reload(
     postfix.hang_up();
     postfix.wait_for_reload_after(mark);
     busy.wait_for_end();
-    troupe.serve();
+    service.serve();
     assert_eq!(postfix.master_process(), master);
     SERVES_ON
 }
@@ -67,7 +67,7 @@ fn a_failed_reload(
 /// undoes what it opened, and serves on as before."
 #[test]
 fn a_reload_with_a_broken_service_table_changes_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A mistake in master.cf does not end a running mail system on reload.",
         Observed {
@@ -86,7 +86,7 @@ fn a_reload_with_a_broken_service_table_changes_nothing() {
 /// "a missing file"
 #[test]
 fn a_reload_without_a_service_table_changes_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A missing master.cf does not end a running mail system on reload.",
         Observed {
@@ -106,7 +106,7 @@ fn a_reload_without_a_service_table_changes_nothing() {
 /// "A mistake in main.cf"
 #[test]
 fn a_reload_with_a_broken_main_cf_changes_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A mistake in main.cf does not end a running mail system on reload.",
         Observed {
@@ -129,7 +129,7 @@ fn a_reload_with_a_broken_main_cf_changes_nothing() {
 /// "nor a bad value"
 #[test]
 fn a_reload_with_a_bad_value_changes_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A bad value in main.cf does not end a running mail system on reload.",
         Observed {
@@ -151,7 +151,7 @@ fn a_reload_with_a_bad_value_changes_nothing() {
 /// "a port that another program has does not end a running mail system on reload"
 #[test]
 fn a_reload_with_a_port_that_somebody_else_holds_changes_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A port that another program has does not end a running mail system on reload.",
         Observed {
@@ -182,7 +182,7 @@ fn a_reload_with_a_port_that_somebody_else_holds_changes_nothing() {
 /// last two: a reload that is a transaction can."
 #[test]
 fn a_change_of_interfaces_takes_effect_on_reload() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A change of inet_interfaces takes effect on reload.",
         Observed {
@@ -200,7 +200,7 @@ fn a_change_of_interfaces_takes_effect_on_reload() {
 fn change_of_interfaces(postfix: &mut Instance) -> &'static str {
     let port = postfix.port();
     let [first, second] = ["127.0.0.1", LOOPBACK_2].map(|host| format!("{host}:{port}"));
-    let troupe = Troupe::add(postfix, &port.to_string(), "inet n - n - -");
+    let service = PuppetService::add(postfix, &port.to_string(), "inet n - n - -");
     postfix.start();
     let master = postfix.master_process();
     postfix.set("inet_interfaces", format!("127.0.0.1, {LOOPBACK_2}"));
@@ -209,7 +209,7 @@ fn change_of_interfaces(postfix: &mut Instance) -> &'static str {
         postfix.wait_for_log("ignoring inet_interfaces");
         return "a warning says that it is ignored";
     };
-    troupe.next();
+    service.next();
     postfix.set("inet_interfaces", LOOPBACK_2);
     postfix.reload();
     expect_refusal(&first);
@@ -221,7 +221,7 @@ fn change_of_interfaces(postfix: &mut Instance) -> &'static str {
 /// "Changes to [...] inet_protocols [...]. Ours applies the last two"
 #[test]
 fn a_change_of_protocols_takes_effect_on_reload() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A change of inet_protocols takes effect on reload.",
         Observed {
@@ -230,7 +230,7 @@ fn a_change_of_protocols_takes_effect_on_reload() {
         },
         |postfix| {
             let port = postfix.port();
-            let troupe = Troupe::add(postfix, &port.to_string(), "inet n - n - -");
+            let service = PuppetService::add(postfix, &port.to_string(), "inet n - n - -");
             postfix.set("inet_interfaces", "loopback-only");
             postfix.start();
             expect_refusal(&format!("[::1]:{port}"));
@@ -240,7 +240,7 @@ fn a_change_of_protocols_takes_effect_on_reload() {
                 postfix.wait_for_log("ignoring inet_protocols");
                 return "a warning says that it is ignored";
             };
-            troupe.next();
+            service.next();
             let _client = Client::connect(&postfix.address());
             "the new address listens"
         },
@@ -250,7 +250,7 @@ fn a_change_of_protocols_takes_effect_on_reload() {
 /// "All findings of all files are reported, with line and column, not only the first."
 #[test]
 fn all_mistakes_are_reported_at_once() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "All mistakes in the configuration are reported at once.",
         Observed {
@@ -258,7 +258,7 @@ fn all_mistakes_are_reported_at_once() {
             original: "one of them is named",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.start();
             let (master, mark) = (postfix.master_process(), postfix.log().len());
             let mistakes = [
@@ -276,7 +276,7 @@ fn all_mistakes_are_reported_at_once() {
             let named = (1..=3)
                 .filter(|line| news.contains(&format!("line {line}:")))
                 .count();
-            drop(troupe);
+            drop(service);
             match named {
                 3 => "all of them are named",
                 1 => "one of them is named",

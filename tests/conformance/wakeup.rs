@@ -5,13 +5,14 @@ use std::os::unix::fs::{chown, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
 
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::Instance;
-use crate::common::layout::mail_owner;
-use crate::common::puppet::Puppet;
+use testkit::differs::{Observed, differs};
+use testkit::instance::Instance;
+use testkit::layout::mail_owner;
+use testkit::puppet::Puppet;
+use testkit::puppet_service::{PuppetService, one_service};
+use testkit::{needs_root, test};
+
 use crate::lines::Line;
-use crate::needs_root;
-use crate::stage::{Troupe, one_service};
 
 /// `W` and a zero byte, as the puppet tells it.
 const WAKEUP: &str = "5700";
@@ -27,25 +28,25 @@ fn expect_wakeup(puppet: &mut Puppet) {
 /// "First one at start-up", "The byte `W` (unix [...]: connect, write `W` and a zero byte [...])"
 #[test]
 fn a_unix_service_is_woken_up_at_the_start() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n 1000 1");
-    expect_wakeup(&mut troupe.next());
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n 1000 1");
+    expect_wakeup(&mut service.next());
 }
 
 /// "(unix, pass and inet: connect, write `W` and a zero byte, wait for the peer to close)"
 #[test]
 fn an_inet_service_is_woken_up_at_the_start() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("inet n - n 1000 1");
-    expect_wakeup(&mut troupe.next());
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("inet n - n 1000 1");
+    expect_wakeup(&mut service.next());
 }
 
 /// "pass: one end of a pipe is passed over the connection, and the byte goes through the pipe"
 #[test]
 fn a_pass_service_is_woken_up_through_a_pipe_that_is_passed_to_it() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("pass - - n 1000 1");
-    let mut puppet = troupe.next();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("pass - - n 1000 1");
+    let mut puppet = service.next();
     puppet.take_client();
     puppet.tell("adopt");
     assert_eq!(puppet.tell("receive-passed"), WAKEUP);
@@ -54,30 +55,30 @@ fn a_pass_service_is_woken_up_through_a_pipe_that_is_passed_to_it() {
 /// "fifo: opened as mail_owner without following links": `W` alone.
 #[test]
 fn a_fifo_service_is_woken_up_at_the_start() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("fifo n - n 1000 1");
-    assert_eq!(troupe.next().tell("receive-from 6"), "57");
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("fifo n - n 1000 1");
+    assert_eq!(service.next().tell("receive-from 6"), "57");
 }
 
 /// "Wake-ups [...] then every wake-up time"
 #[test]
 fn wakeups_come_again_and_again() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n 1 1");
-    let mut puppet = troupe.next();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n 1 1");
+    let mut puppet = service.next();
     for _ in 0..3 {
         expect_wakeup(&mut puppet);
     }
-    troupe.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "fifo": again and again, too.
 #[test]
 fn a_fifo_service_is_woken_up_again_and_again() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let begin = Instant::now();
-    let (_postfix, troupe) = one_service("fifo n - n 1 1");
-    let mut puppet = troupe.next();
+    let (_postfix, service) = one_service("fifo n - n 1 1");
+    let mut puppet = service.next();
     puppet.tell("report taken");
     let mut wakeups = 0;
     while wakeups < 3 {
@@ -95,20 +96,20 @@ fn a_fifo_service_is_woken_up_again_and_again() {
 /// "(default [...] wakeup 0 [...])": none.
 #[test]
 fn a_service_without_a_wakeup_time_is_not_woken_up() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     for wakeup in ["-", "0", "0?"] {
-        let (_postfix, troupe) = one_service(&format!("unix - - n {wakeup} 1"));
-        troupe.expect_nobody();
+        let (_postfix, service) = one_service(&format!("unix - - n {wakeup} 1"));
+        service.expect_no_child();
     }
 }
 
 /// "A `?` after the wake-up time: only once the service has been used."
 #[test]
 fn conditional_wakeups_wait_for_the_first_use() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n 1000? 1");
-    troupe.expect_nobody();
-    let (client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n 1000? 1");
+    service.expect_no_child();
+    let (client, mut puppet) = service.serve();
     puppet.finish_client();
     drop(client);
     expect_wakeup(&mut puppet);
@@ -117,9 +118,9 @@ fn conditional_wakeups_wait_for_the_first_use() {
 /// Conditional wake-ups, once begun, come again and again.
 #[test]
 fn conditional_wakeups_go_on_after_the_first_use() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n 1? 1");
-    let (client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n 1? 1");
+    let (client, mut puppet) = service.serve();
     puppet.finish_client();
     drop(client);
     for _ in 0..2 {
@@ -130,11 +131,11 @@ fn conditional_wakeups_go_on_after_the_first_use() {
 /// "wait for the peer to close": the connection stays open until then.
 #[test]
 fn a_wakeup_waits_in_the_queue_of_a_service_that_is_busy() {
-    needs_root!("to run a master");
-    let (_postfix, troupe) = one_service("unix - - n 1000? 1");
-    let (client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (_postfix, service) = one_service("unix - - n 1000? 1");
+    let (client, mut puppet) = service.serve();
     // The wake-up came when the child was started, and stands behind the client.
-    let mut second = troupe.connect();
+    let mut second = service.connect();
     drop(client);
     puppet.finish_client();
     expect_wakeup(&mut puppet);
@@ -146,17 +147,17 @@ fn a_wakeup_waits_in_the_queue_of_a_service_that_is_busy() {
 /// "Not while throttled."
 #[test]
 fn a_throttled_service_is_not_woken_up() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n 1 1");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n 1 1");
     postfix.set("service_throttle_time", "4s");
     postfix.start();
-    let mut puppet = troupe.next();
+    let mut puppet = service.next();
     puppet.take_client();
     puppet.exit(1);
     Line::BadStartup.wait(&postfix, &[""; 0]);
     // Until it comes back nobody connects; so there is one wake-up then, and not four.
-    let mut puppet = troupe.next();
+    let mut puppet = service.next();
     expect_wakeup(&mut puppet);
     let begin = std::time::Instant::now();
     expect_wakeup(&mut puppet);
@@ -170,10 +171,10 @@ fn a_throttled_service_is_not_woken_up() {
 /// "restarted by reload"
 #[test]
 fn a_reload_begins_with_a_wakeup() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n 1000 -");
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n 1000 -");
     for _ in 0..3 {
-        expect_wakeup(&mut troupe.next());
+        expect_wakeup(&mut service.next());
         postfix.reload();
     }
 }
@@ -181,52 +182,52 @@ fn a_reload_begins_with_a_wakeup() {
 /// "Kept services: [...] wake-up [...] replaced"
 #[test]
 fn a_reload_begins_and_ends_wakeups() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n - 1");
-    troupe.expect_nobody();
-    troupe.set(&mut postfix, "unix - - n 1 1");
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n - 1");
+    service.expect_no_child();
+    service.set(&mut postfix, "unix - - n 1 1");
     postfix.reload();
-    let mut puppet = troupe.next();
+    let mut puppet = service.next();
     expect_wakeup(&mut puppet);
     expect_wakeup(&mut puppet);
-    troupe.set(&mut postfix, "unix - - n - 1");
+    service.set(&mut postfix, "unix - - n - 1");
     postfix.reload();
     puppet.wait_for_end();
     // One may have been under way; another second is enough for the next.
-    if let Some(mut puppet) = troupe.next_within(std::time::Duration::from_millis(100)) {
+    if let Some(mut puppet) = service.next_within(std::time::Duration::from_millis(100)) {
         puppet.tell("accept");
     }
-    let another = troupe.next_within(std::time::Duration::from_millis(1500));
+    let another = service.next_within(std::time::Duration::from_millis(1500));
     assert!(another.is_none(), "a wake-up");
 }
 
 /// A `?` holds again after a reload.
 #[test]
 fn conditional_wakeups_wait_again_after_a_reload() {
-    needs_root!("to run a master");
-    let (mut postfix, troupe) = one_service("unix - - n 1000? 1");
-    let (client, mut puppet) = troupe.serve();
+    needs_root("to run a master");
+    let (mut postfix, service) = one_service("unix - - n 1000? 1");
+    let (client, mut puppet) = service.serve();
     puppet.finish_client();
     drop(client);
     expect_wakeup(&mut puppet);
     postfix.reload();
     puppet.wait_for_end();
-    troupe.expect_nobody();
+    service.expect_no_child();
 }
 
 /// "fifo: opened [...] without following links"
 #[test]
 fn a_fifo_that_was_replaced_by_a_link_is_not_written_to() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("fifo n - n 1? 1");
+    needs_root("to run a master");
+    let (postfix, service) = one_service("fifo n - n 1? 1");
     let target = postfix.path().join("target");
     fs::write(&target, "").expect("a file");
     let (uid, gid) = mail_owner();
     chown(&target, Some(uid), Some(gid)).expect("an owner");
-    fs::write(&troupe.address, "x").expect("a reader");
-    fs::remove_file(&troupe.address).expect("a fifo");
-    symlink(&target, &troupe.address).expect("a link");
-    troupe.next();
+    fs::write(&service.address, "x").expect("a reader");
+    fs::remove_file(&service.address).expect("a fifo");
+    symlink(&target, &service.address).expect("a link");
+    service.next();
     let warning = postfix.wait_for_log("warning: ");
     assert!(warning.contains("service "), "{warning}");
     assert_eq!(fs::read(&target).expect("a file"), b"");
@@ -235,13 +236,13 @@ fn a_fifo_that_was_replaced_by_a_link_is_not_written_to() {
 /// "fifo: opened as mail_owner"
 #[test]
 fn a_fifo_that_mail_owner_may_not_write_to_is_not_written_to() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("fifo n - n 1? 1");
-    chown(&troupe.address, Some(0), Some(0)).expect("root's");
+    needs_root("to run a master");
+    let (postfix, service) = one_service("fifo n - n 1? 1");
+    chown(&service.address, Some(0), Some(0)).expect("root's");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(&troupe.address, mode).expect("a mode");
-    fs::write(&troupe.address, "x").expect("a reader");
-    let mut puppet = troupe.next();
+    fs::set_permissions(&service.address, mode).expect("a mode");
+    fs::write(&service.address, "x").expect("a reader");
+    let mut puppet = service.next();
     puppet.tell("report taken");
     assert_eq!(puppet.tell("receive-from 6"), "78");
     postfix.wait_for_log("Permission denied");
@@ -250,7 +251,7 @@ fn a_fifo_that_mail_owner_may_not_write_to_is_not_written_to() {
 /// Wake-ups are for services that can be connected to, and for fifos.
 #[test]
 fn a_datagram_service_cannot_be_woken_up() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A wake-up time of a unix-dgram service, which cannot be woken up, is warned of.",
         Observed {
@@ -258,13 +259,13 @@ fn a_datagram_service_cannot_be_woken_up() {
             original: "silence",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix-dgram n - n 1000 1");
+            let service = PuppetService::add(postfix, "a", "unix-dgram n - n 1000 1");
             postfix.start();
-            troupe.expect_nobody();
+            service.expect_no_child();
             // And otherwise it is a service like any other.
             let client = UnixDatagram::unbound().expect("a socket");
-            client.send_to(b"x", &troupe.address).expect("a reader");
-            assert_eq!(troupe.next().tell("receive-from 6"), "78");
+            client.send_to(b"x", &service.address).expect("a reader");
+            assert_eq!(service.next().tell("receive-from 6"), "78");
             match postfix.log_lines("warning: ").is_empty() {
                 true => "silence",
                 false => "a warning",
@@ -276,13 +277,13 @@ fn a_datagram_service_cannot_be_woken_up() {
 /// A service whose socket somebody has removed cannot be woken up, and nobody else minds.
 #[test]
 fn a_wakeup_that_finds_no_socket_is_warned_of() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n 1 1");
-    let other = Troupe::add(&mut postfix, "b", "unix - - n - 1");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n 1 1");
+    let other = PuppetService::add(&mut postfix, "b", "unix - - n - 1");
     postfix.start();
-    expect_wakeup(&mut troupe.next());
-    fs::remove_file(&troupe.address).expect("a socket");
+    expect_wakeup(&mut service.next());
+    fs::remove_file(&service.address).expect("a socket");
     let warning = postfix.wait_for_log("No such file or directory");
     assert!(warning.contains("warning: "), "{warning}");
     other.serve();
@@ -291,12 +292,12 @@ fn a_wakeup_that_finds_no_socket_is_warned_of() {
 /// "With -v, further lines tell [...] of wake-ups."
 #[test]
 fn a_verbose_master_tells_of_wakeups() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n 1 1");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n 1 1");
     postfix.start_in_foreground(&["-v"]);
     // The original writes nothing into this log before it is up, so the first does not show.
-    let mut puppet = troupe.next();
+    let mut puppet = service.next();
     expect_wakeup(&mut puppet);
     expect_wakeup(&mut puppet);
     Line::Waking.wait(&postfix, &[""; 0]);

@@ -3,60 +3,62 @@
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 
-use super::common::client::Client;
-use super::common::instance::SOON;
-use super::common::poll::until;
-use super::common::world::World;
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::standalone::Standalone;
+use testkit::test;
+
 use super::stage::{puppets, read_document, service, told};
 
 /// "backlog"
 #[test]
 fn clients_of_a_paused_service_are_counted_whatever_its_type() {
-    for mut world in World::all() {
+    for mut standalone in Standalone::all() {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = port.local_addr().expect("its address");
         drop(port);
-        world.write_table(&format!(
+        standalone.write_table(&format!(
             "{address} inet n - - - 5 true\na unix n - - - 5 true\nb pass n - - - 5 true\n\
              c fifo n - - - 5 true\n"
         ));
-        world.start();
+        standalone.start();
         let names = [&*address.to_string(), "a", "b", "c"];
         for name in names {
-            told(&world, &["pause", name]);
+            told(&standalone, &["pause", name]);
         }
         let _tcp = [(); 2].map(|()| TcpStream::connect(address).expect("a listener"));
-        let come = |name: &str| UnixStream::connect(world.queue().join("public").join(name));
+        let come = |name: &str| UnixStream::connect(standalone.queue().join("public").join(name));
         let _unix = ["a", "a", "a", "b"].map(|name| come(name).expect("a listener"));
         // TCP may take a moment to have them in the queue.
         until(SOON, "all of them in their queues", || {
-            let services = read_document(&world).services;
+            let services = read_document(&standalone).services;
             let waiting: Vec<_> = services.iter().map(|service| service.backlog).collect();
             waiting == [Some(2), Some(3), Some(1), None]
         });
-        assert!(told(&world, &["status", "a"]).contains(", 3 waiting\n"));
+        assert!(told(&standalone, &["status", "a"]).contains(", 3 waiting\n"));
     }
 }
 
 #[test]
 fn who_waits_for_the_only_child_has_the_service_full() {
-    let mut world = World::of_a_user();
-    let (puppets, command) = puppets(&world, "a");
-    world
+    let mut standalone = Standalone::of_a_user();
+    let (puppets, command) = puppets(&standalone, "a");
+    standalone
         .write_table(&format!("a unix n - - - 1 {command}\n"))
         .start();
-    let path = world.queue().join("public/a").display().to_string();
+    let path = standalone.queue().join("public/a").display().to_string();
     let _first = Client::connect(&path);
     let mut puppet = puppets.next();
     puppet.take_client();
     puppet.wait_until_heard();
     until(SOON, "the child to be busy", || {
-        service(&world, "a").busy == 1
+        service(&standalone, "a").busy == 1
     });
-    assert!(!service(&world, "a").is_full());
+    assert!(!service(&standalone, "a").is_full());
     let _others = [(); 4].map(|()| Client::connect(&path));
     until(SOON, "the others to be seen", || {
-        let service = service(&world, "a");
+        let service = service(&standalone, "a");
         service.backlog == Some(4) && service.is_full()
     });
 }

@@ -10,11 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use master::status::{Document, SOCKET};
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::poll::{until, within};
+use testkit::standalone::Standalone;
+use testkit::test;
 
-use super::common::client::Client;
-use super::common::instance::SOON;
-use super::common::poll::{until, within};
-use super::common::world::World;
 use super::stage::{greeter, read_document};
 
 const CROWD: usize = 200;
@@ -62,25 +63,25 @@ fn size(document: &Document) -> u64 {
     serde_json::to_vec(document).expect("JSON").len() as u64 / 1024
 }
 
-fn world(services: usize) -> World {
-    let mut world = World::of_a_user();
-    let mut table = format!("hello unix n - - - 5 {}\n", greeter(&world));
+fn standalone(services: usize) -> Standalone {
+    let mut standalone = Standalone::of_a_user();
+    let mut table = format!("hello unix n - - - 5 {}\n", greeter(&standalone));
     for n in 0..services {
         writeln!(table, "service-{n} unix n - - - 5 true").expect("a string takes all");
     }
-    world.write_table(&table).start();
-    world
+    standalone.write_table(&table).start();
+    standalone
 }
 
 #[test]
 fn readers_that_never_read_and_readers_that_hammer_cost_no_client() {
-    let mut world = world(SERVICES);
-    let path: PathBuf = world.queue().join(SOCKET);
-    let size = serde_json::to_vec(&read_document(&world))
+    let mut standalone = standalone(SERVICES);
+    let path: PathBuf = standalone.queue().join(SOCKET);
+    let size = serde_json::to_vec(&read_document(&standalone))
         .expect("JSON")
         .len() as u64
         / 1024;
-    let master = world.process();
+    let master = standalone.process();
     let before = master.own_memory();
     let mut most = before;
     let (end, read) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -96,7 +97,7 @@ fn readers_that_never_read_and_readers_that_hammer_cost_no_client() {
             });
             scope.spawn(|| hammer(&path, &end, &read));
         }
-        let hello = world.queue().join("public/hello");
+        let hello = standalone.queue().join("public/hello");
         let begun = Instant::now();
         let mut served = 0;
         // Until the crowd is really there.
@@ -118,15 +119,15 @@ fn readers_that_never_read_and_readers_that_hammer_cost_no_client() {
     until(SOON, "the memory to be given back", || {
         master.own_memory() < before + MARGIN
     });
-    assert_eq!(read_document(&world).services.len(), SERVICES + 1);
+    assert_eq!(read_document(&standalone).services.len(), SERVICES + 1);
 }
 
 #[test]
 fn a_large_document_leaves_no_memory_behind() {
-    let mut world = world(2 * SERVICES);
-    let master = world.process();
+    let mut standalone = standalone(2 * SERVICES);
+    let master = standalone.process();
     let before = master.own_memory();
-    let size = size(&read_document(&world));
+    let size = size(&read_document(&standalone));
     until(SOON, "the memory to be given back", || {
         master.own_memory() < before + size / 2
     });

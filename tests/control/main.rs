@@ -1,9 +1,6 @@
 //! A master that is looked at and steered, by masterctl and by whoever else finds its sockets; as
 //! root's and as an ordinary user's.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod backlog; // how many clients wait, and where
 mod backoff; // what a master has learned about its services' commands
 mod commands; // what masterctl does
@@ -12,3 +9,7 @@ mod objects; // log lines for machines
 mod refusals; // what masterctl cannot do, and says so
 mod sockets; // who may come, and what they may say
 mod stage; // services that do as they are told, and what the master tells
+
+fn main() -> std::process::ExitCode {
+    testkit::main()
+}

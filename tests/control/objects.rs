@@ -3,16 +3,17 @@
 use std::fs;
 
 use serde_json::Value;
+use testkit::client::Client;
+use testkit::standalone::Standalone;
+use testkit::test;
 
-use super::common::client::Client;
-use super::common::world::World;
 use super::stage::{masterctl, told};
 
 /// The first line with these words, as an object.
 #[track_caller]
-fn object(world: &mut World, words: &str) -> Value {
-    world.wait_for_line(words);
-    let said = world.said();
+fn object(standalone: &mut Standalone, words: &str) -> Value {
+    standalone.wait_for_line(words);
+    let said = standalone.said();
     let line = said.lines().find(|line| line.contains(words));
     serde_json::from_str(line.expect("a line")).expect("an object")
 }
@@ -20,18 +21,18 @@ fn object(world: &mut World, words: &str) -> Value {
 /// "where it is about one, with service, type and child"
 #[test]
 fn a_line_about_a_service_says_about_which() {
-    let mut world = World::of_a_user();
-    world.write_toml("log_format = \"json\"\n");
-    world.write_table(
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_toml("log_format = \"json\"\n");
+    standalone.write_table(
         "gone unix n - - - 5 /no/such/program\nlost unix n - - - 5 true\nidle unix n - - - 5 true\n",
     );
-    world.start();
-    let socket = |name: &str| world.queue().join("public").join(name);
+    standalone.start();
+    let socket = |name: &str| standalone.queue().join("public").join(name);
     let _client = Client::connect(&socket("gone").to_string_lossy());
     fs::remove_file(socket("lost")).expect("a socket");
-    told(&world, &["wake", "lost"]);
-    told(&world, &["pause", "idle"]);
-    masterctl(&world, &["wake", "idle"]);
+    told(&standalone, &["wake", "lost"]);
+    told(&standalone, &["pause", "idle"]);
+    masterctl(&standalone, &["wake", "idle"]);
     for (words, service) in [
         ("exec /no/such/program: ", "gone"),
         ("cannot be woken up: ", "lost"),
@@ -39,12 +40,12 @@ fn a_line_about_a_service_says_about_which() {
         ("pause service \\\"idle\\\" (public/idle): done", "idle"),
         ("(public/idle): refused to uid ", "idle"),
     ] {
-        let line = object(&mut world, words);
+        let line = object(&mut standalone, words);
         let about = (&line["service"], &line["type"]);
         assert_eq!(about, (&service.into(), &"unix".into()), "{line}");
         assert_eq!(line["child"].is_i64(), words.starts_with("exec "), "{line}");
     }
     // What is about the master is about no service.
-    let line = object(&mut world, "daemon started -- version ");
+    let line = object(&mut standalone, "daemon started -- version ");
     assert_eq!(line["service"], Value::Null, "{line}");
 }

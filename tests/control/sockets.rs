@@ -14,12 +14,12 @@ use nix::sys::socket::{
     sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+use testkit::instance::SOON;
+use testkit::run::run;
+use testkit::standalone::Standalone;
+use testkit::{needs_root, test};
 
-use super::common::instance::SOON;
-use super::common::run::run;
-use super::common::world::World;
 use super::stage::service;
-use crate::needs_root;
 
 fn approach(path: &Path) -> OwnedFd {
     let flags = SockFlag::SOCK_CLOEXEC;
@@ -31,8 +31,8 @@ fn approach(path: &Path) -> OwnedFd {
 }
 
 /// What the master answers to a message, if anything.
-fn ask(world: &World, message: &[u8]) -> Option<Answer> {
-    let connection = approach(&world.queue().join(control::SOCKET));
+fn ask(standalone: &Standalone, message: &[u8]) -> Option<Answer> {
+    let connection = approach(&standalone.queue().join(control::SOCKET));
     send(connection.as_raw_fd(), message, MsgFlags::empty()).expect("room");
     let mut answer = [0; 64];
     let length = recv(connection.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("an answer");
@@ -41,29 +41,29 @@ fn ask(world: &World, message: &[u8]) -> Option<Answer> {
 
 #[test]
 fn the_group_of_the_mail_owner_may_look_and_only_root_may_steer() {
-    for mut world in World::all() {
-        world.write_table("a unix n - - - 5 true\n").start();
+    for mut standalone in Standalone::all() {
+        standalone.write_table("a unix n - - - 5 true\n").start();
         let look = |name: &str| {
-            let metadata = fs::metadata(world.queue().join(name)).expect("a socket");
+            let metadata = fs::metadata(standalone.queue().join(name)).expect("a socket");
             (metadata.uid(), metadata.mode() & 0o7777)
         };
-        let open = if world.uid() == 0 { 0o660 } else { 0o600 };
-        assert_eq!(look(status::SOCKET), (world.uid(), open));
-        assert_eq!(look(control::SOCKET), (world.uid(), 0o600));
+        let open = if standalone.uid() == 0 { 0o660 } else { 0o600 };
+        assert_eq!(look(status::SOCKET), (standalone.uid(), open));
+        assert_eq!(look(control::SOCKET), (standalone.uid(), 0o600));
     }
 }
 
 #[test]
 fn who_comes_past_the_permissions_is_refused_and_named() {
-    needs_root!("to have a stranger");
-    let mut world = World::new();
-    world.write_table("a unix n - - - 5 true\n").start();
+    needs_root("to have a stranger");
+    let mut standalone = Standalone::new();
+    standalone.write_table("a unix n - - - 5 true\n").start();
     for name in [status::SOCKET, control::SOCKET] {
         let all = fs::Permissions::from_mode(0o666);
-        fs::set_permissions(world.queue().join(name), all).unwrap();
+        fs::set_permissions(standalone.queue().join(name), all).unwrap();
     }
     let pause = |user: u32| {
-        let mut command = world.masterctl(&["pause", "a"]);
+        let mut command = standalone.masterctl(&["pause", "a"]);
         run(command.uid(user).gid(user), SOON)
     };
     let refused = pause(4711);
@@ -74,65 +74,68 @@ fn who_comes_past_the_permissions_is_refused_and_named() {
             .contains("only root and whoever runs the master"),
         "{refused:?}"
     );
-    assert!(!service(&world, "a").paused);
-    world.wait_for_line("warning: a request: refused to uid 4711 pid ");
+    assert!(!service(&standalone, "a").paused);
+    standalone.wait_for_line("warning: a request: refused to uid 4711 pid ");
 }
 
 #[test]
 fn what_is_no_request_changes_nothing_and_does_not_fill_the_log() {
-    let mut world = World::of_a_user();
-    world.write_table("a unix n - - - 5 true\n").start();
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table("a unix n - - - 5 true\n").start();
     let good = Request::Verbose(true).encode();
     let long = [&good[..], &[0; 400]].concat();
     for message in [&good[1..], &long, &[0; Request::SIZE], b"pause a"] {
-        assert_eq!(ask(&world, message), Some(Answer::Malformed));
+        assert_eq!(ask(&standalone, message), Some(Answer::Malformed));
     }
     for _ in 0..30 {
-        ask(&world, b"x");
+        ask(&standalone, b"x");
     }
-    let lines = world.said().matches("a request: refused to uid ").count();
-    assert_eq!(lines, 10, "{}", world.said());
+    let lines = standalone
+        .said()
+        .matches("a request: refused to uid ")
+        .count();
+    assert_eq!(lines, 10, "{}", standalone.said());
     // Who says nothing keeps nobody from being heard.
     let silent: Vec<OwnedFd> = (0..40)
-        .map(|_| approach(&world.queue().join(control::SOCKET)))
+        .map(|_| approach(&standalone.queue().join(control::SOCKET)))
         .collect();
-    assert_eq!(ask(&world, &good), Some(Answer::Done));
+    assert_eq!(ask(&standalone, &good), Some(Answer::Done));
     drop(silent);
 }
 
 #[test]
 fn a_place_that_is_another_services_by_now_is_left_alone() {
-    let mut world = World::of_a_user();
-    world.write_table("a unix n - - - 5 true\n").start();
-    let place = service(&world, "a").place;
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table("a unix n - - - 5 true\n").start();
+    let place = service(&standalone, "a").place;
     let pause = |endpoint: &str| {
         let identity = identity("unix", endpoint);
         Request::Pause(Target { place, identity }).encode()
     };
     // A place is free again when the service that had it is gone.
     for table in ["c unix n - - - 5 true\n", "b unix n - - - 5 true\n"] {
-        world.write_table(table);
-        world.reload();
+        standalone.write_table(table);
+        standalone.reload();
     }
-    assert_eq!(service(&world, "b").place, place);
-    assert_eq!(ask(&world, &pause("public/a")), Some(Answer::Unknown));
-    assert!(!service(&world, "b").paused);
-    assert_eq!(ask(&world, &pause("public/b")), Some(Answer::Done));
-    assert!(service(&world, "b").paused);
+    assert_eq!(service(&standalone, "b").place, place);
+    assert_eq!(ask(&standalone, &pause("public/a")), Some(Answer::Unknown));
+    assert!(!service(&standalone, "b").paused);
+    assert_eq!(ask(&standalone, &pause("public/b")), Some(Answer::Done));
+    assert!(service(&standalone, "b").paused);
     let nowhere = Target {
         place: u32::MAX,
         identity: 0,
     };
     let request = Request::Pause(nowhere).encode();
-    assert_eq!(ask(&world, &request), Some(Answer::Unknown));
+    assert_eq!(ask(&standalone, &request), Some(Answer::Unknown));
 }
 
 #[test]
 fn what_is_said_to_the_status_socket_is_not_heard() {
-    let mut world = World::of_a_user();
-    world.write_table("a unix n - - - 5 true\n").start();
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table("a unix n - - - 5 true\n").start();
     use std::io::{Read, Write};
-    let path = world.queue().join(status::SOCKET);
+    let path = standalone.queue().join(status::SOCKET);
     let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))

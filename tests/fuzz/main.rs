@@ -8,16 +8,14 @@
 
 mod corpus;
 mod mutate;
-#[path = "../common/options.rs"]
-mod options;
-#[path = "../common/random.rs"]
-mod random;
 mod targets;
 
 use std::panic;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
+
+use testkit::{options, random};
 
 use corpus::Input;
 use options::Options;
@@ -96,7 +94,7 @@ fn fuzz(target: &str, options: &Options) -> Outcome {
         inputs += 1;
     }
     let mut random = Random::new(options.seed);
-    while options.steps.is_none_or(|most| inputs < most) {
+    while options.go_on(inputs) {
         let input = mutate::mutant(&mut random, &seeds, &words);
         take(target, &input).map_err(|what| format!("{what}: {}", keep(target, &input)))?;
         inputs += 1;

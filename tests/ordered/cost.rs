@@ -6,13 +6,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::{needs_root, skip, test};
 
-use crate::common::instance::SOON;
-use crate::common::poll::until;
-use crate::common::process::Process;
-use crate::common::skip;
 use crate::load::talk;
-use crate::needs_root;
 use crate::pool::{HANDFUL, Pool, STRACE};
 
 /// Clients, one after the other, for whom the calls are counted.
@@ -60,7 +59,7 @@ fn visit(pool: &Pool) {
 
 #[test]
 fn a_client_wakes_the_master_up_once() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let pool = idle_pool();
     let master = pool.postfix.master_process();
     let rounds = (0..ROUNDS).map(|_| {
@@ -78,9 +77,9 @@ fn a_client_wakes_the_master_up_once() {
 
 #[test]
 fn a_client_costs_the_master_no_system_call_twice() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     if !Path::new(STRACE).exists() {
-        return skip(&format!("{STRACE} is needed, to count system calls"));
+        skip(&format!("{STRACE} is needed, to count system calls"));
     }
     let pool = idle_pool();
     let master = pool.postfix.master_process();

@@ -1,7 +1,9 @@
 //! The faults that a debug build can be asked for, where SpamAssassin's module has test points.
 
+use testkit::test;
+
 use crate::load::{clients, serve};
-use crate::needs_module;
+use crate::pool::needs_module;
 use crate::pool::{HANDFUL, Pool};
 
 /// Has every client served by a master with this fault.
@@ -18,7 +20,7 @@ fn with_fault(name: &str, one_in: u32, settings: &str) -> Pool {
 
 #[test]
 fn every_client_is_served_although_children_fail_at_random() {
-    needs_module!();
+    needs_module();
     let pool = with_fault("MASTER_FAULT_CHILDREN", 50, HANDFUL);
     let line = pool.postfix.wait_for_log(": ending rogue process ");
     assert!(
@@ -29,14 +31,14 @@ fn every_client_is_served_although_children_fail_at_random() {
 
 #[test]
 fn every_client_is_served_although_orders_cannot_be_written_at_once() {
-    needs_module!();
+    needs_module();
     let pool = with_fault("MASTER_FAULT_WRITES", 3, HANDFUL);
     assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
 }
 
 #[test]
 fn every_client_is_served_although_pings_fail_at_random() {
-    needs_module!();
+    needs_module();
     let settings = format!("{HANDFUL}ping_interval = 1\n");
     let pool = with_fault("MASTER_FAULT_PINGS", 4, &settings);
     pool.postfix

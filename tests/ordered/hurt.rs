@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use testkit::client::Client;
+use testkit::{needs_root, test};
 
-use crate::common::client::Client;
 use crate::load::{clients, serve};
+use crate::pool::needs_module;
 use crate::pool::{HANDFUL, IMPATIENT, Pool};
-use crate::{needs_module, needs_root};
 
 /// Every client is served although some twenty orders go wrong in this way, and the log says what
 /// was wrong.
@@ -21,7 +22,7 @@ fn every_client_is_served_despite(kind: &str, line: &str) {
 
 #[test]
 fn every_client_is_served_while_children_are_killed() {
-    needs_module!();
+    needs_module();
     let pool = Pool::perl(8, HANDFUL);
     let mut nth = 0;
     let load = serve(&pool.address, clients(), || {
@@ -40,9 +41,9 @@ fn every_client_is_served_while_children_are_killed() {
 
 #[test]
 fn every_client_is_served_while_children_are_stopped() {
-    needs_module!();
+    needs_module();
     let pool = Pool::perl(8, IMPATIENT);
-    let (mut nth, mut stopped) = (0, None::<crate::common::process::Process>);
+    let (mut nth, mut stopped) = (0, None::<testkit::process::Process>);
     let load = serve(&pool.address, clients(), || {
         // One at a time, and long enough to be missed.
         nth += 1;
@@ -61,7 +62,7 @@ fn every_client_is_served_while_children_are_stopped() {
 
 #[test]
 fn clients_of_children_that_are_all_stopped_are_served_when_these_go_on() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let pool = Pool::rust(3, "ordered", "", "accept = \"ordered\"\nmax_idle = 3\n");
     pool.wait_for_idle(3);
     let children = pool.children();
@@ -88,7 +89,7 @@ fn clients_of_children_that_are_all_stopped_are_served_when_these_go_on() {
 
 #[test]
 fn a_master_that_is_stopped_while_it_fills_a_pool_leaves_nobody_behind() {
-    needs_module!();
+    needs_module();
     let settings = "accept = \"ordered\"\nmin_children = 20\nmax_idle = 20\n";
     let mut pool = Pool::perl(20, settings);
     assert!(!pool.children().is_empty(), "nobody was started yet");
@@ -98,7 +99,7 @@ fn a_master_that_is_stopped_while_it_fills_a_pool_leaves_nobody_behind() {
 
 #[test]
 fn a_child_that_sends_an_unknown_letter_is_ended_and_its_client_goes_to_another() {
-    needs_module!();
+    needs_module();
     every_client_is_served_despite(
         "letter",
         "it sent an unknown message (it begins with \"X\")",
@@ -107,42 +108,42 @@ fn a_child_that_sends_an_unknown_letter_is_ended_and_its_client_goes_to_another(
 
 #[test]
 fn a_child_that_floods_its_channel_is_ended_and_its_client_goes_to_another() {
-    needs_module!();
+    needs_module();
     every_client_is_served_despite("flood", "it sent an unknown message (it begins with \"X\")");
 }
 
 #[test]
 fn a_child_that_answers_out_of_turn_is_ended_and_its_client_goes_to_another() {
-    needs_module!();
+    needs_module();
     every_client_is_served_despite("turn", "it says that it is idle, out of turn");
 }
 
 #[test]
 fn a_child_that_answers_by_half_is_ended_and_its_client_goes_to_another() {
-    needs_module!();
+    needs_module();
     every_client_is_served_despite("half", "it did not answer an order within 1 s");
 }
 
 #[test]
 fn a_child_that_does_not_answer_is_ended_and_its_client_goes_to_another() {
-    needs_module!();
+    needs_module();
     every_client_is_served_despite("silent", "it did not answer an order within 1 s");
 }
 
 #[test]
 fn a_child_that_stops_itself_is_killed_and_its_client_goes_to_another() {
-    needs_module!();
+    needs_module();
     every_client_is_served_despite("stop", " is still there, sending SIGKILL");
 }
 
 #[test]
 fn a_child_that_closes_its_channel_is_killed_and_its_client_goes_to_another() {
-    needs_module!();
+    needs_module();
     every_client_is_served_despite("hangup", " is still there, sending SIGKILL");
 }
 
 #[test]
 fn a_child_that_dies_of_an_order_leaves_its_client_to_another() {
-    needs_module!();
+    needs_module();
     every_client_is_served_despite("die", "killed by signal 9");
 }

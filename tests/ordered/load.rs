@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::client::Client;
-use crate::common::instance::SOON;
+use testkit::client::Client;
+use testkit::instance::SOON;
 
 /// Clients at a time.
 const CONCURRENCY: usize = 8;

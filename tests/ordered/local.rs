@@ -1,16 +1,16 @@
 //! A pool on a socket in the file system, where the system does not count who waits.
 
 use nix::sys::signal::Signal;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::{needs_root, test};
 
-use crate::common::instance::SOON;
-use crate::common::poll::until;
 use crate::load::{serve_all, talk};
-use crate::needs_root;
 use crate::pool::{HANDFUL, Pool};
 
 #[test]
 fn clients_of_a_socket_in_the_file_system_are_all_served() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let pool = Pool::local(8, HANDFUL);
     pool.wait_for_idle(8);
     let load = serve_all(&pool.address, || {});
@@ -19,7 +19,7 @@ fn clients_of_a_socket_in_the_file_system_are_all_served() {
 
 #[test]
 fn a_stuck_child_delays_no_client_of_a_socket_in_the_file_system() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let pool = Pool::local(3, "accept = \"ordered\"\nmax_idle = 3\n");
     pool.wait_for_idle(3);
     let lowest = pool.children().into_iter().min_by_key(|child| child.0);

@@ -1,9 +1,6 @@
 //! Ordered pools and warm children, with real processes: children that use SpamAssassin's own
 //! module as Debian ships it, and children that break the rules on purpose.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod load; // many clients at a time
 mod pool; // a master with one pool
 
@@ -16,3 +13,7 @@ mod rust; // children that the library is for
 mod serve; // who is served, by whom
 mod spamd; // SpamAssassin's children, and its own client
 mod warm; // children of shared services that wait
+
+fn main() -> std::process::ExitCode {
+    testkit::main()
+}

@@ -1,39 +1,30 @@
 //! A master with one ordered pool.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use crate::common::instance::{Instance, SOON};
-use crate::common::layout;
-use crate::common::network::LOOPBACK_2;
-use crate::common::poll::until;
-use crate::common::process::Process;
-use crate::common::puppet::service;
+use testkit::instance::{Instance, SOON};
+use testkit::network::LOOPBACK_2;
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::programs::service;
+use testkit::{file, layout, needs_root, skip};
 
 /// Whether SpamAssassin's module is there, as Debian's package has it.
 pub fn has_module() -> bool {
     Path::new("/usr/share/perl5/Mail/SpamAssassin/SpamdForkScaling.pm").exists()
 }
 
-/// Leaves the test where it cannot run, and says why.
-#[macro_export]
-macro_rules! needs_module {
-    () => {
-        $crate::needs_root!("children change their user");
-        if !$crate::pool::has_module() {
-            $crate::common::skip("needs Debian's package spamassassin");
-            return;
-        }
-    };
+/// Ends the test where it cannot run, and says why.
+pub fn needs_module() {
+    needs_root("children change their user");
+    if !has_module() {
+        skip("needs Debian's package spamassassin");
+    }
 }
 
 /// It looks at system calls, and can make them slow.
 pub const STRACE: &str = "/usr/bin/strace";
-
-/// A file of this repository.
-pub fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
 
 /// Where the clients come.
 #[derive(Clone, Copy)]

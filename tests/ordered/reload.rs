@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::programs::service;
+use testkit::vitals::expect_rest;
+use testkit::{needs_root, test};
 
-use crate::common::client::Client;
-use crate::common::instance::SOON;
-use crate::common::poll::until;
-use crate::common::puppet::service;
-use crate::common::vitals::expect_rest;
 use crate::load::{serve_all, talk};
+use crate::pool::needs_module;
 use crate::pool::{HANDFUL, Pool};
-use crate::{needs_module, needs_root};
 
 /// Every client is served at the first attempt, and no child is ended with force, however often
 /// the service is reloaded.
@@ -33,7 +34,7 @@ pub fn every_client_is_served_during_fifty_reloads(pool: &Pool) {
 
 #[test]
 fn fifty_reloads_cost_no_client_its_connection() {
-    needs_module!();
+    needs_module();
     let pool = Pool::perl(12, HANDFUL);
     pool.wait_for_idle(8);
     every_client_is_served_during_fifty_reloads(&pool);
@@ -41,7 +42,7 @@ fn fifty_reloads_cost_no_client_its_connection() {
 
 #[test]
 fn a_reload_replaces_every_child() {
-    needs_module!();
+    needs_module();
     let mut pool = Pool::perl(4, "accept = \"ordered\"\nmax_idle = 3\n");
     pool.wait_for_idle(3);
     let before = pool.children();
@@ -55,7 +56,7 @@ fn a_reload_replaces_every_child() {
 
 #[test]
 fn a_reload_with_a_mistake_in_a_services_table_changes_nothing() {
-    needs_module!();
+    needs_module();
     let mut pool = Pool::perl(4, "accept = \"ordered\"\nmax_idle = 3\n");
     pool.wait_for_idle(3);
     let before = pool.children();
@@ -72,7 +73,7 @@ fn a_reload_with_a_mistake_in_a_services_table_changes_nothing() {
 
 #[test]
 fn settings_that_contradict_each_other_are_corrected_with_a_warning() {
-    needs_module!();
+    needs_module();
     let pool = Pool::perl(4, "accept = \"ordered\"\nmin_idle = 2\nmax_idle = 1\n");
     let line = "\"max_idle\" = 1 is less than \"min_idle\": using 3";
     assert!(pool.postfix.wait_for_log(line).contains("warning: "));
@@ -81,7 +82,7 @@ fn settings_that_contradict_each_other_are_corrected_with_a_warning() {
 
 #[test]
 fn a_reload_makes_a_pool_of_a_shared_service_and_a_shared_service_of_a_pool() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut pool = Pool::rust(4, "echo", "", "accept = \"shared\"\n");
     pool.postfix.install(&service("ordered"), "ordered");
     for _ in 0..2 {
@@ -104,7 +105,7 @@ fn echoes(address: &str) -> std::io::Result<bool> {
 
 #[test]
 fn no_client_is_lost_while_a_service_becomes_a_pool_and_a_shared_service_again() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut pool = Pool::rust(4, "echo", "", "accept = \"shared\"\n");
     pool.postfix.install(&service("ordered"), "ordered");
     let address = pool.address.clone();
@@ -133,7 +134,7 @@ fn no_client_is_lost_while_a_service_becomes_a_pool_and_a_shared_service_again()
 
 #[test]
 fn a_client_that_waits_for_a_pool_which_was_a_shared_service_costs_the_master_nothing() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut pool = Pool::rust(1, "echo", "", "accept = \"shared\"\n");
     pool.postfix.install(&service("ordered"), "ordered");
     // Nobody has come yet, so the master has its eyes on the listener during the reload.

@@ -5,16 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use testkit::client::{Client, hand_on};
+use testkit::instance::{Instance, SOON};
+use testkit::network::{LOOPBACK_2, in_own_network};
+use testkit::poll::{stays, until};
+use testkit::process::Process;
+use testkit::programs::service;
+use testkit::{needs_root, original, skip, test, under_test};
 
-use crate::common::client::{Client, hand_on};
-use crate::common::instance::{Instance, SOON};
-use crate::common::network::{LOOPBACK_2, in_own_network};
-use crate::common::poll::{stays, until};
-use crate::common::process::Process;
-use crate::common::puppet::service;
-use crate::common::{original, skip, under_test};
 use crate::load::{clients, serve, serve_all, talk};
-use crate::needs_root;
 use crate::pool::{AT_ONCE, HANDFUL, Pool, STRACE};
 use crate::reload::every_client_is_served_during_fifty_reloads;
 
@@ -29,7 +28,7 @@ fn one(arguments: &str, settings: &str) -> (Pool, Process) {
 
 #[test]
 fn children_in_rust_serve_every_client() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let pool = Pool::rust(8, "ordered", "-o max_use=0", HANDFUL);
     serve_all(&pool.address, || {});
     assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
@@ -37,9 +36,9 @@ fn children_in_rust_serve_every_client() {
 
 #[test]
 fn a_client_is_served_while_the_pool_is_still_being_filled() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     if !Path::new(STRACE).exists() {
-        return skip(&format!("{STRACE} is needed, to make starts slow"));
+        skip(&format!("{STRACE} is needed, to make starts slow"));
     }
     let program = service("ordered");
     let program = program.to_str().expect("a path that is text");
@@ -64,7 +63,7 @@ fn a_client_is_served_while_the_pool_is_still_being_filled() {
 
 #[test]
 fn children_to_spare_serve_every_client_at_once() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let settings = "accept = \"ordered\"\nmin_children = 24\nmax_idle = 24\n";
     let pool = Pool::rust(24, "ordered", "-o max_use=0", settings);
     pool.wait_for_idle(24);
@@ -74,7 +73,7 @@ fn children_to_spare_serve_every_client_at_once() {
 
 #[test]
 fn every_client_is_served_while_children_in_rust_are_killed() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let pool = Pool::rust(8, "ordered", "", HANDFUL);
     let mut nth = 0;
     let load = serve(&pool.address, clients(), || {
@@ -90,7 +89,7 @@ fn every_client_is_served_while_children_in_rust_are_killed() {
 
 #[test]
 fn fifty_reloads_cost_no_client_of_children_in_rust_its_connection() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let pool = Pool::rust(12, "ordered", "", HANDFUL);
     pool.wait_for_idle(8);
     every_client_is_served_during_fifty_reloads(&pool);
@@ -98,7 +97,7 @@ fn fifty_reloads_cost_no_client_of_children_in_rust_its_connection() {
 
 #[test]
 fn a_child_leaves_after_max_use_clients_and_nobody_waits_for_it() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let (pool, first) = one("-o max_use=2", "");
     for _ in 0..2 {
         assert_eq!(talk(&pool.address), Some(first.0));
@@ -111,7 +110,7 @@ fn a_child_leaves_after_max_use_clients_and_nobody_waits_for_it() {
 
 #[test]
 fn a_child_does_not_leave_for_having_been_idle_and_does_not_answer_pings() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let (pool, child) = one("-o max_idle=1s", "ping_interval = 1\n");
     stays(Duration::from_millis(2500), "the child", || child.runs());
     assert_eq!(talk(&pool.address), Some(child.0));
@@ -120,7 +119,7 @@ fn a_child_does_not_leave_for_having_been_idle_and_does_not_answer_pings() {
 
 #[test]
 fn a_child_that_is_old_enough_leaves_and_another_takes_its_place() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let (pool, first) = one("-r 1", "");
     assert_eq!(talk(&pool.address), Some(first.0));
     until(SOON, "the child to leave", || !first.runs());
@@ -132,7 +131,7 @@ fn a_child_that_is_old_enough_leaves_and_another_takes_its_place() {
 
 #[test]
 fn every_client_is_served_while_children_leave_of_age() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let pool = Pool::rust(8, "ordered", "-r 1 -o max_use=0", HANDFUL);
     serve_all(&pool.address, || {});
     let before = pool.children();
@@ -148,7 +147,7 @@ fn every_client_is_served_while_children_leave_of_age() {
 
 #[test]
 fn clients_that_are_handed_on_are_served_by_a_pool() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let pool = Pool::pass(2, "accept = \"ordered\"\nmax_idle = 2\n");
     for _ in 0..20 {
         let (client, handed) = UnixStream::pair().expect("a connection");
@@ -168,7 +167,7 @@ fn clients_that_are_handed_on_are_served_by_a_pool() {
 
 #[test]
 fn the_clients_of_all_listeners_have_their_turn() {
-    needs_root!("to make a network");
+    needs_root("to make a network");
     in_own_network(|| {
         let pool = Pool::twofold(1, "accept = \"ordered\"\nmax_idle = 1\n");
         let elsewhere = pool.address.replace("127.0.0.1", LOOPBACK_2);
@@ -187,7 +186,7 @@ fn the_clients_of_all_listeners_have_their_turn() {
 
 #[test]
 fn a_child_that_is_told_to_end_serves_its_client_to_the_end() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let (pool, child) = one("", "");
         let mut client = Client::connect(&pool.address);
@@ -202,7 +201,7 @@ fn a_child_that_is_told_to_end_serves_its_client_to_the_end() {
 
 #[test]
 fn an_idle_child_leaves_with_its_master() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let (pool, child) = one("", "");
     pool.postfix.master_process().signal(Signal::SIGKILL);
     until(SOON, "the child to leave", || !child.runs());
@@ -210,7 +209,7 @@ fn an_idle_child_leaves_with_its_master() {
 
 #[test]
 fn a_child_that_accepts_by_itself_says_that_it_is_not_for_an_ordered_pool() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let pool = Pool::rust(2, "echo", "", "accept = \"ordered\"\n");
     let line = pool.postfix.wait_for_log("/echo[");
     let said = "accepts by itself: leave out accept = \"ordered\" for it in master.toml";
@@ -233,12 +232,12 @@ fn expect_no_pool(master: &Path) {
 
 #[test]
 fn a_child_that_waits_for_orders_says_that_its_service_is_no_ordered_pool() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     expect_no_pool(&under_test());
 }
 
 #[test]
 fn a_child_that_waits_for_orders_says_so_under_postfixes_own_master_too() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     expect_no_pool(&original());
 }

@@ -4,39 +4,40 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use testkit::client::Client;
+use testkit::clock::Clock;
+use testkit::instance::SOON;
+use testkit::poll::{stays, until};
+use testkit::test;
 
-use crate::common::client::Client;
-use crate::common::clock::Clock;
-use crate::common::instance::SOON;
-use crate::common::poll::{stays, until};
 use crate::load::{serve_all, talk};
-use crate::needs_module;
+use crate::pool::needs_module;
 use crate::pool::{AT_ONCE, HANDFUL, Pool};
 
 #[test]
 fn spamassassins_own_module_serves_every_client() {
-    needs_module!();
+    needs_module();
     let pool = Pool::perl(8, HANDFUL);
     serve_all(&pool.address, || {});
 }
 
 #[test]
 fn children_that_write_their_pid_as_before_spamassassin_4_serve_every_client() {
-    needs_module!();
+    needs_module();
     let pool = Pool::rogue("old", 1, HANDFUL);
     serve_all(&pool.address, || {});
 }
 
 #[test]
 fn children_in_python_serve_every_client() {
-    needs_module!();
+    needs_module();
     let pool = Pool::new(8, "services/examples/ordered.py", "nobody", HANDFUL);
     serve_all(&pool.address, || {});
 }
 
 #[test]
 fn one_client_after_the_other_is_served_by_the_child_with_the_lowest_pid() {
-    needs_module!();
+    needs_module();
     let pool = Pool::perl(4, "accept = \"ordered\"\nmax_idle = 4\n");
     pool.wait_for_idle(4);
     let lowest = pool.children().iter().map(|child| child.0).min();
@@ -49,7 +50,7 @@ fn one_client_after_the_other_is_served_by_the_child_with_the_lowest_pid() {
 
 #[test]
 fn every_child_has_a_channel_of_its_own_and_the_listeners_after_it() {
-    needs_module!();
+    needs_module();
     let pool = Pool::perl(3, "accept = \"ordered\"\nmax_idle = 3\n");
     pool.wait_for_idle(3);
     let mut channels = BTreeSet::new();
@@ -69,7 +70,7 @@ fn every_child_has_a_channel_of_its_own_and_the_listeners_after_it() {
 
 #[test]
 fn a_verbose_master_tells_what_the_children_do() {
-    needs_module!();
+    needs_module();
     let settings = "accept = \"ordered\"\nmax_idle = 2\n";
     let mut pool = Pool::stopped(3, "services/examples/ordered.pl", "nobody", settings);
     pool.postfix.start_in_foreground(&["-s", "-v"]);
@@ -79,7 +80,7 @@ fn a_verbose_master_tells_what_the_children_do() {
 
 #[test]
 fn a_stuck_child_delays_nobody() {
-    needs_module!();
+    needs_module();
     let pool = Pool::perl(3, "accept = \"ordered\"\nmax_idle = 3\n");
     pool.wait_for_idle(3);
     let mut children = pool.children();
@@ -99,7 +100,7 @@ fn a_stuck_child_delays_nobody() {
 
 #[test]
 fn a_client_who_waits_for_a_busy_pool_is_served_first_thing() {
-    needs_module!();
+    needs_module();
     let pool = Pool::perl(1, "accept = \"ordered\"\nmax_idle = 1\n");
     let mut first = Client::connect(&pool.address);
     let child = first.line();
@@ -113,7 +114,7 @@ fn a_client_who_waits_for_a_busy_pool_is_served_first_thing() {
 
 #[test]
 fn a_pool_grows_under_load_and_shrinks_after_it() {
-    needs_module!();
+    needs_module();
     // The clock will be turned faster than children leave.
     let settings = "accept = \"ordered\"\nmax_idle = 1\nstop_timeout = \"1h\"\n";
     let mut pool = Pool::stopped(4, "services/examples/ordered.pl", "nobody", settings);

@@ -5,10 +5,12 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::common::instance::SOON;
-use crate::common::poll::until;
-use crate::needs_module;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::{skip, test};
+
 use crate::pool::Pool;
+use crate::pool::needs_module;
 
 /// The Generic Test for Unsolicited Bulk Email, as the body of a message.
 const GTUBE: &str = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X";
@@ -42,11 +44,11 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A pool of SpamAssassin's children that are ready, unless spamc is not installed.
-fn ready_pool() -> Option<Pool> {
+/// A pool of SpamAssassin's children that are ready; ends the test unless spamc is installed.
+fn ready_pool() -> Pool {
+    needs_module();
     if !Path::new("/usr/bin/spamc").exists() {
-        crate::common::skip("needs Debian's package spamc");
-        return None;
+        skip("needs Debian's package spamc");
     }
     let settings = "accept = \"ordered\"\nmax_idle = 2\n";
     let pool = Pool::new(3, "services/examples/spamd-child.pl", "nobody", settings);
@@ -55,13 +57,12 @@ fn ready_pool() -> Option<Pool> {
         let children = pool.children();
         children.len() == 2 && children.iter().all(|child| child.waits())
     });
-    Some(pool)
+    pool
 }
 
 #[test]
 fn spamc_gets_verdicts_for_gtube_and_for_ordinary_mail() {
-    needs_module!();
-    let Some(pool) = ready_pool() else { return };
+    let pool = ready_pool();
     let spam = text(&spamc(&pool, &[], &message(GTUBE)));
     assert!(spam.contains("\nX-Spam-Flag: YES\n"), "{spam}");
     assert!(spam.contains("tests=GTUBE"), "{spam}");
@@ -73,8 +74,7 @@ fn spamc_gets_verdicts_for_gtube_and_for_ordinary_mail() {
 
 #[test]
 fn spamc_can_check_ask_for_symbols_and_ping() {
-    needs_module!();
-    let Some(pool) = ready_pool() else { return };
+    let pool = ready_pool();
     let check = spamc(&pool, &["-c"], &message(GTUBE));
     assert_eq!(check.status.code(), Some(1), "spam");
     assert!(text(&check).ends_with("/5.0\n"), "{check:?}");

@@ -1,14 +1,13 @@
 //! Children of shared services that wait for the first client.
 
-use crate::common::instance::{Instance, SOON};
-use crate::common::layout;
-use crate::common::poll::until;
-use crate::common::puppet::Puppets;
-use crate::needs_root;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::puppet::Puppets;
+use testkit::{layout, needs_root, test};
 
 #[test]
 fn the_first_client_meets_a_warm_child() {
-    needs_root!("Postfix's directories");
+    needs_root("Postfix's directories");
     let mut postfix = Instance::bare();
     let puppets = Puppets::new(&postfix, "warm");
     let service = format!(
@@ -23,7 +22,7 @@ fn the_first_client_meets_a_warm_child() {
     let mut first = puppets.next();
     let _second = puppets.next();
     assert_eq!(postfix.children().len(), 2, "nobody has asked for them");
-    let _client = crate::common::client::Client::connect(&postfix.address());
+    let _client = testkit::client::Client::connect(&postfix.address());
     first.take_client();
     until(SOON, "a third child", || postfix.children().len() == 3);
 }

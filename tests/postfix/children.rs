@@ -11,12 +11,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::common::instance::{Instance, SOON};
-use crate::common::network::{REMOTE, in_own_network};
-use crate::common::poll::until;
-use crate::common::process::{Kind, Process, Socket};
-use crate::common::{original, under_test};
-use crate::needs_root;
+use testkit::instance::{Instance, SOON};
+use testkit::network::{REMOTE, in_own_network};
+use testkit::poll::until;
+use testkit::process::{Kind, Process, Socket};
+use testkit::{needs_root, original, test, under_test};
 
 /// All that is compared, as text so that a failure can be read.
 type Facts = BTreeMap<&'static str, String>;
@@ -156,7 +155,7 @@ fn table(instance: &Instance) -> Vec<(String, String, String)> {
 
 #[test]
 fn every_daemon_finds_what_it_finds_under_the_original() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     in_own_network(|| {
         let mut postfix = Instance::mail();
         configure(&mut postfix);

@@ -4,19 +4,18 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-
-use crate::common::client::expect_greeting;
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::run::{Running, run};
-use crate::needs_root;
+use testkit::client::expect_greeting;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::run::{Running, run};
+use testkit::{needs_root, test};
 
 /// `postfix stop` gives up after this.
 const STOP: Duration = Duration::from_secs(5);
 
 #[test]
 fn postfix_start_status_reload_stop_and_abort_work() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let postfix = Instance::mail();
     postfix.write_configuration();
     let command = |postfix: &Instance, name: &str| run(&mut postfix.postfix(&[name]), SOON);
@@ -59,7 +58,7 @@ fn postfix_start_status_reload_stop_and_abort_work() {
 
 #[test]
 fn postfix_start_fg_stays_in_the_foreground_until_postfix_stop() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = Instance::mail();
     let mut start = postfix.postfix(&["start-fg"]);
     postfix.run_in_foreground(&mut start);
@@ -72,7 +71,7 @@ fn postfix_start_fg_stays_in_the_foreground_until_postfix_stop() {
 
 #[test]
 fn the_signals_that_stop_the_master_stop_its_children_and_are_what_it_dies_of() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     for (signal, name) in [
         (Signal::SIGTERM, "SIGTERM"),
         (Signal::SIGINT, "SIGINT"),
@@ -103,7 +102,7 @@ fn the_signals_that_stop_the_master_stop_its_children_and_are_what_it_dies_of() 
 
 #[test]
 fn a_killed_masters_children_leave_and_a_new_master_starts_at_once() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = Instance::mail();
     postfix.start();
     drop(expect_greeting(&postfix.address()));

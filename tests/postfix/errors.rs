@@ -6,12 +6,11 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
-use crate::common::client::{Client, expect_greeting};
-use crate::common::instance::{Instance, SOON};
-use crate::common::layout::replace;
-use crate::common::run::{Running, run};
-use crate::common::{is_original, ours_promises};
-use crate::needs_root;
+use testkit::client::{Client, expect_greeting};
+use testkit::instance::{Instance, SOON};
+use testkit::layout::replace;
+use testkit::run::{Running, run};
+use testkit::{is_original, needs_root, ours_promises, test};
 
 /// Asserts that a master does not start, and that it says so with all of these texts, on standard
 /// error or in its log.
@@ -76,7 +75,7 @@ fn expect_said(said: &str, texts: &[impl AsRef<str>]) {
 
 #[test]
 fn only_root_may_start_it() {
-    needs_root!("to become somebody else");
+    needs_root("to become somebody else");
     let postfix = Instance::new();
     postfix.write_configuration();
     let mut command = Command::new("setpriv");
@@ -98,7 +97,7 @@ fn only_root_may_start_it() {
 
 #[test]
 fn a_second_master_of_the_same_queue_is_told_of_the_first() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = Instance::mail();
     postfix.start();
     let master = postfix.master_process();
@@ -116,7 +115,7 @@ fn a_second_master_of_the_same_queue_is_told_of_the_first() {
 
 #[test]
 fn a_second_master_of_the_same_data_directory_is_told_of_the_lock() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut first = Instance::new();
     first.start();
     let mut second = Instance::new();
@@ -129,7 +128,7 @@ fn a_second_master_of_the_same_data_directory_is_told_of_the_lock() {
 
 #[test]
 fn a_missing_configuration_directory_is_named() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let postfix = Instance::new();
     fs::remove_dir(postfix.configuration()).expect("an empty directory");
     let path = postfix.configuration().display().to_string();
@@ -138,7 +137,7 @@ fn a_missing_configuration_directory_is_named() {
 
 #[test]
 fn a_missing_service_table_is_named() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let postfix = Instance::new();
     postfix.write_main_cf();
     let path = postfix.master_cf().display().to_string();
@@ -147,7 +146,7 @@ fn a_missing_service_table_is_named() {
 
 #[test]
 fn w_says_the_reason_before_it_gives_up() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     // Several, because a master that is in a hurry gives up too early only now and then.
     let running: Vec<_> = (0..10)
         .map(|_| {
@@ -176,7 +175,7 @@ fn w_says_the_reason_before_it_gives_up() {
 
 #[test]
 fn an_error_in_the_service_table_is_named_with_its_line() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let cases = [
         ("broken", "type"),
         ("a teapot n n n - - puppet", "teapot"),
@@ -198,7 +197,7 @@ fn an_error_in_the_service_table_is_named_with_its_line() {
 
 #[test]
 fn an_error_in_main_cf_is_named_with_its_line() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let postfix = Instance::new();
     postfix.write_configuration();
     let text = fs::read_to_string(postfix.main_cf()).expect("main.cf");
@@ -209,7 +208,7 @@ fn an_error_in_main_cf_is_named_with_its_line() {
 
 #[test]
 fn a_bad_parameter_value_is_named_with_its_parameter() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let cases = [
         ("default_process_limit", "many"),
         ("service_throttle_time", "0"),
@@ -228,7 +227,7 @@ fn a_bad_parameter_value_is_named_with_its_parameter() {
 
 #[test]
 fn an_unknown_mail_owner_is_named() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let mut postfix = Instance::new();
     postfix.set("mail_owner", "no-such-user");
     postfix.write_configuration();
@@ -237,7 +236,7 @@ fn an_unknown_mail_owner_is_named() {
 
 #[test]
 fn a_missing_queue_directory_is_named() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let mut postfix = Instance::new();
     let path = postfix.path().join("no-such-queue").display().to_string();
     postfix.set("queue_directory", &path);
@@ -247,7 +246,7 @@ fn a_missing_queue_directory_is_named() {
 
 #[test]
 fn a_data_directory_of_somebody_else_is_named() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let postfix = Instance::new();
     postfix.write_configuration();
     let data = postfix.data();
@@ -259,7 +258,7 @@ fn a_data_directory_of_somebody_else_is_named() {
 
 #[test]
 fn a_port_that_somebody_else_holds_is_named() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let somebody = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let address = somebody.local_addr().expect("an address").to_string();
     let mut postfix = Instance::mail();
@@ -271,7 +270,7 @@ fn a_port_that_somebody_else_holds_is_named() {
 
 #[test]
 fn an_unknown_port_name_is_named() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let mut postfix = Instance::new();
     postfix.service("127.0.0.1:no-such-port inet n - n - - smtpd");
     postfix.write_configuration();
@@ -280,7 +279,7 @@ fn an_unknown_port_name_is_named() {
 
 #[test]
 fn a_missing_command_is_named_and_its_service_throttled() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = Instance::mail();
     let service = postfix.socket("private", "ghost");
     postfix.service("ghost unix - - n - - no-such-command");
@@ -298,7 +297,7 @@ fn a_missing_command_is_named_and_its_service_throttled() {
 
 #[test]
 fn a_command_that_may_not_be_run_is_named() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = Instance::mail();
     let service = postfix.socket("private", "ghost");
     let path = postfix.daemons().join("text");

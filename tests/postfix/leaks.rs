@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use crate::common::client::Client;
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::puppet::example;
-use crate::common::vitals::kinds_at_rest;
-use crate::needs_root;
+use testkit::client::Client;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::programs::example;
+use testkit::vitals::kinds_at_rest;
+use testkit::{needs_root, test};
 
 /// Reloads, and has the logger that was told to leave replaced: it depends on who logs how much when
 /// whether there is one, and the master has descriptors for it.
@@ -27,7 +27,7 @@ fn reload_and_log(postfix: &mut Instance) {
 
 #[test]
 fn a_hundred_reloads_leave_the_masters_descriptors_as_they_were() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = Instance::new();
     let address = postfix.address();
     postfix.install_script("inert", "exec sleep 1000");
@@ -57,7 +57,7 @@ fn a_hundred_reloads_leave_the_masters_descriptors_as_they_were() {
 
 #[test]
 fn thousands_of_children_leave_the_masters_descriptors_as_they_were() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let children = match std::env::var_os("MASTER_TEST_LONG") {
         Some(_) => 10_000,
         None => 2_000,

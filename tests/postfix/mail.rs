@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::run::run;
-use crate::needs_root;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::run::run;
+use testkit::{needs_root, test};
 
 /// Mail for a thousand takes a while on a busy machine.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ fn into_maildrop(postfix: &Instance, message: &PathBuf, name: &str) {
 
 #[test]
 fn a_thousand_messages_over_twenty_connections_all_arrive() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = Instance::mail();
     postfix.start();
     run(&mut postfix.smtp_source(1000, 20), MINUTE).expect_success();
@@ -38,7 +38,7 @@ fn a_thousand_messages_over_twenty_connections_all_arrive() {
 
 #[test]
 fn a_message_posted_with_sendmail_is_delivered() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = Instance::mail();
     postfix.start();
     run(&mut postfix.sendmail(&["to@example.test"]), SOON).expect_success();
@@ -47,7 +47,7 @@ fn a_message_posted_with_sendmail_is_delivered() {
 
 #[test]
 fn a_message_posted_while_the_master_is_down_is_picked_up_at_its_start() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = Instance::mail();
     postfix.write_configuration();
     run(&mut postfix.sendmail(&["to@example.test"]), SOON).expect_success();
@@ -60,7 +60,7 @@ fn a_message_posted_while_the_master_is_down_is_picked_up_at_its_start() {
 
 #[test]
 fn pickup_is_woken_up_again_and_again() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = Instance::mail();
     postfix.service("pickup unix n - n 1 1 pickup");
     postfix.write_configuration();

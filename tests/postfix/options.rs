@@ -5,14 +5,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-
-use crate::common::client::expect_greeting;
-use crate::common::instance::{Instance, SOON};
-use crate::common::ours_promises;
-use crate::common::poll::until;
-use crate::common::process::Process;
-use crate::common::run::{Running, run};
-use crate::needs_root;
+use testkit::client::expect_greeting;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::run::{Running, run};
+use testkit::{needs_root, ours_promises, test};
 
 /// An instance with one service, whose child does nothing and is there from the start.
 fn inert() -> Instance {
@@ -34,7 +32,7 @@ fn arguments(postfix: &Instance) -> Vec<String> {
 
 #[test]
 fn t_tells_whether_a_master_runs() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     postfix.write_configuration();
     let test = |postfix: &Instance| run(&mut postfix.master(&["-t"]), SOON).status.code();
@@ -49,7 +47,7 @@ fn t_tells_whether_a_master_runs() {
 
 #[test]
 fn t_does_not_disturb_a_master_that_runs() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     postfix.start();
     let lock = postfix.queue().join("pid/master.pid");
@@ -61,7 +59,7 @@ fn t_does_not_disturb_a_master_that_runs() {
 
 #[test]
 fn the_lock_file_has_the_process_id_right_aligned_and_a_newline() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     postfix.start();
     let pid = postfix.master_pid();
@@ -77,7 +75,7 @@ fn the_lock_file_has_the_process_id_right_aligned_and_a_newline() {
 
 #[test]
 fn w_returns_when_the_master_serves() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let postfix = Instance::mail();
     postfix.write_configuration();
     let started = run(&mut postfix.master(&["-w"]), SOON).expect_success();
@@ -95,7 +93,7 @@ fn w_returns_when_the_master_serves() {
 
 #[test]
 fn w_fails_when_the_master_does() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let postfix = inert();
     postfix.write_main_cf();
     let failed = run(&mut postfix.master(&["-w"]), SOON);
@@ -104,7 +102,7 @@ fn w_fails_when_the_master_does() {
 
 #[test]
 fn t_needs_no_service_table() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     let test = |postfix: &Instance| run(&mut postfix.master(&["-t"]), SOON).status.code();
     postfix.write_main_cf();
@@ -118,7 +116,7 @@ fn t_needs_no_service_table() {
 
 #[test]
 fn e_ends_the_master_after_a_time() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     postfix.without("postlog", "unix-dgram");
     let begin = Instant::now();
@@ -132,7 +130,7 @@ fn e_ends_the_master_after_a_time() {
 
 #[test]
 fn without_d_the_master_leads_a_session_and_its_output_is_nowhere() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     postfix.start();
     let master = postfix.master_process();
@@ -148,7 +146,7 @@ fn without_d_the_master_leads_a_session_and_its_output_is_nowhere() {
 
 #[test]
 fn d_stays_in_the_foreground_and_is_passed_on() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     postfix.start_in_foreground(&["-d"]);
     let master = postfix.master_process();
@@ -170,7 +168,7 @@ fn d_stays_in_the_foreground_and_is_passed_on() {
 
 #[test]
 fn v_is_passed_on_once() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     for (options, expected) in [
         (vec!["-w"], 0),
         (vec!["-w", "-v"], 1),
@@ -187,7 +185,7 @@ fn v_is_passed_on_once() {
 
 #[test]
 fn mail_verbose_in_the_environment_is_v() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     postfix.environment("MAIL_VERBOSE", "");
     postfix.start();
@@ -208,7 +206,7 @@ fn debugger(postfix: &mut Instance) -> std::path::PathBuf {
 
 #[test]
 fn capital_d_runs_the_debugger_on_the_master() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     let file = debugger(&mut postfix);
     postfix.start_in_foreground(&["-D"]);
@@ -219,7 +217,7 @@ fn capital_d_runs_the_debugger_on_the_master() {
 
 #[test]
 fn mail_debug_in_the_environment_is_capital_d() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     // The children have it as well; then the logger would debug itself.
     postfix.without("postlog", "unix-dgram");
@@ -234,7 +232,7 @@ fn mail_debug_in_the_environment_is_capital_d() {
 
 #[test]
 fn s_keeps_standard_output() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     postfix.start_in_foreground(&["-s"]);
     let descriptors = postfix.master_process().descriptors();
@@ -251,7 +249,7 @@ fn s_keeps_standard_output() {
 
 #[test]
 fn a_log_on_standard_output_works_with_s() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     postfix.set("maillog_file", "/dev/stdout");
     postfix.set("maillog_file_prefixes", "/var, /dev/stdout");
@@ -280,7 +278,7 @@ fn as_first_process(postfix: &Instance, options: &[&str]) -> Command {
 
 #[test]
 fn i_runs_the_master_as_the_first_process_and_ends_with_success() {
-    needs_root!("to make a process id namespace");
+    needs_root("to make a process id namespace");
     let mut postfix = Instance::mail();
     let mut command = as_first_process(&postfix, &["-i"]);
     postfix.run_in_foreground(&mut command);
@@ -326,7 +324,7 @@ fn all_with_parent(parent: Process) -> impl Iterator<Item = Process> {
 
 #[test]
 fn i_is_refused_to_other_processes() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let postfix = inert();
     postfix.write_configuration();
     let refused = run(&mut postfix.master(&["-i"]), SOON).expect_failure();
@@ -339,7 +337,7 @@ fn i_is_refused_to_other_processes() {
 
 #[test]
 fn i_is_refused_with_options_that_do_not_fit() {
-    needs_root!("to make a process id namespace");
+    needs_root("to make a process id namespace");
     for option in ["-D", "-d", "-w"] {
         let postfix = inert();
         postfix.write_configuration();
@@ -354,7 +352,7 @@ fn i_is_refused_with_options_that_do_not_fit() {
 
 #[test]
 fn t_is_refused_with_w() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let postfix = inert();
     postfix.write_configuration();
     let refused = run(&mut postfix.master(&["-t", "-w"]), SOON).expect_failure();
@@ -366,7 +364,7 @@ fn t_is_refused_with_w() {
 
 #[test]
 fn what_is_no_option_is_answered_with_the_usage() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let postfix = inert();
     postfix.write_configuration();
     for wrong in ["-x", "--no-such-option", "argument"] {
@@ -380,7 +378,7 @@ fn what_is_no_option_is_answered_with_the_usage() {
 
 #[test]
 fn c_is_passed_on_as_mail_config() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     postfix.environment("MAIL_CONFIG", "/nowhere");
     postfix.start();
@@ -394,7 +392,7 @@ fn c_is_passed_on_as_mail_config() {
 
 #[test]
 fn without_c_mail_config_names_the_configuration() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = inert();
     postfix.write_configuration();
     let mut command = Command::new(postfix.daemons().join("master"));

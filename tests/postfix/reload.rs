@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use crate::common::client::{Client, expect_greeting, expect_refusal};
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::ports::Port;
-use crate::common::run::Running;
-use crate::needs_root;
+use testkit::client::{Client, expect_greeting, expect_refusal};
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::ports::Port;
+use testkit::run::Running;
+use testkit::{needs_root, test};
 
 #[test]
 fn three_reloads_lose_no_message_and_refuse_no_connection() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let mut postfix = Instance::mail();
     postfix.start();
     let mut sending = Running::start(&mut postfix.smtp_source(1000, 10));
@@ -30,7 +30,7 @@ fn three_reloads_lose_no_message_and_refuse_no_connection() {
 
 #[test]
 fn a_service_can_be_added_changed_and_removed() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let port = Port::reserve();
     let (name, address) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{port}"));
     let mut postfix = Instance::mail();
@@ -63,7 +63,7 @@ fn a_service_can_be_added_changed_and_removed() {
 
 #[test]
 fn a_service_can_move_to_another_port() {
-    needs_root!("to run a mail system");
+    needs_root("to run a mail system");
     let (old, new) = (Port::reserve(), Port::reserve());
     let (old, new) = (format!("127.0.0.1:{old}"), format!("127.0.0.1:{new}"));
     let mut postfix = Instance::mail();

@@ -3,10 +3,10 @@
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::puppet::service;
-use crate::needs_root;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::programs::service;
+use testkit::{needs_root, test};
 
 /// A master with a sink, and the file that the sink writes to.
 fn sink(limit: &str, options: &str) -> (Instance, PathBuf) {
@@ -39,7 +39,7 @@ fn expect_lines(file: &PathBuf, expected: &[&str]) {
 
 #[test]
 fn messages_become_lines_that_cannot_be_faked() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let (instance, file) = sink("1", "");
     send(&instance, b"<22>postfix/smtpd[1]: hello");
     send(&instance, b"<13>one\n<13>two\x1b[31m");
@@ -54,7 +54,7 @@ fn messages_become_lines_that_cannot_be_faked() {
 
 #[test]
 fn a_flood_is_taken_by_one_process_that_stays() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let (instance, file) = sink("1", "");
     let lines: Vec<String> = (0..1000).map(|n| format!("user.notice {n}")).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -70,7 +70,7 @@ fn a_flood_is_taken_by_one_process_that_stays() {
 
 #[test]
 fn a_file_does_not_grow_beyond_its_limit() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let (instance, file) = sink("1", "-o syslog_sink_size_limit=30");
     send(&instance, b"<13>a line that fits");
     send(&instance, b"<13>a line that does not");
@@ -80,7 +80,7 @@ fn a_file_does_not_grow_beyond_its_limit() {
 
 #[test]
 fn there_is_one_sink_for_a_file() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let (instance, _) = sink("2", "");
     send(&instance, b"<13>x");
     instance.wait_for_log("fatal: service sink requires a process limit of 1");

@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::common::instance::SOON;
-use crate::common::puppet::service;
-use crate::common::run::run;
+use testkit::instance::SOON;
+use testkit::programs::service;
+use testkit::run::run;
+use testkit::test;
 
 /// Runs a program with an input, and returns its output.
 fn output(command: &mut Command, input: &str) -> String {

@@ -1,12 +1,12 @@
 //! When a process leaves.
 
 use nix::sys::signal::Signal;
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::{needs_root, test};
 
-use crate::common::client::Client;
-use crate::common::instance::SOON;
-use crate::common::poll::until;
-use crate::common::process::Process;
-use crate::needs_root;
 use crate::stage::Stage;
 
 /// Waits until the service has no process.
@@ -27,7 +27,7 @@ fn only(stage: &Stage) -> Process {
 
 #[test]
 fn a_process_serves_one_client_after_another() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("echo", "-", "");
     assert_eq!(stage.ask("one"), "one");
     let first = only(&stage);
@@ -38,7 +38,7 @@ fn a_process_serves_one_client_after_another() {
 
 #[test]
 fn a_process_leaves_after_max_use_clients() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("echo", "1", "-o max_use=2");
     assert_eq!(stage.ask("one"), "one");
     let first = only(&stage);
@@ -52,7 +52,7 @@ fn a_process_leaves_after_max_use_clients() {
 
 #[test]
 fn a_process_leaves_when_no_client_has_come_for_max_idle() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("echo", "-", "-o max_idle=1s");
     assert_eq!(stage.ask("one"), "one");
     wait_until_gone(&stage);
@@ -61,7 +61,7 @@ fn a_process_leaves_when_no_client_has_come_for_max_idle() {
 
 #[test]
 fn a_process_retires_when_it_is_old_enough() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("echo", "-", "-r 1");
     assert_eq!(stage.ask("one"), "one");
     wait_until_gone(&stage);
@@ -69,7 +69,7 @@ fn a_process_retires_when_it_is_old_enough() {
 
 #[test]
 fn a_process_whose_master_is_killed_serves_its_client_to_the_end_and_leaves() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("echo", "-", "");
     let (mut busy, mut idle) = (
         Client::connect(&stage.address()),
@@ -93,7 +93,7 @@ fn a_process_whose_master_is_killed_serves_its_client_to_the_end_and_leaves() {
 
 #[test]
 fn a_reload_lets_a_process_serve_its_client_to_the_end() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new("echo", "-", "");
     let mut client = Client::connect(&stage.address());
     client.say("hello");
@@ -110,7 +110,7 @@ fn a_reload_lets_a_process_serve_its_client_to_the_end() {
 
 #[test]
 fn a_process_that_serves_a_client_for_too_long_is_ended() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("echo", "-", "-o daemon_timeout=1s");
     // A process that had served nobody yet would be taken for a broken one.
     assert_eq!(stage.ask("first"), "first");

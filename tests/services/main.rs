@@ -3,9 +3,6 @@
 //! What is promised here is promised under Postfix's own master too: run the tests with
 //! `MASTER_UNDER_TEST`, as the others.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod datagrams; // syslog-sink
 mod hand; // without a master
 mod limits; // when a process leaves
@@ -17,3 +14,7 @@ mod stage; // a master with a service
 mod start; // options, parameters, privileges, the log
 mod trigger; // wake-ups
 mod waiting; // what waiting costs
+
+fn main() -> std::process::ExitCode {
+    testkit::main()
+}

@@ -3,14 +3,13 @@
 use std::net::TcpListener;
 
 use nix::sys::signal::Signal;
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::programs::service;
+use testkit::{needs_root, ours_promises, test};
 
-use crate::common::client::Client;
-use crate::common::instance::SOON;
-use crate::common::ours_promises;
-use crate::common::poll::until;
-use crate::common::puppet::service;
 use crate::limits::wait_until_gone;
-use crate::needs_root;
 use crate::stage::Stage;
 
 /// A proxy, with options, to the echo service.
@@ -40,7 +39,7 @@ fn hello(client: &mut Client) {
 
 #[test]
 fn one_process_serves_many_clients() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = proxy("-", "");
     let mut clients: Vec<Client> = (0..20).map(|_| guest(&stage)).collect();
     assert_eq!(stage.processes().len(), 1);
@@ -49,7 +48,7 @@ fn one_process_serves_many_clients() {
 
 #[test]
 fn the_end_of_what_a_client_says_passes_the_proxy_and_the_answer_comes_back() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = proxy("-", "");
     let text = "0123456789".repeat(50_000);
     assert_eq!(stage.ask(&text), text);
@@ -57,7 +56,7 @@ fn the_end_of_what_a_client_says_passes_the_proxy_and_the_answer_comes_back() {
 
 #[test]
 fn a_proxy_connects_over_inet_too() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let target = listener.local_addr().expect("an address");
     let stage = Stage::new("proxy", "-", &format!("to={target}"));
@@ -72,7 +71,7 @@ fn a_proxy_connects_over_inet_too() {
 
 #[test]
 fn a_process_with_max_clients_leaves_the_next_one_to_another() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = proxy("-", "-o max_clients=2");
     let mut clients: Vec<Client> = (0..3).map(|_| guest(&stage)).collect();
     assert_eq!(stage.processes().len(), 2);
@@ -85,7 +84,7 @@ fn a_process_with_max_clients_leaves_the_next_one_to_another() {
 
 #[test]
 fn a_process_that_may_not_have_company_serves_on_when_a_seat_is_free() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = proxy("1", "-o max_clients=1");
     let mut first = guest(&stage);
     let mut second = Client::connect(&stage.address());
@@ -98,7 +97,7 @@ fn a_process_that_may_not_have_company_serves_on_when_a_seat_is_free() {
 
 #[test]
 fn a_reload_lets_all_clients_be_served_to_the_end() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = proxy("-", "");
     let mut clients: Vec<Client> = (0..3).map(|_| guest(&stage)).collect();
     let old = stage.processes()[0];
@@ -117,7 +116,7 @@ fn a_reload_lets_all_clients_be_served_to_the_end() {
 
 #[test]
 fn a_process_leaves_after_max_use_clients_when_the_last_one_is_done() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = proxy("2", "-o max_use=2");
     let (mut one, mut two) = (guest(&stage), guest(&stage));
     let first = stage.processes()[0];
@@ -133,7 +132,7 @@ fn a_process_leaves_after_max_use_clients_when_the_last_one_is_done() {
 
 #[test]
 fn a_process_that_has_served_is_not_taken_for_a_broken_one_when_it_dies() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = proxy("-", "");
     let client = guest(&stage);
     let process = stage.processes()[0];
@@ -150,13 +149,13 @@ fn a_process_that_has_served_is_not_taken_for_a_broken_one_when_it_dies() {
 
 #[test]
 fn a_process_with_clients_is_not_idle() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = proxy("-", "-o max_idle=1s");
     let mut client = guest(&stage);
     drop(guest(&stage));
     let process = stage.processes()[0];
     let period = std::time::Duration::from_millis(2500);
-    crate::common::poll::stays(period, "the process runs", || process.runs());
+    testkit::poll::stays(period, "the process runs", || process.runs());
     hello(&mut client);
     drop(guest(&stage));
     assert_eq!(stage.processes(), [process], "it has let the next one in");
@@ -166,7 +165,7 @@ fn a_process_with_clients_is_not_idle() {
 
 #[test]
 fn a_silence_that_is_too_long_ends_the_connection() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = proxy("-", "-o proxy_timeout=1s");
     let mut client = guest(&stage);
     client.wait_for_end();
@@ -175,7 +174,7 @@ fn a_silence_that_is_too_long_ends_the_connection() {
 
 #[test]
 fn a_target_that_is_not_there_is_logged() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("proxy", "-", "to=/no/such/socket");
     assert_eq!(stage.ask(""), "");
     let line = stage.wait_for_log("cannot connect to /no/such/socket");

@@ -1,14 +1,14 @@
 //! Children do not have to wait for their master: they run under Postfix's as well.
 
-use crate::common::client::Client;
-use crate::common::puppet::service;
-use crate::common::{original, under_test};
-use crate::needs_root;
+use testkit::client::Client;
+use testkit::programs::service;
+use testkit::{needs_root, original, test, under_test};
+
 use crate::stage::Stage;
 
 #[test]
 fn a_service_runs_under_postfixes_own_master() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::under(&original(), "echo", "-", "");
     stage.service("echo unix n - n - - echo");
     stage.reload();
@@ -32,7 +32,7 @@ fn a_service_runs_under_postfixes_own_master() {
 
 #[test]
 fn a_program_may_lie_in_a_directory_beside_the_distributions_own() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     for master in [original(), under_test()] {
         let mut stage = Stage::under(&master, "echo", "-", "");
         std::fs::create_dir(stage.daemons().join("services")).expect("a directory");

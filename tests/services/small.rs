@@ -1,12 +1,13 @@
 //! The small services of the Internet.
 
-use crate::common::client::Client;
-use crate::needs_root;
+use testkit::client::Client;
+use testkit::{needs_root, test};
+
 use crate::stage::Stage;
 
 #[test]
 fn echo_sends_back_what_comes_over_inet_and_unix() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new("echo", "-", "");
     stage.service("echo unix n - n - - echo");
     stage.reload();
@@ -22,7 +23,7 @@ fn echo_sends_back_what_comes_over_inet_and_unix() {
 
 #[test]
 fn echo_sends_back_all_before_it_closes() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("echo", "-", "");
     let text = "0123456789".repeat(10_000);
     assert_eq!(stage.ask(&text), text);
@@ -30,7 +31,7 @@ fn echo_sends_back_all_before_it_closes() {
 
 #[test]
 fn echo_lets_a_silent_client_go() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("echo", "-", "-o echo_timeout=1s");
     let mut client = Client::connect(&stage.address());
     client.wait_for_end();
@@ -39,14 +40,14 @@ fn echo_lets_a_silent_client_go() {
 
 #[test]
 fn discard_says_nothing() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("discard", "-", "");
     assert_eq!(stage.ask(&"0123456789".repeat(10_000)), "");
 }
 
 #[test]
 fn daytime_says_the_date_in_utc() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("daytime", "-", "");
     let said = stage.ask("");
     assert!(said.ends_with("-UTC\r\n"), "{said:?}");

@@ -1,11 +1,11 @@
 //! Commands: spawn, which runs one for each client.
 
-use crate::common::client::Client;
-use crate::common::instance::SOON;
-use crate::common::layout;
-use crate::common::poll::until;
-use crate::common::process::Process;
-use crate::needs_root;
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::{layout, needs_root, test};
+
 use crate::stage::Stage;
 
 /// A master with spawn, privileged as it must be.
@@ -18,14 +18,14 @@ fn spawn(arguments: &str) -> Stage {
 
 #[test]
 fn a_command_has_the_connection_as_its_input_output_and_error() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = spawn("user=nobody argv=sh -c {cat; echo error >&2}");
     assert_eq!(stage.ask("hello\n"), "hello\nerror\n");
 }
 
 #[test]
 fn a_command_runs_as_its_user_with_no_other_group_and_a_clean_environment() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = spawn("user=nobody argv=sh -c {id; env}");
     let answer = stage.ask("");
     let (id, environment) = answer.split_once('\n').expect("two lines");
@@ -42,7 +42,7 @@ fn a_command_runs_as_its_user_with_no_other_group_and_a_clean_environment() {
 
 #[test]
 fn the_manuals_web_server_answers() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = spawn(
         r#"user=daemon argv=/bin/sh -c
            { while read -r line && [ ${#line} -gt 1 ]; do :; done;
@@ -55,14 +55,14 @@ fn the_manuals_web_server_answers() {
 
 #[test]
 fn a_group_can_be_named() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = spawn("user=nobody:daemon argv=id -gn");
     assert_eq!(stage.ask(""), "daemon\n");
 }
 
 #[test]
 fn a_command_has_none_of_the_masters_descriptors() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = spawn("user=nobody argv=ls /proc/self/fd");
     // The last one is the directory itself.
     assert_eq!(stage.ask(""), "0\n1\n2\n3\n");
@@ -70,7 +70,7 @@ fn a_command_has_none_of_the_masters_descriptors() {
 
 #[test]
 fn a_spawner_that_waits_has_laid_its_privileges_aside() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = spawn("user=nobody argv=true");
     stage.ask("");
     let (owner, group) = layout::mail_owner();
@@ -84,7 +84,7 @@ fn a_spawner_that_waits_has_laid_its_privileges_aside() {
 
 #[test]
 fn a_command_that_takes_too_long_is_killed_with_its_offspring() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new("spawn", "-", "user=nobody argv=true");
     let address = stage.address();
     let pids = "echo $$; sleep 3600 & echo $!; wait";
@@ -107,7 +107,7 @@ fn a_command_that_takes_too_long_is_killed_with_its_offspring() {
 
 #[test]
 fn a_command_that_fails_is_logged() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = spawn("user=nobody argv=sh -c {exit 7}");
     assert_eq!(stage.ask(""), "");
     stage.wait_for_log("warning: command sh exit status 7");
@@ -119,7 +119,7 @@ fn a_command_that_fails_is_logged() {
 
 #[test]
 fn a_command_is_not_run_as_root_or_as_the_mail_owner() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     for (user, problem) in [
         ("root", "user=root: request to run a command as root"),
         (
@@ -139,7 +139,7 @@ fn a_command_is_not_run_as_root_or_as_the_mail_owner() {
 
 #[test]
 fn a_spawner_without_privileges_says_what_it_needs() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("spawn", "-", "user=nobody argv=true");
     let _waiting = Client::connect(&stage.address());
     stage.wait_for_log("requires privileged operation: write \"n\" in the column \"unpriv\"");

@@ -5,11 +5,11 @@ use std::net::{Shutdown, TcpStream};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
-use crate::common::instance::{Instance, SOON};
-use crate::common::ports::Port;
-use crate::common::process::Process;
-use crate::common::puppet::service;
-use crate::common::under_test;
+use testkit::instance::{Instance, SOON};
+use testkit::ports::Port;
+use testkit::process::Process;
+use testkit::programs::service;
+use testkit::under_test;
 
 /// A master that runs, with a program as a service on a port.
 pub struct Stage {

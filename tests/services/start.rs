@@ -3,17 +3,17 @@
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 
-use crate::common::client::hand_on;
-use crate::common::instance::Instance;
-use crate::common::layout;
-use crate::common::ports::Port;
-use crate::common::puppet::service;
-use crate::needs_root;
+use testkit::client::hand_on;
+use testkit::instance::Instance;
+use testkit::ports::Port;
+use testkit::programs::service;
+use testkit::{layout, needs_root, test};
+
 use crate::stage::{Stage, ask};
 
 #[test]
 fn parameters_come_from_the_line_and_then_from_main_cf_and_then_from_the_program() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new("whois", "-", "");
     let name = stage.address();
     let first = |answer: String| answer.lines().next().unwrap_or_default().to_owned();
@@ -31,7 +31,7 @@ fn parameters_come_from_the_line_and_then_from_main_cf_and_then_from_the_program
 
 #[test]
 fn a_bad_value_is_logged_with_its_place() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new("whois", "-", "");
     stage.set("whois_timeout", "soon");
     stage.reload();
@@ -43,7 +43,7 @@ fn a_bad_value_is_logged_with_its_place() {
 
 #[test]
 fn an_unprivileged_service_is_the_mail_owner() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new("whois", "-", "");
     let (uid, gid) = layout::mail_owner();
     let queue = stage.queue().display().to_string();
@@ -63,7 +63,7 @@ fn an_unprivileged_service_is_the_mail_owner() {
 
 #[test]
 fn a_chroot_leaves_a_service_its_log() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new("whois", "-", "");
     let address = stage.address();
     stage.service(&format!("{address} inet n - y - - whois"));
@@ -77,7 +77,7 @@ fn a_chroot_leaves_a_service_its_log() {
 
 #[test]
 fn a_line_of_the_log_bears_the_systems_name_and_the_programs() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new("whois", "-", "");
     stage.ask("");
     let pid = stage.processes()[0].0;
@@ -96,7 +96,7 @@ fn a_line_of_the_log_bears_the_systems_name_and_the_programs() {
 
 #[test]
 fn a_service_keeps_no_descriptor_that_it_does_not_need() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("whois", "-", "");
     stage.ask("");
     let descriptors = stage.processes()[0].descriptors();
@@ -108,7 +108,7 @@ fn a_service_keeps_no_descriptor_that_it_does_not_need() {
 
 #[test]
 fn a_local_client_is_known_by_its_user() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new("whois", "-", "");
     stage.service("whois unix n - n - - whois");
     stage.reload();
@@ -122,7 +122,7 @@ fn a_local_client_is_known_by_its_user() {
 
 #[test]
 fn a_client_that_is_handed_on_comes_with_what_is_known_of_it() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new("whois", "-", "");
     stage.service("whois pass n - n - - whois");
     stage.reload();
@@ -138,7 +138,7 @@ fn a_client_that_is_handed_on_comes_with_what_is_known_of_it() {
 
 #[test]
 fn postscreen_hands_on_its_clients() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let port = Port::reserve();
     let mut postfix = Instance::new();
     postfix.install(&service("whois"), "whois");

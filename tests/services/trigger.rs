@@ -1,8 +1,8 @@
 //! Wake-ups: trigger-log, which shows them in the log.
 
-use crate::common::instance::Instance;
-use crate::common::puppet::service;
-use crate::needs_root;
+use testkit::instance::Instance;
+use testkit::programs::service;
+use testkit::{needs_root, test};
 
 /// A master that wakes up the service `alarm` of some type at its start.
 fn alarm(kind: &str, name: &str) -> Instance {
@@ -25,33 +25,33 @@ fn expect_wakeup(instance: &Instance, name: &str, request: &str) {
 
 #[test]
 fn a_fifo_brings_the_wake_up_alone() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     expect_wakeup(&alarm("fifo", "alarm"), "alarm", "W");
 }
 
 #[test]
 fn a_unix_service_gets_it_with_a_zero_byte() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     expect_wakeup(&alarm("unix", "alarm"), "alarm", "W\\x00");
 }
 
 #[test]
 fn an_inet_service_gets_it_with_a_zero_byte() {
-    needs_root!("a mail system");
-    let port = crate::common::ports::Port::reserve();
+    needs_root("a mail system");
+    let port = testkit::ports::Port::reserve();
     let name = format!("127.0.0.1:{port}");
     expect_wakeup(&alarm("inet", &name), &name, "W\\x00");
 }
 
 #[test]
 fn a_pass_service_gets_it_through_a_pipe() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     expect_wakeup(&alarm("pass", "alarm"), "alarm", "W\\x00");
 }
 
 #[test]
 fn what_is_no_text_is_shown() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut instance = Instance::bare();
     instance.install(&service("trigger-log"), "trigger-log");
     instance.service("alarm fifo n - n 0 - trigger-log");
@@ -62,7 +62,7 @@ fn what_is_no_text_is_shown() {
 
 #[test]
 fn a_type_that_it_is_not_made_for_is_refused() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut instance = Instance::bare();
     instance.install(&service("trigger-log"), "trigger-log");
     instance.service("alarm unix-dgram n - n 0 - trigger-log");

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::common::client::Client;
-use crate::common::instance::SOON;
-use crate::common::poll::{stays, until};
-use crate::common::process::Process;
-use crate::needs_root;
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::poll::{stays, until};
+use testkit::process::Process;
+use testkit::{needs_root, test};
+
 use crate::stage::Stage;
 
 /// Has so many processes of a service started, which are idle then.
@@ -55,7 +56,7 @@ fn expect_one_to_wake_up(stage: &Stage, processes: &[Process]) {
 
 #[test]
 fn a_connection_wakes_up_one_of_a_hundred_idle_processes() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("echo", "100", "-o max_idle=1h");
     let processes = crowd(&stage, 100);
     expect_one_to_wake_up(&stage, &processes);
@@ -63,7 +64,7 @@ fn a_connection_wakes_up_one_of_a_hundred_idle_processes() {
 
 #[test]
 fn a_connection_wakes_up_one_of_many_idle_processes_for_many_clients() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = crate::multi::proxy("20", "-o max_idle=1h -o max_clients=1");
     let processes = crowd(&stage, 20);
     expect_one_to_wake_up(&stage, &processes);
@@ -71,7 +72,7 @@ fn a_connection_wakes_up_one_of_many_idle_processes_for_many_clients() {
 
 #[test]
 fn a_process_that_waits_does_nothing_else() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new("echo", "5", "-o max_idle=1h");
     let processes = crowd(&stage, 5);
     let before = waits(&processes);

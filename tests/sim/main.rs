@@ -15,11 +15,7 @@ mod exhaust;
 mod happening;
 mod kernel;
 mod lines;
-#[path = "../common/options.rs"]
-mod options;
 mod pool;
-#[path = "../common/random.rs"]
-mod random;
 mod regressions;
 mod replay;
 mod seen;
@@ -32,6 +28,8 @@ mod world;
 use std::panic;
 use std::process::ExitCode;
 use std::thread;
+
+use testkit::{options, random};
 
 use options::Options;
 

@@ -22,7 +22,7 @@ pub fn run(options: &Options) -> Outcome {
     let mut steps = 0;
     let mut seed = options.seed;
     let mut seen = Seen::default();
-    while options.choose("simulation", "") && options.steps.is_none_or(|most| steps < most) {
+    while options.choose("simulation", "") && options.go_on(steps) {
         let mut list = Vec::new();
         match guarded(|| one_run(seed, &mut list, &mut seen)) {
             Ok(happened) => steps += happened,

@@ -5,36 +5,36 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
-use super::common::client::Client;
-use super::common::instance::SOON;
-use super::common::network::in_own_network;
-use super::common::poll::until;
-use super::common::puppet::service;
-use super::common::run::run;
-use super::world::World;
-use crate::needs_root;
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::network::in_own_network;
+use testkit::poll::until;
+use testkit::programs::service;
+use testkit::run::run;
+use testkit::standalone::Standalone;
+use testkit::{needs_root, test};
 
 /// Puts programs beside the master's, and starts it.
-fn start(world: &mut World, programs: &[&str], table: &str) {
+fn start(standalone: &mut Standalone, programs: &[&str], table: &str) {
     for program in programs {
         let mut copy = Command::new("cp");
-        run(copy.arg(service(program)).arg(world.path()), SOON).expect_success();
+        run(copy.arg(service(program)).arg(standalone.path()), SOON).expect_success();
     }
-    world.write_table(table).start();
+    standalone.write_table(table).start();
 }
 
 /// A client of the public socket of this name.
 #[track_caller]
-fn client(world: &World, name: &str) -> Client {
-    let socket = world.queue().join("public").join(name);
+fn client(standalone: &Standalone, name: &str) -> Client {
+    let socket = standalone.queue().join("public").join(name);
     Client::connect(&socket.display().to_string())
 }
 
 #[test]
 fn a_table_of_one_line_serves() {
-    for mut world in [World::new(), World::of_a_user()] {
-        start(&mut world, &["echo"], "hello unix n - - - 5 echo\n");
-        let mut client = client(&world, "hello");
+    for mut standalone in [Standalone::new(), Standalone::of_a_user()] {
+        start(&mut standalone, &["echo"], "hello unix n - - - 5 echo\n");
+        let mut client = client(&standalone, "hello");
         client.say("hello");
         assert_eq!(client.line(), "hello");
     }
@@ -42,13 +42,16 @@ fn a_table_of_one_line_serves() {
 
 #[test]
 fn anybody_may_spawn_commands_of_their_own() {
-    let mut world = World::of_a_user();
+    let mut standalone = Standalone::of_a_user();
     start(
-        &mut world,
+        &mut standalone,
         &["spawn"],
         "id unix n - - - 5 spawn argv=id -u\n",
     );
-    assert_eq!(client(&world, "id").line(), world.uid().to_string());
+    assert_eq!(
+        client(&standalone, "id").line(),
+        standalone.uid().to_string()
+    );
 }
 
 /// What a web browser gets from a port.
@@ -63,9 +66,9 @@ fn page(port: u16) -> String {
 
 #[test]
 fn every_service_of_the_example_serves_as_root_and_as_anybody() {
-    needs_root!("to have a network of its own");
+    needs_root("to have a network of its own");
     in_own_network(|| {
-        for mut world in [World::new(), World::of_a_user()] {
+        for mut standalone in [Standalone::new(), Standalone::of_a_user()] {
             let programs = [
                 "echo",
                 "daytime",
@@ -75,7 +78,7 @@ fn every_service_of_the_example_serves_as_root_and_as_anybody() {
                 "syslog-sink",
             ];
             start(
-                &mut world,
+                &mut standalone,
                 &programs,
                 include_str!("../../master.cf.example"),
             );
@@ -86,14 +89,18 @@ fn every_service_of_the_example_serves_as_root_and_as_anybody() {
                 let time = Client::connect(&format!("127.0.0.1:{port}")).line();
                 assert!(time.contains(", 2"), "{time}");
             }
-            assert!(client(&world, "daytime").line().contains(", 2"));
+            assert!(client(&standalone, "daytime").line().contains(", 2"));
             assert!(page(7080).starts_with("HTTP/1.0 200 OK"), "{}", page(7080));
-            world.wait_for_line("trigger-log: tick: woken up");
+            standalone.wait_for_line("trigger-log: tick: woken up");
             let sink = UnixDatagram::unbound().expect("a socket");
-            sink.send_to(b"<13>hello", world.queue().join("public/log"))
+            sink.send_to(b"<13>hello", standalone.queue().join("public/log"))
                 .expect("a reader");
-            world.wait_for_line("user.notice");
-            assert!(!world.said().contains("warning"), "{}", world.said());
+            standalone.wait_for_line("user.notice");
+            assert!(
+                !standalone.said().contains("warning"),
+                "{}",
+                standalone.said()
+            );
         }
     });
 }
@@ -101,61 +108,61 @@ fn every_service_of_the_example_serves_as_root_and_as_anybody() {
 /// A service of the newcomer's own, in Python, beside one of the library's.
 #[test]
 fn ten_lines_of_ones_own_are_served_changed_and_told_of_when_wrong() {
-    let mut world = World::of_a_user();
+    let mut standalone = Standalone::of_a_user();
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/services/examples/minimal.py");
     let source = std::fs::read_to_string(source).expect("the example");
     assert!(source.lines().count() <= 10);
-    let hello = world.path().join("hello.py");
+    let hello = standalone.path().join("hello.py");
     std::fs::write(&hello, &source).expect("a program");
     std::fs::set_permissions(&hello, Permissions::from_mode(0o755)).expect("a mode");
     let line = |name: &str| format!("{name} unix n - - - 5 {}\n", hello.display());
     start(
-        &mut world,
+        &mut standalone,
         &["shout"],
         &(line("hello") + "shout unix n - - - 5 shout\n"),
     );
-    assert_eq!(client(&world, "hello").line(), "hello");
-    let mut shout = client(&world, "shout");
+    assert_eq!(client(&standalone, "hello").line(), "hello");
+    let mut shout = client(&standalone, "shout");
     shout.say("hello");
     assert_eq!(shout.line(), "HELLO");
 
     // An edit takes effect with a reload, and a mistake in it changes nothing.
     std::fs::write(&hello, source.replace("hello", "good morning")).expect("an edit");
-    world.write_table(&(line("hello") + "shout unix n - - - five shout\n"));
+    standalone.write_table(&(line("hello") + "shout unix n - - - five shout\n"));
     assert!(
-        world
+        standalone
             .reload()
             .contains("line 2: column 20: field \"max_proc\": bad value: \"five\"")
     );
-    assert_eq!(client(&world, "hello").line(), "hello");
-    world.write_table(&line("hello"));
+    assert_eq!(client(&standalone, "hello").line(), "hello");
+    standalone.write_table(&line("hello"));
     assert!(
-        world
+        standalone
             .reload()
             .contains("services: 0 added, 1 removed, 1 kept")
     );
-    assert_eq!(client(&world, "hello").line(), "good morning");
+    assert_eq!(client(&standalone, "hello").line(), "good morning");
 }
 
 #[test]
 fn a_service_logs_to_the_masters_file_and_terminal() {
-    for mut world in [World::new(), World::of_a_user()] {
-        let log = world.path().join("log");
-        let of = |name: &str| world.path().join(name).display().to_string();
-        world.write_toml(&format!(
+    for mut standalone in [Standalone::new(), Standalone::of_a_user()] {
+        let log = standalone.path().join("log");
+        let of = |name: &str| standalone.path().join(name).display().to_string();
+        standalone.write_toml(&format!(
             "maillog_file = \"{}\"\nmaillog_file_prefixes = \"/\"\n\
              queue_directory = \"{}\"\ndata_directory = \"{}\"\n",
             log.display(),
-            world.queue().display(),
+            standalone.queue().display(),
             of("data"),
         ));
-        start(&mut world, &["whois"], "whois unix n - - - 5 whois\n");
-        client(&world, "whois").wait_for_end();
+        start(&mut standalone, &["whois"], "whois unix n - - - 5 whois\n");
+        client(&standalone, "whois").wait_for_end();
         until(SOON, "a line in the log", || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             text.lines()
                 .any(|line| line.contains(" master/whois[") && line.contains("asked by local"))
         });
-        world.wait_for_line("whois: asked by local client");
+        standalone.wait_for_line("whois: asked by local client");
     }
 }

@@ -5,40 +5,44 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::common::instance::SOON;
-use super::common::poll::until;
-use super::world::World;
-use crate::needs_root;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::standalone::Standalone;
+use testkit::{needs_root, test};
 
 #[test]
 fn a_directory_with_a_table_and_no_main_cf_stands_alone() {
-    let mut world = World::of_a_user();
-    fs::write(world.path().join("master.cf"), "a unix - - - - - true\n").unwrap();
-    let mut master = world.master(&["-d"]);
-    master.arg("-c").arg(world.path()).process_group(0);
-    world.start_as(&mut master);
-    assert!(world.queue().join("private/a").exists());
+    let mut standalone = Standalone::of_a_user();
+    fs::write(
+        standalone.path().join("master.cf"),
+        "a unix - - - - - true\n",
+    )
+    .unwrap();
+    let mut master = standalone.master(&["-d"]);
+    master.arg("-c").arg(standalone.path()).process_group(0);
+    standalone.start_as(&mut master);
+    assert!(standalone.queue().join("private/a").exists());
 }
 
 #[test]
 fn a_main_cf_beside_a_table_that_was_named_is_not_read_with_a_warning() {
-    let mut world = World::of_a_user();
-    fs::write(world.path().join("main.cf"), "nonsense").unwrap();
-    world.write_table("a unix - - - - - true\n").start();
-    world.wait_for_line("main.cf is not read, because a service table was named");
+    let mut standalone = Standalone::of_a_user();
+    fs::write(standalone.path().join("main.cf"), "nonsense").unwrap();
+    standalone.write_table("a unix - - - - - true\n").start();
+    standalone.wait_for_line("main.cf is not read, because a service table was named");
 }
 
 #[test]
 fn master_toml_says_where_everything_is() {
-    let mut world = World::new();
-    let queue = world.path().join("elsewhere/queue");
-    let data = world.path().join("elsewhere/data");
-    world.write_toml(&format!(
+    let mut standalone = Standalone::new();
+    let queue = standalone.path().join("elsewhere/queue");
+    let data = standalone.path().join("elsewhere/data");
+    standalone.write_toml(&format!(
         "queue_directory = \"{}\"\ndata_directory = \"{}\"\n",
         queue.display(),
         data.display()
     ));
-    world.write_table("a unix n - - - - true\n").start();
+    standalone.write_table("a unix n - - - - true\n").start();
     assert!(queue.join("public/a").exists());
     assert!(queue.join("pid/master.pid").exists());
     assert!(data.join("master.lock").exists());
@@ -46,10 +50,10 @@ fn master_toml_says_where_everything_is() {
 
 #[test]
 fn roots_services_have_their_place_below_run_and_var() {
-    needs_root!("to hide the system's own /run");
-    let mut world = World::new();
-    world.write_table("a unix n - - - - true\n");
-    let master = world.master(&["-d"]);
+    needs_root("to hide the system's own /run");
+    let mut standalone = Standalone::new();
+    standalone.write_table("a unix n - - - - true\n");
+    let master = standalone.master(&["-d"]);
     // In a name space of its own, where both are empty.
     let mut command = Command::new("unshare");
     command
@@ -58,8 +62,8 @@ fn roots_services_have_their_place_below_run_and_var() {
         .args(["sh".as_ref(), master.get_program()])
         .args(master.get_args())
         .process_group(0);
-    world.start_as(&mut command);
-    let root = format!("/proc/{}/root", world.process().0);
+    standalone.start_as(&mut command);
+    let root = format!("/proc/{}/root", standalone.process().0);
     for (path, mode) in [
         ("run/master", 0o755),
         ("run/master/pid", 0o755),
@@ -75,11 +79,11 @@ fn roots_services_have_their_place_below_run_and_var() {
 
 #[test]
 fn a_directory_in_which_others_may_write_is_refused() {
-    let mut world = World::of_a_user();
-    world.write_table("a unix - - - - - true\n");
-    fs::create_dir_all(world.queue()).unwrap();
-    fs::set_permissions(world.queue(), fs::Permissions::from_mode(0o777)).unwrap();
-    let said = world.fail(&["-d"]).stderr;
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table("a unix - - - - - true\n");
+    fs::create_dir_all(standalone.queue()).unwrap();
+    fs::set_permissions(standalone.queue(), fs::Permissions::from_mode(0o777)).unwrap();
+    let said = standalone.fail(&["-d"]).stderr;
     assert!(
         said.contains("others may write to it (mode 777): \"chmod go-w\" ends that"),
         "{said}"
@@ -88,12 +92,12 @@ fn a_directory_in_which_others_may_write_is_refused() {
 
 #[test]
 fn a_directory_of_a_stranger_is_refused() {
-    needs_root!("to have a stranger");
-    let mut world = World::new();
-    world.write_table("a unix - - - - - true\n");
-    fs::create_dir_all(world.queue()).unwrap();
-    std::os::unix::fs::chown(world.queue(), Some(4711), None).unwrap();
-    let said = world.fail(&["-d"]).stderr;
+    needs_root("to have a stranger");
+    let mut standalone = Standalone::new();
+    standalone.write_table("a unix - - - - - true\n");
+    fs::create_dir_all(standalone.queue()).unwrap();
+    std::os::unix::fs::chown(standalone.queue(), Some(4711), None).unwrap();
+    let said = standalone.fail(&["-d"]).stderr;
     assert!(
         said.contains("belongs to another user, whose ID is 4711"),
         "{said}"
@@ -102,34 +106,36 @@ fn a_directory_of_a_stranger_is_refused() {
 
 #[test]
 fn a_missing_directory_of_a_service_is_named_with_the_command_that_makes_it() {
-    let mut world = World::of_a_user();
-    world.write_table("deep/a unix n - - - - true\n");
-    let said = world.fail(&["-d"]).stderr;
-    let expected = format!("\"mkdir -p {}/public/deep\"", world.queue().display());
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table("deep/a unix n - - - - true\n");
+    let said = standalone.fail(&["-d"]).stderr;
+    let expected = format!("\"mkdir -p {}/public/deep\"", standalone.queue().display());
     assert!(said.contains(&expected), "{said}");
 }
 
 #[test]
 fn a_command_that_begins_with_a_slash_is_a_path_of_its_own() {
-    let mut world = World::of_a_user();
-    let mark = world.path().join("mark");
-    let script = world.script(
+    let mut standalone = Standalone::of_a_user();
+    let mark = standalone.path().join("mark");
+    let script = standalone.script(
         "script",
         &format!("touch {}; read -r byte <&6", mark.display()),
     );
     let table = format!("woken fifo - - - 60 1 {}", script.display());
-    world.write_table(&table).start();
+    standalone.write_table(&table).start();
     until(SOON, "the script to run", || mark.exists());
 }
 
 #[test]
 fn other_commands_lie_beside_the_master() {
-    let mut world = World::of_a_user();
-    let mark = world.path().join("mark");
-    world.script(
+    let mut standalone = Standalone::of_a_user();
+    let mark = standalone.path().join("mark");
+    standalone.script(
         "beside",
         &format!("touch {}; read -r byte <&6", mark.display()),
     );
-    world.write_table("woken fifo - - - 60 1 beside").start();
+    standalone
+        .write_table("woken fifo - - - 60 1 beside")
+        .start();
     until(SOON, "the script to run", || mark.exists());
 }

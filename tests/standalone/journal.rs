@@ -5,15 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-
-use super::common::client::Client;
-use super::common::disk::Disk;
-use super::common::instance::SOON;
-use super::common::poll::until;
-use super::common::run::{Running, run};
-use super::common::skip;
-use super::world::World;
-use crate::needs_root;
+use testkit::client::Client;
+use testkit::disk::Disk;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::run::{Running, run};
+use testkit::standalone::Standalone;
+use testkit::{needs_root, skip, test};
 
 const JOURNALD: &str = "/lib/systemd/systemd-journald";
 /// What it must not do to the machine, and what it need not.
@@ -49,31 +47,31 @@ fn entry(field: &str) -> Value {
 /// "the journal's MASTER_SERVICE is name/type, and MASTER_CHILD the process ID"
 #[test]
 fn the_journal_can_be_searched_for_a_service_and_its_child() {
-    needs_root!("to have a journal of its own");
+    needs_root("to have a journal of its own");
     let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
     if id.is_empty() || !Path::new(JOURNALD).exists() {
-        return skip("systemd's journal is not installed");
+        skip("systemd's journal is not installed");
     }
     Disk::mount(Path::new("/run"), 64 * 1024, |_| {
         let _journal = start_journal();
-        let mut world = World::new();
-        let script = world.script("script", "exit 3");
-        let (queue, data) = (world.queue(), world.path().join("data"));
-        world.write_toml(&format!(
+        let mut standalone = Standalone::new();
+        let script = standalone.script("script", "exit 3");
+        let (queue, data) = (standalone.queue(), standalone.path().join("data"));
+        standalone.write_toml(&format!(
             "queue_directory = \"{}\"\ndata_directory = \"{}\"\nlog_format = \"journal\"\n",
             queue.display(),
             data.display()
         ));
-        world.write_table(&format!("a unix n - - - 5 {}\n", script.display()));
-        world.start();
-        let pid = world.process().0;
+        standalone.write_table(&format!("a unix n - - - 5 {}\n", script.display()));
+        standalone.start();
+        let pid = standalone.process().0;
         let _client = Client::connect(&queue.join("public/a").to_string_lossy());
-        world.wait_for_line("exit status 3");
+        standalone.wait_for_line("exit status 3");
         let start = entry(&format!("SYSLOG_PID={pid}"));
         let message = format!(
             "daemon started -- version {}, configuration {}",
             env!("CARGO_PKG_VERSION"),
-            world.table().display()
+            standalone.table().display()
         );
         for (field, value) in [
             ("MESSAGE", &*message),

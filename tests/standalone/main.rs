@@ -1,9 +1,5 @@
 //! Services without Postfix: a table of one's own, run by root or by anybody.
 
-#[path = "../common/mod.rs"]
-mod common;
-use common::world; // a directory, a table, and a master in the foreground
-
 mod bundled; // the services that lie beside it
 mod config_files; // files that are none, and a table that comes through a pipe
 mod directories; // where sockets and locks are, and who may write there
@@ -14,3 +10,7 @@ mod output; // what children print, and the form of the log
 mod supervisor; // what a service manager is told
 mod terminal; // what is seen on the terminal
 mod user; // what somebody without root's privileges has
+
+fn main() -> std::process::ExitCode {
+    testkit::main()
+}

@@ -1,6 +1,7 @@
 //! The mistakes that people make in their first table, and what they are told.
 
-use super::world::World;
+use testkit::standalone::Standalone;
+use testkit::test;
 
 const GOOD: &str = "hello unix n - - - 5 true\n";
 
@@ -76,12 +77,12 @@ const TOML_MISTAKES: [(&str, &str); 6] = [
 
 #[test]
 fn a_mistake_in_the_table_is_told_and_changes_nothing() {
-    let mut world = World::of_a_user();
-    world.write_table(GOOD).start();
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(GOOD).start();
     for (table, expected) in TABLE_MISTAKES {
-        world.write_table(table);
-        let said = world.reload();
-        let expected = format!("{}: {expected}", world.table().display());
+        standalone.write_table(table);
+        let said = standalone.reload();
+        let expected = format!("{}: {expected}", standalone.table().display());
         assert!(said.contains(&expected), "{table}{expected}\n{said}");
         let is_warning = expected.contains("ignoring");
         assert_eq!(
@@ -89,7 +90,7 @@ fn a_mistake_in_the_table_is_told_and_changes_nothing() {
             !is_warning,
             "{said}"
         );
-        let socket = world.queue().join("public/hello");
+        let socket = standalone.queue().join("public/hello");
         assert!(
             std::os::unix::net::UnixStream::connect(socket).is_ok(),
             "it serves on"
@@ -99,30 +100,30 @@ fn a_mistake_in_the_table_is_told_and_changes_nothing() {
 
 #[test]
 fn a_mistake_in_master_toml_is_told_and_changes_nothing() {
-    let mut world = World::of_a_user();
-    world.write_table(GOOD).start();
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(GOOD).start();
     for (toml, expected) in TOML_MISTAKES {
-        world.write_toml(toml);
-        let said = world.reload();
-        let expected = format!("{}/master.toml: {expected}", world.path().display());
+        standalone.write_toml(toml);
+        let said = standalone.reload();
+        let expected = format!("{}/master.toml: {expected}", standalone.path().display());
         assert!(said.contains(&expected), "{toml}{expected}\n{said}");
         assert!(said.contains("reload failed and changed nothing"), "{said}");
     }
-    world.write_toml("");
-    assert!(world.reload().contains("reload done"));
+    standalone.write_toml("");
+    assert!(standalone.reload().contains("reload done"));
 }
 
 #[test]
 fn a_command_that_is_not_there_is_told_with_its_line() {
-    let mut world = World::of_a_user();
-    world
+    let mut standalone = Standalone::of_a_user();
+    standalone
         .write_table("# first\nwoken fifo n - - 60 1 ecko\n")
         .start();
-    let path = world.path().join("ecko");
+    let path = standalone.path().join("ecko");
     let expected = format!(
         "warning: exec {}: No such file or directory -- see line 2 of {}",
         path.display(),
-        world.table().display()
+        standalone.table().display()
     );
-    world.wait_for_line(&expected);
+    standalone.wait_for_line(&expected);
 }

@@ -5,27 +5,27 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::standalone::Standalone;
+use testkit::test;
 
-use super::common::instance::SOON;
-use super::common::poll::until;
-use super::common::process::Process;
-use super::world::World;
-
-/// A world with one service that is woken up at once, runs this, and is looked after like this.
-fn world(commands: &str, settings: &str) -> World {
-    let mut world = World::of_a_user();
-    let script = world.script("talker", commands);
+/// A master with one service that is woken up at once, runs this, and is looked after like this.
+fn standalone(commands: &str, settings: &str) -> Standalone {
+    let mut standalone = Standalone::of_a_user();
+    let script = standalone.script("talker", commands);
     let line = format!("talker fifo n - - 1000 1 {}\n", script.display());
-    set(&world, settings);
-    world.write_table(&line);
-    world
+    set(&standalone, settings);
+    standalone.write_table(&line);
+    standalone
 }
 
 /// `master.toml`, with directories of the test's own.
-fn set(world: &World, settings: &str) {
-    let (queue, data) = (world.queue(), world.path().join("data"));
+fn set(standalone: &Standalone, settings: &str) {
+    let (queue, data) = (standalone.queue(), standalone.path().join("data"));
     let (queue, data) = (queue.display(), data.display());
-    world.write_toml(&format!(
+    standalone.write_toml(&format!(
         "queue_directory = \"{queue}\"\ndata_directory = \"{data}\"\n{settings}"
     ));
 }
@@ -36,74 +36,80 @@ fn captured(settings: &str) -> String {
 
 /// The pid of the only child.
 #[track_caller]
-fn child(world: &mut World) -> i32 {
-    let master = world.process();
+fn child(standalone: &mut Standalone) -> i32 {
+    let master = standalone.process();
     until(SOON, "a child", || master.children().first().map(|c| c.0))
 }
 
 #[test]
 fn what_a_child_prints_is_logged_line_by_line_with_its_service_and_pid() {
-    let mut world = world(
+    let mut standalone = standalone(
         "echo first; echo second >&2; printf 'a\\tb\\033[31m\\r\\n\\n'; printf last; exec sleep 1000",
         &captured(""),
     );
-    world.start();
-    let pid = child(&mut world);
+    standalone.start();
+    let pid = child(&mut standalone);
     for text in ["first", "second", "a?b?[31m"] {
-        world.wait_for_line(&format!("master: talker/{pid}: {text}\n"));
+        standalone.wait_for_line(&format!("master: talker/{pid}: {text}\n"));
     }
     // A line without an end is one when the child has ended.
-    assert!(!world.said().contains(": last"));
+    assert!(!standalone.said().contains(": last"));
     Process(pid).signal(Signal::SIGKILL);
-    world.wait_for_line(&format!("master: talker/{pid}: last\n"));
-    let said = world.said();
+    standalone.wait_for_line(&format!("master: talker/{pid}: last\n"));
+    let said = standalone.said();
     let (last, end) = (said.find(": last"), said.find("killed by signal 9"));
     assert!(last < end, "its last words, and then its end: {said}");
 }
 
 #[test]
 fn what_a_child_prints_goes_to_the_terminal_unless_a_service_says_otherwise() {
-    let mut world = world("echo plain >&2; exec sleep 1000", "");
-    world.start();
-    world.wait_for_line("plain\n");
-    assert!(!world.said().contains(": plain"), "{}", world.said());
+    let mut standalone = standalone("echo plain >&2; exec sleep 1000", "");
+    standalone.start();
+    standalone.wait_for_line("plain\n");
+    assert!(
+        !standalone.said().contains(": plain"),
+        "{}",
+        standalone.said()
+    );
 }
 
 #[test]
 fn a_long_line_is_several() {
-    let mut world = world("printf '%02500d\\n' 7; exec sleep 1000", &captured(""));
-    world.start();
-    let pid = child(&mut world);
+    let mut standalone = standalone("printf '%02500d\\n' 7; exec sleep 1000", &captured(""));
+    standalone.start();
+    let pid = child(&mut standalone);
     let piece = format!("talker/{pid}: {}\n", "0".repeat(1000));
-    world.wait_for_line(&format!("talker/{pid}: {}7\n", "0".repeat(499)));
-    assert_eq!(world.said().matches(&piece).count(), 2);
+    standalone.wait_for_line(&format!("talker/{pid}: {}7\n", "0".repeat(499)));
+    assert_eq!(standalone.said().matches(&piece).count(), 2);
 }
 
 #[test]
 fn a_child_that_floods_is_cut_short_and_others_are_served() {
-    let mut world = world("exec yes flooding", &captured(""));
-    let other = world.script("other", "exec sleep 1000");
-    let table = fs::read_to_string(world.table()).unwrap();
-    world.write_table(&format!(
+    let mut standalone = standalone("exec yes flooding", &captured(""));
+    let other = standalone.script("other", "exec sleep 1000");
+    let table = fs::read_to_string(standalone.table()).unwrap();
+    standalone.write_table(&format!(
         "{table}other unix n - - 0 0 {}\n",
         other.display()
     ));
-    world.start();
-    let pid = child(&mut world);
-    let lines = |world: &mut World| world.said().matches(": flooding\n").count();
-    until(SOON, "the first hundred lines", || lines(&mut world) >= 100);
-    world.wait_for_line("lines of output were not logged");
+    standalone.start();
+    let pid = child(&mut standalone);
+    let lines = |standalone: &mut Standalone| standalone.said().matches(": flooding\n").count();
+    until(SOON, "the first hundred lines", || {
+        lines(&mut standalone) >= 100
+    });
+    standalone.wait_for_line("lines of output were not logged");
     // Meanwhile clients of another service are taken to children.
-    let mark = world.process().children().len();
-    let socket = world.queue().join("public/other");
+    let mark = standalone.process().children().len();
+    let socket = standalone.queue().join("public/other");
     let _client = UnixStream::connect(&socket).expect("a connection");
-    let master = world.process();
+    let master = standalone.process();
     until(SOON, "another child", || master.children().len() > mark);
     // Neither the log nor the master's time goes to the flood.
     let busy = master.busy();
-    let before = lines(&mut world);
+    let before = lines(&mut standalone);
     until(SOON, "two seconds of lines", || {
-        lines(&mut world) >= before + 200
+        lines(&mut standalone) >= before + 200
     });
     let busy = master.busy() - busy;
     assert!(busy.as_secs_f64() < 1.0, "{busy:?} of the processor");
@@ -112,14 +118,14 @@ fn a_child_that_floods_is_cut_short_and_others_are_served() {
 
 #[test]
 fn a_childs_pipe_is_closed_with_its_end() {
-    let mut world = world("echo here; exit 0", &captured(""));
-    let table = fs::read_to_string(world.table()).unwrap();
-    world.write_table(&table.replace(" 1000 1 ", " 1 1 "));
-    world.start();
+    let mut standalone = standalone("echo here; exit 0", &captured(""));
+    let table = fs::read_to_string(standalone.table()).unwrap();
+    standalone.write_table(&table.replace(" 1000 1 ", " 1 1 "));
+    standalone.start();
     until(SOON, "five children, one after the other", || {
-        world.said().matches(": here\n").count() >= 5
+        standalone.said().matches(": here\n").count() >= 5
     });
-    let master = world.process();
+    let master = standalone.process();
     until(SOON, "no pipe of a child", || {
         let children = master.children().len();
         let descriptors = master.descriptors();
@@ -131,37 +137,37 @@ fn a_childs_pipe_is_closed_with_its_end() {
 
 #[test]
 fn a_reload_turns_the_capture_on_for_new_children() {
-    let mut world = world("echo here >&2; exec sleep 1000", "");
-    world.start();
-    world.wait_for_line("here\n");
-    set(&world, &captured(""));
-    let old = child(&mut world);
-    world.reload();
+    let mut standalone = standalone("echo here >&2; exec sleep 1000", "");
+    standalone.start();
+    standalone.wait_for_line("here\n");
+    set(&standalone, &captured(""));
+    let old = child(&mut standalone);
+    standalone.reload();
     Process(old).signal(Signal::SIGTERM);
-    world.wait_for_line(": here\n");
-    assert!(world.said().contains("master: talker/"));
+    standalone.wait_for_line(": here\n");
+    assert!(standalone.said().contains("master: talker/"));
 }
 
 #[test]
 fn the_log_can_be_objects() {
-    let file = |world: &World| world.path().join("maillog");
-    let mut world = world("echo 'a \"b\"'; exec sleep 1000", "");
-    let path = file(&world).display().to_string();
+    let file = |standalone: &Standalone| standalone.path().join("maillog");
+    let mut standalone = standalone("echo 'a \"b\"'; exec sleep 1000", "");
+    let path = file(&standalone).display().to_string();
     set(
-        &world,
+        &standalone,
         &captured(&format!(
             "maillog_file = \"{path}\"\nmaillog_file_prefixes = \"/\"\nlog_format = \"json\"\n"
         )),
     );
-    world.start();
-    let pid = child(&mut world);
+    standalone.start();
+    let pid = child(&mut standalone);
     let fields = format!(
         "\"severity\":\"info\",\"tag\":\"master/master\",\"pid\":{},\
          \"message\":\"talker/{pid}: a \\\"b\\\"\",\"service\":\"talker\",\"type\":\"fifo\",\
          \"child\":{pid}}}\n",
-        world.process().0
+        standalone.process().0
     );
-    world.wait_for_line(&fields);
+    standalone.wait_for_line(&fields);
     let in_file = || fs::read_to_string(Path::new(&path)).is_ok_and(|text| text.contains(&fields));
     until(SOON, "the same in the file", in_file);
     for line in fs::read_to_string(&path).unwrap().lines() {

@@ -8,14 +8,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-
-use super::common::instance::SOON;
-use super::common::network::in_own_network;
-use super::common::poll::until;
-use super::common::run::run;
-use super::common::skip;
-use super::world::World;
-use crate::needs_root;
+use testkit::instance::SOON;
+use testkit::network::in_own_network;
+use testkit::poll::until;
+use testkit::run::run;
+use testkit::standalone::Standalone;
+use testkit::{needs_root, skip, test};
 
 const TABLE: &str = "a unix - - - - - true\nb unix - - - - - true\n";
 
@@ -23,19 +21,19 @@ const TABLE: &str = "a unix - - - - - true\nb unix - - - - - true\n";
 struct Manager(UnixDatagram);
 
 impl Manager {
-    /// Starts the master of a world, with more in its environment.
+    /// Starts the master with more in its environment.
     #[track_caller]
-    fn of(world: &mut World, variables: &[(&str, &str)]) -> Self {
-        let path = world.path().join("notify");
+    fn of(standalone: &mut Standalone, variables: &[(&str, &str)]) -> Self {
+        let path = standalone.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
         std::fs::set_permissions(&path, open).expect("a mode");
         socket.set_read_timeout(Some(SOON)).expect("a time limit");
-        world.write_table(TABLE);
-        let mut master = world.master(&["-d"]);
+        standalone.write_table(TABLE);
+        let mut master = standalone.master(&["-d"]);
         master.env("NOTIFY_SOCKET", &path);
         master.envs(variables.iter().copied());
-        world.start_as(master.process_group(0));
+        standalone.start_as(master.process_group(0));
         Self(socket)
     }
 
@@ -50,29 +48,29 @@ impl Manager {
 
 #[test]
 fn a_service_manager_is_told_of_start_reload_and_end() {
-    let mut world = World::of_a_user();
-    let manager = Manager::of(&mut world, &[]);
-    let pid = world.process().0;
+    let mut standalone = Standalone::of_a_user();
+    let manager = Manager::of(&mut standalone, &[]);
+    let pid = standalone.process().0;
     let ready = format!("READY=1\nMAINPID={pid}\nSTATUS=");
     assert_eq!(manager.hears(), format!("{ready}2 services\n"));
 
-    world.write_table("a unix - - - - - true\n").reload();
+    standalone.write_table("a unix - - - - - true\n").reload();
     assert!(manager.hears().starts_with("RELOADING=1\nMONOTONIC_USEC="));
     assert_eq!(manager.hears(), format!("{ready}1 service\n"));
 
-    world.write_table("nonsense").reload();
+    standalone.write_table("nonsense").reload();
     assert!(manager.hears().starts_with("RELOADING=1\n"));
     let failed = "1 service, but the last reload failed: see the log";
     assert_eq!(manager.hears(), format!("{ready}{failed}\n"));
 
-    world.stop_by(Signal::SIGTERM);
+    standalone.stop_by(Signal::SIGTERM);
     assert_eq!(manager.hears(), "STOPPING=1\nSTATUS=stopping\n");
 }
 
 #[test]
 fn a_service_manager_that_watches_hears_twice_in_its_interval() {
-    let mut world = World::of_a_user();
-    let manager = Manager::of(&mut world, &[("WATCHDOG_USEC", "1000000")]);
+    let mut standalone = Standalone::of_a_user();
+    let manager = Manager::of(&mut standalone, &[("WATCHDOG_USEC", "1000000")]);
     let mut alive = 0;
     while alive < 3 {
         match manager.hears().as_str() {
@@ -94,12 +92,12 @@ fn a_service_manager_that_watches_hears_twice_in_its_interval() {
 
 #[test]
 fn a_service_manager_that_is_not_there_is_a_warning() {
-    let mut world = World::of_a_user();
-    world.write_table(TABLE);
-    let mut master = world.master(&["-d"]);
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(TABLE);
+    let mut master = standalone.master(&["-d"]);
     master.env("NOTIFY_SOCKET", "/nowhere/notify");
-    world.start_as(master.process_group(0));
-    world.wait_for_line("NOTIFY_SOCKET: cannot reach the service manager: No such file");
+    standalone.start_as(master.process_group(0));
+    standalone.wait_for_line("NOTIFY_SOCKET: cannot reach the service manager: No such file");
 }
 
 /// systemd's own way to hand listeners over without systemd.
@@ -108,27 +106,27 @@ const ACTIVATE: &str = "/usr/bin/systemd-socket-activate";
 /// Starts the master when the first client comes to one of `listeners`, with options for
 /// systemd-socket-activate(1).
 #[track_caller]
-fn activated(world: &mut World, options: &[&str]) {
-    let master = world.master(&["-d"]);
+fn activated(standalone: &mut Standalone, options: &[&str]) {
+    let master = standalone.master(&["-d"]);
     let mut command = Command::new(ACTIVATE);
     command.args(options);
     for (name, directory) in [("XDG_RUNTIME_DIR", "run"), ("HOME", "home")] {
-        let value = world.path().join(directory);
+        let value = standalone.path().join(directory);
         command.args(["-E", &format!("{name}={}", value.display())]);
     }
-    if nix::unistd::geteuid().is_root() && world.uid() != 0 {
-        let uid = world.uid();
+    if nix::unistd::geteuid().is_root() && standalone.uid() != 0 {
+        let uid = standalone.uid();
         command.args(["setpriv", "--clear-groups"]);
         command.args([format!("--reuid={uid}"), format!("--regid={uid}")]);
     }
     command.arg(master.get_program()).args(master.get_args());
-    world.run(command.env("PATH", "/usr/bin:/bin").process_group(0));
+    standalone.run(command.env("PATH", "/usr/bin:/bin").process_group(0));
 }
 
 /// A program for services: that it runs shows by a file.
-fn mark(world: &World) -> (String, impl Fn() -> bool + use<>) {
-    let mark = world.path().join("mark");
-    let script = world.script(
+fn mark(standalone: &Standalone) -> (String, impl Fn() -> bool + use<>) {
+    let mark = standalone.path().join("mark");
+    let script = standalone.script(
         "script",
         &format!("touch {}; exec sleep 1000", mark.display()),
     );
@@ -138,26 +136,26 @@ fn mark(world: &World) -> (String, impl Fn() -> bool + use<>) {
 #[test]
 fn a_listener_that_is_handed_over_is_served() {
     if !Path::new(ACTIVATE).exists() {
-        return skip("systemd-socket-activate is not installed");
+        skip("systemd-socket-activate is not installed");
     }
-    let mut world = World::of_a_user();
-    let (program, ran) = mark(&world);
-    world.write_table(&format!("a unix n - - - 1 {program}\n"));
-    let socket = world.queue().join("public/a");
+    let mut standalone = Standalone::of_a_user();
+    let (program, ran) = mark(&standalone);
+    standalone.write_table(&format!("a unix n - - - 1 {program}\n"));
+    let socket = standalone.queue().join("public/a");
     for directory in ["", "public", "private", "pid"] {
-        let path = world.queue().join(directory);
+        let path = standalone.queue().join(directory);
         std::fs::create_dir_all(&path).unwrap();
         if nix::unistd::geteuid().is_root() {
-            std::os::unix::fs::chown(&path, Some(world.uid()), None).unwrap();
+            std::os::unix::fs::chown(&path, Some(standalone.uid()), None).unwrap();
         }
     }
-    let stray = world.path().join("stray");
+    let stray = standalone.path().join("stray");
     let [listener, other] = [&socket, &stray].map(|path| path.display().to_string());
-    activated(&mut world, &["-l", &listener, "-l", &other]);
+    activated(&mut standalone, &["-l", &listener, "-l", &other]);
     let _client = until(SOON, "the listener", || UnixStream::connect(&socket).ok());
-    world.wait_for_line("daemon started");
+    standalone.wait_for_line("daemon started");
     until(SOON, "a child for the client who came first", ran);
-    world.wait_for_line(&format!(
+    standalone.wait_for_line(&format!(
         "no service listens on {}, which the service manager handed over",
         stray.display()
     ));
@@ -165,19 +163,19 @@ fn a_listener_that_is_handed_over_is_served() {
 
 #[test]
 fn a_user_serves_a_port_of_roots_that_is_handed_over() {
-    needs_root!("to open the port");
+    needs_root("to open the port");
     if !Path::new(ACTIVATE).exists() {
-        return skip("systemd-socket-activate is not installed");
+        skip("systemd-socket-activate is not installed");
     }
     in_own_network(|| {
-        let mut world = World::of_a_user();
-        let (program, ran) = mark(&world);
-        world.write_table(&format!("127.0.0.1:79 inet n - - - 1 {program}\n"));
-        activated(&mut world, &["-l", "127.0.0.1:79"]);
+        let mut standalone = Standalone::of_a_user();
+        let (program, ran) = mark(&standalone);
+        standalone.write_table(&format!("127.0.0.1:79 inet n - - - 1 {program}\n"));
+        activated(&mut standalone, &["-l", "127.0.0.1:79"]);
         let _client = until(SOON, "the port", || TcpStream::connect("127.0.0.1:79").ok());
         until(SOON, "a child for the client who came first", ran);
         // It is the service's now, and is closed with it.
-        world.write_table("a unix n - - - 1 true\n").reload();
+        standalone.write_table("a unix n - - - 1 true\n").reload();
         assert!(TcpStream::connect("127.0.0.1:79").is_err());
     });
 }
@@ -185,14 +183,14 @@ fn a_user_serves_a_port_of_roots_that_is_handed_over() {
 #[test]
 fn the_unit_for_systemd_is_valid_and_hardened() {
     if !Path::new("/usr/bin/systemd-analyze").exists() {
-        return skip("systemd-analyze is not installed");
+        skip("systemd-analyze is not installed");
     }
-    let world = World::new();
+    let standalone = Standalone::new();
     let unit = include_str!("../../contrib/systemd/master.service");
     let installed = "/usr/local/libexec/master/master ";
     assert!(unit.contains(installed));
     let unit = unit.replace(installed, concat!(env!("CARGO_BIN_EXE_master"), " "));
-    let path = world.path().join("master.service");
+    let path = standalone.path().join("master.service");
     std::fs::write(&path, unit).unwrap();
     let analyze = |arguments: &[&str]| {
         let mut command = Command::new("systemd-analyze");

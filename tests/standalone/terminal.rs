@@ -2,22 +2,23 @@
 
 use std::fs;
 
-use super::common::instance::SOON;
-use super::common::run::run;
-use super::world::World;
 use std::process::Command;
+use testkit::instance::SOON;
+use testkit::run::run;
+use testkit::standalone::Standalone;
+use testkit::test;
 
 /// What a master with a faulty table shows on a terminal, with a variable in its environment.
 fn shown(name: &str, value: &str) -> String {
-    let mut world = World::of_a_user();
-    world.write_table("a tcp - - - - - true\n");
-    let master = world.master(&["-d"]);
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table("a tcp - - - - - true\n");
+    let master = standalone.master(&["-d"]);
     let words = std::iter::once(master.get_program()).chain(master.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     let mut script = Command::new("script");
     script
         .args(["-qec", &words.join(" "), "/dev/null"])
-        .env("XDG_RUNTIME_DIR", world.path().join("run"))
+        .env("XDG_RUNTIME_DIR", standalone.path().join("run"))
         .env("TERM", "xterm")
         .env_remove("NO_COLOR")
         .env(name, value);
@@ -39,9 +40,9 @@ fn colours_can_be_refused() {
 
 #[test]
 fn what_is_no_terminal_gets_no_colours() {
-    let mut world = World::of_a_user();
-    world.write_table("a tcp - - - - - true\n");
-    let said = world.fail(&["-d"]).stderr;
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table("a tcp - - - - - true\n");
+    let said = standalone.fail(&["-d"]).stderr;
     assert!(
         !said.contains('\x1b') && said.contains("master: fatal: "),
         "{said}"
@@ -50,12 +51,12 @@ fn what_is_no_terminal_gets_no_colours() {
 
 #[test]
 fn messages_name_files_as_they_are() {
-    let world = World::of_a_user();
-    fs::write(world.table(), "a tcp - - - - - true\n").unwrap();
-    let said = world.fail(&["-d"]).stderr;
+    let standalone = Standalone::of_a_user();
+    fs::write(standalone.table(), "a tcp - - - - - true\n").unwrap();
+    let said = standalone.fail(&["-d"]).stderr;
     let expected = format!(
         "{}: line 1: column 3: bad transport type: tcp",
-        world.table().display()
+        standalone.table().display()
     );
     assert!(said.contains(&expected), "{said}");
 }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::common::poll::within;
-use crate::common::run::{Finished, run};
+use testkit::poll::within;
+use testkit::run::{Finished, run};
+use testkit::skip;
 
 const CHROMIUM: &str = "/usr/bin/chromium";
 /// It takes its time to start on a busy machine.
@@ -29,14 +30,11 @@ pub fn is_installed() -> bool {
     Path::new(CHROMIUM).exists()
 }
 
-/// Leaves the test unless there is a browser.
-#[macro_export]
-macro_rules! needs_chromium {
-    () => {
-        if !$crate::browser::is_installed() {
-            return $crate::common::skip("chromium is not installed");
-        }
-    };
+/// Ends the test unless there is a browser.
+pub fn needs_chromium() {
+    if !is_installed() {
+        skip("chromium is not installed");
+    }
 }
 
 /// The page as it is after its first seconds, as text with all elements.

@@ -13,10 +13,11 @@ use std::path::Path;
 
 use master::status::{Document, Service};
 use serde_json::{Value, json};
+use testkit::documents::{calm, crowd, failed_reload, loaded, stressed, throttled};
+use testkit::test;
 
+use crate::browser::needs_chromium;
 use crate::browser::{DESK, Look, dom, draw};
-use crate::common::documents::{calm, crowd, failed_reload, loaded, stressed, throttled};
-use crate::needs_chromium;
 
 /// How many samples the page has room for.
 const SAMPLES: u32 = 300;
@@ -140,7 +141,7 @@ fn incident() -> Document {
 
 #[test]
 fn the_pictures_of_the_manual_are_small() {
-    needs_chromium!();
+    needs_chromium();
     let short = Look {
         height: 640,
         ..DESK
@@ -156,7 +157,7 @@ fn the_pictures_of_the_manual_are_small() {
 
 #[test]
 fn the_page_can_be_drawn_in_light_and_dark_on_a_desk_and_on_a_phone() {
-    needs_chromium!();
+    needs_chromium();
     let tall = Look {
         height: 1400,
         ..DESK
@@ -180,7 +181,7 @@ fn visited(document: &Document, visitor: &str) -> String {
 
 #[test]
 fn a_click_shows_the_children_and_another_hides_them() {
-    needs_chromium!();
+    needs_chromium();
     let once = "document.querySelector('th button').click();";
     let page = visited(&calm(), once);
     assert!(
@@ -195,7 +196,7 @@ fn a_click_shows_the_children_and_another_hides_them() {
 
 #[test]
 fn a_filter_leaves_those_that_it_names() {
-    needs_chromium!();
+    needs_chromium();
     let page = visited(
         &incident(),
         "const filter = document.getElementById('filter');
@@ -208,7 +209,7 @@ fn a_filter_leaves_those_that_it_names() {
 
 #[test]
 fn who_has_the_focus_keeps_it_when_the_order_changes() {
-    needs_chromium!();
+    needs_chromium();
     let page = visited(
         &calm(),
         "[...document.querySelectorAll('th button')].at(-1).focus();

@@ -8,18 +8,18 @@
 use std::time::Duration;
 
 use master::status::Service;
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::network::{REMOTE, in_own_network};
+use testkit::operator::{masterctl, read_document, service, told};
+use testkit::poll::until;
+use testkit::standalone::Standalone;
+use testkit::{needs_root, programs, test};
 
+use crate::browser::needs_chromium;
 use crate::browser::{DESK, Look, are_kept, dom_with, draw, expect};
-use crate::common::client::Client;
-use crate::common::instance::SOON;
-use crate::common::network::{REMOTE, in_own_network};
-use crate::common::operator::{masterctl, read_document, service, told};
-use crate::common::poll::until;
-use crate::common::puppet;
-use crate::common::world::World;
 use crate::real::Real;
 use crate::site::Site;
-use crate::{needs_chromium, needs_root};
 
 /// For how many seconds each step lasts when pictures are kept: they are to show what the page makes
 /// of an incident that takes its time.
@@ -63,8 +63,8 @@ struct Incident {
 
 #[test]
 fn who_looks_sees_an_incident_begin_and_end() {
-    needs_root!("to have a network of its own");
-    needs_chromium!();
+    needs_root("to have a network of its own");
+    needs_chromium();
     in_own_network(|| {
         let mut incident = Incident::new();
         incident.all_is_well();
@@ -78,8 +78,8 @@ fn who_looks_sees_an_incident_begin_and_end() {
 
 impl Incident {
     fn new() -> Self {
-        let mut real = Real::at(World::of_a_user(), "127.0.0.1:7099");
-        real.install(&puppet::service("shout"));
+        let mut real = Real::at(Standalone::of_a_user(), "127.0.0.1:7099");
+        real.install(&programs::service("shout"));
         real.write(&table(FEW)).start();
         let clients = Vec::new();
         Self { real, clients }

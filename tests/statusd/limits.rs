@@ -3,17 +3,18 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
-use crate::common::documents::calm;
-use crate::common::instance::SOON;
-use crate::common::poll::until;
-use crate::common::process::Process;
-use crate::needs_root;
+use testkit::documents::calm;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::{needs_root, test};
+
 use crate::site::Site;
 use crate::stage::Stage;
 
 #[test]
 fn a_request_that_is_too_long_is_refused() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     let long = "x".repeat(100_000);
     let answer = stage.ask(&format!("GET / HTTP/1.1\r\nHost: x\r\nCookie: {long}"));
@@ -23,7 +24,7 @@ fn a_request_that_is_too_long_is_refused() {
 
 #[test]
 fn only_reading_is_possible() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         let answer = stage.ask(&format!(
@@ -37,7 +38,7 @@ fn only_reading_is_possible() {
 
 #[test]
 fn a_connection_is_for_one_request() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     let answer = stage.ask(&"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2));
     assert!(answer.head.contains("connection: close"), "{answer:?}");
@@ -46,7 +47,7 @@ fn a_connection_is_for_one_request() {
 
 #[test]
 fn the_process_limit_must_be_one() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new(&calm());
     let table = std::fs::read_to_string(stage.master_cf()).expect("a table");
     let line = table.lines().find(|line| line.contains("statusd"));
@@ -72,7 +73,7 @@ fn a_history_file_that_is_no_regular_file_is_an_error() {
 
 #[test]
 fn what_is_not_there_is_not_found() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     for path in ["/etc/passwd", "/../etc/passwd", "/page.css/", "//"] {
         assert_eq!(stage.get(path).status, 404, "{path}");
@@ -81,7 +82,7 @@ fn what_is_not_there_is_not_found() {
 
 #[test]
 fn nobody_may_be_slow_for_long() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::with(&calm(), "-o statusd_timeout=1s");
     let mut mute = TcpStream::connect(stage.address()).expect("a listener");
     let mut slow = TcpStream::connect(stage.address()).expect("a listener");
@@ -101,7 +102,7 @@ fn nobody_may_be_slow_for_long() {
 
 #[test]
 fn a_reader_who_does_not_read_delays_nobody_and_is_left() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::with(&calm(), "-o statusd_timeout=5s");
     // More than the system takes off statusd's hands.
     let mut document = serde_json::to_value(calm()).expect("JSON");
@@ -128,7 +129,7 @@ fn a_reader_who_does_not_read_delays_nobody_and_is_left() {
 
 #[test]
 fn a_wake_up_is_no_request_and_no_trouble() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new(&calm());
     let woken = stage.master_cf();
     let table = std::fs::read_to_string(woken).expect("a table");
@@ -147,7 +148,7 @@ fn a_wake_up_is_no_request_and_no_trouble() {
 
 #[test]
 fn one_process_serves_more_clients_than_other_services_do() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     assert_eq!(stage.get("/healthz").status, 200);
     let processes = stage.children_named("statusd");
@@ -159,7 +160,7 @@ fn one_process_serves_more_clients_than_other_services_do() {
 
 #[test]
 fn the_history_survives_a_reload() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::new(&calm());
     stage.get("/healthz");
     let old = stage.children_named("statusd")[0];
@@ -176,7 +177,7 @@ fn the_history_survives_a_reload() {
 
 #[test]
 fn statusd_has_no_privileges() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     stage.get("/healthz");
     let Process(pid) = stage.children_named("statusd")[0];
@@ -191,7 +192,7 @@ fn statusd_has_no_privileges() {
 
 #[test]
 fn after_a_reload_a_client_that_says_nothing_holds_up_the_next_process_for_a_moment_only() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut stage = Stage::with(&calm(), "-o statusd_timeout=60s");
     stage.get("/healthz");
     let old = stage.children_named("statusd");

@@ -2,9 +2,6 @@
 //! shows is prepared, so that everything that may happen to a mail system can be seen; and there is
 //! a master that runs the statusd that shows it.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod browser; // Chromium, without a display
 mod gallery; // the page, with a past of ten minutes
 mod incident; // from the first sign to the end
@@ -17,3 +14,7 @@ mod real; // a master that statusd shows and that runs it
 mod site; // what statusd answers
 mod stage; // statusd under the master, and another in that one's place
 mod truth; // what the master that runs it tells, and it shows
+
+fn main() -> std::process::ExitCode {
+    testkit::main()
+}

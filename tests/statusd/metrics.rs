@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::common::documents::{calm, crowd, failed_reload, hostile, stressed, throttled};
-use crate::common::skip;
-use crate::needs_root;
+use testkit::documents::{calm, crowd, failed_reload, hostile, stressed, throttled};
+use testkit::{needs_root, skip, test};
+
 use crate::site::Site;
 use crate::stage::Stage;
 
@@ -16,7 +16,7 @@ const PROMTOOL: &str = "/usr/bin/promtool";
 #[track_caller]
 pub fn expect_clean(metrics: &str) {
     if !Path::new(PROMTOOL).exists() {
-        return skip("promtool is not installed");
+        skip("promtool is not installed");
     }
     let mut check = Command::new(PROMTOOL)
         .args(["check", "metrics"])
@@ -36,7 +36,7 @@ pub fn expect_clean(metrics: &str) {
 
 #[test]
 fn promtool_finds_nothing_wrong_with_the_metrics() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     for document in [
         calm(),
         stressed(),
@@ -57,7 +57,7 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
 
 #[test]
 fn who_asks_for_openmetrics_gets_it() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     let accept = "Accept: application/openmetrics-text;version=1.0.0;q=0.7,text/plain;q=0.3\r\n";
     let metrics = stage.get_with("/metrics", accept);
@@ -75,7 +75,7 @@ fn who_asks_for_openmetrics_gets_it() {
 
 #[test]
 fn without_a_master_the_metrics_say_that_it_is_down() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     stage.get("/metrics");
     stage.master.vanish();

@@ -3,10 +3,12 @@
 
 use std::process::Command;
 
+use testkit::instance::SOON;
+use testkit::operator::{masterctl, read_document, told};
+use testkit::run::run;
+use testkit::test;
+
 use crate::browser::{self, dom_with, summary};
-use crate::common::instance::SOON;
-use crate::common::operator::{masterctl, read_document, told};
-use crate::common::run::run;
 use crate::real::Real;
 use crate::site::Site;
 

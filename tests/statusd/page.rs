@@ -1,17 +1,17 @@
 //! What people see, in a browser, of a real statusd.
 
+use testkit::documents::{at_the_limit, calm, crowd, failed_reload, hostile, stressed, throttled};
+use testkit::{needs_root, test};
+
+use crate::browser::needs_chromium;
 use crate::browser::{dom, expect, summary};
-use crate::common::documents::{
-    at_the_limit, calm, crowd, failed_reload, hostile, stressed, throttled,
-};
 use crate::site::Site;
 use crate::stage::Stage;
-use crate::{needs_chromium, needs_root};
 
 #[test]
 fn a_calm_master_is_all_well() {
-    needs_root!("a mail system");
-    needs_chromium!();
+    needs_root("a mail system");
+    needs_chromium();
     let stage = Stage::new(&calm());
     let page = dom(&stage.url("/"));
     assert_eq!(summary(&page), "7 services, all well.");
@@ -28,8 +28,8 @@ fn a_calm_master_is_all_well() {
 
 #[test]
 fn a_service_that_a_link_names_is_shown_with_its_children() {
-    needs_root!("a mail system");
-    needs_chromium!();
+    needs_root("a mail system");
+    needs_chromium();
     let stage = Stage::new(&calm());
     let page = dom(&stage.url("/#smtp/inet"));
     expect(&page, "aria-label=\"Children of smtp/inet\"");
@@ -40,8 +40,8 @@ fn a_service_that_a_link_names_is_shown_with_its_children() {
 
 #[test]
 fn a_service_at_its_limit_is_marked_in_words() {
-    needs_root!("a mail system");
-    needs_chromium!();
+    needs_root("a mail system");
+    needs_chromium();
     let page = dom(&Stage::new(&at_the_limit()).url("/"));
     assert_eq!(summary(&page), "7 services. 1 at the limit: smtp/inet.");
     expect(&page, "at its limit");
@@ -53,8 +53,8 @@ fn a_service_at_its_limit_is_marked_in_words() {
 
 #[test]
 fn stress_and_throttling_are_marked_in_words() {
-    needs_root!("a mail system");
-    needs_chromium!();
+    needs_root("a mail system");
+    needs_chromium();
     let page = dom(&Stage::new(&stressed()).url("/"));
     expect(summary(&page), "1 in stress mode: smtp/inet.");
     expect(&page, "stress, 15 min left");
@@ -65,8 +65,8 @@ fn stress_and_throttling_are_marked_in_words() {
 
 #[test]
 fn what_is_learned_about_a_services_command_is_among_its_details() {
-    needs_root!("a mail system");
-    needs_chromium!();
+    needs_root("a mail system");
+    needs_chromium();
     let details = |service: &str| dom(&Stage::new(&throttled()).url(&format!("/#{service}")));
     let learned = details("policyd/unix");
     expect(&learned, "<dt>Next throttled for</dt><dd>2 min</dd>");
@@ -79,8 +79,8 @@ fn what_is_learned_about_a_services_command_is_among_its_details() {
 
 #[test]
 fn what_is_wrong_is_explained_where_the_children_are() {
-    needs_root!("a mail system");
-    needs_chromium!();
+    needs_root("a mail system");
+    needs_chromium();
     let page = dom(&Stage::new(&stressed()).url("/#smtp/inet"));
     expect(
         &page,
@@ -100,8 +100,8 @@ fn what_is_wrong_is_explained_where_the_children_are() {
 
 #[test]
 fn a_failed_reload_is_shown_with_the_line_that_is_wrong() {
-    needs_root!("a mail system");
-    needs_chromium!();
+    needs_root("a mail system");
+    needs_chromium();
     let page = dom(&Stage::new(&failed_reload()).url("/"));
     assert_eq!(summary(&page), "7 services. The last reload failed.");
     expect(&page, "failed: nothing was changed");
@@ -110,8 +110,8 @@ fn a_failed_reload_is_shown_with_the_line_that_is_wrong() {
 
 #[test]
 fn a_master_that_does_not_answer_is_said_to_on_the_page() {
-    needs_root!("a mail system");
-    needs_chromium!();
+    needs_root("a mail system");
+    needs_chromium();
     let stage = Stage::new(&calm());
     stage.get("/healthz");
     stage.master.vanish();
@@ -126,8 +126,8 @@ fn a_master_that_does_not_answer_is_said_to_on_the_page() {
 
 #[test]
 fn what_the_master_says_is_text_and_not_markup() {
-    needs_root!("a mail system");
-    needs_chromium!();
+    needs_root("a mail system");
+    needs_chromium();
     let page = dom(&Stage::new(&hostile()).url("/"));
     expect(&page, "&lt;img src=x onerror=");
     assert!(!page.contains("<img"), "{page}");
@@ -136,8 +136,8 @@ fn what_the_master_says_is_text_and_not_markup() {
 
 #[test]
 fn five_hundred_services_are_shown() {
-    needs_root!("a mail system");
-    needs_chromium!();
+    needs_root("a mail system");
+    needs_chromium();
     let page = dom(&Stage::new(&crowd(500)).url("/"));
     assert_eq!(summary(&page), "500 services, all well.");
     assert_eq!(page.matches("role=\"rowheader\"").count(), 500);
@@ -145,7 +145,7 @@ fn five_hundred_services_are_shown() {
 
 #[test]
 fn the_page_needs_nothing_from_elsewhere_and_may_have_nothing() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     for path in ["/", "/page.css", "/page.js"] {
         let answer = stage.get(path);

@@ -5,17 +5,17 @@ use std::process::Command;
 
 use master::status::SOCKET;
 use serde_json::Value;
+use testkit::documents::{calm, failed_reload, throttled};
+use testkit::fake_master::FakeMaster;
+use testkit::programs::statusd;
+use testkit::{needs_root, test};
 
-use crate::common::documents::{calm, failed_reload, throttled};
-use crate::common::fake_master::FakeMaster;
-use crate::common::puppet::statusd;
-use crate::needs_root;
 use crate::site::Site;
 use crate::stage::Stage;
 
 #[test]
 fn a_calm_master_is_ready() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     let ready = stage.get("/readyz");
     assert_eq!((ready.status, &*ready.body), (200, "ready\n"));
@@ -24,7 +24,7 @@ fn a_calm_master_is_ready() {
 
 #[test]
 fn a_throttled_service_is_not_ready_until_it_has_recovered() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&throttled());
     let ready = stage.get("/readyz");
     assert_eq!(ready.status, 503);
@@ -35,7 +35,7 @@ fn a_throttled_service_is_not_ready_until_it_has_recovered() {
 
 #[test]
 fn a_failed_reload_is_not_ready_and_says_which_line_is_wrong() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&failed_reload());
     let ready = stage.get("/readyz");
     assert_eq!(ready.status, 503);
@@ -44,7 +44,7 @@ fn a_failed_reload_is_not_ready_and_says_which_line_is_wrong() {
 
 #[test]
 fn each_reason_not_to_be_ready_can_be_switched_off() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let switched = "-o statusd_throttled_is_unready=no -o statusd_failed_reload_is_unready=no";
     let mut both = throttled();
     both.last_reload = failed_reload().last_reload;
@@ -54,7 +54,7 @@ fn each_reason_not_to_be_ready_can_be_switched_off() {
 
 #[test]
 fn a_master_that_is_not_there_is_not_ready_but_statusd_is_healthy() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     assert_eq!(stage.get("/readyz").status, 200);
     stage.master.vanish();
@@ -71,7 +71,7 @@ fn a_master_that_is_not_there_is_not_ready_but_statusd_is_healthy() {
 
 #[test]
 fn a_master_that_hangs_is_not_ready_but_statusd_is_healthy() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     assert_eq!(stage.get("/readyz").status, 200);
     stage.master.hang();
@@ -82,7 +82,7 @@ fn a_master_that_hangs_is_not_ready_but_statusd_is_healthy() {
 
 #[test]
 fn an_answer_that_is_no_document_is_not_believed() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let stage = Stage::new(&calm());
     assert_eq!(stage.get("/readyz").status, 200);
     stage.master.say_bytes("{\"format\":");
@@ -116,7 +116,7 @@ fn one_request_is_answered_by_hand() {
 
 #[test]
 fn the_document_is_passed_on_as_it_is() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let mut document = serde_json::to_value(calm()).expect("JSON");
     document["of_a_later_version"] = "kept".into();
     let stage = Stage::new(&calm());

@@ -2,13 +2,14 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::common::ports::Port;
-use crate::common::puppet::statusd;
-use crate::common::world::World;
+use testkit::ports::Port;
+use testkit::programs::statusd;
+use testkit::standalone::Standalone;
+
 use crate::site::Site;
 
 pub struct Real {
-    world: World,
+    standalone: Standalone,
     address: String,
     _port: Option<Port>,
 }
@@ -20,15 +21,15 @@ impl Real {
         Self {
             address: format!("127.0.0.1:{port}"),
             _port: Some(port),
-            ..Self::at(World::new(), "")
+            ..Self::at(Standalone::new(), "")
         }
     }
 
     /// At an address of a network of its own.
-    pub fn at(world: World, address: &str) -> Self {
-        world.install(&statusd());
+    pub fn at(standalone: Standalone, address: &str) -> Self {
+        standalone.install(&statusd());
         Self {
-            world,
+            standalone,
             address: address.to_owned(),
             _port: None,
         }
@@ -53,7 +54,7 @@ impl Real {
     /// Writes the table: these services, and statusd below them.
     pub fn write(&mut self, services: &str) -> &mut Self {
         let table = format!("{services}{}", self.line());
-        self.world.write_table(&table);
+        self.standalone.write_table(&table);
         self
     }
 }
@@ -65,15 +66,15 @@ impl Site for Real {
 }
 
 impl Deref for Real {
-    type Target = World;
+    type Target = Standalone;
 
-    fn deref(&self) -> &World {
-        &self.world
+    fn deref(&self) -> &Standalone {
+        &self.standalone
     }
 }
 
 impl DerefMut for Real {
-    fn deref_mut(&mut self) -> &mut World {
-        &mut self.world
+    fn deref_mut(&mut self) -> &mut Standalone {
+        &mut self.standalone
     }
 }

@@ -4,9 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use serde_json::Value;
-
-use crate::common::instance::SOON;
-use crate::common::poll::until;
+use testkit::instance::SOON;
+use testkit::poll::until;
 
 /// What a web server says.
 #[derive(Debug)]

@@ -3,11 +3,11 @@
 use std::ops::{Deref, DerefMut};
 
 use master::status::Document;
+use testkit::fake_master::FakeMaster;
+use testkit::instance::Instance;
+use testkit::ports::Port;
+use testkit::programs::statusd;
 
-use crate::common::fake_master::FakeMaster;
-use crate::common::instance::Instance;
-use crate::common::ports::Port;
-use crate::common::puppet::statusd;
 use crate::site::Site;
 
 pub struct Stage {

@@ -4,23 +4,22 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use testkit::client::{Client, expect_refusal};
+use testkit::instance::SOON;
+use testkit::network::in_own_network;
+use testkit::operator::{service, told};
+use testkit::poll::until;
+use testkit::standalone::Standalone;
+use testkit::{needs_root, programs, test};
 
-use crate::common::client::{Client, expect_refusal};
-use crate::common::instance::SOON;
-use crate::common::network::in_own_network;
-use crate::common::operator::{service, told};
-use crate::common::poll::until;
-use crate::common::puppet;
-use crate::common::world::World;
 use crate::metrics::expect_clean;
-use crate::needs_root;
 use crate::real::Real;
 use crate::site::Site;
 
 /// A master with a service, and a client whom it serves.
 fn with_client() -> (Real, Client) {
     let mut real = Real::new();
-    real.install(&puppet::service("shout"));
+    real.install(&programs::service("shout"));
     real.write("a unix n - - - 5 shout\n").start();
     let client = client(&real);
     until(SOON, "a child to serve", || service(&real, "a").busy == 1);
@@ -96,7 +95,7 @@ fn a_service_that_fails_is_not_ready_until_it_serves() {
     let mut real = Real::new();
     let broken = real.path().join("broken");
     fs::write(&broken, "").expect("a file");
-    let shout = real.install(&puppet::service("shout"));
+    let shout = real.install(&programs::service("shout"));
     let program = real.script(
         "fails",
         &format!(
@@ -147,10 +146,10 @@ fn a_master_that_dies_takes_statusd_with_it() {
 
 #[test]
 fn the_history_survives_a_reload_also_without_postfix() {
-    needs_root!("to have a network of its own");
+    needs_root("to have a network of its own");
     in_own_network(|| {
-        for world in World::all() {
-            let mut real = Real::at(world, "127.0.0.1:7099");
+        for standalone in Standalone::all() {
+            let mut real = Real::at(standalone, "127.0.0.1:7099");
             real.write("").start();
             let old = real.wait_for("/view.json", |answer| answer.samples() >= 3);
             real.reload();

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use testkit::client::Client;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::puppet_service::one_service;
+use testkit::vitals::{Vitals, expect_rest};
+use testkit::{needs_root, test};
 
 use super::crowd::{self, Crowd};
-use crate::common::client::Client;
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::process::Process;
-use crate::common::vitals::{Vitals, expect_rest};
 use crate::lines::Line;
-use crate::needs_root;
-use crate::stage::one_service;
 
 /// Numbers that look random and are the same in each run (Marsaglia's xorshift).
 struct Random(u64);
@@ -30,7 +30,7 @@ impl Random {
 /// A client whose child is killed finds its connection closed. Nobody else notices.
 #[test]
 fn children_that_are_killed_let_down_nobody_but_their_own_clients() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let kills = 40;
     let mut postfix = Instance::bare();
     let path = postfix.socket("private", "a").display().to_string();
@@ -71,15 +71,15 @@ fn children_that_are_killed_let_down_nobody_but_their_own_clients() {
 /// A stopped child has not ended: its client, and those that it could take, wait for it.
 #[test]
 fn clients_of_stopped_children_are_served_when_these_go_on() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - 2");
-    let children = [troupe.serve(), troupe.serve()];
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - 2");
+    let children = [service.serve(), service.serve()];
     let vitals = Vitals::of(&postfix);
     let master = postfix.master_process();
     let all: Vec<Process> = children.iter().map(|(_, puppet)| puppet.process).collect();
     all.iter().for_each(|child| child.signal(Signal::SIGSTOP));
-    let mut waiting: Vec<Client> = (0..4).map(|_| troupe.connect()).collect();
-    troupe.expect_nobody();
+    let mut waiting: Vec<Client> = (0..4).map(|_| service.connect()).collect();
+    service.expect_no_child();
     expect_rest(master, Duration::from_millis(700));
     all.iter().for_each(|child| child.signal(Signal::SIGCONT));
     let mut puppets = children.map(|(_client, puppet)| puppet);

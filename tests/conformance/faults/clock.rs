@@ -3,14 +3,15 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::common::client::Client;
-use crate::common::clock::WallClock;
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::vitals::expect_rest;
+use testkit::client::Client;
+use testkit::clock::WallClock;
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::puppet_service::{PuppetService, one_service};
+use testkit::vitals::expect_rest;
+use testkit::{needs_root, test};
+
 use crate::lines::Line;
-use crate::needs_root;
-use crate::stage::{Troupe, one_service};
 
 const HOUR: i64 = 3600;
 const MINUTES_OF_A_DAY: i64 = 24 * 60;
@@ -26,26 +27,29 @@ fn minutes(line: &str) -> i64 {
 /// The log tells that the master sees it: the clock of a master that does not look at it could be
 /// turned at will.
 #[track_caller]
-fn throttled_when_the_clock_is_turned(postfix: &mut Instance, seconds: i64) -> (Client, Troupe) {
-    let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+fn throttled_when_the_clock_is_turned(
+    postfix: &mut Instance,
+    seconds: i64,
+) -> (Client, PuppetService) {
+    let service = PuppetService::add(postfix, "a", "unix - - n - -");
     let clock = WallClock::install(postfix);
     postfix.start();
     let before = minutes(&postfix.wait_for_log("daemon started"));
-    let client = troupe.connect();
-    troupe.next().exit(7);
+    let client = service.connect();
+    service.next().exit(7);
     postfix.wait_for_log(Line::BadStartup.ours());
     clock.turn(seconds);
     postfix.hang_up();
     let after = minutes(&postfix.wait_for_log("reload -- version"));
     let turned = (after - before - seconds / 60).rem_euclid(MINUTES_OF_A_DAY);
     assert!(turned <= 2, "from minute {before} to {after} of the day");
-    (client, troupe)
+    (client, service)
 }
 
 /// "Time is monotonic"
 #[test]
 fn a_clock_that_is_set_back_delays_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "The system's clock, set back, does not delay what is due.",
         Observed {
@@ -54,8 +58,8 @@ fn a_clock_that_is_set_back_delays_nothing() {
         },
         |postfix| {
             postfix.set("service_throttle_time", "2s");
-            let (_client, troupe) = throttled_when_the_clock_is_turned(postfix, -HOUR);
-            match troupe.next_within(SOON / 2) {
+            let (_client, service) = throttled_when_the_clock_is_turned(postfix, -HOUR);
+            match service.next_within(SOON / 2) {
                 Some(_) => "a throttled service comes back in time",
                 None => "a throttled service comes back later by as much",
             }
@@ -66,7 +70,7 @@ fn a_clock_that_is_set_back_delays_nothing() {
 /// "Time is monotonic"
 #[test]
 fn a_clock_that_is_set_forward_cuts_no_wait_short() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "The system's clock, set forward, makes nothing due before its time.",
         Observed {
@@ -75,8 +79,8 @@ fn a_clock_that_is_set_forward_cuts_no_wait_short() {
         },
         |postfix| {
             postfix.set("service_throttle_time", "600s");
-            let (_client, troupe) = throttled_when_the_clock_is_turned(postfix, HOUR);
-            if troupe.somebody_comes() {
+            let (_client, service) = throttled_when_the_clock_is_turned(postfix, HOUR);
+            if service.starts_a_child() {
                 return "a throttled service comes back at once";
             }
             expect_rest(postfix.master_process(), Duration::from_millis(700));
@@ -88,7 +92,7 @@ fn a_clock_that_is_set_forward_cuts_no_wait_short() {
 /// Nor do the timers that the kernel keeps for it follow the time of day.
 #[test]
 fn no_timer_of_the_master_follows_the_systems_clock() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let (postfix, _troupe) = one_service("unix - - n - -");
     let master = postfix.master_process();
     for (number, descriptor) in master.descriptors() {

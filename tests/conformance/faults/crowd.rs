@@ -5,11 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use crate::common::client::Client;
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::puppet::example;
-use crate::common::vitals::Vitals;
+use testkit::client::Client;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::programs::example;
+use testkit::vitals::Vitals;
 
 /// What became of the clients.
 #[derive(Debug, Default)]

@@ -4,17 +4,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::until;
-use crate::common::process::Process;
-use crate::common::run::run;
-use crate::common::vitals::{Vitals, expect_rest};
-use crate::common::{is_original, skip};
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::puppet_service::PuppetService;
+use testkit::run::run;
+use testkit::vitals::{Vitals, expect_rest};
+use testkit::{is_original, needs_ours, needs_root, test};
+
 use crate::lines::Line;
 use crate::logging::start_with_syslog;
-use crate::needs_root;
-use crate::stage::Troupe;
 
 /// What a log line must say of it, so that somebody can do something about it.
 const ADVICE: &str = "Too many open files: raise the limit on descriptors";
@@ -54,10 +54,10 @@ impl Exhausted {
 /// Who is served goes on being served; who is not is told of in the log, and served in the end.
 #[test]
 fn a_master_without_free_descriptors_serves_and_says_what_it_cannot() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let used = Troupe::add(&mut postfix, "a", "unix - - n - -");
-    let fresh = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    let used = PuppetService::add(&mut postfix, "a", "unix - - n - -");
+    let fresh = PuppetService::add(&mut postfix, "b", "unix - - n - -");
     postfix.set("service_throttle_time", "1s");
     postfix.start();
     let (_client, mut busy) = used.serve();
@@ -93,7 +93,7 @@ fn a_master_without_free_descriptors_serves_and_says_what_it_cannot() {
 /// "If anything is wrong, it logs every problem and [...] serves on as before."
 #[test]
 fn a_reload_that_finds_no_descriptor_free_changes_nothing() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A reload that finds no descriptor free does not end a running mail system.",
         Observed {
@@ -101,10 +101,10 @@ fn a_reload_that_finds_no_descriptor_free_changes_nothing() {
             original: "the master exits",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.start();
-            let (mut client, mut busy) = troupe.serve();
-            troupe.come_and_go(1);
+            let (mut client, mut busy) = service.serve();
+            service.serve_and_exit(1);
             let vitals = Vitals::of(postfix);
             let master = postfix.master_process();
             let exhausted = Exhausted::but(master, 0);
@@ -120,7 +120,7 @@ fn a_reload_that_finds_no_descriptor_free_changes_nothing() {
             busy.tell("write hello");
             assert_eq!(client.line(), "hello");
             exhausted.end();
-            let (_client, next) = troupe.serve();
+            let (_client, next) = service.serve();
             next.exit(0);
             vitals.expect_again(postfix);
             postfix.reload();
@@ -133,20 +133,18 @@ fn a_reload_that_finds_no_descriptor_free_changes_nothing() {
 /// A log that is opened anew by a reload, and cannot be, is that of before.
 #[test]
 fn a_reload_that_takes_the_last_descriptor_leaves_the_log_open() {
-    needs_root!("to make a mount namespace");
-    if is_original() {
-        return skip("the original exits");
-    }
+    needs_root("to make a mount namespace");
+    needs_ours("the original exits");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     let reader = start_with_syslog(&mut postfix);
     reader.wait_for("daemon started -- version ");
     let exhausted = Exhausted::but(postfix.master_process(), 1);
-    Troupe::add(&mut postfix, "b", "unix - - n - -");
+    PuppetService::add(&mut postfix, "b", "unix - - n - -");
     postfix.write_configuration();
     postfix.hang_up();
     reader.wait_for("reload -- version ");
-    let _client = troupe.connect();
+    let _client = service.connect();
     reader.wait_for(ADVICE);
     exhausted.end();
 }
@@ -154,7 +152,7 @@ fn a_reload_that_takes_the_last_descriptor_leaves_the_log_open() {
 /// "A master needs some 270 descriptors and one for each listener."
 #[test]
 fn a_master_that_may_not_have_the_descriptors_that_it_needs_does_not_start() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let mut postfix = Instance::bare();
     for number in 0..330 {
         postfix.service(&format!("s{number} unix - - n - - puppet"));

@@ -1,21 +1,19 @@
 //! No room for the log, nor for the lock files.
 
 use nix::sys::signal::Signal;
-
-use crate::common::differs::{Observed, differs};
-use crate::common::disk::Disk;
-use crate::common::instance::{Instance, SOON};
-use crate::common::is_original;
-use crate::common::poll::until;
-use crate::common::run::run;
-use crate::common::vitals::Vitals;
-use crate::needs_root;
-use crate::stage::Troupe;
+use testkit::differs::{Observed, differs};
+use testkit::disk::Disk;
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::puppet_service::PuppetService;
+use testkit::run::run;
+use testkit::vitals::Vitals;
+use testkit::{is_original, needs_root, test};
 
 /// "N log lines before this one could not be written"
 #[test]
 fn a_full_disk_for_the_log_stops_nobody() {
-    needs_root!("to mount a small disk");
+    needs_root("to mount a small disk");
     differs(
         "A log file that the disk has no room for does not end the master that writes to it.",
         Observed {
@@ -32,9 +30,9 @@ fn a_full_disk_for_the_log_stops_nobody() {
 }
 
 fn without_room(postfix: &mut Instance, disk: &Disk) -> &'static str {
-    let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(postfix, "a", "unix - - n - -");
     postfix.start();
-    let (_client, first) = troupe.serve();
+    let (_client, first) = service.serve();
     let vitals = Vitals::of(postfix);
     let master = postfix.master_process();
     disk.fill();
@@ -49,7 +47,7 @@ fn without_room(postfix: &mut Instance, disk: &Disk) -> &'static str {
         }
     }
     first.wait_for_end();
-    let (_client, second) = troupe.serve();
+    let (_client, second) = service.serve();
     disk.free();
     postfix.reload();
     second.wait_for_end();
@@ -58,7 +56,7 @@ fn without_room(postfix: &mut Instance, disk: &Disk) -> &'static str {
         // What the disk cut short ends its line.
         assert!(line.matches("host postfix/master[").count() <= 1, "{line}");
     }
-    let (_client, _third) = troupe.serve();
+    let (_client, _third) = service.serve();
     vitals.expect_again(postfix);
     "clients are served, and the log says how many lines are missing"
 }
@@ -66,12 +64,12 @@ fn without_room(postfix: &mut Instance, disk: &Disk) -> &'static str {
 /// "cannot update lock file FILE: REASON"
 #[test]
 fn a_full_disk_for_a_lock_file_keeps_the_master_from_starting() {
-    needs_root!("to mount a small disk");
+    needs_root("to mount a small disk");
     for (directory, name) in [("queue/pid", "master.pid"), ("data", "master.lock")] {
         let mut postfix = Instance::bare();
         let directory = postfix.path().join(directory);
         Disk::mount(&directory, 64, |disk| {
-            let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+            let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
             postfix.write_configuration();
             disk.fill();
             let refused = run(&mut postfix.master(&["-w"]), SOON).expect_failure();
@@ -82,7 +80,7 @@ fn a_full_disk_for_a_lock_file_keeps_the_master_from_starting() {
             }
             disk.free();
             postfix.start();
-            troupe.serve();
+            service.serve();
             postfix.stop();
         });
     }

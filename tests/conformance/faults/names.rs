@@ -7,15 +7,14 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::common::client::{Client, expect_refusal};
-use crate::common::clock::Clock;
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::network::{LOOPBACK_2, in_own_network};
-use crate::common::ours_promises;
-use crate::common::poll::until;
-use crate::needs_root;
-use crate::stage::Troupe;
+use testkit::client::{Client, expect_refusal};
+use testkit::clock::Clock;
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::network::{LOOPBACK_2, in_own_network};
+use testkit::poll::until;
+use testkit::puppet_service::PuppetService;
+use testkit::{needs_ours, needs_root, test};
 
 /// The name server of a network of its own (RFC 1035), and a host that it knows.
 struct NameServer(UdpSocket);
@@ -97,12 +96,12 @@ fn start(postfix: &mut Instance) {
 
 /// A running master with a service, and one that it is to have from the next reload on, whose
 /// address only the name server knows.
-fn with_a_name(postfix: &mut Instance) -> (Troupe, Troupe) {
-    let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+fn with_a_name(postfix: &mut Instance) -> (PuppetService, PuppetService) {
+    let service = PuppetService::add(postfix, "a", "unix - - n - -");
     start(postfix);
-    let named = Troupe::add(postfix, &format!("{HOST}:7070"), "inet n - n - -");
+    let named = PuppetService::add(postfix, &format!("{HOST}:7070"), "inet n - n - -");
     postfix.write_configuration();
-    (troupe, named)
+    (service, named)
 }
 
 fn connect_to_named() -> Client {
@@ -112,7 +111,7 @@ fn connect_to_named() -> Client {
 /// "Host names ... are looked up ... while the master serves on."
 #[test]
 fn a_name_server_that_does_not_answer_delays_nobody() {
-    needs_root!("to have a network and files of its own");
+    needs_root("to have a network and files of its own");
     differs(
         "A name server that does not answer during a reload keeps no client waiting.",
         Observed {
@@ -123,12 +122,12 @@ fn a_name_server_that_does_not_answer_delays_nobody() {
             let mut served = false;
             in_own_network(|| {
                 let server = NameServer::start();
-                let (troupe, named) = with_a_name(postfix);
+                let (service, named) = with_a_name(postfix);
                 let mark = postfix.log().len();
                 postfix.hang_up();
                 let question = server.question();
-                let _client = troupe.connect();
-                served = troupe.somebody_comes();
+                let _client = service.connect();
+                served = service.starts_a_child();
                 server.answer_while(&question, || {
                     postfix.wait_for_reload_after(mark);
                     let _client = connect_to_named();
@@ -154,10 +153,8 @@ fn waiting(postfix: &mut Instance, server: &NameServer) -> (Question, usize) {
 /// "... has no address after 60 seconds"
 #[test]
 fn a_name_that_nobody_answers_for_fails_the_reload() {
-    needs_root!("to have a network and files of its own");
-    if !ours_promises("a reload comes to an end") {
-        return;
-    }
+    needs_root("to have a network and files of its own");
+    needs_ours("the original does not promise that a reload comes to an end");
     in_own_network(|| {
         let mut postfix = Instance::bare();
         let clock = Clock::install(&mut postfix);
@@ -187,16 +184,14 @@ fn a_name_that_nobody_answers_for_fails_the_reload() {
 /// "Another reload takes the place of one that waits."
 #[test]
 fn a_reload_that_waits_gives_way_to_another() {
-    needs_root!("to have a network and files of its own");
-    if !ours_promises("a reload gives way to another") {
-        return;
-    }
+    needs_root("to have a network and files of its own");
+    needs_ours("the original does not promise that a reload gives way to another");
     in_own_network(|| {
         let mut postfix = Instance::bare();
         let server = NameServer::start();
         let (question, mark) = waiting(&mut postfix, &server);
         postfix.without("host.test:7070", "inet");
-        let known = Troupe::add(&mut postfix, &format!("{ADDRESS}:7071"), "inet n - n - -");
+        let known = PuppetService::add(&mut postfix, &format!("{ADDRESS}:7071"), "inet n - n - -");
         postfix.reload();
         postfix.wait_for_log_after(mark, "reload done: services: 1 added");
         known.serve();
@@ -211,10 +206,8 @@ fn a_reload_that_waits_gives_way_to_another() {
 
 #[test]
 fn a_master_whose_reload_waits_can_be_stopped() {
-    needs_root!("to have a network and files of its own");
-    if !ours_promises("a reload keeps nobody waiting") {
-        return;
-    }
+    needs_root("to have a network and files of its own");
+    needs_ours("the original does not promise that a reload keeps nobody waiting");
     in_own_network(|| {
         let mut postfix = Instance::bare();
         let server = NameServer::start();

@@ -5,15 +5,14 @@ use std::os::unix::fs::{FileTypeExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::common::client::Client;
-use crate::common::differs::{Observed, differs};
-use crate::common::instance::{Instance, SOON};
-use crate::common::is_original;
-use crate::common::poll::until;
-use crate::common::run::run;
-use crate::common::vitals::Vitals;
-use crate::needs_root;
-use crate::stage::Troupe;
+use testkit::client::Client;
+use testkit::differs::{Observed, differs};
+use testkit::instance::{Instance, SOON};
+use testkit::poll::until;
+use testkit::puppet_service::PuppetService;
+use testkit::run::run;
+use testkit::vitals::Vitals;
+use testkit::{is_original, needs_root, test};
 
 /// A directory that somebody put in the place of a socket, with something in it.
 fn put_directory(at: &Path) {
@@ -32,10 +31,10 @@ fn remove_directory(at: &Path) {
 /// A directory may hold anything, so that nobody removes it but who made it.
 #[test]
 fn a_directory_in_the_place_of_a_socket_keeps_the_master_from_starting() {
-    needs_root!("to start a master");
+    needs_root("to start a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
-    let path = Path::new(&troupe.address);
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
+    let path = Path::new(&service.address);
     postfix.write_configuration();
     put_directory(path);
     let refused = run(&mut postfix.master(&["-w"]), SOON).expect_failure();
@@ -46,13 +45,13 @@ fn a_directory_in_the_place_of_a_socket_keeps_the_master_from_starting() {
     }
     remove_directory(path);
     postfix.start();
-    troupe.serve();
+    service.serve();
 }
 
 /// The transaction of a reload has what a start has: all or nothing.
 #[test]
 fn a_directory_in_the_place_of_a_socket_fails_a_reload_that_needs_it() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A directory in the place of a socket does not end a running mail system on reload.",
         Observed {
@@ -60,16 +59,16 @@ fn a_directory_in_the_place_of_a_socket_fails_a_reload_that_needs_it() {
             original: "the master exits",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.start();
-            let (_client, busy) = troupe.serve();
+            let (_client, busy) = service.serve();
             let vitals = Vitals::of(postfix);
             let master = postfix.master_process();
             // What would have been replaced, had the reload been done.
-            let first = Path::new(&troupe.address);
+            let first = Path::new(&service.address);
             fs::remove_file(first).expect("a socket");
             fs::write(first, "precious").expect("a file");
-            let new = Troupe::add(postfix, "b", "unix - - n - -");
+            let new = PuppetService::add(postfix, "b", "unix - - n - -");
             postfix.write_configuration();
             let path = Path::new(&new.address);
             put_directory(path);
@@ -88,7 +87,7 @@ fn a_directory_in_the_place_of_a_socket_fails_a_reload_that_needs_it() {
             remove_directory(path);
             postfix.reload();
             new.serve();
-            troupe.serve();
+            service.serve();
             "a line says what to remove, and the master serves on"
         },
     );
@@ -117,7 +116,7 @@ const FAULTS: [(&str, Fault); 4] = [
 /// "A socket or FIFO that was removed or replaced meanwhile is made anew."
 #[test]
 fn a_socket_that_was_removed_or_replaced_is_back_after_a_reload() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     differs(
         "A socket that was removed or replaced is made anew by a reload.",
         Observed {
@@ -125,23 +124,23 @@ fn a_socket_that_was_removed_or_replaced_is_back_after_a_reload() {
             original: "nobody is served until the master is started anew",
         },
         |postfix| {
-            let troupe = Troupe::add(postfix, "a", "unix - - n - -");
-            let fifo = Troupe::add(postfix, "b", "fifo n - n - 1");
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
+            let fifo = PuppetService::add(postfix, "b", "fifo n - n - 1");
             postfix.start();
             let mut vitals = None;
             let target = postfix.path().join("target");
             fs::write(&target, "precious").expect("a file");
             chown(&target, Some(0), Some(0)).expect("root's file");
             for (fault, act) in FAULTS {
-                act(Path::new(&troupe.address), &target);
+                act(Path::new(&service.address), &target);
                 act(Path::new(&fifo.address), &target);
                 postfix.reload();
                 let text = fs::read_to_string(&target).expect("the file");
                 assert_eq!(text, "precious", "{fault}");
-                let Ok(_client) = Client::try_connect(&troupe.address) else {
+                let Ok(_client) = Client::try_connect(&service.address) else {
                     return "nobody is served until the master is started anew";
                 };
-                let mut puppet = troupe.next();
+                let mut puppet = service.next();
                 puppet.take_client();
                 puppet.exit(0);
                 let kind = fs::symlink_metadata(&fifo.address).expect("a path");

@@ -2,33 +2,33 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::cgroup::Group;
-use crate::common::instance::Instance;
-use crate::common::skip;
-use crate::common::vitals::{Vitals, expect_rest};
+use testkit::cgroup::Group;
+use testkit::instance::Instance;
+use testkit::puppet_service::PuppetService;
+use testkit::vitals::{Vitals, expect_rest};
+use testkit::{needs_root, skip, test};
+
 use crate::lines::Line;
-use crate::needs_root;
-use crate::stage::Troupe;
 
 /// "So it is when the system cannot start a process": who waits is served when it can again.
 #[test]
 fn a_master_that_can_make_no_process_waits_and_serves_when_it_can() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let Some(group) = Group::make() else {
-        return skip("there is no control group to limit processes with");
+        skip("there is no control group to limit processes with");
     };
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.set("service_throttle_time", "1s");
     postfix.start();
     let master = postfix.master_process();
     group.take_in(master);
-    let (mut client, mut busy) = troupe.serve();
+    let (mut client, mut busy) = service.serve();
     let vitals = Vitals::of(&postfix);
 
     group.close();
     let begin = Instant::now();
-    let mut waiting = troupe.connect();
+    let mut waiting = service.connect();
     let details = [
         "warning: ",
         "Resource temporarily unavailable -- throttling",
@@ -44,7 +44,7 @@ fn a_master_that_can_make_no_process_waits_and_serves_when_it_can() {
     postfix.reload_while_busy();
 
     group.open();
-    let mut late = troupe.next();
+    let mut late = service.next();
     late.take_client();
     late.tell("write hello");
     assert_eq!(waiting.line(), "hello");

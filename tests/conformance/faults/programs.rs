@@ -3,21 +3,22 @@
 use std::fs;
 use std::process::Command;
 
-use crate::common::instance::{Instance, SOON};
-use crate::common::puppet::example;
-use crate::common::run::run;
-use crate::common::vitals::Vitals;
+use testkit::instance::{Instance, SOON};
+use testkit::programs::example;
+use testkit::puppet_service::{PuppetService, one_service};
+use testkit::run::run;
+use testkit::vitals::Vitals;
+use testkit::{needs_root, test};
+
 use crate::lines::Line;
-use crate::needs_root;
-use crate::stage::{Troupe, one_service};
 
 /// The children of the old program go on; the next is of the new one.
 #[test]
 fn a_program_that_is_replaced_is_that_of_the_next_child() {
-    needs_root!("to run a master");
-    let (postfix, troupe) = one_service("unix - - n - -");
-    let (mut client, mut old) = troupe.serve();
-    troupe.come_and_go(1);
+    needs_root("to run a master");
+    let (postfix, service) = one_service("unix - - n - -");
+    let (mut client, mut old) = service.serve();
+    service.serve_and_exit(1);
     let vitals = Vitals::of(&postfix);
     let program = postfix.daemons().join("puppet");
     let new = program.with_extension("new");
@@ -25,7 +26,7 @@ fn a_program_that_is_replaced_is_that_of_the_next_child() {
     let mut copy = Command::new("cp");
     run(copy.arg("-a").arg(&program).arg(&new), SOON).expect_success();
     fs::rename(&new, &program).expect("another program");
-    let (_client, next) = troupe.serve();
+    let (_client, next) = service.serve();
     assert_eq!(next.process.executable(), program);
     let former = old.process.executable();
     assert!(former.ends_with("puppet (deleted)"), "{former:?}");
@@ -39,24 +40,24 @@ fn a_program_that_is_replaced_is_that_of_the_next_child() {
 /// "exec PROGRAM: REASON", and when it is there again the clients that waited are served.
 #[test]
 fn a_program_that_is_removed_throttles_its_service_until_it_is_back() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let troupe = Troupe::add(&mut postfix, "a", "unix - - n - -");
-    let other = Troupe::add(&mut postfix, "b", "unix - - n - -");
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
+    let other = PuppetService::add(&mut postfix, "b", "unix - - n - -");
     other.set_command(&mut postfix, "unix - - n - -", "another");
     postfix.install(&example("puppet"), "another");
     postfix.set("service_throttle_time", "1s");
     postfix.start();
-    let (mut client, mut busy) = troupe.serve();
+    let (mut client, mut busy) = service.serve();
     let (_other, _puppet) = other.serve();
-    troupe.come_and_go(1);
-    other.come_and_go(1);
+    service.serve_and_exit(1);
+    other.serve_and_exit(1);
     let vitals = Vitals::of(&postfix);
     let program = postfix.daemons().join("puppet");
     let away = program.with_extension("away");
 
     fs::rename(&program, &away).expect("no program");
-    let mut waiting = troupe.connect();
+    let mut waiting = service.connect();
     let path = program.display().to_string();
     let reason = postfix.wait_for_log(&format!("exec {path}"));
     assert!(reason.contains("No such file or directory"), "{reason}");
@@ -67,7 +68,7 @@ fn a_program_that_is_removed_throttles_its_service_until_it_is_back() {
     second.exit(0);
 
     fs::rename(&away, &program).expect("the program");
-    let mut late = troupe.next();
+    let mut late = service.next();
     late.take_client();
     late.tell("write hello");
     assert_eq!(waiting.line(), "hello");

@@ -1,15 +1,16 @@
 //! Reloads while clients come.
 
+use testkit::instance::{Instance, SOON};
+use testkit::poll::{until, within};
+use testkit::{needs_root, test};
+
 use super::crowd::{self, Crowd};
-use crate::common::instance::{Instance, SOON};
-use crate::common::poll::{until, within};
-use crate::needs_root;
 
 /// "A service that stays [...] keeps its listeners and the clients that wait there. Its children
 /// are told to leave; each does so when it has finished with its client."
 #[test]
 fn a_thousand_reloads_lose_no_client() {
-    needs_root!("to run a master");
+    needs_root("to run a master");
     let (clients, reloads) = match std::env::var_os("MASTER_TEST_LONG") {
         Some(_) => (100_000, 1_000),
         None => (10_000, 100),

@@ -5,70 +5,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use master::protocol::StatusReport;
 
-use super::instance::{Instance, SOON};
-use super::poll::{until, within};
-use super::process::Process;
-use super::run::run;
-
-/// The path of one of this package's example programs.
-pub fn example(name: &str) -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| build(&["--offline", "--examples"]));
-    profile().join("examples").join(name)
-}
-
-/// The path of one of the programs of the package `services`, built if need be: nor does it build
-/// other packages.
-pub fn service(name: &str) -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| build(&["--locked", "--package", "services", "--bins", "--examples"]));
-    let program = profile().join(name);
-    match program.exists() {
-        true => program,
-        false => profile().join("examples").join(name),
-    }
-}
-
-/// The path of the operator's command, built if need be.
-pub fn masterctl() -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| build(&["--locked", "--package", "masterctl"]));
-    profile().join("masterctl")
-}
-
-/// The path of statusd, built if need be.
-pub fn statusd() -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| build(&["--locked", "--package", "statusd"]));
-    profile().join("statusd")
-}
-
-/// The directory of what is built: a test is target/PROFILE/deps/TEST.
-fn profile() -> PathBuf {
-    let test = std::env::current_exe().expect("the test's path");
-    let profile = test.parent().and_then(Path::parent);
-    profile.expect("a directory").to_owned()
-}
-
-fn build(what: &[&str]) {
-    if let Some(cargo) = std::env::var_os("CARGO") {
-        let mut build = Command::new(cargo);
-        build
-            .args(["build", "--quiet"])
-            .args(what)
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
-        if profile().ends_with("release") {
-            build.arg("--release");
-        }
-        run(&mut build, Duration::from_secs(300)).expect_success();
-    }
-}
+use crate::instance::{Instance, SOON};
+use crate::poll::{until, within};
+use crate::process::Process;
+use crate::programs::example;
 
 /// Bytes as puppets are told of them.
 pub fn hex(bytes: &[u8]) -> String {

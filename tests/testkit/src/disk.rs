@@ -8,9 +8,9 @@ use std::process::Command;
 
 use nix::sched::CloneFlags;
 
-use super::instance::SOON;
-use super::namespace;
-use super::run::run;
+use crate::instance::SOON;
+use crate::namespace;
+use crate::run::run;
 
 /// A disk that can be filled up.
 pub struct Disk {

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use nix::sched::CloneFlags;
 
-use super::instance::SOON;
-use super::namespace;
-use super::run::run;
+use crate::instance::SOON;
+use crate::namespace;
+use crate::run::run;
 
 /// A second address of the loopback network.
 pub const LOOPBACK_2: &str = "127.0.0.2";

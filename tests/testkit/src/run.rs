@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-use super::poll::within;
+use crate::poll::within;
 
 /// A command that has ended.
 #[derive(Debug)]

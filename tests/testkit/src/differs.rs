@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use super::instance::Instance;
-use super::{is_original, original, under_test};
+use crate::instance::Instance;
+use crate::{is_original, original, programs, under_test};
 
 /// What is observed of each master.
 pub struct Observed {
@@ -45,7 +45,7 @@ pub fn differs(
 /// The master that is not the original: the one under test, if that is ours.
 fn ours() -> PathBuf {
     match is_original() {
-        true => env!("CARGO_BIN_EXE_master").into(),
+        true => programs::master(),
         false => under_test(),
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
-use super::instance::SOON;
-use super::poll::until;
+use crate::instance::SOON;
+use crate::poll::until;
 
 /// A connection to a service, where lines are spoken.
 pub struct Client {

@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use nix::unistd::{Group, User};
 
-use super::POSTFIX_DAEMONS;
-use super::instance::{Instance, SOON};
-use super::run::run;
+use crate::POSTFIX_DAEMONS;
+use crate::instance::{Instance, SOON};
+use crate::run::run;
 
 /// What a private Postfix runs when it is to deliver mail. `PORT` is the instance's own port.
 pub const MAIL_SERVICES: &str = "\

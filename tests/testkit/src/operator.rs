@@ -5,25 +5,25 @@ use std::os::unix::net::UnixStream;
 
 use master::status::{Document, Service};
 
-use super::instance::SOON;
-use super::run::{Finished, run};
-use super::world::World;
+use crate::instance::SOON;
+use crate::run::{Finished, run};
+use crate::standalone::Standalone;
 
 /// Runs masterctl to its end.
 #[track_caller]
-pub fn masterctl(world: &World, arguments: &[&str]) -> Finished {
-    run(&mut world.masterctl(arguments), SOON)
+pub fn masterctl(standalone: &Standalone, arguments: &[&str]) -> Finished {
+    run(&mut standalone.masterctl(arguments), SOON)
 }
 
 /// What masterctl says when all goes well.
 #[track_caller]
-pub fn told(world: &World, arguments: &[&str]) -> String {
-    masterctl(world, arguments).expect_success().stdout
+pub fn told(standalone: &Standalone, arguments: &[&str]) -> String {
+    masterctl(standalone, arguments).expect_success().stdout
 }
 
 /// The document, as anybody reads it.
-pub fn read_document(world: &World) -> Document {
-    let path = world.queue().join(master::status::SOCKET);
+pub fn read_document(standalone: &Standalone) -> Document {
+    let path = standalone.queue().join(master::status::SOCKET);
     let mut stream = UnixStream::connect(path).expect("the status socket");
     stream.set_read_timeout(Some(SOON)).expect("a time limit");
     let mut text = String::new();
@@ -33,8 +33,8 @@ pub fn read_document(world: &World) -> Document {
 
 /// What the document says of one service.
 #[track_caller]
-pub fn service(world: &World, name: &str) -> Service {
-    let services = read_document(world).services;
+pub fn service(standalone: &Standalone, name: &str) -> Service {
+    let services = read_document(standalone).services;
     let mut services = services.into_iter();
     let found = services.find(|service| service.name == name);
     found.unwrap_or_else(|| panic!("no service {name}"))

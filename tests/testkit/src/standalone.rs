@@ -10,25 +10,26 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use tempfile::TempDir;
 
-use super::instance::SOON;
-use super::layout::replace;
-use super::poll::until;
-use super::process::Process;
-use super::puppet::masterctl;
-use super::run::{Finished, Running, run};
+use crate::instance::SOON;
+use crate::layout::replace;
+use crate::poll::until;
+use crate::process::Process;
+use crate::programs;
+use crate::programs::masterctl;
+use crate::run::{Finished, Running, run};
 
 /// A user of no account: not even a name.
 const STRANGER: u32 = 47_110;
 
 /// One configuration of services that stand alone.
-pub struct World {
+pub struct Standalone {
     directory: TempDir,
     /// The user and group of the master; who runs the tests, unless they are another.
     uid: u32,
     running: Option<Running>,
 }
 
-impl World {
+impl Standalone {
     /// Run by whoever runs the tests.
     pub fn new() -> Self {
         Self::of(geteuid().as_raw())
@@ -53,19 +54,19 @@ impl World {
 
     fn of(uid: u32) -> Self {
         let directory = tempfile::Builder::new().prefix("alone-").tempdir();
-        let world = Self {
+        let standalone = Self {
             directory: directory.expect("a temporary directory"),
             uid,
             running: None,
         };
         let open = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(world.path(), open).expect("a mode");
+        fs::set_permissions(standalone.path(), open).expect("a mode");
         if geteuid().is_root() {
-            chown(world.path(), Some(uid), Some(uid)).expect("an owner");
+            chown(standalone.path(), Some(uid), Some(uid)).expect("an owner");
         }
         // Where another user can reach it.
-        copy(Path::new(env!("CARGO_BIN_EXE_master")), &world.binary());
-        world
+        copy(&programs::master(), &standalone.binary());
+        standalone
     }
 
     pub fn path(&self) -> &Path {
@@ -148,7 +149,7 @@ impl World {
         command
     }
 
-    /// Puts root's sockets and locks below the world's own directory too.
+    /// Puts root's sockets and locks below a directory of its own too.
     fn keep_to_itself(&self) {
         let toml = self.path().join("master.toml");
         if self.uid == 0 && !toml.exists() {
@@ -240,7 +241,7 @@ fn copy(program: &Path, to: &Path) {
     run(install.args(["-m", "755"]).arg(program).arg(to), SOON).expect_success();
 }
 
-impl Drop for World {
+impl Drop for Standalone {
     fn drop(&mut self) {
         if self.running.is_some() {
             // A test may have made it stand still.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::gettid;
 
-use super::instance::SOON;
-use super::poll::within;
-use super::process::Process;
+use crate::instance::SOON;
+use crate::poll::within;
+use crate::process::Process;
 
 /// A control group in which no more processes can be made than it has, when it is told so.
 pub struct Group(PathBuf);

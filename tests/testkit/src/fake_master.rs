@@ -1,5 +1,4 @@
 //! Answers in the master's place, at a socket of its own. Other packages' tests have this file, too.
-#![allow(dead_code)] // each uses its own part of this
 
 use std::fs::{self, Permissions};
 use std::io::Write;

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::instance::{Instance, SOON};
-use super::poll::{until, within};
-use super::process::Process;
+use crate::instance::{Instance, SOON};
+use crate::poll::{until, within};
+use crate::process::Process;
 
 impl Instance {
     // ---- its processes

@@ -13,11 +13,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::poll::{until, within};
-use super::ports::Port;
-use super::process::Process;
-use super::run::{Finished, Running, run};
-use super::{layout, under_test};
+use crate::poll::{until, within};
+use crate::ports::Port;
+use crate::process::Process;
+use crate::run::{Finished, Running, run};
+use crate::{layout, under_test};
 
 /// Long enough for anything on a busy machine; nothing waits for all of it when all is well.
 pub const SOON: Duration = Duration::from_secs(20);

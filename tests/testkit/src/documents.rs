@@ -1,6 +1,5 @@
 //! What a master may tell of itself, prepared: for those who read it. Other packages' tests have
 //! this file, too.
-#![allow(dead_code)] // each uses its own part of this
 
 use master::status::{Child, Document, FORMAT, Reload, Service, State};
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::instance::{Instance, SOON};
-use super::poll::until;
-use super::process::Process;
+use crate::instance::{Instance, SOON};
+use crate::poll::until;
+use crate::process::Process;
 
 /// How much more memory, in KiB, is no leak: buffers that were not needed before.
 const MEMORY_SLACK: u64 = 1024;

@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-use crate::common::client::Client;
-use crate::common::instance::Instance;
-use crate::common::puppet::{Puppet, Puppets};
+use crate::client::Client;
+use crate::instance::Instance;
+use crate::puppet::{Puppet, Puppets};
 
 /// How long nothing must happen to be called nothing. Too short a time hides a failure; it never
 /// makes one.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A service whose children are puppets.
-pub struct Troupe {
+pub struct PuppetService {
     name: String,
     /// Where its clients go.
     pub address: String,
     puppets: Puppets,
 }
 
-impl Troupe {
+impl PuppetService {
     /// Adds a service to the table, with these columns from the type to the process limit.
     #[track_caller]
     pub fn add(postfix: &mut Instance, name: &str, columns: &str) -> Self {
         let words: Vec<&str> = columns.split_whitespace().collect();
         assert_eq!(words.len(), 6, "columns from type to maxproc: {columns}");
-        let troupe = Self {
+        let service = Self {
             name: name.to_owned(),
             address: match words[0] {
                 "inet" => name.to_owned(),
@@ -35,8 +35,8 @@ impl Troupe {
             },
             puppets: Puppets::new(postfix, &format!("{}.{}", words[0], name.replace('/', "."))),
         };
-        troupe.set(postfix, columns);
-        troupe
+        service.set(postfix, columns);
+        service
     }
 
     /// Gives the service other columns.
@@ -83,20 +83,20 @@ impl Troupe {
 
     /// Has so many clients served at a time, each by a new child that leaves afterwards.
     #[track_caller]
-    pub fn come_and_go(&self, children: usize) {
+    pub fn serve_and_exit(&self, children: usize) {
         let served: Vec<_> = (0..children).map(|_| self.serve()).collect();
         served.into_iter().for_each(|(_, child)| child.exit(0));
     }
 
     /// Whether the master starts a child, for tests in which both may be.
-    pub fn somebody_comes(&self) -> bool {
+    pub fn starts_a_child(&self) -> bool {
         // Longer than where nobody is expected: this must not be wrong either way.
         self.next_within(10 * PAUSE).is_some()
     }
 
     /// Asserts that the master starts no child.
     #[track_caller]
-    pub fn expect_nobody(&self) {
+    pub fn expect_no_child(&self) {
         let surplus = self.next_within(PAUSE);
         assert!(surplus.is_none(), "a child that nobody needs");
     }
@@ -105,13 +105,13 @@ impl Troupe {
 /// A running master with one service, by the columns from its type to its process limit. Its name
 /// is `a`, or the instance's own address.
 #[track_caller]
-pub fn one_service(columns: &str) -> (Instance, Troupe) {
+pub fn one_service(columns: &str) -> (Instance, PuppetService) {
     let mut postfix = Instance::bare();
     let name = match columns.starts_with("inet") {
         true => postfix.address(),
         false => "a".to_owned(),
     };
-    let troupe = Troupe::add(&mut postfix, &name, columns);
+    let service = PuppetService::add(&mut postfix, &name, columns);
     postfix.start();
-    (postfix, troupe)
+    (postfix, service)
 }

@@ -1,10 +1,14 @@
 //! The command line of tests that could go on for ever.
 
+use std::time::{Duration, Instant};
+
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
     pub seed: u64,
-    /// Nothing is for ever.
+    /// None with `--forever` and `--minutes`.
     pub steps: Option<u64>,
+    /// With `--minutes`.
+    end: Option<Instant>,
     /// As with other tests, a word chooses the parts whose names have it.
     words: Vec<String>,
 }
@@ -18,6 +22,7 @@ impl Options {
         let mut options = Self {
             seed: 1,
             steps: Some(if in_a_hurry() { steps / 50 } else { steps }),
+            end: None,
             words: Vec::new(),
         };
         let mut arguments = arguments;
@@ -26,16 +31,27 @@ impl Options {
                 "--seed" => options.seed = number(&argument, arguments.next())?,
                 "--steps" => options.steps = Some(number(&argument, arguments.next())?),
                 "--forever" => options.steps = None,
+                "--minutes" => {
+                    let minutes = number(&argument, arguments.next())?;
+                    options.end = Some(Instant::now() + Duration::from_secs(60 * minutes));
+                    options.steps = None;
+                }
                 // What cargo's users say to all tests at once.
                 "--nocapture" | "--no-capture" | "--quiet" | "-q" => {}
                 "--test-threads" => drop(arguments.next()),
                 option if option.starts_with('-') => {
-                    return Err(format!("{option}: --seed N, --steps N or --forever"));
+                    return Err(format!("{option}: --seed N, --steps N, --minutes N or --forever"));
                 }
                 word => options.words.push(word.to_owned()),
             }
         }
         Ok(options)
+    }
+
+    /// Whether more is to be done after so many steps.
+    pub fn go_on(&self, steps: u64) -> bool {
+        self.steps.is_none_or(|most| steps < most)
+            && self.end.is_none_or(|end| Instant::now() < end)
     }
 
     /// Whether something of this part of the tests is to be run, by its name in there.

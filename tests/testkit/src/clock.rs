@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
-use super::instance::Instance;
-use super::puppet::example;
+use crate::instance::Instance;
+use crate::programs::example;
 
 pub struct Clock {
     file: PathBuf,

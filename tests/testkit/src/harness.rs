@@ -1,0 +1,99 @@
+//! Runs the tests of a crate as libtest does, and reports a test that cannot run here as ignored:
+//! whether it can (as root, with a program that is installed, on this kernel, under this master) is
+//! known only when it runs.
+//!
+//! A crate says `harness = false` in Cargo.toml and has [`main`] for its own; its tests are marked
+//! with [`crate::test`].
+
+use std::any::Any;
+use std::panic::resume_unwind;
+use std::process::ExitCode;
+use std::thread;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+/// A function that [`crate::test`] marks.
+pub struct Test {
+    pub name: &'static str,
+    pub run: fn(),
+}
+
+inventory::collect!(Test);
+
+/// What the attribute makes of a function, in the module that has it.
+#[macro_export]
+macro_rules! register {
+    ($function:ident) => {
+        $crate::inventory::submit! {
+            $crate::harness::Test {
+                name: concat!(module_path!(), "::", stringify!($function)),
+                run: $function,
+            }
+        }
+    };
+}
+
+/// What [`skip`] unwinds with.
+struct Skipped(String);
+
+/// Ends a test that cannot run here: cargo reports it as ignored, with the reason.
+pub fn skip(reason: &str) -> ! {
+    // Not a panic: nothing is printed.
+    resume_unwind(Box::new(Skipped(reason.to_owned())))
+}
+
+/// Ends the test unless it runs as root, and says what root is needed for.
+pub fn needs_root(purpose: &str) {
+    if !nix::unistd::geteuid().is_root() {
+        skip(&format!("needs root ({purpose})"));
+    }
+}
+
+/// Says that a test goes on without a part of it, and why.
+pub fn note(reason: &str) {
+    let name = thread::current().name().unwrap_or("test").to_owned();
+    eprintln!("{name}: in part: {reason}");
+}
+
+/// Runs the tests of the crate that calls this, with the arguments of its command line.
+pub fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let threads = std::env::var("RUST_TEST_THREADS");
+    arguments.test_threads = arguments
+        .test_threads
+        .or_else(|| threads.ok()?.parse().ok());
+    let mut tests: Vec<&Test> = inventory::iter::<Test>().collect();
+    tests.sort_by_key(|test| test.name);
+    let trials = tests.into_iter().map(trial).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(test: &'static Test) -> Trial {
+    // libtest's names begin below the crate.
+    let (_, name) = test.name.split_once("::").expect("a path");
+    Trial::ignorable_test(name, || run(name, test.run))
+}
+
+/// Runs a test in a thread of its name.
+fn run(name: &str, test: fn()) -> Result<Completion, Failed> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(test);
+    thread
+        .expect("a thread")
+        .join()
+        .map(|()| Completion::Completed)
+        .or_else(outcome)
+}
+
+/// What it means that a test has unwound.
+fn outcome(payload: Box<dyn Any + Send>) -> Result<Completion, Failed> {
+    match payload.downcast::<Skipped>() {
+        Ok(skipped) => Ok(Completion::ignored_with(skipped.0)),
+        Err(panic) => Err(Failed::from(message(&*panic))),
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it panicked").to_owned()
+}
