@@ -99,7 +99,11 @@ impl Runtime {
             // It lives: a debugger has taken its end, say.
             let key = Token::Exit(pid).key();
             let interest = Interest::ReadableOnce;
-            if self.poll.modify(child.process.as_fd(), key, interest).is_err() {
+            if self
+                .poll
+                .modify(child.process.as_fd(), key, interest)
+                .is_err()
+            {
                 self.exits.unwatched.push(pid);
                 self.exits.retry_at.get_or_insert(now + RETRY);
             }

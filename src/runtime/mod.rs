@@ -31,7 +31,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
 
-use crate::config::{Config, RunOptions};
+use crate::config::{Config, Endpoint, RunOptions};
 use crate::errors::describe_error;
 use crate::files::Location;
 use crate::log::{About, Log, Severity};
@@ -47,8 +47,8 @@ use crate::sys::supervisor::Supervisor;
 use admin::Admin;
 use children::Children;
 use exits::Exits;
-use lifecycle::Lifecycle;
 pub use lifecycle::Ending;
+use lifecycle::Lifecycle;
 use output::Outputs;
 use reload::Reloader;
 use services::{Services, about};
@@ -222,7 +222,10 @@ impl Runtime {
 
     fn warn_of_unused_listeners(&mut self) {
         for listener in &self.inherited {
-            let is_used = self.config.services.iter().any(|s| listener.is_for(&s.endpoint_addresses()));
+            let is_used = self.config.services.iter().any(|s| match &s.endpoint {
+                Endpoint::Inet(addresses) => addresses.iter().any(|a| listener.serves(*a)),
+                Endpoint::Path(path) => listener.is_at(path),
+            });
             if !is_used {
                 let address = listener.address();
                 self.log.warning(format!(
@@ -323,7 +326,8 @@ impl Runtime {
         let ready = mem::take(&mut self.turn.ready);
         for &Ready { key, hung_up } in &ready {
             let Some(token) = Token::from_key(key) else {
-                self.log.error(format!("the poller has reported an unknown key: {key}"));
+                self.log
+                    .error(format!("the poller has reported an unknown key: {key}"));
                 continue;
             };
             match token {
@@ -457,18 +461,20 @@ impl Runtime {
     }
 
     fn close_channel(&mut self, pid: Pid) {
-        self.children.close_channel(pid, &mut self.services, &self.poll);
+        self.children
+            .close_channel(pid, &mut self.services, &self.poll);
     }
 
     fn wake(&mut self, now: Time, id: ServiceId) {
         if let Some(io) = self.services.get(id) {
             let owner = self.config.parameters.mail_owner.1;
-            self.wakeups.start(now, &io.service, owner, &self.poll, &mut self.log);
+            self.wakeups
+                .start(now, &io.service, owner, &self.poll, &mut self.log);
         }
     }
 
     fn log_record(&mut self, record: &Record) {
-        if record.is_terminating() {
+        if matches!(record.kind, policy::Kind::Terminating { .. }) {
             // postlogd is about to be ended with the master.
             self.log.set_postlogd_available(false);
         }

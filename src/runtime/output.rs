@@ -148,7 +148,8 @@ impl Lines<'_> {
         if count > 0 {
             let name = described(self.service);
             let text = format!("{name}: {count} lines of output were not logged");
-            self.log.write_about(Severity::Warning, about(self.service), text);
+            self.log
+                .write_about(Severity::Warning, about(self.service), text);
         }
     }
 }
@@ -221,7 +222,10 @@ impl Runtime {
         let Some(child) = self.children.get_mut(pid) else {
             return;
         };
-        let Some((output, io)) = child.output.as_mut().zip(self.services.get_mut(child.service))
+        let Some((output, io)) = child
+            .output
+            .as_mut()
+            .zip(self.services.get_mut(child.service))
         else {
             return;
         };

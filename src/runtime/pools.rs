@@ -90,7 +90,9 @@ impl Runtime {
         let failure = match sent {
             Ok(written) => {
                 let waits = wait_for(written, backchannel, interest, pid, &self.poll);
-                waits.err().map(|error| OrderFailure::System(super::errno(&error)))
+                waits
+                    .err()
+                    .map(|error| OrderFailure::System(super::errno(&error)))
             }
             // A child that leaves of itself closes its end before its end is known.
             Err(SendError::System(SystemErrno::EPIPE | SystemErrno::ECONNRESET)) => {

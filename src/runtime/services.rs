@@ -139,6 +139,24 @@ impl ServiceIo {
         self.tcp_backlog().unwrap_or(1)
     }
 
+    /// Whether a child has shut a listener down. At TCP addresses, the poller reports a hang-up.
+    pub(super) fn is_shut_down(&self, hung_up: bool) -> bool {
+        match self.service.kind {
+            Kind::Inet => hung_up && self.listeners.iter().any(|l| l.waiting().is_none()),
+            Kind::Fifo => false,
+            Kind::Unix | Kind::UnixDgram | Kind::Pass => {
+                self.listeners.iter().any(Listener::is_local_shut_down)
+            }
+        }
+    }
+
+    /// Puts a listener in the place of the only one, which a child has shut down.
+    pub(super) fn set_listener(&mut self, listener: Listener) {
+        let own = HashSet::new();
+        let listeners = self.replace_listeners(ServiceId::from_index(0), vec![listener], &own);
+        listeners.into_iter().for_each(Listener::close);
+    }
+
     /// Whether clients find the listeners at this endpoint: it is the service's, and its path was
     /// neither removed nor replaced.
     pub(super) fn is_found_at(&self, endpoint: &Endpoint) -> bool {
@@ -299,9 +317,4 @@ pub(super) fn about(service: &Service) -> About<'_> {
 /// How messages name a service.
 pub(super) fn described(service: &Service) -> String {
     format!("service \"{}\" ({})", service.name, service.canonical)
-}
-
-/// Whether the listener is a local socket, at which a shutdown is not reported as a hang-up.
-pub(super) fn is_local_socket(service: &Service) -> bool {
-    matches!(service.kind, Kind::Unix | Kind::UnixDgram | Kind::Pass)
 }

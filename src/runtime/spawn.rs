@@ -19,7 +19,13 @@ use crate::sys::spawn::Descriptors;
 impl Runtime {
     /// Starts a child, and tells the policy what came of it. False if that must wait for the child
     /// before, which still uses the descriptors' places.
-    pub(super) fn spawn(&mut self, now: Time, id: ServiceId, generation: u32, stress: bool) -> bool {
+    pub(super) fn spawn(
+        &mut self,
+        now: Time,
+        id: ServiceId,
+        generation: u32,
+        stress: bool,
+    ) -> bool {
         if !self.spawner.wait_for_slots() {
             return false;
         }
@@ -80,7 +86,9 @@ impl Runtime {
             output: printed.as_ref().map(AsFd::as_fd),
         };
         let environment = &self.environment;
-        let process = self.spawner.spawn(now, &program, environment, generation, descriptors)?;
+        let process = self
+            .spawner
+            .spawn(now, &program, environment, generation, descriptors)?;
         Ok(ChildIo {
             service: id,
             process,

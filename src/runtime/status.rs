@@ -46,7 +46,11 @@ impl ReportSet {
     ) -> io::Result<&'a mut Self> {
         if place.is_none() {
             let channels = Poll::new()?;
-            poll.add(channels.as_fd(), Token::Reports(id).key(), Interest::Readable)?;
+            poll.add(
+                channels.as_fd(),
+                Token::Reports(id).key(),
+                Interest::Readable,
+            )?;
             *place = Some(Self {
                 channels,
                 batched: false,
@@ -59,7 +63,8 @@ impl ReportSet {
     /// # Errors
     /// The system's.
     pub(super) fn add(&self, pid: Pid, channel: &Channel) -> io::Result<()> {
-        self.channels.add(channel.as_fd(), pid as usize, Interest::Readable)
+        self.channels
+            .add(channel.as_fd(), pid as usize, Interest::Readable)
     }
 
     pub(super) fn remove(&self, channel: &Channel) {

@@ -41,10 +41,12 @@ impl Wakeups {
         poll: &Poll,
         log: &mut Log,
     ) {
-        let added = self.trigger(service, owner).and_then(|trigger| match trigger {
-            Some(trigger) => self.add(now, trigger, service, poll),
-            None => Ok(()),
-        });
+        let added = self
+            .trigger(service, owner)
+            .and_then(|trigger| match trigger {
+                Some(trigger) => self.add(now, trigger, service, poll),
+                None => Ok(()),
+            });
         if let Err(error) = added {
             failed(service, &error, log);
         }

@@ -80,7 +80,8 @@ impl Runtime {
             Ok(()) => format!("{name}: a child has shut the listener down; it listens again"),
             Err(_) => format!("{name}: a child has shut the listener down"),
         };
-        self.log.write_about(Severity::Warning, about(&service), text);
+        self.log
+            .write_about(Severity::Warning, about(&service), text);
         match result {
             Err(error) => {
                 let error = errno(&error);

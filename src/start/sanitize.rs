@@ -9,7 +9,7 @@ use crate::files::PipedTable;
 use crate::options::Options;
 use crate::runtime::Inherited;
 use crate::sys::spawn::Spawner;
-use crate::sys::{handed, process, signal};
+use crate::sys::{inherited, process, signal};
 
 /// What the process keeps of its descriptors.
 pub(super) struct Sanitized {
@@ -39,7 +39,7 @@ pub(super) fn sanitize_process(
         None => None,
     };
     if options.test_lock {
-        handed::take(0, 0)?;
+        inherited::take(0, 0)?;
         process::open_standard_descriptors().context("open /dev/null")?;
         return Ok(Sanitized {
             table,
@@ -47,8 +47,8 @@ pub(super) fn sanitize_process(
         });
     }
     process::raise_limits().context("cannot raise the limits")?;
-    let count = handed::count(|name| variable(inherited, name), std::process::id());
-    let handed = handed::take(count, Spawner::END).context("LISTEN_FDS")?;
+    let count = inherited::count(|name| variable(inherited, name), std::process::id());
+    let handed = inherited::take(count, Spawner::END).context("LISTEN_FDS")?;
     process::open_standard_descriptors().context("open /dev/null")?;
     let spawner = Spawner::new().context(
         "cannot reserve descriptors for the children, some 270 are needed: raise \"ulimit -n\"",

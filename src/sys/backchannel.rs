@@ -65,11 +65,20 @@ impl Backchannel {
     /// # Errors
     /// See [`SendError`].
     pub fn send(&mut self, message: Message) -> Result<Written, SendError> {
+        self.keep(message)?;
+        self.flush().map_err(SendError::System)
+    }
+
+    /// Puts a message behind those that wait.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn keep(&mut self, message: Message) -> Result<(), SendError> {
         let end = self.length + SIZE;
         let free = self.waiting.get_mut(self.length..end);
         free.ok_or(SendError::Full)?.copy_from_slice(&message);
         self.length = end;
-        self.flush().map_err(SendError::System)
+        Ok(())
     }
 
     /// Writes what waits, as far as the child has room for it.
@@ -79,7 +88,11 @@ impl Backchannel {
     pub fn flush(&mut self) -> Result<Written, Errno> {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         while self.length > 0 {
-            match send(self.as_fd().as_raw_fd(), &self.waiting[..self.length], flags) {
+            match send(
+                self.as_fd().as_raw_fd(),
+                &self.waiting[..self.length],
+                flags,
+            ) {
                 Ok(written) => {
                     self.waiting.copy_within(written..self.length, 0);
                     self.length -= written;

@@ -81,7 +81,11 @@ impl Channel {
             Ok(found) => return found,
             Err(errno) => return not_read(errno),
         };
-        match recv(self.as_fd().as_raw_fd(), &mut bytes[..length], MsgFlags::MSG_DONTWAIT) {
+        match recv(
+            self.as_fd().as_raw_fd(),
+            &mut bytes[..length],
+            MsgFlags::MSG_DONTWAIT,
+        ) {
             Ok(0) => Found::End,
             Ok(length) => Found::Bytes(length),
             Err(errno) => not_read(errno),

@@ -1,9 +1,8 @@
 //! Processes that this one has started, by pidfd: what is signalled or waited for is that process
 //! and no other, at a cost that does not depend on how many there are.
 
-use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -28,20 +27,6 @@ impl ChildProcess {
         Self { pid, pidfd }
     }
 
-    /// A child that was not waited for yet.
-    ///
-    /// # Errors
-    /// The system's, when descriptors have run out.
-    pub(super) fn open(pid: i32) -> io::Result<Self> {
-        // SAFETY: the call takes two numbers, and returns a new descriptor.
-        let pidfd = unsafe {
-            let result = libc::syscall(libc::SYS_pidfd_open, pid, 0);
-            let fd = RawFd::try_from(Errno::result(result)?).map_err(io::Error::other)?;
-            OwnedFd::from_raw_fd(fd)
-        };
-        Ok(Self { pid, pidfd })
-    }
-
     pub fn pid(&self) -> i32 {
         self.pid
     }
@@ -63,7 +48,12 @@ impl ChildProcess {
 
     /// Reaps the process, if it has ended. After that its pid can be another's.
     pub fn reap(&self) -> Option<End> {
-        wait(libc::P_PIDFD, self.pidfd.as_raw_fd() as libc::id_t, libc::WNOHANG).map(|(_, end)| end)
+        wait(
+            libc::P_PIDFD,
+            self.pidfd.as_raw_fd() as libc::id_t,
+            libc::WNOHANG,
+        )
+        .map(|(_, end)| end)
     }
 }
 
@@ -116,16 +106,26 @@ fn wait(which: libc::idtype_t, id: libc::id_t, flags: libc::c_int) -> Option<(i3
 mod tests {
     use super::*;
     use crate::sys::poll::wait_until_readable;
+    use std::os::fd::FromRawFd;
     use std::process::Command;
     use std::time::Duration;
 
     fn start(program: &str) -> ChildProcess {
         let child = Command::new("/bin/sh").args(["-c", program]).spawn();
-        ChildProcess::open(child.unwrap().id() as i32).unwrap()
+        let pid = child.unwrap().id() as i32;
+        // SAFETY: the call takes two numbers, and returns a new descriptor.
+        let pidfd = unsafe {
+            let result = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+            OwnedFd::from_raw_fd(Errno::result(result).unwrap() as i32)
+        };
+        ChildProcess::new(pid, pidfd)
     }
 
     fn end(process: &ChildProcess) -> End {
-        assert!(wait_until_readable(process.as_fd(), Duration::from_secs(10)));
+        assert!(wait_until_readable(
+            process.as_fd(),
+            Duration::from_secs(10)
+        ));
         process.reap().expect("it has ended")
     }
 

@@ -2,8 +2,8 @@
 //! starts when the first client comes, or serves a port below 1024 without being root.
 
 use std::ffi::OsString;
-use std::io;
 use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
@@ -62,7 +62,10 @@ pub fn take(count: RawFd, to: RawFd) -> io::Result<Vec<OwnedFd>> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// One for IPv6's wildcard may serve both families.
-    Inet { address: SocketAddr, both: bool },
+    Inet {
+        address: SocketAddr,
+        both: bool,
+    },
     Path(PathBuf, PathKind),
 }
 

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, UnixAddr,
     accept4, bind, getsockopt, listen, recv, setsockopt, shutdown, socket, sockopt,
@@ -86,6 +87,15 @@ impl Listener {
         (result == 0).then_some(info)
     }
 
+    /// Whether a local socket was shut down for reading.
+    pub fn is_local_shut_down(&self) -> bool {
+        let mut fds = [PollFd::new(
+            self.as_fd(),
+            PollFlags::from_bits_retain(libc::POLLRDHUP),
+        )];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+    }
+
     /// Has a TCP listener listen again that a child has shut down.
     ///
     /// # Errors
@@ -112,7 +122,10 @@ impl Listener {
     /// with it, see [`closer`]. A connection, or another descriptor of the socket.
     fn queued(&self) -> Vec<OwnedFd> {
         let fd = self.fd.as_raw_fd();
-        if !matches!(getsockopt(&self.fd, sockopt::SockType), Ok(SockType::Datagram)) {
+        if !matches!(
+            getsockopt(&self.fd, sockopt::SockType),
+            Ok(SockType::Datagram)
+        ) {
             let is_local = self.tcp_info().is_none();
             // SAFETY: the descriptor is new, and owned here only.
             let accepted = accept4(fd, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)
@@ -216,7 +229,9 @@ fn fifo(path: &Path) -> io::Result<OwnedFd> {
         inode: opened.ino(),
     };
     if !opened.file_type().is_fifo() || FileId::of(path) != Some(id) {
-        return Err(io::Error::other("another program has put another file in its place"));
+        return Err(io::Error::other(
+            "another program has put another file in its place",
+        ));
     }
     file.set_permissions(Permissions::from_mode(0o622))?;
     drain(&mut file)?;

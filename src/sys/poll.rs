@@ -59,11 +59,6 @@ pub fn can_write(fd: BorrowedFd<'_>) -> bool {
     matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }
 
-/// Whether a read, or accept(2) on a listener, would not wait.
-pub fn can_read(fd: BorrowedFd<'_>) -> bool {
-    wait_until_readable(fd, Duration::ZERO)
-}
-
 /// Waits until a descriptor is readable, for `timeout` at the most. Whether it is.
 pub fn wait_until_readable(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
@@ -140,7 +135,8 @@ impl Poll {
         self.events.clear();
         if self.events.capacity().get() <= self.size.get() {
             let room = (self.size.get() + 1).next_power_of_two();
-            self.events = Events::with_capacity(NonZeroUsize::new(room).unwrap_or(Self::EVENTS_MIN));
+            self.events =
+                Events::with_capacity(NonZeroUsize::new(room).unwrap_or(Self::EVENTS_MIN));
         }
         self.poller.wait(&mut self.events, Some(timeout))?;
         found.extend(self.events.iter().map(|event| Ready {

@@ -11,7 +11,6 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
@@ -108,53 +107,6 @@ pub fn raise_limits() -> io::Result<()> {
 pub fn leave() -> ! {
     // SAFETY: it touches no memory.
     unsafe { libc::_exit(0) }
-}
-
-/// A process that ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dead {
-    pub pid: i32,
-    pub end: End,
-}
-
-/// How it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Code(i32),
-    Signal(i32),
-}
-
-/// Reaps a child, if it is one and has ended. The kernel need not look for it.
-pub fn reap(pid: i32) -> Option<Dead> {
-    // Other numbers mean any child of some kind.
-    (pid > 0).then(|| wait(pid)).flatten()
-}
-
-/// Reaps a child that has ended, if there is one. The kernel looks through all that live.
-pub fn reap_any() -> Option<Dead> {
-    wait(-1)
-}
-
-/// waitpid(2), without waiting.
-fn wait(which: i32) -> Option<Dead> {
-    loop {
-        let mut status = 0;
-        // SAFETY: the call writes one int to where it is told. (A wrapper that knows signals by
-        // name would lose a child that a real-time signal killed.)
-        let pid = unsafe { libc::waitpid(which, &mut status, libc::WNOHANG) };
-        if pid > 0 && libc::WIFEXITED(status) {
-            let end = End::Code(libc::WEXITSTATUS(status));
-            return Some(Dead { pid, end });
-        }
-        if pid > 0 && libc::WIFSIGNALED(status) {
-            let end = End::Signal(libc::WTERMSIG(status));
-            return Some(Dead { pid, end });
-        }
-        // A child that a debugger stopped is alive; look further.
-        if pid == 0 || (pid < 0 && Errno::last() != Errno::EINTR) {
-            return None;
-        }
-    }
 }
 
 /// The two sides of [`fork_monitor`].

@@ -2,7 +2,7 @@
 //! and is asked for all at once, because to find a single one it would look through all as well.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
@@ -55,8 +55,8 @@ impl Queues {
         Err(io::ErrorKind::QuotaExceeded.into())
     }
 
-    /// How many wait for this listener, if it is one that was told of.
-    pub fn waiting(&self, listener: &OwnedFd) -> Option<u32> {
+    /// The clients that wait for this listener, if the kernel has told of it.
+    pub fn waiting(&self, listener: &impl AsFd) -> Option<u32> {
         let facts = fstat(listener).ok()?;
         if SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT != SFlag::S_IFSOCK {
             // The inode of a fifo is another file system's.

@@ -87,7 +87,10 @@ impl Descriptors<'_> {
     /// What is put at the slots from [`protocol::STATUS`] on. The output has a slot on its way.
     fn in_order(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let listeners = self.listeners.iter().copied();
-        [self.status].into_iter().chain(listeners).chain(self.output)
+        [self.status]
+            .into_iter()
+            .chain(listeners)
+            .chain(self.output)
     }
 }
 
@@ -160,7 +163,6 @@ impl Spawner {
         if count > LISTENERS_MAX {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
         }
-        self.collect();
         if !self.wait_for_slots() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -171,7 +173,13 @@ impl Spawner {
         }
         let output = descriptors.output.map(|_| end - 1);
         let stack = self.stacks.pop().map_or_else(Stack::new, Ok)?;
-        let task = Task::new(program.clone(), environment.clone(), generation, end, output);
+        let task = Task::new(
+            program.clone(),
+            environment.clone(),
+            generation,
+            end,
+            output,
+        );
         let child = clone_child(&task, &stack)?;
         self.launches.push(Launch {
             pid: child.pid(),
@@ -224,7 +232,10 @@ impl Spawner {
     /// When [`Self::next_hanging`] may have one.
     pub fn next_deadline(&mut self) -> Option<Duration> {
         self.collect();
-        self.launches.iter().filter_map(|launch| launch.deadline).min()
+        self.launches
+            .iter()
+            .filter_map(|launch| launch.deadline)
+            .min()
     }
 
     /// Lets go of what the children use that have executed their program, or have ended.
@@ -235,7 +246,9 @@ impl Spawner {
                 at += 1;
                 continue;
             }
-            let Launch { pid, task, stack, .. } = self.launches.remove(at);
+            let Launch {
+                pid, task, stack, ..
+            } = self.launches.remove(at);
             match task.error.load(Ordering::Relaxed) {
                 0 => {}
                 errno => self.failed.push((pid, io::Error::from_raw_os_error(errno))),
@@ -253,12 +266,14 @@ impl Spawner {
     }
 
     /// Waits a moment until the last child has returned the slots. Whether it has.
-    fn wait_for_slots(&self) -> bool {
+    pub fn wait_for_slots(&mut self) -> bool {
+        self.collect();
         let Some(task) = self.borrower() else {
             return true;
         };
         let state = &task.borrows;
-        let waiting = state.compare_exchange(BORROWED, AWAITED, Ordering::Acquire, Ordering::Acquire);
+        let waiting =
+            state.compare_exchange(BORROWED, AWAITED, Ordering::Acquire, Ordering::Acquire);
         if waiting != Err(RETURNED) {
             futex_wait(state, AWAITED, SLOTS_TIME);
         }
@@ -386,8 +401,14 @@ extern "C" fn run_child(task: *mut libc::c_void) -> libc::c_int {
         }
         check(task, closed);
         if let Some(output) = task.output {
-            check(task, raw_syscall!(Sysno::dup3, output, libc::STDOUT_FILENO, 0));
-            check(task, raw_syscall!(Sysno::dup3, output, libc::STDERR_FILENO, 0));
+            check(
+                task,
+                raw_syscall!(Sysno::dup3, output, libc::STDOUT_FILENO, 0),
+            );
+            check(
+                task,
+                raw_syscall!(Sysno::dup3, output, libc::STDERR_FILENO, 0),
+            );
             raw_syscall!(Sysno::close, output);
         }
         // Handlers of the master are none of the child's. This comes before any signal can.
@@ -395,7 +416,13 @@ extern "C" fn run_child(task: *mut libc::c_void) -> libc::c_int {
         let none = [0_u64; 1];
         for number in signal::CAUGHT {
             let old = ptr::null::<u64>();
-            raw_syscall!(Sysno::rt_sigaction, number, default.as_ptr(), old, SIGNAL_SET);
+            raw_syscall!(
+                Sysno::rt_sigaction,
+                number,
+                default.as_ptr(),
+                old,
+                SIGNAL_SET
+            );
         }
         let (how, old) = (libc::SIG_SETMASK, ptr::null::<u64>());
         raw_syscall!(Sysno::rt_sigprocmask, how, none.as_ptr(), old, SIGNAL_SET);
@@ -413,7 +440,8 @@ extern "C" fn run_child(task: *mut libc::c_void) -> libc::c_int {
 unsafe fn check(task: &Task, result: usize) {
     let result = result as isize;
     if result < 0 {
-        task.error.store(result.unsigned_abs() as i32, Ordering::Relaxed);
+        task.error
+            .store(result.unsigned_abs() as i32, Ordering::Relaxed);
         // SAFETY: the call does not return, and touches no memory.
         unsafe { raw_syscall!(Sysno::exit_group, 1) };
     }

@@ -79,7 +79,11 @@ impl<T: AsFd> Admission<T> {
     }
 
     fn enable(&mut self, listener: &LocalListener, poll: &Poll) -> io::Result<()> {
-        poll.add(listener.as_fd(), self.listener_token.key(), Interest::Readable)?;
+        poll.add(
+            listener.as_fd(),
+            self.listener_token.key(),
+            Interest::Readable,
+        )?;
         self.watched = true;
         Ok(())
     }
@@ -292,7 +296,8 @@ mod tests {
     #[test]
     fn a_socket_that_was_not_opened_has_no_clients() {
         let poll = Poll::new().unwrap();
-        let mut admission = Admission::<Channel>::new(Token::StatusListener, Token::StatusConnection);
+        let mut admission =
+            Admission::<Channel>::new(Token::StatusListener, Token::StatusConnection);
         assert!(admission.accept(BEGIN, &poll).unwrap().is_none());
         admission.expire(BEGIN, &poll).unwrap();
         assert_eq!(admission.next_deadline(), None);

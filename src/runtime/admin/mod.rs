@@ -73,7 +73,10 @@ impl Admin {
 
     /// Ends the connections that have lasted too long, and lets others in.
     pub(super) fn expire(&mut self, now: Time, poll: &Poll, log: &mut Log) {
-        for expired in [self.status.expire(now, poll), self.control.expire(now, poll)] {
+        for expired in [
+            self.status.expire(now, poll),
+            self.control.expire(now, poll),
+        ] {
             if let Err(error) = expired {
                 self.warnings.cannot_serve(now, log, &error);
             }

@@ -109,7 +109,11 @@ impl StatusSocket {
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let last = self.last.as_ref().filter(|_| self.readers.is_empty());
         let forget_at = last.map(|last| last.old_at);
-        self.readers.next_deadline().into_iter().chain(forget_at).min()
+        self.readers
+            .next_deadline()
+            .into_iter()
+            .chain(forget_at)
+            .min()
     }
 
     /// Removes readers whose time is over, and the document if it is old and has no readers.
@@ -166,7 +170,9 @@ impl Runtime {
                 Some(document) => document,
                 None => self.make_document(now),
             };
-            self.admin.status.serve(now, connection, document, &self.poll)?;
+            self.admin
+                .status
+                .serve(now, connection, document, &self.poll)?;
         }
         Ok(())
     }

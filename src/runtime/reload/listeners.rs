@@ -33,10 +33,7 @@ pub(super) fn open(
     plan: &Plan,
     config: &Config,
 ) -> Result<OpenedListeners, Vec<String>> {
-    let mut opened = OpenedListeners {
-        owner: config.parameters.mail_owner.clone(),
-        ..OpenedListeners::default()
-    };
+    let mut opened = OpenedListeners::new(config.parameters.mail_owner.clone());
     let mut opening = Opening {
         opened: &mut opened,
         inherited,
@@ -87,7 +84,10 @@ impl<'a> Reusable<'a> {
         for (id, io) in services.iter() {
             let own = io.service.endpoint.addresses().iter().zip(&io.listeners);
             for (at, (address, listener)) in own.enumerate() {
-                addresses.entry(*address).or_default().push(((id, at), listener));
+                addresses
+                    .entry(*address)
+                    .or_default()
+                    .push(((id, at), listener));
             }
         }
         let known = plan.entries.iter().filter(|entry| entry.known);
@@ -188,10 +188,12 @@ impl Opening<'_> {
     /// Opens all listeners with paths, as the owner of their directories: at one go, because a
     /// change of user costs more than a socket.
     fn open_paths(&mut self, new: &[&Entry]) -> Vec<Error> {
-        let paths = new.iter().filter_map(|entry| match &entry.service.endpoint {
-            Endpoint::Path(path) => Some((*entry, path.as_path())),
-            Endpoint::Inet(_) => None,
-        });
+        let paths = new
+            .iter()
+            .filter_map(|entry| match &entry.service.endpoint {
+                Endpoint::Path(path) => Some((*entry, path.as_path())),
+                Endpoint::Inet(_) => None,
+            });
         let paths: Vec<_> = paths.collect();
         if paths.is_empty() {
             return Vec::new();
@@ -242,7 +244,9 @@ impl Opening<'_> {
 
     fn path_advice(&self, error: &io::Error, path: &Path) -> String {
         let parameters = &self.config.parameters;
-        let directory = parameters.queue_directory.join(path.parent().unwrap_or(path));
+        let directory = parameters
+            .queue_directory
+            .join(path.parent().unwrap_or(path));
         let (directory, owner) = (directory.display(), &self.opened.owner.0);
         match error.kind() {
             io::ErrorKind::NotFound if parameters.stand_alone => format!(
@@ -323,7 +327,7 @@ pub(in crate::runtime) fn open_again(service: &Service, owner: User) -> io::Resu
 
 /// Listeners that were opened for a plan. Unless the plan is carried out, dropping this takes back
 /// what was made in the file system.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OpenedListeners {
     listeners: Vec<(ServiceId, Vec<Listener>)>,
     /// The former listeners whose sockets live on in these.
@@ -334,6 +338,16 @@ pub(super) struct OpenedListeners {
 }
 
 impl OpenedListeners {
+    fn new(owner: (String, User)) -> Self {
+        Self {
+            listeners: Vec::new(),
+            handed_on: HashSet::new(),
+            owner,
+            created: Vec::new(),
+            asides: Vec::new(),
+        }
+    }
+
     /// Works on the sockets' directories with no more rights than their owner has.
     fn as_owner(&self, act: impl FnOnce()) {
         let User { uid, gid } = self.owner.1;

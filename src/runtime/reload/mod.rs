@@ -21,6 +21,8 @@ use super::Runtime;
 use super::settings::log_error;
 use names::Names;
 
+pub(super) use listeners::open_again;
+
 /// How long a reload waits for all of its host names. (The resolver's own limits, resolv.conf(5),
 /// are for each name and each server.)
 const NAMES_TIME: Duration = Duration::from_secs(60);
@@ -286,4 +288,3 @@ impl Runtime {
         }
     }
 }
-

@@ -139,7 +139,10 @@ fn a_listener_that_was_shut_down_is_reported_although_it_is_not_waited_for() {
     nix::sys::socket::shutdown(listener.as_raw_fd(), how).unwrap();
     let mut found = Vec::new();
     poller.wait(LIMIT, &mut found).unwrap();
-    let hung_up = Ready { key: 1, hung_up: true };
+    let hung_up = Ready {
+        key: 1,
+        hung_up: true,
+    };
     assert_eq!(found, [hung_up]);
 }
 

@@ -168,7 +168,10 @@ fn an_exec_that_hangs_is_reported_once_and_keeps_no_other_from_starting() {
     spawner.launches[0].task.lives.store(1, Ordering::Release);
     let late = NOW + EXEC_TIME;
     assert_eq!(end(&child), End::Code(7));
-    spawner.launches.iter().for_each(|launch| launch.task.lives.store(1, Ordering::Release));
+    spawner
+        .launches
+        .iter()
+        .for_each(|launch| launch.task.lives.store(1, Ordering::Release));
     if spawner.launches.is_empty() {
         return;
     }
