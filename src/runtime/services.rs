@@ -244,6 +244,18 @@ impl Services {
         }
     }
 
+    /// Drops what services keep for children that they do not have.
+    pub(super) fn trim(&mut self, poll: &Poll) {
+        for io in self.0.iter_mut().flatten() {
+            let activity = io.activity.as_mut();
+            let reports = activity.map(|activity| &mut activity.reports);
+            let unused = reports.and_then(|reports| reports.take_if(|set| set.is_empty()));
+            if let Some(reports) = unused {
+                let _ = poll.remove(&reports);
+            }
+        }
+    }
+
     /// Takes over a plan's services and the listeners that were opened for them. What the plan
     /// removes is closed when the policy says so.
     pub(super) fn commit(&mut self, plan: &Plan, committed: Committed, poll: &Poll) -> Replaced {

@@ -60,6 +60,10 @@ impl ReportSet {
         place.as_mut().ok_or(io::ErrorKind::NotFound.into())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
     /// # Errors
     /// The system's.
     pub(super) fn add(&self, pid: Pid, channel: &Channel) -> io::Result<()> {

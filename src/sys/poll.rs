@@ -125,6 +125,10 @@ impl Poll {
         Ok(())
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.size.get() == 0
+    }
+
     /// Waits until a descriptor is ready or `timeout` has passed, and puts all that are ready into
     /// `found`: 5,000 children that end at once do not keep a listener out of it.
     ///

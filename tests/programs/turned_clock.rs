@@ -1,6 +1,6 @@
 //! The master with a clock that a test can turn: to the machine's own it adds the seconds in the
-//! file that `MASTER_CLOCK_FILE` names. A master that sleeps looks at it again when a signal
-//! (SIGCHLD, say) wakes it.
+//! file that `MASTER_CLOCK_FILE` names. A master that sleeps looks at it again in its next
+//! turn, which a reader of its status brings about.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

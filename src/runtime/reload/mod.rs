@@ -241,6 +241,7 @@ impl Runtime {
 
     fn reload_done(&mut self, done: Done) {
         done.replaced.into_iter().for_each(Listener::close);
+        self.services.trim(&self.poll);
         process::trim_memory();
         self.log.info(format!("reload done: {}", done.what));
         let state = self.state();

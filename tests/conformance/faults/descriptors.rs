@@ -63,8 +63,8 @@ fn a_master_without_free_descriptors_serves_and_says_what_it_cannot() {
     let (_client, mut busy) = used.serve();
     let vitals = Vitals::of(&postfix);
 
-    // A child takes two of the master's descriptors.
-    let exhausted = Exhausted::but(postfix.master_process(), 2);
+    // A child takes two of the master's descriptors, and a third while it is started.
+    let exhausted = Exhausted::but(postfix.master_process(), 3);
     busy.finish_client();
     let _client = used.connect();
     busy.take_client();
