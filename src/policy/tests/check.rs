@@ -3,42 +3,44 @@
 
 use super::*;
 
-/// A table with a child that is available and one that is busy, corrupted.
+/// A table with a child that is busy and one that is available, corrupted.
 fn corrupted(corrupt: impl FnOnce(&mut Table)) -> String {
-    let mut world = World::new([inet(25, 10), unix("local", 10)]);
-    world.busy(FIRST);
-    world.spawn(FIRST);
-    assert_eq!(world.table.check(), Ok(()));
-    corrupt(&mut world.table);
-    world.table.check().expect_err("a broken invariant")
+    let mut fixture = Fixture::new([inet(25, 10), unix("local", 10)]);
+    fixture.busy(FIRST);
+    fixture.spawn(FIRST);
+    assert_eq!(fixture.table.check(), Ok(()));
+    corrupt(&mut fixture.table);
+    fixture.table.check().expect_err("a broken invariant")
+}
+
+fn service(table: &mut Table, id: ServiceId) -> &mut Service {
+    table.services[id.index()].as_mut().expect("a service")
 }
 
 fn first(table: &mut Table) -> &mut Service {
-    table.service_mut(FIRST).expect("a service")
+    service(table, FIRST)
 }
 
 #[test]
 fn a_child_without_its_service_is_found() {
     let what = corrupted(|table| table.services[FIRST.index()] = None);
-    assert!(what.ends_with("of a service that is gone"), "{what}");
+    assert_eq!(what, "0 children are owned, and 2 known");
 }
 
 #[test]
-fn a_child_in_a_wrong_place_is_found() {
-    let what = corrupted(|table| first(table).children.swap(0, 1));
-    assert!(what.ends_with("is not in its service's list"), "{what}");
+fn a_child_that_is_known_for_another_services_is_found() {
+    let what = corrupted(|table| {
+        table.pids.insert(101, SECOND_SERVICE);
+    });
+    assert_eq!(what, "ServiceId(0) 25: child 101 is of another service");
 }
 
 #[test]
-fn a_child_that_is_listed_and_not_known_is_found() {
-    let what = corrupted(|table| first(table).children.push(4711));
-    assert_eq!(what, "3 listed, 2 known");
-}
-
-#[test]
-fn a_wrong_count_of_children_is_found() {
-    let what = corrupted(|table| first(table).total += 1);
-    assert_eq!(what, "ServiceId(0) 25: total 3 of 2");
+fn a_child_that_is_owned_and_not_known_is_found() {
+    let what = corrupted(|table| {
+        table.pids.remove(&101);
+    });
+    assert!(what.ends_with("child 101 is of another service"), "{what}");
 }
 
 #[test]
@@ -51,17 +53,54 @@ fn a_wrong_count_of_available_children_is_found() {
 }
 
 #[test]
+fn a_wrong_count_of_departing_children_is_found() {
+    let what = corrupted(|table| first(table).departing += 1);
+    assert!(what.ends_with("departing 1 is wrong"), "{what}");
+}
+
+#[test]
+fn a_wrong_count_of_hanging_children_is_found() {
+    let what = corrupted(|table| first(table).rare_mut().hanging += 1);
+    assert!(what.ends_with("hanging 1 is wrong"), "{what}");
+    let what = corrupted(|table| table.shared.hanging += 1);
+    assert_eq!(what, "0 hang, not 1");
+}
+
+#[test]
+fn a_deadline_of_no_child_is_found() {
+    let what = corrupted(|table| {
+        first(table).rare_mut().deadlines.insert((SECOND, 4711));
+    });
+    assert!(what.ends_with("children have other deadlines"), "{what}");
+}
+
+#[test]
 fn a_listener_that_is_watched_without_need_is_found() {
     let what = corrupted(|table| first(table).listening = true);
     assert!(what.ends_with("listening is true"), "{what}");
 }
 
 #[test]
-fn a_removed_service_that_is_kept_for_nobody_is_found() {
+fn a_removed_service_without_children_is_found() {
     let what = corrupted(|table| {
-        let service = table.service_mut(SECOND_SERVICE).expect("a service");
+        let service = service(table, SECOND_SERVICE);
         service.removed = true;
         service.listening = false;
     });
     assert!(what.ends_with("removed, and nothing to wait for"), "{what}");
+}
+
+#[test]
+#[should_panic(expected = "avail 2 is not what the children are marked")]
+fn a_debug_build_checks_each_service_that_settles() {
+    let mut fixture = Fixture::new([inet(25, 10)]);
+    fixture.busy(FIRST);
+    fixture.spawn(FIRST);
+    first(&mut fixture.table).avail += 1;
+    fixture.table.step(
+        fixture.now,
+        Event::Resume { service: FIRST },
+        &mut fixture.actions,
+    );
+    fixture.table.settle(fixture.now, &mut fixture.actions);
 }

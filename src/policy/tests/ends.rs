@@ -4,9 +4,9 @@ use super::*;
 
 #[test]
 fn a_child_that_fails_before_its_first_client_throttles_its_service() {
-    let mut world = World::new([inet(25, 10)]);
-    let child = world.spawn(FIRST);
-    let actions = world.exit(child, ExitStatus::Code(1));
+    let mut fixture = Fixture::new([inet(25, 10)]);
+    let child = fixture.spawn(FIRST);
+    let actions = fixture.exit(child, ExitStatus::Code(1));
     let pid = child.0;
     assert_eq!(
         logged(&actions),
@@ -17,72 +17,75 @@ fn a_child_that_fails_before_its_first_client_throttles_its_service() {
         ]
     );
     assert_eq!(without_logs(actions), []);
-    assert_eq!(world.connect(FIRST), []);
-    assert_eq!(world.pass(Duration::from_secs(59)), []);
-    assert_eq!(without_logs(world.pass(SECOND)), [Action::Watch(FIRST)]);
+    assert_eq!(fixture.connect(FIRST), []);
+    assert_eq!(fixture.pass(Duration::from_secs(59)), []);
+    assert_eq!(without_logs(fixture.pass(SECOND)), [Action::Watch(FIRST)]);
 }
 
 #[test]
 fn a_child_that_is_killed_before_its_first_client_throttles_too() {
-    let mut world = World::new([inet(25, 10)]);
-    let child = world.busy(FIRST);
-    let actions = world.exit(child, ExitStatus::Signal(11));
+    let mut fixture = Fixture::new([inet(25, 10)]);
+    let child = fixture.busy(FIRST);
+    let actions = fixture.exit(child, ExitStatus::Signal(11));
     assert!(logged(&actions)[0].ends_with("killed by signal 11"));
-    assert!(world.table.service(FIRST).unwrap().throttled());
+    assert!(fixture.table.service(FIRST).unwrap().throttled());
 }
 
 #[test]
 fn a_child_that_fails_after_a_client_does_not_throttle() {
-    let mut world = World::new([inet(25, 10)]);
-    let child = world.busy(FIRST);
-    world.available(FIRST, child);
-    let actions = world.exit(child, ExitStatus::Code(1));
+    let mut fixture = Fixture::new([inet(25, 10)]);
+    let child = fixture.busy(FIRST);
+    fixture.available(FIRST, child);
+    let actions = fixture.exit(child, ExitStatus::Code(1));
     assert_eq!(logged(&actions).len(), 1);
     assert_eq!(without_logs(actions), [Action::Watch(FIRST)]);
 }
 
 #[test]
 fn a_child_that_ends_well_is_not_talked_about() {
-    let mut world = World::new([inet(25, 10)]);
-    let child = world.spawn(FIRST);
+    let mut fixture = Fixture::new([inet(25, 10)]);
+    let child = fixture.spawn(FIRST);
     assert_eq!(
-        world.exit(child, ExitStatus::Code(0)),
+        fixture.exit(child, ExitStatus::Code(0)),
         [Action::Watch(FIRST)]
     );
 }
 
 #[test]
 fn a_process_that_cannot_be_made_throttles() {
-    let mut world = World::new([inet(25, 10)]);
-    world.connect(FIRST);
+    let mut fixture = Fixture::new([inet(25, 10)]);
+    fixture.connect(FIRST);
     let service = FIRST;
-    let actions = world.step(Event::SpawnFailed {
+    let actions = fixture.step(Event::SpawnFailed {
         service,
-        reason: "no room".into(),
+        error: NO_ROOM,
     });
-    assert!(logged(&actions)[0].contains("cannot start a process: no room -- throttling"));
-    assert_eq!(world.counts(FIRST), (0, 0));
-    let actions = world.pass(THROTTLE_TIME);
+    assert!(
+        logged(&actions)[0]
+            .contains("cannot start a process: Cannot allocate memory -- throttling")
+    );
+    assert_eq!(fixture.counts(FIRST), (0, 0));
+    let actions = fixture.pass(THROTTLE_TIME);
     assert_eq!(without_logs(actions), [Action::Watch(FIRST)]);
 }
 
 #[test]
 fn a_listener_that_cannot_be_watched_is_tried_again_later() {
-    let mut world = World::new([inet(25, 10)]);
+    let mut fixture = Fixture::new([inet(25, 10)]);
     let service = FIRST;
-    let actions = world.step(Event::WatchFailed {
+    let actions = fixture.step(Event::WatchFailed {
         service,
-        reason: "no room".into(),
+        error: NO_ROOM,
     });
     assert!(logged(&actions)[0].contains("cannot watch its listeners"));
     assert_eq!(without_logs(actions), [Action::Unwatch(FIRST)]);
-    let actions = world.pass(THROTTLE_TIME);
+    let actions = fixture.pass(THROTTLE_TIME);
     assert_eq!(without_logs(actions), [Action::Watch(FIRST)]);
 }
 
 #[test]
 fn a_process_that_is_not_ours_is_ignored() {
-    let mut world = World::new([inet(25, 10)]);
+    let mut fixture = Fixture::new([inet(25, 10)]);
     let stranger = (31_415, 0);
-    assert_eq!(world.exit(stranger, ExitStatus::Signal(9)), []);
+    assert_eq!(fixture.exit(stranger, ExitStatus::Signal(9)), []);
 }

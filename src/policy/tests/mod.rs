@@ -1,16 +1,16 @@
-//! The rules, one test each. A world is a table and what it asked for; its clock is a number.
+//! The rules, one test each. A fixture is a table and what it asked for; its clock is a number.
 
 mod backoff;
 mod check;
+mod deadlines;
 mod ends;
 mod listening;
+mod operator;
 mod ordered;
-mod overstay;
 mod records;
 mod reloads;
 mod reports;
-mod stats;
-mod steering;
+mod statistics;
 mod stress;
 mod table;
 mod wakeups;
@@ -21,19 +21,35 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::timers::Timers;
 use super::*;
-use crate::config::{Care, Endpoint, Kind, Pool, Wakeup};
+use crate::config::{self, ChildLimits, Endpoint, Extra, Kind as Type, Pool, Wakeup};
+use crate::protocol::StatusReport;
+use crate::protocol::pool::{Order, Report};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KILL_TIME: Duration = Duration::from_secs(10);
 const THROTTLE_TIME: Duration = Duration::from_secs(60);
+
+/// ENOMEM.
+const NO_ROOM: Errno = Errno(12);
+
+/// What `master.toml` says of a service whose children are kept like this.
+fn with_pool(pool: Pool) -> Option<Box<Extra>> {
+    let limits = ChildLimits::default();
+    Extra { pool, limits }.boxed()
+}
+
+fn close_channel(pid: Pid) -> Action {
+    Action::CloseChannel { pid }
+}
 
 /// A service on a port that strangers can reach.
 fn inet(port: u16, max: u32) -> config::Service {
     let address = SocketAddr::from(([0, 0, 0, 0], port));
     config::Service {
         name: port.to_string(),
-        kind: Kind::Inet,
+        kind: Type::Inet,
         canonical: port.to_string(),
         endpoint: Endpoint::Inet(vec![address]),
         unprivileged: true,
@@ -45,8 +61,7 @@ fn inet(port: u16, max: u32) -> config::Service {
         args: Vec::new(),
         backlog: 100,
         throttle_time: THROTTLE_TIME,
-        pool: Seldom::default(),
-        care: Seldom::default(),
+        extra: None,
         line: 1,
     }
 }
@@ -56,7 +71,7 @@ fn unix(name: &str, max: u32) -> config::Service {
     let canonical = format!("private/{name}");
     config::Service {
         name: name.into(),
-        kind: Kind::Unix,
+        kind: Type::Unix,
         endpoint: Endpoint::Path(PathBuf::from(&canonical)),
         canonical,
         ..inet(0, max)
@@ -71,23 +86,23 @@ fn waking(service: config::Service, seconds: u64, conditional: bool) -> config::
     }
 }
 
-struct World {
+struct Fixture {
     table: Table,
     now: Time,
     actions: Vec<Action>,
     next_pid: Pid,
 }
 
-impl World {
+impl Fixture {
     fn new(services: impl IntoIterator<Item = config::Service>) -> Self {
-        let mut world = Self {
+        let mut fixture = Self {
             table: Table::new(KILL_TIME, false),
             now: SECOND,
             actions: Vec::new(),
             next_pid: 100,
         };
-        world.reload(services);
-        world
+        fixture.reload(services);
+        fixture
     }
 
     /// One event and the end of its turn; what the table asked for, in order.
@@ -117,7 +132,10 @@ impl World {
     }
 
     fn connect(&mut self, service: ServiceId) -> Vec<Action> {
-        self.step(Event::Connection { service })
+        self.step(Event::Connection {
+            service,
+            clients: 1,
+        })
     }
 
     /// A connection that the table answers with a spawn, and the child; its pid and generation.
@@ -168,7 +186,7 @@ impl World {
 
     fn exit(&mut self, child: (Pid, u32), status: ExitStatus) -> Vec<Action> {
         let (pid, _) = child;
-        self.step(Event::Exit { pid, status })
+        self.step(Event::Exited { pid, status })
     }
 
     fn counts(&self, id: ServiceId) -> (u32, u32) {

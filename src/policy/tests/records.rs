@@ -6,28 +6,17 @@ const SMTPD: &str = "/usr/lib/postfix/sbin/smtpd";
 const COUNTS: Counts = Counts { avail: 1, total: 2 };
 const NAMED: &str = "service \"25\" (25)";
 
-fn service() -> Arc<config::Service> {
-    Arc::new(inet(25, 10))
+/// A record about the child with pid 7.
+fn record(kind: Kind) -> Record {
+    Record::new(Some(Arc::new(inet(25, 10))), Some(7), kind)
 }
 
-fn reason() -> String {
-    "no room".into()
-}
-
-fn ended(status: ExitStatus) -> Record {
-    Record::Ended {
-        service: service(),
-        pid: 7,
-        status,
-    }
-}
-
-/// That the records have these words, and whether they are warnings and details.
-fn assert_said(warning: bool, detail: bool, cases: impl IntoIterator<Item = (Record, String)>) {
-    for (record, words) in cases {
+/// That the records have these words and are that important.
+fn assert_said(severity: Severity, cases: impl IntoIterator<Item = (Kind, String)>) {
+    for (kind, words) in cases {
+        let record = record(kind);
         assert_eq!(record.to_string(), words);
-        assert_eq!(record.is_warning(), warning, "{record}");
-        assert_eq!(record.is_detail(), detail, "{record}");
+        assert_eq!(record.severity, severity, "{record}");
     }
 }
 
@@ -35,58 +24,41 @@ fn assert_said(warning: bool, detail: bool, cases: impl IntoIterator<Item = (Rec
 fn what_somebody_should_look_into_is_a_warning() {
     let cases = [
         (
-            ended(ExitStatus::Code(1)),
+            Kind::Ended(ExitStatus::Code(1)),
             format!("process {SMTPD} pid 7 exit status 1"),
         ),
         (
-            ended(ExitStatus::Signal(11)),
+            Kind::Ended(ExitStatus::Signal(11)),
             format!("process {SMTPD} pid 7 killed by signal 11"),
         ),
         (
-            Record::BadStartup(service()),
+            Kind::BadStartup,
             format!("{SMTPD}: bad command startup -- throttling"),
         ),
         (
-            Record::Crashing {
-                service: service(),
-                crashed: 12,
-            },
+            Kind::Crashing { crashed: 12 },
             format!(
                 "{NAMED}: children ended abnormally with 12 of the last 20 clients -- throttling"
             ),
         ),
         (
-            Record::TooLong {
-                service: service(),
-                pid: 7,
-                age: THROTTLE_TIME,
-            },
+            Kind::TooLong { age: THROTTLE_TIME },
             format!("{NAMED}: process {SMTPD} pid 7 has had its client for 60 s, ending it"),
         ),
         (
-            Record::Lingering {
-                service: service(),
-                pid: 7,
-                age: THROTTLE_TIME,
-            },
+            Kind::Lingering { age: THROTTLE_TIME },
             format!("{NAMED}: process {SMTPD} pid 7 was told to leave 60 s ago, ending it"),
         ),
         (
-            Record::SpawnFailed {
-                service: service(),
-                reason: reason(),
-            },
-            format!("{NAMED}: cannot start a process: no room -- throttling"),
+            Kind::SpawnFailed(SpawnFailure::System(NO_ROOM)),
+            format!("{NAMED}: cannot start a process: Cannot allocate memory -- throttling"),
         ),
         (
-            Record::WatchFailed {
-                service: service(),
-                reason: reason(),
-            },
-            format!("{NAMED}: cannot watch its listeners: no room -- throttling"),
+            Kind::WatchFailed(NO_ROOM),
+            format!("{NAMED}: cannot watch its listeners: Cannot allocate memory -- throttling"),
         ),
         (
-            Record::LimitReached(service()),
+            Kind::LimitReached,
             format!(
                 "{NAMED} has reached its process limit \"10\": new clients may experience \
                  noticeable delays\n\
@@ -97,125 +69,81 @@ fn what_somebody_should_look_into_is_a_warning() {
             ),
         ),
         (
-            Record::Killing {
-                service: service(),
-                pid: 7,
-            },
+            Kind::Killing,
             format!("removed {NAMED}: process {SMTPD} pid 7 did not end in time, sending SIGKILL"),
         ),
         (
-            Record::PartialReport {
-                service: service(),
-                writer: 8,
-                length: 5,
-            },
-            format!("{NAMED}: child (pid 8) sent partial status update (5 bytes)"),
+            Kind::PartialReport { length: 5 },
+            format!("{NAMED}: child (pid 7) sent partial status update (5 bytes)"),
         ),
         (
-            Record::ForgedReport {
-                service: service(),
-                writer: 8,
-                claimed: 9,
-            },
-            format!("{NAMED}: ignoring status update from pid 8 in the name of pid 9"),
+            Kind::ForgedReport { claimed: 9 },
+            format!("{NAMED}: ignoring status update from pid 7 in the name of pid 9"),
         ),
         (
-            Record::UnknownStatus {
-                service: service(),
-                pid: 7,
-                value: 2,
-            },
+            Kind::UnknownStatus { value: 2 },
             format!("{NAMED}: ignoring unknown status 2 from child pid 7"),
         ),
         (
-            Record::Suppressed {
-                service: service(),
-                count: 990,
-            },
+            Kind::Suppressed { count: 990 },
             format!("{NAMED}: 990 more bad status updates were not logged"),
         ),
     ];
-    assert_said(true, false, cases);
+    assert_said(Severity::Warning, cases);
 }
 
 #[test]
 fn what_goes_as_it_should_is_information() {
     let cases = [
         (
-            Record::StressBegins {
-                service: service(),
-                counts: COUNTS,
-            },
+            Kind::StressBegins(COUNTS),
             format!(
                 "{NAMED}: stress mode begins: the last process that the limit \"10\" allows is \
                  started, avail 1 total 2 max 10"
             ),
         ),
         (
-            Record::StressEnds {
-                service: service(),
-                counts: COUNTS,
-            },
+            Kind::StressEnds(COUNTS),
             format!("{NAMED}: stress mode ends, avail 1 total 2 max 10"),
         ),
         (
-            Record::Throttled {
-                service: service(),
+            Kind::Throttled {
                 time: THROTTLE_TIME,
                 counts: COUNTS,
             },
             format!("{NAMED}: throttled for 60 s, avail 1 total 2 max 10"),
         ),
         (
-            Record::Unthrottled {
-                service: service(),
-                counts: COUNTS,
-            },
+            Kind::Unthrottled(COUNTS),
             format!("{NAMED}: no longer throttled, avail 1 total 2 max 10"),
         ),
-        (Record::Added(service()), format!("{NAMED}: added")),
+        (Kind::Added, format!("{NAMED}: added")),
         (
-            Record::Removed {
-                service: service(),
-                counts: COUNTS,
-            },
+            Kind::Removed(COUNTS),
             format!("{NAMED}: removed, avail 1 total 2 max 10"),
         ),
         // It is only late, which is nobody's fault.
         (
-            Record::StaleReport {
-                service: service(),
-                pid: 7,
-                generation: 3,
-            },
+            Kind::StaleReport { generation: 3 },
             format!("{NAMED}: ignoring status update from child pid 7 generation 3"),
         ),
         (
-            Record::Terminating { signal: 15 },
+            Kind::Terminating { signal: 15 },
             "terminating on signal 15".into(),
         ),
     ];
-    assert_said(false, false, cases);
+    assert_said(Severity::Info, cases);
 }
 
 #[test]
 fn what_only_a_verbose_table_says_is_a_detail() {
     let cases = [
         (
-            Record::Counts {
-                service: service(),
-                counts: COUNTS,
-            },
+            Kind::Counts(COUNTS),
             format!("{NAMED}: avail 1 total 2 max 10"),
         ),
-        (
-            Record::Spawned {
-                service: service(),
-                pid: 7,
-            },
-            format!("{NAMED}: started {SMTPD} pid 7"),
-        ),
-        (Record::Waking(service()), format!("{NAMED}: waking up")),
+        (Kind::Spawned, format!("{NAMED}: started {SMTPD} pid 7")),
+        (Kind::Waking, format!("{NAMED}: waking up")),
     ];
-    assert_said(false, true, cases);
+    assert_said(Severity::Detail, cases);
 }

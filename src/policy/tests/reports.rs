@@ -4,9 +4,9 @@ use super::*;
 
 #[test]
 fn reports_that_do_not_fit_change_nothing() {
-    let mut world = World::new([inet(25, 10), unix("local", 10)]);
-    let child = world.spawn(FIRST);
-    let other = world.spawn(SECOND_SERVICE);
+    let mut fixture = Fixture::new([inet(25, 10), unix("local", 10)]);
+    let child = fixture.spawn(FIRST);
+    let other = fixture.spawn(SECOND_SERVICE);
     let (pid, generation) = child;
     let report = |pid, generation, available| StatusReport {
         pid,
@@ -36,40 +36,40 @@ fn reports_that_do_not_fit_change_nothing() {
             report,
         };
         let what = format!("{event:?}");
-        let actions = without_logs(world.step(event));
+        let actions = without_logs(fixture.step(event));
         assert_eq!(actions, [], "{what}");
-        assert_eq!(world.counts(FIRST), (1, 1), "{what}");
-        assert_eq!(world.counts(SECOND_SERVICE), (1, 1), "{what}");
+        assert_eq!(fixture.counts(FIRST), (1, 1), "{what}");
+        assert_eq!(fixture.counts(SECOND_SERVICE), (1, 1), "{what}");
     }
 }
 
 #[test]
 fn a_repeated_report_counts_once() {
-    let mut world = World::new([inet(25, 10)]);
-    let child = world.spawn(FIRST);
-    assert_eq!(world.available(FIRST, child), []);
-    world.taken(FIRST, child);
-    assert_eq!(world.taken(FIRST, child), []);
-    assert_eq!(world.counts(FIRST), (0, 1));
+    let mut fixture = Fixture::new([inet(25, 10)]);
+    let child = fixture.spawn(FIRST);
+    assert_eq!(fixture.available(FIRST, child), []);
+    fixture.taken(FIRST, child);
+    assert_eq!(fixture.taken(FIRST, child), []);
+    assert_eq!(fixture.counts(FIRST), (0, 1));
 }
 
 #[test]
 fn a_confused_child_fills_no_log() {
-    let mut world = World::new([inet(25, 10)]);
-    let (pid, _) = world.spawn(FIRST);
+    let mut fixture = Fixture::new([inet(25, 10)]);
+    let (pid, _) = fixture.spawn(FIRST);
     let garbage = || Event::Garbage {
         service: FIRST,
         writer: pid,
         length: 5,
     };
-    let lines = (0..1000).flat_map(|_| logged(&world.step(garbage())));
+    let lines = (0..1000).flat_map(|_| logged(&fixture.step(garbage())));
     let lines: Vec<_> = lines.collect();
     assert_eq!(lines.len(), 10);
     let expected =
         format!("service \"25\" (25): child (pid {pid}) sent partial status update (5 bytes)");
     assert_eq!(lines[0], expected);
-    world.now += Duration::from_secs(60);
-    let lines = logged(&world.step(garbage()));
+    fixture.now += Duration::from_secs(60);
+    let lines = logged(&fixture.step(garbage()));
     let suppressed = "service \"25\" (25): 990 more bad status updates were not logged";
     assert_eq!(lines, [expected, suppressed.to_owned()]);
 }

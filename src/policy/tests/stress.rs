@@ -4,10 +4,10 @@ use super::*;
 
 #[test]
 fn the_limit_is_warned_about_at_most_once_in_1000_seconds() {
-    let mut world = World::new([inet(25, 1)]);
+    let mut fixture = Fixture::new([inet(25, 1)]);
     let mut max_two = inet(25, 2);
     max_two.line = 2;
-    world.reload([max_two]);
+    fixture.reload([max_two]);
     let warnings = |actions: &[Action]| {
         let lines = logged(actions);
         let warnings = lines
@@ -15,32 +15,32 @@ fn the_limit_is_warned_about_at_most_once_in_1000_seconds() {
             .filter(|l| l.contains("process limit \"2\": new"));
         warnings.count()
     };
-    world.busy(FIRST);
-    let second = world.spawn(FIRST);
-    assert_eq!(warnings(&world.taken(FIRST, second)), 1);
+    fixture.busy(FIRST);
+    let second = fixture.spawn(FIRST);
+    assert_eq!(warnings(&fixture.taken(FIRST, second)), 1);
     for _ in 0..10 {
-        world.now += Duration::from_secs(99);
-        world.available(FIRST, second);
-        assert_eq!(warnings(&world.taken(FIRST, second)), 0);
+        fixture.now += Duration::from_secs(99);
+        fixture.available(FIRST, second);
+        assert_eq!(warnings(&fixture.taken(FIRST, second)), 0);
     }
-    world.now += Duration::from_secs(11);
-    world.available(FIRST, second);
-    assert_eq!(warnings(&world.taken(FIRST, second)), 1);
+    fixture.now += Duration::from_secs(11);
+    fixture.available(FIRST, second);
+    assert_eq!(warnings(&fixture.taken(FIRST, second)), 1);
 }
 
 #[test]
 fn the_limit_of_a_service_without_strangers_is_not_warned_about() {
-    let mut world = World::new([unix("local", 1)]);
-    let child = world.spawn(FIRST);
-    assert_eq!(world.taken(FIRST, child), []);
+    let mut fixture = Fixture::new([unix("local", 1)]);
+    let child = fixture.spawn(FIRST);
+    assert_eq!(fixture.taken(FIRST, child), []);
 }
 
 #[test]
 fn reaching_for_the_last_place_begins_stress_mode() {
-    let mut world = World::new([inet(25, 2)]);
-    let calm = world.spawn(FIRST);
-    world.taken(FIRST, calm);
-    let actions = world.connect(FIRST);
+    let mut fixture = Fixture::new([inet(25, 2)]);
+    let calm = fixture.spawn(FIRST);
+    fixture.taken(FIRST, calm);
+    let actions = fixture.connect(FIRST);
     let begins = "service \"25\" (25): stress mode begins: the last process that the limit \"2\" allows is \
                   started, avail 0 total 1 max 2";
     assert_eq!(logged(&actions), [begins]);
@@ -51,59 +51,59 @@ fn reaching_for_the_last_place_begins_stress_mode() {
     };
     assert_eq!(
         without_logs(actions),
-        [Action::Dismiss(FIRST), stressed, Action::Unwatch(FIRST)]
+        [close_channel(calm.0), stressed, Action::Unwatch(FIRST)]
     );
 }
 
 #[test]
 fn children_told_to_leave_by_stress_still_count_against_the_limit() {
-    let mut world = World::new([inet(25, 2)]);
-    let calm = world.busy(FIRST);
-    let stressed = world.spawn(FIRST);
-    world.taken(FIRST, stressed);
-    assert_eq!(world.counts(FIRST), (0, 2));
+    let mut fixture = Fixture::new([inet(25, 2)]);
+    let calm = fixture.busy(FIRST);
+    let stressed = fixture.spawn(FIRST);
+    fixture.taken(FIRST, stressed);
+    assert_eq!(fixture.counts(FIRST), (0, 2));
     // The channel is another by now: what the old child says does not arrive, and is not believed.
-    assert_eq!(world.available(FIRST, calm), []);
+    assert_eq!(fixture.available(FIRST, calm), []);
     assert_eq!(
-        world.exit(calm, ExitStatus::Code(0)),
+        fixture.exit(calm, ExitStatus::Code(0)),
         [Action::Watch(FIRST)]
     );
 }
 
 #[test]
 fn stress_mode_ends_1000_seconds_after_the_limit_was_last_in_reach() {
-    let mut world = World::new([inet(25, 2)]);
-    world.busy(FIRST);
-    let mut last = world.busy(FIRST);
+    let mut fixture = Fixture::new([inet(25, 2)]);
+    fixture.busy(FIRST);
+    let mut last = fixture.busy(FIRST);
     for _ in 0..3 {
-        assert_eq!(world.pass(Duration::from_secs(600)), []);
-        world.exit(last, ExitStatus::Code(0));
+        assert_eq!(fixture.pass(Duration::from_secs(600)), []);
+        fixture.exit(last, ExitStatus::Code(0));
         // The limit is in reach again, and stress mode goes on without beginning anew.
-        let actions = world.connect(FIRST);
+        let actions = fixture.connect(FIRST);
         assert_eq!(logged(&actions), [] as [&str; 0]);
-        world.next_pid += 1;
-        let (pid, generation) = (world.next_pid, world.table.generation);
-        world.step(Event::Spawned {
+        fixture.next_pid += 1;
+        let (pid, generation) = (fixture.next_pid, fixture.table.shared.generation);
+        fixture.step(Event::Spawned {
             service: FIRST,
             generation,
             pid,
         });
         last = (pid, generation);
     }
-    assert_eq!(world.pass(Duration::from_secs(999)), []);
-    assert!(world.table.service(FIRST).unwrap().stressed());
-    let ended = world.pass(SECOND);
+    assert_eq!(fixture.pass(Duration::from_secs(999)), []);
+    assert!(fixture.table.service(FIRST).unwrap().stressed());
+    let ended = fixture.pass(SECOND);
     assert_eq!(
         logged(&ended),
         ["service \"25\" (25): stress mode ends, avail 1 total 2 max 2"]
     );
-    assert!(!world.table.service(FIRST).unwrap().stressed());
+    assert!(!fixture.table.service(FIRST).unwrap().stressed());
 }
 
 #[test]
 fn a_service_that_strangers_cannot_reach_knows_no_stress() {
-    let mut world = World::new([unix("local", 1)]);
-    let actions = world.connect(FIRST);
+    let mut fixture = Fixture::new([unix("local", 1)]);
+    let actions = fixture.connect(FIRST);
     let calm = Action::Spawn {
         service: FIRST,
         generation: 1,
@@ -114,20 +114,20 @@ fn a_service_that_strangers_cannot_reach_knows_no_stress() {
 
 #[test]
 fn idle_children_that_a_reload_sends_away_are_no_reason_to_warn() {
-    let mut world = World::new([inet(25, 2)]);
-    let first = world.busy(FIRST);
-    world.available(FIRST, first);
-    world.taken(FIRST, first);
-    let second = world.busy(FIRST);
-    let third_place_is_free = world.exit(first, ExitStatus::Code(0));
+    let mut fixture = Fixture::new([inet(25, 2)]);
+    let first = fixture.busy(FIRST);
+    fixture.available(FIRST, first);
+    fixture.taken(FIRST, first);
+    let second = fixture.busy(FIRST);
+    let third_place_is_free = fixture.exit(first, ExitStatus::Code(0));
     assert_eq!(third_place_is_free, [Action::Watch(FIRST)]);
-    let third = world.spawn(FIRST);
-    world.available(FIRST, second);
-    world.now += Duration::from_secs(2000);
-    assert_eq!(world.counts(FIRST), (2, 2));
-    let actions = world.reload([inet(25, 2)]);
+    let third = fixture.spawn(FIRST);
+    fixture.available(FIRST, second);
+    fixture.now += Duration::from_secs(2000);
+    assert_eq!(fixture.counts(FIRST), (2, 2));
+    let actions = fixture.reload([inet(25, 2)]);
     assert_eq!(logged(&actions), [] as [&str; 0]);
-    world.exit(second, ExitStatus::Code(0));
-    let actions = world.exit(third, ExitStatus::Code(0));
+    fixture.exit(second, ExitStatus::Code(0));
+    let actions = fixture.exit(third, ExitStatus::Code(0));
     assert_eq!(logged(&actions), [] as [&str; 0]);
 }

@@ -8,9 +8,9 @@ use crate::config::Ramp;
 fn numbers(min_idle: u32, max_idle: u32, max: u32) -> config::Service {
     let service = pool(max_idle, max);
     config::Service {
-        pool: Seldom::from(Pool {
+        extra: with_pool(Pool {
             min_idle,
-            ..*service.pool
+            ..*service.pool()
         }),
         ..service
     }
@@ -18,7 +18,7 @@ fn numbers(min_idle: u32, max_idle: u32, max: u32) -> config::Service {
 
 fn warm(min_idle: u32, max: u32) -> config::Service {
     config::Service {
-        pool: Seldom::from(Pool {
+        extra: with_pool(Pool {
             min_idle,
             ..Pool::default()
         }),
@@ -28,15 +28,15 @@ fn warm(min_idle: u32, max: u32) -> config::Service {
 
 fn ramped(service: config::Service) -> config::Service {
     config::Service {
-        pool: Seldom::from(Pool {
+        extra: with_pool(Pool {
             spawn_ramp: Ramp::Double,
-            ..*service.pool
+            ..*service.pool()
         }),
         ..service
     }
 }
 
-impl World {
+impl Fixture {
     /// Lets time pass and children start; how many did, and all that was asked for.
     fn starts_within(&mut self, time: Duration) -> (usize, Vec<Action>) {
         let end = self.now + time;
@@ -52,108 +52,108 @@ impl World {
     }
 }
 
-fn killed(world: &World, pids: &[Pid]) -> Vec<Pid> {
+fn killed(fixture: &Fixture, pids: &[Pid]) -> Vec<Pid> {
     let killed = pids
         .iter()
-        .filter(|&&pid| world.state(pid) == State::Killed);
+        .filter(|&&pid| fixture.state(pid) == State::Killed);
     killed.copied().collect()
 }
 
 #[test]
 fn fewer_idle_than_min_idle_starts_one_and_counts_it_as_idle() {
-    let (mut world, pids) = filled(numbers(1, 2, 5));
-    world.pass(SECOND);
-    world.served_by(pids[0]);
-    assert_eq!(world.starting(), [0; 0]);
-    let actions = world.connect(FIRST);
-    let started = world.start(actions);
+    let (mut fixture, pids) = filled(numbers(1, 2, 5));
+    fixture.pass(SECOND);
+    fixture.served_by(pids[0]);
+    assert_eq!(fixture.starting(), [0; 0]);
+    let actions = fixture.connect(FIRST);
+    let started = fixture.start(actions);
     assert_eq!(started.len(), 1);
-    world.now_busy(pids[1]);
-    assert_eq!(world.starts_within(60 * SECOND).0, 0);
-    assert_eq!(world.starting(), started, "it soon will be idle");
+    fixture.now_busy(pids[1]);
+    assert_eq!(fixture.starts_within(60 * SECOND).0, 0);
+    assert_eq!(fixture.starting(), started, "it soon will be idle");
 }
 
 #[test]
 fn clients_that_wait_start_one_every_two_seconds_while_the_last_is_not_ready() {
-    let (mut world, pids) = filled(numbers(1, 1, 9));
-    world.pass(SECOND);
-    let actions = world.connect(FIRST);
-    world.start(actions);
-    world.now_busy(pids[0]);
-    world.connect(FIRST);
-    assert_eq!(world.starting().len(), 1);
-    assert_eq!(world.starts_within(Duration::from_millis(1_999)).0, 0);
-    assert_eq!(world.starts_within(4 * SECOND).0, 2);
+    let (mut fixture, pids) = filled(numbers(1, 1, 9));
+    fixture.pass(SECOND);
+    let actions = fixture.connect(FIRST);
+    fixture.start(actions);
+    fixture.now_busy(pids[0]);
+    fixture.connect(FIRST);
+    assert_eq!(fixture.starting().len(), 1);
+    assert_eq!(fixture.starts_within(Duration::from_millis(1_999)).0, 0);
+    assert_eq!(fixture.starts_within(4 * SECOND).0, 2);
 }
 
 #[test]
 fn a_ramp_starts_twice_as_many_in_every_second() {
-    let mut world = World::new([]);
-    let actions = world.reload([ramped(numbers(1, 100, 100))]);
-    let mut counts = vec![world.start(actions).len()];
+    let mut fixture = Fixture::new([]);
+    let actions = fixture.reload([ramped(numbers(1, 100, 100))]);
+    let mut counts = vec![fixture.start(actions).len()];
     for _ in 0..6 {
-        counts.push(world.starts_within(SECOND).0);
+        counts.push(fixture.starts_within(SECOND).0);
     }
     assert_eq!(counts, [1, 2, 4, 8, 16, 32, 32]);
 }
 
 #[test]
 fn a_ramp_begins_anew_after_a_rest() {
-    let (mut world, _) = filled(ramped(numbers(0, 3, 9)));
-    world.starts_within(5 * SECOND);
-    assert_eq!(world.counts(FIRST).1, 3);
-    world.pass(60 * SECOND);
-    let actions = world.reload([ramped(numbers(0, 9, 9))]);
-    for pid in world.starting() {
-        world.idle(pid);
+    let (mut fixture, _) = filled(ramped(numbers(0, 3, 9)));
+    fixture.starts_within(5 * SECOND);
+    assert_eq!(fixture.counts(FIRST).1, 3);
+    fixture.pass(60 * SECOND);
+    let actions = fixture.reload([ramped(numbers(0, 9, 9))]);
+    for pid in fixture.starting() {
+        fixture.idle(pid);
     }
-    assert_eq!(world.start(actions).len(), 1);
-    assert_eq!(world.starts_within(SECOND).0, 2);
+    assert_eq!(fixture.start(actions).len(), 1);
+    assert_eq!(fixture.starts_within(SECOND).0, 2);
 }
 
 #[test]
 fn a_surplus_that_lasts_ends_the_idle_child_with_the_highest_pid() {
-    let (mut world, pids) = filled(numbers(0, 3, 4));
+    let (mut fixture, pids) = filled(numbers(0, 3, 4));
     // As many children, and fewer that may be idle.
-    world.reload([numbers(0, 1, 4)]);
-    let fresh = replace_all(&mut world);
-    assert!(killed(&world, &fresh).is_empty());
+    fixture.reload([numbers(0, 1, 4)]);
+    let fresh = replace_all(&mut fixture);
+    assert!(killed(&fixture, &fresh).is_empty());
     assert!(
         pids.iter()
-            .all(|&pid| world.table.service_of(pid).is_none())
+            .all(|&pid| fixture.table.service_of(pid).is_none())
     );
     // Two seconds have passed meanwhile.
-    world.pass(25 * SECOND);
+    fixture.pass(25 * SECOND);
     assert!(
-        killed(&world, &fresh).is_empty(),
+        killed(&fixture, &fresh).is_empty(),
         "it may be over in a moment"
     );
-    world.pass(5 * SECOND);
-    assert_eq!(killed(&world, &fresh), [fresh[2]]);
-    world.pass(2 * SECOND);
-    assert_eq!(killed(&world, &fresh), [fresh[1], fresh[2]]);
-    world.pass(60 * SECOND);
-    assert_eq!(world.state(fresh[0]), State::Idle);
+    fixture.pass(5 * SECOND);
+    assert_eq!(killed(&fixture, &fresh), [fresh[2]]);
+    fixture.pass(2 * SECOND);
+    assert_eq!(killed(&fixture, &fresh), [fresh[1], fresh[2]]);
+    fixture.pass(60 * SECOND);
+    assert_eq!(fixture.state(fresh[0]), State::Idle);
 }
 
 /// Plays out a reload: children that were told to end do, and new ones turn idle.
-fn replace_all(world: &mut World) -> Vec<Pid> {
+fn replace_all(fixture: &mut Fixture) -> Vec<Pid> {
     let mut fresh = Vec::new();
     for _ in 0..20 {
-        let mut ended: Vec<_> = world.table.pids().collect();
-        ended.retain(|&pid| world.state(pid) == State::Killed);
+        let mut ended: Vec<_> = fixture.table.pids().collect();
+        ended.retain(|&pid| fixture.state(pid) == State::Killed);
         for pid in ended {
-            let actions = world.exit((pid, 0), ExitStatus::Signal(2));
-            fresh.extend(world.start(actions));
+            let actions = fixture.exit((pid, 0), ExitStatus::Signal(2));
+            fresh.extend(fixture.start(actions));
         }
-        let (_, actions) = world.starts_within(Duration::from_millis(100));
+        let (_, actions) = fixture.starts_within(Duration::from_millis(100));
         drop(actions);
-        for pid in world.starting() {
+        for pid in fixture.starting() {
             if !fresh.contains(&pid) {
                 fresh.push(pid);
             }
-            let actions = world.idle(pid);
-            fresh.extend(world.start(actions));
+            let actions = fixture.idle(pid);
+            fresh.extend(fixture.start(actions));
         }
     }
     fresh
@@ -161,54 +161,54 @@ fn replace_all(world: &mut World) -> Vec<Pid> {
 
 #[test]
 fn a_surplus_that_comes_and_goes_ends_nobody() {
-    let (mut world, pids) = filled(numbers(0, 3, 4));
+    let (mut fixture, pids) = filled(numbers(0, 3, 4));
     // Another limit on idle children than the pool was filled with.
-    world.reload([numbers(0, 2, 4)]);
-    let fresh = replace_all(&mut world);
+    fixture.reload([numbers(0, 2, 4)]);
+    let fresh = replace_all(&mut fixture);
     assert_eq!(fresh.len(), 3);
     for _ in 0..20 {
-        world.served_by(fresh[0]);
-        world.pass(3 * SECOND);
-        world.idle(fresh[0]);
-        world.pass(25 * SECOND);
+        fixture.served_by(fresh[0]);
+        fixture.pass(3 * SECOND);
+        fixture.idle(fresh[0]);
+        fixture.pass(25 * SECOND);
     }
-    assert!(killed(&world, &fresh).is_empty());
+    assert!(killed(&fixture, &fresh).is_empty());
     assert_eq!(pids.len(), 3);
 }
 
 #[test]
 fn children_that_were_killed_are_replaced_without_waiting_for_each_other() {
-    let (mut world, pids) = filled(pool(5, 5));
-    world.pass(SECOND);
+    let (mut fixture, pids) = filled(pool(5, 5));
+    fixture.pass(SECOND);
     let mut started = 0;
     for &pid in &pids {
-        let actions = world.exit((pid, 0), ExitStatus::Signal(9));
-        started += world.start(actions).len();
+        let actions = fixture.exit((pid, 0), ExitStatus::Signal(9));
+        started += fixture.start(actions).len();
     }
-    started += world.starts_within(SECOND).0;
+    started += fixture.starts_within(SECOND).0;
     assert_eq!(started, 5);
 }
 
 #[test]
 fn min_children_stay_however_many_are_idle() {
     let service = config::Service {
-        pool: Seldom::from(Pool {
+        extra: with_pool(Pool {
             min_children: 3,
             max_idle: 1,
             ..Pool::ordered()
         }),
         ..inet(783, 5)
     };
-    let (mut world, pids) = filled(service);
+    let (mut fixture, pids) = filled(service);
     assert_eq!(pids.len(), 3);
-    world.pass(1000 * SECOND);
-    assert!(killed(&world, &pids).is_empty());
+    fixture.pass(1000 * SECOND);
+    assert!(killed(&fixture, &pids).is_empty());
 }
 
 #[test]
 fn a_full_pool_says_so_once_in_a_while() {
-    let (mut world, pids) = filled(pool(1, 1));
-    let actions = world.connect(FIRST);
+    let (mut fixture, pids) = filled(pool(1, 1));
+    let actions = fixture.connect(FIRST);
     assert_eq!(
         logged(&actions),
         [
@@ -216,137 +216,137 @@ fn a_full_pool_says_so_once_in_a_while() {
              reached: consider raising the maxproc column of this service in master.cf"
         ]
     );
-    world.now_busy(pids[0]);
-    world.idle(pids[0]);
-    assert!(logged(&world.connect(FIRST)).is_empty());
+    fixture.now_busy(pids[0]);
+    fixture.idle(pids[0]);
+    assert!(logged(&fixture.connect(FIRST)).is_empty());
 }
 
 #[test]
 fn a_reload_replaces_children_a_few_at_a_time() {
-    let (mut world, pids) = filled(pool(8, 20));
-    world.pass(SECOND);
-    let actions = world.reload([pool(8, 20)]);
-    world.start(actions);
-    world.starts_within(SECOND);
-    let first = world.starting();
+    let (mut fixture, pids) = filled(pool(8, 20));
+    fixture.pass(SECOND);
+    let actions = fixture.reload([pool(8, 20)]);
+    fixture.start(actions);
+    fixture.starts_within(SECOND);
+    let first = fixture.starting();
     assert_eq!(first.len(), 4);
     assert!(
-        killed(&world, &pids).is_empty(),
+        killed(&fixture, &pids).is_empty(),
         "nobody has taken a place yet"
     );
-    world.idle(first[0]);
-    assert_eq!(killed(&world, &pids), [pids[7]]);
-    assert_eq!(world.counts(FIRST).0, 8, "as many are idle as before");
+    fixture.idle(first[0]);
+    assert_eq!(killed(&fixture, &pids), [pids[7]]);
+    assert_eq!(fixture.counts(FIRST).0, 8, "as many are idle as before");
 }
 
 #[test]
 fn a_busy_child_is_replaced_when_it_has_finished() {
-    let (mut world, pids) = filled(pool(1, 5));
-    world.pass(SECOND);
-    let actions = world.connect(FIRST);
-    let more = world.start(actions);
-    world.now_busy(pids[0]);
-    world.idle(more[0]);
-    let actions = world.reload([pool(1, 5)]);
-    world.start(actions);
-    world.starts_within(SECOND);
-    for pid in world.starting() {
-        world.idle(pid);
+    let (mut fixture, pids) = filled(pool(1, 5));
+    fixture.pass(SECOND);
+    let actions = fixture.connect(FIRST);
+    let more = fixture.start(actions);
+    fixture.now_busy(pids[0]);
+    fixture.idle(more[0]);
+    let actions = fixture.reload([pool(1, 5)]);
+    fixture.start(actions);
+    fixture.starts_within(SECOND);
+    for pid in fixture.starting() {
+        fixture.idle(pid);
     }
-    assert_eq!(world.state(pids[0]), State::Busy);
-    world.idle(pids[0]);
-    assert_eq!(world.state(pids[0]), State::Killed);
+    assert_eq!(fixture.state(pids[0]), State::Busy);
+    fixture.idle(pids[0]);
+    assert_eq!(fixture.state(pids[0]), State::Killed);
 }
 
 #[test]
 fn at_the_limit_a_reload_ends_one_child_at_a_time_first() {
-    let (mut world, pids) = filled(pool(3, 3));
-    world.pass(SECOND);
-    world.reload([pool(3, 3)]);
-    assert_eq!(killed(&world, &pids), [pids[2]]);
-    world.pass(SECOND);
-    assert_eq!(killed(&world, &pids), [pids[2]]);
-    let fresh = replace_all(&mut world);
+    let (mut fixture, pids) = filled(pool(3, 3));
+    fixture.pass(SECOND);
+    fixture.reload([pool(3, 3)]);
+    assert_eq!(killed(&fixture, &pids), [pids[2]]);
+    fixture.pass(SECOND);
+    assert_eq!(killed(&fixture, &pids), [pids[2]]);
+    let fresh = replace_all(&mut fixture);
     assert!(
         pids.iter()
-            .all(|&pid| world.table.service_of(pid).is_none())
+            .all(|&pid| fixture.table.service_of(pid).is_none())
     );
     assert_eq!(fresh.len(), 3);
 }
 
 #[test]
 fn a_lower_limit_ends_idle_children_at_once_and_busy_ones_when_they_have_finished() {
-    let (mut world, pids) = filled(pool(4, 4));
-    world.served_by(pids[0]);
-    world.served_by(pids[1]);
-    world.reload([pool(1, 1)]);
-    assert_eq!(killed(&world, &pids), [pids[2], pids[3]]);
-    world.idle(pids[1]);
-    assert_eq!(world.state(pids[1]), State::Killed);
+    let (mut fixture, pids) = filled(pool(4, 4));
+    fixture.served_by(pids[0]);
+    fixture.served_by(pids[1]);
+    fixture.reload([pool(1, 1)]);
+    assert_eq!(killed(&fixture, &pids), [pids[2], pids[3]]);
+    fixture.idle(pids[1]);
+    assert_eq!(fixture.state(pids[1]), State::Killed);
 }
 
 #[test]
 fn shared_services_keep_min_idle_children_available() {
-    let mut world = World::new([]);
-    let actions = world.reload([warm(2, 5)]);
-    let pids = world.start(actions);
+    let mut fixture = Fixture::new([]);
+    let actions = fixture.reload([warm(2, 5)]);
+    let pids = fixture.start(actions);
     assert_eq!(pids.len(), 2);
-    assert_eq!(world.counts(FIRST), (2, 2));
-    world.pass(SECOND);
-    let actions = world.taken(FIRST, (pids[0], 1));
-    assert_eq!(world.start(actions).len(), 1);
-    assert_eq!(world.counts(FIRST), (2, 3));
+    assert_eq!(fixture.counts(FIRST), (2, 2));
+    fixture.pass(SECOND);
+    let actions = fixture.taken(FIRST, (pids[0], 1));
+    assert_eq!(fixture.start(actions).len(), 1);
+    assert_eq!(fixture.counts(FIRST), (2, 3));
 }
 
 #[test]
 fn a_warm_service_that_is_filled_to_its_limit_is_not_stressed_but_one_that_is_busy_is() {
     let service = config::Service {
-        pool: warm(2, 2).pool,
+        extra: warm(2, 2).extra,
         ..inet(25, 2)
     };
-    let mut world = World::new([]);
-    let actions = world.reload([service]);
+    let mut fixture = Fixture::new([]);
+    let actions = fixture.reload([service]);
     assert_eq!(logged(&actions), ["service \"25\" (25): added"]);
-    let pids = world.start(actions);
-    let stressed = |world: &World| world.table.service(FIRST).unwrap().stressed();
-    assert!(!stressed(&world));
-    world.pass(SECOND);
-    world.taken(FIRST, (pids[1], 2));
-    let actions = world.exit((pids[0], 1), ExitStatus::Code(0));
-    assert!(stressed(&world), "{actions:?}");
+    let pids = fixture.start(actions);
+    let stressed = |fixture: &Fixture| fixture.table.service(FIRST).unwrap().stressed();
+    assert!(!stressed(&fixture));
+    fixture.pass(SECOND);
+    fixture.taken(FIRST, (pids[1], 2));
+    let actions = fixture.exit((pids[0], 1), ExitStatus::Code(0));
+    assert!(stressed(&fixture), "{actions:?}");
 }
 
 #[test]
 fn warm_children_stay_within_the_limit_and_are_not_started_while_throttled() {
-    let mut world = World::new([]);
-    let actions = world.reload([warm(1, 2)]);
-    let pids = world.start(actions);
-    world.pass(SECOND);
-    let actions = world.taken(FIRST, (pids[0], 1));
-    let more = world.start(actions);
-    world.pass(SECOND);
-    assert_eq!(world.taken(FIRST, (more[0], 2)), []);
-    assert_eq!(world.starts_within(60 * SECOND).0, 0);
-    let actions = world.exit((more[0], 2), ExitStatus::Code(1));
+    let mut fixture = Fixture::new([]);
+    let actions = fixture.reload([warm(1, 2)]);
+    let pids = fixture.start(actions);
+    fixture.pass(SECOND);
+    let actions = fixture.taken(FIRST, (pids[0], 1));
+    let more = fixture.start(actions);
+    fixture.pass(SECOND);
+    assert_eq!(fixture.taken(FIRST, (more[0], 2)), []);
+    assert_eq!(fixture.starts_within(60 * SECOND).0, 0);
+    let actions = fixture.exit((more[0], 2), ExitStatus::Code(1));
     assert!(logged(&actions)[1].ends_with("throttling"));
-    assert_eq!(world.starts_within(THROTTLE_TIME - SECOND).0, 0);
-    assert_eq!(world.starts_within(SECOND).0, 1);
+    assert_eq!(fixture.starts_within(THROTTLE_TIME - SECOND).0, 0);
+    assert_eq!(fixture.starts_within(SECOND).0, 1);
 }
 
 #[test]
 fn a_warm_command_that_ends_at_once_is_started_no_more_than_32_times_a_second() {
-    let mut world = World::new([]);
-    let actions = world.reload([warm(1, 5)]);
-    let mut pids = world.start(actions);
-    let (mut starts, end) = (0, world.now + SECOND);
-    while world.now < end {
-        world.now += Duration::from_millis(1);
+    let mut fixture = Fixture::new([]);
+    let actions = fixture.reload([warm(1, 5)]);
+    let mut pids = fixture.start(actions);
+    let (mut starts, end) = (0, fixture.now + SECOND);
+    while fixture.now < end {
+        fixture.now += Duration::from_millis(1);
         for pid in std::mem::take(&mut pids) {
-            let actions = world.exit((pid, 0), ExitStatus::Code(0));
-            pids.extend(world.start(actions));
+            let actions = fixture.exit((pid, 0), ExitStatus::Code(0));
+            pids.extend(fixture.start(actions));
         }
-        let actions = world.step(Event::Deadline);
-        pids.extend(world.start(actions));
+        let actions = fixture.step(Event::Deadline);
+        pids.extend(fixture.start(actions));
         starts += pids.len();
     }
     assert!((25..=33).contains(&starts), "{starts}");
