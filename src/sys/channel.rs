@@ -252,8 +252,8 @@ mod tests {
         (socket, peer)
     }
 
-    fn send_socket(theirs: &OwnedFd, socket: TcpStream) -> nix::Result<usize> {
-        let rights = [socket.as_raw_fd()];
+    fn send_descriptor(theirs: &OwnedFd, fd: &impl AsRawFd) -> nix::Result<usize> {
+        let rights = [fd.as_raw_fd()];
         let control = [ControlMessage::ScmRights(&rights)];
         let bytes = [IoSlice::new(&[7; 12])];
         let flags = MsgFlags::empty();
@@ -270,7 +270,9 @@ mod tests {
             let (ours, theirs) = channel(false);
             let (socket, mut peer) = lingering();
             write(&theirs, &[7; 12]).unwrap();
-            send_socket(&theirs, socket).unwrap();
+            send_descriptor(&theirs, &socket).unwrap();
+            // With this one open, to close it does not wait.
+            drop(socket);
             let begin = Instant::now();
             assert_eq!(ours.read(&mut [0; 24]), Found::Descriptors);
             drop(ours);
@@ -289,7 +291,7 @@ mod tests {
             // Before Linux 6.16.
             return;
         }
-        let (socket, _peer) = lingering();
-        assert_eq!(send_socket(&theirs, socket), Err(Errno::EPERM));
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(send_descriptor(&theirs, &null), Err(Errno::EPERM));
     }
 }

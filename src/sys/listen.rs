@@ -428,10 +428,10 @@ mod tests {
         assert_eq!(FileId::of(&at), None);
         let _listener = path(&at, PathKind::Stream, 10).unwrap();
         let id = FileId::of(&at);
-        assert!(name.is_some());
-        assert_eq!(FileId::of(&at), name);
+        assert!(id.is_some());
+        assert_eq!(FileId::of(&at), id);
         fs::remove_file(&at).unwrap();
         std::os::unix::fs::symlink("elsewhere", &at).unwrap();
-        assert_ne!(FileId::of(&at), name);
+        assert_ne!(FileId::of(&at), id);
     }
 }
