@@ -22,6 +22,7 @@ mod process;
 mod signals;
 mod status;
 mod steer;
+mod table;
 #[cfg(test)]
 mod testing;
 mod top;
