@@ -187,7 +187,10 @@ fn the_privileged_program_has_no_other_dependencies() {
 fn each_dependency_of_the_privileged_program_has_a_reason() {
     let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
     let (_, table) = text.split_once("| crate | reason |").unwrap();
-    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
     let crates: Vec<&str> = rows.filter_map(|row| row.split('|').nth(1)).collect();
     for name in DEPENDENCIES {
         let cell = format!("`{name}`");

@@ -1,4 +1,4 @@
-//! `masterctl status`: all services in a table, or one with its children.
+//! `masterctl status`: all services in a table, or one service with its children.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use crate::process::usage;
 use crate::table::{self, Column};
 use crate::words::{counted, cut, memory, number, time};
 
-/// Shows what the master tells.
+/// Shows the master's status document.
 ///
 /// # Errors
 /// The master's, or the writer's.
@@ -135,9 +135,11 @@ fn show_one(document: &Document, service: &Service, out: &mut impl Write) -> io:
         ..
     } = service;
     writeln!(out, "{name} {kind} ({endpoint}), accept {accept}")?;
-    let mut line = |name: &str, text: String| match text.is_empty() {
-        true => Ok(()),
-        false => writeln!(out, "  {name:<12} {}", cut(&text, usize::MAX)),
+    let mut line = |name: &str, text: String| {
+        if text.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "  {name:<12} {}", cut(&text, usize::MAX))
     };
     line("state", states(document, service, true))?;
     line("listens on", service.listeners.join(" "))?;

@@ -32,7 +32,7 @@ impl Log {
         self.lock().set_terminal(Terminal::Everything);
     }
 
-    /// Makes ready for a life without the files of the system.
+    /// Prepares for a chroot, in which the files of the system cannot be found.
     pub(crate) fn connect(&self) {
         let mut log = self.lock();
         log.connect();
@@ -44,7 +44,7 @@ impl Log {
         self.lock().info(text);
     }
 
-    /// Writes a line that somebody should look into.
+    /// Writes a line that an administrator should look into.
     pub fn warning(&self, text: impl Display) {
         self.lock().warning(text);
     }
