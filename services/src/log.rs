@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use master::log::{Settings, Severity, Terminal};
+use master::protocol::GENERATION;
 
 /// Where a service writes its log. A copy writes to the same place.
 #[derive(Clone)]
@@ -75,4 +76,16 @@ impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log").finish_non_exhaustive()
     }
+}
+
+/// Until the configuration is known: the system's log, or what the master names.
+pub(crate) fn first_log(program: &str) -> Log {
+    let variable = |name: &str| std::env::var_os(name);
+    // Without a master, the process was started on a terminal.
+    let terminal = match variable(GENERATION) {
+        Some(_) => Terminal::Nothing,
+        None => Terminal::Everything,
+    };
+    let settings = Settings::inherited(variable, "master", program, "mail", terminal);
+    Log::new(settings)
 }
