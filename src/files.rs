@@ -235,8 +235,8 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     file::open_regular(path)
 }
 
-/// The defaults of the user who runs this program: the bundled services lie beside it. `variable` is the
-/// environment.
+/// The defaults for the user that runs this program: the bundled services lie beside it. `variable`
+/// is the environment.
 ///
 /// # Errors
 /// There is no place for a user's files.

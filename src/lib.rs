@@ -11,11 +11,11 @@
 //! | [`protocol`] | what master and child agree on | anything else |
 //! | [`config`] | text to [`config::Config`] | descriptors, pids, the clock, the resolver |
 //! | [`policy`] | events to actions: who listens, when to start, throttle, wake, stress | descriptors, system calls, the clock, where logs go |
-//! | [`sys`] | the system calls, and the only unsafe code | the table, the configuration |
+//! | `sys` | the system calls, and the only unsafe code | the table, the configuration |
 //! | [`errors`] | what errors are called in messages | anything else |
 //! | [`files`] | a configuration's files, and the system's names | what is configured |
-//! | [`log`] | syslog, postlog socket, file, terminal | what is logged |
-//! | [`runtime`] | the loop: descriptors to events, actions to system calls | why an action was chosen |
+//! | [`log`] | syslog, postlogd, journal, file, terminal | what is logged |
+//! | `runtime` | the loop: descriptors to events, actions to system calls | why an action was chosen |
 //! | [`status`] | the document that readers of the status socket get | who reads it |
 //! | [`control`] | what an operator's command and the master say to each other | how it gets there |
 //! | [`options`], [`start`] | the command line, and from it to the loop | |

@@ -1,4 +1,5 @@
-//! Postfix's master(8), and anybody's. See `start` for the order in which things happen.
+//! Postfix's master(8), also for services without Postfix. See `start` for the order in which things
+//! happen.
 
 use std::process::ExitCode;
 

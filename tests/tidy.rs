@@ -183,6 +183,21 @@ fn the_privileged_program_has_no_other_dependencies() {
 }
 
 #[test]
+fn each_dependency_of_the_privileged_program_has_a_reason() {
+    let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let (_, table) = text.split_once("| crate | reason |").unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let crates: Vec<&str> = rows.filter_map(|row| row.split('|').nth(1)).collect();
+    for name in DEPENDENCIES {
+        let cell = format!("`{name}`");
+        assert!(crates.iter().any(|crates| crates.contains(&cell)), "{name}");
+    }
+}
+
+#[test]
 fn every_source_file_is_in_a_room() {
     let known: Vec<&str> = ROOMS.iter().map(|(room, _)| *room).collect();
     for entry in fs::read_dir(root().join("src")).unwrap() {

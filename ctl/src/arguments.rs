@@ -14,7 +14,7 @@ const SERVICE: &str = "The service: \"smtp\", \"private/smtp\" or \"smtp/unix\""
 /// After the list of commands.
 const EXAMPLES: &str = "\
 Examples:
-  masterctl status                    who is busy, and what is wrong
+  masterctl status                    all services, and what is wrong
   masterctl status smtp/inet          one service, with its children
   masterctl plan && masterctl reload  what an edit changes, and then change it
   masterctl pause private/policy      have clients wait, until \"resume\"

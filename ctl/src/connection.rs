@@ -43,7 +43,7 @@ pub struct Look {
     pub document: Document,
     /// The document as it came.
     pub text: String,
-    /// Who sent it, as the kernel knows them.
+    /// The process that sent it, as the kernel knows it; 0 where it cannot be seen from here.
     pub pid: i32,
 }
 
@@ -64,7 +64,7 @@ impl Place {
         Ok(Self { queue, patience })
     }
 
-    /// The same place, for who does not wait that long.
+    /// The same place, with another time to wait for an answer.
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
@@ -106,7 +106,7 @@ impl Place {
         let fd = connection.as_raw_fd();
         let sent = send(fd, &request.encode(), MsgFlags::MSG_NOSIGNAL);
         let mut message = [0; Answer::SIZE];
-        // Who refuses to listen may have said why.
+        // A master that has closed the connection may have sent the reason before.
         let received = match sent {
             Ok(_) | Err(Errno::EPIPE) => recv(fd, &mut message, MsgFlags::empty()),
             Err(errno) => Err(errno),
@@ -176,7 +176,9 @@ impl Place {
             }
             Errno::EACCES | Errno::EPERM => Failure::new(
                 Status::Forbidden,
-                format!("{shown}: permission denied: ask as root, or as who runs the master"),
+                format!(
+                    "{shown}: permission denied: ask as root, or as the user that runs the master"
+                ),
             ),
             Errno::EAGAIN => self.silent(&errno.into()),
             errno => {
@@ -248,7 +250,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use tempfile::TempDir;
 
-    /// A queue directory with a socket, and the way there for who is in a hurry.
+    /// A queue directory with a socket, and a place that waits for a second.
     fn place() -> (TempDir, UnixListener, Place) {
         let queue = tempfile::tempdir().expect("a directory");
         fs::create_dir(queue.path().join("pid")).expect("a directory");
@@ -303,18 +305,18 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_is_the_mistake_is_told_that_may_be_why() {
+    fn without_a_master_the_mistake_is_told_that_may_be_why() {
         let (_queue, listener, mut place) = place();
         drop(listener);
-        let nobody = |place: &Place| place.look().expect_err("nobody").to_string();
-        assert!(!nobody(&place).contains("elsewhere"));
+        let failure = |place: &Place| place.look().expect_err("no master").to_string();
+        assert!(!failure(&place).contains("elsewhere"));
         place.queue.doubt = Some(Diagnostic {
             severity: Severity::Error,
             path: "/etc/x/master.toml".into(),
             position: None,
             message: "expected UTF-8".into(),
         });
-        let told = nobody(&place);
+        let told = failure(&place);
         assert!(told.starts_with("no master runs in /"), "{told}");
         assert!(
             told.contains("/etc/x/master.toml: expected UTF-8"),

@@ -19,6 +19,7 @@ mod process;
 mod signals;
 mod status;
 mod steer;
+mod table;
 #[cfg(test)]
 mod testing;
 mod top;
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
-            // Nobody listens if not there.
+            // Without standard error there is no other place.
             let _ = writeln!(io::stderr(), "masterctl: {error:#}");
             failure::exit_code(&error)
         }
@@ -74,7 +75,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     }
 }
 
-/// Whoever reads has seen enough, as `head` has.
+/// The reader of the output has closed it, as head(1) does: no reason for a message.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)

@@ -118,9 +118,10 @@ impl Plan {
             self.fixed
                 .push((name, before.to_string(), after.to_string()));
         }
-        match changes.is_empty() {
-            true => self.unchanged += 1,
-            false => self.changed.push((full_name(wanted), changes)),
+        if changes.is_empty() {
+            self.unchanged += 1;
+        } else {
+            self.changed.push((full_name(wanted), changes));
         }
     }
 

@@ -40,14 +40,13 @@ pub fn reload(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     for finding in &reload.findings {
         writeln!(out, "{finding}")?;
     }
-    match reload.succeeded {
-        true => writeln!(out, "reloaded")?,
-        false => writeln!(out, "the reload failed and changed nothing")?,
+    if reload.succeeded {
+        writeln!(out, "reloaded")?;
+        Ok(ExitCode::SUCCESS)
+    } else {
+        writeln!(out, "the reload failed and changed nothing")?;
+        Ok(ExitCode::FAILURE)
     }
-    Ok(match reload.succeeded {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
 }
 
 /// Ends the master, and waits for its end.
@@ -76,7 +75,7 @@ fn send(look: &Look, signal: Signal) -> Result<()> {
         Err(Errno::EPERM) => Err(Failure::new(
             Status::Forbidden,
             format!(
-                "the master, pid {}, is somebody else's: ask as root, or as who runs it",
+                "the master, pid {}, is another user's: ask as root, or as that user",
                 look.pid
             ),
         )

@@ -1,4 +1,4 @@
-//! `masterctl status`: all services in a table, or one with its children.
+//! `masterctl status`: all services in a table, or one service with its children.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -10,9 +10,10 @@ use crate::arguments::Arguments;
 use crate::connection::{Look, Place};
 use crate::names::find;
 use crate::process::usage;
+use crate::table::{self, Column};
 use crate::words::{counted, cut, memory, number, time};
 
-/// Shows what the master tells.
+/// Shows the master's status document.
 ///
 /// # Errors
 /// The master's, or the writer's.
@@ -31,7 +32,27 @@ pub fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The width of the last column.
+/// The columns of the table of services, which fit 80 columns.
+const SERVICES: [Column; 8] = [
+    Column::left(0, "SERVICE", 27),
+    Column::right(1, "BUSY", 5),
+    Column::right(1, "IDLE", 5),
+    Column::right(1, "MAX", 5),
+    Column::right(1, "PEAK", 5),
+    Column::right(1, "CLIENTS", 8),
+    Column::right(1, "WAIT", 5),
+    Column::left(2, "STATE", 0),
+];
+/// The columns of the table of a service's children.
+const CHILDREN: [Column; 6] = [
+    Column::right(2, "PID", 8),
+    Column::left(2, "STATE", 9),
+    Column::right(1, "CLIENTS", 8),
+    Column::right(1, "AGE", 10),
+    Column::right(1, "MEMORY", 8),
+    Column::right(1, "CPU", 10),
+];
+/// The most characters of the last column in the table of services.
 const STATES: usize = 12;
 
 /// Everything, in 80 columns.
@@ -55,26 +76,18 @@ fn show_all(document: &Document, out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "  {}", cut(finding, usize::MAX))?;
         }
     }
-    writeln!(
-        out,
-        "\n{:<27} {:>5} {:>5} {:>5} {:>5} {:>8} {:>5}  STATE",
-        "SERVICE", "BUSY", "IDLE", "MAX", "PEAK", "CLIENTS", "WAIT"
-    )?;
-    for service in &document.services {
-        writeln!(out, "{}", row(document, service).trim_end())?;
-    }
-    Ok(())
+    let rows = document.services.iter().map(|s| row(document, s));
+    writeln!(out, "\n{}", table::lines(&SERVICES, rows))
 }
 
-fn row(document: &Document, service: &Service) -> String {
+fn row(document: &Document, service: &Service) -> [String; SERVICES.len()] {
     let name = format!("{} {}", service.name, service.kind);
     let few = |n: u32| number(n.into(), 5);
     let maximum = match service.maximum {
         0 => "-".to_owned(),
         n => few(n),
     };
-    format!(
-        "{:<27} {:>5} {:>5} {:>5} {:>5} {:>8} {:>5}  {}",
+    [
         cut(&name, 27),
         few(service.busy),
         few(service.available),
@@ -82,8 +95,8 @@ fn row(document: &Document, service: &Service) -> String {
         few(service.peak),
         number(service.connections, 8),
         service.backlog.map_or_else(|| "-".to_owned(), few),
-        states(document, service, false)
-    )
+        states(document, service, false),
+    ]
 }
 
 /// What is out of the ordinary, in all words or in those that find room in the last column.
@@ -122,9 +135,11 @@ fn show_one(document: &Document, service: &Service, out: &mut impl Write) -> io:
         ..
     } = service;
     writeln!(out, "{name} {kind} ({endpoint}), accept {accept}")?;
-    let mut line = |name: &str, text: String| match text.is_empty() {
-        true => Ok(()),
-        false => writeln!(out, "  {name:<12} {}", cut(&text, usize::MAX)),
+    let mut line = |name: &str, text: String| {
+        if text.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "  {name:<12} {}", cut(&text, usize::MAX))
     };
     line("state", states(document, service, true))?;
     line("listens on", service.listeners.join(" "))?;
@@ -141,13 +156,8 @@ fn show_one(document: &Document, service: &Service, out: &mut impl Write) -> io:
     if service.children.is_empty() {
         return Ok(());
     }
-    writeln!(
-        out,
-        "\n  {:>8}  {:<9} {:>8} {:>10} {:>8} {:>10}",
-        "PID", "STATE", "CLIENTS", "AGE", "MEMORY", "CPU"
-    )?;
-    let mut children = service.children.iter();
-    children.try_for_each(|child| show_child(child, out))
+    let rows = service.children.iter().map(child_row);
+    writeln!(out, "\n{}", table::lines(&CHILDREN, rows))
 }
 
 fn settings(service: &Service) -> String {
@@ -236,7 +246,7 @@ fn wakeup(document: &Document, service: &Service) -> String {
     }
 }
 
-fn show_child(child: &Child, out: &mut impl Write) -> io::Result<()> {
+fn child_row(child: &Child) -> [String; CHILDREN.len()] {
     let state = match child.state {
         State::Starting => "starting",
         State::Available => "idle",
@@ -245,15 +255,14 @@ fn show_child(child: &Child, out: &mut impl Write) -> io::Result<()> {
     };
     let usage = usage(child.pid);
     let shown = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    writeln!(
-        out,
-        "  {:>8}  {state:<9} {:>8} {:>10} {:>8} {:>10}",
-        child.pid,
-        child.uses,
+    [
+        child.pid.to_string(),
+        state.to_owned(),
+        child.uses.to_string(),
         time(child.age),
         shown(usage.map(|usage| memory(usage.memory))),
-        shown(usage.map(|usage| format!("{:.2} s", usage.processor)))
-    )
+        shown(usage.map(|usage| format!("{:.2} s", usage.processor))),
+    ]
 }
 
 #[cfg(test)]

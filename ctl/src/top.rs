@@ -34,7 +34,7 @@ const WIDTH: u16 = 80;
 /// What a question brought.
 type News = Result<Document, String>;
 
-/// Shows the services until somebody has seen enough; with `once` prints them.
+/// Shows the services until the user leaves; with `once`, prints them.
 ///
 /// # Errors
 /// There is no configuration, no terminal; with `once`, no master.
@@ -73,7 +73,7 @@ fn keep_asking(place: &Place, told: &SyncSender<News>) {
         let look = place.look().map(|look| look.document);
         let news = look.map_err(|error| format!("{error:#}"));
         if told.send(news).is_err() {
-            return; // nobody looks any more
+            return; // the picture is closed
         }
         std::thread::sleep(INTERVAL);
     }
@@ -85,7 +85,9 @@ fn interact(mut terminal: DefaultTerminal, news: &Receiver<News>) -> Result<()> 
         match news.try_recv() {
             Ok(news) => state.learn(news),
             Err(TryRecvError::Empty) => {}
-            Err(TryRecvError::Disconnected) => state.learn(Err("nobody asks the master".into())),
+            Err(TryRecvError::Disconnected) => {
+                state.learn(Err("the connection to the master has ended".into()))
+            }
         }
         terminal.draw(|frame: &mut Frame<'_>| {
             draw::draw(&mut state, frame.area(), frame.buffer_mut());

@@ -21,13 +21,14 @@ pub fn time(seconds: f64) -> String {
             break;
         }
     }
-    match parts.is_empty() {
-        true => "0 s".to_owned(),
-        false => parts.join(" "),
+    if parts.is_empty() {
+        "0 s".to_owned()
+    } else {
+        parts.join(" ")
     }
 }
 
-/// A number that finds room in so many characters, by leaving its last digits out.
+/// A number in at most `width` characters: the last digits are replaced by a unit, such as `k`.
 pub fn number(n: u64, width: usize) -> String {
     let mut shown = n.to_string();
     let mut rest = n;
@@ -49,8 +50,8 @@ pub fn memory(bytes: u64) -> String {
     }
 }
 
-/// A text without what a terminal would obey, cut in the middle to fit into so many columns: names
-/// often begin alike, and addresses end so.
+/// A text without control characters, in at most `width` characters: it is cut in the middle, because
+/// names often begin alike, and addresses end alike.
 pub fn cut(text: &str, width: usize) -> String {
     let clean = |c: char| if c.is_control() { '?' } else { c };
     let characters: Vec<char> = text.chars().map(clean).collect();

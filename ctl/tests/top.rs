@@ -1,4 +1,4 @@
-//! `masterctl top` as somebody runs it, and a master that tells what was prepared.
+//! `masterctl top` on a terminal, with a master that sends prepared documents.
 
 use std::fs;
 use std::io::Write;

@@ -97,7 +97,7 @@ pub fn run(main: impl FnOnce(Service) -> Result<(), Error>) -> ExitCode {
     let program = std::env::args_os().next().unwrap_or_default();
     let program = Path::new(&program).file_name().unwrap_or_default();
     let program = program.to_string_lossy();
-    let log = service::first_log(&program);
+    let log = log::first_log(&program);
     match Service::start(&program, &log).and_then(main) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use master::log::{Settings, Severity, Terminal};
+use master::protocol::GENERATION;
 
 /// Where a service writes its log. A copy writes to the same place.
 #[derive(Clone)]
@@ -32,7 +33,7 @@ impl Log {
         self.lock().set_terminal(Terminal::Everything);
     }
 
-    /// Makes ready for a life without the files of the system.
+    /// Prepares for a chroot, in which the files of the system cannot be found.
     pub(crate) fn connect(&self) {
         let mut log = self.lock();
         log.connect();
@@ -44,7 +45,7 @@ impl Log {
         self.lock().info(text);
     }
 
-    /// Writes a line that somebody should look into.
+    /// Writes a line that an administrator should look into.
     pub fn warning(&self, text: impl Display) {
         self.lock().warning(text);
     }
@@ -75,4 +76,16 @@ impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log").finish_non_exhaustive()
     }
+}
+
+/// Until the configuration is known: the system's log, or what the master names.
+pub(crate) fn first_log(program: &str) -> Log {
+    let variable = |name: &str| std::env::var_os(name);
+    // Without a master, the process was started on a terminal.
+    let terminal = match variable(GENERATION) {
+        Some(_) => Terminal::Nothing,
+        None => Terminal::Everything,
+    };
+    let settings = Settings::inherited(variable, "master", program, "mail", terminal);
+    Log::new(settings)
 }

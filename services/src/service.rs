@@ -491,15 +491,3 @@ fn become_user(owner: &User) -> io::Result<()> {
         false => Err(io::Error::other("the system has not changed the user")),
     }
 }
-
-/// Until the configuration is known: the system's log, or what the master names.
-pub(crate) fn first_log(program: &str) -> Log {
-    let variable = |name: &str| std::env::var_os(name);
-    // Without a master there is a terminal, and somebody who looks at it.
-    let terminal = match variable(GENERATION) {
-        Some(_) => Terminal::Nothing,
-        None => Terminal::Everything,
-    };
-    let settings = Settings::inherited(variable, "master", program, "mail", terminal);
-    Log::new(settings)
-}

@@ -148,7 +148,7 @@ fn seconds(time: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::first_log;
+    use crate::log::first_log;
     use crate::status::testing::Master;
     use Availability::{Available, Taken};
 

@@ -30,17 +30,17 @@ fn a_line_reaches_postlogd_while_it_reads_and_the_file_otherwise() {
     let dir = tempfile::tempdir().unwrap();
     let pid = std::process::id();
     let mut log = postlog(dir.path());
-    log.warning("nobody reads");
+    log.warning("not read");
     let file = std::fs::read_to_string(dir.path().join("maillog")).unwrap();
-    let expected = format!("mail postfix/master[{pid}]: warning: nobody reads\n");
+    let expected = format!("mail postfix/master[{pid}]: warning: not read\n");
     assert_eq!(without_time(&file), expected);
 
     let reader = UnixDatagram::bind(dir.path().join("postlog")).unwrap();
-    log.info("somebody reads");
+    log.info("read");
     let mut line = [0; 200];
     let length = reader.recv(&mut line).unwrap();
     let line = std::str::from_utf8(&line[..length]).unwrap();
-    let expected = format!("mail postfix/master[{pid}]: somebody reads");
+    let expected = format!("mail postfix/master[{pid}]: read");
     assert_eq!(without_time(line), expected);
 }
 

@@ -1,10 +1,10 @@
-//! What time it is.
+//! The clocks of the system, and times as text.
 
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Time since the machine was started, sleep not counted.
+/// Time since the machine was started, without the time that it slept.
 pub fn monotonic() -> Duration {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: the clock always exists on Linux, so the call fills the struct in.
@@ -15,7 +15,7 @@ pub fn monotonic() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// The time of day as machines read it, RFC 3339: `2026-11-21T09:05:00.123Z`.
+/// The time of day for programs, RFC 3339: `2026-11-21T09:05:00.123Z`.
 #[derive(Clone, Copy, Debug)]
 pub struct UtcTime {
     time: libc::tm,
@@ -25,7 +25,7 @@ pub struct UtcTime {
 impl UtcTime {
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        // Before 1970 a clock is not set yet, and says nothing that matters.
+        // A clock that is before 1970 has not been set yet.
         Self::at(since.unwrap_or_default())
     }
 
@@ -58,7 +58,7 @@ impl fmt::Display for UtcTime {
     }
 }
 
-/// Time since 1970; before that, none.
+/// Time since 1970; zero before that.
 pub fn time_of_day() -> Duration {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.unwrap_or_default()

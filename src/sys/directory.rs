@@ -1,4 +1,4 @@
-//! Directories that must be nobody else's to write to.
+//! Directories to which no other user may write.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -11,12 +11,12 @@ use super::privilege;
 /// Why a directory cannot be used.
 #[derive(Debug)]
 pub enum DirectoryError {
-    /// It cannot be made or looked at.
+    /// It cannot be created or inspected.
     Make(io::Error),
     NotADirectory,
-    /// This user could put other files in the place of ours.
+    /// It belongs to this user, who could replace the master's files.
     Owner(u32),
-    /// Others could, by these permissions.
+    /// Other users may write to it, by these permissions.
     Writable(u32),
 }
 
@@ -49,9 +49,9 @@ impl From<io::Error> for DirectoryError {
     }
 }
 
-/// Makes a directory for a user, and those above it that are missing; one that is there already
-/// must be safe: of that user, of root, or of who runs this, and for nobody else to write to.
-/// Only root can make it somebody else's.
+/// Creates a directory that belongs to a user, and the missing ones above it. One that exists must be
+/// safe: it belongs to that user, to root or to the user of this process, and no other user may write
+/// to it. Only root can create it for another user.
 ///
 /// # Errors
 /// See [`DirectoryError`].
@@ -75,10 +75,11 @@ fn check(metadata: &fs::Metadata, uid: u32) -> Result<(), DirectoryError> {
     if owner != 0 && owner != uid && owner != privilege::user().0 {
         return Err(DirectoryError::Owner(owner));
     }
-    match metadata.mode() & 0o7777 {
-        mode if mode & 0o022 != 0 => Err(DirectoryError::Writable(mode)),
-        _ => Ok(()),
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(DirectoryError::Writable(mode));
     }
+    Ok(())
 }
 
 fn make(path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
@@ -90,7 +91,7 @@ fn make(path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
     if privilege::is_root() {
         fchown(&directory, Some(uid), Some(gid))?;
     }
-    // After the change of owner, and whatever the mask.
+    // After the change of owner, and independent of the mask.
     directory.set_permissions(Permissions::from_mode(mode))
 }
 
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_made_with_all_that_is_above_it() {
+    fn a_missing_directory_is_created_with_those_above_it() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("a/b");
         ensure_own(&path).unwrap();
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_could_write_to_is_refused() {
+    fn a_directory_to_which_others_may_write_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("a");
         ensure_own(&path).unwrap();
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn root_makes_a_users_directory_and_refuses_a_strangers() {
+    fn root_creates_a_users_directory_and_refuses_another_users() {
         if !privilege::is_root() {
             return;
         }

@@ -8,18 +8,18 @@ use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
 
-/// A lock file that is ours until this value is dropped or the process ends.
+/// A lock file that this process holds until the value is dropped or the process ends.
 #[derive(Debug)]
 pub struct LockFile(Flock<File>);
 
-/// Why a lock was not had.
+/// Why a file could not be locked.
 #[derive(Debug)]
 pub enum LockError {
-    /// Somebody else has it: the process that the file names, when it names one.
+    /// Another process has it: the one that the file names, when it names one.
     Held(Option<i32>),
-    /// The file cannot be opened or made.
+    /// The file cannot be opened or created.
     Open(io::Error),
-    /// The file is not a plain file with one name, so writing to it could harm another.
+    /// The file is not a regular file with one name, so that writing to it could change another file.
     Unsafe,
 }
 
@@ -44,7 +44,7 @@ impl std::error::Error for LockError {
 }
 
 impl LockFile {
-    /// Opens or makes the file (mode 0600, never through a symbolic link) and locks it with
+    /// Opens or creates the file (mode 0600, never through a symbolic link) and locks it with
     /// flock(2), as Postfix does, so that its master and ours exclude each other.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl LockFile {
     /// Writes the process ID in the form that Postfix's scripts read.
     ///
     /// # Errors
-    /// The system's, when the disk is full, say.
+    /// The system's, such as a full disk.
     pub fn write_pid(&mut self, pid: u32) -> io::Result<()> {
         let line = format!("{pid:>32}\n");
         self.0.write_all(line.as_bytes())?;

@@ -1,4 +1,4 @@
-//! The system's names: hosts, services, users, interfaces.
+//! The system's names: of hosts, services, users and network interfaces.
 
 use std::ffi::CString;
 use std::net::{IpAddr, ToSocketAddrs};

@@ -1,4 +1,4 @@
-//! Doing things as somebody else for a moment.
+//! The user and groups that the process acts for.
 
 use std::io;
 
@@ -16,15 +16,17 @@ pub fn user() -> (u32, u32) {
     (geteuid().as_raw(), getegid().as_raw())
 }
 
-/// Whether somebody's privileges came with the program file (set-user-ID or set-group-ID).
+/// Whether the process has privileges of the program file's owner or group (set-user-ID or
+/// set-group-ID).
 pub fn is_setuid() -> bool {
     getuid() != geteuid() || getgid() != getegid()
 }
 
-/// Gives up the groups of whoever started the master: children inherit only root's own.
+/// Gives up the supplementary groups of the user who started the master: children inherit root's own
+/// group only.
 ///
 /// # Errors
-/// The system's, for who is not root.
+/// The system's, for a process that is not root's.
 pub fn drop_groups() -> io::Result<()> {
     Ok(setgroups(&[getgid()])?)
 }

@@ -1,5 +1,6 @@
-//! What a service manager is told that has asked to be: the protocol of sd_notify(3), datagrams
-//! with a variable a line. Whoever does not listen misses it; nothing here waits.
+//! Messages to the service manager, if it has asked for them: the protocol of sd_notify(3), datagrams
+//! with a variable a line. A message that the service manager has no room for is lost; nothing here
+//! waits.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -18,8 +19,8 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Who is named by `NOTIFY_SOCKET`, and how often it wants to hear from process `pid`, by
-    /// `WATCHDOG_USEC` and `WATCHDOG_PID`.
+    /// The service manager at the socket of `NOTIFY_SOCKET`; `WATCHDOG_USEC` and `WATCHDOG_PID` say
+    /// how often it expects a message of process `pid`.
     ///
     /// # Errors
     /// The socket cannot be reached.
@@ -39,12 +40,13 @@ impl Supervisor {
         })
     }
 
-    /// The longest time that the service manager bears silence, if it watches.
+    /// The time without a message of [`alive`](Self::alive) after which the service manager ends this
+    /// process, if it watches.
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// All is up: at the start, and after a reload whatever came of it.
+    /// The master serves: at the start, and after a reload, also one that failed.
     pub fn ready(&self, status: &str) {
         self.send(&format!(
             "READY=1\nMAINPID={}\nSTATUS={}\n",
@@ -53,7 +55,7 @@ impl Supervisor {
         ));
     }
 
-    /// A reload begins. The time tells apart what was asked for before it and after.
+    /// A reload begins. By the time, the service manager tells messages of before and after it apart.
     pub fn reloading(&self) {
         let now = clock::monotonic().as_micros();
         self.send(&format!(
@@ -61,19 +63,19 @@ impl Supervisor {
         ));
     }
 
-    /// The end has come.
+    /// The master is about to end.
     pub fn stopping(&self) {
         self.send("STOPPING=1\nSTATUS=stopping\n");
     }
 
-    /// All is well: to be said more often than [`Self::watchdog`].
+    /// The master is alive: to be sent more often than [`Self::watchdog`] says.
     pub fn alive(&self) {
         self.send("WATCHDOG=1\n");
     }
 
     fn send(&self, message: &str) {
         if let Some(socket) = &self.socket {
-            // A service manager that does not read, or is gone, gets no second chance.
+            // A service manager that does not read, or is gone, is not waited for.
             let _ = socket.send(message.as_bytes());
         }
     }
@@ -165,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_service_manager_nothing_is_said() {
+    fn without_a_service_manager_nothing_is_sent() {
         let supervisor = Supervisor::from_environment(|_| None, 1).unwrap();
         supervisor.ready("unheard");
         assert_eq!(supervisor.watchdog(), None);
     }
 
     #[test]
-    fn one_that_does_not_read_keeps_nobody_waiting() {
+    fn a_service_manager_that_does_not_read_is_not_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify").display().to_string();
         let _socket = UnixDatagram::bind(&path).unwrap();

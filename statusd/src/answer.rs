@@ -38,7 +38,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// For every answer. The page needs its own style and script and nothing else, from nowhere else;
-/// nobody may frame it, guess at types, or keep what will be old in two seconds.
+/// other sites may not frame it, and browsers neither guess types nor keep what is old in two seconds.
 const HEADERS: [(HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -71,7 +71,7 @@ impl Site {
 
     /// Answers one request of a client, all within `limit`.
     ///
-    /// One connection is one request, so that nobody holds a seat without asking for something.
+    /// One connection is one request, so that an idle client does not keep others out.
     pub async fn serve(self: Arc<Self>, client: Client, limit: Duration) -> io::Result<()> {
         let peer = client.peer().clone();
         let answer = service_fn(|request: Request<Incoming>| {
@@ -80,7 +80,7 @@ impl Site {
         });
         let connection = http1::Builder::new()
             .keep_alive(false)
-            // Who has said all still wants the answer.
+            // A client that has closed its sending side still wants the answer.
             .half_close(true)
             .timer(TokioTimer::new())
             .header_read_timeout(limit.min(REQUEST_WITHIN))
@@ -88,7 +88,7 @@ impl Site {
             .serve_connection(TokioIo::new(client), answer);
         match timeout(limit, pin!(connection)).await {
             Ok(Ok(())) => {}
-            // A wake-up, a port scan, a reader who has seen enough: nothing to look into.
+            // A wake-up, a port scan, or a reader that has closed the connection: nothing to look into.
             Ok(Err(error)) => self.log.detail(format!("{peer}: {error}")),
             Err(_) => self.log.detail(format!("{peer}: too slow")),
         }
@@ -140,9 +140,10 @@ impl Site {
         };
         let accepted = headers.get_all(header::ACCEPT).iter();
         let mut accepted = accepted.filter_map(|value| value.to_str().ok());
-        match accepted.any(|value| value.contains("application/openmetrics-text")) {
-            true => ok(OPEN_METRICS, metrics),
-            false => ok(CLASSIC_METRICS, metrics::classic(&metrics)),
+        if accepted.any(|value| value.contains("application/openmetrics-text")) {
+            ok(OPEN_METRICS, metrics)
+        } else {
+            ok(CLASSIC_METRICS, metrics::classic(&metrics))
         }
     }
 
@@ -154,13 +155,11 @@ impl Site {
 
     fn readiness(&self) -> Answer {
         let complaints = complaints(&self.watch.known(), self.rules);
-        match complaints.is_empty() {
-            true => text(StatusCode::OK, "ready\n".into()),
-            false => {
-                let body = format!("not ready\n{}\n", complaints.join("\n"));
-                text(StatusCode::SERVICE_UNAVAILABLE, body)
-            }
+        if complaints.is_empty() {
+            return text(StatusCode::OK, "ready\n".into());
         }
+        let body = format!("not ready\n{}\n", complaints.join("\n"));
+        text(StatusCode::SERVICE_UNAVAILABLE, body)
     }
 }
 

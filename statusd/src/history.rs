@@ -9,7 +9,7 @@ use serde_derive::{Deserialize, Serialize};
 
 /// How many samples are kept.
 pub const SAMPLES: usize = 300;
-/// Services beyond the first so many have no history.
+/// The most services with a history.
 const SERVICES_MAX: usize = 10_000;
 
 /// Marks of a sample, as the page knows them.
@@ -26,7 +26,7 @@ pub struct History {
     services: BTreeMap<Key, Ring>,
 }
 
-/// What a service keeps for life: its canonical name and type.
+/// What identifies a service across reloads: its canonical name and type.
 type Key = (String, String);
 
 /// One service's samples, up to the last one taken.
@@ -78,7 +78,7 @@ impl History {
         self.services.retain(|_, ring| !ring.is_blank());
     }
 
-    /// The history that another process has told, and a gap of so many samples after it.
+    /// The history that another process has left, and a gap of `gap` samples after it.
     pub fn resume(told: Told, gap: u64) -> Self {
         let mut history = Self {
             taken: told.taken,
@@ -94,7 +94,7 @@ impl History {
                 .services
                 .insert((service.endpoint, service.kind), ring);
         }
-        // After more than there is room for, all is gone.
+        // A gap that is longer than the history leaves nothing.
         for _ in 0..gap.min(SAMPLES as u64) {
             history.take(None);
         }
@@ -103,7 +103,7 @@ impl History {
 
     /// The samples after the first `known`, as many of them as are still kept.
     pub fn since(&self, known: u64) -> Told {
-        // Who knows more than there is knew another process.
+        // A reader that knows more than there is has asked another process before.
         let known = if known > self.taken { 0 } else { known };
         let news = usize::try_from(self.taken - known).unwrap_or(usize::MAX);
         let services = self.services.iter().map(|((endpoint, kind), ring)| {
@@ -239,7 +239,11 @@ mod tests {
         next.take(Some(&with(8)));
         let known = json!([1, 2, 3, 4, 5, null, null, 8]);
         assert_eq!(busy(&next, 0), *known.as_array().expect("an array"));
-        assert_eq!(busy(&next, 7), [8], "who knew the other one goes on, too");
+        assert_eq!(
+            busy(&next, 7),
+            [8],
+            "a reader of the other process goes on, too"
+        );
         let late = History::resume(history.since(0), u64::MAX);
         assert!(late.services.is_empty());
     }

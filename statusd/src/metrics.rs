@@ -1,4 +1,4 @@
-//! The document as metrics: OpenMetrics, or Prometheus' older text for those who ask for no more.
+//! The document as metrics: OpenMetrics, or Prometheus' older text for clients that do not ask for the former.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -37,7 +37,7 @@ const GAUGES: [Gauge; 12] = [
     ),
     (
         "paused",
-        "Whether somebody has told the master not to look for clients",
+        "Whether an operator has paused the service",
         |s| Some(flag(s.paused)),
     ),
     (

@@ -1,4 +1,4 @@
-//! Whether all is well, for those who switch traffic or wake somebody up.
+//! Whether all is well, for load balancers and for monitoring.
 
 use crate::watch::Knowledge;
 

@@ -16,7 +16,7 @@ struct Frame {
     history: Told,
 }
 
-/// JSON for the page, for a reader who knows the first `known_to_reader` samples.
+/// JSON for the page, without the first `known_to_reader` samples, which the page has already.
 ///
 /// # Errors
 /// None: memory takes all that is written.

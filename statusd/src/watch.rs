@@ -20,9 +20,9 @@ use crate::history::History;
 pub const INTERVAL: Duration = Duration::from_secs(2);
 /// A master that has not answered by then does not answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// An answer that is this old is none: who asks has been kept from asking.
+/// An answer that is older does not count: the thread that asks has been kept from it.
 const STALE: Duration = Duration::from_secs(10);
-/// Whoever is asked for a document before there is one waits for the first, but not for long.
+/// How long the start waits for the first document.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
 /// The longest document: ten thousand services with a hundred children each have less.
 const DOCUMENT_MAX: u64 = 128 * 1024 * 1024;
@@ -66,7 +66,7 @@ impl Watch {
             .name("watch".into())
             .spawn(move || {
                 thread.ask(&runtime, &socket);
-                // Nobody may wait any more.
+                // The start may not wait any more.
                 let _ = told.send(());
                 thread.go_on(&runtime, &socket);
             })
@@ -86,7 +86,7 @@ impl Watch {
         loop {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             self.ask(runtime, socket);
-            // Who was late does not hurry afterwards: the samples are as far from each other.
+            // After a late sample, the next one keeps its distance to it.
             next = (next + INTERVAL).max(Instant::now());
         }
     }
@@ -150,10 +150,10 @@ async fn read(socket: &Path) -> io::Result<Vec<u8>> {
     let stream = UnixStream::connect(socket).await?;
     let mut text = Vec::new();
     stream.take(DOCUMENT_MAX + 1).read_to_end(&mut text).await?;
-    match text.len() as u64 > DOCUMENT_MAX {
-        true => Err(ErrorKind::FileTooLarge.into()),
-        false => Ok(text),
+    if text.len() as u64 > DOCUMENT_MAX {
+        return Err(ErrorKind::FileTooLarge.into());
     }
+    Ok(text)
 }
 
 fn parse(text: &[u8]) -> Result<Document, String> {

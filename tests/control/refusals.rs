@@ -94,8 +94,8 @@ fn who_may_only_look_is_told_so_when_steering() {
     ask(&["status"]).expect_success();
     ask(&["plan"]).expect_success();
     expect(&ask(&["pause", "a"]), 5, "permission denied");
-    expect(&ask(&["reload"]), 5, "is somebody else's: ask as root");
-    expect(&ask(&["stop"]), 5, "is somebody else's: ask as root");
+    expect(&ask(&["reload"]), 5, "is another user's: ask as root");
+    expect(&ask(&["stop"]), 5, "is another user's: ask as root");
 }
 
 #[test]

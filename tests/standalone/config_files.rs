@@ -12,11 +12,11 @@ use std::process::Command;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use super::common::instance::SOON;
-use super::common::poll::until;
-use super::common::run::run;
-use super::world::World;
-use crate::needs_root;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::run::run;
+use testkit::standalone::Standalone;
+use testkit::{needs_root, test};
 
 const TABLE: &str = "a unix n - - - - true\n";
 
@@ -65,23 +65,23 @@ fn refusal(path: &Path, kind: &str) -> String {
 }
 
 /// A master for what the command line names.
-fn master_for(world: &World, configuration: &Path) -> Command {
-    let mut command = world.master(&["-d"]);
+fn master_for(standalone: &Standalone, configuration: &Path) -> Command {
+    let mut command = standalone.master(&["-d"]);
     command.arg("-c").arg(configuration);
     command
 }
 
 #[test]
 fn a_configuration_file_that_is_no_regular_file_is_refused_at_the_start() {
-    let mut world = World::of_a_user();
-    world.write_table(TABLE);
-    fs::write(world.path().join("master.cf"), TABLE).expect("a table");
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(TABLE);
+    fs::write(standalone.path().join("master.cf"), TABLE).expect("a table");
     for name in ["master.toml", "master.cf"] {
-        let path = world.path().join(name);
+        let path = standalone.path().join(name);
         for (kind, make) in OTHERS {
             let _ = fs::remove_file(&path);
             make(&path);
-            let mut master = master_for(&world, world.path());
+            let mut master = master_for(&standalone, standalone.path());
             let said = run(&mut master, SOON).expect_failure().stderr;
             assert!(said.contains(&refusal(&path, kind)), "{said}");
             remove(&path);
@@ -91,32 +91,32 @@ fn a_configuration_file_that_is_no_regular_file_is_refused_at_the_start() {
 
 #[test]
 fn a_table_that_is_named_and_is_no_regular_file_is_refused_at_the_start() {
-    let world = World::of_a_user();
+    let standalone = Standalone::of_a_user();
     for (kind, make) in OTHERS {
         // A directory that is named has the table in it.
         if kind == "a directory" {
             continue;
         }
-        make(&world.table());
+        make(&standalone.table());
         for options in [&["-d"][..], &["-w"]] {
-            let said = world.fail(options).stderr;
-            assert!(said.contains(&refusal(&world.table(), kind)), "{said}");
+            let said = standalone.fail(options).stderr;
+            assert!(said.contains(&refusal(&standalone.table(), kind)), "{said}");
         }
-        remove(&world.table());
+        remove(&standalone.table());
     }
 }
 
 #[test]
 fn a_main_cf_that_is_no_regular_file_is_refused_at_the_start() {
-    needs_root!("to start a Postfix installation");
-    let world = World::new();
-    fs::write(world.path().join("master.cf"), TABLE).expect("a table");
-    let main_cf = world.path().join("main.cf");
+    needs_root("to start a Postfix installation");
+    let standalone = Standalone::new();
+    fs::write(standalone.path().join("master.cf"), TABLE).expect("a table");
+    let main_cf = standalone.path().join("main.cf");
     for (kind, make) in OTHERS {
         make(&main_cf);
         for option in ["-d", "-t"] {
-            let mut master = world.master(&[option]);
-            master.arg("-c").arg(world.path());
+            let mut master = standalone.master(&[option]);
+            master.arg("-c").arg(standalone.path());
             let said = run(&mut master, SOON).expect_failure().stderr;
             assert!(said.contains(&refusal(&main_cf, kind)), "{said}");
         }
@@ -127,42 +127,42 @@ fn a_main_cf_that_is_no_regular_file_is_refused_at_the_start() {
 /// What a master says of a reload that finds something else than a regular file at the path; it
 /// serves on.
 #[track_caller]
-fn assert_refused_on_reload(world: &mut World, path: &Path, expected: impl Fn(&str) -> String) {
+fn assert_refused_on_reload(standalone: &mut Standalone, path: &Path, expected: impl Fn(&str) -> String) {
     for (kind, make) in OTHERS {
         let _ = fs::remove_file(path);
         make(path);
-        let said = world.reload();
+        let said = standalone.reload();
         assert!(said.contains(&expected(kind)), "{said}");
         assert!(said.contains("reload failed and changed nothing"), "{said}");
         remove(path);
-        assert!(world.queue().join("public/a").exists());
+        assert!(standalone.queue().join("public/a").exists());
     }
 }
 
 #[test]
 fn a_table_that_has_become_something_else_is_refused_by_a_reload() {
-    let mut world = World::of_a_user();
-    world.write_table(TABLE).start();
-    let table = world.table();
-    assert_refused_on_reload(&mut world, &table, |kind| refusal(&table, kind));
-    world.write_table(TABLE);
-    assert!(world.reload().contains("reload done"));
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(TABLE).start();
+    let table = standalone.table();
+    assert_refused_on_reload(&mut standalone, &table, |kind| refusal(&table, kind));
+    standalone.write_table(TABLE);
+    assert!(standalone.reload().contains("reload done"));
 }
 
 #[test]
 fn a_master_toml_that_has_become_something_else_is_refused_by_a_reload() {
-    let mut world = World::of_a_user();
-    world.write_table(TABLE).start();
-    let toml = world.path().join("master.toml");
-    assert_refused_on_reload(&mut world, &toml, |kind| refusal(&toml, kind));
-    assert!(world.reload().contains("reload done"));
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(TABLE).start();
+    let toml = standalone.path().join("master.toml");
+    assert_refused_on_reload(&mut standalone, &toml, |kind| refusal(&toml, kind));
+    assert!(standalone.reload().contains("reload done"));
 }
 
 /// `master.toml` with a log file, and what a message says of one that is something else.
-fn log_file(world: &World) -> (std::path::PathBuf, impl Fn(&str) -> String + use<>) {
-    let file = world.path().join("maillog");
-    let toml = world.path().join("master.toml");
-    world.write_toml(&format!("# log\nmaillog_file = \"{}\"\n", file.display()));
+fn log_file(standalone: &Standalone) -> (std::path::PathBuf, impl Fn(&str) -> String + use<>) {
+    let file = standalone.path().join("maillog");
+    let toml = standalone.path().join("master.toml");
+    standalone.write_toml(&format!("# log\nmaillog_file = \"{}\"\n", file.display()));
     let expected = {
         let file = file.clone();
         move |kind: &str| {
@@ -185,15 +185,15 @@ fn make_log_device(path: &Path) {
 
 #[test]
 fn a_log_file_that_is_no_regular_file_is_refused_with_its_place_at_the_start() {
-    let mut world = World::of_a_user();
-    world.write_table(TABLE);
-    let (file, expected) = log_file(&world);
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(TABLE);
+    let (file, expected) = log_file(&standalone);
     for (kind, make) in OTHERS {
         if kind == "a device" {
             continue;
         }
         make(&file);
-        let said = world.fail(&["-d"]).stderr;
+        let said = standalone.fail(&["-d"]).stderr;
         assert!(said.contains(&expected(kind)), "{said}");
         remove(&file);
     }
@@ -201,45 +201,45 @@ fn a_log_file_that_is_no_regular_file_is_refused_with_its_place_at_the_start() {
 
 #[test]
 fn a_log_file_that_is_a_device_is_refused() {
-    needs_root!("to make a device");
-    let mut world = World::of_a_user();
-    world.write_table(TABLE);
-    let (file, expected) = log_file(&world);
+    needs_root("to make a device");
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(TABLE);
+    let (file, expected) = log_file(&standalone);
     make_log_device(&file);
-    let said = world.fail(&["-d"]).stderr;
+    let said = standalone.fail(&["-d"]).stderr;
     assert!(said.contains(&expected("a device")), "{said}");
 }
 
 #[test]
 fn a_log_file_that_has_become_something_else_is_refused_by_a_reload() {
-    let mut world = World::of_a_user();
-    world.write_table(TABLE).start();
-    let (file, expected) = log_file(&world);
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(TABLE).start();
+    let (file, expected) = log_file(&standalone);
     for (kind, make) in OTHERS {
         if kind == "a device" {
             continue;
         }
         make(&file);
-        let said = world.reload();
+        let said = standalone.reload();
         assert!(said.contains(&expected(kind)), "{said}");
         assert!(said.contains("reload failed and changed nothing"), "{said}");
         remove(&file);
     }
-    assert!(world.reload().contains("reload done"));
+    assert!(standalone.reload().contains("reload done"));
 }
 
 /// A command that a shell replaces itself by: the master, with descriptor 9 opened as `redirection`
 /// says, and the table named by it.
-fn with_descriptor(world: &World, redirection: &str) -> Command {
+fn with_descriptor(standalone: &Standalone, redirection: &str) -> Command {
     in_shell(
-        world,
+        standalone,
         &format!("exec 9{redirection}; exec \"$@\" -c /dev/fd/9"),
     )
 }
 
 /// A script of bash, which has the master with `-d` in `"$@"`.
-fn in_shell(world: &World, script: &str) -> Command {
-    let master = world.master(&[]);
+fn in_shell(standalone: &Standalone, script: &str) -> Command {
+    let master = standalone.master(&[]);
     let mut command = Command::new("bash");
     command.args(["-c", script, "bash"]);
     command.arg(master.get_program()).arg("-d");
@@ -247,94 +247,94 @@ fn in_shell(world: &World, script: &str) -> Command {
     for (name, value) in master.get_envs() {
         command.env(name, value.unwrap_or_default());
     }
-    command.current_dir(world.path()).process_group(0);
+    command.current_dir(standalone.path()).process_group(0);
     if nix::unistd::geteuid().is_root() {
-        command.uid(world.uid()).gid(world.uid());
+        command.uid(standalone.uid()).gid(standalone.uid());
     }
     command
 }
 
 #[test]
 fn a_table_comes_through_a_pipe_of_the_shell() {
-    let mut world = World::of_a_user();
-    let facts = world.path().join("facts");
+    let mut standalone = Standalone::of_a_user();
+    let facts = standalone.path().join("facts");
     let facts = facts.display();
-    let script = world.script(
+    let script = standalone.script(
         "witness",
         &format!("env >{facts}.new; mv {facts}.new {facts}; exec sleep 1000"),
     );
     // A pipe has no master.toml beside it.
-    world.write_table(&format!("woken fifo n - - 60 1 {}\n", script.display()));
-    let mut command = in_shell(&world, "exec \"$@\" -c <(cat services.cf)");
-    world.start_as(&mut command);
-    let path = world.path().join("facts");
+    standalone.write_table(&format!("woken fifo n - - 60 1 {}\n", script.display()));
+    let mut command = in_shell(&standalone, "exec \"$@\" -c <(cat services.cf)");
+    standalone.start_as(&mut command);
+    let path = standalone.path().join("facts");
     let environment = until(SOON, "the child's word", || fs::read_to_string(&path).ok());
-    let place = format!("MAIL_CONFIG={}\n", world.queue().display());
+    let place = format!("MAIL_CONFIG={}\n", standalone.queue().display());
     assert!(environment.contains(&place), "{environment}");
 }
 
 #[test]
 fn a_reload_says_that_the_table_was_a_pipe_and_changes_nothing() {
-    let mut world = World::of_a_user();
-    world.write_table(TABLE);
-    let mut command = in_shell(&world, "exec \"$@\" -c <(cat services.cf)");
-    world.start_as(&mut command);
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(TABLE);
+    let mut command = in_shell(&standalone, "exec \"$@\" -c <(cat services.cf)");
+    standalone.start_as(&mut command);
     for _ in 0..2 {
-        let said = world.reload();
+        let said = standalone.reload();
         assert!(
             said.contains("the service table was a pipe, which can be read only once"),
             "{said}"
         );
         assert!(said.contains("reload failed and changed nothing"), "{said}");
     }
-    assert!(world.queue().join("public/a").exists());
+    assert!(standalone.queue().join("public/a").exists());
 }
 
 #[test]
 fn the_environment_may_name_the_pipe() {
-    let mut world = World::of_a_user();
-    world.write_table(TABLE);
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(TABLE);
     let script = "exec 9< <(cat services.cf); MAIL_CONFIG=/dev/fd/9 exec \"$@\"";
-    let mut command = in_shell(&world, script);
-    world.start_as(&mut command);
-    assert!(world.queue().join("public/a").exists());
+    let mut command = in_shell(&standalone, script);
+    standalone.start_as(&mut command);
+    assert!(standalone.queue().join("public/a").exists());
 }
 
 #[test]
 fn a_file_that_the_shell_has_opened_is_a_table() {
-    let mut world = World::of_a_user();
-    world.write_table(TABLE);
-    let mut command = with_descriptor(&world, "<services.cf");
-    world.start_as(&mut command);
-    assert!(world.queue().join("public/a").exists());
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(TABLE);
+    let mut command = with_descriptor(&standalone, "<services.cf");
+    standalone.start_as(&mut command);
+    assert!(standalone.queue().join("public/a").exists());
 }
 
 #[test]
 fn what_comes_in_pieces_is_read_to_its_end() {
-    let mut world = World::of_a_user();
-    let pipe = world.path().join("pipe");
+    let mut standalone = Standalone::of_a_user();
+    let pipe = standalone.path().join("pipe");
     fifo(&pipe);
-    let mut command = with_descriptor(&world, "<pipe");
-    world.run(&mut command);
+    let mut command = with_descriptor(&standalone, "<pipe");
+    standalone.run(&mut command);
     // Opening it waits for the shell.
     let mut writer = fs::File::options().write(true).open(&pipe).expect("a pipe");
     let (begin, end) = TABLE.split_at(5);
     writer.write_all(begin.as_bytes()).expect("a reader");
-    let master = world.process();
+    let master = standalone.process();
     until(SOON, "the master to wait", || master.waits());
     writer.write_all(end.as_bytes()).expect("a reader");
     drop(writer);
-    world.wait_for_line("daemon started -- version");
-    assert!(world.queue().join("public/a").exists());
+    standalone.wait_for_line("daemon started -- version");
+    assert!(standalone.queue().join("public/a").exists());
 }
 
 /// "read to its end within 10 s": a writer that hangs is an error.
 #[test]
 fn a_pipe_that_does_not_come_to_its_end_is_an_error_after_ten_seconds() {
-    let world = World::of_a_user();
-    fifo(&world.path().join("pipe"));
+    let standalone = Standalone::of_a_user();
+    fifo(&standalone.path().join("pipe"));
     // The shell itself is the writer, and never writes.
-    let said = run(&mut with_descriptor(&world, "<>pipe"), SOON).expect_failure();
+    let said = run(&mut with_descriptor(&standalone, "<>pipe"), SOON).expect_failure();
     let expected = "fatal: read the service table from /dev/fd/9: it has not come to its end within \
                     10 s";
     assert!(said.stderr.contains(expected), "{}", said.stderr);
@@ -342,15 +342,15 @@ fn a_pipe_that_does_not_come_to_its_end_is_an_error_after_ten_seconds() {
 
 #[test]
 fn a_pipe_that_never_stops_is_an_error() {
-    let world = World::of_a_user();
-    let mut command = in_shell(&world, "exec \"$@\" -c <(exec cat /dev/zero)");
+    let standalone = Standalone::of_a_user();
+    let mut command = in_shell(&standalone, "exec \"$@\" -c <(exec cat /dev/zero)");
     let said = run(&mut command, SOON).expect_failure().stderr;
     assert!(said.contains("it has more than 16777216 bytes"), "{said}");
 }
 
 #[test]
 fn a_descriptor_that_is_neither_a_pipe_nor_a_file_is_an_error() {
-    let world = World::of_a_user();
+    let standalone = Standalone::of_a_user();
     for (redirection, reason) in [
         ("<.", "it is a directory, expected a pipe or a regular file"),
         (
@@ -359,7 +359,7 @@ fn a_descriptor_that_is_neither_a_pipe_nor_a_file_is_an_error() {
         ),
         ("<&-", "Bad file descriptor"),
     ] {
-        let mut command = with_descriptor(&world, redirection);
+        let mut command = with_descriptor(&standalone, redirection);
         let said = run(&mut command, SOON).expect_failure().stderr;
         let expected = format!("fatal: read the service table from /dev/fd/9: {reason}");
         assert!(said.contains(&expected), "{said}");

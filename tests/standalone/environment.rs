@@ -8,9 +8,10 @@ use std::process::Command;
 
 use nix::unistd::execve;
 
-use super::common::instance::SOON;
-use super::common::poll::until;
-use super::world::World;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::standalone::Standalone;
+use testkit::test;
 
 fn c_string(text: &OsStr) -> CString {
     CString::new(text.as_bytes()).expect("no null byte")
@@ -44,28 +45,28 @@ fn with_entries(mut command: Command, entries: &[&str]) -> Command {
 
 #[test]
 fn an_entry_without_a_proper_name_does_not_harm_the_master() {
-    let mut world = World::of_a_user();
-    let facts = world.path().join("facts");
-    let script = world.script(
+    let mut standalone = Standalone::of_a_user();
+    let facts = standalone.path().join("facts");
+    let script = standalone.script(
         "witness",
         &format!(
             "env >{0}.new; mv {0}.new {0}; exec sleep 1000",
             facts.display()
         ),
     );
-    world.write_table(&format!("woken fifo n - - 60 1 {}\n", script.display()));
-    let mut master = world.master(&["-d"]);
+    standalone.write_table(&format!("woken fifo n - - 60 1 {}\n", script.display()));
+    let mut master = standalone.master(&["-d"]);
     master.process_group(0);
     let mut master = with_entries(
         master,
         &["=A=b", "=", "", "noequals", "=C", "A=twice", "A=twice"],
     );
-    world.start_as(&mut master);
+    standalone.start_as(&mut master);
     let environment = until(SOON, "the child's word", || {
         std::fs::read_to_string(&facts).ok()
     });
     assert!(environment.contains("MAIL_CONFIG="), "{environment}");
     assert!(!environment.contains("=A"), "{environment}");
-    world.reload();
-    assert!(world.said().contains("reload done"), "{}", world.said());
+    standalone.reload();
+    assert!(standalone.said().contains("reload done"), "{}", standalone.said());
 }

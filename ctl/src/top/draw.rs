@@ -250,18 +250,15 @@ fn span(seconds: f64) -> String {
     }
 }
 
-/// Exactly so wide; what is longer ends with a dot.
+/// A text in exactly `width` characters; a longer one ends with an ellipsis.
 fn pad(text: &str, width: u16) -> String {
     let width = usize::from(width);
     let text = clean(text);
-    match text.chars().count() > width {
-        true => text
-            .chars()
-            .take(width.saturating_sub(1))
-            .chain(['…'])
-            .collect(),
-        false => format!("{text:width$}"),
+    if text.chars().count() <= width {
+        return format!("{text:width$}");
     }
+    let start = text.chars().take(width.saturating_sub(1));
+    start.chain(['…']).collect()
 }
 
 /// Without what could move other characters about.

@@ -1,4 +1,4 @@
-//! What is known of the master, and what somebody has chosen to see of it.
+//! What is known of the master, and what the user has chosen to see of it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -233,7 +233,7 @@ pub fn words(trouble: Trouble) -> &'static str {
 
 #[cfg(test)]
 impl State {
-    /// That of who has asked once.
+    /// The state after one answer.
     pub fn knowing(document: Document) -> Self {
         let mut state = Self::default();
         state.learn(Ok(document));
