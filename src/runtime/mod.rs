@@ -28,6 +28,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -75,6 +76,8 @@ impl Clock for SystemClock {
 
 /// What the actions of one turn may cost: about two milliseconds, for which clients wait.
 const TURN_BUDGET: u32 = 64;
+/// No further child is started in a turn that takes longer, as on a busy machine.
+const TURN_TIME: Duration = Duration::from_millis(10);
 /// What the start of a child costs of it. Other actions cost one.
 const SPAWN_COST: u32 = 8;
 /// Room in the queue that is kept: a reload queues thousands of actions, a turn a few.
@@ -199,9 +202,7 @@ impl Runtime {
         let now = runtime.now();
         runtime.commit(now, prepared);
         runtime.warn_of_unused_listeners();
-        while !runtime.is_settled() {
-            runtime.perform(now);
-        }
+        runtime.watch_all(now);
         let owner = runtime.config.parameters.mail_owner.1;
         runtime.admin.open(owner, &runtime.poll, &mut runtime.log);
         process::trim_memory();
@@ -387,6 +388,19 @@ impl Runtime {
         self.queue.is_empty() && self.table.is_settled()
     }
 
+    /// Carries out all that the first configuration asks for, but for the starts of children: those
+    /// are for the turns to come, beside the clients.
+    fn watch_all(&mut self, now: Time) {
+        self.table.settle(now, &mut self.turn.actions);
+        self.queue.extend(self.turn.actions.drain(..));
+        let is_start = |action: &Action| matches!(action, Action::Spawn { .. });
+        let (starts, others): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(is_start);
+        self.queue.extend(starts);
+        for action in others {
+            self.carry_out(now, action);
+        }
+    }
+
     /// Has the policy settle, and carries out what is queued, as far as the turn's budget goes. The
     /// rest is for the next turn.
     fn perform(&mut self, now: Time) {
@@ -406,6 +420,9 @@ impl Runtime {
                         return;
                     }
                     budget = budget.saturating_sub(SPAWN_COST);
+                    if self.now().saturating_sub(now) > TURN_TIME {
+                        return;
+                    }
                 }
                 action => {
                     self.carry_out(now, action);

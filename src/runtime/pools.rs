@@ -76,7 +76,7 @@ impl Runtime {
         };
         #[cfg(debug_assertions)]
         if self.faults.child(order) {
-            let failure = OrderFailure::NotRead;
+            let failure = OrderFailure::System(Errno(SystemErrno::ENOBUFS as i32));
             return self.step(now, Event::OrderFailed { pid, failure });
         }
         #[cfg(debug_assertions)]

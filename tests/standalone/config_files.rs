@@ -127,7 +127,11 @@ fn a_main_cf_that_is_no_regular_file_is_refused_at_the_start() {
 /// What a master says of a reload that finds something else than a regular file at the path; it
 /// serves on.
 #[track_caller]
-fn assert_refused_on_reload(standalone: &mut Standalone, path: &Path, expected: impl Fn(&str) -> String) {
+fn assert_refused_on_reload(
+    standalone: &mut Standalone,
+    path: &Path,
+    expected: impl Fn(&str) -> String,
+) {
     for (kind, make) in OTHERS {
         let _ = fs::remove_file(path);
         make(path);

@@ -68,5 +68,9 @@ fn an_entry_without_a_proper_name_does_not_harm_the_master() {
     assert!(environment.contains("MAIL_CONFIG="), "{environment}");
     assert!(!environment.contains("=A"), "{environment}");
     standalone.reload();
-    assert!(standalone.said().contains("reload done"), "{}", standalone.said());
+    assert!(
+        standalone.said().contains("reload done"),
+        "{}",
+        standalone.said()
+    );
 }
