@@ -11,6 +11,8 @@ mod common;
 mod fanotify; // programs whose opening is watched, and not permitted
 mod fuse; // programs in a file system that does not answer
 mod lease; // programs with a lease that is not released
+mod lingering; // TCP connections whose last close takes time
 mod stage; // a master with a service that nothing happens to
 
+mod burden; // descriptors that are sent to the master
 mod exec; // programs whose exec hangs
