@@ -15,4 +15,5 @@ mod lingering; // TCP connections whose last close takes time
 mod stage; // a master with a service that nothing happens to
 
 mod burden; // descriptors that are sent to the master
+mod crowd; // many children that end at once
 mod exec; // programs whose exec hangs
