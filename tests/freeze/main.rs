@@ -17,3 +17,4 @@ mod stage; // a master with a service that nothing happens to
 mod burden; // descriptors that are sent to the master
 mod crowd; // many children that end at once
 mod exec; // programs whose exec hangs
+mod files; // configuration that is no regular file
