@@ -18,3 +18,4 @@ mod burden; // descriptors that are sent to the master
 mod crowd; // many children that end at once
 mod exec; // programs whose exec hangs
 mod files; // configuration that is no regular file
+mod manager; // sockets of a service manager
