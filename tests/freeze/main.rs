@@ -19,3 +19,4 @@ mod crowd; // many children that end at once
 mod exec; // programs whose exec hangs
 mod files; // configuration that is no regular file
 mod manager; // sockets of a service manager
+mod shutdown; // listeners that a child shuts down
