@@ -21,3 +21,4 @@ mod files; // configuration that is no regular file
 mod leave; // children that are told to leave
 mod manager; // sockets of a service manager
 mod shutdown; // listeners that a child shuts down
+mod start; // starts that fail
