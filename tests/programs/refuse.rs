@@ -2,7 +2,8 @@
 //! without harm to the rest of the machine.
 //!
 //! `refuse fork EAGAIN COMMAND...` lets it make no process; `refuse epoll ENOSPC NUMBER COMMAND...`
-//! lets it watch no descriptor with this number.
+//! lets it watch no descriptor with this number; `refuse setsockopt ENOPROTOOPT LEVEL OPTION
+//! COMMAND...` makes the kernel one that does not have this option.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -12,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc::{
     BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, EPOLL_CTL_ADD, PR_SET_SECCOMP,
     SECCOMP_MODE_FILTER, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SYS_clone, SYS_clone3,
-    SYS_epoll_ctl, c_long, prctl, sock_filter, sock_fprog,
+    SYS_epoll_ctl, SYS_setsockopt, c_long, prctl, sock_filter, sock_fprog,
 };
 
 fn main() -> Result<()> {
@@ -21,6 +22,7 @@ fn main() -> Result<()> {
     let (what, error) = (next()?, next()?);
     let error = match error.as_str() {
         "EAGAIN" => Errno::EAGAIN,
+        "ENOPROTOOPT" => Errno::ENOPROTOOPT,
         "ENOSPC" => Errno::ENOSPC,
         _ => bail!("what is {error:?}?"),
     };
@@ -30,6 +32,11 @@ fn main() -> Result<()> {
             let add = (argument(1), EPOLL_CTL_ADD.into());
             let descriptor = (argument(2), next()?.parse()?);
             refuse(error, &[&[(CALL, SYS_epoll_ctl), add, descriptor]])
+        }
+        "setsockopt" => {
+            let level = (argument(1), next()?.parse()?);
+            let option = (argument(2), next()?.parse()?);
+            refuse(error, &[&[(CALL, SYS_setsockopt), level, option]])
         }
         _ => bail!("what is {what:?}?"),
     };

@@ -1,0 +1,406 @@
+//! Descriptors that are sent to the master: of TCP connections that linger, with data that is never
+//! read. Where the master does the last close, it waits for the lingering time, which is 30 seconds
+//! for each. No client of another service may wait for that.
+//!
+//! Each test runs on the kernel as it is, which may have SO_PASSRIGHTS (since 6.16), and on one
+//! that lacks it. That is said by `refuse`.
+
+use std::fmt;
+use std::fs;
+use std::io::{BufRead, BufReader, IoSlice, Write};
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::libc::linger;
+use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg,
+    setsockopt, socket, sockopt,
+};
+
+use crate::lingering;
+use crate::stage::Stage;
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::layout::replace;
+use testkit::poll::until;
+use testkit::process::{Kind, Process};
+use testkit::programs::example;
+use testkit::{needs_root, test};
+
+/// For how long clients of another service are measured after the master had its burden.
+const AFTERWARDS: Duration = Duration::from_secs(3);
+
+/// The level and the number of SO_PASSRIGHTS.
+const PASSRIGHTS: [&str; 2] = ["1", "83"];
+
+#[derive(Clone, Copy, Debug)]
+enum Kernel {
+    AsItIs,
+    WithoutPassrights,
+}
+
+/// A master of such a kernel, and an address where nothing is read.
+struct Scene {
+    // Goes first: connections to it end then, and closing them waits no longer.
+    sink: TcpListener,
+    stage: Stage,
+    kernel: Kernel,
+}
+
+impl Scene {
+    fn new(kernel: Kernel) -> Self {
+        let sink = TcpListener::bind("127.0.0.1:0").expect("a port");
+        setsockopt(&sink, sockopt::RcvBuf, &4096).expect("a small buffer");
+        Self {
+            sink,
+            stage: Stage::new(),
+            kernel,
+        }
+    }
+
+    fn sink(&self) -> String {
+        self.sink.local_addr().expect("an address").to_string()
+    }
+
+    #[track_caller]
+    fn start(&mut self) {
+        let refuse = example("refuse").display().to_string();
+        let [level, option] = PASSRIGHTS;
+        let mut master = match self.kernel {
+            Kernel::AsItIs => self.stage.world.master(&["-d"]),
+            Kernel::WithoutPassrights => {
+                let what = ["setsockopt", "ENOPROTOOPT", level, option];
+                self.stage.by(&refuse, &what)
+            }
+        };
+        self.stage.start_as(&mut master);
+    }
+
+    /// Has the master stand still while the burden is sent, so that every last close is its own;
+    /// and then no client of another service is delayed, and the master keeps none of it.
+    #[track_caller]
+    fn delays_no_client(&self, send: impl FnOnce()) {
+        let master = self.stage.master();
+        master.signal(Signal::SIGSTOP);
+        send();
+        self.stage
+            .expect_unnoticed(AFTERWARDS, || master.signal(Signal::SIGCONT));
+        until(SOON, "the master to have none of the connections", || {
+            connections(master) == 0
+        });
+    }
+
+    /// Runs a service whose child is the burden, and has it sent.
+    #[track_caller]
+    fn a_child_sends(self, to: &str, line: &str) {
+        self.a_child_sends_before(to, line, |_| ());
+    }
+
+    /// The same; the master is told something before it goes on.
+    #[track_caller]
+    fn a_child_sends_before(mut self, to: &str, line: &str, tell: impl FnOnce(Process)) {
+        let (mut child, client) = self.run_a_child(to, line);
+        self.delays_no_client(|| {
+            child.send_and_end();
+            tell(self.stage.master());
+        });
+        drop(client);
+    }
+
+    /// Starts the master with a service whose child is the burden, and has this child ready; with
+    /// the client for whom it was started, if one was needed.
+    #[track_caller]
+    fn run_a_child(&mut self, to: &str, line: &str) -> (Burden, Option<UnixStream>) {
+        let path = self.stage.world.path().join("burden.control");
+        let children = UnixListener::bind(&path).expect("a control socket");
+        let program = self.stage.world.install(&example("burden"));
+        self.stage.line(&format!(
+            "{line} {} to={to} sink={} control={}",
+            program.display(),
+            self.sink(),
+            path.display()
+        ));
+        self.start();
+        let client = (to == "shared").then(|| {
+            let connected = UnixStream::connect(self.stage.path("burden"));
+            connected.expect("a listener")
+        });
+        (Burden::meet(&children), client)
+    }
+
+    /// Sends the burden over a connection that leads to the master.
+    fn we_send(&self, connection: impl AsRawFd, bytes: &[u8]) {
+        let burden = lingering::connections(&self.sink()).expect("connections");
+        let rights: Vec<RawFd> = burden.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&rights)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        let bytes = [IoSlice::new(bytes)];
+        let sent = sendmsg::<()>(connection.as_raw_fd(), &bytes, &rights, flags, None);
+        say_what_was_sent(self.kernel, format_args!("{sent:?}"));
+        if sent.is_err() {
+            let _ = sendmsg::<()>(connection.as_raw_fd(), &bytes, &[], flags, None);
+            // This thread's close is the last one, and must not wait.
+            let off = linger {
+                l_onoff: 0,
+                l_linger: 0,
+            };
+            for connection in &burden {
+                setsockopt(connection, sockopt::Linger, &off).expect("an option");
+            }
+        }
+    }
+}
+
+/// How many connections the master has: no service here listens for TCP.
+fn connections(master: Process) -> usize {
+    let descriptors = master.descriptors();
+    let tcp = |kind: &Kind| matches!(kind, Kind::Socket(socket) if socket.family == "tcp");
+    descriptors.values().filter(|one| tcp(&one.kind)).count()
+}
+
+/// Shown when a test fails: whether the kernel had the sender keep its descriptors.
+fn say_what_was_sent(kernel: Kernel, sent: impl fmt::Display) {
+    println!("on a kernel {kernel:?}, the sender was told {sent}");
+}
+
+/// A child that sends the burden when it is told to.
+struct Burden(BufReader<UnixStream>);
+
+impl Burden {
+    #[track_caller]
+    fn meet(children: &UnixListener) -> Self {
+        children.set_nonblocking(true).expect("non-blocking");
+        let (stream, _) = until(SOON, "the child", || children.accept().ok());
+        stream.set_nonblocking(false).expect("blocking");
+        stream.set_read_timeout(Some(SOON)).expect("a time limit");
+        let mut child = Self(BufReader::new(stream));
+        assert_eq!(child.line(), "ready");
+        child
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("a line");
+        line.trim_end().to_owned()
+    }
+
+    /// Returns when it is gone, and all its descriptors with it.
+    #[track_caller]
+    fn send_and_end(&mut self) {
+        let mut stream = self.0.get_ref();
+        stream.write_all(b"send\n").expect("a reader");
+        println!("the child was told {}", self.line());
+        let mut stream = self.0.get_ref();
+        stream.write_all(b".").expect("a reader");
+        assert_eq!(self.line(), "", "its end");
+    }
+}
+
+// ---- over the channel of a child
+
+#[track_caller]
+fn a_shared_child(kernel: Kernel) {
+    Scene::new(kernel).a_child_sends("shared", "burden unix n n n - 1");
+}
+
+/// Today: passes, with an error of the sender, EPERM.
+#[test]
+fn descriptors_over_a_status_channel_delay_no_client() {
+    needs_root("a master that keeps to itself");
+    a_shared_child(Kernel::AsItIs);
+}
+
+/// Today: "a client of another service waited 5.0 s", the most that is measured.
+#[test]
+fn descriptors_over_a_status_channel_delay_no_client_on_an_older_kernel() {
+    needs_root("a master that keeps to itself");
+    a_shared_child(Kernel::WithoutPassrights);
+}
+
+/// A reload closes the channel, and may find it unread.
+///
+/// Today: "a client of another service waited 5.0 s", the most that is measured.
+#[test]
+fn descriptors_over_a_status_channel_that_a_reload_closes_delay_no_client_on_an_older_kernel() {
+    needs_root("a master that keeps to itself");
+    let hang_up = |master: Process| master.signal(Signal::SIGHUP);
+    Scene::new(Kernel::WithoutPassrights).a_child_sends_before(
+        "shared",
+        "burden unix n n n - 1",
+        hang_up,
+    );
+}
+
+/// The master ends in time, whatever is in its channels.
+///
+/// Today: "waited 5s in vain for the master's end after SIGTERM", in about half the runs.
+#[test]
+fn descriptors_over_a_status_channel_delay_no_stop_on_an_older_kernel() {
+    needs_root("a master that keeps to itself");
+    let mut scene = Scene::new(Kernel::WithoutPassrights);
+    let (mut child, client) = scene.run_a_child("shared", "burden unix n n n - 1");
+    let master = scene.stage.master();
+    master.signal(Signal::SIGSTOP);
+    child.send_and_end();
+    master.signal(Signal::SIGTERM);
+    master.signal(Signal::SIGCONT);
+    scene.stage.stop();
+    drop(client);
+}
+
+/// A master with an ordered pool of burdens.
+fn ordered(kernel: Kernel) -> Scene {
+    let mut scene = Scene::new(kernel);
+    scene
+        .stage
+        .configure("[service.\"burden/unix\"]\naccept = \"ordered\"\nmin_children = 1\n");
+    scene
+}
+
+#[track_caller]
+fn an_ordered_child(kernel: Kernel) {
+    ordered(kernel).a_child_sends("ordered", "burden unix n n n - 2");
+}
+
+/// Today: "a client of another service waited 5.0 s", the most that is measured.
+#[test]
+fn descriptors_over_the_channel_of_a_pool_that_a_reload_removes_delay_no_client_on_an_older_kernel()
+{
+    needs_root("a master that keeps to itself");
+    let scene = ordered(Kernel::WithoutPassrights);
+    let table = scene.stage.world.table();
+    let rest = fs::read_to_string(&table).expect("the table");
+    scene.a_child_sends_before("ordered", "burden unix n n n - 2", |master| {
+        replace(&table, &rest);
+        master.signal(Signal::SIGHUP);
+    });
+}
+
+/// Today: "a client of another service waited 5.0 s", the most that is measured.
+#[test]
+fn descriptors_over_the_channel_of_an_ordered_pool_delay_no_client() {
+    needs_root("a master that keeps to itself");
+    an_ordered_child(Kernel::AsItIs);
+}
+
+/// Today: "a client of another service waited 5.0 s", the most that is measured.
+#[test]
+fn descriptors_over_the_channel_of_an_ordered_pool_delay_no_client_on_an_older_kernel() {
+    needs_root("a master that keeps to itself");
+    an_ordered_child(Kernel::WithoutPassrights);
+}
+
+// ---- in answer to a wake-up
+
+#[track_caller]
+fn a_child_that_is_woken_up(kernel: Kernel) {
+    Scene::new(kernel).a_child_sends("wakeup", "burden unix n n n 1000 1");
+}
+
+/// Today: "a client of another service waited 5.0 s", the most that is measured.
+#[test]
+fn descriptors_in_answer_to_a_wake_up_delay_no_client() {
+    needs_root("a master that keeps to itself");
+    a_child_that_is_woken_up(Kernel::AsItIs);
+}
+
+/// Today: "a client of another service waited 5.0 s", the most that is measured.
+#[test]
+fn descriptors_in_answer_to_a_wake_up_delay_no_client_on_an_older_kernel() {
+    needs_root("a master that keeps to itself");
+    a_child_that_is_woken_up(Kernel::WithoutPassrights);
+}
+
+#[track_caller]
+fn an_impostor(kernel: Kernel) {
+    let mut scene = Scene::new(kernel);
+    let hello = scene.stage.hello();
+    // Not with the start, when the socket is still the service's own.
+    scene.stage.line(&format!("pickup unix n n n 2? 1 {hello}"));
+    scene.start();
+    let mut client = Client::connect(&scene.stage.address("pickup"));
+    client.line();
+    let impostor = in_place_of(&scene.stage.path("pickup"));
+    let (master, _) = until(SOON, "a wake-up", || impostor.accept().ok());
+    scene.delays_no_client(|| scene.we_send(master, b"x"));
+}
+
+/// Listens where a service did.
+fn in_place_of(path: &Path) -> UnixListener {
+    fs::remove_file(path).expect("the service's socket");
+    let impostor = UnixListener::bind(path).expect("a socket");
+    impostor.set_nonblocking(true).expect("non-blocking");
+    impostor
+}
+
+/// Today: "a client of another service waited 5.0 s", the most that is measured.
+#[test]
+fn descriptors_from_a_stranger_in_the_place_of_a_service_delay_no_client() {
+    needs_root("a master that keeps to itself");
+    an_impostor(Kernel::AsItIs);
+}
+
+/// Today: "a client of another service waited 5.0 s", the most that is measured.
+#[test]
+fn descriptors_from_a_stranger_in_the_place_of_a_service_delay_no_client_on_an_older_kernel() {
+    needs_root("a master that keeps to itself");
+    an_impostor(Kernel::WithoutPassrights);
+}
+
+// ---- over the master's own sockets
+
+#[track_caller]
+fn a_client_of_the_master(kernel: Kernel, name: &str, kind: SockType) {
+    let mut scene = Scene::new(kernel);
+    scene.start();
+    let path = scene.stage.world.queue().join(name);
+    // As large as a request, and none.
+    let request = [0; master::control::Request::SIZE];
+    scene.delays_no_client(|| {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let connection = socket(AddressFamily::Unix, kind, flags, None).expect("a socket");
+        let address = UnixAddr::new(&path).expect("an address");
+        connect(connection.as_raw_fd(), &address).expect("a socket of the master");
+        scene.we_send(connection, &request);
+    });
+}
+
+/// Today: passes, with an error of the sender, EPERM.
+#[test]
+fn descriptors_over_the_status_socket_delay_no_client() {
+    needs_root("a master that keeps to itself");
+    a_client_of_the_master(Kernel::AsItIs, master::status::SOCKET, SockType::Stream);
+}
+
+/// Today: "a client of another service waited 5.0 s", the most that is measured.
+#[test]
+fn descriptors_over_the_status_socket_delay_no_client_on_an_older_kernel() {
+    needs_root("a master that keeps to itself");
+    a_client_of_the_master(
+        Kernel::WithoutPassrights,
+        master::status::SOCKET,
+        SockType::Stream,
+    );
+}
+
+/// Today: passes, with an error of the sender, EPERM.
+#[test]
+fn descriptors_over_the_control_socket_delay_no_client() {
+    needs_root("a master that keeps to itself");
+    a_client_of_the_master(Kernel::AsItIs, master::control::SOCKET, SockType::SeqPacket);
+}
+
+/// Today: "a client of another service waited 5.0 s", the most that is measured.
+#[test]
+fn descriptors_over_the_control_socket_delay_no_client_on_an_older_kernel() {
+    needs_root("a master that keeps to itself");
+    a_client_of_the_master(
+        Kernel::WithoutPassrights,
+        master::control::SOCKET,
+        SockType::SeqPacket,
+    );
+}

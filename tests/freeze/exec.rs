@@ -1,0 +1,299 @@
+//! Programs whose exec hangs. Each is a shell script that becomes `hello` when it can be read.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::fanotify::Unanswered;
+use crate::fuse::Mount;
+use crate::lease::Lease;
+use crate::stage::Stage;
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::operator::masterctl;
+use testkit::poll::{stays, until};
+use testkit::process::Process;
+use testkit::{needs_root, test};
+
+/// A client of another service waits no longer than this.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The process limit of the service that hangs.
+const LIMIT: usize = 2;
+
+/// What an exec hangs in, until this is released or dropped.
+pub trait Hang {
+    fn program(&self) -> &Path;
+
+    /// Whether a process hangs in it now.
+    fn holds(&self) -> bool;
+
+    /// Lets go what hangs, and what will come. By default, what dropping does.
+    fn release(&mut self) {}
+
+    /// Whether what hangs cannot be ended by a signal.
+    fn outlives_signals(&self) -> bool {
+        false
+    }
+}
+
+/// A master of which one service's program hangs in exec. What it hangs in goes first.
+struct Stuck<H: Hang> {
+    hang: Option<H>,
+    stage: Stage,
+    /// The client for whom the program was to be started.
+    client: Client,
+}
+
+/// Has a client come to the service `stuck`, whose program is what `engage` makes of a script in
+/// the directory of the world.
+#[track_caller]
+fn stuck<H: Hang>(engage: impl FnOnce(&Stage, &str) -> H) -> Stuck<H> {
+    let mut stage = Stage::new();
+    let script = format!("exec {} serve", stage.hello());
+    let hang = engage(&stage, &script);
+    let program = hang.program().display().to_string();
+    let limit = LIMIT.to_string();
+    stage.service("stuck unix n", &limit, &program).start();
+    stage.expect_first_byte(SECOND);
+    let client = Client::connect(&stage.address("stuck"));
+    until(SOON, "the exec to hang", || hang.holds());
+    Stuck {
+        hang: Some(hang),
+        stage,
+        client,
+    }
+}
+
+fn permission() -> Stuck<Unanswered> {
+    stuck(|stage, script| Unanswered::watch(&stage.world.script("program", script)))
+}
+
+fn lease() -> Stuck<Lease> {
+    stuck(|stage, script| Lease::take(&stage.world.script("program", script)))
+}
+
+fn file_system() -> Stuck<Mount> {
+    stuck(|stage, script| {
+        let directory = stage.world.path().join("mount");
+        Mount::new(&directory, &format!("#!/bin/sh\n{script}\n"))
+    })
+}
+
+impl<H: Hang> Stuck<H> {
+    fn hang(&self) -> &H {
+        self.hang.as_ref().expect("not released yet")
+    }
+
+    fn release(&mut self) {
+        let mut hang = self.hang.take().expect("not released yet");
+        hang.release();
+        // A file system is needed as long as what runs from it.
+        if hang.outlives_signals() {
+            self.hang = Some(hang);
+        }
+    }
+
+    /// Everything but the service that hangs goes on, and that one does when it can.
+    #[track_caller]
+    fn stops_no_other_service(mut self) {
+        self.stage.expect_first_byte(SECOND);
+
+        until(SOON, "the service to be throttled", || {
+            self.stage.status("stuck").throttled_until.is_some()
+        });
+        let program = self.hang().program().display().to_string();
+        self.stage
+            .wait_for_line(&["warning: ", &program, "hangs in exec"]);
+
+        let status = masterctl(&self.stage.world, &["status"]).expect_success();
+        assert!(status.stdout.contains("stuck"), "{}", status.stdout);
+
+        let hello = self.stage.hello();
+        self.stage.service("added unix n", "5", &hello);
+        let said = self.stage.reload_within(SOON);
+        assert!(said.contains("reload done"), "{said}");
+        let mut added = Client::connect(&self.stage.address("added"));
+        assert!(added.line_within(SECOND).is_some(), "the new table");
+        self.stage.expect_first_byte(SECOND);
+        self.serves_again();
+    }
+
+    /// The service that hung serves the client that waits.
+    #[track_caller]
+    fn serves_again(mut self) {
+        self.release();
+        let line = self.client.line_within(SOON);
+        assert!(line.is_some(), "the service serves again");
+        until(SOON, "the throttle time to pass", || {
+            self.stage.status("stuck").throttled_until.is_none()
+        });
+        self.stage.expect_first_byte(SECOND);
+    }
+
+    /// The master ends as it is told to.
+    #[track_caller]
+    fn ends_in_time(mut self) {
+        self.stage.stop();
+    }
+}
+
+/// Today: "no first byte within 1s".
+#[test]
+fn a_program_whose_exec_is_not_permitted_stops_no_other_service() {
+    needs_root("fanotify");
+    permission().stops_no_other_service();
+}
+
+/// Today: "waited 5s in vain for the master's end after SIGTERM".
+#[test]
+fn a_master_ends_on_sigterm_while_an_exec_is_not_permitted() {
+    needs_root("fanotify");
+    permission().ends_in_time();
+}
+
+/// Today: "no first byte within 1s".
+#[test]
+fn a_program_with_a_write_lease_stops_no_other_service() {
+    needs_root("a master that keeps to itself");
+    lease().stops_no_other_service();
+}
+
+/// Today: "waited 5s in vain for the master's end after SIGTERM".
+#[test]
+fn a_master_ends_on_sigterm_while_an_exec_waits_for_a_lease() {
+    needs_root("a master that keeps to itself");
+    lease().ends_in_time();
+}
+
+/// Today: "no first byte within 1s".
+#[test]
+fn a_program_in_a_file_system_that_does_not_answer_stops_no_other_service() {
+    needs_root("to mount a file system");
+    file_system().stops_no_other_service();
+}
+
+/// Today: "waited 5s in vain for the master's end after SIGTERM".
+#[test]
+fn a_master_ends_on_sigterm_while_an_exec_waits_for_a_file_system() {
+    needs_root("to mount a file system");
+    file_system().ends_in_time();
+}
+
+/// Processes that no signal ends count in the service's total until they end, so that there are no
+/// more of them than its limit.
+///
+/// Today: "no first byte within 1s".
+#[test]
+fn processes_that_no_signal_ends_are_few() {
+    needs_root("to mount a file system");
+    let stuck = file_system();
+    let stage = &stuck.stage;
+    stage.expect_first_byte(SECOND);
+    let hanging = || {
+        let children = stage.children().into_iter();
+        children.filter(|child| is_in_exec(stage.master(), *child))
+    };
+    // Several throttle times.
+    stays(Duration::from_secs(8), "no more than the limit", || {
+        hanging().count() <= LIMIT
+    });
+    stage.expect_first_byte(SECOND);
+    stuck.serves_again();
+}
+
+/// Nothing of the service stays in the way, and what no signal ends is gone when it can be.
+///
+/// Today: "no first byte within 1s".
+#[test]
+fn a_service_that_hangs_in_exec_can_be_removed() {
+    needs_root("to mount a file system");
+    let mut stuck = file_system();
+    stuck.stage.expect_first_byte(SECOND);
+    stuck.stage.remove("stuck");
+    let said = stuck.stage.reload_within(SOON);
+    assert!(said.contains("1 removed"), "{said}");
+    stuck.stage.expect_first_byte(SECOND);
+    stuck.release();
+    until(SOON, "its processes to be gone", || {
+        stuck.stage.children().is_empty()
+    });
+    stuck.stage.expect_first_byte(SECOND);
+}
+
+/// A pool is filled when the master starts, which is no reason to wait, either.
+///
+/// Today: "waited 20s in vain for "daemon started -- version"".
+#[test]
+fn a_master_starts_although_a_program_of_a_pool_hangs_in_exec() {
+    needs_root("a master that keeps to itself");
+    let mut stage = Stage::new();
+    let script = format!("exec {} ordered", stage.hello());
+    let lease = Lease::take(&stage.world.script("program", &script));
+    let program = lease.program().display().to_string();
+    stage.configure("[service.\"stuck/unix\"]\naccept = \"ordered\"\nmin_children = 1\n");
+    stage.service("stuck unix n", "2", &program);
+    let mut stuck = Started {
+        lease: Some(lease),
+        stage,
+    };
+    stuck.stage.start();
+    stuck.stage.expect_first_byte(SECOND);
+    stuck.lease = None;
+    let mut client = Client::connect(&stuck.stage.address("stuck"));
+    assert!(client.line_within(SOON).is_some(), "the pool serves");
+}
+
+/// The lease goes first.
+struct Started {
+    lease: Option<Lease>,
+    stage: Stage,
+}
+
+/// A disk may be slow, and that is no failure.
+///
+/// Today: "a client of another service waited 5.0 s", the most that is measured.
+#[test]
+fn a_program_whose_exec_takes_a_while_is_started_and_not_throttled() {
+    needs_root("to mount a file system");
+    let mut stuck = file_system();
+    stuck.stage.expect_unnoticed(SECOND / 5, || ());
+    stuck.release();
+    let line = stuck.client.line_within(SOON);
+    assert!(line.is_some(), "the client is served");
+    let service = stuck.stage.status("stuck");
+    assert_eq!(service.throttled_until, None);
+    assert_eq!((service.started, service.killed), (1, 0));
+}
+
+/// Whether a child runs no program of its own yet.
+fn is_in_exec(master: Process, child: Process) -> bool {
+    child.executable() == master.executable()
+}
+
+/// The handler of the master's watchdog is not for its children: it would count in the memory of
+/// the master, and arm an alarm that outlives exec.
+///
+/// Today: "signals that the child catches before exec", 8192, which is SIGALRM.
+#[test]
+fn a_signal_to_a_child_before_exec_does_not_run_the_masters_handler() {
+    needs_root("a master that keeps to itself");
+    let mut stuck = lease();
+    let master = stuck.stage.master();
+    let children = stuck.stage.children();
+    let mut hanging = children
+        .into_iter()
+        .filter(|child| is_in_exec(master, *child));
+    let child = hanging.next().expect("a child that hangs in exec");
+    let caught = child.signals().caught;
+    assert_eq!(caught, 0, "signals that the child catches before exec");
+    child.signal(Signal::SIGALRM);
+    stuck.stage.expect_first_byte(SECOND);
+
+    stuck.release();
+    let line = stuck.client.line_within(SOON).expect("a first line");
+    let alarm = line.split_whitespace().nth(1);
+    assert_eq!(alarm, Some("0"), "seconds until an alarm: {line}");
+    assert!(master.runs());
+}

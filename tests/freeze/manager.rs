@@ -1,0 +1,301 @@
+//! Sockets that a service manager hands over stay the manager's: whatever becomes of the service or
+//! of the master, they listen, and their paths lead to them.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockopt,
+    setsockopt, socket, sockopt,
+};
+use nix::unistd::User;
+
+use crate::stage::Stage;
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::ports::Port;
+use testkit::{needs_root, test};
+
+/// The first descriptor that is handed over.
+const FIRST: RawFd = 3;
+
+/// A socket of the manager's.
+pub struct Socket {
+    pub listener: OwnedFd,
+    /// Name and type of the service that it is for.
+    pub name: String,
+    pub kind: &'static str,
+    /// Where clients go.
+    pub addresses: Vec<String>,
+    path: Option<(PathBuf, u64)>,
+    _port: Option<Port>,
+}
+
+impl Socket {
+    pub fn tcp() -> Self {
+        let port = Port::reserve();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+        Self {
+            listener: listen(address),
+            name: address.to_string(),
+            kind: "inet",
+            addresses: vec![address.to_string()],
+            path: None,
+            _port: Some(port),
+        }
+    }
+
+    /// For both families, as `ListenStream=PORT` makes it.
+    fn of_both_families() -> Self {
+        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let localhosts = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        Self {
+            listener: listener.into(),
+            name: port.to_string(),
+            kind: "inet",
+            addresses: localhosts
+                .map(|host| SocketAddr::new(host, port).to_string())
+                .to_vec(),
+            path: None,
+            _port: None,
+        }
+    }
+
+    /// At the path of a service, which may lead through a symbolic link.
+    fn at(path: &Path) -> Self {
+        let listener = UnixListener::bind(path).expect("a path");
+        let inode = path.metadata().expect("a socket").ino();
+        let name = path.file_name().and_then(|name| name.to_str());
+        Self {
+            listener: listener.into(),
+            name: name.expect("a name").to_owned(),
+            kind: "unix",
+            addresses: vec![path.display().to_string()],
+            path: Some((path.to_owned(), inode)),
+            _port: None,
+        }
+    }
+
+    pub fn unix(stage: &Stage) -> Self {
+        make_queue(stage);
+        Self::at(&stage.path("handed"))
+    }
+
+    fn unix_through_a_link(stage: &Stage) -> Self {
+        make_queue(stage);
+        let link = stage.world.path().join("link");
+        symlink(stage.world.queue(), &link).expect("a link");
+        Self::at(&link.join("public/handed"))
+    }
+
+    /// What `master.toml` calls the service.
+    fn table(&self) -> String {
+        format!("[service.\"{}/{}\"]\n", self.name, self.kind)
+    }
+
+    /// Starts the master with this socket, and has it serve.
+    #[track_caller]
+    pub fn hand_over(&self, stage: &mut Stage, command: &str) {
+        let columns = format!("{} {} n", self.name, self.kind);
+        stage.service(&columns, "5", command);
+        let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
+        let mut master = stage.by("/bin/sh", &["-c", script, "sh"]);
+        // Out of the way of the descriptor that it becomes.
+        let copy = fcntl(&self.listener, FcntlArg::F_DUPFD_CLOEXEC(100)).expect("a descriptor");
+        // SAFETY: dup2(2) is all that happens between fork and exec. The copy is this process's
+        // until it ends.
+        unsafe {
+            master.pre_exec(move || match libc::dup2(copy, FIRST) {
+                FIRST => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            });
+        }
+        stage.start_as(&mut master);
+        // SAFETY: made above, and used no more.
+        unsafe { libc::close(copy) };
+    }
+
+    /// Clients that are served and stay.
+    #[track_caller]
+    fn expect_service(&self) -> Vec<Client> {
+        let clients = self.addresses.iter().map(|address| {
+            let mut client = Client::connect(address);
+            assert!(
+                client.line_within(SOON).is_some(),
+                "{address}: no first byte"
+            );
+            client
+        });
+        clients.collect()
+    }
+
+    fn connect(address: &str) -> io::Result<OwnedFd> {
+        if address.contains('/') {
+            UnixStream::connect(address).map(OwnedFd::from)
+        } else {
+            TcpStream::connect(address).map(OwnedFd::from)
+        }
+    }
+
+    /// The manager's copy listens, clients reach it, and it is still at its path.
+    #[track_caller]
+    fn expect_the_managers(&self) {
+        self.expect_at_its_path();
+        self.expect_listening();
+        for address in &self.addresses {
+            let client = Self::connect(address);
+            let client = client.unwrap_or_else(|why| panic!("a client of {address}: {why}"));
+            self.expect_client();
+            drop(client);
+        }
+    }
+
+    #[track_caller]
+    pub fn expect_listening(&self) {
+        let listens = getsockopt(&self.listener, sockopt::AcceptConn);
+        assert_eq!(listens, Ok(true), "SO_ACCEPTCONN of {}", self.name);
+    }
+
+    #[track_caller]
+    pub fn expect_at_its_path(&self) {
+        if let Some((path, inode)) = &self.path {
+            let found = path.metadata().map(|facts| facts.ino()).ok();
+            assert_eq!(found, Some(*inode), "what is at {}", path.display());
+        }
+    }
+
+    /// The manager itself can take a client.
+    #[track_caller]
+    fn expect_client(&self) {
+        let listener = TcpListener::from(self.listener.try_clone().expect("a descriptor"));
+        listener.set_nonblocking(true).expect("non-blocking");
+        until(SOON, "the manager to have a client", || {
+            // Nothing is asked of the address, which may be none of TCP.
+            let client = socket::accept(listener.as_raw_fd());
+            // SAFETY: accept(2) has just made it, and nothing else owns it.
+            client.map(|client| unsafe { libc::close(client) }).is_ok()
+        });
+    }
+}
+
+/// Listens on a port that is reserved. The port is asked for by its number: a socket that the
+/// system gave one keeps it no longer than it listens.
+fn listen(address: SocketAddr) -> OwnedFd {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let listener = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("a socket");
+    setsockopt(&listener, sockopt::ReuseAddr, &true).expect("SO_REUSEADDR");
+    setsockopt(&listener, sockopt::ReusePort, &true).expect("SO_REUSEPORT");
+    bind(listener.as_raw_fd(), &SockaddrStorage::from(address)).expect("a port");
+    socket::listen(&listener, Backlog::MAXCONN).expect("a listener");
+    listener
+}
+
+/// The directories that the master would make.
+fn make_queue(stage: &Stage) {
+    let owner = User::from_name("nobody").expect("the users");
+    let owner = owner.expect("mail_owner").uid.as_raw();
+    for (directory, owner) in [("pid", 0), ("private", owner), ("public", owner)] {
+        let path = stage.world.queue().join(directory);
+        fs::create_dir_all(&path).expect("a directory");
+        chown(&path, Some(owner), None).expect("an owner");
+    }
+}
+
+/// An ordinary stop, which waits for the children, leaves the socket as it was.
+#[track_caller]
+fn outlives_a_stop(make: impl FnOnce(&Stage) -> Socket) {
+    let mut stage = Stage::new();
+    let socket = make(&stage);
+    let command = format!("{} serve", stage.hello());
+    stage.configure(&format!("{}stop_timeout = \"1s\"\n", socket.table()));
+    socket.hand_over(&mut stage, &command);
+    let clients = socket.expect_service();
+    stage.stop();
+    drop(clients);
+    socket.expect_the_managers();
+}
+
+/// A reload that removes the service leaves the socket as it was.
+#[track_caller]
+fn outlives_its_service(make: impl FnOnce(&Stage) -> Socket) {
+    let mut stage = Stage::new();
+    let socket = make(&stage);
+    let command = format!("{} serve", stage.hello());
+    socket.hand_over(&mut stage, &command);
+    let clients = socket.expect_service();
+    stage.remove(&socket.name);
+    let said = stage.reload_within(SOON);
+    assert!(said.contains("1 removed"), "{said}");
+    drop(clients);
+    until(SOON, "the children's end", || stage.children().is_empty());
+    socket.expect_the_managers();
+    // And again after the end of the master.
+    stage.stop();
+    socket.expect_the_managers();
+}
+
+/// Today: "SO_ACCEPTCONN of 127.0.0.1:PORT", false.
+#[test]
+fn a_tcp_socket_of_a_manager_outlives_a_stop() {
+    needs_root("a master that keeps to itself");
+    outlives_a_stop(|_| Socket::tcp());
+}
+
+/// Today: "SO_ACCEPTCONN of 127.0.0.1:PORT", false.
+#[test]
+fn a_tcp_socket_of_a_manager_outlives_its_service() {
+    needs_root("a master that keeps to itself");
+    outlives_its_service(|_| Socket::tcp());
+}
+
+/// Today: "a client of PATH: Connection refused".
+#[test]
+fn a_unix_socket_of_a_manager_outlives_a_stop() {
+    needs_root("a master that keeps to itself");
+    outlives_a_stop(Socket::unix);
+}
+
+/// Today: "a client of PATH: Connection refused".
+#[test]
+fn a_unix_socket_of_a_manager_outlives_its_service() {
+    needs_root("a master that keeps to itself");
+    outlives_its_service(Socket::unix);
+}
+
+/// Today: "what is at PATH": another inode, because the master made a socket of its own.
+#[test]
+fn a_unix_socket_of_a_manager_behind_a_symbolic_link_outlives_a_stop() {
+    needs_root("a master that keeps to itself");
+    outlives_a_stop(Socket::unix_through_a_link);
+}
+
+/// Today: "what is at PATH", as above.
+#[test]
+fn a_unix_socket_of_a_manager_behind_a_symbolic_link_outlives_its_service() {
+    needs_root("a master that keeps to itself");
+    outlives_its_service(Socket::unix_through_a_link);
+}
+
+/// Today: "cannot listen on 0.0.0.0:PORT: Address already in use".
+#[test]
+fn a_socket_of_both_families_of_a_manager_serves_a_port_and_outlives_a_stop() {
+    needs_root("a master that keeps to itself");
+    outlives_a_stop(|_| Socket::of_both_families());
+}
+
+/// Today: "cannot listen on 0.0.0.0:PORT: Address already in use".
+#[test]
+fn a_socket_of_both_families_of_a_manager_serves_a_port_and_outlives_its_service() {
+    needs_root("a master that keeps to itself");
+    outlives_its_service(|_| Socket::of_both_families());
+}

@@ -1,0 +1,116 @@
+//! Children that a test can tell by their first line, `PID ALARM`: the process ID, and the seconds
+//! after which an alarm is due that was armed before the program began.
+//!
+//! Without an argument of ours, a child answers one client and leaves, so that each client costs
+//! the master a start. With `serve` it serves one client after the other: each line that the client
+//! says is done and answered with `done`, and the client is served until it closes the connection.
+//! The lines are `shutdown` and `stop-reading`, which the child does to its listener, and anything
+//! else, which is nothing. With `ordered` it serves as a child of an ordered pool.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{BorrowedFd, FromRawFd};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::Result;
+use master::protocol::pool::{Order, Report, SIZE};
+use master::protocol::{GENERATION, LISTEN, STATUS, StatusReport};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{Shutdown, accept, shutdown};
+use nix::unistd::{alarm, getpid};
+
+/// How long a child waits before it looks at a listener again that takes no clients.
+const PAUSE: Duration = Duration::from_millis(10);
+
+fn main() -> Result<()> {
+    let alarm = alarm::cancel().unwrap_or(0);
+    let given = |name: &str| std::env::args().any(|argument| argument == name);
+    if given("ordered") {
+        return obey(alarm);
+    }
+    loop {
+        let Some(client) = next_client()? else {
+            return Ok(());
+        };
+        // Where the master no longer reads, the next look at the channel shows it.
+        let _ = report(0);
+        let _ = attend(client, alarm, given("serve"));
+        if !given("serve") {
+            return Ok(());
+        }
+        let _ = report(1);
+    }
+}
+
+/// The next client of a shared listener; none when the child has been told to leave.
+fn next_client() -> Result<Option<File>> {
+    // SAFETY: the master opened both for this process, which never closes them.
+    let [status, listener] = unsafe { [STATUS, LISTEN].map(|fd| BorrowedFd::borrow_raw(fd)) };
+    loop {
+        let mut ready = [status, listener].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        poll(&mut ready, PollTimeout::NONE)?;
+        if ready[0].any() == Some(true) {
+            return Ok(None);
+        }
+        match accept(LISTEN) {
+            // SAFETY: accept(2) has just made it, and nothing else owns it.
+            Ok(client) => return Ok(Some(unsafe { File::from_raw_fd(client) })),
+            // The listener was shut down: it may listen again later.
+            Err(Errno::EINVAL) => sleep(PAUSE),
+            Err(Errno::EAGAIN | Errno::ECONNABORTED) => {}
+            Err(why) => return Err(why.into()),
+        }
+    }
+}
+
+/// Serves as the master orders.
+fn obey(alarm: u32) -> Result<()> {
+    // SAFETY: the master opened it for this process, which never closes it.
+    let mut channel = ManuallyDrop::new(unsafe { File::from_raw_fd(STATUS) });
+    let own = getpid().as_raw();
+    channel.write_all(&Report::Idle.encode(own))?;
+    loop {
+        let mut order = [0; SIZE];
+        if channel.read_exact(&mut order).is_err() {
+            return Ok(());
+        }
+        if Order::decode(order) != Some(Order::Accept) {
+            continue;
+        }
+        let client = accept(LISTEN);
+        channel.write_all(&Report::Busy.encode(own))?;
+        if let Ok(client) = client {
+            // SAFETY: accept(2) has just made it, and nothing else owns it.
+            let _ = attend(unsafe { File::from_raw_fd(client) }, alarm, true);
+        }
+        channel.write_all(&Report::Idle.encode(own))?;
+    }
+}
+
+fn attend(mut client: File, alarm: u32, stays: bool) -> Result<()> {
+    writeln!(client, "{} {alarm}", getpid())?;
+    let lines = BufReader::new(client.try_clone()?).lines();
+    for line in lines.take_while(|_| stays) {
+        match line?.trim_end() {
+            "shutdown" => shutdown(LISTEN, Shutdown::Both)?,
+            "stop-reading" => shutdown(LISTEN, Shutdown::Read)?,
+            _ => {}
+        }
+        client.write_all(b"done\n")?;
+    }
+    Ok(())
+}
+
+fn report(available: i32) -> Result<()> {
+    let report = StatusReport {
+        pid: getpid().as_raw(),
+        generation: u32::from_str_radix(&std::env::var(GENERATION)?, 8)?,
+        available,
+    };
+    // SAFETY: the master opened it for this process, which never closes it.
+    let mut channel = ManuallyDrop::new(unsafe { File::from_raw_fd(STATUS) });
+    Ok(channel.write_all(&report.encode())?)
+}
