@@ -30,6 +30,11 @@ impl Kind {
         Self::Pass,
     ];
 
+    /// Whether the listener is a local socket.
+    pub fn is_local_socket(self) -> bool {
+        matches!(self, Self::Unix | Self::UnixDgram | Self::Pass)
+    }
+
     /// The word of the table, which is also the child's `-t`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -167,12 +167,13 @@ impl Runtime {
         let (read, write) = process::flow_pipe().context("cannot make the flow pipe")?;
         spawner.set_flow_pipe(read, write)?;
         poll.add(lifecycle.as_fd(), Token::Signals.key(), Interest::Readable)?;
+        let services = Services::new(&poll).context("cannot make a poller")?;
         let mut runtime = Self {
             table: Table::new(config.parameters.service_kill_time, setup.run.verbose),
             queue: VecDeque::new(),
             poll,
             log,
-            services: Services::default(),
+            services,
             children: Children::default(),
             inherited: Vec::new(),
             spawner,
@@ -299,6 +300,7 @@ impl Runtime {
         self.report_clients(now);
         self.perform(now);
         self.administer(now);
+        self.answer_operators(now);
         self.reload(now);
         Ok(())
     }
@@ -334,6 +336,7 @@ impl Runtime {
             match token {
                 Token::Signals => self.lifecycle.signalled(),
                 Token::Listener(id) => self.listener_ready(now, id, hung_up),
+                Token::Hangups => self.hangups_ready(now),
                 Token::Reports(id) => self.reports_ready(now, id),
                 Token::Exit(pid) => self.exits.ended(pid),
                 Token::PoolChannel(pid) => self.turn.pool_channels.push(pid),
@@ -448,11 +451,7 @@ impl Runtime {
     fn carry_out(&mut self, now: Time, action: Action) {
         match action {
             Action::Watch(id) => self.watch(now, id),
-            Action::Unwatch(id) => {
-                if let Some(io) = self.services.get_mut(id) {
-                    io.unwatch(id, &self.poll);
-                }
-            }
+            Action::Unwatch(id) => self.services.unwatch(id, &self.poll),
             Action::Signal { pid, signal } => self.signal(pid, signal),
             Action::Order { pid, order } => self.order(now, pid, order),
             Action::CloseChannel { pid } => {

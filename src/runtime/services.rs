@@ -11,9 +11,10 @@ use std::sync::Arc;
 use super::output::Rate;
 use super::status::ReportSet;
 use super::token::Token;
-use crate::config::{Endpoint, Kind, RunOptions, Service};
+use crate::config::{Endpoint, RunOptions, Service};
 use crate::log::About;
 use crate::policy::{Plan, ServiceId, Time};
+use crate::sys::hangups::Hangups;
 use crate::sys::listen::{FileId, Listener};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::queues::Queues;
@@ -70,48 +71,45 @@ impl ServiceIo {
         self.activity.as_mut()?.reports.as_mut()
     }
 
-    /// Has the poller report clients that wait.
+    /// Has the poller report clients that wait, or only that a listener was shut down.
     ///
     /// # Errors
     /// The system's: its limit on watched descriptors, say.
-    pub(super) fn watch(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
-        self.set_interest(id, Interest::Readable, poll)
-    }
-
-    /// Has the poller report clients no longer. It still reports that a listener was shut down.
-    pub(super) fn unwatch(&mut self, id: ServiceId, poll: &Poll) {
-        if self.interest.is_some() {
-            // What is reported in spite of this changes nothing.
-            let _ = self.set_interest(id, Interest::Hangup, poll);
-        }
-    }
-
-    fn set_interest(&mut self, id: ServiceId, interest: Interest, poll: &Poll) -> io::Result<()> {
+    fn set_interest(
+        &mut self,
+        id: ServiceId,
+        interest: Interest,
+        sets: Sets<'_>,
+    ) -> io::Result<()> {
         if self.interest == Some(interest) {
             return Ok(());
         }
         let key = Token::Listener(id).key();
         let known = self.interest.replace(interest).is_some();
+        let is_local = self.service.kind.is_local_socket();
         let set = self.listeners.iter().try_for_each(|listener| {
             if known {
-                poll.modify(listener.as_fd(), key, interest)
-            } else {
-                poll.add(listener.as_fd(), key, interest)
+                return sets.poll.modify(listener.as_fd(), key, interest);
             }
+            if is_local {
+                sets.hangups.add(listener, id.index())?;
+            }
+            sets.poll.add(listener.as_fd(), key, interest)
         });
         if set.is_err() {
-            self.forget(poll);
+            self.forget(sets);
         }
         set
     }
 
-    /// Takes the listeners out of the poller's set. Whether clients were to be reported.
-    pub(super) fn forget(&mut self, poll: &Poll) -> bool {
+    /// Has nothing reported of the listeners. Whether clients were to be reported.
+    fn forget(&mut self, sets: Sets<'_>) -> bool {
         let interest = self.interest.take();
         if interest.is_some() {
             for listener in &self.listeners {
-                // One that could not be added is not in the set.
-                let _ = poll.remove(listener);
+                // One that could not be added is not in the set; TCP listeners are in one only.
+                let _ = sets.poll.remove(listener);
+                let _ = sets.hangups.remove(listener);
             }
         }
         interest == Some(Interest::Readable)
@@ -137,24 +135,6 @@ impl ServiceIo {
     /// are ready: none may be left, and where the system does not tell, it is one.
     pub(super) fn clients(&self) -> u32 {
         self.tcp_backlog().unwrap_or(1)
-    }
-
-    /// Whether a child has shut a listener down. At TCP addresses, the poller reports a hang-up.
-    pub(super) fn is_shut_down(&self, hung_up: bool) -> bool {
-        match self.service.kind {
-            Kind::Inet => hung_up && self.listeners.iter().any(|l| l.waiting().is_none()),
-            Kind::Fifo => false,
-            Kind::Unix | Kind::UnixDgram | Kind::Pass => {
-                self.listeners.iter().any(Listener::is_local_shut_down)
-            }
-        }
-    }
-
-    /// Puts a listener in the place of the only one, which a child has shut down.
-    pub(super) fn set_listener(&mut self, listener: Listener) {
-        let own = HashSet::new();
-        let listeners = self.replace_listeners(ServiceId::from_index(0), vec![listener], &own);
-        listeners.into_iter().for_each(Listener::close);
     }
 
     /// Whether clients find the listeners at this endpoint: it is the service's, and its path was
@@ -209,44 +189,119 @@ impl ServiceIo {
     }
 
     /// Closes the listeners, also for children that do not leave.
-    fn close(mut self, poll: &Poll) {
-        self.forget(poll);
+    fn close(mut self, sets: Sets<'_>) {
+        self.forget(sets);
         if let Some(reports) = self.reports() {
-            let _ = poll.remove(reports);
+            let _ = sets.poll.remove(reports);
         }
         self.listeners.into_iter().for_each(Listener::close);
     }
 }
 
+/// The sets that a service's listeners are in.
+#[derive(Clone, Copy)]
+struct Sets<'a> {
+    poll: &'a Poll,
+    hangups: &'a Hangups,
+}
+
 /// All services, by their places in the policy's table.
-#[derive(Debug, Default)]
-pub(super) struct Services(Vec<Option<ServiceIo>>);
+#[derive(Debug)]
+pub(super) struct Services {
+    places: Vec<Option<ServiceIo>>,
+    /// The listeners that are local sockets, and may be shut down.
+    hangups: Hangups,
+}
 
 impl Services {
+    /// # Errors
+    /// The system's, when descriptors have run out.
+    pub(super) fn new(poll: &Poll) -> io::Result<Self> {
+        let hangups = Hangups::new()?;
+        poll.add(hangups.as_fd(), Token::Hangups.key(), Interest::Readable)?;
+        Ok(Self {
+            places: Vec::new(),
+            hangups,
+        })
+    }
+
     pub(super) fn get(&self, id: ServiceId) -> Option<&ServiceIo> {
-        self.0.get(id.index())?.as_ref()
+        self.places.get(id.index())?.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, id: ServiceId) -> Option<&mut ServiceIo> {
-        self.0.get_mut(id.index())?.as_mut()
+        self.places.get_mut(id.index())?.as_mut()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (ServiceId, &ServiceIo)> {
-        let places = self.0.iter().enumerate();
+        let places = self.places.iter().enumerate();
         places.filter_map(|(index, io)| Some((ServiceId::from_index(index), io.as_ref()?)))
+    }
+
+    /// A service, and the sets that its listeners are in.
+    fn with_sets<'a>(
+        &'a mut self,
+        id: ServiceId,
+        poll: &'a Poll,
+    ) -> Option<(&'a mut ServiceIo, Sets<'a>)> {
+        let hangups = &self.hangups;
+        let io = self.places.get_mut(id.index())?.as_mut()?;
+        Some((io, Sets { poll, hangups }))
+    }
+
+    /// Has the poller report clients that wait.
+    ///
+    /// # Errors
+    /// The system's: its limit on watched descriptors, say.
+    pub(super) fn watch(&mut self, id: ServiceId, poll: &Poll) -> io::Result<()> {
+        self.with_sets(id, poll).map_or(Ok(()), |(io, sets)| {
+            io.set_interest(id, Interest::Readable, sets)
+        })
+    }
+
+    /// Has the poller report clients no longer. It still reports that a listener was shut down.
+    pub(super) fn unwatch(&mut self, id: ServiceId, poll: &Poll) {
+        if let Some((io, sets)) = self.with_sets(id, poll) {
+            if io.interest.is_some() {
+                // What is reported in spite of this changes nothing.
+                let _ = io.set_interest(id, Interest::Hangup, sets);
+            }
+        }
+    }
+
+    /// Has nothing reported of a service's listeners. Whether clients were to be reported.
+    pub(super) fn forget(&mut self, id: ServiceId, poll: &Poll) -> bool {
+        self.with_sets(id, poll)
+            .is_some_and(|(io, sets)| io.forget(sets))
+    }
+
+    /// The services of which a local listener was shut down.
+    pub(super) fn hung_up(&self) -> Vec<ServiceId> {
+        // Where the system does not say which, the next turn asks again.
+        let keys = self.hangups.take().unwrap_or_default();
+        keys.into_iter().map(ServiceId::from_index).collect()
+    }
+
+    /// Puts a listener in the place of a service's only one, which a child has shut down.
+    pub(super) fn set_listener(&mut self, id: ServiceId, listener: Listener) {
+        if let Some(io) = self.get_mut(id) {
+            let former = io.replace_listeners(id, vec![listener], &HashSet::new());
+            former.into_iter().for_each(Listener::close);
+        }
     }
 
     /// Closes all that a service has.
     pub(super) fn close(&mut self, id: ServiceId, poll: &Poll) {
-        let place = self.0.get_mut(id.index());
+        let place = self.places.get_mut(id.index());
         if let Some(io) = place.and_then(Option::take) {
-            io.close(poll);
+            let hangups = &self.hangups;
+            io.close(Sets { poll, hangups });
         }
     }
 
     /// Drops what services keep for children that they do not have.
     pub(super) fn trim(&mut self, poll: &Poll) {
-        for io in self.0.iter_mut().flatten() {
+        for io in self.places.iter_mut().flatten() {
             let activity = io.activity.as_mut();
             let reports = activity.map(|activity| &mut activity.reports);
             let unused = reports.and_then(|reports| reports.take_if(|set| set.is_empty()));
@@ -266,8 +321,8 @@ impl Services {
         self.make_places(plan);
         let mut replaced = Replaced::default();
         for &id in &plan.removed {
-            if let Some(io) = self.get_mut(id) {
-                io.forget(poll);
+            if let Some((io, sets)) = self.with_sets(id, poll) {
+                io.forget(sets);
                 io.release(id, &handed_on);
             }
         }
@@ -278,8 +333,8 @@ impl Services {
             }
         }
         for (id, listeners) in listeners {
-            if let Some(io) = self.get_mut(id) {
-                if io.forget(poll) {
+            if let Some((io, sets)) = self.with_sets(id, poll) {
+                if io.forget(sets) {
                     replaced.unwatched.push(id);
                 }
                 let former = io.replace_listeners(id, listeners, &handed_on);
@@ -292,11 +347,12 @@ impl Services {
     fn make_places(&mut self, plan: &Plan) {
         let ids = plan.entries.iter().map(|entry| entry.id.index());
         let places = ids.max().map_or(0, |last| last + 1);
-        if self.0.len() < places {
-            self.0.resize_with(places, || None);
+        if self.places.len() < places {
+            self.places.resize_with(places, || None);
         }
         for entry in &plan.entries {
-            self.0[entry.id.index()].get_or_insert_with(|| ServiceIo::new(entry.service.clone()));
+            self.places[entry.id.index()]
+                .get_or_insert_with(|| ServiceIo::new(entry.service.clone()));
         }
     }
 }

@@ -6,8 +6,10 @@ use crate::policy::{Pid, ServiceId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     Signals,
-    /// Clients of the service wait, or its listener was shut down.
+    /// Clients of the service wait, or its TCP listener was shut down.
     Listener(ServiceId),
+    /// A local listener was shut down.
+    Hangups,
     /// Children of the service have sent reports.
     Reports(ServiceId),
     /// The child has ended.
@@ -46,6 +48,7 @@ impl Token {
             Self::ControlListener => (9, 0),
             Self::ControlConnection(index) => (10, index),
             Self::Names => (11, 0),
+            Self::Hangups => (12, 0),
         };
         (index << Self::KIND_BITS) | kind
     }
@@ -67,6 +70,7 @@ impl Token {
             9 => Self::ControlListener,
             10 => Self::ControlConnection(index),
             11 => Self::Names,
+            12 => Self::Hangups,
             _ => return None,
         })
     }
@@ -93,6 +97,7 @@ mod tests {
             Token::ControlListener,
             Token::ControlConnection(Token::INDEX_MAX),
             Token::Names,
+            Token::Hangups,
         ] {
             assert_eq!(Token::from_key(token.key()), Some(token));
             assert_ne!(token.key(), usize::MAX);

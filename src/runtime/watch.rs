@@ -11,6 +11,7 @@ use super::{Runtime, errno};
 use crate::config::Kind;
 use crate::log::Severity;
 use crate::policy::{Event, ServiceId, Time};
+use crate::sys::listen::Listener;
 
 /// A listener that is shut down again within this time is not made to listen at once: its service
 /// is throttled.
@@ -19,9 +20,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 impl Runtime {
     /// Has the poller report clients of the service.
     pub(super) fn watch(&mut self, now: Time, service: ServiceId) {
-        let io = self.services.get_mut(service);
-        let watched = io.map_or(Ok(()), |io| io.watch(service, &self.poll));
-        if let Err(error) = watched {
+        if let Err(error) = self.services.watch(service, &self.poll) {
             let error = errno(&error);
             self.step(now, Event::WatchFailed { service, error });
         }
@@ -29,13 +28,17 @@ impl Runtime {
 
     /// A listener of the service is ready: clients wait, or it was shut down.
     pub(super) fn listener_ready(&mut self, now: Time, id: ServiceId, hung_up: bool) {
-        let Some(io) = self.services.get(id) else {
-            return;
-        };
-        if io.is_shut_down(hung_up) {
+        if hung_up {
             self.listen_again(now, id);
         } else if self.turn.clients.last() != Some(&id) {
             self.turn.clients.push(id);
+        }
+    }
+
+    /// Local listeners were shut down.
+    pub(super) fn hangups_ready(&mut self, now: Time) {
+        for id in self.services.hung_up() {
+            self.listen_again(now, id);
         }
     }
 
@@ -56,7 +59,7 @@ impl Runtime {
         self.turn.clients = services;
     }
 
-    /// Has a service listen again, of which a child has shut a listener down.
+    /// Has a service listen again, of which a child has shut down a listener.
     fn listen_again(&mut self, now: Time, id: ServiceId) {
         let owner = self.config.parameters.mail_owner.1;
         let Some(io) = self.services.get_mut(id) else {
@@ -65,37 +68,48 @@ impl Runtime {
         let service = io.service.clone();
         let last = io.activity().listened_again.replace(now);
         let too_often = last.is_some_and(|at| now.saturating_sub(at) < AGAIN);
-        let was_watched = io.forget(&self.poll);
-        let result = if too_often {
-            Err(io::Error::from_raw_os_error(libc::EINVAL))
-        } else if service.kind == Kind::Inet {
-            io.listeners
-                .iter()
-                .try_for_each(|listener| listener.listen_again(service.backlog))
+        let local = service.kind != Kind::Inet;
+        let inherited = io.listeners.iter().any(Listener::is_inherited);
+        let was_watched = self.services.forget(id, &self.poll);
+        let (result, what) = if too_often {
+            (invalid(), "throttling, for that has happened before")
+        } else if local && inherited {
+            (
+                invalid(),
+                "throttling, for it is the service manager's: restart its socket unit",
+            )
+        } else if local {
+            let opened = open_again(&service, owner);
+            (
+                opened.map(|listener| self.services.set_listener(id, listener)),
+                "it listens again",
+            )
         } else {
-            open_again(&service, owner).map(|listener| io.set_listener(listener))
+            let listeners = self.services.get(id).map_or(&[][..], |io| &io.listeners);
+            let mut listeners = listeners.iter();
+            let result = listeners.try_for_each(|listener| listener.listen_again(service.backlog));
+            (result, "it listens again")
         };
-        let (name, result) = (described(&service), result);
-        let text = match &result {
-            Ok(()) => format!("{name}: a child has shut the listener down; it listens again"),
-            Err(_) => format!("{name}: a child has shut the listener down"),
-        };
+        let name = described(&service);
+        let text = format!("{name}: a child has shut down the listener -- {what}");
         self.log
             .write_about(Severity::Warning, about(&service), text);
-        match result {
-            Err(error) => {
-                let error = errno(&error);
-                self.step(now, Event::WatchFailed { service: id, error });
-            }
-            Ok(()) => {
-                if service.kind != Kind::Inet {
-                    // The children have the former listener.
-                    self.step(now, Event::Replace { service: id });
-                }
-                if was_watched {
-                    self.watch(now, id);
-                }
-            }
+        self.turn.clients.retain(|other| *other != id);
+        if let Err(error) = result {
+            let error = errno(&error);
+            return self.step(now, Event::WatchFailed { service: id, error });
+        }
+        if local {
+            // The children have the former listener.
+            self.step(now, Event::Replace { service: id });
+        }
+        if was_watched {
+            self.watch(now, id);
         }
     }
+}
+
+/// What the system would say of an accept(2) from such a listener.
+fn invalid() -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::EINVAL))
 }

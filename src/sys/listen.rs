@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, UnixAddr,
     accept4, bind, getsockopt, listen, recv, setsockopt, shutdown, socket, sockopt,
@@ -87,21 +86,17 @@ impl Listener {
         (result == 0).then_some(info)
     }
 
-    /// Whether a local socket was shut down for reading.
-    pub fn is_local_shut_down(&self) -> bool {
-        let mut fds = [PollFd::new(
-            self.as_fd(),
-            PollFlags::from_bits_retain(libc::POLLRDHUP),
-        )];
-        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
-    }
-
     /// Has a TCP listener listen again that a child has shut down.
     ///
     /// # Errors
     /// The system's.
     pub fn listen_again(&self, backlog: u32) -> io::Result<()> {
         start_listening(&self.fd, backlog)
+    }
+
+    /// Whether the service manager has it, too.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
     }
 
     /// Closes a listener of which children may have duplicates. It is shut down, so that clients

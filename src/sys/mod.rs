@@ -10,6 +10,7 @@ mod closer;
 mod detached;
 pub mod directory;
 pub mod file;
+pub mod hangups;
 pub mod inherited;
 pub mod listen;
 pub mod local;

@@ -44,12 +44,15 @@ impl Operator {
 #[derive(Debug)]
 pub(super) struct ControlSocket {
     operators: Admission<Operator>,
+    /// Operators whose requests are being carried out.
+    pending: Vec<(Operator, Outcome)>,
 }
 
 impl Default for ControlSocket {
     fn default() -> Self {
         Self {
             operators: Admission::new(Token::ControlListener, Token::ControlConnection),
+            pending: Vec::new(),
         }
     }
 }
@@ -78,6 +81,7 @@ impl ControlSocket {
 }
 
 /// What came of a request.
+#[derive(Debug)]
 struct Outcome {
     /// What was to be done, in words.
     what: String,
@@ -121,7 +125,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// Takes an operator's request, answers it and ends the connection.
+    /// Takes an operator's request.
     pub(super) fn serve_operator(&mut self, now: Time, at: usize) {
         let operator = self.admin.control.operators.remove(at, &self.poll);
         let Some(operator) = operator else {
@@ -135,8 +139,18 @@ impl Runtime {
             Some(request) => self.execute(now, request),
             None => Outcome::new("a request", Answer::Malformed),
         };
-        operator.answer(outcome.answer);
-        self.log_outcome(now, operator.peer, &outcome);
+        self.admin.control.pending.push((operator, outcome));
+    }
+
+    /// Answers the operators whose requests were carried out: all that they have asked for is done.
+    pub(in crate::runtime) fn answer_operators(&mut self, now: Time) {
+        if !self.is_settled() {
+            return;
+        }
+        for (operator, outcome) in std::mem::take(&mut self.admin.control.pending) {
+            operator.answer(outcome.answer);
+            self.log_outcome(now, operator.peer, &outcome);
+        }
     }
 
     /// Does what is requested, unless that is not possible.
