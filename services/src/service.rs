@@ -88,7 +88,7 @@ impl Service {
         Ok(service)
     }
 
-    // ---- who it is
+    // ---- its name and arguments
 
     /// Its name in the service table, or the program's when that is the same.
     pub fn name(&self) -> &str {
@@ -146,13 +146,11 @@ impl Service {
     }
 
     fn require(&self, fulfilled: bool, what: &str) -> Result<(), Error> {
-        match fulfilled {
-            true => Ok(()),
-            false => {
-                let name = self.name();
-                Err(Error::Unsuitable(format!("service {name} {what}")))
-            }
+        if fulfilled {
+            return Ok(());
         }
+        let name = self.name();
+        Err(Error::Unsuitable(format!("service {name} {what}")))
     }
 
     // ---- what is configured
@@ -206,8 +204,8 @@ impl Service {
         }
     }
 
-    /// Whether the master has found all processes of the service busy, so that they had better not
-    /// wait long for anybody (`-o stress=yes`).
+    /// Whether the master has found all processes of the service busy, so that they should not wait
+    /// long for a slow client (`-o stress=yes`).
     ///
     /// # Errors
     /// As [`string`](Self::string).
@@ -231,7 +229,8 @@ impl Service {
     /// working directory (`-c`), and root's privileges (`-u`). Once is enough.
     ///
     /// # Errors
-    /// The process has not the right to give up anything, or `mail_owner` is nobody to become.
+    /// The process has no right to change its root or user, or `mail_owner` is no user without
+    /// privileges.
     pub fn drop_privileges(&mut self) -> Result<(), Error> {
         if !self.privileged {
             return Ok(());
@@ -241,9 +240,10 @@ impl Service {
                 "only root can change the root directory (-c) or the user (-u)".into(),
             ));
         }
-        let owner = match self.options.unprivileged {
-            true => Some(self.mail_owner()?),
-            false => None,
+        let owner = if self.options.unprivileged {
+            Some(self.mail_owner()?)
+        } else {
+            None
         };
         // The groups come from a file that a chroot may hide.
         if let Some(owner) = &owner {
@@ -258,7 +258,7 @@ impl Service {
         if let Some(owner) = &owner {
             become_user(owner).map_err(Error::system("cannot become mail_owner"))?;
         }
-        // Only now: who goes on after an error must not get away with what they have.
+        // Only now: a caller that goes on after an error must not pass for unprivileged.
         self.privileged = false;
         Ok(())
     }
@@ -360,9 +360,10 @@ impl Service {
     /// Fails unless the master says when to accept, or unless it does not.
     fn require_accept(&self, ordered: bool) -> Result<(), Error> {
         let is_ordered = self.inherited.as_ref().map(|i| i.status.is_ordered());
-        let what = match ordered {
-            true => "accepts when it is told to: write accept = \"ordered\" for it in master.toml",
-            false => "accepts by itself: leave out accept = \"ordered\" for it in master.toml",
+        let what = if ordered {
+            "accepts when it is told to: write accept = \"ordered\" for it in master.toml"
+        } else {
+            "accepts by itself: leave out accept = \"ordered\" for it in master.toml"
         };
         self.require(is_ordered.is_none_or(|is| is == ordered), what)
     }
@@ -403,9 +404,10 @@ impl Service {
                 "json" => Format::Json,
                 _ => Format::Text,
             },
-            terminal: match shown {
-                true => Terminal::Everything,
-                false => Terminal::Nothing,
+            terminal: if shown {
+                Terminal::Everything
+            } else {
+                Terminal::Nothing
             },
         };
         let verbose = self.options.verbose || std::env::var_os("MAIL_VERBOSE").is_some();
@@ -486,8 +488,9 @@ fn become_member(owner: &User) -> io::Result<()> {
 fn become_user(owner: &User) -> io::Result<()> {
     let uid = Uid::from_raw(owner.uid);
     setuid(uid)?;
-    match getuid() == uid && geteuid() == uid {
-        true => Ok(()),
-        false => Err(io::Error::other("the system has not changed the user")),
+    if getuid() == uid && geteuid() == uid {
+        Ok(())
+    } else {
+        Err(io::Error::other("the system has not changed the user"))
     }
 }

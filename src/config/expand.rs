@@ -171,7 +171,7 @@ impl<'a> Span<'a> {
 
 /// What a condition tests.
 enum Subject<'a> {
-    /// The name of a parameter that nobody defines.
+    /// The name of a parameter that is not defined.
     Undefined(Span<'a>),
     Parameter(&'a Text),
     Comparison(bool),
@@ -188,8 +188,8 @@ impl Subject<'_> {
     }
 }
 
-/// Expands `value`, whose references are looked up in `dictionary`. A parameter that nobody
-/// defines is empty; `findings` gets a warning of it.
+/// Expands `value`, whose references are looked up in `dictionary`. A parameter that is not
+/// defined is empty; `findings` gets a warning of it.
 ///
 /// # Errors
 /// The first thing that is wrong, at its place in whatever parameter it was written.

@@ -1,5 +1,5 @@
-//! Text to [`Config`]: pure, no files, descriptors, pids or clock. Names are resolved by whoever
-//! calls, behind [`Resolver`]. Every finding has a file, a line, a column and what was expected,
+//! Text to [`Config`]: pure, no files, descriptors, pids or clock. Names are resolved by the caller,
+//! behind [`Resolver`]. Every finding has a file, a line, a column and what was expected,
 //! and all findings of all files are collected before anything is refused.
 
 mod diagnostic;
@@ -70,17 +70,17 @@ pub struct Sources {
 pub enum Base {
     /// A Postfix installation: its `main.cf`, and Postfix's defaults.
     Postfix(Source),
-    /// There is no `main.cf`: defaults for anybody's services.
+    /// There is no `main.cf`: defaults for services without Postfix.
     StandAlone(StandAlone),
 }
 
-/// The defaults that depend on the machine and on who runs the master.
+/// The defaults that depend on the machine and on the user that runs the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandAlone {
     pub daemon_directory: PathBuf,
     pub queue_directory: PathBuf,
     pub data_directory: PathBuf,
-    /// The user that everything runs as; none for root, who has a `mail_owner` for that.
+    /// The user that everything runs as; none for root, where `mail_owner` has that part.
     pub user: Option<User>,
 }
 
@@ -181,7 +181,7 @@ impl Config {
 }
 
 impl Parameters {
-    /// Reads only the parameters, for who does not care whether the service table is in order.
+    /// Reads only the parameters, whether or not the service table is in order.
     ///
     /// # Errors
     /// As [`Config::parse`], without the table's.

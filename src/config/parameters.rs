@@ -75,7 +75,7 @@ pub struct Parameters {
     pub debugger_command: String,
     /// `tcp_windowsize`: bytes for the sockets' buffers; 0 leaves the system's choice.
     pub inet_windowsize: u32,
-    /// Whether this is no Postfix installation, so that nobody but the master makes directories.
+    /// Whether this is no Postfix installation, so that the master itself creates directories.
     pub stand_alone: bool,
 }
 
@@ -195,7 +195,7 @@ pub(super) fn read(
 fn complete_stand_alone(dictionary: &mut Dictionary, stand_alone: &StandAlone) {
     default_directories(dictionary, stand_alone);
     if stand_alone.user.is_some() {
-        // Somebody without privileges harms no file but their own.
+        // A user without privileges can write to no file of another user.
         dictionary.default("maillog_file_prefixes", "/");
     }
     for (name, value) in STAND_ALONE_DEFAULTS {
@@ -353,7 +353,7 @@ fn named(user: User, resolver: &dyn Resolver) -> (String, User) {
     (name.unwrap_or_else(|| user.uid.to_string()), user)
 }
 
-/// A user without privileges, whose files nobody else owns (Postfix, `mail_params.c`).
+/// A user without privileges and without a second name (Postfix, `mail_params.c`).
 fn mail_owner(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Option<(String, User)> {
     let parameter = "mail_owner";
     let name = reader.nonempty(parameter)?;

@@ -74,7 +74,8 @@ pub(super) fn log_format(reader: &mut Reader<'_>, maillog_file: Option<&str>) ->
     Some(format)
 }
 
-/// Who may read the log file, in octal; a bad value is ignored with a warning, as in Postfix.
+/// The mode of a log file that has to be made, in octal; a bad value is ignored with a warning, as in
+/// Postfix.
 pub(super) fn maillog_file_permissions(reader: &mut Reader<'_>) -> Option<u32> {
     let name = "maillog_file_permissions";
     let value = reader.nonempty(name)?;
