@@ -63,7 +63,7 @@ impl Service {
     pub(super) fn report(&mut self, cx: &mut Context, writer: Pid, report: StatusReport) {
         let pid = report.pid;
         if writer != pid {
-            return self.warn_limited(cx, writer, Kind::ForgedReport { claimed: pid });
+            return self.warn_limited(cx, writer, Kind::ForgedReport(pid));
         }
         let child = self.children.get_mut(&pid).filter(|c| c.member.is_none());
         let Some(child) = child else {
@@ -73,11 +73,11 @@ impl Service {
         };
         if child.generation != report.generation {
             let generation = report.generation;
-            return self.warn_limited(cx, pid, Kind::StaleReport { generation });
+            return self.warn_limited(cx, pid, Kind::StaleReport(generation));
         }
         let Some(availability) = report.availability() else {
             let value = report.available;
-            return self.warn_limited(cx, pid, Kind::UnknownStatus { value });
+            return self.warn_limited(cx, pid, Kind::UnknownStatus(value));
         };
         if child.availability == availability {
             return;
@@ -110,7 +110,7 @@ impl Service {
         if let Some(count) = self.rare_mut().warnings.allow(cx.now) {
             self.log_child(cx, writer, kind);
             if count > 0 {
-                self.log(cx, Kind::Suppressed { count });
+                self.log(cx, Kind::Suppressed(count));
             }
         }
     }
@@ -160,7 +160,7 @@ impl Service {
         cx.shared.hanging += 1;
         self.rare_mut().hanging += 1;
         let hanging = self.rare().hanging;
-        self.log_child(cx, pid, Kind::ExecHangs { hanging });
+        self.log_child(cx, pid, Kind::ExecHangs(hanging));
         cx.signal(pid, Signal::Kill);
         if heard {
             cx.close_channel(pid);

@@ -137,7 +137,7 @@ impl Service {
         let backoff = &self.rare().backoff;
         if self.may_throttle() && backoff.crashes_too_often(&self.config) {
             let crashed = backoff.crashed();
-            self.log(cx, Kind::Crashing { crashed });
+            self.log(cx, Kind::Crashing(crashed));
             self.throttle(cx);
         }
     }
@@ -154,7 +154,7 @@ impl Service {
         rare.backoff.last = Some(time);
         rare.throttled_until = Some(until);
         let counts = self.counts();
-        self.log(cx, Kind::Throttled { time, counts });
+        self.log(cx, Kind::Throttled(time, counts));
         cx.set_timer(until, Timer::Unthrottle);
         self.touch(cx);
     }

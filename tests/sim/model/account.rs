@@ -180,10 +180,8 @@ impl Account {
         let signal = Signal::Term;
         let request = member.busy_since.zip(service.limits().request_timeout);
         let kind = match (request, member.told_to_leave) {
-            (Some((since, time)), _) if since + time <= now => Kind::TooLong { age: now - since },
-            (_, since) => Kind::Lingering {
-                age: now - since.expect("a child that was told to leave"),
-            },
+            (Some((since, time)), _) if since + time <= now => Kind::TooLong(now - since),
+            (_, since) => Kind::Lingering(now - since.expect("a child that was told to leave")),
         };
         [
             log(&service, Some(pid), kind),

@@ -28,7 +28,7 @@ impl Model {
                 service,
                 writer,
                 length,
-            } => self.bad_report(now, service, writer, Kind::PartialReport { length }),
+            } => self.bad_report(now, service, writer, Kind::PartialReport(length)),
             Event::Spawned {
                 service,
                 generation,
@@ -67,7 +67,7 @@ impl Model {
             Event::Wake { service } => self.wake_now(now, service),
             Event::Verbose(verbose) => self.verbose = verbose,
             Event::Stop { signal } => {
-                let kind = Kind::Terminating { signal };
+                let kind = Kind::Terminating(signal);
                 self.owed.push(Action::Log(Record {
                     service: None,
                     child: None,
@@ -119,7 +119,7 @@ impl Model {
     fn report(&mut self, now: Time, id: ServiceId, writer: Pid, report: StatusReport) {
         let pid = report.pid;
         if writer != pid {
-            return self.bad_report(now, id, writer, Kind::ForgedReport { claimed: pid });
+            return self.bad_report(now, id, writer, Kind::ForgedReport(pid));
         }
         let account = self.accounts.get_mut(&id);
         let Some(member) = account.and_then(|account| account.members.get_mut(&pid)) else {
@@ -127,11 +127,11 @@ impl Model {
         };
         let generation = report.generation;
         if member.generation != generation {
-            return self.bad_report(now, id, pid, Kind::StaleReport { generation });
+            return self.bad_report(now, id, pid, Kind::StaleReport(generation));
         }
         let value = report.available;
         if !(0..=1).contains(&value) {
-            return self.bad_report(now, id, pid, Kind::UnknownStatus { value });
+            return self.bad_report(now, id, pid, Kind::UnknownStatus(value));
         }
         let idle = value == 1;
         if member.idle == idle {
@@ -172,7 +172,7 @@ impl Model {
         let count = std::mem::take(&mut account.left_out);
         self.owe_line(&service, Some(writer), kind);
         if count > 0 {
-            self.owe_line(&service, None, Kind::Suppressed { count });
+            self.owe_line(&service, None, Kind::Suppressed(count));
         }
     }
 
@@ -192,7 +192,7 @@ impl Model {
         let heard = !std::mem::replace(&mut member.leaving, true);
         member.ended = Ended::ByKill;
         let (service, hanging) = (account.service.clone(), account.hanging());
-        self.owe_line(&service, Some(pid), Kind::ExecHangs { hanging });
+        self.owe_line(&service, Some(pid), Kind::ExecHangs(hanging));
         let signal = Signal::Kill;
         self.owed.push(Action::Signal { pid, signal });
         if heard {
@@ -266,7 +266,7 @@ impl Model {
             account.throttle = Some(time);
             account.throttled_until = Some(now + time);
             let (service, counts) = (account.service.clone(), account.said_counts());
-            self.owe_line(&service, None, Kind::Throttled { time, counts });
+            self.owe_line(&service, None, Kind::Throttled(time, counts));
         }
     }
 
@@ -286,7 +286,7 @@ impl Model {
         account.remember(true);
         if account.open() && account.loses_too_many() {
             let (service, crashed) = (account.service.clone(), account.lost());
-            self.owe_line(&service, None, Kind::Crashing { crashed });
+            self.owe_line(&service, None, Kind::Crashing(crashed));
             self.throttle(now, id);
         }
     }
