@@ -170,6 +170,10 @@ impl Runtime {
             self.watch(now, id);
         }
         self.step(now, Event::Reload(plan));
+        // All children that there were have been told to leave, and are not heard any more.
+        for (id, _) in self.table.services() {
+            self.reports.forget(id, &self.poll);
+        }
         // Where there is not much to do, it is done when this is said to be done.
         self.do_chores();
         self.history.loaded(now);
