@@ -12,7 +12,6 @@ use master::config::{
 use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, State, Table, Time};
 use master::protocol::StatusReport;
 use master::protocol::pool::Report;
-use master::seldom::Seldom;
 
 /// One piece of work.
 pub struct Work {
@@ -164,13 +163,14 @@ impl World {
             known += 1;
             self.begin(service, pid, generation);
             let report = Report::Idle;
-            self.step(NOW, Event::Said { pid, report });
+            self.step(NOW, Event::PoolReport { pid, report });
         }
     }
 
     /// A client comes, and gets a child of its own.
     fn spawn(&mut self, service: ServiceId) -> (Pid, u32) {
-        self.step(NOW, Event::Connection { service });
+        let clients = 1;
+        self.step(NOW, Event::Connection { service, clients });
         let (_, pid, generation) = *self.children.last().expect("a child for the client");
         self.begin(service, pid, generation);
         self.settle(NOW);
@@ -209,7 +209,7 @@ impl World {
 
     fn end(&mut self, pid: Pid) {
         let status = ExitStatus::Code(0);
-        self.step(NOW, Event::Exit { pid, status });
+        self.step(NOW, Event::Exited { pid, status });
     }
 }
 
@@ -229,8 +229,7 @@ fn table(services: usize, wakeup: Option<Wakeup>) -> Vec<Arc<config::Service>> {
             path: "/usr/lib/postfix/sbin/child".into(),
             args: Vec::new(),
             backlog: 100,
-            pool: Default::default(),
-            care: Default::default(),
+            extra: None,
             throttle_time: Duration::from_secs(60),
             line: n as u32 + 1,
         })
@@ -254,20 +253,20 @@ fn clients(times: usize) {
     let mut services = table(1_000, None);
     let of_pool = Arc::make_mut(&mut services[500]);
     of_pool.max = 8;
-    of_pool.pool = Seldom::from(Pool {
+    of_pool.extra.get_or_insert_default().pool = Pool {
         max_idle: 8,
         ..Pool::ordered()
-    });
+    };
     let mut world = World::new(0, None);
     world.reload(&services);
     let service = ServiceId::from_index(500);
     let (_, pid, _) = world.children[0];
     for _ in 0..times {
-        let count = 1;
-        world.step(NOW, Event::Connections { service, count });
+        let clients = 1;
+        world.step(NOW, Event::Connection { service, clients });
         world.settle(NOW);
         for report in [Report::Busy, Report::Idle] {
-            world.step(NOW, Event::Said { pid, report });
+            world.step(NOW, Event::PoolReport { pid, report });
         }
     }
     assert_eq!(world.table.state_of(pid), Some(State::Idle));

@@ -74,6 +74,14 @@ impl Child {
         self.member.is_none() && self.is_idle() && self.leaving
     }
 
+    /// Whether it counts as busy; one that was told to leave may still have its client.
+    pub(super) fn is_busy(&self) -> bool {
+        match self.pool_state() {
+            Some(state) => matches!(state, State::Ordered | State::Busy),
+            None => !self.is_idle(),
+        }
+    }
+
     /// Whether its channel is open: it was not told to leave.
     pub(super) fn is_heard(&self) -> bool {
         match self.pool_state() {

@@ -111,14 +111,11 @@ impl Service {
             if at > cx.now {
                 return;
             }
-            let after = self.config.pool().reply_timeout;
+            let timeout = self.config.pool().reply_timeout;
             match self.pool_state(pid) {
                 Some(State::Killed | State::Gone) => self.kill_overdue(cx, pid),
-                Some(State::Starting) => {
-                    let after = START_TIME;
-                    self.end_rogue(cx, pid, Rogue::Unready { after });
-                }
-                Some(State::Ordered) => self.end_rogue(cx, pid, Rogue::Silent { after }),
+                Some(State::Starting) => self.end_rogue(cx, pid, Rogue::Unready(START_TIME)),
+                Some(State::Ordered) => self.end_rogue(cx, pid, Rogue::Silent(timeout)),
                 Some(State::Busy | State::Idle) | None => self.overstayed(cx, pid),
             }
         }
@@ -139,10 +136,8 @@ impl Service {
         let limit = self.config.limits().request_timeout;
         let too_long = limit.and_then(|limit| busy.filter(|&age| age >= limit));
         let kind = match too_long {
-            Some(age) => Kind::TooLong { age },
-            None => Kind::Lingering {
-                age: leaving.unwrap_or_default(),
-            },
+            Some(age) => Kind::TooLong(age),
+            None => Kind::Lingering(leaving.unwrap_or_default()),
         };
         self.log_child(cx, pid, kind);
         if self.pool.is_some() {
@@ -160,17 +155,5 @@ impl Service {
             self.log_child(cx, pid, Kind::Overdue);
             cx.signal(pid, Signal::Kill);
         }
-    }
-
-    pub(super) fn check_deadlines(&self) -> Result<(), String> {
-        let children = self.children.iter();
-        let own = children.filter_map(|(&pid, child)| Some((child.deadline?, pid)));
-        if own.collect::<Deadlines>() != self.rare().deadlines {
-            return Err("children have other deadlines".into());
-        }
-        if self.removed && !self.rare().deadlines.is_empty() {
-            return Err("removed, and a child has a deadline of its own".into());
-        }
-        Ok(())
     }
 }

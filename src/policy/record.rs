@@ -1,10 +1,11 @@
 //! What the policy logs, as values; the words are here and nowhere else.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::status::HANGING_OF_ALL_MAX;
+use super::status::{HANGING_MAX, HANGING_OF_ALL_MAX};
 use super::throttle::CLIENTS;
 use super::{Errno, ExitStatus, OrderFailure, Pid, State, Time};
 use crate::config::Service;
@@ -44,62 +45,44 @@ pub enum Kind {
     Ended(ExitStatus),
     BadStartup,
     /// The number of recent clients whose child ended abnormally.
-    Crashing {
-        crashed: u32,
-    },
+    Crashing(u32),
     /// No children are started for this time.
-    Throttled {
-        time: Duration,
-        counts: Counts,
-    },
+    Throttled(Duration, Counts),
     Unthrottled(Counts),
     SpawnFailed(SpawnFailure),
     WatchFailed(Errno),
     LimitReached,
     StressBegins(Counts),
     StressEnds(Counts),
-    /// A reload brought the service, or took it away.
+    /// A reload brought the service.
     Added,
+    /// A reload took it away.
     Removed(Counts),
     Killing,
-    PartialReport {
-        length: usize,
-    },
-    ForgedReport {
-        claimed: Pid,
-    },
-    StaleReport {
-        generation: u32,
-    },
-    UnknownStatus {
-        value: i32,
-    },
+    /// The number of bytes that are no report.
+    PartialReport(usize),
+    /// The pid in whose name it was.
+    ForgedReport(Pid),
+    /// The generation in it.
+    StaleReport(u32),
+    UnknownStatus(i32),
     SentDescriptors,
-    /// So many lines like the one before were left out.
-    Suppressed {
-        count: u64,
-    },
-    /// A child's program does not start; so many children of the service are in that state.
-    ExecHangs {
-        hanging: u32,
-    },
+    /// The number of lines like the one before that were left out.
+    Suppressed(u64),
+    /// A child's program does not start. The number of such children of the service.
+    ExecHangs(u32),
     /// A child of an ordered pool does not keep to the rules, and is told to end.
     Rogue(Rogue),
     /// A child that was told to end has not.
     Overdue,
-    /// A child has had its client for longer than it may, and is told to end.
-    TooLong {
-        age: Duration,
-    },
-    /// A child was told to leave so long ago, and now is told to end.
-    Lingering {
-        age: Duration,
-    },
+    /// How long a child has had its client, which is longer than it may: it is told to end.
+    TooLong(Duration),
+    /// How long ago a child was told to leave: it is told to end.
+    Lingering(Duration),
     /// An ordered pool has fewer idle children than it should, and no room for more.
     PoolFull,
-    Terminating {
-        signal: i32,
-    },
+    /// The signal.
+    Terminating(i32),
     Counts(Counts),
     /// How many children of an ordered pool are in each state, as [`State::ALL`] has them.
     States([u32; State::ALL.len()]),
@@ -118,11 +101,14 @@ pub enum SpawnFailure {
 /// In which way a child of an ordered pool does not keep to the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rogue {
-    Unwritable { failure: OrderFailure },
-    OutOfTurn { state: State, report: Report },
-    Unknown { letter: u8 },
-    Silent { after: Duration },
-    Unready { after: Duration },
+    Unwritable(OrderFailure),
+    OutOfTurn(State, Report),
+    /// The letter that an unknown message begins with.
+    Unknown(u8),
+    /// It did not answer an order in this time.
+    Silent(Duration),
+    /// It was not ready in this time.
+    Unready(Duration),
 }
 
 impl Kind {
@@ -130,16 +116,97 @@ impl Kind {
     pub fn severity(&self) -> Severity {
         match self {
             Self::Counts(_) | Self::States(_) | Self::Spawned | Self::Waking => Severity::Detail,
-            Self::Throttled { .. }
-            | Self::Unthrottled(_)
-            | Self::StressBegins(_)
-            | Self::StressEnds(_)
-            | Self::Added
-            | Self::Removed(_)
-            // It is only late, which is nobody's fault.
-            | Self::StaleReport { .. }
-            | Self::Terminating { .. } => Severity::Info,
+            Self::Throttled(..) | Self::Unthrottled(_) => Severity::Info,
+            Self::StressBegins(_) | Self::StressEnds(_) => Severity::Info,
+            Self::Added | Self::Removed(_) | Self::Terminating(_) => Severity::Info,
+            // It is only late.
+            Self::StaleReport(_) => Severity::Info,
             _ => Severity::Warning,
+        }
+    }
+
+    /// What happened to a service, without its name.
+    fn of_service(&self, service: &Service) -> Option<String> {
+        let max = service.max;
+        // As Postfix's master has it when it is verbose.
+        let counts = |of: &Counts| format!("avail {} total {} max {max}", of.avail, of.total);
+        let words = match self {
+            Self::Crashing(crashed) => format!(
+                "children ended abnormally with {crashed} of the last {CLIENTS} clients -- \
+                 throttling"
+            ),
+            Self::Throttled(time, now) => {
+                format!("throttled for {} s, {}", time.as_secs(), counts(now))
+            }
+            Self::Unthrottled(now) => format!("no longer throttled, {}", counts(now)),
+            Self::SpawnFailed(why) => format!("cannot start a process: {why} -- throttling"),
+            Self::WatchFailed(why) => format!("cannot watch its listeners: {why} -- throttling"),
+            Self::StressBegins(now) => format!(
+                "stress mode begins: the last process that the limit \"{max}\" allows is started, {}",
+                counts(now)
+            ),
+            Self::StressEnds(now) => format!("stress mode ends, {}", counts(now)),
+            Self::Added => "added".into(),
+            Self::Removed(now) => format!("removed, {}", counts(now)),
+            Self::Suppressed(count) => format!("{count} more bad status updates were not logged"),
+            Self::PoolFull => format!(
+                "fewer than {} children are idle, and the process limit \"{max}\" is reached: \
+                 consider raising the maxproc column of this service in master.cf",
+                service.pool().min_idle.max(1),
+            ),
+            Self::Counts(now) => counts(now),
+            Self::States(now) => {
+                let states = State::ALL.iter().zip(now);
+                let words = states.map(|(state, count)| format!(" {} {count}", state.letter()));
+                format!("child states:{}", words.collect::<String>())
+            }
+            Self::Waking => "waking up".into(),
+            _ => return None,
+        };
+        Some(words)
+    }
+
+    /// What happened to a child, without its service's name.
+    fn of_child(&self, path: &Path, pid: Pid) -> String {
+        let path = path.display();
+        match self {
+            Self::PartialReport(length) => {
+                format!("child (pid {pid}) sent partial status update ({length} bytes)")
+            }
+            Self::ForgedReport(claimed) => {
+                format!("ignoring status update from pid {pid} in the name of pid {claimed}")
+            }
+            Self::StaleReport(generation) => {
+                format!("ignoring status update from child pid {pid} generation {generation}")
+            }
+            Self::UnknownStatus(value) => {
+                format!("ignoring unknown status {value} from child pid {pid}")
+            }
+            Self::SentDescriptors => format!("child (pid {pid}) sent descriptors -- ending it"),
+            Self::ExecHangs(hanging) => {
+                let rest = if *hanging < HANGING_MAX {
+                    ""
+                } else {
+                    "\nno more processes of this service are started until one that hangs has ended"
+                };
+                format!(
+                    "{path} hangs in exec: process pid {pid} has not started it within 1 s, because \
+                     its file system does not answer or a program holds the file; sending SIGKILL \
+                     -- throttling{rest}"
+                )
+            }
+            Self::Rogue(how) => format!("ending rogue process {path} pid {pid}: it {how}"),
+            Self::Overdue => format!("process {path} pid {pid} is still there, sending SIGKILL"),
+            Self::TooLong(age) => {
+                let age = age.as_secs();
+                format!("process {path} pid {pid} has had its client for {age} s, ending it")
+            }
+            Self::Lingering(age) => {
+                let age = age.as_secs();
+                format!("process {path} pid {pid} was told to leave {age} s ago, ending it")
+            }
+            Self::Spawned => format!("started {path} pid {pid}"),
+            other => format!("{other:?}"),
         }
     }
 }
@@ -162,37 +229,15 @@ impl Record {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.kind, &self.service) {
-            (Kind::Terminating { signal }, _) => write!(f, "terminating on signal {signal}"),
-            (kind, None) => write!(f, "{kind:?}"),
-            (kind, Some(service)) => Line {
-                kind,
-                service,
-                pid: self.child.unwrap_or_default(),
-            }
-            .fmt(f),
+        if let Kind::Terminating(signal) = self.kind {
+            return write!(f, "terminating on signal {signal}");
         }
-    }
-}
-
-/// A line about a service, or about one of its children.
-struct Line<'a> {
-    kind: &'a Kind,
-    service: &'a Service,
-    pid: Pid,
-}
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Service {
-            name,
-            canonical,
-            path,
-            max,
-            ..
-        } = self.service;
-        let (path, pid) = (path.display(), self.pid);
-        match self.kind {
+        let Some(service) = &self.service else {
+            return write!(f, "{:?}", self.kind);
+        };
+        let name = format!("service \"{}\" ({})", service.name, service.canonical);
+        let (path, pid) = (service.path.display(), self.child.unwrap_or_default());
+        match &self.kind {
             Kind::Ended(ExitStatus::Code(code)) => {
                 write!(f, "process {path} pid {pid} exit status {code}")
             }
@@ -202,133 +247,23 @@ impl fmt::Display for Line<'_> {
             Kind::BadStartup => write!(f, "{path}: bad command startup -- throttling"),
             Kind::LimitReached => write!(
                 f,
-                "service \"{name}\" ({canonical}) has reached its process limit \"{max}\": new \
-                 clients may experience noticeable delays\n\
+                "{name} has reached its process limit \"{}\": new clients may experience noticeable \
+                 delays\n\
                  to let more clients in at a time, raise the maxproc column of this service in \
                  master.cf, or shorten the time that a client takes\n\
                  settings that adapt to such stress are explained in \
-                 https://www.postfix.org/STRESS_README.html"
+                 https://www.postfix.org/STRESS_README.html",
+                service.max
             ),
             Kind::Killing => write!(
                 f,
-                "removed service \"{name}\" ({canonical}): process {path} pid {pid} did not end in \
-                 time, sending SIGKILL"
+                "removed {name}: process {path} pid {pid} did not end in time, sending SIGKILL"
             ),
-            _ => {
-                write!(f, "service \"{name}\" ({canonical}): ")?;
-                self.service_did(f)
+            kind => {
+                let words = kind.of_service(service);
+                let words = words.unwrap_or_else(|| kind.of_child(&service.path, pid));
+                write!(f, "{name}: {words}")
             }
-        }
-    }
-}
-
-impl Line<'_> {
-    /// What happened to the service, without its name.
-    fn service_did(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Service { max, .. } = self.service;
-        // As Postfix's master has it when it is verbose.
-        let counts =
-            |Counts { avail, total }: &Counts| format!("avail {avail} total {total} max {max}");
-        match self.kind {
-            Kind::Crashing { crashed } => write!(
-                f,
-                "children ended abnormally with {crashed} of the last {CLIENTS} clients -- throttling"
-            ),
-            Kind::Throttled { time, counts: now } => {
-                write!(f, "throttled for {} s, {}", time.as_secs(), counts(now))
-            }
-            Kind::Unthrottled(now) => write!(f, "no longer throttled, {}", counts(now)),
-            Kind::SpawnFailed(failure) => {
-                write!(f, "cannot start a process: {failure} -- throttling")
-            }
-            Kind::WatchFailed(error) => {
-                write!(f, "cannot watch its listeners: {error} -- throttling")
-            }
-            Kind::StressBegins(now) => write!(
-                f,
-                "stress mode begins: the last process that the limit \"{max}\" allows is started, {}",
-                counts(now)
-            ),
-            Kind::StressEnds(now) => write!(f, "stress mode ends, {}", counts(now)),
-            Kind::Added => f.write_str("added"),
-            Kind::Removed(now) => write!(f, "removed, {}", counts(now)),
-            Kind::Suppressed { count } => {
-                write!(f, "{count} more bad status updates were not logged")
-            }
-            Kind::PoolFull => write!(
-                f,
-                "fewer than {} children are idle, and the process limit \"{max}\" is reached: \
-                 consider raising the maxproc column of this service in master.cf",
-                self.service.pool().min_idle.max(1),
-            ),
-            Kind::Counts(now) => f.write_str(&counts(now)),
-            Kind::States(now) => {
-                f.write_str("child states:")?;
-                let mut states = State::ALL.iter().zip(now);
-                states.try_for_each(|(state, count)| write!(f, " {} {count}", state.letter()))
-            }
-            Kind::Waking => f.write_str("waking up"),
-            _ => self.child_did(f),
-        }
-    }
-
-    /// What happened to the child.
-    fn child_did(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, pid) = (self.service.path.display(), self.pid);
-        match self.kind {
-            Kind::PartialReport { length } => {
-                write!(
-                    f,
-                    "child (pid {pid}) sent partial status update ({length} bytes)"
-                )
-            }
-            Kind::ForgedReport { claimed } => write!(
-                f,
-                "ignoring status update from pid {pid} in the name of pid {claimed}"
-            ),
-            Kind::StaleReport { generation } => write!(
-                f,
-                "ignoring status update from child pid {pid} generation {generation}"
-            ),
-            Kind::UnknownStatus { value } => {
-                write!(f, "ignoring unknown status {value} from child pid {pid}")
-            }
-            Kind::SentDescriptors => write!(f, "child (pid {pid}) sent descriptors -- ending it"),
-            Kind::ExecHangs { hanging } => {
-                write!(
-                    f,
-                    "{path} hangs in exec: process pid {pid} has not started it within 1 s, because \
-                     its file system does not answer or a program holds the file; sending SIGKILL \
-                     -- throttling"
-                )?;
-                if *hanging >= super::status::HANGING_MAX {
-                    write!(
-                        f,
-                        "\nno more processes of this service are started until one of the {hanging} \
-                         that hang has ended"
-                    )?;
-                }
-                Ok(())
-            }
-            Kind::Rogue(how) => {
-                write!(f, "ending rogue process {path} pid {pid}: it {how}")
-            }
-            Kind::Overdue => write!(
-                f,
-                "process {path} pid {pid} is still there, sending SIGKILL"
-            ),
-            Kind::TooLong { age } => write!(
-                f,
-                "process {path} pid {pid} has had its client for {} s, ending it",
-                age.as_secs()
-            ),
-            Kind::Lingering { age } => write!(
-                f,
-                "process {path} pid {pid} was told to leave {} s ago, ending it",
-                age.as_secs()
-            ),
-            Kind::Spawned => write!(f, "started {path} pid {pid}"),
-            kind => write!(f, "{kind:?}"),
         }
     }
 }
@@ -350,26 +285,21 @@ impl fmt::Display for SpawnFailure {
 impl fmt::Display for Rogue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unwritable { failure } => write!(f, "cannot be written to: {failure}"),
-            Self::OutOfTurn { state, report } => {
-                let report = match report {
-                    Report::Idle => "idle",
-                    Report::Busy => "busy",
-                };
+            Self::Unwritable(why) => write!(f, "cannot be written to: {why}"),
+            Self::OutOfTurn(state, report) => {
+                let report = format!("{report:?}").to_lowercase();
                 let state = state.letter();
                 write!(
                     f,
                     "says that it is {report}, out of turn (in state {state})"
                 )
             }
-            Self::Unknown { letter } => {
+            Self::Unknown(letter) => {
                 let letter = std::ascii::escape_default(*letter);
                 write!(f, "sent an unknown message (it begins with \"{letter}\")")
             }
-            Self::Silent { after } => {
-                write!(f, "did not answer an order within {} s", after.as_secs())
-            }
-            Self::Unready { after } => write!(f, "was not ready within {} s", after.as_secs()),
+            Self::Silent(time) => write!(f, "did not answer an order within {} s", time.as_secs()),
+            Self::Unready(time) => write!(f, "was not ready within {} s", time.as_secs()),
         }
     }
 }

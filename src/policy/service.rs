@@ -14,6 +14,14 @@ use super::{
 };
 use crate::config;
 
+/// Leaves a check with the first requirement that is not met, in words.
+macro_rules! require {
+    ($($what:literal: $met:expr;)+) => {
+        $(if !$met { return Err($what.to_owned()); })+
+    };
+}
+pub(super) use require;
+
 /// One service: Postfix's `MASTER_SERV`.
 #[derive(Debug)]
 pub struct Service {
@@ -218,18 +226,22 @@ impl Service {
         let count = |wanted: fn(&Child) -> bool| {
             self.children.values().filter(|child| wanted(child)).count() as u32
         };
-        if count(Child::is_available) != self.avail {
-            let avail = self.avail;
-            return Err(format!("avail {avail} is not what the children are marked"));
+        let own = self.children.iter();
+        let own = own.filter_map(|(&pid, child)| Some((child.deadline?, pid)));
+        let (stats, rare) = (self.stats(), self.rare());
+        let living = stats.started - stats.ended - stats.failed - stats.killed;
+        let members = if self.pool.is_some() { self.total() } else { 0 };
+        require! {
+            "others are available": count(Child::is_available) == self.avail;
+            "others are departing": count(Child::is_departing) == self.departing;
+            "others hang in exec": count(|child| child.hanging) == rare.hanging;
+            "others are busy": count(Child::is_busy) == self.busy();
+            "others are in the pool": count(|child| child.member.is_some()) == members;
+            "children have other deadlines": own.collect::<Deadlines>() == rare.deadlines;
+            "removed, and a child has a deadline": !self.removed || rare.deadlines.is_empty();
+            "more are busy than ever were": self.busy() <= stats.peak;
+            "more live than were started": u64::from(self.total()) <= living;
         }
-        if count(Child::is_departing) != self.departing {
-            return Err(format!("departing {} is wrong", self.departing));
-        }
-        if count(|child| child.hanging) != self.rare().hanging {
-            return Err(format!("hanging {} is wrong", self.rare().hanging));
-        }
-        self.check_deadlines()?;
-        self.check_statistics()?;
         self.check_pool()?;
         self.check_counts()
     }
@@ -237,17 +249,11 @@ impl Service {
     /// The invariants that take the same time for any number of children.
     pub(super) fn check_counts(&self) -> Result<(), String> {
         let total = self.total();
-        if self.avail + self.departing > total {
-            return Err(format!("avail {} of {total}", self.avail));
-        }
-        if self.listening != self.wants_clients() {
-            return Err(format!("listening is {}", self.listening));
-        }
-        if self.removed && self.throttled() {
-            return Err("removed, and throttled".into());
-        }
-        if self.removed && total == 0 {
-            return Err("removed, and nothing to wait for".into());
+        require! {
+            "more wait than there are": self.avail + self.departing <= total;
+            "watched or not, and should not be": self.listening == self.wants_clients();
+            "removed, and throttled": !(self.removed && self.throttled());
+            "removed, and nothing to wait for": !(self.removed && total == 0);
         }
         Ok(())
     }

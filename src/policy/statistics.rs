@@ -1,6 +1,5 @@
 //! What the policy counts for the status document. Nothing here decides anything.
 
-use super::child::ChildState;
 use super::pool::{Pool, State};
 use super::{ExitStatus, Service, Time};
 
@@ -70,24 +69,5 @@ impl Service {
         if let Some(rare) = self.existing_rare() {
             rare.statistics.count_busy(now, busy, max);
         }
-    }
-
-    /// Whether the counts agree with what the children do.
-    pub(super) fn check_statistics(&self) -> Result<(), String> {
-        let busy = |child: &super::child::Child| match child.state() {
-            ChildState::Busy => true,
-            ChildState::Leaving => child.member.is_none() && !child.is_departing(),
-            ChildState::Starting | ChildState::Available => false,
-        };
-        let busy = self.children.values().filter(|child| busy(child)).count() as u32;
-        if busy != self.busy() {
-            return Err(format!("{busy} are busy, not {}", self.busy()));
-        }
-        let stats = self.stats();
-        let living = stats.started - stats.ended - stats.failed - stats.killed;
-        if busy > stats.peak || u64::from(self.total()) > living {
-            return Err(format!("counted {stats:?} of {}", self.total()));
-        }
-        Ok(())
     }
 }

@@ -63,7 +63,7 @@ impl Service {
     pub(super) fn report(&mut self, cx: &mut Context, writer: Pid, report: StatusReport) {
         let pid = report.pid;
         if writer != pid {
-            return self.warn_limited(cx, writer, Kind::ForgedReport { claimed: pid });
+            return self.warn_limited(cx, writer, Kind::ForgedReport(pid));
         }
         let child = self.children.get_mut(&pid).filter(|c| c.member.is_none());
         let Some(child) = child else {
@@ -73,11 +73,11 @@ impl Service {
         };
         if child.generation != report.generation {
             let generation = report.generation;
-            return self.warn_limited(cx, pid, Kind::StaleReport { generation });
+            return self.warn_limited(cx, pid, Kind::StaleReport(generation));
         }
         let Some(availability) = report.availability() else {
             let value = report.available;
-            return self.warn_limited(cx, pid, Kind::UnknownStatus { value });
+            return self.warn_limited(cx, pid, Kind::UnknownStatus(value));
         };
         if child.availability == availability {
             return;
@@ -110,7 +110,7 @@ impl Service {
         if let Some(count) = self.rare_mut().warnings.allow(cx.now) {
             self.log_child(cx, writer, kind);
             if count > 0 {
-                self.log(cx, Kind::Suppressed { count });
+                self.log(cx, Kind::Suppressed(count));
             }
         }
     }
@@ -148,6 +148,7 @@ impl Service {
         let Some(child) = self.children.get_mut(&pid).filter(|c| !c.hanging) else {
             return;
         };
+        let heard = child.is_heard();
         child.hanging = true;
         child.termination = Termination::Killed;
         if child.member.is_some() {
@@ -157,11 +158,13 @@ impl Service {
             self.update_deadline(cx, pid);
         }
         cx.shared.hanging += 1;
-        let hanging = &mut self.rare_mut().hanging;
-        *hanging += 1;
-        let hanging = *hanging;
-        self.log_child(cx, pid, Kind::ExecHangs { hanging });
+        self.rare_mut().hanging += 1;
+        let hanging = self.rare().hanging;
+        self.log_child(cx, pid, Kind::ExecHangs(hanging));
         cx.signal(pid, Signal::Kill);
+        if heard {
+            cx.close_channel(pid);
+        }
         self.throttle(cx);
         self.touch(cx);
     }
@@ -172,20 +175,22 @@ impl Service {
         let Some(child) = self.children.get_mut(&pid) else {
             return;
         };
-        if child.termination != Termination::No {
-            return;
-        }
+        let told = child.termination != Termination::No;
         match child.pool_state() {
             Some(state) if state.is_leaving() => return,
             Some(_) => self.kill_member(cx, pid),
             None => {
-                child.termination = Termination::Asked(cx.now);
+                if !told {
+                    child.termination = Termination::Asked(cx.now);
+                }
                 child.leave_since.get_or_insert(cx.now);
                 self.set_leaving(pid);
                 self.update_deadline(cx, pid);
             }
         }
-        cx.signal(pid, Signal::Term);
+        if !told {
+            cx.signal(pid, Signal::Term);
+        }
         self.touch(cx);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::service::{Context, Shared};
+use super::service::{Context, Shared, require};
 use super::timers::Timer;
 use super::{
     Action, ByPid, ChildInfo, Event, ExitStatus, Kind, Pid, Record, Rogue, Service, ServiceId,
@@ -50,75 +50,43 @@ impl Table {
     /// among it: that waits for [`Table::settle`].
     pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::Connection { service, clients } => {
-                self.at(now, service, out, |s, cx| s.connection(cx, clients));
-            }
-            Event::Report {
-                service,
-                writer,
-                report,
-            } => self.at(now, service, out, |s, cx| s.report(cx, writer, report)),
-            Event::Garbage {
-                service,
-                writer,
-                length,
-            } => self.at(now, service, out, |s, cx| {
-                s.warn_limited(cx, writer, Kind::PartialReport { length });
-            }),
-            Event::Spawned {
-                service,
-                generation,
-                pid,
-            } => self.spawned(now, service, generation, pid, out),
-            Event::SpawnFailed { service, error } => {
-                self.at(now, service, out, |s, cx| s.spawn_failed(cx, error));
-            }
-            Event::WatchFailed { service, error } => {
-                self.at(now, service, out, |s, cx| s.watch_failed(cx, error));
-            }
-            Event::Pause { service } => self.at(now, service, out, Service::pause),
-            Event::Resume { service } => self.at(now, service, out, Service::resume),
-            Event::Replace { service } => self.at(now, service, out, Service::replace),
-            Event::Wake { service } => self.at(now, service, out, Service::wake_now),
-            Event::PoolReport { .. }
-            | Event::PoolGarbage { .. }
-            | Event::OrderFailed { .. }
-            | Event::ChannelClosed { .. }
-            | Event::SentDescriptors { .. }
-            | Event::ExecHangs { .. } => self.step_child(now, event, out),
+            Event::Spawned { pid, .. } => self.spawned(now, pid, event, out),
             Event::Exited { pid, status } => self.exited(now, pid, status, out),
             Event::Deadline => self.deadline(now, out),
             Event::Reload(plan) => self.reload(now, plan, out),
             Event::Verbose(verbose) => self.shared.verbose = verbose,
             Event::Stop { signal } => {
-                let record = Record::new(None, None, Kind::Terminating { signal });
+                let record = Record::new(None, None, Kind::Terminating(signal));
                 out.extend([Action::Log(record), Action::Terminate { signal }]);
+            }
+            event => {
+                if let Some(id) = self.subject(&event) {
+                    self.at(now, id, out, |service, cx| service.handle(cx, event));
+                }
             }
         }
     }
 
-    /// The events that name a child alone.
-    fn step_child(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
-        match event {
-            Event::PoolReport { pid, report } => {
-                self.at_child(now, pid, out, |s, cx| s.pool_report(cx, pid, report));
-            }
-            Event::PoolGarbage { pid, letter } => self.at_child(now, pid, out, |s, cx| {
-                s.end_rogue(cx, pid, Rogue::Unknown { letter });
-            }),
-            Event::OrderFailed { pid, failure } => self.at_child(now, pid, out, |s, cx| {
-                s.end_rogue(cx, pid, Rogue::Unwritable { failure });
-            }),
-            Event::ChannelClosed { pid } => {
-                self.at_child(now, pid, out, |s, cx| s.channel_closed(cx, pid));
-            }
-            Event::SentDescriptors { pid } => {
-                self.at_child(now, pid, out, |s, cx| s.sent_descriptors(cx, pid));
-            }
-            Event::ExecHangs { pid } => {
-                self.at_child(now, pid, out, |s, cx| s.exec_hangs(cx, pid));
-            }
-            _ => {}
+    /// The service that an event is about.
+    fn subject(&self, event: &Event) -> Option<ServiceId> {
+        match *event {
+            Event::Connection { service, .. }
+            | Event::Report { service, .. }
+            | Event::Garbage { service, .. }
+            | Event::Spawned { service, .. }
+            | Event::SpawnFailed { service, .. }
+            | Event::WatchFailed { service, .. }
+            | Event::Pause { service }
+            | Event::Resume { service }
+            | Event::Replace { service }
+            | Event::Wake { service } => Some(service),
+            Event::PoolReport { pid, .. }
+            | Event::PoolGarbage { pid, .. }
+            | Event::OrderFailed { pid, .. }
+            | Event::ChannelClosed { pid }
+            | Event::SentDescriptors { pid }
+            | Event::ExecHangs { pid } => self.service_of(pid),
+            _ => None,
         }
     }
 
@@ -145,35 +113,19 @@ impl Table {
         );
     }
 
-    fn at_child(
-        &mut self,
-        now: Time,
-        pid: Pid,
-        out: &mut Vec<Action>,
-        handle: impl FnOnce(&mut Service, &mut Context),
-    ) {
-        if let Some(&id) = self.pids.get(&pid) {
-            self.at(now, id, out, handle);
-        }
-    }
-
-    fn spawned(
-        &mut self,
-        now: Time,
-        id: ServiceId,
-        generation: u32,
-        pid: Pid,
-        out: &mut Vec<Action>,
-    ) {
-        // The kernel gives no pid twice before its end was collected. Should that have been missed,
-        // the new process is the one.
+    /// The kernel gives no pid twice before its end was collected. Should that have been missed, the
+    /// new process is the one.
+    fn spawned(&mut self, now: Time, pid: Pid, event: Event, out: &mut Vec<Action>) {
         if let Some(former) = self.pids.remove(&pid) {
             self.at(now, former, out, |s, cx| s.release(cx, pid));
             self.forget_if_done(former);
         }
-        if self.service(id).is_some() {
+        if let Some(id) = self
+            .subject(&event)
+            .filter(|id| self.service(*id).is_some())
+        {
             self.pids.insert(pid, id);
-            self.at(now, id, out, |s, cx| s.spawned(cx, generation, pid));
+            self.at(now, id, out, |service, cx| service.handle(cx, event));
         }
     }
 
@@ -312,24 +264,48 @@ impl Table {
     /// The first one that does not, in words.
     pub fn check(&self) -> Result<(), String> {
         for (id, service) in self.services() {
-            let name = &service.config.canonical;
-            if let Some(pid) = self
-                .pids_of(id)
-                .find(|&pid| self.service_of(pid) != Some(id))
-            {
-                return Err(format!("{id:?} {name}: child {pid} is of another service"));
+            if !self.pids_of(id).all(|pid| self.service_of(pid) == Some(id)) {
+                return Err(format!("{id:?}: a child is known for another service's"));
             }
             let checked = service.check();
-            checked.map_err(|what| format!("{id:?} {name}: {what}"))?;
-        }
-        let (owned, known) = (self.pids().count(), self.pids.len());
-        if owned != known {
-            return Err(format!("{owned} children are owned, and {known} known"));
+            checked.map_err(|what| format!("{id:?} {}: {what}", service.config.canonical))?;
         }
         let hanging: u32 = self.services().map(|(_, s)| s.rare().hanging).sum();
-        if hanging != self.shared.hanging {
-            return Err(format!("{hanging} hang, not {}", self.shared.hanging));
+        require! {
+            "unknown children are known": self.pids().count() == self.pids.len();
+            "others hang in exec": hanging == self.shared.hanging;
         }
         Ok(())
+    }
+}
+
+impl Service {
+    /// Handles an event that is about the service or one of its children.
+    fn handle(&mut self, cx: &mut Context, event: Event) {
+        match event {
+            Event::Connection { clients, .. } => self.connection(cx, clients),
+            Event::Report { writer, report, .. } => self.report(cx, writer, report),
+            Event::Garbage { writer, length, .. } => {
+                self.warn_limited(cx, writer, Kind::PartialReport(length));
+            }
+            Event::Spawned {
+                generation, pid, ..
+            } => self.spawned(cx, generation, pid),
+            Event::SpawnFailed { error, .. } => self.spawn_failed(cx, error),
+            Event::WatchFailed { error, .. } => self.watch_failed(cx, error),
+            Event::Pause { .. } => self.pause(cx),
+            Event::Resume { .. } => self.resume(cx),
+            Event::Replace { .. } => self.replace(cx),
+            Event::Wake { .. } => self.wake_now(cx),
+            Event::PoolReport { pid, report } => self.pool_report(cx, pid, report),
+            Event::PoolGarbage { pid, letter } => self.end_rogue(cx, pid, Rogue::Unknown(letter)),
+            Event::OrderFailed { pid, failure } => {
+                self.end_rogue(cx, pid, Rogue::Unwritable(failure));
+            }
+            Event::ChannelClosed { pid } => self.channel_closed(cx, pid),
+            Event::SentDescriptors { pid } => self.sent_descriptors(cx, pid),
+            Event::ExecHangs { pid } => self.exec_hangs(cx, pid),
+            _ => {}
+        }
     }
 }

@@ -52,10 +52,9 @@ impl BackoffState {
         self.crashes.count_ones()
     }
 
-    fn crashes_too_often(&self, config: &config::Service) -> bool {
-        let limit = config.limits().crash_percent;
-        self.clients == CLIENTS
-            && limit.is_some_and(|percent| self.crashed() * 100 >= percent * CLIENTS)
+    fn crashes_too_often(&self, limit: Option<u32>) -> bool {
+        let reached = |percent| self.crashed() * 100 >= percent * CLIENTS;
+        self.clients == CLIENTS && limit.is_some_and(reached)
     }
 }
 
@@ -123,21 +122,22 @@ impl Service {
 
     /// A client was served.
     pub(super) fn served(&mut self) {
-        let config = self.config.clone();
+        let limit = self.config.limits().crash_percent;
         let backoff = &mut self.rare_mut().backoff;
         backoff.remember(false);
-        if !backoff.crashes_too_often(&config) {
+        if !backoff.crashes_too_often(limit) {
             backoff.last = None;
         }
     }
 
     /// A client's child has ended abnormally. Throttles the service if that happens too often.
     pub(super) fn crashed(&mut self, cx: &mut Context) {
-        self.rare_mut().backoff.remember(true);
-        let backoff = &self.rare().backoff;
-        if self.may_throttle() && backoff.crashes_too_often(&self.config) {
-            let crashed = backoff.crashed();
-            self.log(cx, Kind::Crashing { crashed });
+        let limit = self.config.limits().crash_percent;
+        let backoff = &mut self.rare_mut().backoff;
+        backoff.remember(true);
+        let (crashed, too_often) = (backoff.crashed(), backoff.crashes_too_often(limit));
+        if self.may_throttle() && too_often {
+            self.log(cx, Kind::Crashing(crashed));
             self.throttle(cx);
         }
     }
@@ -154,7 +154,7 @@ impl Service {
         rare.backoff.last = Some(time);
         rare.throttled_until = Some(until);
         let counts = self.counts();
-        self.log(cx, Kind::Throttled { time, counts });
+        self.log(cx, Kind::Throttled(time, counts));
         cx.set_timer(until, Timer::Unthrottle);
         self.touch(cx);
     }

@@ -1,4 +1,4 @@
-//! All that can happen in a small world, up to a number of happenings.
+//! All that can happen in a small simulation, up to a number of happenings.
 //!
 //! Breadth first, so that what breaks a promise is the shortest list that does. States in which
 //! everything has the same future are one: pids, generations and the time of day are left out of
@@ -13,11 +13,11 @@ use crate::happening::Happening::{self, *};
 use crate::happening::Steering::{Pause, Replace, Resume, Wake};
 use crate::options::{self, Options};
 use crate::replay::{guarded, written};
+use crate::simulation::{Broken, Simulation};
 use crate::state;
-use crate::world::{Broken, World};
 
-/// A small world.
-struct Scene {
+/// A small simulation.
+struct Case {
     name: &'static str,
     opening: &'static [Happening],
     happenings: &'static [Happening],
@@ -27,8 +27,8 @@ struct Scene {
     expected: (usize, usize),
 }
 
-const SCENES: [Scene; 5] = [
-    Scene {
+const CASES: [Case; 5] = [
+    Case {
         name: "strangers_and_failing_children",
         opening: &[Edit(0, Add), Hangup, Turn],
         happenings: &[
@@ -46,7 +46,7 @@ const SCENES: [Scene; 5] = [
         depth: 18,
         expected: (10_501, 44_932),
     },
-    Scene {
+    Case {
         name: "three_children_and_other_limits",
         opening: &[Edit(0, Max(3)), Edit(0, Add), Hangup, Turn],
         happenings: &[
@@ -65,7 +65,7 @@ const SCENES: [Scene; 5] = [
         depth: 14,
         expected: (21_209, 112_955),
     },
-    Scene {
+    Case {
         name: "a_service_that_goes_and_comes_back",
         opening: &[
             Edit(1, Max(1)),
@@ -91,7 +91,7 @@ const SCENES: [Scene; 5] = [
         depth: 13,
         expected: (20_794, 109_051),
     },
-    Scene {
+    Case {
         name: "two_services_share_the_master",
         opening: &[Edit(0, Add), Edit(1, Max(1)), Edit(1, Add), Hangup, Turn],
         happenings: &[
@@ -111,7 +111,7 @@ const SCENES: [Scene; 5] = [
         depth: 9,
         expected: (31_744, 120_072),
     },
-    Scene {
+    Case {
         name: "a_service_that_an_operator_steers",
         opening: &[Edit(1, Wakeup(30)), Edit(1, Add), Hangup, Turn],
         happenings: &[
@@ -130,7 +130,7 @@ const SCENES: [Scene; 5] = [
             Steer(0, Wake),
         ],
         depth: 12,
-        expected: (8_660, 60_475),
+        expected: (8_596, 59_727),
     },
 ];
 
@@ -141,18 +141,18 @@ struct Step {
     happening: Happening,
 }
 
-/// Goes through the scenes.
+/// Goes through the cases.
 pub fn run(options: &Options) -> Outcome {
     let (mut text, mut states, mut transitions) = (String::new(), 0, 0);
     let mut as_expected = true;
-    let scenes = match options::in_a_hurry() {
-        true => &SCENES[..1],
-        false => &SCENES[..],
+    let cases = match options::in_a_hurry() {
+        true => &CASES[..1],
+        false => &CASES[..],
     };
-    let chosen = |scene: &&Scene| options.choose("exhaustion", scene.name);
-    for scene in scenes.iter().filter(chosen) {
-        let Scene { name, expected, .. } = scene;
-        let found = scene.exhaust();
+    let chosen = |case: &&Case| options.choose("exhaustion", case.name);
+    for case in cases.iter().filter(chosen) {
+        let Case { name, expected, .. } = case;
+        let found = case.exhaust();
         let found = found.map_err(|(list, what)| format!("{name}: {what}\n{}", written(&list)))?;
         text += &format!("{name}: {} states, {} transitions\n", found.0, found.1);
         if found != *expected {
@@ -166,7 +166,7 @@ pub fn run(options: &Options) -> Outcome {
     if as_expected { Ok(text) } else { Err(text) }
 }
 
-impl Scene {
+impl Case {
     /// The numbers of states and transitions, or what breaks a promise and which.
     fn exhaust(&self) -> Result<(usize, usize), (Vec<Happening>, Broken)> {
         let mut steps: Vec<Step> = Vec::new();
@@ -198,14 +198,14 @@ impl Scene {
     /// everybody can be served.
     fn arrive(&self, way: &[Happening], seen: &mut HashSet<u64>) -> Result<Option<bool>, Broken> {
         guarded(|| {
-            let mut world = World::new();
+            let mut simulation = Simulation::new();
             let mut possible = true;
             for &happening in self.opening.iter().chain(way) {
-                possible = world.apply(happening)?;
+                possible = simulation.apply(happening)?;
             }
-            let new = possible.then(|| seen.insert(state::fingerprint(&mut world)));
+            let new = possible.then(|| seen.insert(state::fingerprint(&mut simulation)));
             if new == Some(true) {
-                world.apply(Calm)?;
+                simulation.apply(Calm)?;
             }
             Ok(new)
         })

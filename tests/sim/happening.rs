@@ -29,6 +29,8 @@ pub enum Happening {
     Crash(u8, u8),
     /// The process does not leave when it is told to, except by SIGKILL.
     Defy(u8),
+    /// The process does not execute its program: its file system does not answer.
+    Hang(u8),
     /// The process ends, the master never hears of it, and its pid is used again.
     Vanish(u8),
 
@@ -46,6 +48,12 @@ pub enum Happening {
     Unknown(u8),
     /// The process writes a record that is no report.
     Garbage(u8),
+    /// The process sends file descriptors.
+    SendDescriptors(u8),
+
+    /// From now on, the master carries out only so many actions a turn, at its end; for 0, it
+    /// carries out all at once again.
+    Late(u8),
 
     /// The next spawn fails.
     SpawnFails,
@@ -133,6 +141,8 @@ impl Happening {
             Self::Stale(n) => less(n).map(Self::Stale).collect(),
             Self::Unknown(n) => less(n).map(Self::Unknown).collect(),
             Self::Garbage(n) => less(n).map(Self::Garbage).collect(),
+            Self::Hang(n) => less(n).map(Self::Hang).collect(),
+            Self::SendDescriptors(n) => less(n).map(Self::SendDescriptors).collect(),
             Self::Steer(n, steering) => less(n).map(|n| Self::Steer(n, steering)).collect(),
             Self::Stop(true) => vec![Self::Stop(false)],
             Self::Edit(n, edit) => less(n).map(|n| Self::Edit(n, edit)).collect(),

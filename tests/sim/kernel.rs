@@ -21,6 +21,8 @@ const HISTORY: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
+    /// Has not executed its program, and does not.
+    Hanging,
     Starting,
     Idle,
     Busy,
@@ -40,22 +42,38 @@ pub struct Process {
     pub place: ServiceId,
     pub generation: u32,
     pub phase: Phase,
-    pub channel: u32,
-    /// Does not do what it is told, whether by its status channel or by SIGTERM.
+    /// The master has the other end of its status channel.
+    pub heard: bool,
+    /// The master was told that it hangs.
+    pub hang_reported: bool,
+    /// Does not do what it is told, whether by its status channel or by a signal.
     pub defiant: bool,
     pub signal: Option<Signal>,
 }
 
-/// A record on a status channel; what is no report is garbage.
+/// A record on a status channel.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
     pub writer: Pid,
-    pub report: Option<StatusReport>,
+    pub message: Message,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Message {
+    Report(StatusReport),
+    /// No report.
+    Garbage,
+    /// File descriptors, after which the master closes the channel.
+    Descriptors,
 }
 
 impl Record {
     fn event(self, service: ServiceId) -> Event {
-        Event::written(service, self.writer, self.report.ok_or(11))
+        match self.message {
+            Message::Report(report) => Event::written(service, self.writer, Ok(report)),
+            Message::Garbage => Event::written(service, self.writer, Err(11)),
+            Message::Descriptors => Event::SentDescriptors { pid: self.writer },
+        }
     }
 }
 
@@ -69,7 +87,6 @@ pub struct Port {
     pub refused: bool,
     /// Clients that nobody has accepted.
     pub waiting: u32,
-    pub channel: u32,
     pub records: VecDeque<Record>,
 }
 
@@ -80,12 +97,6 @@ impl Port {
         self.waiting += u32::from(room);
         room
     }
-
-    /// What the master finds next in the children's status channels.
-    fn next_heard(&mut self, place: ServiceId) -> Option<Event> {
-        let record = self.records.pop_front();
-        record.map(|record| record.event(place))
-    }
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +104,6 @@ pub struct Kernel {
     pub now: Time,
     pub processes: Vec<Process>,
     ports: Vec<Option<Port>>,
-    channels: u32,
     history: VecDeque<(ServiceId, Record)>,
     /// The pids of processes that ended without the master's knowledge.
     pub vanished: Vec<Pid>,
@@ -127,13 +137,11 @@ impl Kernel {
                 moved && std::mem::take(&mut port.watched)
             }
             port => {
-                self.channels += 1;
                 *port = Some(Port {
                     service,
                     watched: false,
                     refused: false,
                     waiting: 0,
-                    channel: self.channels,
                     records: VecDeque::new(),
                 });
                 false
@@ -178,21 +186,24 @@ impl Kernel {
     }
 
     /// Nothing if the system has no room for another process.
-    pub fn spawn(&mut self, place: ServiceId, generation: u32) -> Option<Pid> {
+    /// Pids that the master is about to do something with are not used again: the runtime does that
+    /// to the process that was meant.
+    pub fn spawn(&mut self, place: ServiceId, generation: u32, used: &[Pid]) -> Option<Pid> {
         let fails = std::mem::take(&mut self.spawn_fails);
         let full = self.processes.len() >= PROCESSES_MAX;
         if (fails || full) && !self.calm {
             return None;
         }
-        let pid = self.free_pid();
+        let pid = self.free_pid(used);
         self.vanished.retain(|vanished| *vanished != pid);
-        let channel = self.port(place)?.channel;
+        self.port(place)?;
         self.processes.push(Process {
             pid,
             place,
             generation,
             phase: Phase::Starting,
-            channel,
+            heard: true,
+            hang_reported: false,
             defiant: false,
             signal: None,
         });
@@ -200,26 +211,36 @@ impl Kernel {
     }
 
     /// The lowest that is free: none is used again sooner by any kernel.
-    fn free_pid(&self) -> Pid {
-        let used = |pid: &Pid| self.processes.iter().any(|process| process.pid == *pid);
+    fn free_pid(&self, used: &[Pid]) -> Pid {
+        let used = |pid: &Pid| self.process(*pid).is_some() || used.contains(pid);
         let mut pids = FIRST_PID..;
         pids.find(|pid| !used(pid)).expect("pids without end")
     }
 
-    /// Whether there is such a process, dead or alive, as far as the master can know.
-    pub fn signal(&mut self, pid: Pid, signal: Signal) -> bool {
-        let process = self.processes.iter_mut().find(|p| p.pid == pid);
-        let found = process.map(|p| p.signal = Some(signal)).is_some();
-        found || self.vanished.contains(&pid)
+    fn process(&self, pid: Pid) -> Option<&Process> {
+        self.processes.iter().find(|process| process.pid == pid)
     }
 
-    /// Closes the status channels of a service's children; later ones get others.
-    pub fn dismiss(&mut self, place: ServiceId) {
-        self.channels += 1;
-        let channel = self.channels;
-        if let Some(port) = self.port_mut(place) {
-            port.channel = channel;
-            port.records.clear();
+    fn process_mut(&mut self, pid: Pid) -> Option<&mut Process> {
+        self.processes.iter_mut().find(|process| process.pid == pid)
+    }
+
+    /// Whether there is such a process, dead or alive, as far as the master can know.
+    pub fn is_known(&self, pid: Pid) -> bool {
+        self.process(pid).is_some() || self.vanished.contains(&pid)
+    }
+
+    /// A process that has ended meanwhile is passed over.
+    pub fn signal(&mut self, pid: Pid, signal: Signal) {
+        if let Some(process) = self.process_mut(pid) {
+            process.signal = Some(signal);
+        }
+    }
+
+    /// Closes the status channel of a process, of which the master has read all.
+    pub fn close_channel(&mut self, pid: Pid) {
+        if let Some(process) = self.process_mut(pid) {
+            process.heard = false;
         }
     }
 
@@ -231,16 +252,48 @@ impl Kernel {
         ports.map(|(place, _)| place).collect()
     }
 
+    /// What the master finds next in the children's status channels.
     pub fn next_heard(&mut self) -> Option<Event> {
         let mut ports = self.ports.iter_mut().enumerate();
-        ports.find_map(|(at, port)| port.as_mut()?.next_heard(ServiceId::from_index(at)))
+        let (at, record) =
+            ports.find_map(|(at, port)| Some((at, port.as_mut()?.records.pop_front()?)))?;
+        Some(self.hear(ServiceId::from_index(at), record))
+    }
+
+    /// What the master finds next in one process's status channel.
+    pub fn next_heard_of(&mut self, pid: Pid) -> Option<Event> {
+        let place = self.process(pid)?.place;
+        let records = &mut self.port_mut(place)?.records;
+        let at = records.iter().position(|record| record.writer == pid)?;
+        let record = records.remove(at)?;
+        Some(self.hear(place, record))
+    }
+
+    fn hear(&mut self, place: ServiceId, record: Record) -> Event {
+        if let Message::Descriptors = record.message {
+            self.close_channel(record.writer);
+            if let Some(port) = self.port_mut(place) {
+                port.records.retain(|other| other.writer != record.writer);
+            }
+        }
+        record.event(place)
+    }
+
+    /// The next process that has not executed its program for a second.
+    pub fn next_hanging(&mut self) -> Option<Pid> {
+        let hangs = |p: &&mut Process| p.phase == Phase::Hanging && !p.hang_reported;
+        let process = self.processes.iter_mut().find(hangs)?;
+        process.hang_reported = true;
+        Some(process.pid)
     }
 
     /// Whether there is nothing to read and nobody to reap.
     pub fn is_quiet(&self) -> bool {
         let dead = |p: &Process| matches!(p.phase, Phase::Dead(_));
+        let hangs = |p: &Process| p.phase == Phase::Hanging && !p.hang_reported;
         let silent = |port: &Port| port.records.is_empty();
-        self.ports().all(|(_, port)| silent(port)) && !self.processes.iter().any(dead)
+        let quiet = |p: &Process| !dead(p) && !hangs(p);
+        self.ports().all(|(_, port)| silent(port)) && self.processes.iter().all(quiet)
     }
 
     pub fn reap(&mut self) -> Option<(Pid, ExitStatus)> {
@@ -296,7 +349,9 @@ impl Kernel {
         let obeys = self.calm || !defiant;
         let end = match (phase, signal) {
             (Phase::Dead(_), _) => return false,
+            (Phase::Hanging, Some(Signal::Kill)) if !obeys => return false,
             (_, Some(Signal::Kill)) => End::Signal(9),
+            (Phase::Hanging, _) if !self.calm => return false,
             (_, Some(Signal::Term | Signal::Int)) if obeys => End::Signal(15),
             (Phase::Idle | Phase::Busy, _) if obeys && self.told(at) => End::Code(0),
             _ => return self.serve(at),
@@ -308,12 +363,14 @@ impl Kernel {
     fn serve(&mut self, at: usize) -> bool {
         let before = self.processes[at].phase;
         let next = match before {
+            // At last, whatever held it does so no longer.
+            Phase::Hanging => Phase::Starting,
             Phase::Starting | Phase::Busy => Phase::Idle,
             Phase::Idle if self.accept(at) => Phase::Busy,
             Phase::Idle | Phase::Dead(_) => return false,
         };
         self.processes[at].phase = next;
-        if before != Phase::Starting {
+        if !matches!(before, Phase::Hanging | Phase::Starting) {
             self.report(at, i32::from(next == Phase::Idle));
         }
         true
@@ -336,9 +393,7 @@ impl Kernel {
 
     /// Whether the process's end of the status channel says that it is to leave.
     pub fn told(&self, at: usize) -> bool {
-        let process = &self.processes[at];
-        let port = self.port(process.place);
-        port.is_none_or(|port| port.channel != process.channel)
+        !self.processes[at].heard
     }
 
     /// What the process can say about itself.
@@ -354,16 +409,15 @@ impl Kernel {
     }
 
     fn report(&mut self, at: usize, available: i32) {
-        self.write(at, Some(self.own_report(at, available)));
+        self.write(at, Message::Report(self.own_report(at, available)));
     }
 
     /// The process writes into its status channel, if somebody has the other end.
-    pub fn write(&mut self, at: usize, report: Option<StatusReport>) -> bool {
-        let Process { pid, place, .. } = self.processes[at];
-        let record = Record {
-            writer: pid,
-            report,
-        };
+    pub fn write(&mut self, at: usize, message: Message) -> bool {
+        let Process {
+            pid: writer, place, ..
+        } = self.processes[at];
+        let record = Record { writer, message };
         let heard = !self.told(at) && self.push(place, record);
         if heard {
             self.history.truncate(HISTORY - 1);
@@ -378,7 +432,7 @@ impl Kernel {
         let report = self.own_report(at, i32::from(busy));
         let record = Record {
             writer: report.pid,
-            report: Some(report),
+            message: Message::Report(report),
         };
         let port = self.port_at(endpoint);
         port.map(|port| port.records.push_back(record)).is_some()

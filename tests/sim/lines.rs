@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use master::config::{Care, Endpoint, Kind, Service, Wakeup};
+use master::config::{ChildLimits, Endpoint, Extra, Kind, Pool, Service, Wakeup};
 
 use crate::happening::Edit;
 
-/// The endpoints of the simulated world: one that strangers reach, one that only local programs
+/// The endpoints of the simulated simulation: one that strangers reach, one that only local programs
 /// reach, one whose descriptors are passed, and a pipe with a name.
 const ENDPOINTS: [(Kind, &str, &str); 4] = [
     (Kind::Inet, "smtp", "25"),
@@ -118,16 +118,19 @@ fn service(line: &Line, (kind, name, canonical): (Kind, &str, &str)) -> Service 
         args: Vec::new(),
         backlog: 100,
         throttle_time: Duration::from_secs(line.throttle_time.into()),
-        pool: Default::default(),
-        care: care(line).into(),
+        extra: Extra {
+            pool: Pool::default(),
+            limits: limits(line),
+        }
+        .boxed(),
         line: 1,
     }
 }
 
-fn care(line: &Line) -> Care {
+fn limits(line: &Line) -> ChildLimits {
     let set = |number: u8| (number > 0).then_some(number);
     let time = |number| set(number).map(|seconds| Duration::from_secs(seconds.into()));
-    Care {
+    ChildLimits {
         // The parser takes no range that goes down.
         throttle_most: time(line.throttle_most.max(line.throttle_time))
             .filter(|_| line.throttle_most > 0),

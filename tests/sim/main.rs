@@ -10,20 +10,20 @@
 //! every test for. Who simulates for hours sets `CARGO_PROFILE_TEST_OPT_LEVEL=1`, which makes it
 //! five times as fast.
 
-mod book;
+mod coverage;
 mod exhaust;
 mod happening;
 mod kernel;
 mod lines;
+mod model;
 mod pool;
 mod regressions;
 mod replay;
-mod seen;
 mod shrink;
 mod simulate;
+mod simulation;
 mod state;
 mod swarm;
-mod world;
 
 use std::panic;
 use std::process::ExitCode;

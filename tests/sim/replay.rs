@@ -3,16 +3,16 @@
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::happening::Happening;
-use crate::world::{Broken, World};
+use crate::simulation::{Broken, Simulation};
 
-/// Lets all of it happen in a new world.
+/// Lets all of it happen in a new simulation.
 ///
 /// # Errors
 /// The promise that was broken.
 pub fn replay(list: &[Happening]) -> Result<(), Broken> {
     guarded(|| {
-        let mut world = World::new();
-        list.iter().try_for_each(|&h| world.apply(h).map(drop))
+        let mut simulation = Simulation::new();
+        list.iter().try_for_each(|&h| simulation.apply(h).map(drop))
     })
 }
 

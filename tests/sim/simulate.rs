@@ -1,30 +1,30 @@
 //! Run after run, each with a seed of its own.
 
 use crate::Outcome;
+use crate::coverage::Coverage;
 use crate::happening::Happening;
 use crate::options::Options;
 use crate::random::Random;
 use crate::replay::{guarded, replay, written};
-use crate::seen::Seen;
 use crate::shrink::shrink;
+use crate::simulation::{Broken, Simulation};
 use crate::swarm::Swarm;
-use crate::world::{Broken, World};
 
 /// Happenings in one run: enough for the rare to meet the rare, and few enough for many mixtures.
 const RUN: usize = 1000;
 /// Who simulates for ever hears of it after so many runs.
 const PROGRESS: u64 = 10_000;
 /// In so many steps there is room for every sort of event, action and record.
-const ALL_SEEN: u64 = 1_000_000;
+const ALL_COVERED: u64 = 1_000_000;
 
 /// Simulates as long as the options say, or until something breaks.
 pub fn run(options: &Options) -> Outcome {
     let mut steps = 0;
     let mut seed = options.seed;
-    let mut seen = Seen::default();
+    let mut coverage = Coverage::default();
     while options.choose("simulation", "") && options.go_on(steps) {
         let mut list = Vec::new();
-        match guarded(|| one_run(seed, &mut list, &mut seen)) {
+        match guarded(|| one_run(seed, &mut list, &mut coverage)) {
             Ok(happened) => steps += happened,
             Err(_) => return Err(explain(seed, &list)),
         }
@@ -33,33 +33,33 @@ pub fn run(options: &Options) -> Outcome {
             println!("{steps} steps simulated, seed {seed} comes next");
         }
     }
-    match seen.missing() {
-        missing if steps >= ALL_SEEN && !missing.is_empty() => {
+    match coverage.missing() {
+        missing if steps >= ALL_COVERED && !missing.is_empty() => {
             Err(format!("never seen in {steps} steps: {missing:?}"))
         }
         _ => Ok(format!("{steps} steps simulated")),
     }
 }
 
-/// What a seed makes happen is kept in `list`, and what it has to do with in `seen`; the number of
+/// What a seed makes happen is kept in `list`, and what it has to do with in `coverage`; the number of
 /// what could.
-fn one_run(seed: u64, list: &mut Vec<Happening>, seen: &mut Seen) -> Result<u64, Broken> {
+fn one_run(seed: u64, list: &mut Vec<Happening>, coverage: &mut Coverage) -> Result<u64, Broken> {
     let mut random = Random::new(seed);
     let swarm = Swarm::new(&mut random);
-    let mut world = World::new();
+    let mut simulation = Simulation::new();
     let mut happened = 0;
     for happening in swarm.opening(&mut random) {
         list.push(happening);
-        happened += u64::from(world.apply(happening)?);
+        happened += u64::from(simulation.apply(happening)?);
     }
     for _ in 0..RUN {
         let happening = swarm.next(&mut random);
         list.push(happening);
-        happened += u64::from(world.apply(happening)?);
+        happened += u64::from(simulation.apply(happening)?);
     }
     list.push(Happening::Calm);
-    world.apply(Happening::Calm)?;
-    *seen |= world.seen;
+    simulation.apply(Happening::Calm)?;
+    *coverage |= simulation.coverage;
     Ok(happened + 1)
 }
 

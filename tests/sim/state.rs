@@ -2,11 +2,11 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use master::policy::{Pid, Time};
+use master::policy::{Action, Pid, Signal, Time};
 
-use crate::book::{Account, Ended, Member};
-use crate::kernel::{Phase, Port};
-use crate::world::World;
+use crate::kernel::{Message, Phase, Port};
+use crate::model::{Account, Ended, Member};
+use crate::simulation::Simulation;
 
 /// After so long the past is forgotten: warnings may be repeated, and wake-ups are due.
 const MEMORY: Time = Time::from_secs(1000);
@@ -17,6 +17,7 @@ struct Nameless {
     place: usize,
     phase: Phase,
     told: bool,
+    hang_reported: bool,
     defiant: bool,
     signalled: Option<bool>,
     member: Option<Member>,
@@ -25,31 +26,35 @@ struct Nameless {
 }
 
 /// Equal for worlds that differ only in pids, generations and the time of day.
-pub fn fingerprint(world: &mut World) -> u64 {
+pub fn fingerprint(simulation: &mut Simulation) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let now = world.kernel.now;
-    let until_deadline = world.until_deadline();
-    (until_deadline, world.pending(), &world.lines).hash(&mut hasher);
-    let processes = nameless(world);
+    let now = simulation.kernel.now;
+    let until_deadline = simulation.until_deadline();
+    (until_deadline, simulation.pending(), &simulation.lines).hash(&mut hasher);
+    let processes = nameless(simulation);
     let rank = |pid: Pid| processes.iter().position(|(_, known)| *known == pid);
-    for (place, account) in &world.book.accounts {
+    for (place, account) in &simulation.model.accounts {
         place.hash(&mut hasher);
         hash_account(account, now, &mut hasher);
-        if let Some(port) = world.kernel.port(*place) {
+        if let Some(port) = simulation.kernel.port(*place) {
             hash_port(port, rank, account, &mut hasher);
         }
     }
     for (process, _) in &processes {
         process.hash(&mut hasher);
     }
+    simulation.late.hash(&mut hasher);
+    for action in &simulation.queue {
+        hash_action(action, rank, &mut hasher);
+    }
     hasher.finish()
 }
 
 /// The processes in an order that does not depend on their pids, and their pids.
-fn nameless(world: &World) -> Vec<(Nameless, Pid)> {
-    let now = world.kernel.now;
+fn nameless(simulation: &Simulation) -> Vec<(Nameless, Pid)> {
+    let now = simulation.kernel.now;
     let known = |place, pid| {
-        let account = world.book.accounts.get(&place)?;
+        let account = simulation.model.accounts.get(&place)?;
         Some((account, account.members.get(&pid)?))
     };
     let member = |place, pid| {
@@ -68,20 +73,25 @@ fn nameless(world: &World) -> Vec<(Nameless, Pid)> {
     };
     let stays = |place, pid| {
         let (account, member) = known(place, pid)?;
-        let until = member.due(&account.service, world.book.kill_time)?;
+        let until = member.due(&account.service, simulation.model.kill_time)?;
         Some(until.saturating_sub(now))
     };
-    let processes = world.kernel.processes.iter().enumerate();
+    let processes = simulation.kernel.processes.iter().enumerate();
     let nameless = processes.map(|(at, process)| Nameless {
         place: process.place.index(),
         phase: process.phase,
-        told: world.kernel.told(at),
+        told: simulation.kernel.told(at),
+        hang_reported: process.hang_reported,
         defiant: process.defiant,
-        signalled: process.signal.map(|s| s == master::policy::Signal::Kill),
+        signalled: process.signal.map(|s| s == Signal::Kill),
         member: member(process.place, process.pid),
         stays: stays(process.place, process.pid),
     });
-    let pids = world.kernel.processes.iter().map(|process| process.pid);
+    let pids = simulation
+        .kernel
+        .processes
+        .iter()
+        .map(|process| process.pid);
     let mut nameless: Vec<_> = nameless.zip(pids).collect();
     nameless.sort_unstable();
     nameless
@@ -101,11 +111,12 @@ fn hash_account(account: &Account, now: Time, hasher: &mut impl Hasher) {
     (left(account.kill_at), account.killed).hash(hasher);
     let warned = account.warned_at.filter(recent).map(|at| now - at);
     (account.watched, account.paused, warned).hash(hasher);
+    account.spawning.hash(hasher);
     // What is remembered for nothing changes nothing.
     let doubles = account
         .throttle
-        .filter(|_| service.care.throttle_most.is_some());
-    let clients = service.care.crash_percent.map(|_| &account.clients);
+        .filter(|_| service.limits().throttle_most.is_some());
+    let clients = service.limits().crash_percent.map(|_| &account.clients);
     (doubles, clients).hash(hasher);
 }
 
@@ -117,11 +128,31 @@ fn hash_port(
 ) {
     (port.watched, port.refused, port.waiting).hash(hasher);
     for record in &port.records {
-        let report = record.report.map(|report| {
-            let member = account.members.get(&report.pid);
-            let fresh = member.is_some_and(|m| m.generation == report.generation);
-            (rank(report.pid), fresh, report.available)
-        });
-        (rank(record.writer), report).hash(hasher);
+        let report = match record.message {
+            Message::Report(report) => {
+                let member = account.members.get(&report.pid);
+                let current = member.is_some_and(|m| m.generation == report.generation);
+                Some((rank(report.pid), current, report.available))
+            }
+            Message::Garbage | Message::Descriptors => None,
+        };
+        let descriptors = matches!(record.message, Message::Descriptors);
+        (rank(record.writer), report, descriptors).hash(hasher);
+    }
+}
+
+/// An action that is to be carried out, with the rank of its process for the pid.
+fn hash_action(action: &Action, rank: impl Fn(Pid) -> Option<usize>, hasher: &mut impl Hasher) {
+    std::mem::discriminant(action).hash(hasher);
+    match *action {
+        Action::Watch(id) | Action::Unwatch(id) | Action::Wake(id) | Action::Close(id) => {
+            id.hash(hasher);
+        }
+        Action::Spawn {
+            service, stress, ..
+        } => (service, stress).hash(hasher),
+        Action::Signal { pid, signal } => (rank(pid), signal == Signal::Kill).hash(hasher),
+        Action::CloseChannel { pid } => rank(pid).hash(hasher),
+        _ => {}
     }
 }

@@ -17,7 +17,7 @@ const LIFE: [Sort; 5] = [
     |random| Happening::Client(random.byte()),
 ];
 
-const SOMETIMES: [Sort; 28] = [
+const SOMETIMES: [Sort; 31] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(2_000)),
     |random| Happening::Pass(random.below(100_000)),
@@ -35,6 +35,9 @@ const SOMETIMES: [Sort; 28] = [
     |random| Happening::Stray(random.byte(), random.byte()),
     |random| Happening::Unknown(random.byte()),
     |random| Happening::Garbage(random.byte()),
+    |random| Happening::SendDescriptors(random.byte()),
+    |random| Happening::Hang(random.byte()),
+    |random| Happening::Late(random.pick(&[0, 1, 2, 5])),
     |_| Happening::SpawnFails,
     |_| Happening::WatchFails,
     edit,

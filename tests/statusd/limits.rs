@@ -59,7 +59,7 @@ fn the_process_limit_must_be_one() {
 
 #[test]
 fn a_history_file_that_is_no_regular_file_is_an_error() {
-    needs_root!("a mail system");
+    needs_root("a mail system");
     let directory = tempfile::tempdir().expect("a directory");
     let fifo = directory.path().join("history");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("a FIFO");

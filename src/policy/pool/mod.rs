@@ -6,7 +6,7 @@ pub(super) mod warm;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::service::Context;
+use super::service::{Context, require};
 use super::{ExitStatus, Pid, Service, Time};
 pub(super) use ordered::START_TIME;
 
@@ -41,14 +41,7 @@ impl State {
 
     /// The letter under which `spamd` logs it; an ordered child has none there.
     pub fn letter(self) -> char {
-        match self {
-            Self::Starting => 'S',
-            Self::Idle => 'I',
-            Self::Ordered => 'A',
-            Self::Busy => 'B',
-            Self::Killed => 'K',
-            Self::Gone => 'Z',
-        }
+        char::from(b"SIABKZ"[self as usize])
     }
 
     /// Whether the child is expected to end, and to do nothing else.
@@ -244,41 +237,26 @@ impl Service {
 
     /// Whether the pool agrees with its children.
     pub(super) fn check_pool(&self) -> Result<(), String> {
-        let is_member = |c: &super::child::Child| c.member.is_some();
         let Some(pool) = &self.pool else {
-            let strange = self.children.values().any(|child| is_member(child));
-            return if strange {
-                Err("a child of a pool that is not there".into())
-            } else {
-                Ok(())
-            };
+            return Ok(());
         };
         let mut found = Pool::default();
         for (&pid, child) in &self.children {
-            let member = child.member.as_ref();
-            found.add(
-                pid,
-                member.ok_or_else(|| format!("{pid} is not in the pool"))?,
-            );
+            child
+                .member
+                .iter()
+                .for_each(|member| found.add(pid, member));
         }
-        if (found.counts, &found.idle) != (pool.counts, &pool.idle) {
-            return Err(format!(
-                "in the states are {:?}, not {:?}",
-                found.counts, pool.counts
-            ));
-        }
-        if (found.old, &found.old_idle) != (pool.old, &pool.old_idle) || pool.replaced > pool.old {
-            return Err(format!("{} are old, not {}", found.old, pool.old));
-        }
-        if pool.overloaded && !pool.idle.is_empty() {
-            return Err("a client waits although a child is idle".into());
-        }
-        let ordered = |pid| self.pool_state(pid) == Some(State::Ordered);
-        if !pool.outstanding.iter().all(|&(_, pid)| ordered(pid)) {
-            return Err("an order stands for a client and is none".into());
-        }
-        if !pool.outstanding.iter().is_sorted_by_key(|(until, _)| until) {
-            return Err("orders are not sorted by time".into());
+        let ordered = |&(_, pid)| self.pool_state(pid) == Some(State::Ordered);
+        let orders = &pool.outstanding;
+        require! {
+            "others are in each state": found.counts == pool.counts;
+            "others are idle": found.idle == pool.idle;
+            "others are old": found.old == pool.old && pool.replaced <= pool.old;
+            "others are old and idle": found.old_idle == pool.old_idle;
+            "a client waits although a child is idle": !pool.overloaded || pool.idle.is_empty();
+            "an order stands for a client and is none": orders.iter().all(ordered);
+            "orders are not sorted by time": orders.iter().is_sorted_by_key(|(until, _)| until);
         }
         Ok(())
     }

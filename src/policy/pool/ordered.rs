@@ -131,7 +131,7 @@ impl Service {
             (State::Killed | State::Gone, _) => {}
             (state @ State::Ordered, Report::Idle)
             | (state @ (State::Starting | State::Idle), Report::Busy) => {
-                self.end_rogue(cx, pid, Rogue::OutOfTurn { state, report });
+                self.end_rogue(cx, pid, Rogue::OutOfTurn(state, report));
             }
         }
     }

@@ -4,6 +4,7 @@ mod backoff;
 mod check;
 mod deadlines;
 mod ends;
+mod faults;
 mod listening;
 mod operator;
 mod ordered;

@@ -36,17 +36,17 @@ fn what_somebody_should_look_into_is_a_warning() {
             format!("{SMTPD}: bad command startup -- throttling"),
         ),
         (
-            Kind::Crashing { crashed: 12 },
+            Kind::Crashing(12),
             format!(
                 "{NAMED}: children ended abnormally with 12 of the last 20 clients -- throttling"
             ),
         ),
         (
-            Kind::TooLong { age: THROTTLE_TIME },
+            Kind::TooLong(THROTTLE_TIME),
             format!("{NAMED}: process {SMTPD} pid 7 has had its client for 60 s, ending it"),
         ),
         (
-            Kind::Lingering { age: THROTTLE_TIME },
+            Kind::Lingering(THROTTLE_TIME),
             format!("{NAMED}: process {SMTPD} pid 7 was told to leave 60 s ago, ending it"),
         ),
         (
@@ -73,19 +73,19 @@ fn what_somebody_should_look_into_is_a_warning() {
             format!("removed {NAMED}: process {SMTPD} pid 7 did not end in time, sending SIGKILL"),
         ),
         (
-            Kind::PartialReport { length: 5 },
+            Kind::PartialReport(5),
             format!("{NAMED}: child (pid 7) sent partial status update (5 bytes)"),
         ),
         (
-            Kind::ForgedReport { claimed: 9 },
+            Kind::ForgedReport(9),
             format!("{NAMED}: ignoring status update from pid 7 in the name of pid 9"),
         ),
         (
-            Kind::UnknownStatus { value: 2 },
+            Kind::UnknownStatus(2),
             format!("{NAMED}: ignoring unknown status 2 from child pid 7"),
         ),
         (
-            Kind::Suppressed { count: 990 },
+            Kind::Suppressed(990),
             format!("{NAMED}: 990 more bad status updates were not logged"),
         ),
     ];
@@ -107,10 +107,7 @@ fn what_goes_as_it_should_is_information() {
             format!("{NAMED}: stress mode ends, avail 1 total 2 max 10"),
         ),
         (
-            Kind::Throttled {
-                time: THROTTLE_TIME,
-                counts: COUNTS,
-            },
+            Kind::Throttled(THROTTLE_TIME, COUNTS),
             format!("{NAMED}: throttled for 60 s, avail 1 total 2 max 10"),
         ),
         (
@@ -124,13 +121,10 @@ fn what_goes_as_it_should_is_information() {
         ),
         // It is only late, which is nobody's fault.
         (
-            Kind::StaleReport { generation: 3 },
+            Kind::StaleReport(3),
             format!("{NAMED}: ignoring status update from child pid 7 generation 3"),
         ),
-        (
-            Kind::Terminating { signal: 15 },
-            "terminating on signal 15".into(),
-        ),
+        (Kind::Terminating(15), "terminating on signal 15".into()),
     ];
     assert_said(Severity::Info, cases);
 }

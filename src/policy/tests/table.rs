@@ -12,7 +12,7 @@ fn ending_is_said_before_it_is_done() {
     assert_eq!(
         fixture.step(Event::Stop { signal }),
         [
-            Action::Log(Record::new(None, None, Kind::Terminating { signal })),
+            Action::Log(Record::new(None, None, Kind::Terminating(signal))),
             Action::Terminate { signal }
         ]
     );

@@ -11,7 +11,8 @@
 //! | `s` `f` | a spawn that the table asked for succeeds, or fails |
 //! | `S` `F` | of this service, nobody asked: a child, whose pid comes next, or a failure |
 //! | `b` `a` | a child says that it is taken, or available |
-//! | `i` `u` `h` `y` `n` | a child of an ordered pool is idle or busy, hangs up, babbles, or cannot be written to |
+//! | `i` `u` `h` `y` `n` | a child of an ordered pool is idle or busy, closes its channel, sends garbage, or cannot be written to |
+//! | `o` `H` | a child sends descriptors, or hangs in exec |
 //! | `R` | to this service, a report that is wrong in ways that come next |
 //! | `x` `k` `K` | a child ends well, with an error, or by this signal |
 //! | `X` | this pid ends, whoever it is |
@@ -26,7 +27,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, Table};
+use master::policy::{
+    Action, Errno, Event, ExitStatus, OrderFailure, Pid, ServiceId, Signal, Table,
+};
 use master::protocol::{StatusReport, pool::Report};
 
 use super::testing::{FakeSystem, sources};
@@ -36,7 +39,7 @@ use super::{Config, Service, Source};
 const LETTERS_MAX: usize = 2000;
 
 /// All that take an operand.
-const LETTERS: &[u8] = b"+-cwqgsfSFbaiuhynRxkKXtTpreWvdD!";
+const LETTERS: &[u8] = b"+-cwqgsfSFbaiuhynoHRxkKXtTpreWvdD!";
 
 /// The lines that a reload chooses from. There are several of one service.
 const LINES: [&str; 8] = [
@@ -152,30 +155,33 @@ impl World {
     /// What a letter stands for, unless that is impossible or only that time passes.
     fn event(&mut self, letter: u8, n: u8, bytes: &mut impl Iterator<Item = u8>) -> Option<Event> {
         let service = ServiceId::from_index(usize::from(n % 16));
-        let reason = "no reason".to_owned();
+        let error = Errno(n.into());
         let event = match letter {
             b'+' => self.reload(n, 10),
             b'-' => self.reload(0, n % 8),
-            b'c' => Event::Connection { service },
-            b'w' => Event::WatchFailed { service, reason },
+            b'c' => Event::Connection {
+                service,
+                clients: 1,
+            },
+            b'w' => Event::WatchFailed { service, error },
             b'g' => garbage(service, n),
             b's' => self.spawned(n)?,
             b'f' => {
                 let (service, _) = remove(&mut self.spawning, n)?;
-                Event::SpawnFailed { service, reason }
+                Event::SpawnFailed { service, error }
             }
             b'S' => self.adopted(service, bytes.next()),
-            b'F' => Event::SpawnFailed { service, reason },
+            b'F' => Event::SpawnFailed { service, error },
             b'b' => self.report(n, 0)?,
             b'a' => self.report(n, 1)?,
-            b'i' | b'u' | b'h' | b'y' | b'n' => self.member(letter, n)?,
+            b'i' | b'u' | b'h' | b'y' | b'n' | b'o' | b'H' => self.member(letter, n)?,
             b'R' => self.nonsense(service, bytes.next()),
             b'x' => self.exit(n, ExitStatus::Code(0))?,
             b'k' => self.exit(n, ExitStatus::Code(1))?,
             b'K' => self.exit(n, ExitStatus::Signal(n.into()))?,
             b'X' => {
                 let (pid, status) = (n.into(), ExitStatus::Code(n.into()));
-                Event::Exit { pid, status }
+                Event::Exited { pid, status }
             }
             b'p' => Event::Pause { service },
             b'r' => Event::Resume { service },
@@ -243,7 +249,7 @@ impl World {
         })
     }
 
-    /// What comes of the channel of a child, which is one of a pool, or should not have any.
+    /// What happens to a child, which is one of a pool, or should not have a channel.
     fn member(&self, letter: u8, nth: u8) -> Option<Event> {
         let nth = usize::from(nth).checked_rem(self.children.len())?;
         let (_, _, pid) = self.children[nth];
@@ -254,13 +260,15 @@ impl World {
                 } else {
                     Report::Busy
                 };
-                Event::Said { pid, report }
+                Event::PoolReport { pid, report }
             }
-            b'h' => Event::HungUp { pid },
-            b'y' => Event::Babbled { pid, letter },
-            _ => Event::Unwritable {
+            b'h' => Event::ChannelClosed { pid },
+            b'y' => Event::PoolGarbage { pid, letter },
+            b'o' => Event::SentDescriptors { pid },
+            b'H' => Event::ExecHangs { pid },
+            _ => Event::OrderFailed {
                 pid,
-                reason: "no reason".to_owned(),
+                failure: OrderFailure::NotRead,
             },
         })
     }
@@ -286,7 +294,7 @@ impl World {
     /// One of the children ends; the policy may have forgotten it already.
     fn exit(&mut self, nth: u8, status: ExitStatus) -> Option<Event> {
         let (_, _, pid) = remove(&mut self.children, nth)?;
-        Some(Event::Exit { pid, status })
+        Some(Event::Exited { pid, status })
     }
 
     fn step(&mut self, event: Event) {
@@ -330,10 +338,9 @@ impl World {
             Action::Signal { pid, signal } => {
                 signal == Signal::Term || self.table.service_of(pid).is_some()
             }
-            Action::Order { pid, .. } | Action::HangUp { pid } => {
-                self.table.service_of(pid).is_some()
-            }
-            Action::Dismiss(id) | Action::Wake(id) => self.is_open(id),
+            Action::Order { pid, .. } => self.table.service_of(pid).is_some(),
+            Action::CloseChannel { pid } => self.table.service_of(pid).is_some(),
+            Action::Wake(id) => self.is_open(id),
             Action::Close(id) => {
                 self.watched.remove(&id);
                 !self.is_open(id)

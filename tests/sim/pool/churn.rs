@@ -12,7 +12,7 @@ use std::time::Duration;
 use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, Table, Time};
 use master::protocol::pool::{Order, Report};
 
-use super::{NO_CARE, Settings, world};
+use super::{NO_LIMITS, Settings, simulation};
 use crate::Outcome;
 use crate::options::Options;
 use crate::random::Random;
@@ -23,7 +23,7 @@ const SETTINGS: Settings = Settings {
     min_idle: 1,
     max_idle: 3,
     double: false,
-    care: NO_CARE,
+    limits: NO_LIMITS,
 };
 /// Clients come so often, and each takes so long, on average: eight are there at a time.
 const BETWEEN: Duration = Duration::from_millis(25);
@@ -74,9 +74,12 @@ impl Ours {
     fn event(&self, fact: Fact) -> Event {
         let service = ServiceId::from_index(PLACE);
         match fact {
-            Fact::Connection => Event::Connection { service },
-            Fact::Said(pid, report) => Event::Said { pid, report },
-            Fact::Ended(pid) => Event::Exit {
+            Fact::Connection => Event::Connection {
+                service,
+                clients: 1,
+            },
+            Fact::Said(pid, report) => Event::PoolReport { pid, report },
+            Fact::Ended(pid) => Event::Exited {
                 pid,
                 status: ExitStatus::Signal(2),
             },
@@ -86,7 +89,7 @@ impl Ours {
                 pid,
             },
             Fact::Deadline if self.table.services().next().is_none() => {
-                let services = [Arc::new(world::service(SETTINGS))];
+                let services = [Arc::new(simulation::service(SETTINGS))];
                 Event::Reload(self.table.plan(&services, Duration::from_secs(10)))
             }
             Fact::Deadline => Event::Deadline,
@@ -203,7 +206,7 @@ enum Due {
     End(Pid),
 }
 
-/// The world around a parent.
+/// The simulation around a parent.
 struct Steady<P> {
     parent: P,
     now: Time,

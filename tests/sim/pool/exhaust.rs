@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::Happening::{self, *};
-use super::world::World;
+use super::simulation::Simulation;
 use super::{Settings, written};
 use crate::Outcome;
 use crate::options::Options;
@@ -17,7 +17,7 @@ const SETTINGS: Settings = Settings {
     min_idle: 0,
     max_idle: 1,
     double: false,
-    care: super::NO_CARE,
+    limits: super::NO_LIMITS,
 };
 const OPENING: [Happening; 4] = [Edit(SETTINGS), Count, Reload, Turn];
 const HAPPENINGS: [Happening; 9] = [
@@ -71,12 +71,12 @@ pub fn run(options: &Options) -> Outcome {
 
 /// Whether the way leads to a new state. From every state the pool comes to rest.
 fn arrive(way: &[Happening], seen: &mut HashSet<u64>) -> Result<bool, String> {
-    let mut world = World::new();
+    let mut simulation = Simulation::new();
     way.iter()
-        .try_for_each(|&happening| world.apply(happening))?;
-    let new = seen.insert(world.fingerprint());
+        .try_for_each(|&happening| simulation.apply(happening))?;
+    let new = seen.insert(simulation.fingerprint());
     if new {
-        world.apply(Calm)?;
+        simulation.apply(Calm)?;
     }
     Ok(new)
 }

@@ -3,27 +3,27 @@
 
 pub mod churn;
 pub mod exhaust;
-mod world;
+mod simulation;
 
 use std::time::Duration;
 
-use master::config::{Care, Pool, Ramp};
+use master::config::{ChildLimits, Pool, Ramp};
 
 use crate::Outcome;
+use crate::coverage::Coverage;
 use crate::happening::Steering;
 use crate::options::Options;
 use crate::random::Random;
 use crate::replay::guarded;
-use crate::seen::Seen;
 use crate::shrink::leave_out;
-use world::World;
+use simulation::Simulation;
 
 /// Happenings in one run.
 const RUN: usize = 500;
 /// For every so many steps of the rest of the simulation, one of this one.
 const SHARE: u64 = 20;
 /// In so many steps there is room for every sort of event, action and record that pools have.
-const ALL_SEEN: u64 = 400_000;
+const ALL_COVERED: u64 = 400_000;
 
 /// What can happen. A number says to which child, modulo how many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,13 @@ pub enum Happening {
     Lie(u8),
     /// A child closes its channel, and lives on.
     HangUp(u8),
+    /// A child sends file descriptors.
+    SendDescriptors(u8),
+    /// A child that is starting does not execute its program.
+    Hang(u8),
+    /// From now on, the master carries out only so many actions a turn, at its end; for 0, it
+    /// carries out all at once again.
+    Late(u8),
     /// The next child that is ordered to accept seems dead.
     ChildFails,
     /// The next order can only be written a turn later.
@@ -76,14 +83,8 @@ pub enum Happening {
     Calm,
 }
 
-/// Children are looked after as in Postfix.
-const NO_CARE: Care = Care {
-    throttle_most: None,
-    crash_percent: None,
-    stop_timeout: None,
-    request_timeout: None,
-    capture_output: false,
-};
+/// Those of Postfix.
+const NO_LIMITS: ChildLimits = ChildLimits::DEFAULT;
 
 /// What somebody may write into the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ pub struct Settings {
     pub min_idle: u32,
     pub max_idle: u32,
     pub double: bool,
-    pub care: Care,
+    pub limits: ChildLimits,
 }
 
 impl Settings {
@@ -108,17 +109,17 @@ impl Settings {
             min_idle,
             max_idle: min_idle + random.below(4),
             double: random.coin(),
-            care: Self::random_care(random),
+            limits: Self::random_limits(random),
         }
     }
 
     /// Half of all have none.
-    fn random_care(random: &mut Random) -> Care {
+    fn random_limits(random: &mut Random) -> ChildLimits {
         let time = |random: &mut Random| {
             let seconds = random.pick(&[0, 0, 0, 1, 4, 30]);
             (seconds > 0).then(|| Duration::from_secs(seconds))
         };
-        Care {
+        ChildLimits {
             throttle_most: None,
             crash_percent: random.coin().then(|| random.pick(&[1, 50, 100])),
             stop_timeout: time(random),
@@ -154,7 +155,7 @@ const LIFE: [Sort; 4] = [
     |_| Happening::Client,
 ];
 
-const SOMETIMES: [Sort; 26] = [
+const SOMETIMES: [Sort; 29] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(100)),
     |random| Happening::Pass(random.below(3_000)),
@@ -169,6 +170,9 @@ const SOMETIMES: [Sort; 26] = [
     |random| Happening::Letter(random.byte()),
     |random| Happening::Lie(random.byte()),
     |random| Happening::HangUp(random.byte()),
+    |random| Happening::SendDescriptors(random.byte()),
+    |random| Happening::Hang(random.byte()),
+    |random| Happening::Late(random.pick(&[0, 1, 2, 5])),
     |_| Happening::ChildFails,
     |_| Happening::WriteWaits,
     |_| Happening::PingFails,
@@ -189,17 +193,17 @@ pub fn run(options: &Options) -> Outcome {
     let mut seed = options.seed;
     // The other simulation goes on for ever, when one does.
     let most = options.steps.unwrap_or(1_000_000) / SHARE;
-    let mut seen = Seen::default();
+    let mut coverage = Coverage::default();
     while options.choose("pools", "") && steps < most {
         let list = list(seed);
-        if let Err(what) = replay(&list, &mut seen) {
+        if let Err(what) = replay(&list, &mut coverage) {
             return Err(explain(seed, list, &what));
         }
         steps += list.len() as u64;
         seed += 1;
     }
-    match seen.missing_of_pools() {
-        missing if steps >= ALL_SEEN && !missing.is_empty() => {
+    match coverage.missing_of_pools() {
+        missing if steps >= ALL_COVERED && !missing.is_empty() => {
             Err(format!("never seen in {steps} steps of pools: {missing:?}"))
         }
         _ => Ok(format!("{steps} steps of pools simulated")),
@@ -228,13 +232,13 @@ fn list(seed: u64) -> Vec<Happening> {
     list
 }
 
-fn replay(list: &[Happening], seen: &mut Seen) -> Result<(), String> {
+fn replay(list: &[Happening], coverage: &mut Coverage) -> Result<(), String> {
     guarded(|| {
-        let mut world = World::new();
+        let mut simulation = Simulation::new();
         let result = list
             .iter()
-            .try_for_each(|&happening| world.apply(happening));
-        *seen |= world.seen;
+            .try_for_each(|&happening| simulation.apply(happening));
+        *coverage |= simulation.coverage;
         result
     })
 }
@@ -243,7 +247,7 @@ fn replay(list: &[Happening], seen: &mut Seen) -> Result<(), String> {
 fn explain(seed: u64, list: Vec<Happening>, what: &str) -> String {
     let all = list.len();
     let mut list = list;
-    let replay = |list: &[Happening]| replay(list, &mut Seen::default());
+    let replay = |list: &[Happening]| replay(list, &mut Coverage::default());
     leave_out(&mut list, &|list: &[Happening]| replay(list).is_err());
     let few = list.len();
     let what = replay(&list).err().unwrap_or_else(|| what.to_owned());

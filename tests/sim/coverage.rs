@@ -3,7 +3,7 @@
 
 use std::ops::BitOrAssign;
 
-use master::policy::{Action, Event, Record};
+use master::policy::{Action, Event, Kind};
 
 /// The compiler sees to it that no sort is left out.
 macro_rules! sorts {
@@ -27,48 +27,52 @@ macro_rules! sorts {
 struct Bit(u64);
 
 sorts! {
-    EVENTS of Event: Connection Connections Report Garbage Said Babbled Unwritable
-        HungUp Spawned SpawnFailed WatchFailed Exit Deadline Reload Pause Resume Replace Wake
-        Verbose Stop;
-    ACTIONS of Action: Watch Unwatch Spawn Signal Order HangUp Dismiss Wake Close Terminate Log;
-    RECORDS of Record: Ended BadStartup Crashing Throttled Unthrottled SpawnFailed WatchFailed
-        LimitReached StressBegins StressEnds Added Removed Killing PartialReport ForgedReport StaleReport UnknownStatus
-        Suppressed Rogue Overdue TooLong Lingering PoolFull Terminating Counts States Spawned Waking;
+    EVENTS of Event: Connection Report Garbage PoolReport PoolGarbage OrderFailed ChannelClosed
+        SentDescriptors Spawned SpawnFailed ExecHangs WatchFailed Exited Deadline Reload Pause
+        Resume Replace Wake Verbose Stop;
+    ACTIONS of Action: Watch Unwatch Spawn Signal Order CloseChannel Wake Close Terminate Log;
+    KINDS of Kind: Ended BadStartup Crashing Throttled Unthrottled SpawnFailed WatchFailed
+        LimitReached StressBegins StressEnds Added Removed Killing PartialReport ForgedReport
+        StaleReport UnknownStatus SentDescriptors Suppressed ExecHangs Rogue Overdue TooLong
+        Lingering PoolFull Terminating Counts States Spawned Waking;
 }
 
-/// What only ordered pools have to do with, which have a world of their own.
-const POOLS: [&str; 10] = [
-    "Event::Connections",
-    "Event::Said",
-    "Event::Babbled",
-    "Event::Unwritable",
-    "Event::HungUp",
+/// What only ordered pools have to do with, which have a simulation of their own.
+const POOLS: [&str; 8] = [
+    "Event::PoolReport",
+    "Event::PoolGarbage",
+    "Event::OrderFailed",
+    "Event::ChannelClosed",
     "Action::Order",
-    "Action::HangUp",
-    "Record::Rogue",
-    "Record::PoolFull",
-    "Record::States",
+    "Kind::Rogue",
+    "Kind::PoolFull",
+    "Kind::States",
 ];
 
 /// What pools have to do with, too.
-const BOTH: [&str; 6] = [
-    "Record::BadStartup",
-    "Record::Overdue",
-    "Record::Throttled",
-    "Record::Unthrottled",
-    "Record::TooLong",
-    "Record::Lingering",
+const BOTH: [&str; 11] = [
+    "Event::SentDescriptors",
+    "Event::ExecHangs",
+    "Action::CloseChannel",
+    "Kind::BadStartup",
+    "Kind::Overdue",
+    "Kind::Throttled",
+    "Kind::Unthrottled",
+    "Kind::TooLong",
+    "Kind::Lingering",
+    "Kind::SentDescriptors",
+    "Kind::ExecHangs",
 ];
 
 /// All sorts that were seen.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
+pub struct Coverage {
     events: u64,
     actions: u64,
-    records: u64,
+    kinds: u64,
 }
 
-impl Seen {
+impl Coverage {
     pub fn event(&mut self, event: &Event) {
         self.events |= Bit::from(event).0;
     }
@@ -76,7 +80,7 @@ impl Seen {
     pub fn action(&mut self, action: &Action) {
         self.actions |= Bit::from(action).0;
         if let Action::Log(record) = action {
-            self.records |= Bit::from(record).0;
+            self.kinds |= Bit::from(&record.kind).0;
         }
     }
 
@@ -98,7 +102,7 @@ impl Seen {
         let all = [
             (EVENTS, self.events),
             (ACTIONS, self.actions),
-            (RECORDS, self.records),
+            (KINDS, self.kinds),
         ];
         let never = all.into_iter().flat_map(|(names, bits)| {
             let names = names.iter().enumerate();
@@ -108,10 +112,10 @@ impl Seen {
     }
 }
 
-impl BitOrAssign for Seen {
+impl BitOrAssign for Coverage {
     fn bitor_assign(&mut self, other: Self) {
         self.events |= other.events;
         self.actions |= other.actions;
-        self.records |= other.records;
+        self.kinds |= other.kinds;
     }
 }

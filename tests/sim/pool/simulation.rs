@@ -7,13 +7,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use master::config::{Endpoint, Kind, Service};
-use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, State, Table, Time};
+use master::config::{Endpoint, Extra, Kind, Service};
+use master::policy::{
+    Action, Errno, Event, ExitStatus, OrderFailure, Pid, ServiceId, Signal, State, Table, Time,
+};
 use master::protocol::pool::{Order, Report};
 
-use super::{Happening, NO_CARE, Settings};
+use super::{Happening, NO_LIMITS, Settings};
+use crate::coverage::Coverage;
 use crate::happening::Steering;
-use crate::seen::Seen;
 
 type Broken = String;
 
@@ -28,9 +30,14 @@ const BACKLOG: u32 = 6;
 /// All timeouts of a rogue and those of a throttle, one after the other, are over before.
 const CALM: Duration = Duration::from_secs(500);
 const ROUNDS_MAX: usize = 20_000;
+/// ENOMEM and EPIPE.
+const NO_ROOM: Errno = Errno(12);
+const BROKEN_PIPE: Errno = Errno(32);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// Has not executed its program, and does not.
+    Hanging,
     Starting,
     Waiting,
     Ordered,
@@ -42,6 +49,7 @@ enum Phase {
 enum Word {
     Report(Report),
     Letter,
+    Descriptors,
 }
 
 #[derive(Debug)]
@@ -59,6 +67,12 @@ struct Process {
     defiant: bool,
     /// Does nothing more by itself.
     rogue: bool,
+    /// The master has read the end of its channel.
+    end_read: bool,
+    /// The master was told that it hangs.
+    hang_reported: bool,
+    /// The master has decided that it is to end.
+    ending: bool,
     signal: Option<Signal>,
     end: Option<ExitStatus>,
     /// As the master knows it: said to be idle, and since when it has an order to answer.
@@ -81,6 +95,9 @@ impl Process {
             stopped: false,
             defiant: false,
             rogue: false,
+            end_read: false,
+            hang_reported: false,
+            ending: false,
             signal: None,
             end: None,
             idle: false,
@@ -93,6 +110,14 @@ impl Process {
         if self.open && self.held {
             self.words.push_back(word);
         }
+    }
+
+    /// The master does not count on it any more, whatever it says.
+    fn no_longer_counts(&mut self) {
+        self.ending = true;
+        self.idle = false;
+        self.busy_since = None;
+        self.ordered_at = None;
     }
 
     fn end(&mut self, status: ExitStatus) {
@@ -112,13 +137,13 @@ struct Faults {
 }
 
 #[derive(Debug)]
-pub struct World {
+pub struct Simulation {
     now: Time,
     table: Table,
     place: ServiceId,
     settings: Settings,
     /// Those in force.
-    limits: Settings,
+    in_force: Settings,
     processes: Vec<Process>,
     waiting: u32,
     watched: bool,
@@ -126,18 +151,23 @@ pub struct World {
     /// An operator has clients wait.
     paused: bool,
     steerings: Vec<Steering>,
-    pub seen: Seen,
+    pub coverage: Coverage,
     /// Whether the system counts who waits.
     counts: bool,
     faults: Faults,
     reload: bool,
+    /// How many actions a turn carries out, at its end; otherwise all are carried out at once.
+    late: Option<u8>,
+    /// What the table asked for and was not carried out yet.
+    queue: VecDeque<Action>,
+    /// Kept for its memory.
     actions: Vec<Action>,
     /// Starts and orders to end, for who counts them.
     pub started: u32,
     pub ended: u32,
 }
 
-impl World {
+impl Simulation {
     pub fn new() -> Self {
         let settings = Settings {
             max: 3,
@@ -145,24 +175,26 @@ impl World {
             min_idle: 1,
             max_idle: 2,
             double: false,
-            care: NO_CARE,
+            limits: NO_LIMITS,
         };
         Self {
             now: Duration::from_secs(1),
             table: Table::new(KILL_TIME, true),
             place: ServiceId::from_index(0),
             settings,
-            limits: settings,
+            in_force: settings,
             processes: Vec::new(),
             waiting: 0,
             watched: false,
             refused: false,
             paused: false,
             steerings: Vec::new(),
-            seen: Seen::default(),
+            coverage: Coverage::default(),
             counts: false,
             faults: Faults::default(),
             reload: false,
+            late: None,
+            queue: VecDeque::new(),
             actions: Vec::new(),
             started: 0,
             ended: 0,
@@ -187,6 +219,16 @@ impl World {
             Happening::Edit(settings) => self.settings = settings,
             Happening::Reload => self.reload = true,
             Happening::Steer(steering) => self.steerings.push(steering),
+            Happening::Late(actions) => {
+                self.late = Some(actions).filter(|actions| *actions > 0);
+                return self.settle();
+            }
+            Happening::Hang(nth) => self.happen(nth, |p| {
+                if p.phase == Phase::Starting && p.words.is_empty() {
+                    p.phase = Phase::Hanging;
+                }
+            }),
+            Happening::SendDescriptors(nth) => self.happen(nth, |p| p.say(Word::Descriptors)),
             Happening::Live(nth) => {
                 if let Some(at) = self.nth(nth) {
                     self.live(at);
@@ -216,7 +258,7 @@ impl World {
                     Phase::Starting => Report::Busy,
                     Phase::Waiting if !ordered => Report::Busy,
                     Phase::Waiting | Phase::Ordered => Report::Idle,
-                    Phase::Busy => return,
+                    Phase::Busy | Phase::Hanging => return,
                 };
                 p.say(Word::Report(report));
                 p.rogue = true;
@@ -252,7 +294,7 @@ impl World {
         }
         match process.signal {
             Some(Signal::Kill) => process.end(ExitStatus::Signal(9)),
-            _ if process.stopped => return false,
+            _ if process.stopped || process.phase == Phase::Hanging => return false,
             Some(Signal::Int) if !process.defiant => process.end(ExitStatus::Signal(2)),
             Some(Signal::Term) if !process.defiant => process.end(ExitStatus::Signal(15)),
             _ if process.rogue => return false,
@@ -270,7 +312,7 @@ impl World {
             process.orders.extend(written);
         }
         self.read_channels()?;
-        self.bury_dead()?;
+        self.process_exits()?;
         if self.table.next_deadline().is_some_and(|at| at <= self.now) {
             self.step(Event::Deadline)?;
         }
@@ -280,17 +322,22 @@ impl World {
         self.check_clients_time()?;
         if connection {
             let service = self.place;
-            let count = if self.counts { self.waiting } else { 1 };
-            self.step(Event::Connections { service, count })?;
+            let clients = if self.counts { self.waiting } else { 1 };
+            self.step(Event::Connection { service, clients })?;
         }
         for steering in std::mem::take(&mut self.steerings) {
             self.steer(steering)?;
         }
-        if std::mem::take(&mut self.reload) {
-            self.limits = self.settings;
+        // A configuration is taken up when all has been carried out.
+        if self.queue.is_empty() && std::mem::take(&mut self.reload) {
+            self.in_force = self.settings;
             let services = [Arc::new(service(self.settings))];
             let plan = self.table.plan(&services, KILL_TIME);
             self.step(Event::Reload(plan))?;
+        }
+        self.settle()?;
+        for _ in 0..self.late.unwrap_or_default() {
+            self.carry_out_next()?;
         }
         self.settle()?;
         self.check()
@@ -321,32 +368,43 @@ impl World {
         match process.words.pop_front() {
             Some(Word::Letter) => {
                 process.idle = false;
-                Some(Event::Babbled { pid, letter: b'X' })
+                Some(Event::PoolGarbage { pid, letter: b'X' })
+            }
+            Some(Word::Descriptors) => {
+                process.no_longer_counts();
+                process.held = false;
+                process.words.clear();
+                Some(Event::SentDescriptors { pid })
             }
             Some(Word::Report(report)) => {
                 process.ordered_at = None;
-                process.idle = report == Report::Idle;
+                process.idle = report == Report::Idle && !process.ending;
                 process.busy_since = process.busy_since.filter(|_| !process.idle);
-                if !process.idle {
+                if report == Report::Busy && !process.ending {
                     process.busy_since.get_or_insert(self.now);
                 }
-                Some(Event::Said { pid, report })
+                Some(Event::PoolReport { pid, report })
             }
-            None if !process.open => {
-                process.idle = false;
-                process.busy_since = None;
-                process.ordered_at = None;
-                Some(Event::HungUp { pid })
+            None if !process.open && !std::mem::replace(&mut process.end_read, true) => {
+                process.no_longer_counts();
+                Some(Event::ChannelClosed { pid })
             }
             None => None,
         }
     }
 
-    fn bury_dead(&mut self) -> Result<(), Broken> {
+    fn process_exits(&mut self) -> Result<(), Broken> {
         while let Some(at) = self.processes.iter().position(|p| p.end.is_some()) {
             let Process { pid, end, .. } = self.processes.remove(at);
             let status = end.ok_or("a process that has ended")?;
-            self.step(Event::Exit { pid, status })?;
+            self.step(Event::Exited { pid, status })?;
+        }
+        let hangs = |p: &&mut Process| p.phase == Phase::Hanging && !p.hang_reported;
+        while let Some(process) = self.processes.iter_mut().find(hangs) {
+            process.hang_reported = true;
+            process.no_longer_counts();
+            let pid = process.pid;
+            self.step(Event::ExecHangs { pid })?;
         }
         Ok(())
     }
@@ -354,7 +412,8 @@ impl World {
     fn settle(&mut self) -> Result<(), Broken> {
         loop {
             self.table.settle(self.now, &mut self.actions);
-            if self.actions.is_empty() {
+            self.take_actions()?;
+            if self.late.is_some() || self.queue.is_empty() {
                 return Ok(());
             }
             self.carry_out()?;
@@ -362,21 +421,52 @@ impl World {
     }
 
     fn step(&mut self, event: Event) -> Result<(), Broken> {
-        self.seen.event(&event);
-        self.table.step(self.now, event, &mut self.actions);
+        self.take_in(event)?;
         self.carry_out()
     }
 
-    fn carry_out(&mut self) -> Result<(), Broken> {
-        while !self.actions.is_empty() {
-            for action in std::mem::take(&mut self.actions) {
-                self.seen.action(&action);
-                self.act(&action)?;
+    fn take_in(&mut self, event: Event) -> Result<(), Broken> {
+        self.coverage.event(&event);
+        self.table.step(self.now, event, &mut self.actions);
+        self.take_actions()
+    }
+
+    /// Queues what the table asks for, and what the master knows then.
+    fn take_actions(&mut self) -> Result<(), Broken> {
+        for action in std::mem::take(&mut self.actions) {
+            self.coverage.action(&action);
+            match action {
+                Action::Spawn { .. } if self.paused => {
+                    return Err("a child for a service that is paused".into());
+                }
+                Action::Signal { pid, signal } => {
+                    self.process(pid)?.no_longer_counts();
+                    self.ended += u32::from(signal == Signal::Int);
+                }
+                Action::Order { pid, order } => self.check_order(pid, order)?,
+                _ => {}
             }
+            self.queue.push_back(action);
         }
         Ok(())
     }
 
+    /// Everything, unless actions are late.
+    fn carry_out(&mut self) -> Result<(), Broken> {
+        while self.late.is_none() && !self.queue.is_empty() {
+            self.carry_out_next()?;
+        }
+        Ok(())
+    }
+
+    fn carry_out_next(&mut self) -> Result<(), Broken> {
+        match self.queue.pop_front() {
+            Some(action) => self.act(&action),
+            None => Ok(()),
+        }
+    }
+
+    /// What is about a child that has ended meanwhile is left out.
     fn act(&mut self, action: &Action) -> Result<(), Broken> {
         match *action {
             Action::Watch(_) => self.watch(),
@@ -393,22 +483,22 @@ impl World {
                 ..
             } => self.spawn(service, generation),
             Action::Signal { pid, signal } => {
-                let process = self.process(pid)?;
-                process.signal = Some(signal);
-                process.idle = false;
-                process.busy_since = None;
-                process.ordered_at = None;
-                self.ended += u32::from(signal == Signal::Int);
+                if let Ok(process) = self.process(pid) {
+                    process.signal = Some(signal);
+                }
                 Ok(())
             }
             Action::Order { pid, order } => self.order(pid, order),
-            Action::HangUp { pid } => {
-                let process = self.process(pid)?;
-                process.held = false;
-                process.words.clear();
+            Action::CloseChannel { pid } => {
+                while let Some(event) = self.next_word(pid) {
+                    self.take_in(event)?;
+                }
+                if let Ok(process) = self.process(pid) {
+                    process.held = false;
+                    process.words.clear();
+                }
                 Ok(())
             }
-            Action::Dismiss(_) => Ok(()),
             Action::Log(ref record) => match record.to_string().is_empty() {
                 true => Err("a record without words".into()),
                 false => Ok(()),
@@ -428,18 +518,14 @@ impl World {
         }
         self.refused = std::mem::take(&mut self.faults.watch);
         if self.refused {
-            let (service, reason) = (self.place, "no room".into());
-            let event = Event::WatchFailed { service, reason };
-            self.table.step(self.now, event, &mut self.actions);
+            let (service, error) = (self.place, NO_ROOM);
+            self.take_in(Event::WatchFailed { service, error })?;
         }
         Ok(())
     }
 
     fn spawn(&mut self, service: ServiceId, generation: u32) -> Result<(), Broken> {
-        if self.paused {
-            return Err("a child for a service that is paused".into());
-        }
-        let max = self.limits.max as usize;
+        let max = self.in_force.max as usize;
         if max > 0 && self.processes.len() >= max {
             return Err(format!("one more than {max} children"));
         }
@@ -447,10 +533,12 @@ impl World {
         let event = match fails || self.processes.len() >= PROCESSES_MAX {
             true => Event::SpawnFailed {
                 service,
-                reason: "no room".into(),
+                error: NO_ROOM,
             },
             false => {
-                let used = |pid: &Pid| self.processes.iter().any(|p| p.pid == *pid);
+                // The runtime does what is pending to the process that was meant.
+                let pending = |pid| self.queue.iter().any(|action| pid_of(action) == Some(pid));
+                let used = |&pid: &Pid| self.processes.iter().any(|p| p.pid == pid) || pending(pid);
                 let pid = (100..).find(|pid| !used(pid)).ok_or("pids without end")?;
                 self.processes.push(Process::new(pid));
                 self.started += 1;
@@ -461,54 +549,58 @@ impl World {
                 }
             }
         };
-        self.table.step(self.now, event, &mut self.actions);
-        Ok(())
+        self.take_in(event)
     }
 
-    fn order(&mut self, pid: Pid, order: Order) -> Result<(), Broken> {
-        let now = self.now;
-        let accept = order == Order::Accept;
-        if accept && self.paused {
-            return Err(format!("an order for {pid} while the service is paused"));
+    /// The table gives an order: it must be one that the child can be given.
+    fn check_order(&mut self, pid: Pid, order: Order) -> Result<(), Broken> {
+        let (now, paused) = (self.now, self.paused);
+        if order != Order::Accept {
+            return self.process(pid).map(|_| ());
         }
-        let fails = match accept {
-            true => std::mem::take(&mut self.faults.child),
-            false => std::mem::take(&mut self.faults.ping),
-        };
-        let waits = std::mem::take(&mut self.faults.write);
-        let lower = |p: &Process| p.idle && p.pid < pid;
-        if accept && self.processes.iter().any(lower) {
+        if self.processes.iter().any(|p| p.idle && p.pid < pid) {
             return Err(format!(
                 "{pid} is ordered, and not the idle child with the lowest pid"
             ));
         }
         let process = self.process(pid)?;
-        if !process.held {
-            return Err(format!("an order for {pid}, whose channel is closed"));
-        }
-        if accept && process.ordered_at.is_some() {
-            return Err(format!(
-                "a second order for {pid}, which has not answered the first"
-            ));
-        }
-        if accept && !std::mem::take(&mut process.idle) {
-            return Err(format!("an order for {pid}, which is not idle"));
-        }
-        if fails || !process.open {
-            let reason = "Broken pipe".into();
-            let event = Event::Unwritable { pid, reason };
-            self.seen.event(&event);
-            self.table.step(now, event, &mut self.actions);
-            return Ok(());
-        }
-        if accept {
+        let what = if paused {
+            "while the service is paused"
+        } else if !process.held {
+            "whose channel is closed"
+        } else if process.ordered_at.is_some() {
+            "which has not answered the one before"
+        } else if !process.idle {
+            "which is not idle"
+        } else {
+            process.idle = false;
             process.ordered_at = Some(now);
-        }
-        match waits || !process.unwritten.is_empty() {
-            true => process.unwritten.push_back(order),
-            false => process.orders.push_back(order),
-        }
-        Ok(())
+            return Ok(());
+        };
+        Err(format!("an order for {pid}, {what}"))
+    }
+
+    fn order(&mut self, pid: Pid, order: Order) -> Result<(), Broken> {
+        let fails = match order {
+            Order::Accept => std::mem::take(&mut self.faults.child),
+            Order::Ping => std::mem::take(&mut self.faults.ping),
+        };
+        let waits = std::mem::take(&mut self.faults.write);
+        let Ok(process) = self.process(pid) else {
+            return Ok(());
+        };
+        let failure = if !process.held {
+            OrderFailure::NoChannel
+        } else if fails || !process.open {
+            OrderFailure::System(BROKEN_PIPE)
+        } else {
+            match waits || !process.unwritten.is_empty() {
+                true => process.unwritten.push_back(order),
+                false => process.orders.push_back(order),
+            }
+            return Ok(());
+        };
+        self.take_in(Event::OrderFailed { pid, failure })
     }
 
     /// Equal for worlds that differ only in pids and in the time of day.
@@ -537,7 +629,13 @@ impl World {
                 &process.words,
                 &process.signal,
             );
-            let flags = (process.open, process.held, process.rogue, process.idle);
+            let flags = (
+                process.open,
+                process.held,
+                process.rogue,
+                process.idle,
+                process.ending,
+            );
             (age, state, flags, format!("{rest:?} {:?}", process.end)).hash(&mut hasher);
         }
         hasher.finish()
@@ -547,7 +645,7 @@ impl World {
 
     /// After the deadlines have had their turn.
     fn check_clients_time(&self) -> Result<(), Broken> {
-        let limit = self.limits.care.request_timeout;
+        let limit = self.in_force.limits.request_timeout;
         let too_long = |p: &Process| {
             let ends = p.busy_since.zip(limit).map(|(since, limit)| since + limit);
             ends.is_some_and(|at| at <= self.now)
@@ -572,13 +670,16 @@ impl World {
                 "(idle, total) is {found:?} and should be {expected:?}"
             ));
         }
-        if service.listening() != self.watched {
+        if self.queue.is_empty() && service.listening() != self.watched {
             return Err("the table believes something else to be watched".into());
         }
         let recent = |p: &Process| p.ordered_at.is_some_and(|at| self.now < at + PATIENCE);
-        let excused = self.watched || self.refused || self.processes.iter().any(recent);
+        let excused = self.watched
+            || self.refused
+            || !self.queue.is_empty()
+            || self.processes.iter().any(recent);
         let blind = self.refused || service.throttled();
-        if self.paused && self.watched {
+        if self.queue.is_empty() && self.paused && self.watched {
             return Err("a paused service is watched".into());
         }
         if self.waiting > 0 && idle > 0 && !excused && !blind && !self.paused {
@@ -590,7 +691,9 @@ impl World {
     // Liveness.
 
     fn sleep(&mut self) -> Result<(), Broken> {
-        let talking = |p: &Process| p.held && (!p.words.is_empty() || !p.open);
+        let hangs = |p: &Process| p.phase == Phase::Hanging && !p.hang_reported;
+        let talking =
+            |p: &Process| hangs(p) || p.held && (!p.words.is_empty() || !p.open && !p.end_read);
         let busy = self.watched && self.waiting > 0 && !self.refused;
         if !busy && !self.processes.iter().any(|p| talking(p) || p.end.is_some()) {
             if let Some(at) = self.table.next_deadline() {
@@ -602,6 +705,7 @@ impl World {
 
     fn calm(&mut self) -> Result<(), Broken> {
         self.faults = Faults::default();
+        self.late = None;
         self.steerings.push(Steering::Resume);
         for process in &mut self.processes {
             process.stopped = false;
@@ -638,7 +742,7 @@ impl World {
             min_idle,
             max_idle,
             ..
-        } = self.limits;
+        } = self.in_force;
         let state = |p: &Process| self.table.state_of(p.pid);
         let states: Vec<_> = self.processes.iter().filter_map(state).collect();
         let total = states.len() as u32;
@@ -651,14 +755,25 @@ impl World {
         let surplus = idle > max_idle && total > min_children;
         match rest && total >= min_children && total <= most && enough && !surplus {
             true => Ok(()),
-            false => Err(format!("at rest: {states:?} under {:?}", self.limits)),
+            false => Err(format!("at rest: {states:?} under {:?}", self.in_force)),
         }
+    }
+}
+
+/// The process that an action is about.
+fn pid_of(action: &Action) -> Option<Pid> {
+    match *action {
+        Action::Signal { pid, .. } | Action::Order { pid, .. } | Action::CloseChannel { pid } => {
+            Some(pid)
+        }
+        _ => None,
     }
 }
 
 /// The next step of a child that keeps to the rules; whether there was one.
 fn advance(process: &mut Process, waiting: &mut u32) -> bool {
     match process.phase {
+        Phase::Hanging => return false,
         _ if !process.held => process.end(ExitStatus::Code(0)),
         Phase::Starting => {
             process.phase = Phase::Waiting;
@@ -699,8 +814,11 @@ pub fn service(settings: Settings) -> Service {
         args: Vec::new(),
         backlog: 100,
         throttle_time: THROTTLE_TIME,
-        pool: settings.pool().into(),
-        care: settings.care.into(),
+        extra: Extra {
+            pool: settings.pool(),
+            limits: settings.limits,
+        }
+        .boxed(),
         line: 1,
     }
 }

@@ -1,16 +1,19 @@
-//! The simulated world: the kernel, the table's file, the book, and in their midst the real
+//! The simulated simulation: the kernel, the table's file, the model, and in their midst the real
 //! policy, driven as the runtime drives it.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use master::policy::{Action, Event, ServiceId, Table, Time};
+use master::config::Service;
+use master::policy::{Action, Errno, Event, Pid, ServiceId, Table, Time};
 use master::protocol::StatusReport;
 
-use crate::book::Book;
+use crate::coverage::Coverage;
 use crate::happening::Happening;
-use crate::kernel::{End, Kernel, Port};
+use crate::kernel::{End, Kernel, Message, Phase, Port};
 use crate::lines::Lines;
-use crate::seen::Seen;
+use crate::model::Model;
 
 /// The runtime's loop sleeps no longer.
 const TURN_MAX: Duration = Duration::from_secs(500);
@@ -19,8 +22,8 @@ const TURN_MAX: Duration = Duration::from_secs(500);
 const ROUNDS_MAX: usize = 2000;
 /// The endpoints' places, those of two that were removed and are there still, and one of nobody.
 const PLACES: usize = 7;
-/// ENOMEM and ENOSPC.
-const NO_ROOM: &str = "no room";
+/// ENOMEM.
+const NO_ROOM: Errno = Errno(12);
 
 /// The parts of a turn, in the runtime's order.
 const PARTS: [Part; 5] = [
@@ -52,22 +55,27 @@ fn permutation(mut number: usize) -> [Part; 5] {
 }
 
 #[derive(Debug)]
-pub struct World {
+pub struct Simulation {
     pub kernel: Kernel,
-    pub book: Book,
+    pub model: Model,
     pub lines: Lines,
-    pub seen: Seen,
+    pub coverage: Coverage,
     table: Table,
     hangup: bool,
     /// A stop, and whether the next master is verbose.
     stop: Option<bool>,
+    /// How many actions a turn carries out, at its end; otherwise all are carried out at once.
+    pub late: Option<u8>,
+    /// What the table asked for and was not carried out yet.
+    pub queue: VecDeque<Action>,
+    /// Kept for its memory.
     actions: Vec<Action>,
 }
 
 /// A promise that was broken, in words.
 pub type Broken = String;
 
-impl World {
+impl Simulation {
     /// A master without services.
     pub fn new() -> Self {
         let kernel = Kernel::at(Duration::from_secs(1));
@@ -78,11 +86,13 @@ impl World {
         Self {
             table: Table::new(lines.kill_time, verbose),
             kernel,
-            book: Book::new(verbose),
+            model: Model::new(verbose),
             lines,
-            seen: Seen::default(),
+            coverage: Coverage::default(),
             hangup: false,
             stop: None,
+            late: None,
+            queue: VecDeque::new(),
             actions: Vec::new(),
         }
     }
@@ -121,6 +131,10 @@ impl World {
                 return self.steer(Event::Verbose(verbose)).map(|()| true);
             }
             Happening::Stop(verbose) => self.stop = Some(verbose),
+            Happening::Late(actions) => {
+                self.late = Some(actions).filter(|actions| *actions > 0);
+                return self.settle().map(|()| true);
+            }
             Happening::Live(nth)
             | Happening::Retire(nth)
             | Happening::Fail(nth)
@@ -131,6 +145,8 @@ impl World {
             | Happening::Forge(nth, _)
             | Happening::Stray(nth, _)
             | Happening::Unknown(nth)
+            | Happening::Hang(nth)
+            | Happening::SendDescriptors(nth)
             | Happening::Garbage(nth) => {
                 let process = kernel.living(nth);
                 return Ok(process.is_some_and(|at| happen_to(kernel, at, happening)));
@@ -164,15 +180,20 @@ impl World {
         for part in order {
             match part {
                 Part::Reports => self.read_reports()?,
-                Part::Exits => self.bury_dead()?,
+                Part::Exits => self.process_exits()?,
                 Part::Deadlines => self.pass_deadlines()?,
                 Part::Connections => {
                     for &service in &connections {
-                        self.step(Event::Connection { service })?;
+                        let clients = 1;
+                        self.step(Event::Connection { service, clients })?;
                     }
                 }
                 Part::Reload => self.reload()?,
             }
+        }
+        self.settle()?;
+        for _ in 0..self.late.unwrap_or_default() {
+            self.carry_out_next()?;
         }
         self.settle()?;
         self.check()?;
@@ -196,9 +217,12 @@ impl World {
         Ok(())
     }
 
-    fn bury_dead(&mut self) -> Result<(), Broken> {
+    fn process_exits(&mut self) -> Result<(), Broken> {
         while let Some((pid, status)) = self.kernel.reap() {
-            self.step(Event::Exit { pid, status })?;
+            self.step(Event::Exited { pid, status })?;
+        }
+        while let Some(pid) = self.kernel.next_hanging() {
+            self.step(Event::ExecHangs { pid })?;
         }
         Ok(())
     }
@@ -219,13 +243,15 @@ impl World {
     }
 
     fn reload(&mut self) -> Result<(), Broken> {
-        if !std::mem::take(&mut self.hangup) {
+        // A configuration is taken up when all has been carried out.
+        if !self.hangup || !self.queue.is_empty() {
             return Ok(());
         }
+        self.hangup = false;
         let services = self.lines.services();
         let plan = self.table.plan(&services, self.lines.kill_time);
         for entry in &plan.entries {
-            let account = self.book.accounts.get(&entry.id);
+            let account = self.model.accounts.get(&entry.id);
             let same = account.is_some_and(|a| a.service.identity() == entry.service.identity());
             if account.is_some() != entry.known || entry.known != same {
                 return Err(format!("{:?} is in a wrong place", entry.service.name));
@@ -235,14 +261,24 @@ impl World {
             }
         }
         self.step(Event::Reload(plan))?;
+        self.check_open(&services)
+    }
+
+    /// The kernel has the listeners of these services, and, until they are closed, of those that
+    /// were removed.
+    fn check_open(&self, services: &[Arc<Service>]) -> Result<(), Broken> {
+        if !self.queue.is_empty() {
+            return Ok(());
+        }
         let open = self.kernel.ports().map(|(_, port)| port.service.identity());
         let mut wanted: Vec<_> = services.iter().map(|service| service.identity()).collect();
         let mut open: Vec<_> = open.collect();
         wanted.sort_unstable();
         open.sort_unstable();
-        match open == wanted {
-            true => Ok(()),
-            false => Err(format!("{open:?} are open instead of {wanted:?}")),
+        if open == wanted {
+            Ok(())
+        } else {
+            Err(format!("{open:?} are open instead of {wanted:?}"))
         }
     }
 
@@ -252,64 +288,90 @@ impl World {
     fn settle(&mut self) -> Result<(), Broken> {
         loop {
             let now = self.kernel.now;
-            self.book.settle(now);
+            self.model.settle(now);
             self.table.settle(now, &mut self.actions);
-            if self.actions.is_empty() {
-                return self.book.compare(&self.table);
+            self.take_actions()?;
+            if self.late.is_some() || self.queue.is_empty() {
+                return self.model.compare(&self.table);
             }
             self.carry_out()?;
         }
     }
 
     fn step(&mut self, event: Event) -> Result<(), Broken> {
-        self.take_in(event);
+        self.take_in(event)?;
         self.carry_out()?;
-        self.book.compare(&self.table)
+        self.model.compare(&self.table)
     }
 
-    fn take_in(&mut self, event: Event) {
+    fn take_in(&mut self, event: Event) -> Result<(), Broken> {
         let now = self.kernel.now;
-        self.seen.event(&event);
-        self.book.enter(now, &event);
+        self.coverage.event(&event);
+        self.model.enter(now, &event);
         self.table.step(now, event, &mut self.actions);
+        self.take_actions()
     }
 
-    fn carry_out(&mut self) -> Result<(), Broken> {
-        while !self.actions.is_empty() {
-            let mut batch = std::mem::take(&mut self.actions);
-            for action in batch.drain(..) {
-                self.seen.action(&action);
-                self.book.wish(self.kernel.now, &action)?;
-                self.act(&action)?;
+    /// Queues what the table asks for, which must be owed, and possible.
+    fn take_actions(&mut self) -> Result<(), Broken> {
+        for action in self.actions.drain(..) {
+            self.coverage.action(&action);
+            self.model.wish(self.kernel.now, &action)?;
+            let possible = match action {
+                Action::Signal { pid, .. } | Action::CloseChannel { pid } => {
+                    self.kernel.is_known(pid)
+                }
+                Action::Order { .. } => false,
+                _ => true,
+            };
+            if !possible {
+                return Err(format!("the kernel cannot do {action:?}"));
             }
-            if self.actions.is_empty() {
-                // Kept for its memory.
-                self.actions = batch;
-            }
+            self.queue.push_back(action);
         }
         Ok(())
+    }
+
+    /// Everything, unless actions are late.
+    fn carry_out(&mut self) -> Result<(), Broken> {
+        while self.late.is_none() && !self.queue.is_empty() {
+            self.carry_out_next()?;
+        }
+        Ok(())
+    }
+
+    fn carry_out_next(&mut self) -> Result<(), Broken> {
+        match self.queue.pop_front() {
+            Some(action) => self.act(&action),
+            None => Ok(()),
+        }
     }
 
     fn act(&mut self, action: &Action) -> Result<(), Broken> {
         let kernel = &mut self.kernel;
         let possible = match *action {
             Action::Watch(id) => return self.watch(id),
+            // A removed service's listeners are closed without.
             Action::Unwatch(id) => kernel.unwatch(id),
             Action::Spawn {
                 service,
                 generation,
                 ..
             } => return self.spawn(service, generation),
-            Action::Signal { pid, signal } => kernel.signal(pid, signal),
-            Action::Order { .. } | Action::HangUp { .. } => false,
-            Action::Dismiss(id) => {
-                kernel.dismiss(id);
+            Action::Signal { pid, signal } => {
+                kernel.signal(pid, signal);
                 true
             }
-            Action::Wake(id) => {
-                // Who finds the queue full gives up.
-                kernel.port_mut(id).map(Port::connect).is_some()
+            Action::CloseChannel { pid } => {
+                while let Some(event) = self.kernel.next_heard_of(pid) {
+                    self.take_in(event)?;
+                }
+                self.kernel.close_channel(pid);
+                true
             }
+            Action::Order { .. } => false,
+            // A wake-up that finds the queue full is given up.
+            Action::Wake(id) => kernel.port_mut(id).map(Port::connect).is_some(),
             Action::Close(id) => kernel.close(id),
             Action::Terminate { .. } => true,
             Action::Log(ref record) => return said(&record.to_string()),
@@ -322,8 +384,8 @@ impl World {
     fn watch(&mut self, service: ServiceId) -> Result<(), Broken> {
         let watched = self.kernel.watch(service);
         if !watched.ok_or_else(|| format!("{service:?} is watched already, or gone"))? {
-            let reason = NO_ROOM.into();
-            self.take_in(Event::WatchFailed { service, reason });
+            let error = NO_ROOM;
+            self.take_in(Event::WatchFailed { service, error })?;
         }
         Ok(())
     }
@@ -335,7 +397,8 @@ impl World {
         if max > 0 && children >= max {
             return Err(format!("{service:?} has {children} children of {max}"));
         }
-        let event = match self.kernel.spawn(service, generation) {
+        let used: Vec<Pid> = self.queue.iter().filter_map(pid_of).collect();
+        let event = match self.kernel.spawn(service, generation, &used) {
             Some(pid) => Event::Spawned {
                 service,
                 generation,
@@ -343,11 +406,10 @@ impl World {
             },
             None => Event::SpawnFailed {
                 service,
-                reason: NO_ROOM.into(),
+                error: NO_ROOM,
             },
         };
-        self.take_in(event);
-        Ok(())
+        self.take_in(event)
     }
 
     // What must hold.
@@ -355,8 +417,8 @@ impl World {
     /// After every turn.
     fn check(&mut self) -> Result<(), Broken> {
         self.table.check()?;
-        self.book.compare_watched(&self.table)?;
-        let (wanted, found) = (self.book.next_deadline(), self.deadline());
+        self.model.compare_watched(&self.table)?;
+        let (wanted, found) = (self.model.next_deadline(), self.deadline());
         if wanted != found {
             return Err(format!("the next deadline is {wanted:?}, not {found:?}"));
         }
@@ -371,9 +433,12 @@ impl World {
             return Err("the table has other processes".into());
         }
         for (at, process) in processes.iter().enumerate() {
-            let member = self.book.accounts[&process.place].members[&process.pid];
-            let removed = self.kernel.port(process.place).is_none();
-            if !removed && self.kernel.told(at) != member.leaving {
+            let account = &self.model.accounts[&process.place];
+            let member = account.members[&process.pid];
+            let removed = account.kill_at.is_some();
+            let pending = self.queue.iter().any(|a| pid_of(a) == Some(process.pid));
+            let known = removed || pending;
+            if !known && self.kernel.told(at) != member.leaving {
                 return Err(format!("pid {} was told something else", process.pid));
             }
         }
@@ -384,7 +449,7 @@ impl World {
     fn start_again(&mut self, verbose: bool) -> Result<(), Broken> {
         let next = Self::with(Kernel::at(self.kernel.now), self.lines.clone(), verbose);
         *self = Self {
-            seen: self.seen,
+            coverage: self.coverage,
             hangup: true,
             ..next
         };
@@ -410,12 +475,13 @@ impl World {
     /// The faults end: everybody who waits is served, without more time than the throttle takes.
     fn calm(&mut self) -> Result<(), Broken> {
         self.kernel.calm = true;
-        let paused = self.book.accounts.iter().filter(|(_, a)| a.paused);
+        self.late = None;
+        let paused = self.model.accounts.iter().filter(|(_, a)| a.paused);
         for service in paused.map(|(&id, _)| id).collect::<Vec<_>>() {
             self.steer(Event::Resume { service })?;
         }
         self.turn(PARTS)?;
-        let throttles = self.book.accounts.values().map(|a| a.throttled_until);
+        let throttles = self.model.accounts.values().map(|a| a.throttled_until);
         let last = throttles.flatten().max().unwrap_or(self.kernel.now);
         for _ in 0..ROUNDS_MAX {
             if self.kernel.ports().all(|(_, port)| port.waiting == 0) {
@@ -450,24 +516,43 @@ fn happen_to(kernel: &mut Kernel, at: usize, happening: Happening) -> bool {
         Happening::Crash(_, signal) => kernel.end(at, End::Signal(signal.into())),
         Happening::Defy(_) => kernel.processes[at].defiant = true,
         Happening::Vanish(_) => kernel.vanish(at),
+        Happening::Hang(_) => {
+            let process = &mut kernel.processes[at];
+            let hangs = process.phase == Phase::Starting;
+            if hangs {
+                process.phase = Phase::Hanging;
+            }
+            return hangs;
+        }
         Happening::Stale(_) => {
             let generation = own.generation.wrapping_sub(1);
-            return kernel.write(at, Some(StatusReport { generation, ..own }));
+            let report = StatusReport { generation, ..own };
+            return kernel.write(at, Message::Report(report));
         }
         Happening::Forge(_, other) => {
             let other = kernel.living(other);
             let claimed = other.map(|other| kernel.own_report(other, 1));
-            return kernel.write(at, claimed);
+            return claimed.is_some_and(|claimed| kernel.write(at, Message::Report(claimed)));
         }
         Happening::Stray(_, endpoint) => return kernel.stray(at, endpoint),
         Happening::Unknown(_) => {
             let available = 2;
-            return kernel.write(at, Some(StatusReport { available, ..own }));
+            let report = StatusReport { available, ..own };
+            return kernel.write(at, Message::Report(report));
         }
-        Happening::Garbage(_) => return kernel.write(at, None),
+        Happening::Garbage(_) => return kernel.write(at, Message::Garbage),
+        Happening::SendDescriptors(_) => return kernel.write(at, Message::Descriptors),
         _ => return false,
     }
     true
+}
+
+/// The process that an action is about.
+fn pid_of(action: &Action) -> Option<Pid> {
+    match *action {
+        Action::Signal { pid, .. } | Action::CloseChannel { pid } => Some(pid),
+        _ => None,
+    }
 }
 
 /// Every record can be said.

@@ -1,0 +1,274 @@
+//! What a service and its children look like to the master, by the model.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use master::config::Service;
+use master::policy::{Action, Counts, Kind, Pid, Signal, Statistics, Time};
+
+use super::{CLIENTS, HANGING_MAX, log};
+
+/// A child, as the master knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// As it said last, and counted on if it was not told to leave.
+    pub idle: bool,
+    pub leaving: bool,
+    /// It has not executed its program.
+    pub hanging: bool,
+    pub used: bool,
+    pub generation: u32,
+    /// It said then that it has a client.
+    pub busy_since: Option<Time>,
+    pub told_to_leave: Option<Time>,
+    pub ended: Ended,
+}
+
+/// Whether somebody stayed too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ended {
+    No,
+    ByTerm(Time),
+    ByKill,
+}
+
+impl Member {
+    pub fn available(&self) -> bool {
+        self.idle && !self.leaving
+    }
+
+    /// Told to leave, and idle: no client waits for it.
+    pub fn departing(&self) -> bool {
+        self.idle && self.leaving
+    }
+
+    /// When it has stayed too long.
+    pub fn due(&self, service: &Service, kill_time: Duration) -> Option<Time> {
+        let request = self.busy_since.zip(service.limits().request_timeout);
+        let leave = self.told_to_leave.zip(service.limits().stop_timeout);
+        let grace = service.limits().stop_timeout.unwrap_or(kill_time);
+        let still_there = self.busy_since.is_some() || self.told_to_leave.is_some();
+        match self.ended {
+            Ended::No => {
+                let times = [request, leave].into_iter().flatten();
+                times.map(|(since, time)| since + time).min()
+            }
+            Ended::ByTerm(at) => still_there.then_some(at + grace),
+            Ended::ByKill => None,
+        }
+    }
+}
+
+/// What is counted for who looks on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    pub peak: (u32, Option<Time>),
+    pub all_in_use: bool,
+    pub limit_reached: u64,
+    pub clients: u64,
+    pub started: u64,
+    pub ended: u64,
+    pub failed: u64,
+    pub killed: u64,
+}
+
+impl Counted {
+    pub fn compare(&self, stats: &Statistics) -> Result<(), String> {
+        let children = (self.started, self.ended, self.failed, self.killed);
+        let right = children == (stats.started, stats.ended, stats.failed, stats.killed)
+            && self.clients == stats.connections
+            && self.peak == (stats.peak, stats.peak_at)
+            && self.limit_reached == stats.limit_reached;
+        match right {
+            true => Ok(()),
+            false => Err(format!("counted {stats:?} instead of {self:?}")),
+        }
+    }
+}
+
+/// A service, as the master knows it.
+#[derive(Debug)]
+pub struct Account {
+    pub service: Arc<Service>,
+    pub members: BTreeMap<Pid, Member>,
+    pub watched: bool,
+    pub paused: bool,
+    /// A child was asked for, and is not there yet.
+    pub spawning: bool,
+    /// What is counted for who looks on.
+    pub counted: Counted,
+    pub throttled_until: Option<Time>,
+    /// How long that was, and has not been forgiven.
+    pub throttle: Option<Duration>,
+    /// The last clients, and whether they lost their child.
+    pub clients: VecDeque<bool>,
+    pub stress_until: Option<Time>,
+    pub wake_at: Option<Time>,
+    pub wake_waits: bool,
+    /// Removed; who is still there then is killed.
+    pub kill_at: Option<Time>,
+    pub killed: bool,
+    pub warned_at: Option<Time>,
+    pub at_limit: bool,
+    /// Available and all children, as a verbose master said last.
+    pub said: Option<(usize, usize)>,
+    /// Since when lines about bad reports are counted, and how many were written and left out.
+    pub counted_since: Option<Time>,
+    pub written: u32,
+    pub left_out: u64,
+}
+
+impl Account {
+    pub fn new(service: Arc<Service>) -> Self {
+        Self {
+            wake_waits: waits(&service),
+            service,
+            members: BTreeMap::new(),
+            watched: false,
+            paused: false,
+            spawning: false,
+            counted: Counted::default(),
+            throttled_until: None,
+            throttle: None,
+            clients: VecDeque::new(),
+            stress_until: None,
+            wake_at: None,
+            kill_at: None,
+            killed: false,
+            warned_at: None,
+            at_limit: false,
+            said: None,
+            counted_since: None,
+            written: 0,
+            left_out: 0,
+        }
+    }
+
+    pub fn next_deadline(&self, kill_time: Duration) -> Option<Time> {
+        let kill_at = self.kill_at.filter(|_| !self.killed);
+        let stays = self.next_to_go(kill_time).map(|(at, _)| at);
+        let deadlines = [
+            self.throttled_until,
+            self.stress_until,
+            self.wake_at,
+            kill_at,
+            stays,
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Who has stayed for too long first. Those of a removed service go together.
+    pub fn next_to_go(&self, kill_time: Duration) -> Option<(Time, Pid)> {
+        let open = self.kill_at.is_none();
+        let members = self.members.iter().filter(|_| open);
+        let due = members.filter_map(|(pid, m)| Some((m.due(&self.service, kill_time)?, *pid)));
+        due.min()
+    }
+
+    /// What has to be done about somebody who stays too long.
+    pub fn end(&mut self, now: Time, pid: Pid) -> [Action; 2] {
+        let service = self.service.clone();
+        let member = self.members.get_mut(&pid).expect("a member");
+        if member.ended != Ended::No {
+            member.ended = Ended::ByKill;
+            let signal = Signal::Kill;
+            let record = log(&service, Some(pid), Kind::Overdue);
+            return [record, Action::Signal { pid, signal }];
+        }
+        member.ended = Ended::ByTerm(now);
+        let signal = Signal::Term;
+        let request = member.busy_since.zip(service.limits().request_timeout);
+        let kind = match (request, member.told_to_leave) {
+            (Some((since, time)), _) if since + time <= now => Kind::TooLong(now - since),
+            (_, since) => Kind::Lingering(now - since.expect("a child that was told to leave")),
+        };
+        [
+            log(&service, Some(pid), kind),
+            Action::Signal { pid, signal },
+        ]
+    }
+
+    pub fn remember(&mut self, lost: bool) {
+        self.clients.push_back(lost);
+        if self.clients.len() > CLIENTS {
+            self.clients.pop_front();
+        }
+    }
+
+    pub fn lost(&self) -> u32 {
+        self.clients.iter().filter(|lost| **lost).count() as u32
+    }
+
+    pub fn loses_too_many(&self) -> bool {
+        let full = self.clients.len() == CLIENTS;
+        let share = f64::from(self.lost()) / CLIENTS as f64;
+        let percent = self.service.limits().crash_percent;
+        full && percent.is_some_and(|percent| share >= f64::from(percent) / 100.0)
+    }
+
+    pub fn available(&self) -> usize {
+        self.members.values().filter(|m| m.available()).count()
+    }
+
+    /// The available children and all of them.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.available(), self.members.len())
+    }
+
+    /// Counts those that have a client, at the end of a turn.
+    pub fn take_stock(&mut self, now: Time) {
+        let idle = |m: &&Member| m.idle;
+        let busy = self.members.len() - self.members.values().filter(idle).count();
+        let busy = busy as u32;
+        if busy > self.counted.peak.0 {
+            self.counted.peak = (busy, Some(now));
+        }
+        let all = self.service.max > 0 && busy >= self.service.max;
+        let before = std::mem::replace(&mut self.counted.all_in_use, all);
+        self.counted.limit_reached += u64::from(all && !before);
+    }
+
+    pub fn said_counts(&self) -> Counts {
+        let (avail, total) = self.counts();
+        Counts {
+            avail: avail as u32,
+            total: total as u32,
+        }
+    }
+
+    pub fn log_counts(&self) -> Action {
+        log(&self.service, None, Kind::Counts(self.said_counts()))
+    }
+
+    pub fn hanging(&self) -> u32 {
+        self.members.values().filter(|m| m.hanging).count() as u32
+    }
+
+    pub fn open(&self) -> bool {
+        self.throttled_until.is_none() && self.kill_at.is_none()
+    }
+
+    /// So many children more would not be too many.
+    pub fn has_room_for(&self, more: usize) -> bool {
+        let max = self.service.max as usize;
+        max == 0 || self.members.len() + more <= max
+    }
+
+    /// Whether a client would have to be taken to a new child.
+    pub fn wants_clients(&self) -> bool {
+        let may_start = !self.spawning && self.hanging() < HANGING_MAX && self.has_room_for(1);
+        self.open() && !self.paused && self.available() == 0 && may_start
+    }
+
+    /// Whether clients have to wait for a child that is busy.
+    pub fn makes_clients_wait(&self) -> bool {
+        let stay = self.members.values().filter(|m| !m.departing()).count();
+        let max = self.service.max as usize;
+        self.open() && !self.paused && self.available() == 0 && max > 0 && stay >= max
+    }
+}
+
+pub fn waits(service: &Service) -> bool {
+    service.wakeup.is_some_and(|wakeup| wakeup.conditional)
+}

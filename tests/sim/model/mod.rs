@@ -1,0 +1,227 @@
+//! The simulation's own model of what the master was told, and of what it therefore owes.
+//!
+//! The rules are written down here a second time, from the manual and not from the code, and in
+//! the most simple-minded way: for every fact, all that has to be done about it. Whatever the
+//! table asks for must be owed, and whatever is owed must be asked for.
+
+mod account;
+mod facts;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use master::config::Service;
+use master::policy::{Action, Kind, Pid, Record, ServiceId, Table, Time};
+
+pub use account::{Account, Ended, Member};
+
+const STRESS_TIME: Duration = Duration::from_secs(1000);
+const WARNING_TIME: Duration = Duration::from_secs(1000);
+/// Lines a minute about what is wrong with a service's reports.
+const BAD_REPORTS: u32 = 10;
+/// The number of clients that are remembered.
+const CLIENTS: usize = 20;
+const MINUTE: Duration = Duration::from_secs(60);
+/// No more are started of a service of which this many hang in exec.
+const HANGING_MAX: u32 = 3;
+
+/// What is to be logged.
+fn log(service: &Arc<Service>, child: Option<Pid>, kind: Kind) -> Action {
+    Action::Log(Record {
+        service: Some(service.clone()),
+        child,
+        severity: kind.severity(),
+        kind,
+    })
+}
+
+#[derive(Debug, Default)]
+pub struct Model {
+    pub accounts: BTreeMap<ServiceId, Account>,
+    verbose: bool,
+    /// There was a configuration before.
+    loaded: bool,
+    pub kill_time: Duration,
+    generations: u32,
+    /// What is to be done about the last fact.
+    owed: Vec<Action>,
+}
+
+impl Model {
+    /// The model about a master that is verbose or not.
+    pub fn new(verbose: bool) -> Self {
+        Self {
+            verbose,
+            ..Self::default()
+        }
+    }
+
+    /// The turn ends: who is watched and should not be, who should be and is not.
+    pub fn settle(&mut self, now: Time) {
+        for (&id, account) in &mut self.accounts {
+            let wants = account.wants_clients();
+            if wants != std::mem::replace(&mut account.watched, wants) {
+                self.owed.push(match wants {
+                    true => Action::Watch(id),
+                    false => Action::Unwatch(id),
+                });
+            }
+            account.take_stock(now);
+            let waits = account.makes_clients_wait() && account.service.stress_eligible();
+            let waited = std::mem::replace(&mut account.at_limit, waits);
+            let began = waits && !waited;
+            let recent = |at: Time| now - at <= WARNING_TIME;
+            if began && !account.warned_at.is_some_and(recent) {
+                self.owed
+                    .push(log(&account.service, None, Kind::LimitReached));
+            }
+            let counts = account.counts();
+            if account.said.replace(counts) != Some(counts) {
+                self.owed.push(account.log_counts());
+            }
+        }
+        self.leave_out_details();
+    }
+
+    // Wishes.
+
+    /// Takes note of what the table wishes.
+    ///
+    /// # Errors
+    /// Nobody asked for it.
+    pub fn wish(&mut self, now: Time, action: &Action) -> Result<(), String> {
+        let mut known = action.clone();
+        let about_limit = |record: &&Record| record.kind == Kind::LimitReached;
+        let record = match &mut known {
+            Action::Spawn { generation, .. } => {
+                self.check_generation(generation)?;
+                None
+            }
+            Action::Log(record) => Some(&*record),
+            _ => None,
+        };
+        if let Some(Record {
+            service: Some(service),
+            ..
+        }) = record.filter(about_limit)
+        {
+            self.check_warning(now, service)?;
+        }
+        if let Some(at) = self.owed.iter().position(|owed| *owed == known) {
+            self.owed.swap_remove(at);
+            return Ok(());
+        }
+        match action {
+            Action::Log(record) => match record.kind {
+                // The table need not notice at once that another 1000 s are over.
+                Kind::LimitReached => Ok(()),
+                // It may repeat itself, but say nothing wrong.
+                Kind::Counts(_) if self.verbose => {
+                    let mut accounts = self.accounts.values();
+                    let right = accounts.any(|account| account.log_counts() == known);
+                    right.then_some(()).ok_or(format!("{record:?} is wrong"))
+                }
+                _ => Err(format!("{record:?} for no reason; owed: {:?}", self.owed)),
+            },
+            _ => Err(format!("{action:?} for no reason; owed: {:?}", self.owed)),
+        }
+    }
+
+    fn check_generation(&mut self, generation: &mut u32) -> Result<(), String> {
+        let newer = *generation > self.generations;
+        self.generations = std::mem::take(generation);
+        newer.then_some(()).ok_or("a generation is not new".into())
+    }
+
+    fn check_warning(&mut self, now: Time, service: &Service) -> Result<(), String> {
+        let mut accounts = self.accounts.values_mut();
+        let account = accounts.find(|a| a.kill_at.is_none() && *a.service == *service);
+        let account = account.ok_or("a warning about a service that is not there")?;
+        let last = account.warned_at.replace(now);
+        if last.is_some_and(|at| now - at <= WARNING_TIME) {
+            return Err("a warning about the limit too soon after the last".into());
+        }
+        let waits = account.makes_clients_wait() && account.service.stress_eligible();
+        waits
+            .then_some(())
+            .ok_or("a warning about a limit that is not reached".into())
+    }
+
+    // What must hold.
+
+    /// That everything owed was done, and that the table knows what the model knows.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn compare(&self, table: &Table) -> Result<(), String> {
+        if !self.owed.is_empty() {
+            return Err(format!("not done: {:?}", self.owed));
+        }
+        if table.services().count() != self.accounts.len() {
+            return Err("the table has other services".into());
+        }
+        for (id, account) in &self.accounts {
+            let service = table
+                .service(*id)
+                .ok_or_else(|| format!("{id:?} is forgotten"))?;
+            if !Arc::ptr_eq(service.config(), &account.service) {
+                return Err(format!("{id:?} has another configuration"));
+            }
+            let expected = (
+                account.available() as u32,
+                account.members.len() as u32,
+                account.throttled_until.is_some(),
+                account.kill_at.is_some(),
+                account.stress_until.is_some(),
+                account.throttle,
+                (account.lost(), account.clients.len() as u32),
+            );
+            let found = (
+                service.avail(),
+                service.total(),
+                service.throttled(),
+                service.removed(),
+                service.stressed(),
+                service.throttle_time(),
+                service.crashes(),
+            );
+            if service.paused() != account.paused {
+                return Err(format!("{id:?}: paused is {}", service.paused()));
+            }
+            account.counted.compare(service.stats())?;
+            if expected != found {
+                return Err(format!(
+                    "{id:?}: (avail, total, throttled, removed, stressed, throttle time, crashes) should be {expected:?} \
+                     and is {found:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// When something is to be done without another fact.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let accounts = self.accounts.values();
+        let deadlines = accounts.filter_map(|account| account.next_deadline(self.kill_time));
+        deadlines.min()
+    }
+
+    /// That the listeners are watched exactly as they should be, at the end of a turn.
+    ///
+    /// # Errors
+    /// Which are not.
+    pub fn compare_watched(&self, table: &Table) -> Result<(), String> {
+        for (id, account) in &self.accounts {
+            let listening = table.service(*id).map(|service| service.listening());
+            if listening != Some(account.watched) || account.watched != account.wants_clients() {
+                return Err(format!("{id:?}: listening is {listening:?}"));
+            }
+            let mut pids = account.members.keys();
+            if !pids.all(|&pid| table.service_of(pid) == Some(*id)) {
+                return Err(format!("{id:?} has other children"));
+            }
+        }
+        Ok(())
+    }
+}
