@@ -9,6 +9,7 @@
 //! MASTER_UNDER_TEST=/usr/lib/postfix/sbin/master cargo test --test conformance --test postfix
 //! ```
 
+pub mod canary;
 pub mod cgroup;
 pub mod client;
 pub mod clock;
@@ -21,6 +22,7 @@ pub mod instance;
 pub mod layout;
 pub mod namespace;
 pub mod network;
+pub mod noise;
 pub mod observe;
 pub mod operator;
 pub mod options;
@@ -33,7 +35,9 @@ pub mod puppet_service;
 pub mod random;
 pub mod run;
 pub mod standalone;
+pub mod trace;
 pub mod vitals;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 

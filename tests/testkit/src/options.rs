@@ -40,7 +40,9 @@ impl Options {
                 "--nocapture" | "--no-capture" | "--quiet" | "-q" => {}
                 "--test-threads" => drop(arguments.next()),
                 option if option.starts_with('-') => {
-                    return Err(format!("{option}: --seed N, --steps N, --minutes N or --forever"));
+                    return Err(format!(
+                        "{option}: --seed N, --steps N, --minutes N or --forever"
+                    ));
                 }
                 word => options.words.push(word.to_owned()),
             }
