@@ -9,7 +9,9 @@
 
 use std::fs;
 use std::process::Command;
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::Signal;
@@ -36,9 +38,18 @@ pub fn is_on() -> bool {
     std::env::var_os("MASTER_TEST_STRACE").is_some()
 }
 
+/// How often it is noted for how long master and strace had to wait for a processor.
+const PERIOD: Duration = Duration::from_millis(5);
+
+/// For how long two processes have waited for a processor until a moment.
+type ReadyTime = (Instant, Duration);
+
 /// A look at a master's calls.
 pub struct Trace {
     strace: Option<Running>,
+    /// Notes how long the machine keeps master and strace waiting.
+    machine: Option<JoinHandle<Vec<ReadyTime>>>,
+    stop: Arc<AtomicBool>,
     /// Not where a test can fill the disk up.
     directory: TempDir,
     /// Both clocks at one moment: strace tells the time of day.
@@ -59,8 +70,12 @@ impl Trace {
         until(SOON, "strace to look on", || {
             master.is_traced() || !master.runs()
         });
+        let stop = Arc::default();
+        let (stopped, both) = (Arc::clone(&stop), [master, Process(strace.pid())]);
         Self {
             strace: Some(strace),
+            machine: Some(thread::spawn(move || note_ready_time(both, &stopped))),
+            stop,
             directory,
             began,
         }
@@ -68,10 +83,13 @@ impl Trace {
 
     /// Ends, and returns a complaint if a call took too long.
     pub fn finish(mut self) -> Option<String> {
-        self.detach();
+        let machine = self.detach();
         let calls = fs::read(self.directory.path().join("calls")).unwrap_or_default();
         let calls = String::from_utf8_lossy(&calls);
-        let slow: Vec<&str> = calls.lines().filter(|line| self.is_slow(line)).collect();
+        let slow: Vec<&str> = calls
+            .lines()
+            .filter(|line| self.is_slow(line, &machine))
+            .collect();
         let name = thread::current().name().unwrap_or("test").to_owned();
         eprintln!("{name}: {} system calls traced", calls.lines().count());
         (!slow.is_empty()).then(|| format!("slow system calls:\n{}", slow.join("\n")))
@@ -79,7 +97,7 @@ impl Trace {
 
     /// Whether a line of strace tells of a call that took too long, and not for the machine's sake:
     /// `1764267432.123456 read(3, "", 1) = 0 <0.000012>`.
-    fn is_slow(&self, line: &str) -> bool {
+    fn is_slow(&self, line: &str, machine: &[ReadyTime]) -> bool {
         let Some((start, call)) = line.split_once(' ') else {
             return false;
         };
@@ -94,15 +112,45 @@ impl Trace {
         let (Some(took), Some(start)) = (took, start) else {
             return false;
         };
-        let waits = WAITS.iter().any(|wait| call.starts_with(wait));
-        !waits && took > LIMIT && took.saturating_sub(noise::within(start, start + took)) > LIMIT
+        if took <= LIMIT || WAITS.iter().any(|wait| call.starts_with(wait)) {
+            return false;
+        }
+        let end = start + took;
+        let late = noise::within(start, end).max(between(machine, start, end));
+        took.saturating_sub(late) > LIMIT
     }
 
-    fn detach(&mut self) {
+    fn detach(&mut self) -> Vec<ReadyTime> {
+        self.stop.store(true, Ordering::Relaxed);
+        let machine = self.machine.take().map(JoinHandle::join);
         if let Some(strace) = self.strace.take() {
             Process(strace.pid()).signal(Signal::SIGINT);
             strace.finish(SOON);
         }
+        machine.map_or_else(Vec::new, |noted| noted.expect("no panic"))
+    }
+}
+
+fn note_ready_time(both: [Process; 2], stop: &AtomicBool) -> Vec<ReadyTime> {
+    let mut noted = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let ready = both.map(Process::waited_to_run).into_iter().sum();
+        // Times that nothing was waited in are between those noted.
+        if noted.last().is_none_or(|&(_, last)| last != ready) {
+            noted.push((Instant::now(), ready));
+        }
+        sleep(PERIOD);
+    }
+    noted
+}
+
+/// How much longer was waited at the first note after a time than at the last one before it.
+fn between(noted: &[ReadyTime], begin: Instant, end: Instant) -> Duration {
+    let before = noted.iter().rev().find(|(at, _)| *at <= begin);
+    let after = noted.iter().find(|(at, _)| *at >= end).or(noted.last());
+    match (before.or(noted.first()), after) {
+        (Some((_, before)), Some((_, after))) => after.saturating_sub(*before),
+        _ => Duration::ZERO,
     }
 }
 
