@@ -3,9 +3,10 @@
 //! waits for, where nobody is there yet and where a child is kept warm.
 
 use std::fmt::Write as _;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -13,19 +14,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use master::protocol::pool::Order;
-use master::sys::backchannel::Backchannel;
-use master::sys::poll::{Interest, Poll};
+use master::protocol::pool::{Order, SIZE};
 
-use crate::floor::cpu;
+use crate::effort::{Effort, RUNS};
 use crate::load;
-use crate::measure::{Effort, RUNS};
 use crate::others::{Setup, Stopped};
 use crate::process::Process;
-use crate::report::{Goal, Spread};
+use crate::spawn::cpu;
+use crate::spread::{Goal, Spread};
 use crate::{home, micros, millis};
 
 /// SpamAssassin's module, in Debian's package.
@@ -249,7 +249,7 @@ fn least(connections: usize) -> Result<f64> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let (mut channel, theirs) = Backchannel::new()?;
+    let (mut channel, theirs) = UnixStream::pair()?;
     let inherited = [theirs.as_fd(), listener.as_fd()];
     for fd in inherited {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
@@ -260,19 +260,21 @@ fn least(connections: usize) -> Result<f64> {
         .args(["-c", &format!("exec \"$0\" 5<&{five} 6<&{six}"), &command])
         .spawn()?;
     drop(theirs);
-    let mut poll = Poll::new()?;
-    let (mut keys, mut messages) = (Vec::new(), Vec::new());
+    let poll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    let limit = EpollTimeout::try_from(LIMIT)?;
+    let mut ready = [EpollEvent::empty()];
+    let mut messages = [0; 16 * SIZE];
     let mut served = || {
-        poll.add(channel.as_fd(), 0, Interest::Readable)?;
-        poll.wait(LIMIT, &mut keys)?;
-        poll.remove(&channel)?;
-        poll.add(listener.as_fd(), 1, Interest::Arrivals)?;
+        poll.add(&channel, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        poll.wait(&mut ready, limit)?;
+        poll.delete(&channel)?;
+        let arrivals = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        poll.add(&listener, EpollEvent::new(arrivals, 1))?;
         let before = cpu()?;
         for _ in 0..connections {
-            poll.wait(LIMIT, &mut keys)?;
+            poll.wait(&mut ready, limit)?;
             channel.read(&mut messages)?;
-            messages.clear();
-            channel.send(Order::Accept.encode())?;
+            channel.write_all(&Order::Accept.encode())?;
         }
         Ok(cpu()? - before)
     };
