@@ -273,7 +273,7 @@ fn least(connections: usize) -> Result<f64> {
         let before = cpu()?;
         for _ in 0..connections {
             poll.wait(&mut ready, limit)?;
-            channel.read(&mut messages)?;
+            ensure!(channel.read(&mut messages)? > 0, "the child has gone");
             channel.write_all(&Order::Accept.encode())?;
         }
         Ok(cpu()? - before)

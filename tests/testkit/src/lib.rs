@@ -9,6 +9,8 @@
 //! MASTER_UNDER_TEST=/usr/lib/postfix/sbin/master cargo test --test conformance --test postfix
 //! ```
 
+#![allow(clippy::new_without_default)] // what is made here is more than a value
+
 pub mod canary;
 pub mod cgroup;
 pub mod client;
