@@ -1,5 +1,6 @@
 //! The rules of the house that a compiler does not enforce.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -279,5 +280,198 @@ fn the_readme_shows_the_examples_as_they_are() {
             readme.contains(&format!("```{language}\n{code}```\n")),
             "{language}"
         );
+    }
+}
+
+/// The rooms of the core, whose files and functions must be short.
+const CORE: [&str; 4] = ["policy", "runtime", "sys", "protocol"];
+/// Lines of a file, its tests left out.
+const FILE: usize = 500;
+/// Lines of a function, from its name to its last brace.
+const FUNCTION: usize = 70;
+
+/// What is longer today, with its lines: it may become shorter, and nothing may be added.
+const LONG: [(&str, usize); 4] = [
+    ("src/policy/mod.rs", 595),
+    ("src/policy/ordered.rs", 567),
+    ("src/policy/record.rs: fmt", 179),
+    ("src/runtime/mod.rs", 720),
+];
+
+/// Words that only the authors knew, and how often a file's code has them: they may become fewer,
+/// and nothing may be added.
+const PRIVATE: [&str; 9] = [
+    "chore", "visitor", "door", "farewell", "bury", "gossip", "seldom", "care", "troupe",
+];
+const PRIVATE_TODAY: [(&str, usize); 36] = [
+    ("src/config/care.rs", 3),
+    ("src/config/master_cf/entry.rs", 5),
+    ("src/config/master_toml/services.rs", 12),
+    ("src/config/master_toml/services/tests.rs", 15),
+    ("src/config/mod.rs", 3),
+    ("src/config/pool.rs", 1),
+    ("src/config/service.rs", 10),
+    ("src/lib.rs", 1),
+    ("src/policy/children.rs", 6),
+    ("src/policy/mod.rs", 13),
+    ("src/policy/ordered.rs", 1),
+    ("src/policy/overstay.rs", 8),
+    ("src/policy/stats.rs", 1),
+    ("src/policy/tests/backoff.rs", 3),
+    ("src/policy/tests/mod.rs", 4),
+    ("src/policy/tests/ordered.rs", 1),
+    ("src/policy/tests/overstay.rs", 11),
+    ("src/policy/tests/steering.rs", 1),
+    ("src/policy/tests/table.rs", 1),
+    ("src/policy/tests/warm.rs", 4),
+    ("src/policy/throttle.rs", 3),
+    ("src/policy/warm.rs", 1),
+    ("src/runtime/chores.rs", 18),
+    ("src/runtime/document.rs", 3),
+    ("src/runtime/farewell.rs", 2),
+    ("src/runtime/load.rs", 1),
+    ("src/runtime/mod.rs", 43),
+    ("src/runtime/operators.rs", 13),
+    ("src/runtime/ports.rs", 1),
+    ("src/runtime/readers.rs", 25),
+    ("src/runtime/reaping.rs", 2),
+    ("src/runtime/reload.rs", 1),
+    ("src/runtime/visitors.rs", 69),
+    ("src/seldom.rs", 15),
+    ("src/status.rs", 5),
+    ("src/sys/local.rs", 20),
+];
+
+/// A path as it is told, below the repository.
+fn told(path: &Path) -> String {
+    let below = path.strip_prefix(root()).unwrap_or(path);
+    below.display().to_string()
+}
+
+/// A file's text up to its tests.
+fn without_tests(text: &str) -> &str {
+    text.find("#[cfg(test)]\nmod tests {")
+        .map_or(text, |tests| &text[..tests])
+}
+
+/// The functions of a file, each with its number of lines. rustfmt puts the last brace below the
+/// beginning.
+fn functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let Some(keyword) = words.iter().position(|word| *word == "fn") else {
+            continue;
+        };
+        let is_start = words[..keyword].iter().all(|word| {
+            ["const", "unsafe", "extern", "\"C\"", "async"].contains(word)
+                || word.starts_with("pub")
+        });
+        let name = words.get(keyword + 1).copied().unwrap_or_default();
+        // A trait may leave the body out.
+        let mut heads = lines[at..].iter().filter_map(|line| line.chars().last());
+        let has_body = heads.find(|last| matches!(last, '{' | '}' | ';')) == Some('{');
+        let end = lines[at..]
+            .iter()
+            .position(|other| other.trim_start() == "}" && indent(other) == indent(line));
+        if let (true, true, Some(end)) = (is_start, has_body, end) {
+            let name = name.split(['(', '<']).next().unwrap_or(name);
+            found.push((name.to_owned(), end + 1));
+        }
+    }
+    found
+}
+
+/// Compares what is beyond a limit with what was so, and returns what has become worse, and what
+/// need not be listed as much any more.
+fn grown(found: &[(String, usize)], listed: &[(&str, usize)]) -> Vec<String> {
+    let known = |name: &str| listed.iter().find(|(known, _)| *known == name);
+    let worse = found
+        .iter()
+        .filter(|(name, size)| known(name).is_none_or(|(_, most)| size > most))
+        .map(|(name, size)| format!("{name}: {size}"));
+    let gone = listed
+        .iter()
+        .filter(|(name, _)| !found.iter().any(|(other, _)| other == name))
+        .map(|(name, _)| format!("{name}: well now, delete it from the list"));
+    worse.chain(gone).collect()
+}
+
+#[test]
+fn files_and_functions_of_the_core_are_short() {
+    let mut found = Vec::new();
+    for room in CORE {
+        for (path, text) in files(&root().join("src").join(room)) {
+            if is_test(&path) {
+                continue;
+            }
+            let text = without_tests(&text);
+            let lines = text.lines().count();
+            if lines > FILE {
+                found.push((told(&path), lines));
+            }
+            let long = functions(text)
+                .into_iter()
+                .filter(|(_, lines)| *lines > FUNCTION);
+            found.extend(long.map(|(name, lines)| (format!("{}: {name}", told(&path)), lines)));
+        }
+    }
+    let wrong = grown(&found, &LONG);
+    assert!(wrong.is_empty(), "lines:\n{}", wrong.join("\n"));
+}
+
+/// The words of a piece of code, those within names by themselves: `BuryDead` and `bury_dead` have
+/// two.
+fn words(code: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for letter in code.chars() {
+        if !letter.is_ascii_alphabetic() || letter.is_ascii_uppercase() {
+            words.push(String::new());
+        }
+        if letter.is_ascii_alphabetic() {
+            let last = words.last_mut().expect("there is one");
+            last.push(letter.to_ascii_lowercase());
+        }
+    }
+    words
+}
+
+#[test]
+fn names_are_the_fields() {
+    let mut found = BTreeMap::new();
+    for (path, text) in files(&root().join("src")) {
+        let count = words(&code(&text))
+            .iter()
+            .filter(|word| PRIVATE.contains(&word.strip_suffix('s').unwrap_or(word)))
+            .count();
+        if count > 0 {
+            found.insert(told(&path), count);
+        }
+    }
+    let found: Vec<_> = found.into_iter().collect();
+    let wrong = grown(&found, &PRIVATE_TODAY);
+    assert!(wrong.is_empty(), "private words:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_test_of_the_kit_is_registered() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    for test in manifest["test"].as_array().unwrap() {
+        let name = test["name"].as_str().unwrap();
+        for (path, text) in files(&root().join("tests").join(name)) {
+            // The compiler's own attribute makes nothing of a function where libtest is not.
+            let imports = text.split("use testkit::").skip(1);
+            let mut imports = imports.filter_map(|import| import.split(';').next());
+            let has_kit = imports.any(|import| words(import).contains(&"test".to_owned()));
+            let is_test = |line: &str| line.trim() == "#[test]";
+            assert!(
+                has_kit || !text.lines().any(is_test),
+                "{}: use testkit::test",
+                told(&path)
+            );
+        }
     }
 }

@@ -2,29 +2,25 @@
 //! run. No master can be cheaper; how far ours is from it is the last column of the table.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::fs::{self, Permissions};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use nix::sched::{CloneFlags, clone};
-use nix::sys::signal::Signal;
+use anyhow::Result;
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recv, socket,
     socketpair,
 };
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::time::{ClockId, clock_gettime};
-use nix::unistd::execve;
 
 use master::protocol::StatusReport;
 
-use crate::measure::{Effort, Measure};
-use crate::report::Spread;
-use crate::system::{CHILD, System};
+use crate::effort::Effort;
+use crate::measure::Measure;
+use crate::spawn::{cpu, spawn};
+use crate::spread::Spread;
+use crate::system::System;
 use crate::{micros, millis};
 
 /// Samples of the floors, one from every round.
@@ -66,71 +62,19 @@ impl Floors {
     }
 }
 
-/// The processor time that this thread has used.
-pub fn cpu() -> Result<Duration> {
-    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
-}
-
-/// What starting a child and waiting for its end takes.
-pub struct Spawn {
-    /// Of the parent's processor time.
-    cpu: Duration,
-    elapsed: Duration,
-}
-
-/// A child that has this process's memory and descriptors until it runs a program: started, and
-/// waited for.
-pub fn spawn(times: u32) -> Result<Spawn> {
-    let path = CString::new(CHILD)?;
-    let arguments = [path.as_c_str(), c"exit"];
-    let environment: [CString; 0] = [];
-    let mut stack = [0; 16 * 1024];
-    let borrowed = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK | CloneFlags::CLONE_FILES;
-    let (begin, before) = (Instant::now(), cpu()?);
-    for _ in 0..times {
-        let run = || {
-            let Err(_) = execve(&path, &arguments, &environment);
-            1
-        };
-        // SAFETY: the child has a stack of its own, and this thread waits until it has left this
-        // memory.
-        let pid = unsafe {
-            clone(
-                Box::new(run),
-                &mut stack,
-                borrowed,
-                Some(Signal::SIGCHLD as i32),
-            )?
-        };
-        let ended = waitpid(pid, None)?;
-        ensure!(
-            matches!(ended, WaitStatus::Exited(_, 0)),
-            "{CHILD}: {ended:?}"
-        );
-    }
-    Ok(Spawn {
-        cpu: (cpu()? - before) / times,
-        elapsed: begin.elapsed() / times,
-    })
-}
-
 /// The processor time of taking the two reports of each connection from the kernel, many at a time.
 fn reports(connections: u32) -> Result<Duration> {
     const AT_ONCE: u32 = 16;
-    let (master, child) = socketpair(
-        AddressFamily::Unix,
-        SockType::Stream,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )?;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
     let mut bytes = [0; AT_ONCE as usize * 2 * StatusReport::SIZE];
     let mut spent = Duration::ZERO;
     for _ in 0..connections / AT_ONCE {
         for _ in 0..AT_ONCE * 2 {
-            nix::unistd::write(&child, &[0; StatusReport::SIZE])?;
+            nix::unistd::write(&theirs, &[0; StatusReport::SIZE])?;
         }
         let before = cpu()?;
-        recv(master.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)?;
+        recv(ours.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)?;
         spent += cpu()? - before;
     }
     Ok(spent / (connections / AT_ONCE * AT_ONCE))

@@ -4,25 +4,21 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow};
 use nix::sys::signal::Signal;
 
-use crate::floor;
+use crate::effort::Effort;
 use crate::load;
-use crate::measure::Effort;
-use crate::system::{Running, System};
+use crate::spawn::spawn;
+use crate::system::{CROWD, OTHER_ALONE, Running, System};
 use crate::{micros, millis};
-
-/// The service that much happens to, and another one.
-pub const BOTH: &str = "s0 unix - - n - 0 child hold\nother unix - - n - 0 child once\n";
-const OTHER: &str = "other unix - - n - 0 child once\n";
 
 /// What it was like.
 pub struct Report {
@@ -56,7 +52,7 @@ pub fn measure(master: &Path, effort: Effort) -> Result<Vec<Report>> {
 fn removal(master: &Path, children: usize) -> Result<Report> {
     let what = "children of a service that is removed";
     happening(master, what, children, |system, running, _| {
-        system.configure(OTHER)?;
+        system.configure(OTHER_ALONE)?;
         running.signal(Signal::SIGHUP)
     })
 }
@@ -79,30 +75,30 @@ fn happening(
 ) -> Result<Report> {
     let system = System::new()?;
     let start = || {
-        system.configure(BOTH)?;
+        system.configure(CROWD)?;
         let running = system.start(master)?;
-        let clients = hold(&system.socket("s0"), children)?;
+        let clients = load::hold(&system.socket("s0"), children)?;
         running.rest()?;
         anyhow::Ok((running, clients))
     };
     let (running, mut clients) = start()?;
-    let before = running.process().cpu()?;
+    let before = running.process().cpu_with_helpers()?;
     happen(&system, &running, &mut clients)?;
-    until_gone(&running)?;
+    running.wait_for_few_children()?;
     running.rest()?;
-    let cpu = micros(running.process().cpu()? - before);
+    let cpu = micros(running.process().cpu_with_helpers()? - before);
     drop(running);
 
     let (running, mut clients) = start()?;
     let other = system.socket("other");
-    let calm = while_visited(&other, || {
+    let calm = load::while_visited(&other, || {
         thread::sleep(Duration::from_millis(500));
         Ok(())
     })?;
     fs::write(system.path("times"), "")?;
-    let busy = while_visited(&other, || {
+    let busy = load::while_visited(&other, || {
         happen(&system, &running, &mut clients)?;
-        until_gone(&running)
+        running.wait_for_few_children()
     })?;
     let stretch = longest_stretch(&system)?;
     drop(running);
@@ -110,7 +106,7 @@ fn happening(
     let (running, mut clients) = start()?;
     let beside = while_others_are_served(&system.path("beside"), || {
         happen(&system, &running, &mut clients)?;
-        until_gone(&running)
+        running.wait_for_few_children()
     })?;
     Ok(Report {
         what,
@@ -120,42 +116,6 @@ fn happening(
         longest: millis(busy.longest_wait()),
         calm: millis(calm.longest_wait()),
         beside: millis(beside.longest_wait()),
-    })
-}
-
-/// So many clients, each with a child of its own.
-pub fn hold(socket: &Path, clients: usize) -> Result<Vec<UnixStream>> {
-    let client = |_| {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        stream.read_exact(&mut [0])?;
-        Ok(stream)
-    };
-    (0..clients).map(client).collect()
-}
-
-/// Does some work while a service has one client after the other.
-fn while_visited(socket: &Path, work: impl FnOnce() -> Result<()>) -> Result<load::Load> {
-    let done = AtomicBool::new(false);
-    let begin = Instant::now();
-    let visitor = || {
-        let mut waits = vec![load::visit(socket)?];
-        while !done.load(Ordering::Relaxed) {
-            waits.push(load::visit(socket)?);
-        }
-        waits.sort_unstable();
-        anyhow::Ok(waits)
-    };
-    thread::scope(|scope| {
-        let visitor = scope.spawn(visitor);
-        let worked = work();
-        done.store(true, Ordering::Relaxed);
-        let waits = visitor.join().map_err(|_| anyhow!("a visitor panicked"))?;
-        worked?;
-        Ok(load::Load {
-            elapsed: begin.elapsed(),
-            first_bytes: waits?,
-        })
     })
 }
 
@@ -171,11 +131,11 @@ fn while_others_are_served(socket: &Path, work: impl FnOnce() -> Result<()>) -> 
                 if done.load(Ordering::Relaxed) {
                     return anyhow::Ok(());
                 }
-                floor::spawn(1)?;
+                spawn(1)?;
                 client.write_all(b"x")?;
             }
         });
-        let load = while_visited(socket, work);
+        let load = load::while_visited(socket, work);
         done.store(true, Ordering::Relaxed);
         // One more has it look.
         UnixStream::connect(socket)?;
@@ -191,16 +151,6 @@ fn longest_stretch(system: &System) -> Result<Option<f64>> {
     let stretches = text.lines().map(|line| Ok(line.parse::<u64>()?));
     let longest = stretches.collect::<Result<Vec<_>>>()?.into_iter().max();
     Ok(longest.map(|nanos| millis(Duration::from_nanos(nanos))))
-}
-
-/// Waits until nearly all children have been reaped: the visitor has one now and then.
-fn until_gone(running: &Running<'_>) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(60);
-    while running.process().children().context("its children")? > 2 {
-        ensure!(Instant::now() < end, "children that do not leave");
-        thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
 }
 
 /// The reports as a table in Markdown, ours beside Postfix's.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -103,4 +103,40 @@ pub fn visit(socket: &Path) -> Result<Duration> {
     let wait = begin.elapsed();
     stream.read_to_end(&mut Vec::new())?;
     Ok(wait)
+}
+
+/// So many clients, each with a child of its own.
+pub fn hold(socket: &Path, clients: usize) -> Result<Vec<UnixStream>> {
+    let client = |_| {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.read_exact(&mut [0])?;
+        Ok(stream)
+    };
+    (0..clients).map(client).collect()
+}
+
+/// Does some work while a service has one client after the other.
+pub fn while_visited(socket: &Path, work: impl FnOnce() -> Result<()>) -> Result<Load> {
+    let done = AtomicBool::new(false);
+    let begin = Instant::now();
+    let visitor = || {
+        let mut waits = vec![visit(socket)?];
+        while !done.load(Ordering::Relaxed) {
+            waits.push(visit(socket)?);
+        }
+        waits.sort_unstable();
+        anyhow::Ok(waits)
+    };
+    thread::scope(|scope| {
+        let visitor = scope.spawn(visitor);
+        let worked = work();
+        done.store(true, Ordering::Relaxed);
+        let waits = visitor.join().map_err(|_| anyhow!("a visitor panicked"))?;
+        worked?;
+        Ok(Load {
+            elapsed: begin.elapsed(),
+            first_bytes: waits?,
+        })
+    })
 }

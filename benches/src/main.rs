@@ -6,6 +6,8 @@
 //! Processor time is what counts, as the kernel has it to the nanosecond: it is what is left when
 //! other programs use the machine too, which elapsed time is not.
 
+mod cgroup;
+mod effort;
 mod floor;
 mod growth;
 mod load;
@@ -19,7 +21,10 @@ mod processor;
 mod profile;
 mod readers;
 mod report;
+mod sample;
+mod spawn;
 mod spawners;
+mod spread;
 mod system;
 
 use std::fs;
@@ -30,8 +35,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use effort::Effort;
 use floor::Floors;
-use measure::{Effort, Series};
+use measure::Series;
 
 /// Postfix's own master.
 const ORIGINAL: &str = "/usr/lib/postfix/sbin/master";
@@ -171,7 +177,7 @@ fn compare(options: &Options, masters: [&Path; 2], results: &mut Results) -> Res
         floors.measure(options.effort)?;
         // Neither always comes first.
         for at in [round % 2, 1 - round % 2] {
-            measure::sample(masters[at], options.effort, &mut series[at])
+            sample::sample(masters[at], options.effort, &mut series[at])
                 .with_context(|| masters[at].display().to_string())?;
         }
     }
@@ -238,6 +244,10 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          turn.\n\n\
          {machine}.\n\n\
          {table}\n\
+         Processor time is that of all threads of the master, by its process's clock, and of living \
+         children that run the master's own program; at a start and a reload, where it has no other \
+         children, that of all processes that it starts, as the kernel counts it for their control \
+         group. \
          The floor is what the same work takes without a master: for a spawn the time of \
          clone and wait for the same static program, for a start that of making the same \
          sockets, for a warm child that of taking its two reports from the kernel. A single client \

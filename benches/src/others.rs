@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
+use crate::effort::Effort;
 use crate::load;
-use crate::measure::Effort;
 use crate::millis;
 use crate::process::Process;
-use crate::report::Spread;
+use crate::spread::Spread;
 use crate::system::CHILD;
 
 /// A server for one address, with files of its own.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::measure::{Measure, Series};
-use crate::report::Spread;
+use crate::spread::Spread;
 
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 220.0;

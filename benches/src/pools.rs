@@ -18,14 +18,14 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use master::protocol::pool::{self, Order};
+use master::protocol::pool::{Order, SIZE};
 
-use crate::floor::cpu;
+use crate::effort::{Effort, RUNS};
 use crate::load;
-use crate::measure::{Effort, RUNS};
 use crate::others::{Setup, Stopped};
 use crate::process::Process;
-use crate::report::{Goal, Spread};
+use crate::spawn::cpu;
+use crate::spread::{Goal, Spread};
 use crate::{home, micros, millis};
 
 /// SpamAssassin's module, in Debian's package.
@@ -260,23 +260,20 @@ fn least(connections: usize) -> Result<f64> {
         .args(["-c", &format!("exec \"$0\" 5<&{five} 6<&{six}"), &command])
         .spawn()?;
     drop(theirs);
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    let poll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     let limit = EpollTimeout::try_from(LIMIT)?;
-    let (mut events, mut messages) = ([EpollEvent::empty()], [0; 16 * pool::SIZE]);
+    let mut ready = [EpollEvent::empty()];
+    let mut messages = [0; 16 * SIZE];
     let mut served = || {
-        // The child says that it is idle.
-        channel.set_read_timeout(Some(LIMIT))?;
-        channel.read_exact(&mut messages[..pool::SIZE])?;
+        poll.add(&channel, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        poll.wait(&mut ready, limit)?;
+        poll.delete(&channel)?;
         let arrivals = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-        epoll.add(&listener, EpollEvent::new(arrivals, 0))?;
-        channel.set_nonblocking(true)?;
+        poll.add(&listener, EpollEvent::new(arrivals, 1))?;
         let before = cpu()?;
         for _ in 0..connections {
-            epoll.wait(&mut events, limit)?;
-            match channel.read(&mut messages) {
-                Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
-                _ => {}
-            }
+            poll.wait(&mut ready, limit)?;
+            ensure!(channel.read(&mut messages)? > 0, "the child has gone");
             channel.write_all(&Order::Accept.encode())?;
         }
         Ok(cpu()? - before)

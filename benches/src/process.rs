@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// A process, by its id.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +31,23 @@ impl Process {
         fs::read_to_string(&file).with_context(|| file.display().to_string())
     }
 
-    /// The processor time that it has used, exact once it sleeps.
+    /// The processor time that all its threads have used, of those that have ended too; exact once
+    /// they sleep.
     pub fn cpu(self) -> Result<Duration> {
-        let text = self.text("schedstat")?;
-        let first = text.split_whitespace().next().context("no schedstat")?;
-        Ok(Duration::from_nanos(first.parse()?))
+        let clock = clock_getcpuclockid(Pid::from_raw(self.0))?;
+        Ok(clock_gettime(clock)?.into())
+    }
+
+    /// The same with that of its children which run its own program, such as one that looks up
+    /// names: those that serve clients run others.
+    pub fn cpu_with_helpers(self) -> Result<Duration> {
+        let own = fs::read_link(self.file("exe"))?;
+        let children = self.child_pids()?.into_iter().map(Process);
+        let helpers = children
+            .filter(|child| fs::read_link(child.file("exe")).is_ok_and(|program| program == own));
+        // One that has ended meanwhile cannot be asked any more.
+        let spent: Duration = helpers.filter_map(|helper| helper.cpu().ok()).sum();
+        Ok(self.cpu()? + spent)
     }
 
     /// Whether it has not ended.

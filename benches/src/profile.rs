@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::effort::Effort;
 use crate::load;
-use crate::measure::Effort;
 use crate::system::{System, table};
 
 /// Samples in a second. More would be felt.

@@ -18,10 +18,10 @@ use master::status::SOCKET;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
+use crate::effort::Effort;
 use crate::load;
-use crate::measure::Effort;
 use crate::processor::OneProcessor;
-use crate::report::{Goal, Spread};
+use crate::spread::{Goal, Spread};
 use crate::system::{Running, System, table};
 
 const READERS: usize = 200;

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::effort::Effort;
 use crate::load;
-use crate::measure::Effort;
 use crate::millis;
 use crate::others::Table;
 use crate::system::System;

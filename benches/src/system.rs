@@ -3,7 +3,9 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,10 +15,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use tempfile::TempDir;
 
+use crate::cgroup::Cgroup;
 use crate::process::Process;
 
 /// What build.rs has made of `child/main.rs`.
 pub const CHILD: &str = env!("CHILD");
+/// A service that gets very many children, and another one.
+pub const CROWD: &str = "s0 unix - - n - 0 child hold\nother unix - - n - 0 child once\n";
+/// The other one without it.
+pub const OTHER_ALONE: &str = "other unix - - n - 0 child once\n";
 /// A file system in memory.
 const MEMORY: &str = "/dev/shm";
 /// Longer than anything takes.
@@ -31,6 +38,8 @@ pub struct System {
 pub struct Running<'a> {
     system: &'a System,
     child: Child,
+    /// What it is in with all that it starts, if the system has such groups.
+    group: Option<Cgroup>,
 }
 
 impl System {
@@ -125,7 +134,14 @@ impl System {
     pub fn start(&self, master: &Path) -> Result<Running<'_>> {
         let _ = fs::remove_file(self.path("log"));
         fs::write(self.path("times"), "")?;
-        let child = Command::new(master)
+        let group = Cgroup::make();
+        let mut command = Command::new(master);
+        if let Some(group) = &group {
+            let members = group.members()?;
+            // SAFETY: between fork and exec the child makes one system call, and allocates nothing.
+            unsafe { command.pre_exec(move || (&members).write_all(b"0")) };
+        }
+        let child = command
             .arg("-c")
             .arg(self.path("etc"))
             .env_clear()
@@ -140,6 +156,7 @@ impl System {
         let mut running = Running {
             system: self,
             child,
+            group,
         };
         running.wait_for("daemon started -- version")?;
         Ok(running)
@@ -153,6 +170,16 @@ impl System {
 impl Running<'_> {
     pub fn process(&self) -> Process {
         Process(self.child.id() as i32)
+    }
+
+    /// The processor time of the master and of all processes that it has started, where it has none
+    /// that serve: what it does at a start or a reload. Without control groups that of its threads
+    /// and living helpers alone.
+    pub fn cpu_of_all(&self) -> Result<Duration> {
+        match &self.group {
+            Some(group) => group.usage(),
+            None => self.process().cpu_with_helpers(),
+        }
     }
 
     /// Waits until the log has a line and the master has nothing more to do.
@@ -181,6 +208,16 @@ impl Running<'_> {
         while !self.process().is_idle() {
             ensure!(Instant::now() < end, "the master does not rest");
             std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Waits until nearly all children have been reaped: another service may have one now and then.
+    pub fn wait_for_few_children(&self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while self.process().children().context("its children")? > 2 {
+            ensure!(Instant::now() < end, "children that do not leave");
+            std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     }

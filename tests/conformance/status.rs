@@ -404,6 +404,7 @@ fn children_that_come_and_go_leave_few_descriptors_behind() {
     needs_root("to run a master");
     let (postfix, service) = one_service("unix - - n - -");
     let descriptors = || {
+        let _paused = postfix.pause_canary();
         let kinds = kinds_at_rest(postfix.master_process());
         kinds.values().sum::<usize>()
     };

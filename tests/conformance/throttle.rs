@@ -209,6 +209,7 @@ fn a_child_that_fails_because_it_must_leave_throttles_nothing() {
 fn a_service_is_throttled_when_no_process_can_be_made() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
+    postfix.unwatched("no child is started");
     let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     let mut refusing = postfix.under(&example("refuse"), &["fork", "EAGAIN"]);
     postfix.run_in_foreground(&mut refusing);
@@ -233,6 +234,7 @@ fn a_service_is_throttled_when_its_listeners_cannot_be_watched() {
             original: "the master does not start",
         },
         |postfix| {
+            postfix.unwatched("the last listener's number is counted on");
             let good = PuppetService::add(postfix, "a", "unix - - n - -");
             let bad = PuppetService::add(postfix, "b", "unix - - n - -");
             // A first start shows on which descriptor the second will have the listener.

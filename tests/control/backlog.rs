@@ -15,6 +15,7 @@ use super::stage::{puppets, read_document, service, told};
 #[test]
 fn clients_of_a_paused_service_are_counted_whatever_its_type() {
     for mut standalone in Standalone::all() {
+        standalone.unwatched("the services are counted");
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = port.local_addr().expect("its address");
         drop(port);

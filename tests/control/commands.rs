@@ -76,6 +76,7 @@ fn plan_shows_what_a_reload_would_change_and_changes_nothing() {
 #[test]
 fn a_plan_for_what_runs_is_empty_wherever_masterctl_lies() {
     let mut standalone = Standalone::of_a_user();
+    standalone.unwatched("the services are counted");
     standalone.write_table("a unix n - - - 5 true\n").start();
     let elsewhere = standalone.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
@@ -93,6 +94,7 @@ fn a_plan_for_what_runs_is_empty_wherever_masterctl_lies() {
 #[test]
 fn reload_tells_what_came_of_it() {
     for mut standalone in Standalone::all() {
+        standalone.unwatched("the services are counted");
         standalone.write_table("a unix n - - - 5 true\n").start();
         standalone.write_table("b unix n - - - 5 true\n");
         assert!(told(&standalone, &["reload"]).ends_with("reloaded\n"));

@@ -65,6 +65,7 @@ fn size(document: &Document) -> u64 {
 
 fn standalone(services: usize) -> Standalone {
     let mut standalone = Standalone::of_a_user();
+    standalone.unwatched("the services are counted");
     let mut table = format!("hello unix n - - - 5 {}\n", greeter(&standalone));
     for n in 0..services {
         writeln!(table, "service-{n} unix n - - - 5 true").expect("a string takes all");

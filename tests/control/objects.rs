@@ -4,6 +4,8 @@ use std::fs;
 
 use serde_json::Value;
 use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::poll::until;
 use testkit::standalone::Standalone;
 use testkit::test;
 
@@ -12,10 +14,15 @@ use super::stage::{masterctl, told};
 /// The first line with these words, as an object.
 #[track_caller]
 fn object(standalone: &mut Standalone, words: &str) -> Value {
-    standalone.wait_for_line(words);
-    let said = standalone.said();
-    let line = said.lines().find(|line| line.contains(words));
-    serde_json::from_str(line.expect("a line")).expect("an object")
+    let line = until(SOON, format_args!("{words:?}"), || {
+        let said = standalone.said();
+        // A line is there when its end is.
+        let mut lines = said
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        lines.find(|line| line.contains(words)).map(str::to_owned)
+    });
+    serde_json::from_str(&line).expect("an object")
 }
 
 /// "where it is about one, with service, type and child"

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use testkit::instance::SOON;
 use testkit::poll::until;
 use testkit::process::Process;
+use testkit::programs::service;
 use testkit::{needs_root, skip, test};
 
 use crate::load::talk;
@@ -57,7 +58,12 @@ const CALLS: [(&str, u64); 8] = [
 ];
 
 fn idle_pool() -> Pool {
-    let pool = Pool::rust(8, "ordered", "-o max_use=0", HANDFUL);
+    let program = service("ordered");
+    let program = program.to_str().expect("a path that is text");
+    let mut pool = Pool::stopped(8, program, "-o max_use=0", HANDFUL);
+    pool.postfix
+        .unwatched("wake-ups and system calls are counted");
+    pool.start();
     pool.wait_for_idle(8);
     pool
 }

@@ -151,7 +151,11 @@ impl Pool {
         let line = format!("{} inet n n n - {max} {command}", self.address);
         self.postfix.service(&line);
         self.set(settings);
-        self.postfix.reload();
+        let mark = self.postfix.log().len();
+        self.postfix.write_configuration();
+        self.postfix.hang_up();
+        // With clients all the time the master never rests.
+        self.postfix.wait_for_log_after(mark, "reload done");
     }
 
     pub fn children(&self) -> Vec<Process> {

@@ -109,6 +109,7 @@ fn every_service_of_the_example_serves_as_root_and_as_anybody() {
 #[test]
 fn ten_lines_of_ones_own_are_served_changed_and_told_of_when_wrong() {
     let mut standalone = Standalone::of_a_user();
+    standalone.unwatched("the services are counted");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/services/examples/minimal.py");
     let source = std::fs::read_to_string(source).expect("the example");
     assert!(source.lines().count() <= 10);

@@ -56,6 +56,7 @@ fn what_a_child_prints_is_logged_line_by_line_with_its_service_and_pid() {
     assert!(!standalone.said().contains(": last"));
     Process(pid).signal(Signal::SIGKILL);
     standalone.wait_for_line(&format!("master: talker/{pid}: last\n"));
+    standalone.wait_for_line("killed by signal 9");
     let said = standalone.said();
     let (last, end) = (said.find(": last"), said.find("killed by signal 9"));
     assert!(last < end, "its last words, and then its end: {said}");

@@ -49,6 +49,7 @@ impl Manager {
 #[test]
 fn a_service_manager_is_told_of_start_reload_and_end() {
     let mut standalone = Standalone::of_a_user();
+    standalone.unwatched("the services are counted");
     let manager = Manager::of(&mut standalone, &[]);
     let pid = standalone.process().0;
     let ready = format!("READY=1\nMAINPID={pid}\nSTATUS=");

@@ -124,6 +124,7 @@ fn a_socket_that_was_removed_or_replaced_is_back_after_a_reload() {
             original: "nobody is served until the master is started anew",
         },
         |postfix| {
+            postfix.unwatched("the sockets are counted");
             let service = PuppetService::add(postfix, "a", "unix - - n - -");
             let fifo = PuppetService::add(postfix, "b", "fifo n - n - 1");
             postfix.start();

@@ -18,6 +18,7 @@ fn a_master_that_can_make_no_process_waits_and_serves_when_it_can() {
         skip("there is no control group to limit processes with");
     };
     let mut postfix = Instance::bare();
+    postfix.unwatched("no child is started");
     let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.set("service_throttle_time", "1s");
     postfix.start();

@@ -12,6 +12,8 @@ use std::thread;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use crate::{canary, noise, trace};
+
 /// A function that [`crate::test`] marks.
 pub struct Test {
     pub name: &'static str,
@@ -58,6 +60,10 @@ pub fn note(reason: &str) {
 /// Runs the tests of the crate that calls this, with the arguments of its command line.
 pub fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
+    if canary::is_on() || trace::is_on() {
+        // Not in a test, which may be in a namespace of its own.
+        noise::watch();
+    }
     let threads = std::env::var("RUST_TEST_THREADS");
     arguments.test_threads = arguments
         .test_threads

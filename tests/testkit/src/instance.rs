@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -16,8 +18,9 @@ use tempfile::TempDir;
 use crate::poll::{until, within};
 use crate::ports::Port;
 use crate::process::Process;
-use crate::run::{Finished, Running, run};
-use crate::{layout, under_test};
+use crate::run::{Finished, Running, contents, run};
+use crate::watch::Watch;
+use crate::{canary, layout, original, programs, under_test};
 
 /// Long enough for anything on a busy machine; nothing waits for all of it when all is well.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -33,6 +36,9 @@ pub struct Instance {
     environment: Vec<(String, String)>,
     /// A master that was started in the foreground.
     foreground: Option<Running>,
+    /// Whether the master is ours, and the test does not mind that it is watched.
+    is_watched: AtomicBool,
+    watch: Watch,
 }
 
 impl Instance {
@@ -71,6 +77,8 @@ impl Instance {
             services: Vec::new(),
             environment: Vec::new(),
             foreground: None,
+            is_watched: AtomicBool::new(true),
+            watch: Watch::default(),
         };
         layout::make_directories(&instance);
         for (name, value) in layout::parameters(instance.path()) {
@@ -131,7 +139,41 @@ impl Instance {
 
     /// Puts a master into the daemon directory.
     pub fn use_master(&self, binary: &Path) {
+        if binary.canonicalize().ok() == original().canonicalize().ok() {
+            self.is_watched.store(false, Relaxed);
+        } else if canary::is_on() {
+            self.install(&programs::example(canary::NAME), canary::NAME);
+        }
         self.install(binary, "master");
+    }
+
+    /// Leaves the master alone, whatever the environment says: for a test that the canary or the
+    /// trace would disturb, with the reason.
+    pub fn unwatched(&mut self, _reason: &str) -> &mut Self {
+        self.is_watched.store(false, Relaxed);
+        self
+    }
+
+    /// Keeps the canary away while this is held: what the master has then is what the test gave it.
+    #[track_caller]
+    pub fn pause_canary(&self) -> Option<MutexGuard<'_, ()>> {
+        self.watch.pause()
+    }
+
+    fn is_watched(&self) -> bool {
+        self.is_watched.load(Relaxed)
+    }
+
+    /// Begins to watch a master that serves.
+    #[track_caller]
+    fn begin_watch(&mut self) {
+        let master = self.own_master().filter(|_| self.is_watched());
+        if let Some(master) = master {
+            let socket = self.socket("private", canary::NAME);
+            let log = self.path().join("log/maillog");
+            let log = move || contents(&log);
+            self.watch = Watch::begin(master, socket, log);
+        }
     }
 
     /// Puts a program into the daemon directory.
@@ -174,6 +216,9 @@ impl Instance {
         let mut text = String::new();
         for line in &self.services {
             let _ = writeln!(text, "{line}");
+        }
+        if canary::is_on() && self.is_watched() {
+            let _ = writeln!(text, "{}", canary::line());
         }
         layout::replace(&self.master_cf(), &text);
     }
@@ -283,6 +328,7 @@ impl Instance {
     pub fn start(&mut self) -> &mut Self {
         self.write_configuration();
         run(&mut self.master(&["-w"]), SOON).expect_success();
+        self.begin_watch();
         self
     }
 
@@ -317,6 +363,7 @@ impl Instance {
             assert!(serves || !ended, "it ended: {:?}", self.finish());
             serves
         });
+        self.begin_watch();
         self
     }
 
@@ -379,6 +426,7 @@ impl Instance {
     /// Stops the master and waits until it and its children are gone.
     #[track_caller]
     pub fn stop(&mut self) -> &mut Self {
+        let complaints = self.watch.end();
         let master = self.master_process();
         master.signal(Signal::SIGTERM);
         if self.foreground.is_some() {
@@ -386,6 +434,7 @@ impl Instance {
         }
         until(SOON, "the master's end", || !master.runs());
         until(SOON, "the children's end", || self.processes().is_empty());
+        complaints.expect_none();
         self
     }
 
@@ -399,6 +448,14 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        let complaints = self.watch.end();
+        self.kill_all();
+        complaints.expect_none();
+    }
+}
+
+impl Instance {
+    fn kill_all(&mut self) {
         // The master may start children while they are being killed: until there is nobody left.
         let gone = within(SOON, || {
             let processes = self.processes();

@@ -9,6 +9,9 @@
 //! MASTER_UNDER_TEST=/usr/lib/postfix/sbin/master cargo test --test conformance --test postfix
 //! ```
 
+#![allow(clippy::new_without_default)] // what is made here is more than a value
+
+pub mod canary;
 pub mod cgroup;
 pub mod client;
 pub mod clock;
@@ -21,6 +24,7 @@ pub mod instance;
 pub mod layout;
 pub mod namespace;
 pub mod network;
+pub mod noise;
 pub mod observe;
 pub mod operator;
 pub mod options;
@@ -33,7 +37,9 @@ pub mod puppet_service;
 pub mod random;
 pub mod run;
 pub mod standalone;
+pub mod trace;
 pub mod vitals;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::canary;
 use crate::instance::{Instance, SOON};
 use crate::poll::{until, within};
 use crate::process::Process;
@@ -34,9 +35,28 @@ impl Instance {
         process
     }
 
-    /// The master's children.
+    /// The master that runs, if the lock file tells which it is.
+    pub fn own_master(&self) -> Option<Process> {
+        let text = fs::read_to_string(self.queue().join("pid/master.pid")).ok()?;
+        let process = Process(text.trim().parse().ok()?);
+        process
+            .executable()
+            .starts_with(self.path())
+            .then_some(process)
+    }
+
+    /// The master's children, without those of the canary.
     pub fn children(&self) -> Vec<Process> {
-        self.master_process().children()
+        let mut children = self.master_process().children();
+        if canary::is_on() {
+            children.retain(|child| {
+                child
+                    .cmdline()
+                    .first()
+                    .is_none_or(|name| name != canary::NAME)
+            });
+        }
+        children
     }
 
     /// The master's children that run a command.

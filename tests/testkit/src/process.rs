@@ -9,6 +9,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::canary;
+
 /// A process, by its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Process(pub i32);
@@ -87,6 +89,11 @@ impl Process {
         self.stat(3).as_deref() == Some("S")
     }
 
+    /// Whether a signal or a debugger has stopped it.
+    pub fn is_stopped(self) -> bool {
+        matches!(self.stat(3).as_deref(), Some("T" | "t"))
+    }
+
     /// Whether strace(1) or a debugger looks on.
     pub fn is_traced(self) -> bool {
         self.status("TracerPid").is_some_and(|pid| pid != "0")
@@ -104,6 +111,11 @@ impl Process {
         let numbers = text.split_whitespace().take(2);
         let nanoseconds = numbers.map(|n| n.parse::<u64>().expect("nanoseconds"));
         Duration::from_nanos(nanoseconds.sum())
+    }
+
+    /// For how long it was ready to run and did not, because others did.
+    pub fn waited_to_run(self) -> Duration {
+        ready_time(&self.text("schedstat"))
     }
 
     /// The memory that it occupies, in KiB.
@@ -152,6 +164,14 @@ impl Process {
             .into_iter()
             .filter(|process| process.parent() == self.0)
             .collect()
+    }
+
+    /// Whether a program of this name is among its children, or was until it ended and was not
+    /// reaped yet.
+    pub fn has_child_with_name(self, name: &str) -> bool {
+        let children = self.text(&format!("task/{}/children", self.0));
+        let mut children = children.split_whitespace().filter_map(|id| id.parse().ok());
+        children.any(|id| Self(id).text("comm").trim_end() == name)
     }
 
     pub fn signal(self, signal: Signal) {
@@ -293,6 +313,17 @@ impl Process {
     }
 }
 
+/// The same of the thread that asks.
+pub fn thread_waited_to_run() -> Duration {
+    ready_time(&fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default())
+}
+
+/// The second number of a file `schedstat`; see the kernel's documentation of that.
+fn ready_time(schedstat: &str) -> Duration {
+    let nanoseconds = schedstat.split_whitespace().nth(1);
+    Duration::from_nanos(nanoseconds.and_then(|n| n.parse().ok()).unwrap_or_default())
+}
+
 /// Whether the place in the kernel where a thread is waits for events of many descriptors.
 fn waits_for_events(place: &str) -> bool {
     place.contains("ep_poll") || place.contains("epoll")
@@ -346,10 +377,14 @@ impl Kind {
         }
     }
 
-    /// Whether it listens for a service's clients, as the master's own two sockets do not.
+    /// Whether it listens for a service's clients, as the master's own two sockets do not. That of
+    /// the canary is no test's.
     pub fn is_listener(&self) -> bool {
-        let own = |socket: &Socket| socket.local.starts_with("pid/master.");
-        matches!(self, Self::Socket(socket) if socket.listening && !own(socket))
+        let other = |socket: &Socket| {
+            socket.local.starts_with("pid/master.")
+                || socket.local == format!("private/{}", canary::NAME)
+        };
+        matches!(self, Self::Socket(socket) if socket.listening && !other(socket))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Commands that end: run them with a time limit and keep what they said.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -74,12 +75,17 @@ impl Running {
 
     /// What it has written to standard output so far.
     pub fn stdout(&self) -> String {
-        contents(&self.stdout)
+        contents(self.stdout.path())
     }
 
     /// What it has written to standard error so far.
     pub fn stderr(&self) -> String {
-        contents(&self.stderr)
+        contents(self.stderr.path())
+    }
+
+    /// Where that is kept.
+    pub fn stderr_path(&self) -> PathBuf {
+        self.stderr.path().to_owned()
     }
 
     #[track_caller]
@@ -109,8 +115,9 @@ impl Drop for Running {
     }
 }
 
-fn contents(file: &NamedTempFile) -> String {
-    let text = fs::read(file.path()).expect("the output");
+/// A file that a program writes to, so far; nothing once it is gone.
+pub fn contents(file: &Path) -> String {
+    let text = fs::read(file).unwrap_or_default();
     String::from_utf8_lossy(&text).into_owned()
 }
 

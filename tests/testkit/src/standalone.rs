@@ -14,9 +14,10 @@ use crate::instance::SOON;
 use crate::layout::replace;
 use crate::poll::until;
 use crate::process::Process;
-use crate::programs;
 use crate::programs::masterctl;
-use crate::run::{Finished, Running, run};
+use crate::run::{Finished, Running, contents, run};
+use crate::watch::Watch;
+use crate::{canary, programs};
 
 /// A user of no account: not even a name.
 const STRANGER: u32 = 47_110;
@@ -27,6 +28,8 @@ pub struct Standalone {
     /// The user and group of the master; who runs the tests, unless they are another.
     uid: u32,
     running: Option<Running>,
+    is_watched: bool,
+    watch: Watch,
 }
 
 impl Standalone {
@@ -58,6 +61,8 @@ impl Standalone {
             directory: directory.expect("a temporary directory"),
             uid,
             running: None,
+            is_watched: true,
+            watch: Watch::default(),
         };
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(standalone.path(), open).expect("a mode");
@@ -92,7 +97,20 @@ impl Standalone {
 
     /// Writes the table.
     pub fn write_table(&mut self, text: &str) -> &mut Self {
-        replace(&self.table(), text);
+        if canary::is_on() && self.is_watched {
+            let canary = self.install(&programs::example(canary::NAME));
+            let line = format!("{} unix - - - - 0 {}", canary::NAME, canary.display());
+            replace(&self.table(), &format!("{text}\n{line}\n"));
+        } else {
+            replace(&self.table(), text);
+        }
+        self
+    }
+
+    /// Leaves the master alone, whatever the environment says: for a test that the canary or the
+    /// trace would disturb, with the reason.
+    pub fn unwatched(&mut self, _reason: &str) -> &mut Self {
+        self.is_watched = false;
         self
     }
 
@@ -175,6 +193,12 @@ impl Standalone {
     pub fn start_as(&mut self, command: &mut Command) -> &mut Self {
         self.run(command);
         self.wait_for_line("daemon started -- version");
+        if self.is_watched {
+            let socket = self.queue().join("private").join(canary::NAME);
+            let said = self.running().stderr_path();
+            let log = move || contents(&said);
+            self.watch = Watch::begin(self.process(), socket, log);
+        }
         self
     }
 
@@ -228,9 +252,12 @@ impl Standalone {
     /// Sends a signal, and waits for the end.
     #[track_caller]
     pub fn stop_by(&mut self, signal: Signal) -> Finished {
+        let complaints = self.watch.end();
         self.process().signal(signal);
         let running = self.running.take().expect("a master that was started");
-        running.finish(SOON)
+        let finished = running.finish(SOON);
+        complaints.expect_none();
+        finished
     }
 }
 

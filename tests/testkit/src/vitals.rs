@@ -40,6 +40,7 @@ pub struct Vitals {
 impl Vitals {
     #[track_caller]
     pub fn of(postfix: &Instance) -> Self {
+        let _paused = postfix.pause_canary();
         let master = postfix.master_process();
         Self {
             master,
