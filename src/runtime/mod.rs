@@ -17,6 +17,7 @@ mod pools;
 mod reload;
 mod services;
 mod settings;
+mod setup;
 mod shutdown;
 mod spawn;
 mod status;
@@ -27,23 +28,17 @@ mod watch;
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::config::{Config, Endpoint, RunOptions};
-use crate::errors::describe_error;
-use crate::files::Location;
+use crate::config::Config;
 use crate::log::{About, Log, Severity};
 use crate::policy::{self, Action, Errno, Event, Pid, Record, ServiceId, Table, Time};
-use crate::sys::clock;
 use crate::sys::inherited::InheritedListener;
-use crate::sys::poll::{Interest, Poll, Ready};
-use crate::sys::process;
+use crate::sys::poll::{Poll, Ready};
 use crate::sys::signal::{Notice, Signal};
 use crate::sys::spawn::{Environment, Spawner};
-use crate::sys::supervisor::Supervisor;
 
 use admin::Admin;
 use children::Children;
@@ -54,25 +49,10 @@ use output::Outputs;
 use reload::Reloader;
 use services::{Services, about};
 pub use settings::{Inherited, environment, log_error, log_settings};
+pub use setup::{Clock, Setup, SystemClock};
 use status::Batches;
 use token::Token;
 use wakeups::Wakeups;
-
-/// Where the loop has its time from; tests turn theirs.
-pub trait Clock: std::fmt::Debug {
-    /// Time since some origin, never less than before.
-    fn now(&self) -> Time;
-}
-
-/// The machine's own clock.
-#[derive(Debug)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Time {
-        clock::monotonic()
-    }
-}
 
 /// What the actions of one turn may cost: about two milliseconds, for which clients wait.
 const TURN_BUDGET: u32 = 64;
@@ -83,23 +63,11 @@ const SPAWN_COST: u32 = 8;
 /// Room in the queue that is kept: a reload queues thousands of actions, a turn a few.
 const QUEUE_KEPT: usize = 64;
 
-/// What the master was started with; a reload does not change it.
-#[derive(Debug)]
-pub struct Setup {
-    pub location: Location,
-    pub run: RunOptions,
-    /// When to end by itself.
-    pub exit_at: Option<Time>,
-    pub clock: Box<dyn Clock>,
-    pub inherited: Inherited,
-    pub supervisor: Supervisor,
-}
-
 /// The running master: the policy's table, what it has of the system, and the parts that have
 /// subjects of their own.
 #[derive(Debug)]
 pub struct Runtime {
-    setup: StartSettings,
+    setup: Setup,
     config: Config,
     table: Table,
     /// What the policy has asked for, in this order.
@@ -124,15 +92,6 @@ pub struct Runtime {
     faults: faults::Faults,
 }
 
-/// What is left of [`Setup`] when all parts are set up.
-#[derive(Debug)]
-struct StartSettings {
-    location: Location,
-    run: RunOptions,
-    clock: Box<dyn Clock>,
-    inherited: Inherited,
-}
-
 /// What one turn has found, by what is to be done with it; kept for its memory.
 #[derive(Debug, Default)]
 struct Turn {
@@ -150,117 +109,6 @@ struct Turn {
 }
 
 impl Runtime {
-    /// Opens the listeners of a configuration and takes up its services. The queue directory is the
-    /// working directory by now, and locked.
-    ///
-    /// # Errors
-    /// All listeners that could not be opened, or what else the system refused.
-    pub fn new(
-        setup: Setup,
-        config: Config,
-        mut spawner: Spawner,
-        handed_over: Vec<OwnedFd>,
-        log: Log,
-    ) -> anyhow::Result<Self> {
-        let lifecycle = Lifecycle::new(setup.supervisor, setup.exit_at)?;
-        let poll = Poll::new().context("cannot make a poller")?;
-        let (read, write) = process::flow_pipe().context("cannot make the flow pipe")?;
-        spawner.set_flow_pipe(read, write)?;
-        poll.add(lifecycle.as_fd(), Token::Signals.key(), Interest::Readable)?;
-        let services = Services::new(&poll).context("cannot make a poller")?;
-        let mut runtime = Self {
-            table: Table::new(config.parameters.service_kill_time, setup.run.verbose),
-            queue: VecDeque::new(),
-            poll,
-            log,
-            services,
-            children: Children::default(),
-            inherited: Vec::new(),
-            spawner,
-            environment: Environment::default(),
-            exits: Exits::default(),
-            batches: Batches::default(),
-            outputs: Outputs::default(),
-            wakeups: Wakeups::default(),
-            admin: Admin::default(),
-            reloader: Reloader::default(),
-            lifecycle,
-            turn: Turn::default(),
-            #[cfg(debug_assertions)]
-            faults: faults::Faults::new(&setup.inherited),
-            setup: StartSettings {
-                location: setup.location,
-                run: setup.run,
-                clock: setup.clock,
-                inherited: setup.inherited,
-            },
-            config: config.clone(),
-        };
-        for fd in handed_over {
-            runtime.inherit(fd);
-        }
-        let prepared = runtime.prepare(config)?;
-        let now = runtime.now();
-        runtime.commit(now, prepared);
-        runtime.warn_of_unused_listeners();
-        runtime.watch_all(now);
-        let owner = runtime.config.parameters.mail_owner.1;
-        runtime.admin.open(owner, &runtime.poll, &mut runtime.log);
-        process::trim_memory();
-        Ok(runtime)
-    }
-
-    fn inherit(&mut self, fd: OwnedFd) {
-        match InheritedListener::new(fd) {
-            Ok(listener) => self.inherited.push(listener),
-            Err(error) => {
-                let reason = describe_error(&error);
-                self.log.warning(format!(
-                    "ignoring a descriptor that the service manager handed over: {reason}"
-                ));
-            }
-        }
-    }
-
-    fn warn_of_unused_listeners(&mut self) {
-        for listener in &self.inherited {
-            let is_used = self.config.services.iter().any(|s| match &s.endpoint {
-                Endpoint::Inet(addresses) => addresses.iter().any(|a| listener.serves(*a)),
-                Endpoint::Path(path) => listener.is_at(path),
-            });
-            if !is_used {
-                let address = listener.address();
-                self.log.warning(format!(
-                    "no service listens on {address}, which the service manager handed over"
-                ));
-            }
-        }
-    }
-
-    /// The log, for what is to be said about the start.
-    pub fn log(&mut self) -> &mut Log {
-        &mut self.log
-    }
-
-    /// Says in the log and to the supervisor that all is up.
-    pub fn announce(&mut self) {
-        let (version, configuration) = (env!("CARGO_PKG_VERSION"), self.setup.location.path());
-        self.log.set_postlogd_available(true);
-        self.log.info(format!(
-            "daemon started -- version {version}, configuration {}",
-            configuration.display()
-        ));
-        self.lifecycle.supervisor.ready(&self.state());
-    }
-
-    /// What there is to serve, in a few words.
-    fn state(&self) -> String {
-        match self.config.services.len() {
-            1 => "1 service".to_owned(),
-            n => format!("{n} services"),
-        }
-    }
-
     fn now(&self) -> Time {
         self.setup.clock.now()
     }
@@ -389,19 +237,6 @@ impl Runtime {
     /// Whether all that the policy has asked for is done, and it has no more to ask for.
     fn is_settled(&self) -> bool {
         self.queue.is_empty() && self.table.is_settled()
-    }
-
-    /// Carries out all that the first configuration asks for, but for the starts of children: those
-    /// are for the turns to come, beside the clients.
-    fn watch_all(&mut self, now: Time) {
-        self.table.settle(now, &mut self.turn.actions);
-        self.queue.extend(self.turn.actions.drain(..));
-        let is_start = |action: &Action| matches!(action, Action::Spawn { .. });
-        let (starts, others): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(is_start);
-        self.queue.extend(starts);
-        for action in others {
-            self.carry_out(now, action);
-        }
     }
 
     /// Has the policy settle, and carries out what is queued, as far as the turn's budget goes. The

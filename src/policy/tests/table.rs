@@ -49,7 +49,7 @@ fn cancelled_deadlines_do_not_pile_up() {
 }
 
 #[test]
-fn deadlines_that_hold_are_seldom_looked_at() {
+fn deadlines_that_hold_are_rarely_looked_at() {
     let mut timers = Timers::default();
     let looks = Cell::new(0);
     let holds = |_, _, _| {

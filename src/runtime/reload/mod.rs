@@ -60,7 +60,7 @@ enum State {
     #[default]
     None,
     /// It waits for host names.
-    Names(Waiting),
+    Names(Box<Waiting>),
     /// Its configuration is in force, and the changes are being carried out.
     Committed(Done),
 }
@@ -135,7 +135,7 @@ impl Runtime {
         }
         match mem::take(&mut self.reloader.state) {
             State::Committed(done) => self.reload_done(done),
-            State::Names(waiting) if !self.reloader.requested => self.wait_for_names(now, waiting),
+            State::Names(waiting) if !self.reloader.requested => self.wait_for_names(now, *waiting),
             state => self.reloader.state = state,
         }
         if mem::take(&mut self.reloader.requested) {
@@ -171,7 +171,7 @@ impl Runtime {
         let config = Config::parse(&waiting.sources, &waiting.names);
         match waiting.names.look_up(&self.poll) {
             Ok(false) => self.end_reload(config.map_err(Into::into)),
-            Ok(true) => self.reloader.state = State::Names(waiting),
+            Ok(true) => self.reloader.state = State::Names(Box::new(waiting)),
             Err(error) => {
                 let error = anyhow::Error::new(error).context("cannot look host names up");
                 self.end_reload(Err(error));
@@ -182,7 +182,7 @@ impl Runtime {
     fn wait_for_names(&mut self, now: Time, mut waiting: Waiting) {
         if !mem::take(&mut self.reloader.names_ready) && now < waiting.until {
             self.log_slow_names(now, &mut waiting);
-            self.reloader.state = State::Names(waiting);
+            self.reloader.state = State::Names(Box::new(waiting));
             return;
         }
         let expired = waiting.until <= now;
@@ -190,7 +190,7 @@ impl Runtime {
         if waiting.names.read(expired.then_some(&missing), &self.poll) {
             self.parse(waiting);
         } else {
-            self.reloader.state = State::Names(waiting);
+            self.reloader.state = State::Names(Box::new(waiting));
         }
     }
 

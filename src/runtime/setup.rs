@@ -1,0 +1,183 @@
+//! Sets the running master up: what it was started with, its listeners, and its parts.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::Context;
+
+use super::admin::Admin;
+use super::children::Children;
+use super::exits::Exits;
+#[cfg(debug_assertions)]
+use super::faults::Faults;
+use super::lifecycle::Lifecycle;
+use super::output::Outputs;
+use super::reload::Reloader;
+use super::services::Services;
+use super::settings::Inherited;
+use super::status::Batches;
+use super::token::Token;
+use super::wakeups::Wakeups;
+use super::{Runtime, Turn};
+use crate::config::{Config, Endpoint, RunOptions};
+use crate::errors::describe_error;
+use crate::files::Location;
+use crate::log::Log;
+use crate::policy::{Action, Table, Time};
+use crate::sys::clock;
+use crate::sys::inherited::InheritedListener;
+use crate::sys::poll::{Interest, Poll};
+use crate::sys::process;
+use crate::sys::spawn::{Environment, Spawner};
+use crate::sys::supervisor::Supervisor;
+
+/// Where the loop has its time from; tests turn theirs.
+pub trait Clock: std::fmt::Debug {
+    /// Time since some origin, never less than before.
+    fn now(&self) -> Time;
+}
+
+/// The machine's own clock.
+#[derive(Debug)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Time {
+        clock::monotonic()
+    }
+}
+
+/// What the master was started with; a reload does not change it.
+#[derive(Debug)]
+pub struct Setup {
+    pub location: Location,
+    pub run: RunOptions,
+    /// When to end by itself.
+    pub exit_at: Option<Time>,
+    pub clock: Box<dyn Clock>,
+    pub inherited: Inherited,
+    /// The [`Lifecycle`] takes it.
+    pub supervisor: Supervisor,
+}
+
+impl Runtime {
+    /// Opens the listeners of a configuration and takes up its services. The queue directory is the
+    /// working directory by now, and locked.
+    ///
+    /// # Errors
+    /// All listeners that could not be opened, or what else the system refused.
+    pub fn new(
+        mut setup: Setup,
+        config: Config,
+        mut spawner: Spawner,
+        handed_over: Vec<OwnedFd>,
+        log: Log,
+    ) -> anyhow::Result<Self> {
+        let lifecycle = Lifecycle::new(mem::take(&mut setup.supervisor), setup.exit_at)?;
+        let poll = Poll::new().context("cannot make a poller")?;
+        let (read, write) = process::flow_pipe().context("cannot make the flow pipe")?;
+        spawner.set_flow_pipe(read, write)?;
+        poll.add(lifecycle.as_fd(), Token::Signals.key(), Interest::Readable)?;
+        let services = Services::new(&poll).context("cannot make a poller")?;
+        let mut runtime = Self {
+            table: Table::new(config.parameters.service_kill_time, setup.run.verbose),
+            queue: VecDeque::new(),
+            poll,
+            log,
+            services,
+            children: Children::default(),
+            inherited: Vec::new(),
+            spawner,
+            environment: Environment::default(),
+            exits: Exits::default(),
+            batches: Batches::default(),
+            outputs: Outputs::default(),
+            wakeups: Wakeups::default(),
+            admin: Admin::default(),
+            reloader: Reloader::default(),
+            lifecycle,
+            turn: Turn::default(),
+            #[cfg(debug_assertions)]
+            faults: Faults::new(&setup.inherited),
+            setup,
+            config: config.clone(),
+        };
+        for fd in handed_over {
+            runtime.inherit(fd);
+        }
+        let prepared = runtime.prepare(config)?;
+        let now = runtime.now();
+        runtime.commit(now, prepared);
+        runtime.warn_of_unused_listeners();
+        runtime.watch_all(now);
+        let owner = runtime.config.parameters.mail_owner.1;
+        runtime.admin.open(owner, &runtime.poll, &mut runtime.log);
+        process::trim_memory();
+        Ok(runtime)
+    }
+
+    fn inherit(&mut self, fd: OwnedFd) {
+        match InheritedListener::new(fd) {
+            Ok(listener) => self.inherited.push(listener),
+            Err(error) => {
+                let reason = describe_error(&error);
+                self.log.warning(format!(
+                    "ignoring a descriptor that the service manager handed over: {reason}"
+                ));
+            }
+        }
+    }
+
+    fn warn_of_unused_listeners(&mut self) {
+        for listener in &self.inherited {
+            let is_used = self.config.services.iter().any(|s| match &s.endpoint {
+                Endpoint::Inet(addresses) => addresses.iter().any(|a| listener.serves(*a)),
+                Endpoint::Path(path) => listener.is_at(path),
+            });
+            if !is_used {
+                let address = listener.address();
+                self.log.warning(format!(
+                    "no service listens on {address}, which the service manager handed over"
+                ));
+            }
+        }
+    }
+
+    /// The log, for what is to be said about the start.
+    pub fn log(&mut self) -> &mut Log {
+        &mut self.log
+    }
+
+    /// Says in the log and to the supervisor that all is up.
+    pub fn announce(&mut self) {
+        let (version, configuration) = (env!("CARGO_PKG_VERSION"), self.setup.location.path());
+        self.log.set_postlogd_available(true);
+        self.log.info(format!(
+            "daemon started -- version {version}, configuration {}",
+            configuration.display()
+        ));
+        self.lifecycle.supervisor.ready(&self.state());
+    }
+
+    /// What there is to serve, in a few words.
+    pub(super) fn state(&self) -> String {
+        match self.config.services.len() {
+            1 => "1 service".to_owned(),
+            n => format!("{n} services"),
+        }
+    }
+
+    /// Carries out all that the first configuration asks for, but for the starts of children: those
+    /// are for the turns to come, beside the clients.
+    fn watch_all(&mut self, now: Time) {
+        self.table.settle(now, &mut self.turn.actions);
+        self.queue.extend(self.turn.actions.drain(..));
+        let is_start = |action: &Action| matches!(action, Action::Spawn { .. });
+        let (starts, others): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(is_start);
+        self.queue.extend(starts);
+        for action in others {
+            self.carry_out(now, action);
+        }
+    }
+}
