@@ -86,9 +86,10 @@ impl Service {
     /// Sets a child's deadline anew, after what it is for may have changed. One of an ordered pool
     /// has others while it has no client.
     pub(super) fn update_deadline(&mut self, cx: &mut Context, pid: Pid) {
-        let child = self.children.get(&pid);
-        let serves = |child: &&Box<Child>| child.pool_state().is_none_or(|s| s == State::Busy);
-        if let Some(child) = child.filter(serves) {
+        let Some(child) = self.children.get(&pid) else {
+            return;
+        };
+        if child.pool_state().is_none_or(|state| state == State::Busy) {
             let at = child.next_deadline(self, cx.shared.kill_time);
             self.set_deadline(cx, pid, at);
         }

@@ -27,7 +27,7 @@ struct Case {
     expected: (usize, usize),
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     Case {
         name: "strangers_and_failing_children",
         opening: &[Edit(0, Add), Hangup, Turn],
@@ -131,6 +131,28 @@ const CASES: [Case; 5] = [
         ],
         depth: 12,
         expected: (8_596, 59_727),
+    },
+    Case {
+        name: "late_actions_and_children_that_hang_or_send_descriptors",
+        opening: &[Edit(1, Max(2)), Edit(1, Add), Hangup, Turn],
+        happenings: &[
+            Turn,
+            Sleep,
+            Client(1),
+            Live(0),
+            Live(1),
+            Hang(0),
+            Hang(1),
+            Defy(0),
+            SendDescriptors(0),
+            Late(1),
+            Late(0),
+            Steer(0, Pause),
+            Steer(0, Resume),
+            Hangup,
+        ],
+        depth: 10,
+        expected: (19_559, 98_672),
     },
 ];
 

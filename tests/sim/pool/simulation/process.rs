@@ -1,0 +1,126 @@
+//! A child of the pool, as it is.
+
+use std::collections::VecDeque;
+
+use master::policy::{ExitStatus, Pid, Signal, Time};
+use master::protocol::pool::{Order, Report};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Has not executed its program, and does not.
+    Hanging,
+    Starting,
+    Waiting,
+    Ordered,
+    Busy,
+}
+
+/// What a child says, the end of its channel included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    Report(Report),
+    Letter,
+    Descriptors,
+}
+
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) pid: Pid,
+    pub(super) phase: Phase,
+    pub(super) orders: VecDeque<Order>,
+    /// Orders that the master keeps until they can be written.
+    pub(super) unwritten: VecDeque<Order>,
+    pub(super) words: VecDeque<Word>,
+    /// The child's end of the channel, and the master's.
+    pub(super) open: bool,
+    pub(super) held: bool,
+    pub(super) stopped: bool,
+    pub(super) defiant: bool,
+    /// Does nothing more by itself.
+    pub(super) rogue: bool,
+    /// The master has read the end of its channel.
+    pub(super) end_read: bool,
+    /// The master was told that it hangs.
+    pub(super) hang_reported: bool,
+    /// The master has decided that it is to end.
+    pub(super) ending: bool,
+    pub(super) signal: Option<Signal>,
+    pub(super) end: Option<ExitStatus>,
+    /// As the master knows it: said to be idle, and since when it has an order to answer.
+    pub(super) idle: bool,
+    pub(super) ordered_at: Option<Time>,
+    /// And since when it has a client.
+    pub(super) busy_since: Option<Time>,
+}
+
+impl Process {
+    pub(super) fn new(pid: Pid) -> Self {
+        Self {
+            pid,
+            phase: Phase::Starting,
+            orders: VecDeque::new(),
+            unwritten: VecDeque::new(),
+            words: VecDeque::new(),
+            open: true,
+            held: true,
+            stopped: false,
+            defiant: false,
+            rogue: false,
+            end_read: false,
+            hang_reported: false,
+            ending: false,
+            signal: None,
+            end: None,
+            idle: false,
+            ordered_at: None,
+            busy_since: None,
+        }
+    }
+
+    pub(super) fn say(&mut self, word: Word) {
+        if self.open && self.held {
+            self.words.push_back(word);
+        }
+    }
+
+    /// The master does not count on it any more, whatever it says.
+    pub(super) fn no_longer_counts(&mut self) {
+        self.ending = true;
+        self.idle = false;
+        self.busy_since = None;
+        self.ordered_at = None;
+    }
+
+    pub(super) fn end(&mut self, status: ExitStatus) {
+        self.end = Some(status);
+        self.open = false;
+    }
+}
+
+/// The next step of a child that keeps to the rules; whether there was one.
+pub(super) fn advance(process: &mut Process, waiting: &mut u32) -> bool {
+    match process.phase {
+        Phase::Hanging => return false,
+        _ if !process.held => process.end(ExitStatus::Code(0)),
+        Phase::Starting => {
+            process.phase = Phase::Waiting;
+            process.say(Word::Report(Report::Idle));
+        }
+        Phase::Waiting => match process.orders.pop_front() {
+            None => return false,
+            Some(Order::Ping) => {}
+            Some(Order::Accept) => process.phase = Phase::Ordered,
+        },
+        Phase::Ordered => {
+            // Another child may have been faster.
+            *waiting = waiting.saturating_sub(1);
+            process.phase = Phase::Busy;
+            process.say(Word::Report(Report::Busy));
+        }
+        Phase::Busy => {
+            process.phase = Phase::Waiting;
+            process.say(Word::Report(Report::Idle));
+        }
+    }
+    true
+}

@@ -1,0 +1,131 @@
+//! What must hold of the pool, after every turn and in the end.
+
+use std::time::Duration;
+
+use master::policy::State;
+
+use super::process::{Phase, Process};
+use super::{Broken, Faults, Settings, Simulation};
+use crate::happening::Steering;
+
+/// An order that is not answered holds others back no longer (master(8)).
+const PATIENCE: Duration = Duration::from_millis(50);
+/// All timeouts of a rogue and those of a throttle, one after the other, are over before.
+const CALM: Duration = Duration::from_secs(500);
+const ROUNDS_MAX: usize = 20_000;
+
+impl Simulation {
+    /// After the deadlines have had their turn.
+    pub(super) fn check_clients_time(&self) -> Result<(), Broken> {
+        let limit = self.in_force.limits.request_timeout;
+        let too_long = |p: &Process| {
+            let ends = p.busy_since.zip(limit).map(|(since, limit)| since + limit);
+            ends.is_some_and(|at| at <= self.now)
+        };
+        match self.processes.iter().find(|p| too_long(p)) {
+            Some(process) => Err(format!("{} has its client for too long", process.pid)),
+            None => Ok(()),
+        }
+    }
+
+    /// After every turn.
+    pub(super) fn check(&self) -> Result<(), Broken> {
+        self.table.check()?;
+        let Some(service) = self.table.service(self.place) else {
+            return Ok(());
+        };
+        let idle = self.processes.iter().filter(|p| p.idle).count();
+        let found = (service.avail() as usize, service.total() as usize);
+        if found != (idle, self.processes.len()) {
+            let expected = (idle, self.processes.len());
+            return Err(format!(
+                "(idle, total) is {found:?} and should be {expected:?}"
+            ));
+        }
+        if self.queue.is_empty() && service.listening() != self.watched {
+            return Err("the table believes something else to be watched".into());
+        }
+        let recent = |p: &Process| p.ordered_at.is_some_and(|at| self.now < at + PATIENCE);
+        let excused = self.watched
+            || self.refused
+            || !self.queue.is_empty()
+            || self.processes.iter().any(recent);
+        let blind = self.refused || service.throttled();
+        if self.queue.is_empty() && self.paused && self.watched {
+            return Err("a paused service is watched".into());
+        }
+        if self.waiting > 0 && idle > 0 && !excused && !blind && !self.paused {
+            return Err("a client waits although a child is idle".into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn sleep(&mut self) -> Result<(), Broken> {
+        let hangs = |p: &Process| p.phase == Phase::Hanging && !p.hang_reported;
+        let talking =
+            |p: &Process| hangs(p) || p.held && (!p.words.is_empty() || !p.open && !p.end_read);
+        let busy = self.watched && self.waiting > 0 && !self.refused;
+        if !busy && !self.processes.iter().any(|p| talking(p) || p.end.is_some()) {
+            if let Some(at) = self.table.next_deadline() {
+                self.now = self.now.max(at);
+            }
+        }
+        self.turn()
+    }
+
+    pub(super) fn calm(&mut self) -> Result<(), Broken> {
+        self.faults = Faults::default();
+        self.late = None;
+        self.steerings.push(Steering::Resume);
+        for process in &mut self.processes {
+            process.stopped = false;
+            process.defiant = false;
+        }
+        let end = self.now + CALM;
+        let mut served = false;
+        for _ in 0..ROUNDS_MAX {
+            served |= self.waiting == 0;
+            if self.now >= end {
+                break;
+            }
+            let count = self.processes.len();
+            let lived = (0..count).fold(false, |any, at| self.live(at) | any);
+            match lived {
+                true => self.turn()?,
+                false => self.sleep()?,
+            }
+        }
+        if self.table.service(self.place).is_none() {
+            return Ok(());
+        }
+        match served {
+            true => self.check_rest(),
+            false => Err("a client is not served".into()),
+        }
+    }
+
+    /// The pool rests: it is within its bounds.
+    fn check_rest(&self) -> Result<(), Broken> {
+        let Settings {
+            max,
+            min_children,
+            min_idle,
+            max_idle,
+            ..
+        } = self.in_force;
+        let state = |p: &Process| self.table.state_of(p.pid);
+        let states: Vec<_> = self.processes.iter().filter_map(state).collect();
+        let total = states.len() as u32;
+        let idle = states.iter().filter(|s| **s == State::Idle).count() as u32;
+        let most = if max == 0 { u32::MAX } else { max };
+        let rest = states
+            .iter()
+            .all(|s| matches!(s, State::Idle | State::Busy));
+        let enough = idle >= min_idle || total == most;
+        let surplus = idle > max_idle && total > min_children;
+        match rest && total >= min_children && total <= most && enough && !surplus {
+            true => Ok(()),
+            false => Err(format!("at rest: {states:?} under {:?}", self.in_force)),
+        }
+    }
+}

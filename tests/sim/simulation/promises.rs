@@ -1,0 +1,134 @@
+//! What must hold in the simulated world, after every turn and in the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use master::config::Service;
+use master::policy::{Event, Time};
+
+use super::{Broken, PARTS, Simulation, pid_of};
+use crate::kernel::Kernel;
+
+/// The runtime's loop sleeps no longer.
+const TURN_MAX: Duration = Duration::from_secs(500);
+/// Every process does something in a round, so it takes few to serve all clients; but wake-ups go
+/// on while a service is throttled.
+const ROUNDS_MAX: usize = 2000;
+
+impl Simulation {
+    /// The kernel has the listeners of these services, and, until they are closed, of those that
+    /// were removed.
+    pub(super) fn check_open(&self, services: &[Arc<Service>]) -> Result<(), Broken> {
+        if !self.queue.is_empty() {
+            return Ok(());
+        }
+        let open = self.kernel.ports().map(|(_, port)| port.service.identity());
+        let mut wanted: Vec<_> = services.iter().map(|service| service.identity()).collect();
+        let mut open: Vec<_> = open.collect();
+        wanted.sort_unstable();
+        open.sort_unstable();
+        if open == wanted {
+            Ok(())
+        } else {
+            Err(format!("{open:?} are open instead of {wanted:?}"))
+        }
+    }
+
+    /// After every turn.
+    pub(super) fn check(&mut self) -> Result<(), Broken> {
+        self.table.check()?;
+        self.model.compare_watched(&self.table)?;
+        let (wanted, found) = (self.model.next_deadline(), self.deadline());
+        if wanted != found {
+            return Err(format!("the next deadline is {wanted:?}, not {found:?}"));
+        }
+        let known = |pid| self.table.service_of(pid).is_some();
+        let Kernel {
+            processes,
+            vanished,
+            ..
+        } = &self.kernel;
+        let mut pids = processes.iter().map(|process| process.pid);
+        if !pids.all(known) || self.table.pids().count() != processes.len() + vanished.len() {
+            return Err("the table has other processes".into());
+        }
+        for (at, process) in processes.iter().enumerate() {
+            let account = &self.model.accounts[&process.place];
+            let member = account.members[&process.pid];
+            let removed = account.kill_at.is_some();
+            let pending = self.queue.iter().any(|a| pid_of(a) == Some(process.pid));
+            let known = removed || pending;
+            if !known && self.kernel.told(at) != member.leaving {
+                return Err(format!("pid {} was told something else", process.pid));
+            }
+        }
+        Ok(())
+    }
+
+    /// The master has ended, and so have its children.
+    pub(super) fn start_again(&mut self, verbose: bool) -> Result<(), Broken> {
+        let next = Self::with(Kernel::at(self.kernel.now), self.lines.clone(), verbose);
+        *self = Self {
+            coverage: self.coverage,
+            hangup: true,
+            ..next
+        };
+        self.reload()?;
+        self.settle()
+    }
+
+    /// Whether there was nothing else to do.
+    pub(super) fn sleep(&mut self) -> Result<bool, Broken> {
+        let idle = self.kernel.connections().is_empty() && !self.hangup && self.stop.is_none();
+        if !idle || !self.kernel.is_quiet() {
+            return Ok(false);
+        }
+        let now = self.kernel.now;
+        let at = self.deadline().unwrap_or(Time::MAX).min(now + TURN_MAX);
+        self.kernel.pass(at.saturating_sub(now));
+        self.turn(PARTS)?;
+        Ok(true)
+    }
+
+    /// The faults end: everybody who waits is served, without more time than the throttle takes.
+    pub(super) fn calm(&mut self) -> Result<(), Broken> {
+        self.kernel.calm = true;
+        self.late = None;
+        let paused = self.model.accounts.iter().filter(|(_, a)| a.paused);
+        for service in paused.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.steer(Event::Resume { service })?;
+        }
+        self.turn(PARTS)?;
+        let throttles = self.model.accounts.values().map(|a| a.throttled_until);
+        let last = throttles.flatten().max().unwrap_or(self.kernel.now);
+        for _ in 0..ROUNDS_MAX {
+            if self.kernel.ports().all(|(_, port)| port.waiting == 0) {
+                self.kernel.calm = false;
+                return Ok(());
+            }
+            let lived = self.live_all();
+            self.turn(PARTS)?;
+            if !lived && !self.live_all() {
+                self.sleep()?;
+            }
+            if self.kernel.now > last {
+                break;
+            }
+        }
+        Err("a client is not served".into())
+    }
+
+    /// Whether any process had something to do.
+    fn live_all(&mut self) -> bool {
+        let count = self.kernel.processes.len();
+        (0..count).fold(false, |any, at| self.kernel.live(at) | any)
+    }
+}
+
+/// Every record can be said.
+pub(super) fn said(line: &str) -> Result<(), Broken> {
+    match line.is_empty() {
+        true => Err("a record without words".into()),
+        false => Ok(()),
+    }
+}
