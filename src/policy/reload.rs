@@ -90,8 +90,8 @@ impl Table {
             self.at(now, id, out, Service::begin);
         }
         for id in plan.removed {
-            self.at(now, id, out, Service::remove);
-            self.forget_name(id);
+            let is_replaced = !self.forget_name(id);
+            self.at(now, id, out, |s, cx| s.remove(cx, is_replaced));
             self.forget_if_done(id);
         }
     }
@@ -104,14 +104,17 @@ impl Table {
         self.services[id.index()] = Some(Service::new(config));
     }
 
-    /// A service is no longer configured; another one may have its name already.
-    fn forget_name(&mut self, id: ServiceId) {
-        if let Some(service) = self.service(id) {
-            let name = ByIdentity(service.config.clone());
-            if self.places.get(&name) == Some(&id) {
-                self.places.remove(&name);
-            }
+    /// A service is no longer configured. False if another one has its name already.
+    fn forget_name(&mut self, id: ServiceId) -> bool {
+        let Some(service) = self.service(id) else {
+            return true;
+        };
+        let name = ByIdentity(service.config.clone());
+        let is_own = self.places.get(&name) == Some(&id);
+        if is_own {
+            self.places.remove(&name);
         }
+        is_own
     }
 
     /// Gives the place of a removed service free once its last child has ended.
@@ -154,24 +157,30 @@ impl Service {
         self.touch(cx);
     }
 
-    /// Takes a service out of the table. No other child takes the places of its children: they are
-    /// told to end, and killed when they have not done so in time.
-    fn remove(&mut self, cx: &mut Context) {
+    /// Takes a service out of the table. Its children are told to end, and killed when they have not
+    /// done so in time. If it is replaced by one with another `accept`, they may finish with their
+    /// clients, as after any reload, for as long as `stop_timeout` says.
+    fn remove(&mut self, cx: &mut Context, is_replaced: bool) {
         self.log(cx, Kind::Removed(self.counts()));
-        let kill_at = cx.now + self.grace(cx.shared.kill_time);
-        cx.set_timer(kill_at, Timer::Kill);
+        let may_stay = is_replaced && self.config.limits().stop_timeout.is_none();
+        let kill_at = (!may_stay).then(|| cx.now + self.grace(cx.shared.kill_time));
+        if let Some(at) = kill_at {
+            cx.set_timer(at, Timer::Kill);
+        }
         self.removed = true;
         self.listening = false;
         self.wakeup_at = None;
         self.wakeup_waits = false;
         let rare = self.rare_mut();
-        rare.kill_at = Some(kill_at);
+        rare.kill_at = kill_at;
         rare.throttled_until = None;
         rare.stress_until = None;
         rare.pace.stop();
         // The children first: one that found its listener gone would complain.
         for pid in self.children.keys().copied().collect::<Vec<_>>() {
-            cx.signal(pid, Signal::Term);
+            if !is_replaced {
+                cx.signal(pid, Signal::Term);
+            }
             if self.children[&pid].is_heard() {
                 cx.close_channel(pid);
             }
