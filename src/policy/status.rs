@@ -35,7 +35,14 @@ impl Service {
         self.rare_mut().statistics.started += 1;
         let member = self.pool.is_some().then(Member::default);
         let child = Child::new(generation, cx.now, member);
-        self.children.insert(pid, Box::new(child));
+        let place = match cx.shared.spare.take() {
+            Some(mut place) => {
+                *place = child;
+                place
+            }
+            None => Box::new(child),
+        };
+        self.children.insert(pid, place);
         self.log_child(cx, pid, Kind::Spawned);
         if member.is_some() {
             self.join_pool(cx, pid);
@@ -225,10 +232,6 @@ impl Service {
         let Some(child) = self.children.remove(&pid) else {
             return;
         };
-        if self.children.is_empty() {
-            // An empty map would keep the memory of its last node.
-            self.children.clear();
-        }
         if child.member.is_none() {
             self.avail -= u32::from(child.is_available());
             self.departing -= u32::from(child.is_departing());
@@ -237,6 +240,7 @@ impl Service {
             cx.shared.hanging -= 1;
             self.rare_mut().hanging -= 1;
         }
+        cx.shared.spare = Some(child);
         self.touch(cx);
     }
 }
