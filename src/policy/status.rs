@@ -204,13 +204,13 @@ impl Service {
     /// A child ended. One that fails before it has served any client is a symptom of something
     /// structural, so its service is throttled.
     pub(super) fn exited(&mut self, cx: &mut Context, pid: Pid, status: ExitStatus) {
-        let Some(child) = self.children.get(&pid) else {
+        let Some(child) = self.release(cx, pid) else {
             return;
         };
         let end = child.end(status, self.removed);
         let bad_startup = end.failed && end.indicts_command && self.may_throttle();
         self.rare_mut().statistics.count_end(status);
-        self.release(cx, pid);
+        cx.shared.spare = Some(child);
         if end.failed {
             self.log_child(cx, pid, Kind::Ended(status));
         }
@@ -226,21 +226,20 @@ impl Service {
     }
 
     /// Forgets a child.
-    pub(super) fn release(&mut self, cx: &mut Context, pid: Pid) {
-        self.leave_pool(cx, pid);
-        self.set_deadline(cx, pid, None);
-        let Some(child) = self.children.remove(&pid) else {
-            return;
-        };
-        if child.member.is_none() {
+    pub(super) fn release(&mut self, cx: &mut Context, pid: Pid) -> Option<Box<Child>> {
+        let child = self.children.remove(&pid)?;
+        if let Some(member) = &child.member {
+            self.leave_pool(cx, pid, member);
+        } else {
             self.avail -= u32::from(child.is_available());
             self.departing -= u32::from(child.is_departing());
         }
+        self.move_deadline(cx, pid, child.deadline, None);
         if child.hanging {
             cx.shared.hanging -= 1;
             self.rare_mut().hanging -= 1;
         }
-        cx.shared.spare = Some(child);
         self.touch(cx);
+        Some(child)
     }
 }
