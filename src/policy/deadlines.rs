@@ -68,7 +68,17 @@ impl Service {
             return;
         };
         let old = std::mem::replace(&mut child.deadline, at);
-        if old == at {
+        self.move_deadline(cx, pid, old, at);
+    }
+
+    pub(super) fn move_deadline(
+        &mut self,
+        cx: &mut Context,
+        pid: Pid,
+        old: Option<Time>,
+        new: Option<Time>,
+    ) {
+        if old == new {
             return;
         }
         let before = self.next_child_deadline();
@@ -76,7 +86,7 @@ impl Service {
         if let Some(old) = old {
             deadlines.remove(&(old, pid));
         }
-        deadlines.extend(at.map(|at| (at, pid)));
+        deadlines.extend(new.map(|at| (at, pid)));
         let first = self.next_child_deadline();
         if let Some(at) = first.filter(|_| first != before) {
             cx.set_timer(at, Timer::Child);
@@ -91,7 +101,10 @@ impl Service {
         };
         if child.pool_state().is_none_or(|state| state == State::Busy) {
             let at = child.next_deadline(self, cx.shared.kill_time);
-            self.set_deadline(cx, pid, at);
+            // Most children never have one.
+            if child.deadline != at {
+                self.set_deadline(cx, pid, at);
+            }
         }
     }
 

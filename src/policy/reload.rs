@@ -176,22 +176,24 @@ impl Service {
         rare.throttled_until = None;
         rare.stress_until = None;
         rare.pace.stop();
+        rare.deadlines.clear();
         // The children first: one that found its listener gone would complain.
+<<<<<<< HEAD
         for pid in self.children.keys().copied().collect::<Vec<_>>() {
             if !is_replaced {
                 cx.signal(pid, Signal::Term);
             }
             if self.children[&pid].is_heard() {
+=======
+        for (&pid, child) in &mut self.children {
+            cx.signal(pid, Signal::Term);
+            if child.is_heard() {
+>>>>>>> policy
                 cx.close_channel(pid);
             }
-            if self.pool.is_some() {
-                self.set_state(cx, pid, super::State::Killed);
-            }
-            self.set_deadline(cx, pid, None);
+            child.deadline = None;
         }
-        if let Some(pool) = &mut self.pool {
-            pool.ping_at = None;
-        }
+        self.end_pool(cx);
         cx.out.push(Action::Close(cx.id));
     }
 

@@ -78,6 +78,9 @@ pub(super) struct Shared {
     pub(super) generation: u32,
     /// Children of all services that hang in exec.
     pub(super) hanging: u32,
+    /// The memory of a child that has ended, for the next one: a child for each connection asks the
+    /// allocator for nothing.
+    pub(super) spare: Option<Box<Child>>,
     /// How long children of removed services have to end.
     pub(super) kill_time: Time,
     pub(super) verbose: bool,

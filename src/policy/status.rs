@@ -35,7 +35,14 @@ impl Service {
         self.rare_mut().statistics.started += 1;
         let member = self.pool.is_some().then(Member::default);
         let child = Child::new(generation, cx.now, member);
-        self.children.insert(pid, Box::new(child));
+        let place = match cx.shared.spare.take() {
+            Some(mut place) => {
+                *place = child;
+                place
+            }
+            None => Box::new(child),
+        };
+        self.children.insert(pid, place);
         self.log_child(cx, pid, Kind::Spawned);
         if member.is_some() {
             self.join_pool(cx, pid);
@@ -197,13 +204,13 @@ impl Service {
     /// A child ended. One that fails before it has served any client is a symptom of something
     /// structural, so its service is throttled.
     pub(super) fn exited(&mut self, cx: &mut Context, pid: Pid, status: ExitStatus) {
-        let Some(child) = self.children.get(&pid) else {
+        let Some(child) = self.release(cx, pid) else {
             return;
         };
         let end = child.end(status, self.removed);
         let bad_startup = end.failed && end.indicts_command && self.may_throttle();
         self.rare_mut().statistics.count_end(status);
-        self.release(cx, pid);
+        cx.shared.spare = Some(child);
         if end.failed {
             self.log_child(cx, pid, Kind::Ended(status));
         }
@@ -219,24 +226,20 @@ impl Service {
     }
 
     /// Forgets a child.
-    pub(super) fn release(&mut self, cx: &mut Context, pid: Pid) {
-        self.leave_pool(cx, pid);
-        self.set_deadline(cx, pid, None);
-        let Some(child) = self.children.remove(&pid) else {
-            return;
-        };
-        if self.children.is_empty() {
-            // An empty map would keep the memory of its last node.
-            self.children.clear();
-        }
-        if child.member.is_none() {
+    pub(super) fn release(&mut self, cx: &mut Context, pid: Pid) -> Option<Box<Child>> {
+        let child = self.children.remove(&pid)?;
+        if let Some(member) = &child.member {
+            self.leave_pool(cx, pid, member);
+        } else {
             self.avail -= u32::from(child.is_available());
             self.departing -= u32::from(child.is_departing());
         }
+        self.move_deadline(cx, pid, child.deadline, None);
         if child.hanging {
             cx.shared.hanging -= 1;
             self.rare_mut().hanging -= 1;
         }
         self.touch(cx);
+        Some(child)
     }
 }

@@ -117,7 +117,7 @@ impl Table {
     /// new process is the one.
     fn spawned(&mut self, now: Time, pid: Pid, event: Event, out: &mut Vec<Action>) {
         if let Some(former) = self.pids.remove(&pid) {
-            self.at(now, former, out, |s, cx| s.release(cx, pid));
+            self.at(now, former, out, |s, cx| drop(s.release(cx, pid)));
             self.forget_if_done(former);
         }
         if let Some(id) = self

@@ -205,15 +205,25 @@ impl Service {
         self.set_deadline(cx, pid, Some(cx.now + START_TIME));
     }
 
-    /// A child is forgotten, whatever it did last.
-    pub(super) fn leave_pool(&mut self, cx: &mut Context, pid: Pid) {
-        if self.pool.is_none() {
-            return;
+    /// A child has ended.
+    pub(super) fn leave_pool(&mut self, cx: &mut Context, pid: Pid, member: &Member) {
+        if let Some(pool) = &mut self.pool {
+            pool.remove(pid, member);
+            pool.replaced = pool.replaced.min(pool.old);
+            self.avail = pool.count(State::Idle);
         }
-        self.set_state(cx, pid, State::Gone);
-        let member = self.children.get(&pid).and_then(|c| c.member);
-        if let (Some(member), Some(pool)) = (member, &mut self.pool) {
-            pool.remove(pid, &member);
+        if member.state == State::Ordered {
+            self.order_is_over(cx, pid);
+        }
+    }
+
+    /// The service is removed.
+    pub(super) fn end_pool(&mut self, cx: &mut Context) {
+        if let Some(pool) = &mut self.pool {
+            pool.ping_at = None;
+            for pid in self.children.keys().copied().collect::<Vec<_>>() {
+                self.set_state(cx, pid, State::Killed);
+            }
         }
     }
 

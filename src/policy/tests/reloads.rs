@@ -13,6 +13,15 @@ fn a_reload_keeps_children_and_tells_them_to_leave() {
 }
 
 #[test]
+fn a_child_is_told_to_leave_once() {
+    let mut fixture = Fixture::new([inet(25, 10)]);
+    let child = fixture.busy(FIRST);
+    assert_eq!(fixture.reload([inet(25, 10)]), [close_channel(child.0)]);
+    assert_eq!(fixture.reload([inet(25, 10)]), []);
+    assert_eq!(fixture.step(Event::Replace { service: FIRST }), []);
+}
+
+#[test]
 fn a_child_that_was_told_to_leave_is_not_counted_on() {
     let mut fixture = Fixture::new([inet(25, 10)]);
     let (pid, _) = fixture.spawn(FIRST);
