@@ -178,17 +178,11 @@ impl Service {
         rare.pace.stop();
         rare.deadlines.clear();
         // The children first: one that found its listener gone would complain.
-<<<<<<< HEAD
-        for pid in self.children.keys().copied().collect::<Vec<_>>() {
+        for (&pid, child) in &mut self.children {
             if !is_replaced {
                 cx.signal(pid, Signal::Term);
             }
-            if self.children[&pid].is_heard() {
-=======
-        for (&pid, child) in &mut self.children {
-            cx.signal(pid, Signal::Term);
             if child.is_heard() {
->>>>>>> policy
                 cx.close_channel(pid);
             }
             child.deadline = None;
