@@ -2,20 +2,21 @@
 //! system's names: all that [`Config::parse`](crate::config::Config::parse) is given. Files are
 //! regular ones: a FIFO or a device is an error, and never makes the master wait.
 
+mod names;
 mod pipe;
 
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
 
+pub use self::names::Names;
 pub use self::pipe::PipedTable;
-use crate::config::{Base, Family, Resolver, Source, Sources, StandAlone, User};
-use crate::sys::{file, names, privilege};
+use crate::config::{Base, Source, Sources, StandAlone, User};
+use crate::sys::{file, privilege};
 
 /// Where Postfix's configuration is unless told otherwise.
 pub const POSTFIX: &str = "/etc/postfix";
@@ -289,49 +290,6 @@ fn users_directories(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Res
         ),
     };
     Ok([queue, data])
-}
-
-/// The system's names, for the configuration.
-#[derive(Debug)]
-pub struct Names;
-
-impl Resolver for Names {
-    fn hostname(&self) -> String {
-        names::hostname()
-    }
-
-    fn host(&self, name: &str) -> Result<Vec<IpAddr>, String> {
-        names::host(name)
-    }
-
-    fn tcp_service(&self, name: &str) -> Option<u16> {
-        names::tcp_service(name)
-    }
-
-    fn interfaces(&self) -> Vec<IpAddr> {
-        names::interfaces()
-    }
-
-    fn user(&self, name: &str) -> Option<User> {
-        let (uid, gid) = names::user(name)?;
-        Some(User { uid, gid })
-    }
-
-    fn user_name(&self, uid: u32) -> Option<String> {
-        names::user_name(uid)
-    }
-
-    fn has_family(&self, family: Family) -> bool {
-        names::has_inet_family(family == Family::Ipv6)
-    }
-
-    fn process_id(&self) -> u32 {
-        std::process::id()
-    }
-
-    fn check_log_file(&self, path: &Path) -> Result<(), String> {
-        file::check_regular(path).map_err(|error| error.to_string())
-    }
 }
 
 #[cfg(test)]

@@ -105,8 +105,10 @@ impl Lifecycle {
         if !mem::take(&mut self.signalled) {
             return Ok(Vec::new());
         }
-        let notices = self.signals.take().context("cannot read signals")?;
-        Ok(notices.collect())
+        let notices = std::iter::from_fn(|| self.signals.take().transpose());
+        notices
+            .collect::<Result<_, _>>()
+            .context("cannot read signals")
     }
 
     /// Ends the loop, unless it ends already.

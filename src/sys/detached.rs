@@ -2,8 +2,9 @@
 
 use std::io;
 
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
+use nix::errno::Errno;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::ForkResult;
 
 use super::process;
 
@@ -20,18 +21,24 @@ pub(super) enum Side {
 /// # Errors
 /// The system's: there is no room for another process.
 pub(super) fn copy() -> io::Result<Side> {
-    // SAFETY: the process has a single thread, as the caller sees to, so that the copy finds no
-    // lock held.
-    match unsafe { fork()? } {
+    match process::fork()? {
         ForkResult::Parent { child } => {
-            // It ends at once, when it has made the copy that stays.
-            let _ = waitpid(child, None);
-            Ok(Side::Original)
+            // It ends at once, when it has made the copy that stays, or could not.
+            let end = loop {
+                match waitpid(child, None) {
+                    Err(Errno::EINTR) => {}
+                    end => break end?,
+                }
+            };
+            match end {
+                WaitStatus::Exited(_, 0) => Ok(Side::Original),
+                _ => Err(Errno::EAGAIN.into()),
+            }
         }
-        // SAFETY: as above.
-        ForkResult::Child => match unsafe { fork() } {
+        ForkResult::Child => match process::fork() {
             Ok(ForkResult::Child) => Ok(Side::Copy),
-            _ => process::leave(),
+            Ok(ForkResult::Parent { .. }) => process::leave(0),
+            Err(_) => process::leave(1),
         },
     }
 }

@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use polling::{Event, Events, PollMode, Poller};
 
 /// What a descriptor is waited for.
@@ -55,15 +55,18 @@ pub struct Ready {
 
 /// Whether a write would not wait.
 pub fn can_write(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
-    matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+    wait_for(fd, PollFlags::POLLOUT, Duration::ZERO)
 }
 
-/// Waits until a descriptor is readable, for `timeout` at the most. Whether it is.
+/// Waits until a descriptor is readable, for `timeout` at the most. Whether it is. A signal ends the
+/// wait, too.
 pub fn wait_until_readable(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-    matches!(nix::poll::poll(&mut fds, timeout), Ok(1..))
+    wait_for(fd, PollFlags::POLLIN, timeout)
+}
+
+fn wait_for(fd: BorrowedFd<'_>, events: PollFlags, timeout: Duration) -> bool {
+    let mut fds = [PollFd::new(fd, events)];
+    matches!(ppoll(&mut fds, Some(timeout.into()), None), Ok(1..))
 }
 
 /// A set of descriptors, each with a key.

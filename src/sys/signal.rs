@@ -1,15 +1,11 @@
 //! Signals as descriptor events, and what children find of them.
 
 use std::io;
-use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use nix::errno::Errno;
 pub use nix::sys::signal::Signal;
-use nix::sys::signal::{
-    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, killpg, raise, sigaction, sigprocmask,
-};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, killpg, raise, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::alarm;
 
@@ -31,8 +27,8 @@ const HANDLED: [Signal; 4] = [
     Signal::SIGQUIT,
 ];
 
-/// The signals that have handlers here. A child must not run them, see `spawn`.
-pub(super) const CAUGHT: [libc::c_int; 1] = [libc::SIGALRM];
+/// The only signal that has a handler here. A child must not run it, see `spawn`.
+pub(super) const CAUGHT: libc::c_int = libc::SIGALRM;
 
 /// Gives every signal its default meaning, whatever the parent process had set, except SIGPIPE,
 /// which is ignored here and in all children; and lets every signal through.
@@ -52,11 +48,7 @@ pub fn reset() -> io::Result<()> {
         // SAFETY: the default disposition runs no code of ours.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
-    Ok(sigprocmask(
-        SigmaskHow::SIG_SETMASK,
-        Some(&SigSet::empty()),
-        None,
-    )?)
+    Ok(SigSet::empty().thread_set_mask()?)
 }
 
 fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
@@ -82,31 +74,21 @@ impl Signals {
         if orphans {
             set.add(Signal::SIGCHLD);
         }
-        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+        set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self(SignalFd::with_flags(&set, flags)?))
     }
 
-    /// The signals that have come. More may have by now, of which the poller tells.
+    /// A signal that has come, if there is one.
     ///
     /// # Errors
     /// The system's.
-    pub fn take(&self) -> io::Result<impl Iterator<Item = Notice> + use<>> {
-        const SIZE: usize = size_of::<libc::signalfd_siginfo>();
-        // Each is pending once at the most.
-        let mut infos = [[0; SIZE]; HANDLED.len() + 1];
-        let length = match nix::unistd::read(&self.0, infos.as_flattened_mut()) {
-            Ok(length) => length,
-            Err(Errno::EAGAIN | Errno::EINTR) => 0,
-            Err(errno) => return Err(errno.into()),
-        };
-        Ok(infos.into_iter().take(length / SIZE).map(|info| {
-            let word = |at: usize| i32::from_ne_bytes([0, 1, 2, 3].map(|n| info[at + n]));
-            match word(offset_of!(libc::signalfd_siginfo, ssi_signo)) {
-                libc::SIGHUP => Notice::Reload,
-                libc::SIGCHLD => Notice::Child,
-                number => Notice::Stop(number),
-            }
+    pub fn take(&self) -> io::Result<Option<Notice>> {
+        let info = self.0.read_signal()?;
+        Ok(info.map(|info| match info.ssi_signo as libc::c_int {
+            libc::SIGHUP => Notice::Reload,
+            libc::SIGCHLD => Notice::Child,
+            number => Notice::Stop(number),
         }))
     }
 }
@@ -131,10 +113,8 @@ pub fn die_by(number: i32) -> ! {
     if let Ok(signal) = Signal::try_from(number) {
         // Whatever keeps the signal from working, the exit below ends the process all the same.
         let _ = set(signal, SigHandler::SigDfl);
-        let mut mask = SigSet::empty();
-        mask.add(signal);
         let _ = raise(signal);
-        let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);
+        let _ = SigSet::from(signal).thread_unblock();
     }
     std::process::exit(1)
 }
@@ -246,7 +226,10 @@ mod tests {
     fn a_blocked_signal_is_taken_as_an_event() {
         if in_own_process("sys::signal::tests::a_blocked_signal_is_taken_as_an_event") {
             let signals = Signals::open(true).unwrap();
-            let taken = || signals.take().unwrap().collect::<Vec<_>>();
+            let taken = || {
+                let notices = std::iter::from_fn(|| signals.take().unwrap());
+                notices.collect::<Vec<_>>()
+            };
             assert_eq!(taken(), []);
             for (signal, notice) in [
                 (Signal::SIGHUP, Notice::Reload),
