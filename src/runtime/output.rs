@@ -18,7 +18,8 @@ use super::token::Token;
 use crate::config::Service;
 use crate::log::{About, Log, Severity};
 use crate::policy::{Pid, Time};
-use crate::sys::output::{Found, OutputPipe};
+use crate::sys::channel::Found;
+use crate::sys::output::OutputPipe;
 use crate::sys::poll::{Interest, Poll};
 
 /// Bytes read from one child in one turn.
@@ -241,7 +242,7 @@ impl Runtime {
             match output.pipe.read(&mut *self.outputs.buffer) {
                 Found::Nothing => return,
                 // The child has closed it, and may live on.
-                Found::End => return output.unwatch(&self.poll),
+                Found::End | Found::Descriptors => return output.unwatch(&self.poll),
                 Found::Bytes(length) => {
                     output.take(&self.outputs.buffer[..length], &mut lines);
                     if length < READ {
