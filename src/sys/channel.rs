@@ -175,12 +175,10 @@ pub(super) fn refuse_descriptors(socket: &OwnedFd) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::in_own_process;
-    use nix::sys::socket::{ControlMessage, sendmsg, setsockopt, sockopt};
+    use crate::sys::testing::{SOON, in_own_process, lingering, send_descriptor};
     use nix::unistd::write;
-    use std::io::{IoSlice, Read, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::time::{Duration, Instant};
+    use std::io::Read;
+    use std::time::Instant;
 
     /// A channel of a kernel that refuses descriptors, or of one that does not.
     fn channel(refuses: bool) -> (Channel, OwnedFd) {
@@ -239,33 +237,6 @@ mod tests {
         }
     }
 
-    /// A TCP socket whose last close would wait for 30 s, because its peer does not read. Returned
-    /// with that peer.
-    fn lingering() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (peer, _) = listener.accept().unwrap();
-        let linger = libc::linger {
-            l_onoff: 1,
-            l_linger: 30,
-        };
-        setsockopt(&socket, sockopt::Linger, &linger).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        while socket.write(&[0; 65536]).is_ok() {}
-        (socket, peer)
-    }
-
-    fn send_descriptor(theirs: &OwnedFd, fd: &impl AsRawFd) -> nix::Result<usize> {
-        let rights = [fd.as_raw_fd()];
-        let control = [ControlMessage::ScmRights(&rights)];
-        let bytes = [IoSlice::new(&[7; 12])];
-        let flags = MsgFlags::empty();
-        sendmsg::<()>(theirs.as_raw_fd(), &bytes, &control, flags, None)
-    }
-
-    /// Longer than anything here takes on a busy machine, and much shorter than the sockets linger.
-    const SOON: Duration = Duration::from_secs(5);
-
     #[test]
     fn a_socket_that_lingers_is_found_and_closed_without_waiting() {
         let name = "sys::channel::tests::a_socket_that_lingers_is_found_and_closed_without_waiting";
@@ -273,7 +244,7 @@ mod tests {
             let (ours, theirs) = channel(false);
             let (socket, mut peer) = lingering();
             write(&theirs, &[7; 12]).unwrap();
-            send_descriptor(&theirs, &socket).unwrap();
+            send_descriptor(&theirs, &socket, &[7; 12]).unwrap();
             // With this one open, to close it does not wait.
             drop(socket);
             let begin = Instant::now();
@@ -295,6 +266,7 @@ mod tests {
             return;
         }
         let null = std::fs::File::open("/dev/null").unwrap();
-        assert_eq!(send_descriptor(&theirs, &null), Err(Errno::EPERM));
+        let sent = send_descriptor(&theirs, &null, &[7; 12]);
+        assert_eq!(sent, Err(Errno::EPERM));
     }
 }

@@ -299,7 +299,10 @@ impl Drop for Aside {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::{SOON, in_own_process, lingering, send_descriptor};
     use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+    use nix::sys::socket::connect;
+    use std::time::Instant;
 
     fn flags(fd: &Listener) -> (OFlag, FdFlag) {
         let status = fcntl(fd, FcntlArg::F_GETFL).unwrap();
@@ -326,7 +329,7 @@ mod tests {
         assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
-    fn connect(listener: &Listener) -> io::Result<std::net::TcpStream> {
+    fn client_of(listener: &Listener) -> io::Result<std::net::TcpStream> {
         let socket = std::net::TcpListener::from(listener.fd.try_clone().unwrap());
         std::net::TcpStream::connect(socket.local_addr().unwrap())
     }
@@ -336,24 +339,51 @@ mod tests {
         let own = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
         let childs = own.try_clone().unwrap();
         own.close();
-        assert!(connect(&childs).is_err());
+        assert!(client_of(&childs).is_err());
         childs.listen_again(10).unwrap();
-        assert!(connect(&childs).is_ok());
+        assert!(client_of(&childs).is_ok());
         let managers = Listener::inherited(childs.fd);
         let childs = managers.try_clone().unwrap();
         managers.close();
-        assert!(connect(&childs).is_ok());
+        assert!(client_of(&childs).is_ok());
     }
 
     #[test]
     fn connections_that_wait_are_counted() {
         let listener = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
         assert_eq!(listener.waiting(), Some(0));
-        let clients = [(); 3].map(|()| connect(&listener).unwrap());
+        let clients = [(); 3].map(|()| client_of(&listener).unwrap());
         assert_eq!(listener.waiting(), Some(3));
         drop(clients);
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         assert_eq!(Listener::own(ours.into()).waiting(), None);
+    }
+
+    #[test]
+    fn sockets_that_linger_in_a_queue_are_closed_without_waiting() {
+        let name = "sys::listen::tests::sockets_that_linger_in_a_queue_are_closed_without_waiting";
+        if !in_own_process(name) {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("service");
+        for (kind, bytes) in [
+            (PathKind::Stream, &b"x"[..]),
+            (PathKind::Datagram, b"x"),
+            (PathKind::Datagram, b""),
+        ] {
+            let listener = path(&at, kind, 10).unwrap();
+            let address = UnixAddr::new(&at).unwrap();
+            let kind = getsockopt(&listener, sockopt::SockType).unwrap();
+            let client = new_socket(&address, kind).unwrap();
+            connect(client.as_raw_fd(), &address).unwrap();
+            let (lingering, _peer) = lingering();
+            send_descriptor(&client, &lingering, bytes).unwrap();
+            drop(lingering);
+            let begin = Instant::now();
+            listener.close();
+            assert!(begin.elapsed() < SOON, "{kind:?} {}", bytes.len());
+        }
     }
 
     #[test]
