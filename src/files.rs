@@ -7,8 +7,9 @@ mod pipe;
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
@@ -228,12 +229,21 @@ fn read(path: PathBuf) -> anyhow::Result<Source> {
     Ok(Source { path, text })
 }
 
-/// Opens a regular file for reading, without waiting for anything.
+/// Opens a regular file for reading, without waiting for anything. What a symbolic link leads to
+/// counts.
 ///
 /// # Errors
 /// The system's; or [`ErrorKind::InvalidInput`]: it is something else, such as a FIFO, in words.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    file::open_regular(path)
+    // Opening a device can have effects of its own, so that it is not even opened; what is opened
+    // may be another file than what was looked at.
+    file::expect_regular(&fs::metadata(path)?)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    file::expect_regular(&file.metadata()?)?;
+    Ok(file)
 }
 
 /// The defaults for the user that runs this program: the bundled services lie beside it. `variable`

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod directories;
+mod lock;
 mod monitor;
 mod sanitize;
 

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
+use super::lock::LockFile;
 use crate::config::{Parameters, User};
 use crate::errors::describe_error;
 use crate::files::{Location, Names};
 use crate::log::Log;
-use crate::sys::lock::LockFile;
 use crate::sys::{directory, privilege};
 
 /// The file that a running master holds locked, below the queue directory.

@@ -8,19 +8,12 @@ use nix::unistd::ForkResult;
 
 use super::process;
 
-/// The two processes after [`copy`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Original,
-    /// It must end with [`process::leave`].
-    Copy,
-}
-
-/// Makes a copy of this process, which must have a single thread.
+/// Makes a copy of this process, which must have a single thread, and which goes on meanwhile. The
+/// copy acts, and ends.
 ///
 /// # Errors
 /// The system's: there is no room for another process.
-pub(super) fn copy() -> io::Result<Side> {
+pub(super) fn run(act: impl FnOnce()) -> io::Result<()> {
     match process::fork()? {
         ForkResult::Parent { child } => {
             // It ends at once, when it has made the copy that stays, or could not.
@@ -31,12 +24,15 @@ pub(super) fn copy() -> io::Result<Side> {
                 }
             };
             match end {
-                WaitStatus::Exited(_, 0) => Ok(Side::Original),
+                WaitStatus::Exited(_, 0) => Ok(()),
                 _ => Err(Errno::EAGAIN.into()),
             }
         }
         ForkResult::Child => match process::fork() {
-            Ok(ForkResult::Child) => Ok(Side::Copy),
+            Ok(ForkResult::Child) => {
+                act();
+                process::leave(0)
+            }
             Ok(ForkResult::Parent { .. }) => process::leave(0),
             Err(_) => process::leave(1),
         },

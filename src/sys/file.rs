@@ -1,26 +1,10 @@
 //! Files that are regular ones, or an error: nothing else is opened, so that nothing can make the
 //! master wait.
 
-use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::fs::{FileType, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-
-/// Opens a regular file for reading. What a symbolic link leads to counts.
-///
-/// # Errors
-/// The system's; or [`ErrorKind::InvalidInput`]: it is something else, in words.
-pub fn open_regular(path: &Path) -> io::Result<File> {
-    // Opening a device can have effects of its own, so that it is not even opened; what is opened
-    // may be another file than what was looked at.
-    expect_regular(&fs::metadata(path)?)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)?;
-    expect_regular(&file.metadata()?)?;
-    Ok(file)
-}
 
 /// Whether this is a regular file.
 ///

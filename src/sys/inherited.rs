@@ -75,7 +75,7 @@ impl InheritedListener {
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let address = address(&fd)?;
         set_nonblocking(&fd)?;
-        let listener = Listener::inherited(fd);
+        let listener = Listener::new(fd, true);
         Ok(Self { address, listener })
     }
 

@@ -40,19 +40,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// One that the service manager has handed over.
-    pub fn inherited(fd: OwnedFd) -> Self {
-        Self {
-            fd,
-            inherited: true,
-        }
-    }
-
-    fn own(fd: OwnedFd) -> Self {
-        Self {
-            fd,
-            inherited: false,
-        }
+    /// One that the service manager has handed over, if it is `inherited`.
+    pub(super) fn new(fd: OwnedFd, inherited: bool) -> Self {
+        Self { fd, inherited }
     }
 
     /// Another descriptor of the same listener.
@@ -106,25 +96,22 @@ impl Listener {
         }
         // A fifo is no socket, and has no queue.
         let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Read);
-        if let Some(queued) = self.queued() {
-            closer::close(vec![queued, self.fd]);
+        let is_local = |address: SockaddrStorage| address.family() == Some(AddressFamily::Unix);
+        if !getsockname(self.fd.as_raw_fd()).is_ok_and(is_local) {
+            return;
         }
-    }
-
-    /// Something in the queue of a local socket that was shut down, which may have sockets with it,
-    /// see [`closer`]: a connection, or another descriptor of the socket.
-    fn queued(&self) -> Option<OwnedFd> {
-        let address: SockaddrStorage = getsockname(self.fd.as_raw_fd()).ok()?;
-        if address.family() != Some(AddressFamily::Unix) {
-            return None;
+        // What is in the queue of a local socket may have sockets with it, see `closer`.
+        let queued = if getsockopt(&self.fd, sockopt::SockType) == Ok(SockType::Datagram) {
+            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            recv(self.fd.as_raw_fd(), &mut [0], flags).map(|_| None)
+        } else {
+            accept(&self.fd).map(Some)
+        };
+        // These errors are those of an empty queue.
+        if !matches!(queued, Err(Errno::EAGAIN | Errno::EINVAL)) {
+            let connection = queued.ok().flatten();
+            closer::close(connection.into_iter().chain([self.fd]).collect());
         }
-        if getsockopt(&self.fd, sockopt::SockType) != Ok(SockType::Datagram) {
-            return accept(&self.fd).ok();
-        }
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        // A message without bytes can have sockets, too.
-        recv(self.fd.as_raw_fd(), &mut [0], flags).ok()?;
-        self.fd.try_clone().ok()
     }
 }
 
@@ -154,7 +141,7 @@ pub fn inet(address: SocketAddr, backlog: u32, window: u32) -> io::Result<Listen
         setsockopt(&fd, sockopt::RcvBuf, &window)?;
     }
     start_listening(&fd, backlog)?;
-    Ok(Listener::own(fd))
+    Ok(Listener::new(fd, false))
 }
 
 /// A listener at a path, which is removed first: what a master that was killed left behind must
@@ -166,7 +153,7 @@ pub fn path(path: &Path, kind: PathKind, backlog: u32) -> io::Result<Listener> {
     let kind = match kind {
         PathKind::Stream => SockType::Stream,
         PathKind::Datagram => SockType::Datagram,
-        PathKind::Fifo => return fifo(path).map(Listener::own),
+        PathKind::Fifo => return fifo(path),
     };
     let fd = bind_path(path, kind)?;
     // The directory decides who may connect.
@@ -174,7 +161,7 @@ pub fn path(path: &Path, kind: PathKind, backlog: u32) -> io::Result<Listener> {
     if kind == SockType::Stream {
         start_listening(&fd, backlog)?;
     }
-    Ok(Listener::own(fd))
+    Ok(Listener::new(fd, false))
 }
 
 /// A local socket at a path, in the place of what is there.
@@ -207,7 +194,7 @@ pub(super) fn start_listening(fd: &OwnedFd, backlog: u32) -> io::Result<()> {
     Ok(listen(fd, backlog)?)
 }
 
-fn fifo(path: &Path) -> io::Result<OwnedFd> {
+fn fifo(path: &Path) -> io::Result<Listener> {
     remove(path)?;
     mkfifo(path, Mode::from_bits_truncate(0o622))?;
     // Open for writing too, so that it never looks as if the last writer had gone.
@@ -224,7 +211,7 @@ fn fifo(path: &Path) -> io::Result<OwnedFd> {
         ));
     }
     file.set_permissions(Permissions::from_mode(0o622))?;
-    Ok(file.into())
+    Ok(Listener::new(file.into(), false))
 }
 
 /// The identity of a file. While a listener is open, no other file has its identity.
@@ -342,7 +329,7 @@ mod tests {
         assert!(client_of(&childs).is_err());
         childs.listen_again(10).unwrap();
         assert!(client_of(&childs).is_ok());
-        let managers = Listener::inherited(childs.fd);
+        let managers = Listener::new(childs.fd, true);
         let childs = managers.try_clone().unwrap();
         managers.close();
         assert!(client_of(&childs).is_ok());
@@ -356,7 +343,7 @@ mod tests {
         assert_eq!(listener.waiting(), Some(3));
         drop(clients);
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert_eq!(Listener::own(ours.into()).waiting(), None);
+        assert_eq!(Listener::new(ours.into(), false).waiting(), None);
     }
 
     #[test]

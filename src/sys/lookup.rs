@@ -10,8 +10,7 @@ use std::thread;
 
 use nix::sys::prctl;
 
-use super::detached::{self, Side};
-use super::process;
+use super::{detached, process};
 
 /// A host's addresses in the resolver's order, or its words on why there are none.
 pub type Answer = Result<Vec<IpAddr>, String>;
@@ -36,14 +35,12 @@ impl Lookup {
     pub fn start(hosts: Vec<String>, resolve: fn(&str) -> Answer) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        match detached::copy()? {
-            Side::Copy => look_up(hosts, resolve, theirs),
-            Side::Original => Ok(Self {
-                hosts,
-                connection: ours,
-                answers: Vec::new(),
-            }),
-        }
+        detached::run(|| look_up(hosts.clone(), resolve, theirs))?;
+        Ok(Self {
+            hosts,
+            connection: ours,
+            answers: Vec::new(),
+        })
     }
 
     /// Takes what has been answered, and tells whether that is all there will be.
@@ -88,7 +85,7 @@ impl AsFd for Lookup {
 /// What the other process does. It leaves when its answers are not wanted any more, which the end
 /// of the connection tells: also where the resolver still waits, and where the master has died.
 /// Signals remain blocked, so that what is for the whole process group does not meet it.
-fn look_up(hosts: Vec<String>, resolve: fn(&str) -> Answer, mut connection: UnixStream) -> ! {
+fn look_up(hosts: Vec<String>, resolve: fn(&str) -> Answer, mut connection: UnixStream) {
     let fd = connection.as_raw_fd();
     // SAFETY: this process is a copy that never goes back to the values which own these descriptors.
     unsafe {
@@ -110,7 +107,6 @@ fn look_up(hosts: Vec<String>, resolve: fn(&str) -> Answer, mut connection: Unix
     if answering.is_ok() {
         let _end = connection.read(&mut [0]);
     }
-    process::leave(0)
 }
 
 /// An answer on its way. Its form has no line end in it.

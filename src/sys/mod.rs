@@ -14,7 +14,6 @@ pub mod hangups;
 pub mod inherited;
 pub mod listen;
 pub mod local;
-pub mod lock;
 pub mod lookup;
 pub mod names;
 pub mod output;

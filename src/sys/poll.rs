@@ -28,19 +28,13 @@ pub enum Interest {
 }
 
 impl Interest {
-    fn event(self, key: usize) -> Event {
+    fn of(self, key: usize) -> (Event, PollMode) {
         match self {
-            Self::Hangup => Event::none(key),
-            Self::Readable | Self::ReadableOnce => Event::readable(key),
-            Self::Writable => Event::writable(key),
-            Self::ReadableOrWritable => Event::all(key),
-        }
-    }
-
-    fn mode(self) -> PollMode {
-        match self {
-            Self::ReadableOnce => PollMode::Oneshot,
-            _ => PollMode::Level,
+            Self::Hangup => (Event::none(key), PollMode::Level),
+            Self::Readable => (Event::readable(key), PollMode::Level),
+            Self::ReadableOnce => (Event::readable(key), PollMode::Oneshot),
+            Self::Writable => (Event::writable(key), PollMode::Level),
+            Self::ReadableOrWritable => (Event::all(key), PollMode::Level),
         }
     }
 }
@@ -98,13 +92,11 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn add(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
+        let (event, mode) = interest.of(key);
         // SAFETY: the descriptor is open. On Linux the library keeps no more of it than the number,
         // in the kernel: one that is closed too early costs an event with its key, which all users
         // of keys bear.
-        unsafe {
-            self.poller
-                .add_with_mode(fd.as_raw_fd(), interest.event(key), interest.mode())?;
-        }
+        unsafe { self.poller.add_with_mode(fd.as_raw_fd(), event, mode)? };
         self.size.set(self.size.get() + 1);
         Ok(())
     }
@@ -114,8 +106,8 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn modify(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        self.poller
-            .modify_with_mode(fd, interest.event(key), interest.mode())
+        let (event, mode) = interest.of(key);
+        self.poller.modify_with_mode(fd, event, mode)
     }
 
     /// Takes a descriptor out of the set.

@@ -277,8 +277,9 @@ const RETURNED: u32 = 0;
 const BORROWED: u32 = 1;
 
 /// What a child has to do, and where it says how that went. It shares this with its parent, which
-/// goes on meanwhile: what changes is atomic.
-#[derive(Debug)]
+/// goes on meanwhile: what changes is atomic. One that is new has nothing to do, and is to be
+/// [prepared](Task::prepare).
+#[derive(Debug, Default)]
 struct Task {
     program: Arc<Program>,
     environment: Environment,
@@ -301,25 +302,6 @@ struct Task {
     error: AtomicI32,
 }
 
-/// One without anything to do, to be [prepared](Task::prepare).
-impl Default for Task {
-    fn default() -> Self {
-        Self {
-            program: Arc::default(),
-            environment: Arc::default(),
-            argv: Vec::new(),
-            envp: Vec::new(),
-            generation: [0; 24],
-            end: 0,
-            output: None,
-            stack: vec![0; STACK],
-            borrows: AtomicU32::new(RETURNED),
-            lives: AtomicI32::new(0),
-            error: AtomicI32::new(0),
-        }
-    }
-}
-
 impl Task {
     /// It must not move afterwards.
     fn prepare(&mut self, program: Arc<Program>, environment: Environment, generation: u32) {
@@ -334,6 +316,7 @@ impl Task {
         self.envp.extend(environment.iter().map(|s| s.as_ptr()));
         self.envp.push(self.generation.as_ptr().cast());
         self.envp.push(ptr::null());
+        self.stack.resize(STACK, 0);
         self.program = program;
         self.environment = environment;
         *self.borrows.get_mut() = BORROWED;

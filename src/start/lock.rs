@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// A lock file that this process holds until the value is dropped or the process ends.
 #[derive(Debug)]
-pub struct LockFile(Flock<File>);
+pub(super) struct LockFile(Flock<File>);
 
 impl LockFile {
     /// Opens or creates the file (mode 0600, never through a symbolic link) and locks it with
@@ -20,7 +20,7 @@ impl LockFile {
     /// [`ErrorKind::ResourceBusy`], in words: another process has it, the one that the file names,
     /// when it names one. Also in words: the file is not a regular file with one name, so that
     /// writing to it could change another file. Or the system's: it cannot be opened or created.
-    pub fn acquire(path: &Path) -> io::Result<Self> {
+    pub(super) fn acquire(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -51,7 +51,7 @@ impl LockFile {
     ///
     /// # Errors
     /// The system's, such as a full disk.
-    pub fn write_pid(&mut self, pid: u32) -> io::Result<()> {
+    pub(super) fn write_pid(&mut self, pid: u32) -> io::Result<()> {
         let line = format!("{pid:>32}\n");
         self.0.write_all(line.as_bytes())?;
         self.0.set_len(line.len() as u64)
