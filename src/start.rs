@@ -2,6 +2,7 @@
 
 mod configuration;
 mod directories;
+mod directory;
 mod lock;
 mod monitor;
 mod sanitize;

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::Runtime;
@@ -19,7 +19,7 @@ use crate::config::Service;
 use crate::log::{About, Log, Severity};
 use crate::policy::{Pid, Time};
 use crate::sys::channel::Found;
-use crate::sys::output::OutputPipe;
+use crate::sys::output;
 use crate::sys::poll::{Interest, Poll};
 
 /// Bytes read from one child in one turn.
@@ -63,7 +63,7 @@ impl Rate {
 /// The pipe of one child's standard output and standard error.
 #[derive(Debug)]
 pub(super) struct Output {
-    pipe: OutputPipe,
+    pipe: OwnedFd,
     /// A line of which the end was not read yet.
     line: Vec<u8>,
     /// Whether it is in the poller's set.
@@ -71,7 +71,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(pipe: OutputPipe) -> Self {
+    pub(super) fn new(pipe: OwnedFd) -> Self {
         Self {
             pipe,
             line: Vec::new(),
@@ -239,7 +239,7 @@ impl Runtime {
             log: &mut self.log,
         };
         for _ in 0..reads {
-            match output.pipe.read(&mut *self.outputs.buffer) {
+            match output::read(&output.pipe, &mut *self.outputs.buffer) {
                 Found::Nothing => return,
                 // The child has closed it, and may live on.
                 Found::End | Found::Descriptors => return output.unwatch(&self.poll),

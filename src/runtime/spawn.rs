@@ -12,7 +12,7 @@ use crate::log::{About, Severity};
 use crate::policy::{Event, Pid, ServiceId, Time};
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::Channel;
-use crate::sys::output::OutputPipe;
+use crate::sys::output;
 use crate::sys::poll::Interest;
 use crate::sys::spawn::Descriptors;
 
@@ -63,7 +63,7 @@ impl Runtime {
         let io = self.services.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
         let program = io.program(self.setup.run, stress)?;
         let (pipe, printed) = if io.service.limits().capture_output {
-            let (ours, theirs) = OutputPipe::new()?;
+            let (ours, theirs) = output::pipe()?;
             (Some(ours), Some(theirs))
         } else {
             (None, None)

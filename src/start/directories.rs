@@ -5,12 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
+use super::directory;
 use super::lock::LockFile;
 use crate::config::{Parameters, User};
 use crate::errors::describe_error;
 use crate::files::{Location, Names};
 use crate::log::Log;
-use crate::sys::{directory, privilege};
+use crate::sys::privilege;
 
 /// The file that a running master holds locked, below the queue directory.
 const PID_FILE: &str = "pid/master.pid";

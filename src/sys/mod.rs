@@ -8,7 +8,6 @@ pub mod child;
 pub mod clock;
 mod closer;
 mod detached;
-pub mod directory;
 pub mod file;
 pub mod hangups;
 pub mod inherited;

@@ -144,28 +144,25 @@ impl Spawner {
         generation: u32,
         descriptors: Descriptors<'_>,
     ) -> io::Result<ChildProcess> {
-        let Descriptors {
-            status,
-            listeners,
-            output,
-        } = descriptors;
-        if listeners.len() > LISTENERS_MAX {
+        if descriptors.listeners.len() > LISTENERS_MAX {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
         }
         if !self.wait_for_slots() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut slot = protocol::STATUS;
-        for fd in [status].iter().chain(listeners).chain(&output) {
+        let listeners = descriptors.listeners.iter().copied();
+        let sockets = [descriptors.status].into_iter().chain(listeners);
+        for fd in sockets.chain(descriptors.output) {
             // SAFETY: nothing owns the reserved numbers, and no child borrows them.
-            unsafe { place(fd, slot, OFlag::empty())? };
+            unsafe { place(&fd, slot, OFlag::empty())? };
             slot += 1;
             self.used = self.used.max(slot);
         }
         let mut task = self.idle.pop().unwrap_or_default();
         task.prepare(program.clone(), environment.clone(), generation);
         task.end = slot;
-        task.output = output.map(|_| slot - 1);
+        task.output = descriptors.output.map(|_| slot - 1);
         let child = clone_child(&mut task)?;
         self.launches.push(Launch {
             pid: child.pid(),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-use super::privilege;
+use crate::sys::privilege;
 
 /// Creates a directory that belongs to a user, and the missing ones above it. One that exists must be
 /// safe: it belongs to that user, to root or to the user of this process, and no other user may write
@@ -15,7 +15,7 @@ use super::privilege;
 ///
 /// # Errors
 /// It is not safe, and why; or the system's.
-pub fn ensure(path: &Path, mode: u32, uid: u32, gid: u32) -> anyhow::Result<()> {
+pub(super) fn ensure(path: &Path, mode: u32, uid: u32, gid: u32) -> anyhow::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
