@@ -85,7 +85,8 @@ pub struct Spawner {
     /// Children that have not executed their program, as far as is known, in the order of their
     /// starts. Those that could not execute it stay until they have ended.
     launches: Vec<Launch>,
-    /// For the next children.
+    /// For the next children. In boxes, because a child's must not move.
+    #[expect(clippy::vec_box)]
     idle: Vec<Box<Task>>,
 }
 
@@ -211,8 +212,9 @@ impl Spawner {
     pub fn take_exec_error(&mut self, pid: i32) -> Option<io::Error> {
         let at = self.launches.iter().position(|launch| launch.pid == pid)?;
         let task = self.launches.remove(at).task;
+        let lives = task.lives.load(Ordering::Acquire) != 0;
         let errno = task.error.load(Ordering::Relaxed);
-        if task.lives.load(Ordering::Acquire) == 0 {
+        if !lives {
             self.keep(task);
         } else {
             // The kernel does not say of a process that ends with a core dump that it has left.
