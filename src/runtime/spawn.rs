@@ -79,10 +79,9 @@ impl Runtime {
             let (channel, theirs) = Channel::pair()?;
             (ChildChannel::Status(channel), theirs)
         };
-        let listeners: Vec<_> = io.listeners.iter().map(AsFd::as_fd).collect();
         let descriptors = Descriptors {
             status: status.as_fd(),
-            listeners: &listeners,
+            listeners: &io.listeners,
             output: printed.as_ref().map(AsFd::as_fd),
         };
         let environment = &self.environment;

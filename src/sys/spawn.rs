@@ -19,7 +19,7 @@
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::mem;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
@@ -65,12 +65,12 @@ pub struct Program {
 pub type Environment = Arc<[CString]>;
 
 /// The descriptors that a child inherits beside its standard ones and the flow pipe.
-#[derive(Clone, Copy, Debug)]
-pub struct Descriptors<'a> {
+#[derive(Debug)]
+pub struct Descriptors<'a, Listener> {
     /// Becomes [`protocol::STATUS`].
     pub status: BorrowedFd<'a>,
     /// Become [`protocol::LISTEN`] and following; at most [`LISTENERS_MAX`].
-    pub listeners: &'a [BorrowedFd<'a>],
+    pub listeners: &'a [Listener],
     /// Becomes standard output and standard error, which are the master's otherwise.
     pub output: Option<BorrowedFd<'a>>,
 }
@@ -137,13 +137,13 @@ impl Spawner {
     /// # Errors
     /// The system's, when there is no room for another process or too many listeners are given.
     /// `WouldBlock`: the child before still borrows the slots; try again a little later.
-    pub fn spawn(
+    pub fn spawn<Listener: AsFd>(
         &mut self,
         now: Duration,
         program: &Arc<Program>,
         environment: &Environment,
         generation: u32,
-        descriptors: Descriptors<'_>,
+        descriptors: Descriptors<'_, Listener>,
     ) -> io::Result<ChildProcess> {
         if descriptors.listeners.len() > LISTENERS_MAX {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
@@ -152,7 +152,7 @@ impl Spawner {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut slot = protocol::STATUS;
-        let listeners = descriptors.listeners.iter().copied();
+        let listeners = descriptors.listeners.iter().map(AsFd::as_fd);
         let sockets = [descriptors.status].into_iter().chain(listeners);
         for fd in sockets.chain(descriptors.output) {
             // SAFETY: nothing owns the reserved numbers, and no child borrows them.

@@ -196,7 +196,7 @@ fn output_goes_where_the_service_has_it_and_the_masters_output_stays() {
     let null = null();
     let descriptors = Descriptors {
         status: null.as_fd(),
-        listeners: &[],
+        listeners: &[] as &[OwnedFd],
         output: Some(write.as_fd()),
     };
     let program = shell("echo to one; echo to two >&2; echo $(ls /proc/self/fd)");
