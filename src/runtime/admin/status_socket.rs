@@ -149,7 +149,8 @@ impl StatusSocket {
         document: Arc<[u8]>,
         poll: &Poll,
     ) -> io::Result<()> {
-        self.readers.count(document.len().saturating_sub(1) / PORTION);
+        self.readers
+            .count(document.len().saturating_sub(1) / PORTION);
         let mut reader = Reader {
             connection,
             document,
