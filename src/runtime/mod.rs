@@ -160,7 +160,7 @@ impl Runtime {
         }
         let deadlines = [
             self.table.next_deadline(),
-            self.spawner.next_deadline(),
+            self.spawner.next_deadline(now),
             self.exits.next_deadline(now),
             self.batches.next_deadline(),
             self.outputs.next_deadline(),
