@@ -14,10 +14,15 @@ use super::token::Token;
 use crate::policy::{Event, Pid, ServiceId, Time};
 use crate::protocol::{self, StatusReport};
 use crate::sys::channel::{Channel, Found};
-use crate::sys::poll::{Interest, Poll, Ready};
+use crate::sys::poll::{Interest, Poll};
 
 /// Bytes of one read: as many reports as most children make in the longest batch.
 const READ: usize = 64 * StatusReport::SIZE;
+/// Channels that are all read, without a look at which of them have something: a look costs five
+/// system calls.
+const FEW: usize = 4;
+/// Channels with reports in a batch that are a sign of more to come.
+const MANY: usize = 8;
 /// Reads of one service in a turn. Others go on in the next turn.
 const READS_MAX: usize = 128;
 /// Reads of the channel of a child that has ended or is told to leave: more than the kernel keeps
@@ -61,7 +66,7 @@ impl ReportSet {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.channels.is_empty()
+        self.channels.len() == 0
     }
 
     /// # Errors
@@ -91,7 +96,7 @@ impl ReportSet {
     }
 
     /// The children that have something to read: at most [`READS_MAX`], in turn.
-    fn ready(&mut self) -> Vec<Ready> {
+    fn ready(&mut self) -> Vec<Pid> {
         // Should it fail, the next turn looks again.
         let mut found = self.channels.wait(Duration::ZERO).unwrap_or_default();
         if found.len() > READS_MAX {
@@ -100,7 +105,7 @@ impl ReportSet {
             found.truncate(READS_MAX);
             self.first += READS_MAX;
         }
-        found
+        found.iter().map(|ready| ready.key as Pid).collect()
     }
 }
 
@@ -145,23 +150,41 @@ impl Runtime {
 
     /// Reads the reports of all services that have some, and whose batches are due.
     pub(super) fn read_reports(&mut self, now: Time) {
-        if self.batches.until.is_some_and(|until| until <= now) {
-            self.batches.until = None;
-            for id in mem::take(&mut self.batches.services) {
-                let reports = self.services.get_mut(id).and_then(|io| io.reports());
-                if reports.is_some_and(|set| !set.set_batched(false, id, &self.poll)) {
-                    // The poller must be asked again.
-                    self.batches.add(id, now + RETRY);
-                }
-                self.turn.reported.push(id);
-            }
-        }
         for id in mem::take(&mut self.turn.reported) {
-            let reports = self.services.get_mut(id).and_then(|io| io.reports());
-            for ready in reports.map(ReportSet::ready).unwrap_or_default() {
-                self.read_status_channel(now, ready.key as Pid);
+            self.read_reports_of(now, id);
+        }
+        if self.batches.until.is_none_or(|until| now < until) {
+            return;
+        }
+        self.batches.until = None;
+        for id in mem::take(&mut self.batches.services) {
+            let reports = self.read_reports_of(now, id);
+            // After many reports more will come, and the next batch begins at once.
+            let delay = self.table.report_delay(id).filter(|_| reports >= MANY);
+            let set = self.services.get_mut(id).and_then(|io| io.reports());
+            if let Some(delay) = delay {
+                self.batches.add(id, now + delay);
+            } else if set.is_some_and(|set| !set.set_batched(false, id, &self.poll)) {
+                // The poller must be asked again.
+                self.batches.add(id, now + RETRY);
             }
         }
+    }
+
+    /// Reads what children of a service have reported. The number of channels that had something.
+    fn read_reports_of(&mut self, now: Time, id: ServiceId) -> usize {
+        let Some(set) = self.services.get_mut(id).and_then(|io| io.reports()) else {
+            return 0;
+        };
+        let ready: Vec<Pid> = if set.channels.len() <= FEW {
+            self.table.pids_of(id).collect()
+        } else {
+            set.ready()
+        };
+        ready.iter().for_each(|pid| {
+            self.read_status_channel(now, *pid);
+        });
+        ready.len()
     }
 
     /// Reads all that a child has reported that has ended or is told to leave.
@@ -192,8 +215,10 @@ impl Runtime {
             }
             Found::Nothing => false,
             Found::End => {
-                // The child, or a process that has the channel from it, has shut it down.
+                // The child has ended; or it, or a process that has the channel from it, has shut
+                // it down.
                 self.close_channel(pid);
+                self.exits.ended(pid);
                 false
             }
             Found::Descriptors => {

@@ -125,8 +125,9 @@ impl Poll {
         Ok(())
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.size.get() == 0
+    /// Descriptors in the set.
+    pub fn len(&self) -> usize {
+        self.size.get()
     }
 
     /// Waits until a descriptor is ready or `timeout` has passed. All that are ready: 5,000 children
