@@ -160,7 +160,7 @@ impl Runtime {
         }
         let deadlines = [
             self.table.next_deadline(),
-            self.spawner.next_deadline(),
+            self.spawner.next_deadline(now),
             self.exits.next_deadline(now),
             self.batches.next_deadline(),
             self.outputs.next_deadline(),
@@ -243,6 +243,8 @@ impl Runtime {
     /// rest is for the next turn.
     fn perform(&mut self, now: Time) {
         let mut budget = TURN_BUDGET;
+        // Starts that must wait for the child before. All else goes on: its end may be among it.
+        let mut waiting = Vec::new();
         while budget > 0 {
             let Some(action) = self.next_action(now) else {
                 break;
@@ -253,13 +255,12 @@ impl Runtime {
                     generation,
                     stress,
                 } => {
-                    if !self.spawn(now, service, generation, stress) {
-                        self.queue.push_front(action);
-                        return;
-                    }
-                    budget = budget.saturating_sub(SPAWN_COST);
-                    if self.now().saturating_sub(now) > TURN_TIME {
-                        return;
+                    if !waiting.is_empty() || !self.spawn(now, service, generation, stress) {
+                        waiting.push(action);
+                    } else if self.now().saturating_sub(now) > TURN_TIME {
+                        budget = 0;
+                    } else {
+                        budget = budget.saturating_sub(SPAWN_COST);
                     }
                 }
                 action => {
@@ -268,6 +269,7 @@ impl Runtime {
                 }
             }
         }
+        self.queue.extend(waiting);
         if self.queue.is_empty() {
             self.queue.shrink_to(QUEUE_KEPT);
         }

@@ -28,8 +28,8 @@ impl Runtime {
         let longest = longest.unwrap_or_default().as_secs();
         let longest = u32::try_from(longest).unwrap_or(u32::MAX);
         signal::die_within(longest.saturating_add(END_TIME));
-        self.signal_children();
         self.finish_queue();
+        self.signal_children();
         self.wait_for_children();
     }
 

@@ -11,7 +11,6 @@ use super::{Runtime, errno};
 use crate::config::Kind;
 use crate::log::Severity;
 use crate::policy::{Event, ServiceId, Time};
-use crate::sys::listen::Listener;
 
 /// A listener that is shut down again within this time is not made to listen at once: its service
 /// is throttled.
@@ -69,7 +68,7 @@ impl Runtime {
         let last = io.activity().listened_again.replace(now);
         let too_often = last.is_some_and(|at| now.saturating_sub(at) < AGAIN);
         let local = service.kind != Kind::Inet;
-        let inherited = io.listeners.iter().any(Listener::is_inherited);
+        let inherited = io.listeners.iter().any(|l| l.is_inherited());
         let was_watched = self.services.forget(id, &self.poll);
         let (result, what) = if too_often {
             (invalid(), "throttling, for that has happened before")

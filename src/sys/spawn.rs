@@ -33,8 +33,8 @@ use crate::protocol::{self, LISTENERS_MAX};
 
 /// How long a child may take from its start to the end of its exec.
 pub const EXEC_TIME: Duration = Duration::from_secs(1);
-/// How long the start of a child waits until the one before has a descriptor table of its own,
-/// which takes that one a single system call.
+/// How long the master waits until the last child has a descriptor table of its own, which takes
+/// that one a single system call.
 const SLOTS_TIME: Duration = Duration::from_millis(1);
 
 /// Bytes of a child's stack: some system calls, no recursion.
@@ -229,9 +229,12 @@ impl Spawner {
         Some(launch.pid)
     }
 
-    /// When [`Self::next_hanging`] may have one.
-    pub fn next_deadline(&mut self) -> Option<Duration> {
+    /// When [`Self::clear_slots`] has something to do, or [`Self::next_hanging`] may have a child.
+    pub fn next_deadline(&mut self, now: Duration) -> Option<Duration> {
         self.collect();
+        if self.used > protocol::STATUS {
+            return Some(now + SLOTS_TIME);
+        }
         self.launches
             .iter()
             .filter_map(|launch| launch.deadline)
