@@ -27,7 +27,6 @@ mod watch;
 
 use std::collections::VecDeque;
 use std::io;
-use std::mem;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -92,20 +91,16 @@ pub struct Runtime {
     faults: faults::Faults,
 }
 
-/// What one turn has found, by what is to be done with it; kept for its memory.
+/// What one turn has found, by what is to be done with it.
 #[derive(Debug, Default)]
 struct Turn {
-    ready: Vec<Ready>,
-    /// Services whose children's reports are to be read, and the children that have some.
+    /// Services whose children's reports are to be read.
     reported: Vec<ServiceId>,
-    children: Vec<Ready>,
     pool_channels: Vec<Pid>,
     outputs: Vec<Pid>,
     /// Services with clients that wait.
     clients: Vec<ServiceId>,
     admin: Vec<Token>,
-    /// Actions of one step, on their way to the queue.
-    actions: Vec<Action>,
 }
 
 impl Runtime {
@@ -130,12 +125,10 @@ impl Runtime {
         let before = self.now();
         self.lifecycle.tick(before, &self.log)?;
         let timeout = self.next_deadline(before).saturating_sub(before);
-        self.poll
-            .wait(timeout, &mut self.turn.ready)
-            .context("cannot wait for events")?;
+        let ready = self.poll.wait(timeout).context("cannot wait for events")?;
         let now = self.now();
         self.spawner.clear_slots();
-        self.sort_ready(now);
+        self.sort_ready(now, ready);
         self.read_signals(now)?;
         if self.lifecycle.ending().is_some() {
             return Ok(());
@@ -173,9 +166,8 @@ impl Runtime {
     }
 
     /// Sorts what is ready by what is to be done with it.
-    fn sort_ready(&mut self, now: Time) {
-        let ready = mem::take(&mut self.turn.ready);
-        for &Ready { key, hung_up } in &ready {
+    fn sort_ready(&mut self, now: Time, ready: Vec<Ready>) {
+        for Ready { key, hung_up } in ready {
             let Some(token) = Token::from_key(key) else {
                 self.log
                     .error(format!("the poller has reported an unknown key: {key}"));
@@ -197,7 +189,6 @@ impl Runtime {
                 Token::Names => self.reloader.names_ready(),
             }
         }
-        self.turn.ready = ready;
     }
 
     fn read_signals(&mut self, now: Time) -> anyhow::Result<()> {
@@ -230,8 +221,16 @@ impl Runtime {
 
     /// Tells the policy a fact, and queues what it asks for.
     fn step(&mut self, now: Time, event: Event) {
-        self.table.step(now, event, &mut self.turn.actions);
-        self.queue.extend(self.turn.actions.drain(..));
+        let mut actions = Vec::new();
+        self.table.step(now, event, &mut actions);
+        self.queue.extend(actions);
+    }
+
+    /// Has the policy settle, and queues what it asks for.
+    fn settle(&mut self, now: Time) {
+        let mut actions = Vec::new();
+        self.table.settle(now, &mut actions);
+        self.queue.extend(actions);
     }
 
     /// Whether all that the policy has asked for is done, and it has no more to ask for.
@@ -278,8 +277,7 @@ impl Runtime {
     /// The next action. The policy settles when all that its events have asked for is done.
     fn next_action(&mut self, now: Time) -> Option<Action> {
         if self.queue.is_empty() {
-            self.table.settle(now, &mut self.turn.actions);
-            self.queue.extend(self.turn.actions.drain(..));
+            self.settle(now);
         }
         self.queue.pop_front()
     }

@@ -12,7 +12,7 @@ use super::status::ReportSet;
 use super::token::Token;
 use crate::config::{Endpoint, RunOptions, Service};
 use crate::log::About;
-use crate::policy::{Plan, ServiceId, Time};
+use crate::policy::{Pid, Plan, ServiceId, Time};
 use crate::sys::hangups::Hangups;
 use crate::sys::listen::{FileId, Listener};
 use crate::sys::poll::{Interest, Poll};
@@ -136,10 +136,11 @@ impl ServiceIo {
         }
     }
 
-    /// The clients for which the children of an ordered pool are needed, now that its listeners
-    /// are ready: none may be left, and where the system does not tell, it is one.
+    /// The clients that wait, now that a listener is ready. In an ordered pool they are counted:
+    /// none may be left. Where the system does not tell, it is one.
     pub(super) fn clients(&self) -> u32 {
-        self.tcp_backlog().unwrap_or(1)
+        let backlog = self.service.is_ordered().then(|| self.tcp_backlog());
+        backlog.flatten().unwrap_or(1)
     }
 
     /// Whether clients find the listeners at this endpoint: it is the service's, and its path was
@@ -356,6 +357,14 @@ pub(super) fn about(service: &Service) -> About<'_> {
     About {
         service: Some((&service.name, service.kind.as_str())),
         child: None,
+    }
+}
+
+/// That messages are about a child of a service.
+pub(super) fn about_child(service: &Service, pid: Pid) -> About<'_> {
+    About {
+        child: Some(pid),
+        ..about(service)
     }
 }
 

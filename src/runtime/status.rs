@@ -91,17 +91,16 @@ impl ReportSet {
     }
 
     /// The children that have something to read: at most [`READS_MAX`], in turn.
-    fn ready(&mut self, found: &mut Vec<Ready>) {
-        if self.channels.wait(Duration::ZERO, found).is_err() {
-            // The next turn looks again.
-            found.clear();
-        }
+    fn ready(&mut self) -> Vec<Ready> {
+        // Should it fail, the next turn looks again.
+        let mut found = self.channels.wait(Duration::ZERO).unwrap_or_default();
         if found.len() > READS_MAX {
             self.first %= found.len();
             found.rotate_left(self.first);
             found.truncate(READS_MAX);
             self.first += READS_MAX;
         }
+        found
     }
 }
 
@@ -157,22 +156,12 @@ impl Runtime {
                 self.turn.reported.push(id);
             }
         }
-        let mut reported = mem::take(&mut self.turn.reported);
-        for id in reported.drain(..) {
-            self.read_reports_of(now, id);
+        for id in mem::take(&mut self.turn.reported) {
+            let reports = self.services.get_mut(id).and_then(|io| io.reports());
+            for ready in reports.map(ReportSet::ready).unwrap_or_default() {
+                self.read_status_channel(now, ready.key as Pid);
+            }
         }
-        self.turn.reported = reported;
-    }
-
-    fn read_reports_of(&mut self, now: Time, id: ServiceId) {
-        let mut found = mem::take(&mut self.turn.children);
-        if let Some(reports) = self.services.get_mut(id).and_then(|io| io.reports()) {
-            reports.ready(&mut found);
-        }
-        for ready in found.drain(..) {
-            self.read_status_channel(now, ready.key as Pid);
-        }
-        self.turn.children = found;
     }
 
     /// Reads all that a child has reported that has ended or is told to leave.

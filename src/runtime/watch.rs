@@ -43,19 +43,10 @@ impl Runtime {
 
     /// Tells the policy of clients that wait.
     pub(super) fn report_clients(&mut self, now: Time) {
-        let mut services = mem::take(&mut self.turn.clients);
-        for service in services.drain(..) {
-            let Some(io) = self.services.get(service) else {
-                continue;
-            };
-            let clients = if io.service.is_ordered() {
-                io.clients()
-            } else {
-                1
-            };
+        for service in mem::take(&mut self.turn.clients) {
+            let clients = self.services.get(service).map_or(0, |io| io.clients());
             self.step(now, Event::Connection { service, clients });
         }
-        self.turn.clients = services;
     }
 
     /// Has a service listen again, of which a child has shut down a listener.

@@ -109,7 +109,8 @@ impl Scene {
             tell(self.stage.master());
         });
         if self.kernel == Kernel::WithoutPassrights && ["shared", "ordered"].contains(&to) {
-            self.stage.wait_for_line(&["warning: ", " sent descriptors -- ending it"]);
+            self.stage
+                .wait_for_line(&["warning: ", " sent descriptors -- ending it"]);
         }
         drop(client);
     }
