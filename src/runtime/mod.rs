@@ -175,7 +175,8 @@ impl Runtime {
             };
             match token {
                 Token::Signals => self.lifecycle.signalled(),
-                Token::Listener(id) => self.listener_ready(now, id, hung_up),
+                Token::Listener(id) if hung_up => self.listen_again(now, id),
+                Token::Listener(id) => self.turn.clients.push(id),
                 Token::Hangups => self.hangups_ready(now),
                 Token::Reports(id) => self.reports_ready(now, id),
                 Token::Exit(pid) => self.exits.ended(pid),
@@ -205,6 +206,16 @@ impl Runtime {
             }
         }
         Ok(())
+    }
+
+    /// Tells the policy of clients that wait, once for each service.
+    fn report_clients(&mut self, now: Time) {
+        let mut services = std::mem::take(&mut self.turn.clients);
+        services.dedup();
+        for service in services {
+            let clients = self.services.get(service).map_or(0, |io| io.clients());
+            self.step(now, Event::Connection { service, clients });
+        }
     }
 
     fn pass_deadlines(&mut self, now: Time) {

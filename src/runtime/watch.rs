@@ -1,8 +1,7 @@
-//! Clients that wait: which listeners are watched, and what is done with a listener that a child
-//! has shut down (shutdown(2) on a descriptor that all children share).
+//! Which listeners are watched, and what is done with a listener that a child has shut down
+//! (shutdown(2) on a descriptor that all children share).
 
 use std::io;
-use std::mem;
 use std::time::Duration;
 
 use super::reload::open_again;
@@ -25,15 +24,6 @@ impl Runtime {
         }
     }
 
-    /// A listener of the service is ready: clients wait, or it was shut down.
-    pub(super) fn listener_ready(&mut self, now: Time, id: ServiceId, hung_up: bool) {
-        if hung_up {
-            self.listen_again(now, id);
-        } else if self.turn.clients.last() != Some(&id) {
-            self.turn.clients.push(id);
-        }
-    }
-
     /// Local listeners were shut down.
     pub(super) fn hangups_ready(&mut self, now: Time) {
         for id in self.services.hung_up() {
@@ -41,16 +31,8 @@ impl Runtime {
         }
     }
 
-    /// Tells the policy of clients that wait.
-    pub(super) fn report_clients(&mut self, now: Time) {
-        for service in mem::take(&mut self.turn.clients) {
-            let clients = self.services.get(service).map_or(0, |io| io.clients());
-            self.step(now, Event::Connection { service, clients });
-        }
-    }
-
     /// Has a service listen again, of which a child has shut down a listener.
-    fn listen_again(&mut self, now: Time, id: ServiceId) {
+    pub(super) fn listen_again(&mut self, now: Time, id: ServiceId) {
         let owner = self.config.parameters.mail_owner.1;
         let Some(io) = self.services.get_mut(id) else {
             return;
