@@ -27,6 +27,7 @@ mod watch;
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -91,16 +92,21 @@ pub struct Runtime {
     faults: faults::Faults,
 }
 
-/// What one turn has found, by what is to be done with it.
+/// What one turn has found, by what is to be done with it. It is kept for its memory.
 #[derive(Debug, Default)]
 struct Turn {
+    ready: Vec<Ready>,
     /// Services whose children's reports are to be read.
     reported: Vec<ServiceId>,
+    /// Of one of them, the children that have some.
+    children: Vec<Pid>,
     pool_channels: Vec<Pid>,
     outputs: Vec<Pid>,
     /// Services with clients that wait.
     clients: Vec<ServiceId>,
     admin: Vec<Token>,
+    /// The actions of a step, before they are queued.
+    actions: Vec<Action>,
 }
 
 impl Runtime {
@@ -125,10 +131,12 @@ impl Runtime {
         let before = self.now();
         self.lifecycle.tick(before, &self.log)?;
         let timeout = self.next_deadline(before).saturating_sub(before);
-        let ready = self.poll.wait(timeout).context("cannot wait for events")?;
+        self.poll
+            .wait(timeout, &mut self.turn.ready)
+            .context("cannot wait for events")?;
         let now = self.now();
         self.spawner.clear_slots();
-        self.sort_ready(now, ready);
+        self.sort_ready(now);
         self.read_signals(now)?;
         if self.lifecycle.ending().is_some() {
             return Ok(());
@@ -166,8 +174,9 @@ impl Runtime {
     }
 
     /// Sorts what is ready by what is to be done with it.
-    fn sort_ready(&mut self, now: Time, ready: Vec<Ready>) {
-        for Ready { key, hung_up } in ready {
+    fn sort_ready(&mut self, now: Time) {
+        let ready = mem::take(&mut self.turn.ready);
+        for &Ready { key, hung_up } in &ready {
             let Some(token) = Token::from_key(key) else {
                 self.log
                     .error(format!("the poller has reported an unknown key: {key}"));
@@ -190,6 +199,7 @@ impl Runtime {
                 Token::Names => self.reloader.names_ready(),
             }
         }
+        self.turn.ready = ready;
     }
 
     fn read_signals(&mut self, now: Time) -> anyhow::Result<()> {
@@ -210,12 +220,13 @@ impl Runtime {
 
     /// Tells the policy of clients that wait, once for each service.
     fn report_clients(&mut self, now: Time) {
-        let mut services = std::mem::take(&mut self.turn.clients);
+        let mut services = mem::take(&mut self.turn.clients);
         services.dedup();
-        for service in services {
+        for service in services.drain(..) {
             let clients = self.services.get(service).map_or(0, |io| io.clients());
             self.step(now, Event::Connection { service, clients });
         }
+        self.turn.clients = services;
     }
 
     fn pass_deadlines(&mut self, now: Time) {
@@ -232,16 +243,14 @@ impl Runtime {
 
     /// Tells the policy a fact, and queues what it asks for.
     fn step(&mut self, now: Time, event: Event) {
-        let mut actions = Vec::new();
-        self.table.step(now, event, &mut actions);
-        self.queue.extend(actions);
+        self.table.step(now, event, &mut self.turn.actions);
+        self.queue.extend(self.turn.actions.drain(..));
     }
 
     /// Has the policy settle, and queues what it asks for.
     fn settle(&mut self, now: Time) {
-        let mut actions = Vec::new();
-        self.table.settle(now, &mut actions);
-        self.queue.extend(actions);
+        self.table.settle(now, &mut self.turn.actions);
+        self.queue.extend(self.turn.actions.drain(..));
     }
 
     /// Whether all that the policy has asked for is done, and it has no more to ask for.

@@ -14,7 +14,7 @@ use super::token::Token;
 use crate::policy::{Event, Pid, ServiceId, Time};
 use crate::protocol::{self, StatusReport};
 use crate::sys::channel::{Channel, Found};
-use crate::sys::poll::{Interest, Poll};
+use crate::sys::poll::{Interest, Poll, Ready};
 
 /// Bytes of one read: as many reports as most children make in the longest batch.
 const READ: usize = 64 * StatusReport::SIZE;
@@ -96,16 +96,15 @@ impl ReportSet {
     }
 
     /// The children that have something to read: at most [`READS_MAX`], in turn.
-    fn ready(&mut self) -> Vec<Pid> {
+    fn ready(&mut self, found: &mut Vec<Ready>) {
         // Should it fail, the next turn looks again.
-        let mut found = self.channels.wait(Duration::ZERO).unwrap_or_default();
+        let _ = self.channels.wait(Duration::ZERO, found);
         if found.len() > READS_MAX {
             self.first %= found.len();
             found.rotate_left(self.first);
             found.truncate(READS_MAX);
             self.first += READS_MAX;
         }
-        found.iter().map(|ready| ready.key as Pid).collect()
     }
 }
 
@@ -150,9 +149,11 @@ impl Runtime {
 
     /// Reads the reports of all services that have some, and whose batches are due.
     pub(super) fn read_reports(&mut self, now: Time) {
-        for id in mem::take(&mut self.turn.reported) {
+        let mut reported = mem::take(&mut self.turn.reported);
+        for id in reported.drain(..) {
             self.read_reports_of(now, id);
         }
+        self.turn.reported = reported;
         if self.batches.until.is_none_or(|until| now < until) {
             return;
         }
@@ -176,15 +177,20 @@ impl Runtime {
         let Some(set) = self.services.get_mut(id).and_then(|io| io.reports()) else {
             return 0;
         };
-        let ready: Vec<Pid> = if set.channels.len() <= FEW {
-            self.table.pids_of(id).collect()
+        let mut children = mem::take(&mut self.turn.children);
+        children.clear();
+        if set.channels.len() <= FEW {
+            children.extend(self.table.pids_of(id));
         } else {
-            set.ready()
-        };
-        ready.iter().for_each(|pid| {
-            self.read_status_channel(now, *pid);
-        });
-        ready.len()
+            set.ready(&mut self.turn.ready);
+            children.extend(self.turn.ready.iter().map(|ready| ready.key as Pid));
+        }
+        for &pid in &children {
+            self.read_status_channel(now, pid);
+        }
+        let count = children.len();
+        self.turn.children = children;
+        count
     }
 
     /// Reads all that a child has reported that has ended or is told to leave.

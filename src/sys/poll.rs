@@ -130,12 +130,13 @@ impl Poll {
         self.size.get()
     }
 
-    /// Waits until a descriptor is ready or `timeout` has passed. All that are ready: 5,000 children
-    /// that end at once do not keep a listener out of it.
+    /// Waits until a descriptor is ready or `timeout` has passed, and puts all that are ready into
+    /// `found`: 5,000 children that end at once do not keep a listener out of it.
     ///
     /// # Errors
     /// The system's.
-    pub fn wait(&mut self, timeout: Duration) -> io::Result<Vec<Ready>> {
+    pub fn wait(&mut self, timeout: Duration, found: &mut Vec<Ready>) -> io::Result<()> {
+        found.clear();
         self.events.clear();
         if self.events.capacity().get() <= self.size.get() {
             let room = (self.size.get() + 1).next_power_of_two();
@@ -143,11 +144,11 @@ impl Poll {
                 Events::with_capacity(NonZeroUsize::new(room).unwrap_or(Self::EVENTS_MIN));
         }
         self.poller.wait(&mut self.events, Some(timeout))?;
-        let ready = |event: Event| Ready {
+        found.extend(self.events.iter().map(|event| Ready {
             key: event.key,
             hung_up: event.is_interrupt(),
-        };
-        Ok(self.events.iter().map(ready).collect())
+        }));
+        Ok(())
     }
 }
 

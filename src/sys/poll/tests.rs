@@ -11,7 +11,8 @@ use std::time::Instant;
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn ready(poller: &mut Poll, timeout: Duration) -> Vec<usize> {
-    let found = poller.wait(timeout).unwrap();
+    let mut found = Vec::new();
+    poller.wait(timeout, &mut found).unwrap();
     let mut keys: Vec<_> = found.iter().map(|ready| ready.key).collect();
     keys.sort_unstable();
     keys
@@ -136,7 +137,8 @@ fn a_listener_that_was_shut_down_is_reported_although_it_is_not_waited_for() {
     assert_eq!(ready(&mut poller, Duration::ZERO), [0; 0]);
     let how = nix::sys::socket::Shutdown::Read;
     nix::sys::socket::shutdown(listener.as_raw_fd(), how).unwrap();
-    let found = poller.wait(LIMIT).unwrap();
+    let mut found = Vec::new();
+    poller.wait(LIMIT, &mut found).unwrap();
     let hung_up = Ready {
         key: 1,
         hung_up: true,
