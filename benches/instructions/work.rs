@@ -64,25 +64,25 @@ pub const WORK: [Work; 14] = [
     work(
         "a child among 500 that end at once",
         (20, 500),
-        1_788,
+        2_438,
         |n| ends(500, n),
     ),
     work(
         "a child among 5000 that end at once",
         (2, 5_000),
-        1_781,
+        2_999,
         |n| ends(5_000, n),
     ),
     work(
         "a child among 100 of a removed service",
         (40, 100),
-        2_039,
+        2_711,
         |n| removal(100, n),
     ),
     work(
         "a child among 1000 of a removed service",
         (4, 1_000),
-        1_934,
+        3_095,
         |n| removal(1_000, n),
     ),
     work("a reloaded service among 500", (20, 500), 1_891, |n| {

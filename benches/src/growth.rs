@@ -179,8 +179,8 @@ pub fn markdown(ours: &[Report], theirs: &[Report]) -> String {
         );
     }
     text.push_str(
-        "\nThe program beside starts a child for each client too, and has nothing to do with those \
-         that end: what its clients wait, the machine has them wait.\n",
+        "\nThe program beside the master also starts a child for each client, and has no part in \
+         the children that end: its times show the load of the machine.\n",
     );
     text
 }

@@ -248,12 +248,11 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          children that run the master's own program; at a start and a reload, where it has no other \
          children, that of all processes that it starts, as the kernel counts it for their control \
          group. \
-         The floor is what the same work takes without a master: for a spawn the time of \
-         clone and wait for the same static program, for a start that of making the same \
-         sockets, for a warm child that of taking its two reports from the kernel. A single client \
-         leaves processors idle between its steps, and a master that works more keeps them awake: \
-         on one processor, where somebody always works, the one that works less is ahead. Private \
-         memory is what the kernel calls anonymous.\n\n\
+         The floor is the same work without a master: for a spawn clone and wait for the same \
+         static program, for a start creating the same sockets, for a warm child reading its two \
+         reports. With a single client, processors fall asleep between its steps, and a master \
+         that works more keeps them awake; on one processor this effect is absent. Private memory \
+         is the kernel's anonymous memory.\n\n\
          ![Cost against the number of services](cost.svg)\n\n\
          ## Much at once\n\n\
          {growth}\n\

@@ -357,13 +357,13 @@ fn markdown(samples: &[Vec<Sample>; 3], first: &[Vec<f64>; 2], floor: Spread) ->
     let _ = write!(
         text,
         "\nBoth parents run the same program for every child, which loads Perl and its modules anew: \
-         that is nearly all of the time until {FULL} are idle. (spamd itself forks children who have \
-         loaded them before.) For a client they do as little as they can, `ordered-child.pl`. The \
-         children in Rust show what is the parent's. The floor is a parent with one child in Perl, \
-         which waits for a client, takes what the child has said, and writes the order: three \
-         system calls and nothing else.\n\n\
-         A client that is not served for {} s has given up, and counts as if served then.\n\n\
-         The first client of a service with children in Perl that accept by themselves waits {cold} \
+         that is nearly all of the time until {FULL} are idle. (spamd itself forks children that \
+         have loaded them before.) They serve a client with the least possible work, \
+         `ordered-child.pl`. The children in Rust show the cost of the parent. The floor is a \
+         parent with one child in Perl, which waits for a client, reads the child's answer, and \
+         writes the order, with three system calls.\n\n\
+         A client that is not served for {} s gives up, and counts as served at that time.\n\n\
+         The first client of a service with shared listeners and children in Perl waits {cold} \
          ms for its first byte, and {warm} ms with `min_idle = 1`.\n",
         PATIENCE.as_secs()
     );

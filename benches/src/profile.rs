@@ -134,9 +134,8 @@ fn markdown(warm: &Shares, spawns: &Shares) -> String {
         let _ = writeln!(text, "| {what} | {warm:.0} | {spawns:.0} |");
     }
     text.push_str(
-        "\nBy perf's samples; the rest is interrupts and the way in and out of the kernel. In \
-         epoll_wait it is going to sleep and being woken up, in clone the same while the child \
-         borrows the memory.\n",
+        "\nBy perf's samples; the rest is interrupts and the way in and out of the kernel. The \
+         time in epoll_wait is for going to sleep and waking up.\n",
     );
     text
 }

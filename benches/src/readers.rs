@@ -179,9 +179,9 @@ pub fn measure(master: &Path, effort: Effort, rounds: usize) -> Result<(String, 
     }
     let _ = write!(
         text,
-        "\nEverybody shares one processor. The processor time in a second, in seconds, is measured \
-         while nobody else wants anything. The memory is the master's in the midst of the crowd, \
-         while clients are served.\n"
+        "\nThe master, its readers and its clients share one processor. The processor time in a \
+         second, in seconds, is measured without clients. The memory is the master's while the \
+         readers are connected and clients are served.\n"
     );
     Ok((text, missed))
 }

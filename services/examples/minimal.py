@@ -1,10 +1,24 @@
 #!/usr/bin/python3
-import contextlib, os, select, socket, struct, sys
-generation, gone = int(os.environ["GENERATION"], 8), contextlib.suppress(OSError)
+import os, select, socket, struct, sys
+from contextlib import suppress
+
+STATUS, LISTENER = 5, 6  # descriptors that the master hands over
+BUSY, AVAILABLE = 0, 1
+generation = int(os.environ["GENERATION"], 8)
 count = int(sys.argv[sys.argv.index("-s") + 1]) if "-s" in sys.argv else 1
-listeners = [socket.socket(fileno=number) for number in range(6, 6 + count)]
-while 5 not in (ready := select.select([5, *listeners], [], [])[0]):  # 5: it is time to leave
-    with contextlib.suppress(BlockingIOError), ready[-1].accept()[0] as client:
-        with gone: os.write(5, struct.pack("iIi", os.getpid(), generation, 0))  # taken
-        with gone: client.sendall(b"hello\n")
-    with gone: os.write(5, struct.pack("iIi", os.getpid(), generation, 1))  # available again
+listeners = [socket.socket(fileno=LISTENER + n) for n in range(count)]
+
+def report(state):
+    with suppress(ConnectionError):  # the master has closed the channel: serve, then leave
+        os.write(STATUS, struct.pack("iIi", os.getpid(), generation, state))
+
+while True:
+    ready = select.select([STATUS, *listeners], [], [])[0]
+    if STATUS in ready:
+        break  # end of file: it is time to leave
+    with suppress(BlockingIOError):  # another process was faster
+        client, address = ready[0].accept()
+        report(BUSY)
+        with client, suppress(OSError):  # the client may disconnect at any time
+            client.sendall(b"hello\n")
+        report(AVAILABLE)

@@ -80,7 +80,7 @@ impl Endpoint {
     }
 }
 
-/// When a service is woken up although nobody asks for it.
+/// When a service is woken up although no client connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wakeup {
     /// At least one second.

@@ -60,8 +60,8 @@ impl Service {
         Some(self.rare().deadlines.first()?.0)
     }
 
-    /// The one place where a child's deadline and its service's list of them change, together.
-    /// The children of a removed service have one in common instead.
+    /// Changes a child's deadline, and with it its service's list. The children of a removed service
+    /// have one in common instead.
     pub(super) fn set_deadline(&mut self, cx: &mut Context, pid: Pid, at: Option<Time>) {
         let at = at.filter(|_| !self.removed);
         let Some(child) = self.children.get_mut(&pid) else {
@@ -71,6 +71,7 @@ impl Service {
         self.move_deadline(cx, pid, old, at);
     }
 
+    /// Changes the list of deadlines, for a child that has `new` in the place of `old`.
     pub(super) fn move_deadline(
         &mut self,
         cx: &mut Context,

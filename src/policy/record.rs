@@ -304,30 +304,32 @@ impl fmt::Display for Rogue {
     }
 }
 
-/// Lets a few lines through in every minute and counts the rest.
+/// Lets `LINES` lines through in every period of `SECONDS`, and counts the rest.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limiter {
+pub struct Limiter<const LINES: u32 = 10, const SECONDS: u64 = 60> {
     since: Option<Time>,
     passed: u32,
     suppressed: u64,
 }
 
-impl Limiter {
-    const PERIOD: Duration = Duration::from_secs(60);
-    const LINES: u32 = 10;
-
+impl<const LINES: u32, const SECONDS: u64> Limiter<LINES, SECONDS> {
     /// Whether a line may be written now and, if so, how many were left out before it.
     pub fn allow(&mut self, now: Time) -> Option<u64> {
-        let recent = |since: Time| now.saturating_sub(since) < Self::PERIOD;
+        let recent = |since: Time| now.saturating_sub(since) < Duration::from_secs(SECONDS);
         if !self.since.is_some_and(recent) {
             self.since = Some(now);
             self.passed = 0;
         }
-        if self.passed == Self::LINES {
+        if self.passed == LINES {
             self.suppressed += 1;
             return None;
         }
         self.passed += 1;
-        Some(std::mem::take(&mut self.suppressed))
+        Some(self.take_suppressed())
+    }
+
+    /// How many lines were left out since that was last said.
+    pub fn take_suppressed(&mut self) -> u64 {
+        std::mem::take(&mut self.suppressed)
     }
 }

@@ -45,6 +45,7 @@ impl Exits {
         }
     }
 
+    /// The child has ended, or is about to: its channel has.
     pub(super) fn ended(&mut self, pid: Pid) {
         self.ended.push_back(pid);
     }
@@ -96,7 +97,7 @@ impl Runtime {
         };
         let id = child.service;
         let Some(end) = child.process.reap() else {
-            // It lives: a debugger has taken its end, say.
+            // It lives still.
             let key = Token::Exit(pid).key();
             let interest = Interest::ReadableOnce;
             if self

@@ -92,19 +92,20 @@ pub struct Runtime {
     faults: faults::Faults,
 }
 
-/// What one turn has found, by what is to be done with it; kept for its memory.
+/// What one turn has found, by what is to be done with it. It is kept for its memory.
 #[derive(Debug, Default)]
 struct Turn {
     ready: Vec<Ready>,
-    /// Services whose children's reports are to be read, and the children that have some.
+    /// Services whose children's reports are to be read.
     reported: Vec<ServiceId>,
-    children: Vec<Ready>,
+    /// Of one of them, the children that have some.
+    children: Vec<Pid>,
     pool_channels: Vec<Pid>,
     outputs: Vec<Pid>,
     /// Services with clients that wait.
     clients: Vec<ServiceId>,
     admin: Vec<Token>,
-    /// Actions of one step, on their way to the queue.
+    /// The actions of a step, before they are queued.
     actions: Vec<Action>,
 }
 
@@ -160,7 +161,7 @@ impl Runtime {
         }
         let deadlines = [
             self.table.next_deadline(),
-            self.spawner.next_deadline(),
+            self.spawner.next_deadline(now),
             self.exits.next_deadline(now),
             self.batches.next_deadline(),
             self.outputs.next_deadline(),
@@ -183,7 +184,8 @@ impl Runtime {
             };
             match token {
                 Token::Signals => self.lifecycle.signalled(),
-                Token::Listener(id) => self.listener_ready(now, id, hung_up),
+                Token::Listener(id) if hung_up => self.listen_again(now, id),
+                Token::Listener(id) => self.turn.clients.push(id),
                 Token::Hangups => self.hangups_ready(now),
                 Token::Reports(id) => self.reports_ready(now, id),
                 Token::Exit(pid) => self.exits.ended(pid),
@@ -216,6 +218,17 @@ impl Runtime {
         Ok(())
     }
 
+    /// Tells the policy of clients that wait, once for each service.
+    fn report_clients(&mut self, now: Time) {
+        let mut services = mem::take(&mut self.turn.clients);
+        services.dedup();
+        for service in services.drain(..) {
+            let clients = self.services.get(service).map_or(0, |io| io.clients());
+            self.step(now, Event::Connection { service, clients });
+        }
+        self.turn.clients = services;
+    }
+
     fn pass_deadlines(&mut self, now: Time) {
         if self.table.next_deadline().is_some_and(|at| at <= now) {
             self.step(now, Event::Deadline);
@@ -231,6 +244,12 @@ impl Runtime {
     /// Tells the policy a fact, and queues what it asks for.
     fn step(&mut self, now: Time, event: Event) {
         self.table.step(now, event, &mut self.turn.actions);
+        self.queue.extend(self.turn.actions.drain(..));
+    }
+
+    /// Has the policy settle, and queues what it asks for.
+    fn settle(&mut self, now: Time) {
+        self.table.settle(now, &mut self.turn.actions);
         self.queue.extend(self.turn.actions.drain(..));
     }
 
@@ -278,8 +297,7 @@ impl Runtime {
     /// The next action. The policy settles when all that its events have asked for is done.
     fn next_action(&mut self, now: Time) -> Option<Action> {
         if self.queue.is_empty() {
-            self.table.settle(now, &mut self.turn.actions);
-            self.queue.extend(self.turn.actions.drain(..));
+            self.settle(now);
         }
         self.queue.pop_front()
     }

@@ -3,8 +3,8 @@
 //!
 //! A child that prints a lot must neither cost other services their turns nor fill the disk. So its
 //! pipe is read once in a turn, and not again for [`REST`] when there was more; the child waits
-//! meanwhile, as with any full pipe. A service has [`LINES`] lines logged in a second, and the
-//! others are counted.
+//! meanwhile, as with any full pipe. A service has a hundred lines logged in a second, and the others
+//! are counted.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,11 +13,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::Runtime;
-use super::services::{about, described};
+use super::services::{about, about_child, described};
 use super::token::Token;
 use crate::config::Service;
-use crate::log::{About, Log, Severity};
-use crate::policy::{Pid, Time};
+use crate::log::{Log, Severity};
+use crate::policy::{Limiter, Pid, Time};
 use crate::sys::channel::Found;
 use crate::sys::output;
 use crate::sys::poll::{Interest, Poll};
@@ -30,35 +30,8 @@ const REST: Duration = Duration::from_millis(100);
 const LAST_READS: usize = 4;
 /// Bytes of a line. A longer one is logged as several.
 const LINE_MAX: usize = 1000;
-/// Lines of one service in one second.
-const LINES: u32 = 100;
-const SECOND: Duration = Duration::from_secs(1);
-
-/// How much of the output of its children a service has had logged.
-#[derive(Debug, Default)]
-pub(super) struct Rate {
-    since: Option<Time>,
-    passed: u32,
-    left_out: u64,
-}
-
-impl Rate {
-    /// Whether another line may be logged.
-    fn allow(&mut self, now: Time) -> bool {
-        let same_second = |since: Time| now.saturating_sub(since) < SECOND;
-        if !self.since.is_some_and(same_second) {
-            self.since = Some(now);
-            self.passed = 0;
-        }
-        let allowed = self.passed < LINES;
-        if allowed {
-            self.passed += 1;
-        } else {
-            self.left_out += 1;
-        }
-        allowed
-    }
-}
+/// Lines of one service that are logged in a second.
+pub(super) type Rate = Limiter<100, 1>;
 
 /// The pipe of one child's standard output and standard error.
 #[derive(Debug)]
@@ -130,22 +103,21 @@ impl Lines<'_> {
     /// Logs a line, as far as the service's rate allows, and empties it.
     fn write(&mut self, line: &mut Vec<u8>) {
         let text = line.trim_ascii_end();
-        if !text.is_empty() && self.rate.allow(self.now) {
-            self.report_left_out();
+        let allowed = (!text.is_empty())
+            .then(|| self.rate.allow(self.now))
+            .flatten();
+        if let Some(left_out) = allowed {
+            self.report_left_out(left_out);
             let (name, pid) = (&self.service.name, self.pid);
-            let about = About {
-                child: Some(pid),
-                ..about(self.service)
-            };
             let text = String::from_utf8_lossy(text);
+            let about = about_child(self.service, pid);
             self.log.detail(about, format_args!("{name}/{pid}: {text}"));
         }
         line.clear();
     }
 
     /// Says how many lines were left out before.
-    fn report_left_out(&mut self) {
-        let count = mem::take(&mut self.rate.left_out);
+    fn report_left_out(&mut self, count: u64) {
         if count > 0 {
             let name = described(self.service);
             let text = format!("{name}: {count} lines of output were not logged");
@@ -189,11 +161,9 @@ impl Runtime {
                 let _ = output.watch(pid, &self.poll);
             }
         }
-        let mut ready = mem::take(&mut self.turn.outputs);
-        for pid in ready.drain(..) {
+        for pid in mem::take(&mut self.turn.outputs) {
             self.read_output(now, pid, 1);
         }
-        self.turn.outputs = ready;
     }
 
     /// Logs what a child has left that has ended, and closes the pipe, which its own children may
@@ -215,7 +185,8 @@ impl Runtime {
                 log: &mut self.log,
             };
             lines.write(&mut output.line);
-            lines.report_left_out();
+            let left_out = lines.rate.take_suppressed();
+            lines.report_left_out(left_out);
         }
     }
 

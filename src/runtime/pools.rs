@@ -18,11 +18,9 @@ use crate::sys::poll::{Interest, Poll};
 impl Runtime {
     /// Reads what children of ordered pools say that are ready.
     pub(super) fn read_pool_messages(&mut self, now: Time) {
-        let mut ready = mem::take(&mut self.turn.pool_channels);
-        for pid in ready.drain(..) {
+        for pid in mem::take(&mut self.turn.pool_channels) {
             self.read_pool_channel(now, pid);
         }
-        self.turn.pool_channels = ready;
     }
 
     /// Reads some of what a child says, and writes what could not be written before. The next turn

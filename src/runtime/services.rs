@@ -1,7 +1,6 @@
 //! What each service has of the system: its listeners, programs that are ready to run, and the set
 //! of its children's status channels. The policy's table has the same services at the same places.
 
-use std::collections::HashSet;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::AsFd;
@@ -13,22 +12,28 @@ use super::status::ReportSet;
 use super::token::Token;
 use crate::config::{Endpoint, RunOptions, Service};
 use crate::log::About;
-use crate::policy::{Plan, ServiceId, Time};
+use crate::policy::{Pid, Plan, ServiceId, Time};
 use crate::sys::hangups::Hangups;
 use crate::sys::listen::{FileId, Listener};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::queues::Queues;
 use crate::sys::spawn::Program;
 
-/// A listener of a service: the service, and the listener's place among its listeners.
-pub(super) type ListenerId = (ServiceId, usize);
+/// The listeners of a service, in the order of the endpoint's addresses. A reload may give one to
+/// another service; it is closed when no service has it.
+pub(super) type Listeners = Vec<Arc<Listener>>;
+
+/// Closes listeners that no other service has, also for the children that have them.
+pub(super) fn close_listeners(listeners: Listeners) {
+    let unused = listeners.into_iter().filter_map(Arc::into_inner);
+    unused.for_each(Listener::close);
+}
 
 /// All that one service has.
 #[derive(Debug)]
 pub(super) struct ServiceIo {
     pub(super) service: Arc<Service>,
-    /// In the order of the endpoint's addresses.
-    pub(super) listeners: Vec<Listener>,
+    pub(super) listeners: Listeners,
     /// The file that a path named when its listener was made.
     file: Option<FileId>,
     /// Without and with stress, made when first needed.
@@ -119,7 +124,7 @@ impl ServiceIo {
     fn tcp_backlog(&self) -> Option<u32> {
         match self.service.endpoint {
             Endpoint::Path(_) => None,
-            Endpoint::Inet(_) => self.listeners.iter().map(Listener::waiting).sum(),
+            Endpoint::Inet(_) => self.listeners.iter().map(|l| l.waiting()).sum(),
         }
     }
 
@@ -131,10 +136,11 @@ impl ServiceIo {
         }
     }
 
-    /// The clients for which the children of an ordered pool are needed, now that its listeners
-    /// are ready: none may be left, and where the system does not tell, it is one.
+    /// The clients that wait, now that a listener is ready. In an ordered pool they are counted:
+    /// none may be left. Where the system does not tell, it is one.
     pub(super) fn clients(&self) -> u32 {
-        self.tcp_backlog().unwrap_or(1)
+        let backlog = self.service.is_ordered().then(|| self.tcp_backlog());
+        backlog.flatten().unwrap_or(1)
     }
 
     /// Whether clients find the listeners at this endpoint: it is the service's, and its path was
@@ -166,28 +172,13 @@ impl ServiceIo {
         Ok(made)
     }
 
-    /// Puts other listeners in the place of those there are. The former ones, without those whose
-    /// sockets were handed on.
-    fn replace_listeners(
-        &mut self,
-        id: ServiceId,
-        listeners: Vec<Listener>,
-        handed_on: &HashSet<ListenerId>,
-    ) -> Vec<Listener> {
-        self.release(id, handed_on);
+    /// Puts other listeners in the place of those there are, which are returned.
+    fn replace_listeners(&mut self, listeners: Listeners) -> Listeners {
         self.file = match &self.service.endpoint {
             Endpoint::Path(path) => FileId::of(path),
             Endpoint::Inet(_) => None,
         };
         std::mem::replace(&mut self.listeners, listeners)
-    }
-
-    /// Drops the listeners that were handed on: their sockets live on under other descriptors, and
-    /// must not be shut down.
-    fn release(&mut self, id: ServiceId, handed_on: &HashSet<ListenerId>) {
-        let mut at = 0..;
-        self.listeners
-            .retain(|_| at.next().is_none_or(|at| !handed_on.contains(&(id, at))));
     }
 
     /// Closes the listeners, also for children that do not leave.
@@ -196,7 +187,7 @@ impl ServiceIo {
         if let Some(reports) = self.reports() {
             let _ = sets.poll.remove(reports);
         }
-        self.listeners.into_iter().for_each(Listener::close);
+        close_listeners(self.listeners);
     }
 }
 
@@ -287,8 +278,7 @@ impl Services {
     /// Puts a listener in the place of a service's only one, which a child has shut down.
     pub(super) fn set_listener(&mut self, id: ServiceId, listener: Listener) {
         if let Some(io) = self.get_mut(id) {
-            let former = io.replace_listeners(id, vec![listener], &HashSet::new());
-            former.into_iter().for_each(Listener::close);
+            close_listeners(io.replace_listeners(vec![Arc::new(listener)]));
         }
     }
 
@@ -315,18 +305,16 @@ impl Services {
 
     /// Takes over a plan's services and the listeners that were opened for them. What the plan
     /// removes is closed when the policy says so.
-    pub(super) fn commit(&mut self, plan: &Plan, committed: Committed, poll: &Poll) -> Replaced {
-        let Committed {
-            listeners,
-            handed_on,
-        } = committed;
+    pub(super) fn commit(
+        &mut self,
+        plan: &Plan,
+        opened: Vec<(ServiceId, Listeners)>,
+        poll: &Poll,
+    ) -> Replaced {
         self.make_places(plan);
         let mut replaced = Replaced::default();
         for &id in &plan.removed {
-            if let Some((io, sets)) = self.with_sets(id, poll) {
-                io.forget(sets);
-                io.release(id, &handed_on);
-            }
+            self.forget(id, poll);
         }
         for entry in &plan.entries {
             if let Some(io) = self.get_mut(entry.id) {
@@ -334,14 +322,12 @@ impl Services {
                 io.programs = [None, None];
             }
         }
-        for (id, listeners) in listeners {
-            if let Some((io, sets)) = self.with_sets(id, poll) {
-                if io.forget(sets) {
-                    replaced.unwatched.push(id);
-                }
-                let former = io.replace_listeners(id, listeners, &handed_on);
-                replaced.listeners.extend(former);
+        for (id, listeners) in opened {
+            if self.forget(id, poll) {
+                replaced.unwatched.push(id);
             }
+            let former = self.get_mut(id).map(|io| io.replace_listeners(listeners));
+            replaced.listeners.extend(former.unwrap_or_default());
         }
         replaced
     }
@@ -359,21 +345,13 @@ impl Services {
     }
 }
 
-/// What was opened for a plan that is carried out.
-#[derive(Debug)]
-pub(super) struct Committed {
-    pub(super) listeners: Vec<(ServiceId, Vec<Listener>)>,
-    /// The former listeners whose sockets live on in these.
-    pub(super) handed_on: HashSet<ListenerId>,
-}
-
 /// What is left to do once a plan is carried out.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
     /// Services whose listeners are to be watched again.
     pub(super) unwatched: Vec<ServiceId>,
-    /// Listeners to [close](Listener::close) once the children that have them were told to leave.
-    pub(super) listeners: Vec<Listener>,
+    /// Listeners to [close](close_listeners) once the children that have them were told to leave.
+    pub(super) listeners: Listeners,
 }
 
 /// That messages are about a service.
@@ -381,6 +359,14 @@ pub(super) fn about(service: &Service) -> About<'_> {
     About {
         service: Some((&service.name, service.kind.as_str())),
         child: None,
+    }
+}
+
+/// That messages are about a child of a service.
+pub(super) fn about_child(service: &Service, pid: Pid) -> About<'_> {
+    About {
+        child: Some(pid),
+        ..about(service)
     }
 }
 

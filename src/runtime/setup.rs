@@ -171,8 +171,7 @@ impl Runtime {
     /// Carries out all that the first configuration asks for, but for the starts of children: those
     /// are for the turns to come, beside the clients.
     fn watch_all(&mut self, now: Time) {
-        self.table.settle(now, &mut self.turn.actions);
-        self.queue.extend(self.turn.actions.drain(..));
+        self.settle(now);
         let is_start = |action: &Action| matches!(action, Action::Spawn { .. });
         let (starts, others): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(is_start);
         self.queue.extend(starts);

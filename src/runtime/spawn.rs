@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 
 use super::children::{ChildChannel, ChildIo};
 use super::output::Output;
-use super::services::{about, described};
+use super::services::{about_child, described};
 use super::{Runtime, errno};
 use crate::errors::describe_error;
-use crate::log::{About, Severity};
+use crate::log::Severity;
 use crate::policy::{Event, Pid, ServiceId, Time};
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::Channel;
@@ -115,12 +115,9 @@ impl Runtime {
         let service = self.services.get(id).map(|io| &io.service);
         if let (Err(error), Some(service)) = (watched, service) {
             let (name, reason) = (described(service), describe_error(&error));
-            let about = About {
-                child: Some(pid),
-                ..about(service)
-            };
             let text =
                 format!("{name}: what process {pid} prints is read at its end only: {reason}");
+            let about = about_child(service, pid);
             self.log.write_about(Severity::Warning, about, text);
         }
     }
@@ -130,10 +127,7 @@ impl Runtime {
         let error = self.spawner.take_exec_error(pid);
         let service = self.services.get(id).map(|io| &io.service);
         if let (Some(error), Some(service)) = (error, service) {
-            let about = About {
-                child: Some(pid),
-                ..about(service)
-            };
+            let about = about_child(service, pid);
             let text = format!(
                 "exec {}: {} -- see line {} of {}: {}",
                 service.path.display(),

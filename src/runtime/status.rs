@@ -18,6 +18,11 @@ use crate::sys::poll::{Interest, Poll, Ready};
 
 /// Bytes of one read: as many reports as most children make in the longest batch.
 const READ: usize = 64 * StatusReport::SIZE;
+/// Channels that are all read, without a look at which of them have something: a look costs five
+/// system calls.
+const FEW: usize = 4;
+/// Channels with reports in a batch that are a sign of more to come.
+const MANY: usize = 8;
 /// Reads of one service in a turn. Others go on in the next turn.
 const READS_MAX: usize = 128;
 /// Reads of the channel of a child that has ended or is told to leave: more than the kernel keeps
@@ -61,7 +66,7 @@ impl ReportSet {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.channels.is_empty()
+        self.channels.len() == 0
     }
 
     /// # Errors
@@ -92,10 +97,8 @@ impl ReportSet {
 
     /// The children that have something to read: at most [`READS_MAX`], in turn.
     fn ready(&mut self, found: &mut Vec<Ready>) {
-        if self.channels.wait(Duration::ZERO, found).is_err() {
-            // The next turn looks again.
-            found.clear();
-        }
+        // Should it fail, the next turn looks again.
+        let _ = self.channels.wait(Duration::ZERO, found);
         if found.len() > READS_MAX {
             self.first %= found.len();
             found.rotate_left(self.first);
@@ -146,33 +149,48 @@ impl Runtime {
 
     /// Reads the reports of all services that have some, and whose batches are due.
     pub(super) fn read_reports(&mut self, now: Time) {
-        if self.batches.until.is_some_and(|until| until <= now) {
-            self.batches.until = None;
-            for id in mem::take(&mut self.batches.services) {
-                let reports = self.services.get_mut(id).and_then(|io| io.reports());
-                if reports.is_some_and(|set| !set.set_batched(false, id, &self.poll)) {
-                    // The poller must be asked again.
-                    self.batches.add(id, now + RETRY);
-                }
-                self.turn.reported.push(id);
-            }
-        }
         let mut reported = mem::take(&mut self.turn.reported);
         for id in reported.drain(..) {
             self.read_reports_of(now, id);
         }
         self.turn.reported = reported;
+        if self.batches.until.is_none_or(|until| now < until) {
+            return;
+        }
+        self.batches.until = None;
+        for id in mem::take(&mut self.batches.services) {
+            let reports = self.read_reports_of(now, id);
+            // After many reports more will come, and the next batch begins at once.
+            let delay = self.table.report_delay(id).filter(|_| reports >= MANY);
+            let set = self.services.get_mut(id).and_then(|io| io.reports());
+            if let Some(delay) = delay {
+                self.batches.add(id, now + delay);
+            } else if set.is_some_and(|set| !set.set_batched(false, id, &self.poll)) {
+                // The poller must be asked again.
+                self.batches.add(id, now + RETRY);
+            }
+        }
     }
 
-    fn read_reports_of(&mut self, now: Time, id: ServiceId) {
-        let mut found = mem::take(&mut self.turn.children);
-        if let Some(reports) = self.services.get_mut(id).and_then(|io| io.reports()) {
-            reports.ready(&mut found);
+    /// Reads what children of a service have reported. The number of channels that had something.
+    fn read_reports_of(&mut self, now: Time, id: ServiceId) -> usize {
+        let Some(set) = self.services.get_mut(id).and_then(|io| io.reports()) else {
+            return 0;
+        };
+        let mut children = mem::take(&mut self.turn.children);
+        children.clear();
+        if set.channels.len() <= FEW {
+            children.extend(self.table.pids_of(id));
+        } else {
+            set.ready(&mut self.turn.ready);
+            children.extend(self.turn.ready.iter().map(|ready| ready.key as Pid));
         }
-        for ready in found.drain(..) {
-            self.read_status_channel(now, ready.key as Pid);
+        for &pid in &children {
+            self.read_status_channel(now, pid);
         }
-        self.turn.children = found;
+        let count = children.len();
+        self.turn.children = children;
+        count
     }
 
     /// Reads all that a child has reported that has ended or is told to leave.
@@ -203,8 +221,10 @@ impl Runtime {
             }
             Found::Nothing => false,
             Found::End => {
-                // The child, or a process that has the channel from it, has shut it down.
+                // The child has ended; or it, or a process that has the channel from it, has shut
+                // it down.
                 self.close_channel(pid);
+                self.exits.ended(pid);
                 false
             }
             Found::Descriptors => {

@@ -1,8 +1,7 @@
-//! Clients that wait: which listeners are watched, and what is done with a listener that a child
-//! has shut down (shutdown(2) on a descriptor that all children share).
+//! Which listeners are watched, and what is done with a listener that a child has shut down
+//! (shutdown(2) on a descriptor that all children share).
 
 use std::io;
-use std::mem;
 use std::time::Duration;
 
 use super::reload::open_again;
@@ -11,7 +10,6 @@ use super::{Runtime, errno};
 use crate::config::Kind;
 use crate::log::Severity;
 use crate::policy::{Event, ServiceId, Time};
-use crate::sys::listen::Listener;
 
 /// A listener that is shut down again within this time is not made to listen at once: its service
 /// is throttled.
@@ -26,15 +24,6 @@ impl Runtime {
         }
     }
 
-    /// A listener of the service is ready: clients wait, or it was shut down.
-    pub(super) fn listener_ready(&mut self, now: Time, id: ServiceId, hung_up: bool) {
-        if hung_up {
-            self.listen_again(now, id);
-        } else if self.turn.clients.last() != Some(&id) {
-            self.turn.clients.push(id);
-        }
-    }
-
     /// Local listeners were shut down.
     pub(super) fn hangups_ready(&mut self, now: Time) {
         for id in self.services.hung_up() {
@@ -42,25 +31,8 @@ impl Runtime {
         }
     }
 
-    /// Tells the policy of clients that wait.
-    pub(super) fn report_clients(&mut self, now: Time) {
-        let mut services = mem::take(&mut self.turn.clients);
-        for service in services.drain(..) {
-            let Some(io) = self.services.get(service) else {
-                continue;
-            };
-            let clients = if io.service.is_ordered() {
-                io.clients()
-            } else {
-                1
-            };
-            self.step(now, Event::Connection { service, clients });
-        }
-        self.turn.clients = services;
-    }
-
     /// Has a service listen again, of which a child has shut down a listener.
-    fn listen_again(&mut self, now: Time, id: ServiceId) {
+    pub(super) fn listen_again(&mut self, now: Time, id: ServiceId) {
         let owner = self.config.parameters.mail_owner.1;
         let Some(io) = self.services.get_mut(id) else {
             return;
@@ -69,7 +41,7 @@ impl Runtime {
         let last = io.activity().listened_again.replace(now);
         let too_often = last.is_some_and(|at| now.saturating_sub(at) < AGAIN);
         let local = service.kind != Kind::Inet;
-        let inherited = io.listeners.iter().any(Listener::is_inherited);
+        let inherited = io.listeners.iter().any(|l| l.is_inherited());
         let was_watched = self.services.forget(id, &self.poll);
         let (result, what) = if too_often {
             (invalid(), "throttling, for that has happened before")

@@ -120,8 +120,9 @@ impl Poll {
         Ok(())
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.size.get() == 0
+    /// Descriptors in the set.
+    pub fn len(&self) -> usize {
+        self.size.get()
     }
 
     /// Waits until a descriptor is ready or `timeout` has passed, and puts all that are ready into

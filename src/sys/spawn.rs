@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::time::TimeSpec;
 use nix::unistd::pipe2;
 use syscalls::{Sysno, raw_syscall};
 
@@ -37,12 +38,9 @@ use crate::protocol::{self, LISTENERS_MAX};
 
 /// How long a child may take from its start to the end of its exec.
 pub const EXEC_TIME: Duration = Duration::from_secs(1);
-/// How long the start of a child waits until the one before has a descriptor table of its own,
-/// which takes that one a single system call. In the form of a system call: 1 ms.
-static SLOTS_TIME: libc::timespec = libc::timespec {
-    tv_sec: 0,
-    tv_nsec: 1_000_000,
-};
+/// How long the master waits until the last child has a descriptor table of its own, which takes
+/// that one a single system call.
+const SLOTS_TIME: Duration = Duration::from_millis(1);
 
 /// Words of 16 bytes of a child's stack: some system calls, no recursion. A test sees to it that
 /// little of this is used.
@@ -200,9 +198,10 @@ impl Spawner {
     pub fn wait_for_slots(&mut self) -> bool {
         if let Some(Launch { task, .. }) = self.launches.last().filter(|_| self.is_borrowed()) {
             let (word, wait) = (task.borrows.as_ptr(), libc::FUTEX_WAIT);
+            let timeout = TimeSpec::from(SLOTS_TIME);
             // SAFETY: the word and the timeout outlive the call. Whatever ends it, the word is
             // looked at again.
-            unsafe { raw_syscall!(Sysno::futex, word, wait, BORROWED, &raw const SLOTS_TIME) };
+            unsafe { raw_syscall!(Sysno::futex, word, wait, BORROWED, &raw const timeout) };
         }
         !self.is_borrowed()
     }
@@ -232,9 +231,12 @@ impl Spawner {
         Some(launch.pid)
     }
 
-    /// When [`Self::next_hanging`] may have one.
-    pub fn next_deadline(&mut self) -> Option<Duration> {
+    /// When [`Self::clear_slots`] has something to do, or [`Self::next_hanging`] may have a child.
+    pub fn next_deadline(&mut self, now: Duration) -> Option<Duration> {
         self.collect();
+        if self.used > protocol::STATUS {
+            return Some(now + SLOTS_TIME);
+        }
         let deadlines = self.launches.iter().filter_map(|launch| launch.deadline);
         deadlines.min()
     }

@@ -37,7 +37,7 @@ const AFTERWARDS: Duration = Duration::from_secs(3);
 /// The level and the number of SO_PASSRIGHTS.
 const PASSRIGHTS: [&str; 2] = ["1", "83"];
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
     AsItIs,
     WithoutPassrights,
@@ -108,6 +108,10 @@ impl Scene {
             child.send_and_end();
             tell(self.stage.master());
         });
+        if self.kernel == Kernel::WithoutPassrights && ["shared", "ordered"].contains(&to) {
+            self.stage
+                .wait_for_line(&["warning: ", " sent descriptors -- ending it"]);
+        }
         drop(client);
     }
 

@@ -22,13 +22,6 @@ const PERIOD: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT_WHEN_FULL: Duration = Duration::from_millis(500);
 
-/// A client that is connected.
-#[derive(Debug)]
-struct Client<T> {
-    since: Time,
-    connection: T,
-}
-
 /// A socket and its clients. Until it is opened there are none.
 #[derive(Debug)]
 pub(super) struct Admission<T> {
@@ -38,12 +31,12 @@ pub(super) struct Admission<T> {
     client_token: fn(usize) -> Token,
     /// Whether the poller reports clients that wait.
     watched: bool,
-    /// The end of the present period, and the clients accepted in it. More than [`MAX`] use up the
-    /// periods after it.
-    period_ends: Time,
-    accepted: usize,
-    /// In the order of their arrival, which is that of their time limits.
-    clients: BTreeMap<usize, Client<T>>,
+    /// The clients so far have used up the time until then; each uses its share of a period.
+    used_until: Time,
+    /// No client is accepted before.
+    paused_until: Time,
+    /// With the time of their arrival, in this order, which is that of their time limits.
+    clients: BTreeMap<usize, (Time, T)>,
     next: usize,
 }
 
@@ -54,8 +47,8 @@ impl<T: AsFd> Admission<T> {
             listener_token,
             client_token,
             watched: false,
-            period_ends: Time::ZERO,
-            accepted: 0,
+            used_until: Time::ZERO,
+            paused_until: Time::ZERO,
             clients: BTreeMap::new(),
             next: 0,
         }
@@ -72,13 +65,9 @@ impl<T: AsFd> Admission<T> {
         group: Option<u32>,
         poll: &Poll,
     ) -> io::Result<()> {
-        let listener = LocalListener::open(path, carries, group)?;
-        self.enable(&listener, poll)?;
-        self.listener = Some(listener);
-        Ok(())
-    }
-
-    fn enable(&mut self, listener: &LocalListener, poll: &Poll) -> io::Result<()> {
+        let listener = self
+            .listener
+            .insert(LocalListener::open(path, carries, group)?);
         poll.add(
             listener.as_fd(),
             self.listener_token.key(),
@@ -97,31 +86,36 @@ impl<T: AsFd> Admission<T> {
         let Some(listener) = &self.listener else {
             return Ok(None);
         };
-        if let Some(over) = now.checked_sub(self.period_ends) {
-            let periods = (over.div_duration_f64(PERIOD) as usize).saturating_add(1);
-            self.accepted = self.accepted.saturating_sub(MAX.saturating_mul(periods));
-            self.period_ends = now + PERIOD;
+        if self.used_until >= now {
+            self.paused_until = self.used_until + PERIOD;
         }
         if self.enabled_at() > now {
             self.disable(poll);
             return Ok(None);
         }
-        self.accepted += 1;
         let accepted = listener.accept();
-        if let (Ok(Some(_)), Some(at)) = (&accepted, self.first_when_full()) {
-            self.remove(at, poll);
-        }
-        if accepted.is_err() {
+        match &accepted {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                self.used_until = self.used_until.max(now.saturating_sub(PERIOD));
+                self.count(1);
+                if let Some(at) = self.first_when_full() {
+                    self.remove(at, poll);
+                }
+            }
             // The client goes on waiting, and the poller would go on reporting it.
-            self.pause(now);
-            self.disable(poll);
+            Err(_) => {
+                self.paused_until = now + PERIOD;
+                self.disable(poll);
+            }
         }
         accepted
     }
 
-    /// Counts the client that was accepted last as several, at least one.
-    pub(super) fn count_as(&mut self, several: usize) {
-        self.accepted = self.accepted.saturating_add(several.saturating_sub(1));
+    /// Counts as many clients more.
+    pub(super) fn count(&mut self, clients: usize) {
+        let share = PERIOD / MAX as u32;
+        self.used_until += share * u32::try_from(clients).unwrap_or(u32::MAX);
     }
 
     /// Keeps a client that was accepted, until it is [removed](Self::remove) or its time is over.
@@ -131,15 +125,14 @@ impl<T: AsFd> Admission<T> {
     pub(super) fn keep(
         &mut self,
         now: Time,
-        connection: T,
+        client: T,
         interest: Interest,
         poll: &Poll,
     ) -> io::Result<()> {
         let at = self.next;
-        poll.add(connection.as_fd(), (self.client_token)(at).key(), interest)?;
+        poll.add(client.as_fd(), (self.client_token)(at).key(), interest)?;
         self.next = (at + 1) % Token::INDEX_MAX;
-        let since = now;
-        self.clients.insert(at, Client { since, connection });
+        self.clients.insert(at, (now, client));
         Ok(())
     }
 
@@ -148,47 +141,51 @@ impl<T: AsFd> Admission<T> {
     }
 
     pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
-        Some(&mut self.clients.get_mut(&at)?.connection)
+        Some(&mut self.clients.get_mut(&at)?.1)
     }
 
     pub(super) fn remove(&mut self, at: usize, poll: &Poll) -> Option<T> {
-        let Client { connection, .. } = self.clients.remove(&at)?;
-        let _ = poll.remove(&connection);
-        Some(connection)
+        let (_, client) = self.clients.remove(&at)?;
+        let _ = poll.remove(&client);
+        Some(client)
     }
 
-    /// Removes the clients whose time is over, and looks at the socket again if there is room.
+    /// Removes the clients whose time is over, and looks at the socket again if it is time.
     ///
     /// # Errors
     /// The poller's.
     pub(super) fn expire(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
-        while let Some((&at, client)) = self.clients.first_key_value() {
-            if client.since + TIMEOUT > now {
+        while let Some((&at, (since, _))) = self.clients.first_key_value() {
+            if *since + TIMEOUT > now {
                 break;
             }
             self.remove(at, poll);
         }
-        if self.watched || self.enabled_at() > now {
-            return Ok(());
-        }
-        let Some(listener) = self.listener.take() else {
+        let disabled = self.listener.as_ref().filter(|_| !self.watched);
+        let Some(listener) = disabled.filter(|_| self.enabled_at() <= now) else {
             return Ok(());
         };
-        let enabled = self.enable(&listener, poll);
-        self.listener = Some(listener);
-        if enabled.is_err() {
-            self.pause(now);
-        }
-        enabled
+        // Where the poller refuses it, it is asked again in the next period.
+        self.paused_until = now + PERIOD;
+        poll.add(
+            listener.as_fd(),
+            self.listener_token.key(),
+            Interest::Readable,
+        )?;
+        self.watched = true;
+        self.paused_until = Time::ZERO;
+        Ok(())
     }
 
     /// When [`Self::expire`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let first = self.clients.first_key_value();
-        let first = first.map(|(_, client)| client.since + TIMEOUT);
+        let first = first.map(|(_, (since, _))| *since + TIMEOUT);
         let disabled = self.listener.is_some() && !self.watched;
-        let enabled_at = disabled.then(|| self.enabled_at());
-        first.into_iter().chain(enabled_at).min()
+        first
+            .into_iter()
+            .chain(disabled.then(|| self.enabled_at()))
+            .min()
     }
 
     /// The client that came first, when there is no room for another.
@@ -199,19 +196,9 @@ impl<T: AsFd> Admission<T> {
 
     /// From when on the next client may be accepted.
     fn enabled_at(&self) -> Time {
-        let pause = match u32::try_from(self.accepted / MAX).unwrap_or(u32::MAX) {
-            0 => Time::ZERO,
-            periods => self.period_ends + PERIOD * (periods - 1),
-        };
         let first = self.first_when_full().and_then(|at| self.clients.get(&at));
-        let leaves = first.map(|first| first.since + TIMEOUT_WHEN_FULL);
-        pause.max(leaves.unwrap_or_default())
-    }
-
-    /// The system lacks something: it is asked again in the next period.
-    fn pause(&mut self, now: Time) {
-        self.period_ends = now + PERIOD;
-        self.accepted = self.accepted.max(MAX);
+        let leaves = first.map(|(since, _)| *since + TIMEOUT_WHEN_FULL);
+        self.paused_until.max(leaves.unwrap_or_default())
     }
 
     fn disable(&mut self, poll: &Poll) {
@@ -276,7 +263,7 @@ mod tests {
         fn accept_as(&mut self, now: Time, several: usize) -> usize {
             let mut count = 0;
             while self.admission.accept(now, &self.poll).unwrap().is_some() {
-                self.admission.count_as(several);
+                self.admission.count(several - 1);
                 count += 1;
             }
             count
@@ -317,13 +304,14 @@ mod tests {
     fn a_client_that_costs_much_takes_the_place_of_several() {
         let mut socket = Socket::new();
         let _clients = socket.connect(2 * MAX);
-        assert_eq!(socket.accept_as(BEGIN, 6), 3, "the third is begun");
-        // Of three times six, two are left over; then three times six again, and four.
-        for (periods, count) in [(1, 3), (2, 2), (3, 3)] {
-            let now = BEGIN + PERIOD * periods;
-            assert_eq!(socket.expire(now - PERIOD), Some(now));
-            socket.expire(now);
-            assert_eq!(socket.accept_as(now, 6), count, "{periods}");
+        let mut now = BEGIN;
+        for _ in 0..3 {
+            assert_eq!(socket.accept_as(now, 6), 3, "the third is begun");
+            // The period has room for sixteen; eighteen take longer.
+            let later = now + PERIOD * 18 / MAX as u32;
+            assert_eq!(socket.expire(now), Some(later));
+            socket.expire(later);
+            now = later;
         }
     }
 

@@ -87,8 +87,7 @@ impl Admin {
 impl Runtime {
     /// Serves the master's own clients that are ready.
     pub(super) fn administer(&mut self, now: Time) {
-        let mut ready = std::mem::take(&mut self.turn.admin);
-        for token in ready.drain(..) {
+        for token in std::mem::take(&mut self.turn.admin) {
             let served = match token {
                 Token::StatusListener => self.accept_readers(now),
                 Token::StatusConnection(at) => {
@@ -106,6 +105,5 @@ impl Runtime {
                 self.admin.warnings.cannot_serve(now, &mut self.log, &error);
             }
         }
-        self.turn.admin = ready;
     }
 }

@@ -25,8 +25,8 @@ const CURRENT: Duration = Duration::from_millis(100);
 /// It is given to them for longer if it took long to make: to make documents takes one part in so
 /// many of the master's time.
 const SHARE: u32 = 50;
-/// Bytes for which a reader counts as one. Fewer are accepted in a period while the document is
-/// larger.
+/// Bytes that one reader may be sent; for each further portion it counts as one client more, so that
+/// fewer are accepted in a period.
 const PORTION: usize = 256 * 1024;
 
 /// A reader, and how many bytes of its document it was sent.
@@ -149,7 +149,8 @@ impl StatusSocket {
         document: Arc<[u8]>,
         poll: &Poll,
     ) -> io::Result<()> {
-        self.readers.count_as(document.len().div_ceil(PORTION));
+        self.readers
+            .count(document.len().saturating_sub(1) / PORTION);
         let mut reader = Reader {
             connection,
             document,

@@ -9,9 +9,8 @@ use super::listeners::{self, OpenedListeners};
 use crate::config::Config;
 use crate::policy::{Event, Plan, Time};
 use crate::runtime::Runtime;
-use crate::runtime::services::Replaced;
+use crate::runtime::services::{Listeners, Replaced};
 use crate::runtime::settings::{as_strings, environment, log_settings};
-use crate::sys::listen::Listener;
 use crate::sys::process;
 
 /// A configuration that can be put in force without anything going wrong.
@@ -49,9 +48,9 @@ impl Runtime {
     }
 
     /// Puts a configuration in force. What that asks for is queued, and is not done yet. The
-    /// listeners that it replaces are to be [closed](Listener::close) then: a child that finds its
+    /// listeners that it replaces are to be [closed](crate::runtime::services::close_listeners) then: a child that finds its
     /// listener shut down before it is told to leave would complain.
-    pub(in crate::runtime) fn commit(&mut self, now: Time, prepared: Prepared) -> Vec<Listener> {
+    pub(in crate::runtime) fn commit(&mut self, now: Time, prepared: Prepared) -> Listeners {
         let Prepared {
             config,
             plan,

@@ -6,11 +6,12 @@ use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::{Config, Endpoint, Kind, Service, User};
 use crate::errors::describe_error;
 use crate::policy::{Entry, Plan, ServiceId};
-use crate::runtime::services::{Committed, ListenerId, Services, described};
+use crate::runtime::services::{Listeners, Services, described};
 use crate::sys::inherited::{Address, InheritedListener};
 use crate::sys::listen::{self, Aside, Listener, PathKind};
 use crate::sys::privilege;
@@ -71,11 +72,11 @@ fn at_most(limit: usize, errors: Vec<Error>) -> Vec<String> {
 /// The listeners that are open now and that a plan may use for other services.
 struct Reusable<'a> {
     /// Several for an address that two services share.
-    addresses: HashMap<SocketAddr, Vec<(ListenerId, &'a Listener)>>,
+    addresses: HashMap<SocketAddr, Vec<(ServiceId, &'a Arc<Listener>)>>,
     /// The addresses that services keep under the plan.
     kept: HashSet<(ServiceId, SocketAddr)>,
     /// Paths of services that the plan removes; with the listener, if clients find it there.
-    paths: HashMap<&'a Path, Option<(ListenerId, PathKind, &'a Listener)>>,
+    paths: HashMap<&'a Path, Option<(PathKind, &'a Arc<Listener>)>>,
 }
 
 impl<'a> Reusable<'a> {
@@ -83,11 +84,8 @@ impl<'a> Reusable<'a> {
         let mut addresses: HashMap<_, Vec<_>> = HashMap::new();
         for (id, io) in services.iter() {
             let own = io.service.endpoint.addresses().iter().zip(&io.listeners);
-            for (at, (address, listener)) in own.enumerate() {
-                addresses
-                    .entry(*address)
-                    .or_default()
-                    .push(((id, at), listener));
+            for (address, listener) in own {
+                addresses.entry(*address).or_default().push((id, listener));
             }
         }
         let known = plan.entries.iter().filter(|entry| entry.known);
@@ -104,7 +102,7 @@ impl<'a> Reusable<'a> {
                 let found = io.is_found_at(&io.service.endpoint);
                 let listener = io.listeners.first().filter(|_| found);
                 let kind = path_kind(io.service.kind);
-                paths.insert(path.as_path(), listener.map(|l| ((id, 0), kind, l)));
+                paths.insert(path.as_path(), listener.map(|l| (kind, l)));
             }
         }
         Self {
@@ -115,18 +113,19 @@ impl<'a> Reusable<'a> {
     }
 
     /// The listener that `id` may have for this address: its own, or one that its service gives up.
-    fn at_address(&self, id: ServiceId, address: SocketAddr) -> Option<(ListenerId, &Listener)> {
+    fn at_address(&self, id: ServiceId, address: SocketAddr) -> Option<Arc<Listener>> {
         let holders = self.addresses.get(&address)?;
-        let own = holders.iter().find(|((holder, _), _)| *holder == id);
+        let own = holders.iter().find(|(holder, _)| *holder == id);
         let given_up = |holder| !self.kept.contains(&(holder, address));
-        let free = || holders.iter().find(|((holder, _), _)| given_up(*holder));
-        own.or_else(free).copied()
+        let free = || holders.iter().find(|(holder, _)| given_up(*holder));
+        let (_, listener) = own.or_else(free)?;
+        Some(Arc::clone(listener))
     }
 
     /// The listener that a removed service leaves at a path, if it is of this kind.
-    fn at_path(&self, path: &Path, kind: PathKind) -> Option<(ListenerId, &Listener)> {
-        let (id, found, listener) = (*self.paths.get(path)?)?;
-        (found == kind).then_some((id, listener))
+    fn at_path(&self, path: &Path, kind: PathKind) -> Option<Arc<Listener>> {
+        let (found, listener) = (*self.paths.get(path)?)?;
+        (found == kind).then(|| Arc::clone(listener))
     }
 }
 
@@ -174,15 +173,14 @@ impl Opening<'_> {
         id: ServiceId,
         address: SocketAddr,
         backlog: u32,
-    ) -> io::Result<Listener> {
-        if let Some((holder, listener)) = self.reusable.at_address(id, address) {
-            self.opened.handed_on.insert(holder);
-            return listener.try_clone();
+    ) -> io::Result<Arc<Listener>> {
+        if let Some(listener) = self.reusable.at_address(id, address) {
+            return Ok(listener);
         }
         if let Some(inherited) = self.inherited.iter().find(|l| l.serves(address)) {
-            return inherited.listener();
+            return inherited.listener().map(Arc::new);
         }
-        listen::inet(address, backlog, self.config.parameters.inet_windowsize)
+        listen::inet(address, backlog, self.config.parameters.inet_windowsize).map(Arc::new)
     }
 
     /// Opens all listeners with paths, as the owner of their directories: at one go, because a
@@ -216,25 +214,24 @@ impl Opening<'_> {
         errors
     }
 
-    fn open_path(&mut self, path: &Path, entry: &Entry) -> io::Result<Listener> {
+    fn open_path(&mut self, path: &Path, entry: &Entry) -> io::Result<Arc<Listener>> {
         let service = &entry.service;
         let kind = path_kind(service.kind);
         if let Some(inherited) = self.inherited.iter().find(|l| l.is_at(path)) {
             return match inherited.address() {
-                Address::Path(_, found) if *found == kind => inherited.listener(),
+                Address::Path(_, found) if *found == kind => inherited.listener().map(Arc::new),
                 _ => Err(io::Error::other(wrong_kind(kind))),
             };
         }
-        if let Some((holder, listener)) = self.reusable.at_path(path, kind) {
-            self.opened.handed_on.insert(holder);
-            return listener.try_clone();
+        if let Some(listener) = self.reusable.at_path(path, kind) {
+            return Ok(listener);
         }
         if entry.known || self.reusable.paths.contains_key(path) {
             self.opened.asides.extend(Aside::put(path)?);
         }
         let listener = listen::path(path, kind, service.backlog)?;
         self.opened.created.push(path.to_owned());
-        Ok(listener)
+        Ok(Arc::new(listener))
     }
 
     fn refusal(&self, service: &Service, path: &Path, error: &io::Error) -> Error {
@@ -329,9 +326,7 @@ pub(in crate::runtime) fn open_again(service: &Service, owner: User) -> io::Resu
 /// what was made in the file system.
 #[derive(Debug)]
 pub(super) struct OpenedListeners {
-    listeners: Vec<(ServiceId, Vec<Listener>)>,
-    /// The former listeners whose sockets live on in these.
-    handed_on: HashSet<ListenerId>,
+    listeners: Vec<(ServiceId, Listeners)>,
     owner: (String, User),
     created: Vec<PathBuf>,
     asides: Vec<Aside>,
@@ -341,7 +336,6 @@ impl OpenedListeners {
     fn new(owner: (String, User)) -> Self {
         Self {
             listeners: Vec::new(),
-            handed_on: HashSet::new(),
             owner,
             created: Vec::new(),
             asides: Vec::new(),
@@ -359,14 +353,11 @@ impl OpenedListeners {
     }
 
     /// The plan is carried out: what was made stays, and what it replaced is removed.
-    pub(super) fn commit(mut self) -> Committed {
+    pub(super) fn commit(mut self) -> Vec<(ServiceId, Listeners)> {
         self.created.clear();
         let asides = std::mem::take(&mut self.asides);
         self.as_owner(|| asides.into_iter().for_each(Aside::forget));
-        Committed {
-            listeners: std::mem::take(&mut self.listeners),
-            handed_on: std::mem::take(&mut self.handed_on),
-        }
+        std::mem::take(&mut self.listeners)
     }
 }
 

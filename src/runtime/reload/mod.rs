@@ -13,11 +13,11 @@ use std::time::Duration;
 use crate::config::{Config, Sources};
 use crate::log::Severity;
 use crate::policy::Time;
-use crate::sys::listen::Listener;
 use crate::sys::poll::Poll;
 use crate::sys::process;
 
 use super::Runtime;
+use super::services::{Listeners, close_listeners};
 use super::settings::log_error;
 use names::Names;
 
@@ -73,7 +73,7 @@ struct Done {
     /// The warnings.
     findings: Vec<String>,
     /// Listeners to close.
-    replaced: Vec<Listener>,
+    replaced: Listeners,
 }
 
 /// A reload that waits for host names.
@@ -240,7 +240,7 @@ impl Runtime {
     }
 
     fn reload_done(&mut self, done: Done) {
-        done.replaced.into_iter().for_each(Listener::close);
+        close_listeners(done.replaced);
         self.services.trim(&self.poll);
         process::trim_memory();
         self.log.info(format!("reload done: {}", done.what));
