@@ -5,8 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 

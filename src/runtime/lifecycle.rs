@@ -18,6 +18,8 @@ const WATCHDOG: Duration = Duration::from_secs(1000);
 const WATCHDOG_RESET: Duration = Duration::from_secs(100);
 /// A turn is taken at least this often, so that the watchdog is reset in time.
 const TURN_MAX: Duration = Duration::from_secs(500);
+/// Signals that are read in a turn: more than there are kinds.
+const SIGNALS_MAX: usize = 8;
 
 /// Why the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +109,7 @@ impl Lifecycle {
         }
         let numbers = std::iter::from_fn(|| self.signals.take().transpose());
         numbers
+            .take(SIGNALS_MAX)
             .collect::<Result<_, _>>()
             .context("cannot read signals")
     }

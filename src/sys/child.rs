@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::Signal;
+use syscalls::{Sysno, raw_syscall};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +32,9 @@ impl ChildProcess {
 
     /// Sends a signal. A process that has ended takes none, which is no error.
     pub fn send(&self, signal: Signal) {
-        let no_info = std::ptr::null::<libc::siginfo_t>();
+        let (pidfd, signal) = (self.pidfd.as_raw_fd(), signal as libc::c_int);
         // SAFETY: the descriptor is open, and there is no structure to read.
-        unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.pidfd.as_raw_fd(),
-                signal as libc::c_int,
-                no_info,
-                0,
-            );
-        }
+        unsafe { raw_syscall!(Sysno::pidfd_send_signal, pidfd, signal, 0, 0) };
     }
 
     /// Reaps the process, if it has ended. After that its pid can be another's.

@@ -15,43 +15,30 @@ use super::listen::{FileId, bind_path, start_listening};
 /// Connections that can wait for the master's next turn.
 const BACKLOG: u32 = 64;
 
-/// What a connection carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carries {
-    /// A stream from the master, which reads nothing.
-    Stream,
-    /// Messages that keep their boundaries.
-    Messages,
-}
-
 /// A listener with a path, which is removed with it.
 #[derive(Debug)]
 pub struct LocalListener {
     fd: OwnedFd,
-    carries: Carries,
+    kind: SockType,
     refuses: bool,
     path: PathBuf,
     file: Option<FileId>,
 }
 
 impl LocalListener {
-    /// Listens at a path, for programs of the owner, and of a group if one is named. A socket that a
-    /// former master left behind there is replaced. Only the master may have write access to the
-    /// directory.
+    /// Listens at a path, for programs of the owner, and of a group if one is named. Of a stream, the
+    /// master reads nothing. A socket that a former master left behind there is replaced. Only the
+    /// master may have write access to the directory.
     ///
     /// # Errors
     /// The system's.
-    pub fn open(path: &Path, carries: Carries, group: Option<u32>) -> io::Result<Self> {
-        let kind = match carries {
-            Carries::Stream => SockType::Stream,
-            Carries::Messages => SockType::SeqPacket,
-        };
+    pub fn open(path: &Path, kind: SockType, group: Option<u32>) -> io::Result<Self> {
         let fd = bind_path(path, kind)?;
         let listener = Self {
             // Connections inherit this.
             refuses: refuse_descriptors(&fd),
             fd,
-            carries,
+            kind,
             path: path.to_owned(),
             file: FileId::of(path),
         };
@@ -76,7 +63,7 @@ impl LocalListener {
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => return Ok(None),
             Err(errno) => return Err(errno.into()),
         };
-        if self.carries == Carries::Stream {
+        if self.kind == SockType::Stream {
             // What the other side sends has no place to pile up. If it has gone already, it cannot
             // send either.
             let _ = shutdown(fd.as_raw_fd(), Shutdown::Read);
@@ -125,8 +112,8 @@ mod tests {
     fn what_a_killed_master_left_is_replaced_and_nothing_is_left() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let first = LocalListener::open(&path, Carries::Stream, None).unwrap();
-        let second = LocalListener::open(&path, Carries::Stream, None).unwrap();
+        let first = LocalListener::open(&path, SockType::Stream, None).unwrap();
+        let second = LocalListener::open(&path, SockType::Stream, None).unwrap();
         assert_eq!(mode(&path), 0o600);
         drop(first);
         assert!(path.exists(), "the name is another's");
@@ -139,14 +126,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let group = Some(super::super::privilege::user().1);
-        let _listener = LocalListener::open(&path, Carries::Stream, group).unwrap();
+        let _listener = LocalListener::open(&path, SockType::Stream, group).unwrap();
         assert_eq!(mode(&path), 0o660);
     }
 
     #[test]
     fn a_directory_is_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
-        let error = LocalListener::open(directory.path(), Carries::Stream, None).unwrap_err();
+        let error = LocalListener::open(directory.path(), SockType::Stream, None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 
@@ -154,7 +141,7 @@ mod tests {
     fn what_finds_no_room_is_not_sent_and_the_master_does_not_wait() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let listener = LocalListener::open(&path, Carries::Stream, None).unwrap();
+        let listener = LocalListener::open(&path, SockType::Stream, None).unwrap();
         assert!(listener.accept().unwrap().is_none());
         let mut client = UnixStream::connect(&path).unwrap();
         let connection = listener.accept().unwrap().expect("a client");
@@ -180,7 +167,7 @@ mod tests {
     fn messages_keep_their_boundaries_and_are_cut_to_the_buffer() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let listener = LocalListener::open(&path, Carries::Messages, None).unwrap();
+        let listener = LocalListener::open(&path, SockType::SeqPacket, None).unwrap();
         let flags = SockFlag::SOCK_CLOEXEC;
         let client = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
         let address = UnixAddr::new(&path).unwrap();

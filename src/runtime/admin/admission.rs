@@ -8,10 +8,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::socket::SockType;
+
 use crate::policy::Time;
 use crate::runtime::token::Token;
 use crate::sys::channel::Channel;
-use crate::sys::local::{Carries, LocalListener};
+use crate::sys::local::LocalListener;
 use crate::sys::poll::{Interest, Poll};
 
 /// Clients that are connected at a time, and that are accepted in a period. One that costs much
@@ -61,13 +63,13 @@ impl<T: AsFd> Admission<T> {
     pub(super) fn open(
         &mut self,
         path: &Path,
-        carries: Carries,
+        kind: SockType,
         group: Option<u32>,
         poll: &Poll,
     ) -> io::Result<()> {
         let listener = self
             .listener
-            .insert(LocalListener::open(path, carries, group)?);
+            .insert(LocalListener::open(path, kind, group)?);
         poll.add(
             listener.as_fd(),
             self.listener_token.key(),
@@ -229,7 +231,7 @@ mod tests {
             let path = directory.path().join("socket");
             let poll = Poll::new().unwrap();
             let mut admission = Admission::new(Token::StatusListener, Token::StatusConnection);
-            let opened = admission.open(&path, Carries::Stream, None, &poll);
+            let opened = admission.open(&path, SockType::Stream, None, &poll);
             opened.unwrap();
             Self {
                 admission,

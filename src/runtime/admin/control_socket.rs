@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use nix::sys::socket::UnixCredentials;
+use nix::sys::socket::{SockType, UnixCredentials};
 
 use super::admission::Admission;
 use crate::config::{self, Kind};
@@ -18,7 +18,6 @@ use crate::runtime::Runtime;
 use crate::runtime::services::{about, described};
 use crate::runtime::token::Token;
 use crate::sys::channel::{Channel, Found};
-use crate::sys::local::Carries;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::privilege;
 
@@ -65,7 +64,7 @@ impl ControlSocket {
     /// The system's.
     pub(super) fn open(&mut self, poll: &Poll) -> anyhow::Result<()> {
         self.operators
-            .open(Path::new(SOCKET), Carries::Messages, None, poll)
+            .open(Path::new(SOCKET), SockType::SeqPacket, None, poll)
             .with_context(|| format!("no control socket: {SOCKET}"))
     }
 

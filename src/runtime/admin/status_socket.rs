@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::sys::socket::SockType;
 
 use super::admission::Admission;
 use crate::config::User;
@@ -16,7 +17,6 @@ use crate::runtime::Runtime;
 use crate::runtime::token::Token;
 use crate::status::SOCKET;
 use crate::sys::channel::Channel;
-use crate::sys::local::Carries;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::{privilege, process};
 
@@ -82,7 +82,7 @@ impl StatusSocket {
     pub(super) fn open(&mut self, owner: User, poll: &Poll) -> anyhow::Result<()> {
         let group = privilege::is_root().then_some(owner.gid);
         self.readers
-            .open(Path::new(SOCKET), Carries::Stream, group, poll)
+            .open(Path::new(SOCKET), SockType::Stream, group, poll)
             .with_context(|| format!("no status socket: {SOCKET}"))
     }
 
@@ -230,7 +230,7 @@ mod tests {
     fn opened(directory: &Path, poll: &Poll) -> StatusSocket {
         let mut socket = StatusSocket::default();
         let path = directory.join("socket");
-        let opened = socket.readers.open(&path, Carries::Stream, None, poll);
+        let opened = socket.readers.open(&path, SockType::Stream, None, poll);
         opened.unwrap();
         socket
     }
