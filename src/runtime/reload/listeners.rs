@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::config::{Config, Endpoint, Kind, Service, User};
 use crate::errors::describe_error;
 use crate::policy::{Entry, Plan, ServiceId};
-use crate::runtime::services::{Listeners, Services, described};
+use crate::runtime::services::{Listeners, Services, close_listeners, described};
 use crate::sys::inherited::{Address, InheritedListener};
 use crate::sys::listen::{self, Aside, Listener, PathKind};
 use crate::sys::privilege;
@@ -373,5 +373,9 @@ impl Drop for OpenedListeners {
             // This puts the former listeners back.
             drop(asides);
         });
+        // Clients may have found them already.
+        for (_, listeners) in std::mem::take(&mut self.listeners) {
+            close_listeners(listeners);
+        }
     }
 }
