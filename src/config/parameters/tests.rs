@@ -469,7 +469,7 @@ fn what_no_file_says_is_looked_for_in_master_toml() {
     );
 }
 
-/// The parameters that a section of the manual page has, with what is in parentheses.
+/// The parameters in a section of the manual page, each with the text in parentheses.
 fn manual(section: &str) -> Vec<(String, String)> {
     let page = include_str!("../../../man/master.5");
     let start = page.find(section).expect("the section");

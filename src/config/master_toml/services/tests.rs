@@ -18,7 +18,7 @@ fn parse(master_toml: &str) -> Result<Config, Diagnostics> {
     Config::parse(&sources, &FakeSystem::default())
 }
 
-/// The pool of the service `spamd/inet`, of five children at most, under these settings.
+/// The pool of the service `spamd/inet`, with at most five children, under these settings.
 fn spamd(settings: &str) -> Pool {
     let text = format!("[service.\"spamd/inet\"]\n{settings}");
     *parse(&text).expect("a good file").services[0].pool()
@@ -34,7 +34,7 @@ fn error(master_toml: &str) -> String {
     errors[0].clone()
 }
 
-/// The corrections of an ordered pool of five children, without their places.
+/// The corrections of an ordered pool with at most five children, without their positions.
 fn corrections(settings: &str) -> Vec<String> {
     let text = format!("[service.\"spamd/inet\"]\naccept = \"ordered\"\n{settings}");
     let warnings = warnings(parse(&text));
@@ -270,7 +270,7 @@ fn a_service_has_a_table() {
     }
 }
 
-/// How the service `spamd/inet` is looked after under these settings, and its throttle time.
+/// The child limits and the throttle time of the service `spamd/inet` under these settings.
 fn limits(settings: &str) -> (ChildLimits, Duration) {
     let text = format!("[service.\"spamd/inet\"]\n{settings}");
     let service = parse(&text).expect("a good file").services[0].clone();
