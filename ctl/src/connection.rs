@@ -1,4 +1,4 @@
-//! The way to a master that runs: its two sockets below the queue directory.
+//! The client of a running master: its two sockets are below the queue directory.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read};
@@ -24,34 +24,36 @@ use crate::arguments::Arguments;
 use crate::directory::Directory;
 use crate::failure::{Failure, Status};
 
-/// A master that is well answers at once, and one that resolves names a little later.
+/// Maximum time for an answer. A master normally answers at once, and later while it resolves
+/// names.
 const PATIENCE: Duration = Duration::from_secs(100);
-/// A document that is larger is none.
+/// Maximum size of a status document, in bytes.
 const DOCUMENT_MAX: u64 = 256 << 20;
 
-/// Where a master may run.
+/// The client of the master that runs in a queue directory.
 #[derive(Debug)]
 pub struct Place {
     queue: Directory,
-    /// How long the master may be silent.
+    /// Maximum time for an answer.
     patience: Duration,
 }
 
-/// What a master tells of itself.
+/// A master's status.
 #[derive(Debug)]
 pub struct Look {
     pub document: Document,
-    /// The document as it came.
+    /// The document, as received.
     pub text: String,
-    /// The process that sent it, as the kernel knows it; 0 where it cannot be seen from here.
+    /// The sender's process ID according to the kernel; 0 if the sender is in another PID
+    /// namespace.
     pub pid: i32,
 }
 
 impl Place {
-    /// The queue directory that was named, or the configuration's.
+    /// The master in the queue directory of the command line, or in the configuration's.
     ///
     /// # Errors
-    /// The configuration does not say.
+    /// The configuration does not name a queue directory.
     pub fn of(arguments: &Arguments) -> Result<Self> {
         let queue = match &arguments.queue {
             Some(path) => Directory {
@@ -64,15 +66,15 @@ impl Place {
         Ok(Self { queue, patience })
     }
 
-    /// The same place, with another time to wait for an answer.
+    /// Sets another maximum time for an answer.
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Asks the master what it knows.
+    /// Requests the master's status.
     ///
     /// # Errors
-    /// [`Failure`]s.
+    /// A [`Failure`].
     pub fn look(&self) -> Result<Look> {
         let connection = self.connect(status::SOCKET, SockType::Stream)?;
         let pid = getsockopt(&connection, PeerCredentials)?.pid();
@@ -80,7 +82,7 @@ impl Place {
         let stream = UnixStream::from(connection);
         let read = stream.take(DOCUMENT_MAX).read_to_string(&mut text);
         read.map_err(|error| self.silent(&error))?;
-        // A master of a later version may say something that looks the same and means another thing.
+        // Check the version first: another version may use the same fields with other meanings.
         let format: Format = serde_json::from_str(&text).map_err(|error| self.gone(&error))?;
         ensure!(
             format.format == status::FORMAT,
@@ -97,16 +99,16 @@ impl Place {
         })
     }
 
-    /// Asks the master to do something.
+    /// Sends a request to the master.
     ///
     /// # Errors
-    /// [`Failure`]s; that the master refuses is one.
+    /// A [`Failure`], also when the master refuses the request.
     pub fn ask(&self, request: Request) -> Result<()> {
         let connection = self.connect(control::SOCKET, SockType::SeqPacket)?;
         let fd = connection.as_raw_fd();
         let sent = send(fd, &request.encode(), MsgFlags::MSG_NOSIGNAL);
         let mut message = [0; Answer::SIZE];
-        // A master that has closed the connection may have sent the reason before.
+        // After a master has closed the connection, its answer can still be received.
         let received = match sent {
             Ok(_) | Err(Errno::EPIPE) => recv(fd, &mut message, MsgFlags::empty()),
             Err(errno) => Err(errno),
@@ -123,14 +125,14 @@ impl Place {
         }
     }
 
-    /// That the master was there and is not any more.
+    /// The error that the master has ended during the command.
     pub fn gone(&self, why: &dyn std::fmt::Display) -> Failure {
         let queue = self.queue.path.display();
         let message = format!("the master in {queue} has ended, or does not answer: {why}");
         Failure::new(Status::Gone, message)
     }
 
-    /// That nothing came, or no more.
+    /// The error for a failed system call.
     fn silent(&self, error: &io::Error) -> Failure {
         match error.kind() {
             ErrorKind::WouldBlock => {
@@ -188,7 +190,7 @@ impl Place {
         }
     }
 
-    /// That no master is where it is expected, and why it may be elsewhere.
+    /// The error that no master runs here. If the configuration has errors, they may be the reason.
     fn nobody_there(&self, status: Status, message: String) -> Failure {
         let message = match &self.queue.doubt {
             None => message,
@@ -200,13 +202,13 @@ impl Place {
         Failure::new(status, message)
     }
 
-    /// Whether some master has this directory, as far as can be seen without taking its lock: one
-    /// that is about to start would find it taken.
+    /// Whether a master runs in this directory. This does not take the master's lock, because a
+    /// master that starts at the same time would fail.
     fn is_locked(&self) -> bool {
         let Ok(file) = fs::metadata(self.queue.path.join("pid/master.pid")) else {
             return false;
         };
-        // Its locks in proc_locks(5) have the file as MAJOR:MINOR:INODE.
+        // In proc_locks(5), a lock's file is written as MAJOR:MINOR:INODE.
         let inode = format!(":{}", file.ino());
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
         let mut locks = locks.lines().map(str::split_whitespace);
@@ -217,16 +219,16 @@ impl Place {
     }
 }
 
-/// What all versions of the document have.
+/// The part of the document that is the same in all versions.
 #[derive(serde_derive::Deserialize)]
 struct Format {
     format: u32,
 }
 
-/// Tries until there is something, for as long as a master may take.
+/// Repeats an attempt until it returns a value, for as long as a master may take.
 ///
 /// # Errors
-/// The attempt's; there was nothing.
+/// The attempt's error, or no value in time.
 pub fn patiently<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -250,7 +252,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use tempfile::TempDir;
 
-    /// A queue directory with a socket, and a place that waits for a second.
+    /// A queue directory with a socket, and a client that waits for at most one second.
     fn place() -> (TempDir, UnixListener, Place) {
         let queue = tempfile::tempdir().expect("a directory");
         fs::create_dir(queue.path().join("pid")).expect("a directory");
@@ -265,7 +267,7 @@ mod tests {
         (queue, listener, place)
     }
 
-    /// What is read when the master says this.
+    /// The result of a status request when the master sends `bytes`.
     fn told(bytes: Vec<u8>) -> Result<Look> {
         let (_queue, listener, place) = place();
         let master = std::thread::spawn(move || {

@@ -1,7 +1,7 @@
-//! masterctl(1): sees and steers a running master(8).
+//! masterctl(1): shows and controls a running master(8).
 //!
-//! A command a module; `arguments` has the command line, `connection` the way to the master,
-//! `findings` shows what is wrong in a file.
+//! Each command has a module. `arguments` is the command line, `connection` the client of the
+//! master, `findings` shows errors in files.
 
 #![forbid(unsafe_code)]
 
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
-            // Without standard error there is no other place.
+            // If standard error cannot be written, the message is lost.
             let _ = writeln!(io::stderr(), "masterctl: {error:#}");
             failure::exit_code(&error)
         }
@@ -75,7 +75,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     }
 }
 
-/// The reader of the output has closed it, as head(1) does: no reason for a message.
+/// Whether the reader of the output has closed it, as head(1) does. That is not an error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)

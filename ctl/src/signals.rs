@@ -1,4 +1,4 @@
-//! `masterctl reload` and `masterctl stop`: what a signal does, and what came of it.
+//! `masterctl reload` and `masterctl stop`: send a signal and report the result.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -16,10 +16,10 @@ use crate::connection::{Look, Place, patiently};
 use crate::failure::{Failure, Status};
 use crate::process::began;
 
-/// Checks the files, has the master reload them, and tells what came of it.
+/// Checks the files, signals the master to reload them, and reports the result.
 ///
 /// # Errors
-/// The files', the master's, or the writer's.
+/// The files cannot be read, the master does not answer, or the output fails.
 pub fn reload(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let place = Place::of(arguments)?;
     let before = place.look()?;
@@ -49,10 +49,10 @@ pub fn reload(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     }
 }
 
-/// Ends the master, and waits for its end.
+/// Stops the master and waits until it has ended.
 ///
 /// # Errors
-/// The master's, or the writer's.
+/// The master does not answer, or the output fails.
 pub fn stop(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let look = Place::of(arguments)?.look()?;
     let since = began(look.pid);

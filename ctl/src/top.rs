@@ -1,6 +1,7 @@
-//! `masterctl top`: the services of a running master, live.
+//! `masterctl top`: shows the services of a running master continuously.
 //!
-//! `state` is what is known and chosen, and `draw` a picture of it; neither knows the terminal.
+//! `state` holds the data and the user's choices, `draw` renders them. Neither accesses the
+//! terminal.
 
 mod draw;
 mod state;
@@ -22,22 +23,22 @@ use crate::arguments::Arguments;
 use crate::connection::Place;
 use state::{State, Then};
 
-/// From one question to the next.
+/// Interval between two requests.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A master that has not answered by then does not answer.
+/// Maximum time for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How soon news are shown while no key is pressed.
+/// Interval at which new data is shown while no key is pressed.
 const GLANCE: Duration = Duration::from_millis(100);
-/// The width of what is printed where there is no terminal.
+/// The width of the output if there is no terminal, in characters.
 const WIDTH: u16 = 80;
 
-/// What a question brought.
+/// The result of a request.
 type News = Result<Document, String>;
 
-/// Shows the services until the user leaves; with `once`, prints them.
+/// Shows the services until the user quits; with `once`, prints them.
 ///
 /// # Errors
-/// There is no configuration, no terminal; with `once`, no master.
+/// There is no configuration or no terminal; with `once`, no master.
 pub fn run(arguments: &Arguments, once: bool, out: &mut impl Write) -> Result<ExitCode> {
     let place = Place::of(arguments)?.with_patience(ANSWER_WITHIN);
     if once {
@@ -58,7 +59,7 @@ pub fn run(arguments: &Arguments, once: bool, out: &mut impl Write) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks the master in a thread of its own, so that keys have an effect also when it does not answer.
+/// Requests the status in a thread, so that keys work while the master does not answer.
 fn watch(place: Place) -> Result<Receiver<News>> {
     let (told, news) = sync_channel(1);
     std::thread::Builder::new()
@@ -73,7 +74,7 @@ fn keep_asking(place: &Place, told: &SyncSender<News>) {
         let look = place.look().map(|look| look.document);
         let news = look.map_err(|error| format!("{error:#}"));
         if told.send(news).is_err() {
-            return; // the picture is closed
+            return; // the program ends
         }
         std::thread::sleep(INTERVAL);
     }
@@ -103,7 +104,7 @@ fn interact(mut terminal: DefaultTerminal, news: &Receiver<News>) -> Result<()> 
     }
 }
 
-/// One picture with all services, as plain text.
+/// Prints all services as plain text.
 fn print(state: &State, out: &mut impl Write) -> io::Result<()> {
     let width = terminal::size().map_or(WIDTH, |(width, _)| width);
     let area = Rect::new(0, 0, width, state.height_of_all());

@@ -1,8 +1,8 @@
 //! Many clients in one process (Postfix, `multi_server.c`), with tokio.
 //!
-//! Two threads: one waits at the door, as every child does, and the other has all the clients.
-//! tokio could wait at the listeners too, but not so that a connection wakes up one idle child
-//! alone.
+//! There are two threads: one accepts clients, like every child, and one serves all clients. tokio
+//! could wait on the listeners, too, but a connection would then wake up all idle children instead
+//! of one.
 
 mod seats;
 mod stream;
@@ -29,13 +29,13 @@ use crate::waiting::{Waiting, Woken};
 use crate::{Error, Log, Service};
 
 impl Service {
-    /// Serves up to `max_clients` (100) clients at a time, each by a future that `serve` makes of
-    /// it, on one thread. The connection is closed when the future has dropped it. An error that
-    /// comes out of it is logged. A future that is not done within `daemon_timeout` is dropped.
+    /// Serves up to `max_clients` (100) clients at a time, all on one thread. `serve` returns a
+    /// future for each client. The connection is closed when the future drops it. Its error is
+    /// logged. A future that takes longer than `daemon_timeout` is dropped.
     ///
-    /// The process stays available to the master until it has `max_clients`. When it is time to
-    /// leave it accepts no more clients, and leaves when the last one is done. (Postfix's own
-    /// master believes until then, after a reload, that the process is available; new clients wait.)
+    /// The process is available to the master until it has `max_clients` clients. When it has to
+    /// leave, it accepts no more clients, and ends after the last one. (After a reload, Postfix's
+    /// own master still counts the process as available until then, so new clients wait.)
     ///
     /// The service's type is `inet`, `unix` or `pass`.
     ///
@@ -69,7 +69,7 @@ impl Service {
         if self.is_standard() {
             self.drop_privileges()?;
             let result = runtime.block_on(async { serve(Client::standard(silence)).await });
-            // A thread may still wait for standard input.
+            // A thread may still block on standard input.
             runtime.shutdown_background();
             return Ok(result?);
         }
@@ -91,7 +91,7 @@ impl Service {
                 });
             }
         });
-        // The door is closed. Those who are in are served.
+        // The accepting thread has ended; serve the remaining clients.
         runtime.block_on(clients);
         match door.join() {
             Ok(result) => result,
@@ -126,7 +126,7 @@ async fn serve_one<Served>(
     log.detail(format!("disconnect from {peer}"));
 }
 
-/// Where clients come in.
+/// The thread that accepts clients.
 struct Door {
     waiting: Waiting,
     listeners: Arc<[OwnedFd]>,
@@ -134,7 +134,7 @@ struct Door {
     limits: Limits,
     log: Log,
     seats: Arc<Seats>,
-    /// There are never more on the way than there are seats.
+    /// Unbounded, but never longer than the number of slots.
     clients: UnboundedSender<(Arrival, Seat)>,
 }
 
@@ -155,7 +155,7 @@ impl Door {
         (door, arrivals)
     }
 
-    /// Lets clients in until it is time to leave.
+    /// Accepts clients until it is time to leave.
     fn keep(self) -> Result<(), Error> {
         let result = self.admit();
         self.seats.close();
@@ -172,7 +172,7 @@ impl Door {
                     let accepted = accept(&self.listeners[index], self.transport, &self.log)?;
                     if let Some(arrival) = accepted {
                         let seat = self.seats.take();
-                        // Who receives them stays until this thread has ended.
+                        // The receiver lives until this thread has ended, so this cannot fail.
                         let _ = self.clients.send((arrival, seat));
                         admitted += 1;
                     }
@@ -185,14 +185,14 @@ impl Door {
                     self.log.detail("idle timeout -- exiting");
                     return Ok(());
                 }
-                Woken::Idle => {} // somebody has come meanwhile
+                Woken::Idle => {} // a client has come in the meantime
             }
         }
         self.log.detail("enough clients served -- exiting");
         Ok(())
     }
 
-    /// Whether nobody has been there for long enough, or the time to leave has come for all.
+    /// Whether the process has been idle for `max_idle`, or its retirement time has come.
     fn is_over(&self) -> bool {
         let now = Instant::now();
         let retired = self.limits.retire.is_some_and(|retire| retire <= now);

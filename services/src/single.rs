@@ -10,12 +10,12 @@ use crate::options::Transport;
 use crate::pass::{self, Arrival};
 use crate::{Client, Error, Log, Service, sys};
 
-/// The types of listeners over which streams come.
+/// The types of listeners with stream connections.
 pub(crate) const STREAMS: [Transport; 3] = [Transport::Inet, Transport::Unix, Transport::Pass];
 
 impl Service {
-    /// Serves one client after another, each by a call of `serve`. When that returns, the
-    /// connection is closed. An error that it returns is logged.
+    /// Serves one client after another, each by a call of `serve`. The connection is closed when it
+    /// returns. An error that it returns is logged.
     ///
     /// The service's type is `inet`, `unix` or `pass`.
     ///
@@ -35,7 +35,7 @@ impl Service {
     /// ```
     ///
     /// # Errors
-    /// The service cannot begin to serve, or cannot accept clients any more.
+    /// The service cannot be prepared, or cannot accept clients any more.
     pub fn single(
         mut self,
         mut serve: impl FnMut(&mut Client) -> io::Result<()>,
@@ -64,10 +64,10 @@ impl Service {
     }
 }
 
-/// Accepts a client; none when there is none after all.
+/// Accepts a client; `None` if there is none.
 ///
 /// # Errors
-/// This process cannot accept clients any more; the master's next child perhaps can.
+/// This process cannot accept clients any more; the master's next child may be able to.
 pub(crate) fn accept(
     listener: &OwnedFd,
     transport: Transport,
@@ -77,7 +77,7 @@ pub(crate) fn accept(
     Ok(connection.and_then(|descriptor| arrive(descriptor, transport, log)))
 }
 
-/// The first half of that, which takes no time.
+/// Accepts a connection. This is the first part of [`accept`], and does not block.
 ///
 /// # Errors
 /// As [`accept`].
@@ -85,7 +85,8 @@ pub(crate) fn connection(listener: &OwnedFd) -> Result<Option<OwnedFd>, Error> {
     sys::accept(listener).map_err(Error::system("accept connection"))
 }
 
-/// The second half, for which one that hands on a client may be waited for.
+/// Completes the connection. This is the second part of [`accept`]. It may wait for a process that
+/// passes a client.
 pub(crate) fn arrive(descriptor: OwnedFd, transport: Transport, log: &Log) -> Option<Arrival> {
     if transport != Transport::Pass {
         if transport == Transport::Inet {
@@ -125,11 +126,12 @@ pub(crate) fn serve_one(
     log.detail(format!("disconnect from {}", client.peer()));
 }
 
-/// Logs what became of a client. That one is lost is nothing to warn of.
+/// Logs the error of a client. A lost connection is not a warning.
 pub(crate) fn complain(log: &Log, peer: &crate::Peer, error: &io::Error) {
     let reason = master::errors::describe_error(error);
-    match is_everyday(error) {
-        true => log.info(format!("lost connection with {peer}: {reason}")),
-        false => log.warning(format!("{peer}: {reason}")),
+    if is_everyday(error) {
+        log.info(format!("lost connection with {peer}: {reason}"))
+    } else {
+        log.warning(format!("{peer}: {reason}"))
     }
 }

@@ -1,4 +1,4 @@
-//! What one process leaves to the next, which takes its place after a reload: the history.
+//! Saves the history for the next process, which takes over after a reload.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,20 +11,21 @@ use serde_derive::{Deserialize, Serialize};
 use crate::history::{History, Told};
 use crate::watch::INTERVAL;
 
-/// The most bytes of a history file: more are cut off, and what is left is no JSON.
+/// Maximum size of the history file in bytes. The rest of a longer file is not read, and the
+/// truncated JSON is ignored.
 const FILE_MAX: u64 = 64 * 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
 struct Legacy {
-    /// When it was left.
+    /// When it was saved.
     time: f64,
     history: Told,
 }
 
-/// Writes the history into a file, in one move.
+/// Writes the history to a file, atomically.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn leave(history: &History, file: &Path) -> io::Result<()> {
     let legacy = Legacy {
         time: now(),
@@ -35,7 +36,7 @@ pub fn leave(history: &History, file: &Path) -> io::Result<()> {
     fs::rename(draft, file)
 }
 
-/// Writes a file in the place of whatever has its name, which is not opened: it might be a FIFO.
+/// Creates a new file in place of an existing one, which is not opened because it might be a FIFO.
 fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -44,10 +45,10 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     File::create_new(path)?.write_all(text)
 }
 
-/// The history that the former process has left; a new one, if there is none that is of use.
+/// The history that the previous process has saved; an empty one if there is no usable file.
 ///
 /// # Errors
-/// The file is no regular file, in words.
+/// The path is not a regular file.
 pub fn inherit(file: &Path) -> io::Result<History> {
     let file = match open_regular(file) {
         Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
@@ -56,7 +57,7 @@ pub fn inherit(file: &Path) -> io::Result<History> {
     let Some(legacy) = file.and_then(read) else {
         return Ok(History::default());
     };
-    // A clock that was set back leaves no gap.
+    // No gap if the clock was set back.
     let gap = (now() - legacy.time).max(0.0) / INTERVAL.as_secs_f64();
     Ok(History::resume(legacy.history, gap.round() as u64))
 }
@@ -92,7 +93,7 @@ mod tests {
         let mut history = History::default();
         history.take(Some(&calm()));
         leave(&history, &file).expect("a file");
-        // There may be a gap, on a busy machine.
+        // On a busy machine there may be a gap.
         let services = |history: &History| told(history)["services"].as_array().map(Vec::len);
         assert_eq!(services(&inherit(&file).expect("a history")), Some(7));
         let names = fs::read_dir(directory.path()).expect("a directory");

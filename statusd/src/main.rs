@@ -1,9 +1,10 @@
-//! statusd(8): shows what a master tells of itself, to people and to monitoring.
+//! statusd(8): shows a master's status to users and to monitoring systems.
 //!
-//! `watch` asks the master every few seconds, with clients or without, and keeps the answer and a
-//! short `history`, which is its `legacy` to the next process. `answer` serves that over HTTP:
-//! `metrics`, `ready` and `view` put it into words, and the page is in `page/`. A client's request
-//! never makes statusd ask the master, so that many clients cost the master no more than one.
+//! `watch` requests the master's status every two seconds, independent of clients. It keeps the
+//! answer and a short `history`, which `legacy` saves for the next process. `answer` serves them
+//! over HTTP; `metrics`, `ready` and `view` are the formats, and the page is in `page/`. A client's
+//! request never causes a request to the master, so the master's load does not depend on the number
+//! of clients.
 
 #![forbid(unsafe_code)]
 
@@ -37,11 +38,12 @@ fn main() -> ExitCode {
 }
 
 fn serve(mut service: Service) -> Result<(), Error> {
-    // What is kept is kept by one process: it stays, however many clients it has had.
+    // The history is in memory, so there is only one process, and it does not end after a number of
+    // clients.
     service.require_alone()?;
     service.set_default("max_use", "0");
     service.set_default("max_idle", "1h");
-    // Each may hold an answer in memory for as long as it is slow.
+    // A slow client keeps its answer in memory, so limit their number.
     service.set_default("max_clients", "30");
     let socket = socket(&mut service)?;
     let legacy = legacy_file(&mut service)?;
@@ -50,7 +52,7 @@ fn serve(mut service: Service) -> Result<(), Error> {
         throttled: service.boolean("statusd_throttled_is_unready", true)?,
         failed_reload: service.boolean("statusd_failed_reload_is_unready", true)?,
     };
-    // Before there is a second thread.
+    // Privileges must be dropped before a second thread exists.
     service.drop_privileges()?;
     let log = service.log();
     let history = match &legacy {
@@ -71,17 +73,17 @@ fn serve(mut service: Service) -> Result<(), Error> {
     result
 }
 
-/// Where the master tells its status.
+/// The master's status socket.
 fn socket(service: &mut Service) -> Result<PathBuf, Error> {
     let socket = PathBuf::from(service.string("statusd_socket", master::status::SOCKET)?);
     Ok(match service.transport() {
         Some(_) => socket,
-        // No master has made the queue directory the working directory.
+        // Without a master, the queue directory is not the working directory.
         None => Path::new(&service.string("queue_directory", ".")?).join(socket),
     })
 }
 
-/// Where the history waits for the next process, if there is to be one.
+/// The file in which the history is saved, if one is configured.
 fn legacy_file(service: &mut Service) -> Result<Option<PathBuf>, Error> {
     let file = service.string(HISTORY_FILE, "$data_directory/statusd.history")?;
     let is_wanted = !file.is_empty() && service.transport().is_some();

@@ -1,4 +1,5 @@
-//! The document as metrics: OpenMetrics, or Prometheus' older text for clients that do not ask for the former.
+//! The status as metrics: in OpenMetrics' format, or in Prometheus' older text format for clients
+//! that do not accept OpenMetrics.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,11 +15,11 @@ use prometheus_client::registry::Registry;
 
 use crate::watch::Knowledge;
 
-/// What is counted of a service: name, help, and its value.
+/// A counter of a service: its name, its help and its value.
 type Counter = (&'static str, &'static str, fn(&Service) -> u64);
-/// What is measured of it; some things are not always to be had.
+/// A gauge of a service; its value may be unknown.
 type Gauge = (&'static str, &'static str, fn(&Service) -> Option<f64>);
-/// Labels in addition to those of the service.
+/// A label in addition to the service's labels.
 type Label = (&'static str, &'static str);
 
 const GAUGES: [Gauge; 12] = [
@@ -99,7 +100,7 @@ const COUNTERS: [Counter; 3] = [
 /// All metrics, in OpenMetrics' text format.
 ///
 /// # Errors
-/// None: memory takes all that is written.
+/// None in practice: writing to a string does not fail.
 pub fn open_metrics(known: &Knowledge) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     let document = known.current().ok().map(|answer| &answer.document);
@@ -112,7 +113,7 @@ pub fn open_metrics(known: &Knowledge) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-/// The same in Prometheus' text format, where a counter is described by its full name.
+/// Converts to Prometheus' text format, in which a counter is described by its full name.
 pub fn classic(open_metrics: &str) -> String {
     let counters: BTreeSet<&str> = open_metrics
         .lines()
@@ -136,7 +137,7 @@ pub fn classic(open_metrics: &str) -> String {
 
 #[derive(Debug)]
 struct Metrics {
-    /// What the master says, if it does.
+    /// The current status, if the master answers.
     document: Option<Arc<Document>>,
     age: Option<f64>,
 }

@@ -1,17 +1,17 @@
-//! Whether all is well, for load balancers and for monitoring.
+//! The readiness check, for load balancers and monitoring.
 
 use crate::watch::Knowledge;
 
-/// What is not well.
+/// The conditions that count as not ready.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// That a service is throttled.
+    /// A service is throttled.
     pub throttled: bool,
-    /// That the last reload failed, and an older configuration is in force than the files say.
+    /// The last reload failed, so the files differ from the active configuration.
     pub failed_reload: bool,
 }
 
-/// What is not well, a line for each; nothing if all is.
+/// The problems, one line for each; empty if the master is ready.
 pub fn complaints(known: &Knowledge, rules: Rules) -> Vec<String> {
     let document = match known.current() {
         Ok(answer) => &answer.document,

@@ -1,4 +1,4 @@
-//! What the page asks for: the document as it is, and the news of the history.
+//! The page's data: the status document, and new samples of the history.
 
 use serde_derive::Serialize;
 
@@ -7,19 +7,19 @@ use crate::watch::{INTERVAL, Knowledge};
 
 #[derive(Serialize)]
 struct Frame {
-    /// Why there is nothing new.
+    /// Why there is no current document.
     problem: Option<String>,
-    /// The document's, in seconds.
+    /// The age of the document, in seconds.
     age: Option<f64>,
-    /// From one document to the next.
+    /// The interval between documents, in seconds.
     interval: f64,
     history: Told,
 }
 
-/// JSON for the page, without the first `known_to_reader` samples, which the page has already.
+/// JSON for the page, without the first `known_to_reader` samples, which the page already has.
 ///
 /// # Errors
-/// None: memory takes all that is written.
+/// None in practice: writing to memory does not fail.
 pub fn view(known_to_reader: u64, known: &Knowledge) -> serde_json::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(&Frame {
         problem: known.current().err(),
@@ -27,7 +27,8 @@ pub fn view(known_to_reader: u64, known: &Knowledge) -> serde_json::Result<Vec<u
         interval: INTERVAL.as_secs_f64(),
         history: known.history.since(known_to_reader),
     })?;
-    // The document goes in as the master wrote it, with what this version does not know.
+    // The document is inserted as the master sent it, including fields that this version does not
+    // know.
     text.pop();
     text.extend(b",\"document\":");
     match known.last() {

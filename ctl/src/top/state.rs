@@ -1,4 +1,4 @@
-//! What is known of the master, and what the user has chosen to see of it.
+//! The data about the master, and the user's choices.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -7,13 +7,13 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::News;
 
-/// How many samples of each service are kept: no terminal is wider.
+/// Maximum number of samples of each service, one per column of a terminal.
 const SAMPLES: usize = 500;
 const FILTER_MAX: usize = 100;
-/// Lines around the services: two of the master, one of titles, one of keys.
+/// Lines around the services: two for the master, one for titles, one for keys.
 pub const FRAME: u16 = 4;
 
-/// What a key leads to.
+/// The effect of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     Stay,
@@ -23,7 +23,7 @@ pub enum Then {
 /// The order of the services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// The worst first.
+    /// The services with the worst problems first.
     #[default]
     Trouble,
     /// As in the service table.
@@ -32,7 +32,7 @@ pub enum Order {
     Name,
 }
 
-/// What is wrong with a service, from little to much.
+/// The problems of a service, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {
     None,
@@ -42,27 +42,27 @@ pub enum Trouble {
     Throttled,
 }
 
-/// What a service keeps for life: its canonical name and type.
+/// The identity of a service: its canonical name and type.
 type Key = (String, String);
 
 #[derive(Debug, Default)]
 pub struct State {
     pub document: Option<Document>,
-    /// Why the last question had no answer.
+    /// Why the last request failed.
     pub problem: Option<String>,
     past: HashMap<Key, VecDeque<u32>>,
     pub order: Order,
     pub filter: String,
-    /// Whether keys go to the filter.
+    /// Whether keys are added to the filter.
     pub is_typing: bool,
     pub shows_help: bool,
-    /// The first service on the screen, and how many there is room for.
+    /// The index of the first visible service, and the number of visible lines.
     pub first: usize,
     pub room: usize,
 }
 
 impl State {
-    /// Takes what a question brought.
+    /// Stores the result of a request.
     pub fn learn(&mut self, news: News) {
         let document = match news {
             Ok(document) => document,
@@ -84,7 +84,7 @@ impl State {
         self.problem = None;
     }
 
-    /// The services that the filter lets through, in the order that was chosen.
+    /// The services that match the filter, in the chosen order.
     pub fn chosen(&self) -> Vec<&Service> {
         let services = self.document.iter().flat_map(|document| &document.services);
         let mut chosen: Vec<&Service> = services.filter(|service| self.lets(service)).collect();
@@ -109,20 +109,20 @@ impl State {
         filter.split_whitespace().all(|word| text.contains(word))
     }
 
-    /// The last numbers of busy children, the newest last.
+    /// The recent numbers of busy children, the latest last.
     pub fn past(&self, service: &Service) -> Vec<u32> {
         let past = self.past.get(&key(service));
         past.map_or_else(Vec::new, |past| past.iter().copied().collect())
     }
 
-    /// As many lines as all services need.
+    /// The height for all services, in lines.
     pub fn height_of_all(&self) -> u16 {
-        // Buffers have an end; more services than this are cut off.
+        // The terminal library's buffers are limited; further services are not shown.
         let services = u16::try_from(self.chosen().len().min(20_000)).unwrap_or(u16::MAX);
         services.saturating_add(FRAME - 1)
     }
 
-    /// Does what a key is for.
+    /// Executes a key's command.
     pub fn press(&mut self, key: KeyEvent) -> Then {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
@@ -169,7 +169,7 @@ impl State {
         self.settle(self.room);
     }
 
-    /// Shows no empty lines below the last service while there are others above.
+    /// Scrolls back if there would be empty lines below the last service.
     pub fn settle(&mut self, room: usize) {
         self.room = room;
         self.first = self.first.min(self.chosen().len().saturating_sub(room));
@@ -204,7 +204,7 @@ pub fn title(service: &Service) -> String {
     format!("{}/{}", service.name, service.kind)
 }
 
-/// All that is wrong with a service, the worst first.
+/// All problems of a service, the worst first.
 pub fn troubles(service: &Service) -> Vec<Trouble> {
     let found = [
         (service.throttled_until.is_some(), Trouble::Throttled),
@@ -216,7 +216,7 @@ pub fn troubles(service: &Service) -> Vec<Trouble> {
     found.map(|(_, trouble)| trouble).collect()
 }
 
-/// The worst that there is to say of it.
+/// The worst problem of a service.
 pub fn trouble(service: &Service) -> Trouble {
     troubles(service).first().copied().unwrap_or(Trouble::None)
 }
@@ -233,7 +233,7 @@ pub fn words(trouble: Trouble) -> &'static str {
 
 #[cfg(test)]
 impl State {
-    /// The state after one answer.
+    /// The state after one successful request.
     pub fn knowing(document: Document) -> Self {
         let mut state = Self::default();
         state.learn(Ok(document));

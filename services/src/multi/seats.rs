@@ -1,4 +1,4 @@
-//! How many clients a process has, has room for, and has told the master of.
+//! Counts the clients of a process, and reports to the master whether it can take more.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use master::protocol::Availability;
 
 use crate::status::Status;
 
-/// How many clients are being served, and what the master knows of it.
+/// The slots for clients, and what was reported to the master.
 #[derive(Debug)]
 pub(super) struct Seats {
     limit: u32,
@@ -19,9 +19,9 @@ pub(super) struct Seats {
 #[derive(Debug)]
 struct State {
     taken: u32,
-    /// When the last client left, if none is there.
+    /// When the last client left; valid while no slot is taken.
     idle_since: Instant,
-    /// Whether the master knows that this process has served.
+    /// Whether the process has reported its first client.
     known: bool,
     closed: bool,
 }
@@ -41,12 +41,12 @@ impl Seats {
         }
     }
 
-    /// The state. Nothing is done with it that could panic half-way.
+    /// The locked state. Poisoning is ignored: no code that holds the lock can panic half-way.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a seat is free; since when all have been.
+    /// Waits until a slot is free. Returns the time since which all slots are free, or now.
     pub(super) fn wait_for_one(&self) -> Instant {
         let full = |state: &mut State| state.taken >= self.limit;
         let state = self.freed.wait_while(self.state(), full);
@@ -62,19 +62,19 @@ impl Seats {
         state.taken == 0 && state.idle_since.elapsed() >= time
     }
 
-    /// Takes a free seat. With the last one the process is no longer available.
+    /// Takes a free slot. When it is the last one, the process reports that it is taken.
     pub(super) fn take(self: &Arc<Self>) -> Seat {
         let mut state = self.state();
         state.taken += 1;
         if state.taken == self.limit {
-            // Without a master the door is about to be closed.
+            // A failure means that the master has ended; the accepting thread notices that, too.
             let _ = self.status.report(Availability::Taken);
         }
         Seat(Arc::clone(self))
     }
 
-    /// Frees a seat. The first time the master is told in any case: a process that ends badly
-    /// after it has served is another matter than one that has never served.
+    /// Frees a slot. After the first client the process reports even if it was never full, because
+    /// the master treats a failure of an unused process differently.
     fn leave(&self) {
         let mut state = self.state();
         let was_full = state.taken == self.limit;
@@ -89,7 +89,7 @@ impl Seats {
         self.freed.notify_one();
     }
 
-    /// Nobody comes in any more, and the master must not believe that.
+    /// The process accepts no more clients, so it must not be counted as available.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -99,7 +99,7 @@ impl Seats {
     }
 }
 
-/// A seat that is taken.
+/// A taken slot; dropping it frees the slot.
 #[derive(Debug)]
 pub(super) struct Seat(Arc<Seats>);
 

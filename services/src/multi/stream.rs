@@ -1,4 +1,4 @@
-//! Asynchronous connections, with a limit on their silence.
+//! Asynchronous connections with a timeout.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,7 +17,7 @@ use crate::Peer;
 use crate::pass::Arrival;
 
 /// An asynchronous connection to one client. Reading and writing fail with
-/// [`TimedOut`](ErrorKind::TimedOut) when nothing moves for `ipc_timeout` (an hour, if not set).
+/// [`TimedOut`](ErrorKind::TimedOut) when no data has moved for `ipc_timeout` (default: 3600s).
 #[derive(Debug)]
 pub struct Client {
     stream: Patient<Stream>,
@@ -34,7 +34,7 @@ enum Stream {
 impl Client {
     pub(super) fn new(arrival: Arrival, silence: Duration) -> io::Result<Self> {
         let peer = Peer::of(arrival.descriptor.as_fd());
-        // Nothing that is done with a stream depends on its family.
+        // The type does not matter: all stream operations are the same for all families.
         let stream = StdStream::from(arrival.descriptor);
         stream.set_nonblocking(true)?;
         let stream = Stream::Socket(UnixStream::from_std(stream)?);
@@ -54,35 +54,35 @@ impl Client {
         }
     }
 
-    /// Who the client is.
+    /// The client's identity.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// What the process that handed on the connection says of it, such as `client_address`; empty
+    /// Attributes from the process that passed the connection, such as `client_address`. Empty
     /// unless the service's type is `pass`.
     pub fn attributes(&self) -> &BTreeMap<String, String> {
         &self.attributes
     }
 
-    /// How long the client may take from now on to send or receive something.
+    /// Sets the timeout for reading and writing from now on.
     pub fn set_timeout(&mut self, silence: Duration) {
         self.stream.set_timeout(silence);
     }
 }
 
-/// A stream with a limit on its silence: reading and writing fail with
-/// [`TimedOut`](ErrorKind::TimedOut) when nothing moves for so long, in either direction.
+/// A stream with a timeout: reading and writing fail with [`TimedOut`](ErrorKind::TimedOut) when no
+/// data has moved in either direction for that time.
 #[derive(Debug)]
 pub struct Patient<S> {
     stream: S,
     silence: Duration,
-    /// When the present silence is too long.
+    /// When the current wait times out.
     end: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    /// Limits the silence of a stream.
+    /// Adds a timeout to a stream.
     pub fn new(stream: S, silence: Duration) -> Self {
         Self {
             stream,
@@ -91,13 +91,13 @@ impl<S> Patient<S> {
         }
     }
 
-    /// Sets another limit from now on.
+    /// Sets another timeout from now on.
     pub fn set_timeout(&mut self, silence: Duration) {
         self.silence = silence;
         self.end = None;
     }
 
-    /// Passes on what the stream has done, or that it has done nothing for too long.
+    /// Returns the result of an operation on the stream, or the timeout.
     fn listen<T>(
         &mut self,
         context: &mut Context<'_>,
