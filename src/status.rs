@@ -184,9 +184,10 @@ impl Service {
             Endpoint::Inet(addresses) => addresses.iter().map(ToString::to_string).collect(),
             Endpoint::Path(path) => vec![path.display().to_string()],
         };
-        let accept = match service.is_ordered() {
-            true => "ordered",
-            false => "shared",
+        let accept = if service.is_ordered() {
+            "ordered"
+        } else {
+            "shared"
         };
         let arguments = service.args.iter();
         Self {

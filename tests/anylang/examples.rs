@@ -90,9 +90,10 @@ impl Example {
     /// The file that the master can run.
     fn program(self) -> PathBuf {
         let source = directory().join(self.file);
-        match self.file.ends_with(".c") {
-            true => compiled(&source),
-            false => source,
+        if self.file.ends_with(".c") {
+            compiled(&source)
+        } else {
+            source
         }
     }
 

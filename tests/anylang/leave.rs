@@ -57,9 +57,10 @@ fn the_minimal_child_leaves_on_reload_and_when_the_master_was_killed() {
         let mut client = Client::connect(&stage.address);
         assert_eq!(client.line(), "hello");
         let child = stage.postfix.children()[0];
-        match killed {
-            false => drop(stage.postfix.reload()),
-            true => stage.postfix.master_process().signal(Signal::SIGKILL),
+        if killed {
+            stage.postfix.master_process().signal(Signal::SIGKILL);
+        } else {
+            stage.postfix.reload();
         }
         until(SOON, "the child to leave", || !child.runs());
     }

@@ -158,9 +158,10 @@ fn a_reload_replaces_import_environment() {
             postfix.set("import_environment", "MAIL_CONFIG NEW=variable");
             postfix.reload();
             let _client = service.connect();
-            match service.next().process.environ().contains_key("NEW") {
-                true => "new children have the new variable",
-                false => "new children have the old variables",
+            if service.next().process.environ().contains_key("NEW") {
+                "new children have the new variable"
+            } else {
+                "new children have the old variables"
             }
         },
     );

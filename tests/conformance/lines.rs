@@ -97,9 +97,10 @@ impl Line {
     /// For the original, when that has no such line.
     #[track_caller]
     pub fn words(self) -> &'static str {
-        match is_original() {
-            true => self.entry().original.expect("a line that the original has"),
-            false => self.ours(),
+        if is_original() {
+            self.entry().original.expect("a line that the original has")
+        } else {
+            self.ours()
         }
     }
 

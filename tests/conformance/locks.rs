@@ -142,9 +142,10 @@ fn a_lock_file_that_is_a_link_is_refused() {
             let target = postfix.path().join("target");
             fs::write(&target, "precious").expect("a file");
             chown(&target, Some(uid), Some(gid)).expect("an owner");
-            match hard {
-                true => fs::hard_link(&target, path).expect("a link"),
-                false => symlink(&target, path).expect("a link"),
+            if hard {
+                fs::hard_link(&target, path).expect("a link")
+            } else {
+                symlink(&target, path).expect("a link")
             }
             // As if mail_owner had made it.
             lchown(path, Some(uid), Some(gid)).expect("an owner");

@@ -142,9 +142,10 @@ fn what_keeps_the_master_from_listening_is_in_the_log_file() {
             fs::create_dir(&service.address).expect("a directory");
             postfix.write_configuration();
             run(&mut postfix.master(&["-w"]), SOON).expect_failure();
-            match postfix.log().contains("private/a") {
-                true => "it is there",
-                false => "it is not there",
+            if postfix.log().contains("private/a") {
+                "it is there"
+            } else {
+                "it is not there"
             }
         },
     );
@@ -163,9 +164,10 @@ fn a_faulty_table_at_the_start_is_told_in_the_log_file() {
             postfix.service("a tcp - - n - - true");
             postfix.write_configuration();
             run(&mut postfix.master(&["-w"]), SOON).expect_failure();
-            match postfix.log().contains("bad transport type: tcp") {
-                true => "it is there",
-                false => "it is not there",
+            if postfix.log().contains("bad transport type: tcp") {
+                "it is there"
+            } else {
+                "it is not there"
             }
         },
     );
@@ -244,9 +246,10 @@ fn a_reader_that_does_not_read_does_not_stop_the_master() {
                 until(SOON, "it", || master.is_idle() || master.sleeps());
             }
             let _client = service.connect();
-            match service.starts_a_child() {
-                true => "clients are served",
-                false => "nobody is served any more",
+            if service.starts_a_child() {
+                "clients are served"
+            } else {
+                "nobody is served any more"
             }
         },
     );

@@ -131,9 +131,10 @@ fn the_exit_time_must_be_a_number() {
             postfix.write_configuration();
             let mut master = Running::start(&mut postfix.master(&["-e", "x"]));
             until(SOON, "the end", || master.has_ended());
-            match postfix.log().contains("daemon started") {
-                true => "it starts",
-                false => "it does not start",
+            if postfix.log().contains("daemon started") {
+                "it starts"
+            } else {
+                "it does not start"
             }
         },
     );
@@ -176,9 +177,10 @@ fn what_is_wrong_with_the_command_line_is_said_on_standard_error() {
         |postfix| {
             postfix.write_configuration();
             let refused = run(&mut postfix.master(&["-x"]), SOON).expect_failure();
-            match refused.stderr.contains("-x") && refused.stderr.contains("usage: ") {
-                true => "it is said there",
-                false => "it is not said there",
+            if refused.stderr.contains("-x") && refused.stderr.contains("usage: ") {
+                "it is said there"
+            } else {
+                "it is not said there"
             }
         },
     );
@@ -198,9 +200,10 @@ fn a_second_master_is_told_the_process_id_of_the_first() {
             postfix.start();
             let first = postfix.master_process();
             let second = run(&mut postfix.master(&["-w"]), SOON).expect_failure();
-            match second.stderr.contains(&first.0.to_string()) {
-                true => "it is said there",
-                false => "it is not said there",
+            if second.stderr.contains(&first.0.to_string()) {
+                "it is said there"
+            } else {
+                "it is not said there"
             }
         },
     );

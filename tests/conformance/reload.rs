@@ -117,9 +117,10 @@ fn a_child_that_was_told_to_leave_is_not_counted_on() {
             postfix.reload();
             puppet.tell("dismissal");
             let _client = service.connect();
-            match service.starts_a_child() {
-                true => "another child is started",
-                false => "the client waits for a child that does not come",
+            if service.starts_a_child() {
+                "another child is started"
+            } else {
+                "the client waits for a child that does not come"
             }
         },
     );

@@ -251,9 +251,10 @@ fn an_attached_master_in_anothers_process_group_ends_its_own_children() {
             puppet.tell("block SIGTERM");
             postfix.master_process().signal(Signal::SIGTERM);
             assert_eq!(shell.finish(SOON).status.code(), Some(7), "the shell");
-            match puppet.process.has_pending(Signal::SIGTERM) {
-                true => "its children get SIGTERM",
-                false => "its children get no signal",
+            if puppet.process.has_pending(Signal::SIGTERM) {
+                "its children get SIGTERM"
+            } else {
+                "its children get no signal"
             }
         },
     );

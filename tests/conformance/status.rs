@@ -151,9 +151,10 @@ fn a_report_that_bears_a_siblings_name_changes_nothing() {
             gossip.liar.write_status(&forged.encode());
             gossip.liar.wait_until_heard();
             gossip.clients.push(gossip.service.connect());
-            match gossip.service.starts_a_child() {
-                true => "a child for the next client",
-                false => "the next client waits for the busy sibling",
+            if gossip.service.starts_a_child() {
+                "a child for the next client"
+            } else {
+                "the next client waits for the busy sibling"
             }
         },
     );

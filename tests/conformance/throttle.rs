@@ -196,9 +196,10 @@ fn a_child_that_fails_because_it_must_leave_throttles_nothing() {
             puppet.exit(1);
             postfix.wait_for_log("exit status 1");
             let _client = service.connect();
-            match service.starts_a_child() {
-                true => "the next client is served at once",
-                false => "the service is throttled",
+            if service.starts_a_child() {
+                "the next client is served at once"
+            } else {
+                "the service is throttled"
             }
         },
     );

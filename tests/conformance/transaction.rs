@@ -37,9 +37,10 @@ fn a_failed_reload(
         let mut news = log.get(mark..)?.lines();
         let said = |line: &&str| complaint.iter().all(|text| line.contains(text));
         let line = news.find(|line| line.contains(": error: ") && said(line));
-        match master.runs() {
-            true => Some(Some(line?.to_owned())),
-            false => Some(None),
+        if master.runs() {
+            Some(Some(line?.to_owned()))
+        } else {
+            Some(None)
         }
     });
     if line.is_none() {

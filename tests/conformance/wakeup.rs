@@ -266,9 +266,10 @@ fn a_datagram_service_cannot_be_woken_up() {
             let client = UnixDatagram::unbound().expect("a socket");
             client.send_to(b"x", &service.address).expect("a reader");
             assert_eq!(service.next().tell("receive-from 6"), "78");
-            match postfix.log_lines("warning: ").is_empty() {
-                true => "silence",
-                false => "a warning",
+            if postfix.log_lines("warning: ").is_empty() {
+                "silence"
+            } else {
+                "a warning"
             }
         },
     );

@@ -37,9 +37,10 @@ pub fn seeds(target: &str) -> Result<Vec<Input>, String> {
             seeds.push(input(file.as_ref())?);
         }
     }
-    match seeds.is_empty() {
-        true => Err("no seeds".into()),
-        false => Ok(seeds),
+    if seeds.is_empty() {
+        Err("no seeds".into())
+    } else {
+        Ok(seeds)
     }
 }
 
@@ -49,9 +50,10 @@ pub fn seeds(target: &str) -> Result<Vec<Input>, String> {
 /// One cannot be read.
 pub fn regressions(target: &str) -> Result<Vec<Input>, String> {
     let of_target = own().join("regressions").join(target);
-    match of_target.exists() {
-        true => directory(&of_target),
-        false => Ok(Vec::new()),
+    if of_target.exists() {
+        directory(&of_target)
+    } else {
+        Ok(Vec::new())
     }
 }
 

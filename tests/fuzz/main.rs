@@ -55,9 +55,10 @@ fn main() -> ExitCode {
         }
     }
     println!("{sum} inputs fuzzed");
-    match all_well {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    if all_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

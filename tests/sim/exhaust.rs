@@ -167,9 +167,10 @@ struct Step {
 pub fn run(options: &Options) -> Outcome {
     let (mut text, mut states, mut transitions) = (String::new(), 0, 0);
     let mut as_expected = true;
-    let cases = match options::in_a_hurry() {
-        true => &CASES[..1],
-        false => &CASES[..],
+    let cases = if options::in_a_hurry() {
+        &CASES[..1]
+    } else {
+        &CASES[..]
     };
     let chosen = |case: &&Case| options.choose("exhaustion", case.name);
     for case in cases.iter().filter(chosen) {

@@ -59,9 +59,10 @@ fn main() -> ExitCode {
         let (Ok(text) | Err(text)) = outcome;
         println!("{text}");
     }
-    match outcomes.iter().all(Result::is_ok) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    if outcomes.iter().all(Result::is_ok) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

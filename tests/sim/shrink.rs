@@ -24,9 +24,10 @@ pub fn leave_out<T: Clone>(list: &mut Vec<T>, fails: &impl Fn(&[T]) -> bool) {
         while at < list.len() {
             let end = (at + chunk).min(list.len());
             let shorter = [&list[..at], &list[end..]].concat();
-            match fails(&shorter) {
-                true => *list = shorter,
-                false => at = end,
+            if fails(&shorter) {
+                *list = shorter
+            } else {
+                at = end
             }
         }
         chunk /= 2;

@@ -52,9 +52,10 @@ fn socket(path: &Path) {
 
 /// Removes what a test has put there.
 fn remove(path: &Path) {
-    match path.is_dir() {
-        true => fs::remove_dir(path).expect("an empty directory"),
-        false => fs::remove_file(path).expect("a file"),
+    if path.is_dir() {
+        fs::remove_dir(path).expect("an empty directory")
+    } else {
+        fs::remove_file(path).expect("a file")
     }
 }
 

@@ -59,9 +59,10 @@ fn is_private(endpoint: &Endpoint) -> bool {
 fn written(arg: &OsStr) -> Vec<u8> {
     let arg = arg.as_bytes();
     let is_read_back = Words::new(arg, is_blank).braced_word() == Some(0..arg.len());
-    match is_read_back && unbraced(arg) == Ok(arg) {
-        true => arg.to_vec(),
-        false => [b"{", arg, b"}"].concat(),
+    if is_read_back && unbraced(arg) == Ok(arg) {
+        arg.to_vec()
+    } else {
+        [b"{", arg, b"}"].concat()
     }
 }
 

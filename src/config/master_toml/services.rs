@@ -205,9 +205,10 @@ impl Draft {
     }
 
     fn pool(&self) -> Pool {
-        let default = match self.is_ordered() {
-            true => Pool::ordered(),
-            false => Pool::default(),
+        let default = if self.is_ordered() {
+            Pool::ordered()
+        } else {
+            Pool::default()
         };
         Pool {
             accept: default.accept,

@@ -134,9 +134,10 @@ fn a_name_server_that_does_not_answer_delays_nobody() {
                     named.next().take_client();
                 });
             });
-            match served {
-                true => "clients are served while the reload waits",
-                false => "nobody is served while the reload waits",
+            if served {
+                "clients are served while the reload waits"
+            } else {
+                "nobody is served while the reload waits"
             }
         },
     );

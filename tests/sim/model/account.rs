@@ -80,9 +80,10 @@ impl Counted {
             && self.clients == stats.connections
             && self.peak == (stats.peak, stats.peak_at)
             && self.limit_reached == stats.limit_reached;
-        match right {
-            true => Ok(()),
-            false => Err(format!("counted {stats:?} instead of {self:?}")),
+        if right {
+            Ok(())
+        } else {
+            Err(format!("counted {stats:?} instead of {self:?}"))
         }
     }
 }

@@ -316,9 +316,10 @@ impl Model {
         if member.idle || member.leaving {
             return;
         }
-        match failed || too_long {
-            true => self.lost(now, id),
-            false => self.served(id),
+        if failed || too_long {
+            self.lost(now, id)
+        } else {
+            self.served(id)
         }
     }
 

@@ -62,9 +62,10 @@ impl Model {
         for (&id, account) in &mut self.accounts {
             let wants = account.wants_clients();
             if wants != std::mem::replace(&mut account.watched, wants) {
-                self.owed.push(match wants {
-                    true => Action::Watch(id),
-                    false => Action::Unwatch(id),
+                self.owed.push(if wants {
+                    Action::Watch(id)
+                } else {
+                    Action::Unwatch(id)
                 });
             }
             account.take_stock(now);

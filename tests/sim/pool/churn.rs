@@ -346,8 +346,9 @@ pub fn run(options: &Options) -> Outcome {
         "an hour of steady load: ours starts {} children and ends {}, by spamd's rules {} and {}",
         ours.0, ours.1, spamds.0, spamds.1
     );
-    match (ours.0 + ours.1) * 20 <= spamds.0 + spamds.1 {
-        true => Ok(text),
-        false => Err(text),
+    if (ours.0 + ours.1) * 20 <= spamds.0 + spamds.1 {
+        Ok(text)
+    } else {
+        Err(text)
     }
 }

@@ -61,11 +61,12 @@ pub fn run(options: &Options) -> Outcome {
     }
     let found = (seen.len(), transitions);
     let text = format!("a pool: {} states, {transitions} transitions", seen.len());
-    match found == EXPECTED {
-        true => Ok(text),
-        false => Err(format!(
+    if found == EXPECTED {
+        Ok(text)
+    } else {
+        Err(format!(
             "{text}\ninstead of {EXPECTED:?}: what else can happen now?"
-        )),
+        ))
     }
 }
 

@@ -227,9 +227,10 @@ impl Simulation {
         if self.deadline().is_some_and(|at| at <= now) {
             self.step(Event::Deadline)?;
         }
-        match self.deadline().is_some_and(|at| at < now) {
-            true => Err("a deadline was passed over".into()),
-            false => Ok(()),
+        if self.deadline().is_some_and(|at| at < now) {
+            Err("a deadline was passed over".into())
+        } else {
+            Ok(())
         }
     }
 

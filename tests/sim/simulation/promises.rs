@@ -127,8 +127,9 @@ impl Simulation {
 
 /// Every record can be said.
 pub(super) fn said(line: &str) -> Result<(), Broken> {
-    match line.is_empty() {
-        true => Err("a record without words".into()),
-        false => Ok(()),
+    if line.is_empty() {
+        Err("a record without words".into())
+    } else {
+        Ok(())
     }
 }

@@ -24,9 +24,10 @@ impl Client {
     }
 
     pub fn try_connect(address: &str) -> std::io::Result<Self> {
-        match address.contains('/') {
-            true => Self::on(UnixStream::connect(address)?.into()),
-            false => Self::on(TcpStream::connect(address)?.into()),
+        if address.contains('/') {
+            Self::on(UnixStream::connect(address)?.into())
+        } else {
+            Self::on(TcpStream::connect(address)?.into())
         }
     }
 

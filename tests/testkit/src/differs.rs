@@ -44,8 +44,9 @@ pub fn differs(
 
 /// The master that is not the original: the one under test, if that is ours.
 fn ours() -> PathBuf {
-    match is_original() {
-        true => programs::master(),
-        false => under_test(),
+    if is_original() {
+        programs::master()
+    } else {
+        under_test()
     }
 }

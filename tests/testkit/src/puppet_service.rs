@@ -107,9 +107,10 @@ impl PuppetService {
 #[track_caller]
 pub fn one_service(columns: &str) -> (Instance, PuppetService) {
     let mut postfix = Instance::bare();
-    let name = match columns.starts_with("inet") {
-        true => postfix.address(),
-        false => "a".to_owned(),
+    let name = if columns.starts_with("inet") {
+        postfix.address()
+    } else {
+        "a".to_owned()
     };
     let service = PuppetService::add(&mut postfix, &name, columns);
     postfix.start();

@@ -227,9 +227,10 @@ fn values_of_a_wrong_type_say_what_was_expected() {
             "17: bad value of \"ping_interval\": expected a time of at least",
         ),
     ] {
-        let ordered = match setting.starts_with("accept") {
-            true => "",
-            false => "\naccept = \"ordered\"",
+        let ordered = if setting.starts_with("accept") {
+            ""
+        } else {
+            "\naccept = \"ordered\""
         };
         let error = error(&format!("[service.\"spamd/inet\"]\n{setting}{ordered}\n"));
         let expected = format!("master.toml: line 2: column {expected}");

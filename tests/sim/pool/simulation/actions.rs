@@ -48,9 +48,10 @@ impl Simulation {
             Action::Watch(_) => self.watch(),
             Action::Unwatch(_) => {
                 self.refused = false;
-                match std::mem::take(&mut self.watched) {
-                    true => Ok(()),
-                    false => Err("unwatched, and not watched before".into()),
+                if std::mem::take(&mut self.watched) {
+                    Ok(())
+                } else {
+                    Err("unwatched, and not watched before".into())
                 }
             }
             Action::Spawn {
@@ -75,10 +76,13 @@ impl Simulation {
                 }
                 Ok(())
             }
-            Action::Log(ref record) => match record.to_string().is_empty() {
-                true => Err("a record without words".into()),
-                false => Ok(()),
-            },
+            Action::Log(ref record) => {
+                if record.to_string().is_empty() {
+                    Err("a record without words".into())
+                } else {
+                    Ok(())
+                }
+            }
             ref other => Err(format!("nobody asked for {other:?}")),
         }
     }
@@ -106,23 +110,22 @@ impl Simulation {
             return Err(format!("one more than {max} children"));
         }
         let fails = std::mem::take(&mut self.faults.spawn);
-        let event = match fails || self.processes.len() >= PROCESSES_MAX {
-            true => Event::SpawnFailed {
+        let event = if fails || self.processes.len() >= PROCESSES_MAX {
+            Event::SpawnFailed {
                 service,
                 error: NO_ROOM,
-            },
-            false => {
-                // The runtime does what is pending to the process that was meant.
-                let pending = |pid| self.queue.iter().any(|action| pid_of(action) == Some(pid));
-                let used = |&pid: &Pid| self.processes.iter().any(|p| p.pid == pid) || pending(pid);
-                let pid = (100..).find(|pid| !used(pid)).ok_or("pids without end")?;
-                self.processes.push(Process::new(pid));
-                self.started += 1;
-                Event::Spawned {
-                    service,
-                    generation,
-                    pid,
-                }
+            }
+        } else {
+            // The runtime does what is pending to the process that was meant.
+            let pending = |pid| self.queue.iter().any(|action| pid_of(action) == Some(pid));
+            let used = |&pid: &Pid| self.processes.iter().any(|p| p.pid == pid) || pending(pid);
+            let pid = (100..).find(|pid| !used(pid)).ok_or("pids without end")?;
+            self.processes.push(Process::new(pid));
+            self.started += 1;
+            Event::Spawned {
+                service,
+                generation,
+                pid,
             }
         };
         self.take_in(event)
@@ -170,9 +173,10 @@ impl Simulation {
         } else if fails || !process.open {
             OrderFailure::System(BROKEN_PIPE)
         } else {
-            match waits || !process.unwritten.is_empty() {
-                true => process.unwritten.push_back(order),
-                false => process.orders.push_back(order),
+            if waits || !process.unwritten.is_empty() {
+                process.unwritten.push_back(order)
+            } else {
+                process.orders.push_back(order)
             }
             return Ok(());
         };

@@ -90,17 +90,15 @@ impl Simulation {
             }
             let count = self.processes.len();
             let lived = (0..count).fold(false, |any, at| self.live(at) | any);
-            match lived {
-                true => self.turn()?,
-                false => self.sleep()?,
-            }
+            if lived { self.turn()? } else { self.sleep()? }
         }
         if self.table.service(self.place).is_none() {
             return Ok(());
         }
-        match served {
-            true => self.check_rest(),
-            false => Err("a client is not served".into()),
+        if served {
+            self.check_rest()
+        } else {
+            Err("a client is not served".into())
         }
     }
 
@@ -123,9 +121,10 @@ impl Simulation {
             .all(|s| matches!(s, State::Idle | State::Busy));
         let enough = idle >= min_idle || total == most;
         let surplus = idle > max_idle && total > min_children;
-        match rest && total >= min_children && total <= most && enough && !surplus {
-            true => Ok(()),
-            false => Err(format!("at rest: {states:?} under {:?}", self.in_force)),
+        if rest && total >= min_children && total <= most && enough && !surplus {
+            Ok(())
+        } else {
+            Err(format!("at rest: {states:?} under {:?}", self.in_force))
         }
     }
 }
