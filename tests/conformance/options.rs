@@ -1,4 +1,4 @@
-//! The command line. Most of its rules are shown with real daemons, in `tests/postfix/options.rs`.
+//! The command line. Most of its rules are tested with real daemons, in `tests/postfix/options.rs`.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use testkit::puppet_service::PuppetService;
 use testkit::run::{Running, run};
 use testkit::{needs_root, test};
 
-/// "`-c dir`": also relative to where the master is started, which it then leaves.
+/// "`-c dir`": relative to the directory in which the master is started, which it then leaves.
 #[test]
 fn the_configuration_directory_can_be_relative() {
     needs_root("to run a master");
@@ -38,7 +38,7 @@ fn the_configuration_directory_can_be_relative() {
     );
 }
 
-/// "Options": as of getopt(3), together and with the value attached.
+/// "Options": as in getopt(3), options can be combined, and values attached.
 #[test]
 fn options_can_be_written_together() {
     needs_root("to run a master");
@@ -85,7 +85,7 @@ fn descriptors_that_the_master_finds_are_closed() {
     }
 }
 
-/// "unless `-d`, descriptors 0-2 become /dev/null": also when there was none.
+/// "unless `-d`, descriptors 0-2 become /dev/null": also if they were closed.
 #[test]
 fn standard_descriptors_that_are_missing_become_dev_null() {
     needs_root("to run a master");

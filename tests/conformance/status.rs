@@ -1,4 +1,4 @@
-//! What children report on descriptor 5, and what they must not be able to do with it.
+//! Reports on descriptor 5, and their limits.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use testkit::{is_original, needs_ours, needs_root, test};
 
 use crate::lines::Line;
 
-/// A busy child that tells lies, its busy sibling, and a busy child of another service.
+/// A busy child that sends wrong reports, its busy sibling, and a busy child of another service.
 struct Gossip<'a> {
     postfix: &'a mut Instance,
     service: PuppetService,
@@ -42,8 +42,8 @@ impl<'a> Gossip<'a> {
         }
     }
 
-    /// The sibling's reports count: while it is available nobody else is started for a client,
-    /// and once it is taken somebody is.
+    /// The sibling's reports count: while it is available, no child is started for a client; once
+    /// it is taken, one is.
     #[track_caller]
     fn expect_sibling_is_heard(&mut self) {
         self.sibling.finish_client();
@@ -60,7 +60,7 @@ impl<'a> Gossip<'a> {
         self.others.push(child);
     }
 
-    /// What becomes of a lie: either the master complains and all is as before, or it dies.
+    /// The result of a wrong report: either the master complains and continues, or it ends.
     #[track_caller]
     fn aftermath(&mut self, complaint: &str) -> &'static str {
         let master = self.postfix.master_process();
@@ -84,11 +84,11 @@ fn short_and_long_reports_change_nothing() {
         let mut postfix = Instance::bare();
         let mut gossip = Gossip::new(&mut postfix);
         gossip.liar.write_status(&vec![0xff; length]);
-        // Bytes that follow cannot make a report of what was none.
+        // Bytes that follow cannot turn garbage into a report.
         gossip.liar.wait_until_heard();
         if is_original() {
-            // A stream has no records: what remains of a long one makes later ones unreadable,
-            // if they come quickly. This is a race; what is sure is the complaint.
+            // A stream has no record boundaries, so the rest of a long report makes later ones
+            // unreadable if they come quickly. That is a race; only the complaint is certain.
             gossip.postfix.wait_for_log(Line::PartialReport.words());
         } else {
             let pid = gossip.liar.process.0;
@@ -99,7 +99,7 @@ fn short_and_long_reports_change_nothing() {
     }
 }
 
-/// Reports need not be written one by one.
+/// Several reports in one write count.
 #[test]
 fn two_reports_in_one_write_both_count() {
     needs_root("to run a master");
@@ -110,7 +110,7 @@ fn two_reports_in_one_write_both_count() {
         .liar
         .write_status(&both.map(|one| one.encode()).concat());
     gossip.liar.wait_until_heard();
-    // Who believes the first alone waits for the liar, who takes nobody.
+    // A master that reads only the first one waits for the first child, which accepts no client.
     let (client, child) = gossip.service.serve();
     gossip.clients.push(client);
     gossip.others.push(child);
@@ -160,7 +160,7 @@ fn a_report_that_bears_a_siblings_name_changes_nothing() {
     );
 }
 
-/// "whichever of its processes writes": a child's own child speaks for it.
+/// "whichever of its processes writes": a report of a child's own child counts as the child's.
 #[test]
 fn a_report_of_a_childs_own_child_is_the_childs() {
     needs_root("to run a master");
@@ -218,7 +218,7 @@ fn a_report_of_a_process_that_is_no_child_changes_nothing() {
     gossip.expect_sibling_is_heard();
 }
 
-/// A child that says twice what it has said is counted once.
+/// A repeated report counts once.
 #[test]
 fn a_report_that_is_repeated_counts_once() {
     needs_root("to run a master");
@@ -232,7 +232,7 @@ fn a_report_that_is_repeated_counts_once() {
         first.tell("report available");
     }
     first.wait_until_heard();
-    // One is available, and not three.
+    // One child is available, not three.
     let _three = service.connect();
     service.expect_no_child();
     first.take_client();
@@ -257,8 +257,8 @@ fn a_child_that_reports_and_fails_at_once_has_served() {
     assert_eq!(postfix.log_lines(Line::BadStartup.words()), [""; 0]);
 }
 
-/// "On descriptor 5 a child reports whether it can take a client": a master that has others to
-/// spare may hear it a little later.
+/// "On descriptor 5 a child reports whether it can take a client": with more than one child
+/// available, the master may read reports in batches.
 #[test]
 fn reports_count_also_where_there_are_children_to_spare() {
     needs_root("the master changes users");
@@ -306,7 +306,7 @@ fn a_child_that_floods_the_status_channel_delays_nobody() {
     assert!(puppet.process.runs());
 }
 
-/// A child without its status channel is a child like any other.
+/// A child that has closed its status channel is treated like others.
 #[test]
 fn a_child_that_closes_the_status_channel_harms_nobody() {
     needs_root("to run a master");
@@ -334,7 +334,7 @@ fn a_child_that_shuts_the_status_channel_down_ends_nobody() {
             let master = gossip.postfix.master_process();
             gossip.liar.send("shutdown 5");
             let liar = Path::new("/proc").join(gossip.liar.process.0.to_string());
-            // The original may have reaped the liar and not have looked at the channel yet.
+            // The original may have reaped the child before it reads the channel.
             until(
                 SOON,
                 "the liar's end to be heard of, or the master's",
@@ -349,7 +349,7 @@ fn a_child_that_shuts_the_status_channel_down_ends_nobody() {
     );
 }
 
-/// "the next child of the service has its channel": no child can make that a reason to leave.
+/// "the next child of the service has its channel": a child cannot make the next one leave.
 #[test]
 fn a_child_that_stops_reading_the_status_channel_sends_no_other_away() {
     needs_root("to run a master");
@@ -378,7 +378,7 @@ fn a_child_that_stops_reading_the_status_channel_sends_no_other_away() {
     );
 }
 
-/// What a former child has left behind has the channel too, and speaks for the former child only.
+/// A process that a former child has left behind has its channel, and reports only for that child.
 #[test]
 fn a_process_that_outlives_its_parent_does_not_speak_for_the_next_child() {
     needs_root("to run a master");
@@ -390,7 +390,7 @@ fn a_process_that_outlives_its_parent_does_not_speak_for_the_next_child() {
         former.tell(&format!("orphan {available}"));
         former.exit(0);
         served.push(service.serve());
-        // Somebody else is started for this client, because the one before is not available.
+        // The former child is not available, so a new one is started for this client.
         served.push(service.serve());
     }
     for (_, child) in &mut served {

@@ -1,4 +1,4 @@
-//! What masterctl cannot do, and how it says so: in clear words, and by its exit status.
+//! The errors of masterctl: their messages and exit statuses.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use testkit::{needs_root, test};
 
 use super::stage::{masterctl, service};
 
-/// All that ask a running master for something.
+/// All commands that need a running master.
 const COMMANDS: [&[&str]; 10] = [
     &["status"],
     &["top", "--once"],
@@ -39,7 +39,7 @@ fn expect(finished: &Finished, status: i32, words: &str) {
 fn without_a_master_every_command_says_so() {
     for mut standalone in Standalone::all() {
         standalone.write_table("a unix n - - - 5 true\n").start();
-        // One that ended well leaves nothing, one that was killed leaves its sockets.
+        // After a normal end the sockets are removed, after a kill they remain.
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             standalone.stop_by(signal);
             for command in COMMANDS {

@@ -1,4 +1,4 @@
-//! A pool on a socket in the file system, where the system does not count who waits.
+//! A pool on a socket in the file system, for which the system does not count waiting clients.
 
 use nix::sys::signal::Signal;
 use testkit::instance::SOON;

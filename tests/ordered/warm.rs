@@ -1,4 +1,4 @@
-//! Children of shared services that wait for the first client.
+//! Idle children of shared services that are started before the first client.
 
 use testkit::instance::{Instance, SOON};
 use testkit::poll::until;

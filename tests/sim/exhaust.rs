@@ -1,9 +1,9 @@
-//! All that can happen in a small simulation, up to a number of happenings.
+//! All possible sequences in a small simulation, up to a number of happenings.
 //!
-//! Breadth first, so that what breaks a promise is the shortest list that does. States in which
-//! everything has the same future are one: pids, generations and the time of day are left out of
-//! what is compared. What the table has in its private memory is compared only as far as it shows;
-//! if that is wrong and does not show, the simulation with its long runs is the one to find it.
+//! The search is breadth first, so that the first failing sequence is the shortest one. States with
+//! the same future are equal: pids, generations and the time of day are not compared. The table's
+//! private memory is compared only as far as it is visible; errors in the rest are found by the
+//! long random simulation.
 
 use std::collections::HashSet;
 
@@ -22,8 +22,8 @@ struct Case {
     opening: &'static [Happening],
     happenings: &'static [Happening],
     depth: usize,
-    /// States and transitions. The numbers are exact, and not bounds: whoever changes the policy
-    /// is to notice when other states become reachable, and to write down the new number.
+    /// The number of states and of transitions. They are exact: a change of the policy that makes
+    /// other states reachable must be noticed, and the new numbers written here.
     expected: (usize, usize),
 }
 
@@ -156,14 +156,14 @@ const CASES: [Case; 6] = [
     },
 ];
 
-/// A state is the last step of the way to it, from another state.
+/// A state, as the last step of a path from another state.
 #[derive(Clone, Copy)]
 struct Step {
     from: Option<usize>,
     happening: Happening,
 }
 
-/// Goes through the cases.
+/// Runs all cases.
 pub fn run(options: &Options) -> Outcome {
     let (mut text, mut states, mut transitions) = (String::new(), 0, 0);
     let mut as_expected = true;
@@ -190,7 +190,7 @@ pub fn run(options: &Options) -> Outcome {
 }
 
 impl Case {
-    /// The numbers of states and transitions, or what breaks a promise and which.
+    /// The number of states and transitions, or a failing sequence.
     fn exhaust(&self) -> Result<(usize, usize), (Vec<Happening>, Broken)> {
         let mut steps: Vec<Step> = Vec::new();
         let mut seen = HashSet::new();
@@ -217,8 +217,8 @@ impl Case {
         Ok((seen.len(), transitions))
     }
 
-    /// Whether the way leads to a new state, unless its last step is impossible. From every state
-    /// everybody can be served.
+    /// Whether the path leads to a new state; `None` if its last step is impossible. In every
+    /// state, it must be possible to serve all clients.
     fn arrive(&self, way: &[Happening], seen: &mut HashSet<u64>) -> Result<Option<bool>, Broken> {
         guarded(|| {
             let mut simulation = Simulation::new();
@@ -234,7 +234,7 @@ impl Case {
         })
     }
 
-    /// The way with what comes before it.
+    /// The path with the steps that precede it.
     fn whole(&self, way: &[Happening]) -> Vec<Happening> {
         [self.opening, way].concat()
     }

@@ -1,4 +1,4 @@
-//! What is seen on the terminal.
+//! Output on a terminal.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use testkit::run::run;
 use testkit::standalone::Standalone;
 use testkit::test;
 
-/// What a master with a faulty table shows on a terminal, with a variable in its environment.
+/// The output of a master with a faulty table on a terminal, with this variable in its environment.
 fn shown(name: &str, value: &str) -> String {
     let mut standalone = Standalone::of_a_user();
     standalone.write_table("a tcp - - - - - true\n");

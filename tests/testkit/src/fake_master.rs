@@ -1,4 +1,4 @@
-//! Answers in the master's place, at a socket of its own. Other packages' tests have this file, too.
+//! A fake master that answers on a status socket. Tests of other packages include this file, too.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -9,22 +9,22 @@ use std::sync::{Arc, Mutex};
 
 use master::status::Document;
 
-/// What somebody who asks gets.
+/// The answer to a reader.
 #[derive(Clone)]
 enum Manner {
     Says(Vec<u8>),
-    /// Nothing, and no end of it.
+    /// No data and no end of file.
     Hangs,
 }
 
-/// A socket, and a thread that answers at it as long as the process lives.
+/// A socket, and a thread that answers on it as long as the process lives.
 pub struct FakeMaster {
     path: PathBuf,
     manner: Arc<Mutex<Manner>>,
 }
 
 impl FakeMaster {
-    /// Who asks at `path` gets this document.
+    /// Answers on `path` with this document.
     pub fn new(path: &Path, document: &Document) -> Self {
         let fake = Self {
             path: path.to_owned(),
@@ -35,10 +35,10 @@ impl FakeMaster {
         fake
     }
 
-    /// Listens where nobody does.
+    /// Starts to listen on its path.
     pub fn listen(&self) {
         let listener = UnixListener::bind(&self.path).expect("a socket");
-        // For mail_owner, who asks.
+        // mail_owner reads it.
         fs::set_permissions(&self.path, Permissions::from_mode(0o666)).expect("a mode");
         let manner = Arc::clone(&self.manner);
         std::thread::spawn(move || {
@@ -47,7 +47,7 @@ impl FakeMaster {
                 let mut stream = stream.expect("a client");
                 let manner = manner.lock().expect("a manner").clone();
                 match manner {
-                    // Who has seen enough is no failure.
+                    // The reader may disconnect early.
                     Manner::Says(text) => drop(stream.write_all(&text)),
                     Manner::Hangs => silenced.push(stream),
                 }
@@ -67,7 +67,7 @@ impl FakeMaster {
         *self.manner.lock().expect("a manner") = Manner::Hangs;
     }
 
-    /// Has nobody find the socket any more.
+    /// Removes the socket's path.
     pub fn vanish(&self) {
         fs::remove_file(&self.path).expect("a socket");
     }

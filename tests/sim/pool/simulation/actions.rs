@@ -1,4 +1,4 @@
-//! What the policy asks for, and how the simulation does it.
+//! The execution of the policy's actions.
 
 use master::policy::{Action, Event, OrderFailure, Pid, ServiceId, Signal};
 use master::protocol::pool::Order;
@@ -7,7 +7,7 @@ use super::process::Process;
 use super::{BROKEN_PIPE, Broken, NO_ROOM, PROCESSES_MAX, Simulation};
 
 impl Simulation {
-    /// Queues what the table asks for, and what the master knows then.
+    /// Queues the table's actions, and updates what the master knows.
     pub(super) fn take_actions(&mut self) -> Result<(), Broken> {
         for action in std::mem::take(&mut self.actions) {
             self.coverage.action(&action);
@@ -27,7 +27,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Everything, unless actions are late.
+    /// Executes all queued actions, or as many as `late` allows.
     pub(super) fn carry_out(&mut self) -> Result<(), Broken> {
         while self.late.is_none() && !self.queue.is_empty() {
             self.carry_out_next()?;
@@ -42,7 +42,7 @@ impl Simulation {
         }
     }
 
-    /// What is about a child that has ended meanwhile is left out.
+    /// Executes one action. It has no effect on a child that has ended in the meantime.
     fn act(&mut self, action: &Action) -> Result<(), Broken> {
         match *action {
             Action::Watch(_) => self.watch(),
@@ -116,7 +116,7 @@ impl Simulation {
                 error: NO_ROOM,
             }
         } else {
-            // The runtime does what is pending to the process that was meant.
+            // The runtime's pending actions must not reach a new process with the same pid.
             let pending = |pid| self.queue.iter().any(|action| pid_of(action) == Some(pid));
             let used = |&pid: &Pid| self.processes.iter().any(|p| p.pid == pid) || pending(pid);
             let pid = (100..).find(|pid| !used(pid)).ok_or("pids without end")?;
@@ -131,7 +131,7 @@ impl Simulation {
         self.take_in(event)
     }
 
-    /// The table gives an order: it must be one that the child can be given.
+    /// Checks that the child may get this order.
     fn check_order(&mut self, pid: Pid, order: Order) -> Result<(), Broken> {
         let (now, paused) = (self.now, self.paused);
         if order != Order::Accept {
@@ -184,7 +184,7 @@ impl Simulation {
     }
 }
 
-/// The process that an action is about.
+/// The process that an action is for.
 fn pid_of(action: &Action) -> Option<Pid> {
     match *action {
         Action::Signal { pid, .. } | Action::Order { pid, .. } | Action::CloseChannel { pid } => {

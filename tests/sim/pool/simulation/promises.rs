@@ -1,4 +1,4 @@
-//! What must hold of the pool, after every turn and in the end.
+//! The invariants of the pool, after every turn and at the end.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use super::process::{Phase, Process};
 use super::{Broken, Faults, Settings, Simulation};
 use crate::happening::Steering;
 
-/// An order that is not answered holds others back no longer (master(8)).
+/// How long an unanswered order delays other orders (master(8)).
 const PATIENCE: Duration = Duration::from_millis(50);
-/// All timeouts of a rogue and those of a throttle, one after the other, are over before.
+/// Longer than all timeouts of a child and of a throttle in sequence.
 const CALM: Duration = Duration::from_secs(500);
 const ROUNDS_MAX: usize = 20_000;
 
 impl Simulation {
-    /// After the deadlines have had their turn.
+    /// Checked after the deadlines.
     pub(super) fn check_clients_time(&self) -> Result<(), Broken> {
         let limit = self.in_force.limits.request_timeout;
         let too_long = |p: &Process| {
@@ -28,7 +28,7 @@ impl Simulation {
         }
     }
 
-    /// After every turn.
+    /// Checked after every turn.
     pub(super) fn check(&self) -> Result<(), Broken> {
         self.table.check()?;
         let Some(service) = self.table.service(self.place) else {
@@ -102,7 +102,7 @@ impl Simulation {
         }
     }
 
-    /// The pool rests: it is within its bounds.
+    /// Checks that a pool at rest is within its bounds.
     fn check_rest(&self) -> Result<(), Broken> {
         let Settings {
             max,
