@@ -170,8 +170,8 @@ impl Answer {
     pub fn refusal(self) -> Option<&'static str> {
         match self {
             Self::Done => None,
-            Self::Malformed => Some("it is no request of this version"),
-            Self::Forbidden => Some("only root and whoever runs the master may ask"),
+            Self::Malformed => Some("it is not a request of this version"),
+            Self::Forbidden => Some("only root and the user that runs the master may do this"),
             Self::Unknown => Some("there is no such service any more"),
             Self::Throttled => Some("the service is throttled"),
             Self::Paused => Some("the service is paused"),

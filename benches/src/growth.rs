@@ -180,8 +180,8 @@ pub fn markdown(ours: &[Report], theirs: &[Report]) -> String {
         );
     }
     text.push_str(
-        "\nThe program beside starts a child for each client too, and has nothing to do with those \
-         that end: what its clients wait, the machine has them wait.\n",
+        "\nThe other program also starts a child for each client, and has no ending children: the \
+         wait of its clients is caused by the machine.\n",
     );
     text
 }

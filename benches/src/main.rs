@@ -249,18 +249,18 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          children that run the master's own program; at a start and a reload, where it has no other \
          children, that of all processes that it starts, as the kernel counts it for their control \
          group. \
-         The floor is what the same work takes without a master: for a spawn the time of \
-         clone and wait for the same static program, for a start that of making the same \
-         sockets, for a warm child that of taking its two reports from the kernel. A single client \
+         The floor is the cost of the same work without a master: for a spawn, clone and wait for \
+         the same static program; for a start, creating the same sockets; for a warm child, \
+         receiving its two reports from the kernel. A single client \
          leaves processors idle between its steps, and a master that works more keeps them awake: \
-         on one processor, where somebody always works, the one that works less is ahead. Private \
+         on one processor, which is never idle, the master that works less is faster. Private \
          memory is what the kernel calls anonymous.\n\n\
          ![Cost against the number of services](cost.svg)\n\n\
-         ## Much at once\n\n\
+         ## Many children at once\n\n\
          {growth}\n\
          ## Where the time goes\n\n\
          {profile}\n\
-         ## Standing alone, beside others\n\n\
+         ## Beside other programs\n\n\
          {others}\n\
          ## Any program for each connection\n\n\
          {spawners}\n\

@@ -167,7 +167,7 @@ fn sample(server: &Server, built: &Path, effort: Effort) -> Result<[f64; 3]> {
     let _running = Stopped::start(Command::new(&server.program).args(arguments))?;
     let end = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(setup.address).is_err() {
-        ensure!(Instant::now() < end, "nobody listens");
+        ensure!(Instant::now() < end, "no program listens");
         thread::sleep(Duration::from_millis(5));
     }
     let run = |clients| load::run_visits(effort.spawns, clients, || load::echo(setup.address));

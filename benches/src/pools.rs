@@ -358,12 +358,12 @@ fn markdown(samples: &[Vec<Sample>; 3], first: &[Vec<f64>; 2], floor: Spread) ->
     let _ = write!(
         text,
         "\nBoth parents run the same program for every child, which loads Perl and its modules anew: \
-         that is nearly all of the time until {FULL} are idle. (spamd itself forks children who have \
-         loaded them before.) For a client they do as little as they can, `ordered-child.pl`. The \
-         children in Rust show what is the parent's. The floor is a parent with one child in Perl, \
-         which waits for a client, takes what the child has said, and writes the order: three \
-         system calls and nothing else.\n\n\
-         A client that is not served for {} s has given up, and counts as if served then.\n\n\
+         that is nearly all of the time until {FULL} are idle. (spamd itself forks children from a \
+         parent that has loaded them.) The children do as little as possible for a client, see \
+         `ordered-child.pl`. The children in Rust show the parent's share. The floor is a parent with \
+         one child in Perl, which waits for a client, reads the child's messages, and writes the \
+         order: three system calls and nothing else.\n\n\
+         A client that is not served within {} s gives up, and counts with this time.\n\n\
          The first client of a service with children in Perl that accept by themselves waits {cold} \
          ms for its first byte, and {warm} ms with `min_idle = 1`.\n",
         PATIENCE.as_secs()

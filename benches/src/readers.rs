@@ -39,17 +39,17 @@ const SHARE: Goal = Goal::AtMost(0.05);
 
 #[derive(Clone, Copy)]
 enum Crowd {
-    Nobody,
+    None,
     Silent,
     Hammering,
 }
 
 impl Crowd {
-    const ALL: [Self; 3] = [Self::Nobody, Self::Silent, Self::Hammering];
+    const ALL: [Self; 3] = [Self::None, Self::Silent, Self::Hammering];
 
     fn described(self) -> String {
         match self {
-            Self::Nobody => "none".into(),
+            Self::None => "none".into(),
             Self::Silent => format!("{READERS} that never read"),
             Self::Hammering => format!("{READERS} that hammer"),
         }
@@ -58,7 +58,7 @@ impl Crowd {
     /// The work of one reader.
     fn come(self, visits: &Visits) {
         visits.come.fetch_add(1, Ordering::Relaxed);
-        if matches!(self, Self::Nobody) {
+        if matches!(self, Self::None) {
             return;
         }
         while !visits.end.load(Ordering::Relaxed) {
@@ -179,9 +179,8 @@ pub fn measure(master: &Path, effort: Effort, rounds: usize) -> Result<(String, 
     }
     let _ = write!(
         text,
-        "\nEverybody shares one processor. The processor time in a second, in seconds, is measured \
-         while nobody else wants anything. The memory is the master's in the midst of the crowd, \
-         while clients are served.\n"
+        "\nAll processes share one processor. Processor seconds per second are measured without \
+         other clients. The memory is the master's with the readers, while clients are served.\n"
     );
     Ok((text, missed))
 }
@@ -194,7 +193,7 @@ fn rows(services: usize, samples: &[Vec<Sample>; 3], processors: f64, text: &mut
     };
     let alone = spread(&samples[0], |sample| sample.rate).median;
     let mut missed = false;
-    for (who, samples) in Crowd::ALL.iter().zip(samples) {
+    for (kind, samples) in Crowd::ALL.iter().zip(samples) {
         let rate = spread(samples, |sample| sample.rate);
         let master = spread(samples, |sample| sample.master);
         let crowd = spread(samples, |sample| sample.crowd);
@@ -211,7 +210,7 @@ fn rows(services: usize, samples: &[Vec<Sample>; 3], processors: f64, text: &mut
             text,
             "| {services} | {} | {} | {ratio:.2} | {throughput} | {:.3} + {:.3} | {part:.3} \
              | {share_goal} | {} |",
-            who.described(),
+            kind.described(),
             rate.text(),
             master.median,
             crowd.median,

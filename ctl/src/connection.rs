@@ -86,8 +86,8 @@ impl Place {
         let format: Format = serde_json::from_str(&text).map_err(|error| self.gone(&error))?;
         ensure!(
             format.format == status::FORMAT,
-            "the master speaks format {} of the status, and this masterctl format {}: use the one \
-             that came with the master",
+            "the master's status has format {}, and this masterctl reads format {}: use the \
+             masterctl that belongs to the master",
             format.format,
             status::FORMAT
         );
@@ -115,7 +115,7 @@ impl Place {
         };
         received.map_err(|errno| self.silent(&io::Error::from(errno)))?;
         let answer = Answer::decode(&message);
-        let answer = answer.ok_or_else(|| self.gone(&"no answer that means anything"))?;
+        let answer = answer.ok_or_else(|| self.gone(&"an invalid answer"))?;
         match answer.refusal() {
             None => Ok(()),
             Some(why) => {
@@ -136,7 +136,7 @@ impl Place {
     fn silent(&self, error: &io::Error) -> Failure {
         match error.kind() {
             ErrorKind::WouldBlock => {
-                self.gone(&format!("nothing for {} s", self.patience.as_secs()))
+                self.gone(&format!("no answer within {} s", self.patience.as_secs()))
             }
             _ => self.gone(&describe_error(error)),
         }
@@ -301,7 +301,7 @@ mod tests {
         let (_queue, _listener, place) = place();
         let error = place.look().expect_err("silence").to_string();
         assert!(
-            error.ends_with("does not answer: nothing for 1 s"),
+            error.ends_with("does not answer: no answer within 1 s"),
             "{error}"
         );
     }

@@ -48,24 +48,22 @@ const GAUGES: [Gauge; 12] = [
     ),
     (
         "throttle_next_seconds",
-        "For how long the next failure throttles it, where failures make that longer",
+        "How long the next failure throttles it, if failures extend the time",
         |s| s.throttle_next,
     ),
     (
         "recent_clients",
-        "The last clients, of which some may have lost their child",
+        "The number of recent clients that crash_percent counts",
         |s| s.recent_clients.map(f64::from),
     ),
     (
         "recent_crashes",
-        "Those of them whose child ended abnormally",
+        "Recent clients whose child ended abnormally",
         |s| s.recent_crashes.map(f64::from),
     ),
-    (
-        "stressed",
-        "Whether children are told to be quick with clients",
-        |s| Some(flag(s.stress_until.is_some())),
-    ),
+    ("stressed", "Whether children are told of stress", |s| {
+        Some(flag(s.stress_until.is_some()))
+    }),
     (
         "backlog",
         "Clients that wait in the listeners' queues",

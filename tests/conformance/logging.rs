@@ -214,7 +214,7 @@ fn a_line_that_postlogd_does_not_take_is_not_lost() {
             drop(reader);
             // A process that another test is starting may still have a copy of the socket.
             let gone = || UnixDatagram::unbound()?.connect(&socket);
-            until(SOON, "nobody to listen", || gone().is_err());
+            until(SOON, "no process to listen", || gone().is_err());
             let written = || postfix.log().contains("reload -- version ");
             postfix.hang_up();
             match within(SOON / 10, written) {
@@ -230,10 +230,10 @@ fn a_line_that_postlogd_does_not_take_is_not_lost() {
 fn a_reader_that_does_not_read_does_not_stop_the_master() {
     needs_root("to run a master");
     differs(
-        "A log that nobody reads does not stop the master.",
+        "A log that is not read does not stop the master.",
         Observed {
             ours: "clients are served",
-            original: "nobody is served any more",
+            original: "no client is served any more",
         },
         |postfix| {
             let service = PuppetService::add(postfix, "a", "unix - - n - -");
@@ -249,7 +249,7 @@ fn a_reader_that_does_not_read_does_not_stop_the_master() {
             if service.starts_a_child() {
                 "clients are served"
             } else {
-                "nobody is served any more"
+                "no client is served any more"
             }
         },
     );

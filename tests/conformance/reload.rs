@@ -281,11 +281,11 @@ fn a_removed_services_clients_are_refused() {
 fn removing_a_service_whose_child_does_not_leave_delays_nobody() {
     needs_root("to run a master");
     differs(
-        "A removed service whose child ignores SIGTERM keeps nobody waiting, and the child is \
+        "A removed service whose child ignores SIGTERM delays no client, and the child is \
          killed after service_kill_time.",
         Observed {
             ours: "others are served, and the child is killed",
-            original: "nobody is served while the child is there",
+            original: "no client is served while the child is there",
         },
         |postfix| {
             postfix.set("service_kill_time", "3s");
@@ -303,7 +303,7 @@ fn removing_a_service_whose_child_does_not_leave_delays_nobody() {
                 assert!(child.process.runs(), "the original kills");
                 child.process.signal(Signal::SIGKILL);
                 other.next();
-                return "nobody is served while the child is there";
+                return "no client is served while the child is there";
             }
             assert!(child.process.runs(), "it was killed too early");
             child.wait_for_end();

@@ -118,7 +118,7 @@ fn idle_children_leave_when_stress_begins() {
     assert_eq!(stress(&last), "yes");
     idle.wait_for_end();
     busy.wait_for_end();
-    assert!(last.process.runs(), "the one who knows of stress");
+    assert!(last.process.runs(), "the child that knows of stress");
 }
 
 /// "existing children are told to leave": once, when stress begins.

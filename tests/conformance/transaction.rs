@@ -159,8 +159,8 @@ fn a_reload_with_a_port_that_somebody_else_holds_changes_nothing() {
             original: "the master exits",
         },
         |postfix| {
-            let somebody = TcpListener::bind("127.0.0.1:0").expect("a listener");
-            let taken = somebody.local_addr().expect("an address").to_string();
+            let other = TcpListener::bind("127.0.0.1:0").expect("a listener");
+            let taken = other.local_addr().expect("an address").to_string();
             // Services before and after it in the table must not appear, either.
             let free = postfix.address();
             let spoil = |postfix: &mut Instance| {

@@ -85,7 +85,7 @@ fn a_stranger_may_neither_look_nor_steer() {
 
 #[test]
 fn who_may_only_look_is_told_so_when_steering() {
-    needs_root("to have somebody of the mail owner's group");
+    needs_root("to run a process with the mail owner's group");
     let mut standalone = Standalone::new();
     standalone.write_table("a unix n - - - 5 true\n").start();
     let socket = fs::metadata(standalone.queue().join(master::status::SOCKET)).unwrap();

@@ -71,7 +71,7 @@ fn who_comes_past_the_permissions_is_refused_and_named() {
     assert!(
         refused
             .stderr
-            .contains("only root and whoever runs the master"),
+            .contains("only root and the user that runs the master"),
         "{refused:?}"
     );
     assert!(!service(&standalone, "a").paused);

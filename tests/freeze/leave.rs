@@ -202,7 +202,7 @@ fn expect_no_service(stage: &Stage) {
     master.signal(Signal::SIGCONT);
     assert_eq!(served, None, "a child of the removed service has served");
     let waiting = clients.len();
-    assert_eq!(waiting, 0, "clients whom nothing refused");
+    assert_eq!(waiting, 0, "clients that were not refused");
 }
 
 /// Without the fix: "a child of the removed service has served": it signals 64 of them before it says so.

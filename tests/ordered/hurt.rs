@@ -36,7 +36,7 @@ fn every_client_is_served_while_children_are_killed() {
     });
     assert_eq!((load.served, load.lost), (clients(), 0), "{load:?}");
     let killed = pool.postfix.log_lines("killed by signal 9").len();
-    assert!(killed > 0, "nobody was killed");
+    assert!(killed > 0, "no child was killed");
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_master_that_is_stopped_while_it_fills_a_pool_leaves_nobody_behind() {
     needs_module();
     let settings = "accept = \"ordered\"\nmin_children = 20\nmax_idle = 20\n";
     let mut pool = Pool::perl(20, settings);
-    assert!(!pool.children().is_empty(), "nobody was started yet");
+    assert!(!pool.children().is_empty(), "no child was started yet");
     pool.postfix.stop();
     assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
 }

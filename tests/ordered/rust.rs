@@ -86,7 +86,7 @@ fn every_client_is_served_while_children_in_rust_are_killed() {
     });
     assert_eq!((load.served, load.lost), (clients(), 0), "{load:?}");
     let killed = pool.postfix.log_lines("killed by signal 9").len();
-    assert!(killed > 0, "nobody was killed");
+    assert!(killed > 0, "no child was killed");
 }
 
 #[test]

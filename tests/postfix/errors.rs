@@ -75,7 +75,7 @@ fn expect_said(said: &str, texts: &[impl AsRef<str>]) {
 
 #[test]
 fn only_root_may_start_it() {
-    needs_root("to become somebody else");
+    needs_root("to become another user");
     let postfix = Instance::new();
     postfix.write_configuration();
     let mut command = Command::new("setpriv");
@@ -259,8 +259,8 @@ fn a_data_directory_of_somebody_else_is_named() {
 #[test]
 fn a_port_that_somebody_else_holds_is_named() {
     needs_root("to start a master");
-    let somebody = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let address = somebody.local_addr().expect("an address").to_string();
+    let other = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = other.local_addr().expect("an address").to_string();
     let mut postfix = Instance::mail();
     postfix.service(&format!("{address} inet n - n - - smtpd"));
     postfix.write_configuration();

@@ -77,5 +77,7 @@ fn a_process_that_waits_does_nothing_else() {
     let processes = crowd(&stage, 5);
     let before = waits(&processes);
     let period = Duration::from_secs(2);
-    stays(period, "nobody wakes up", || waits(&processes) == before);
+    stays(period, "no process wakes up", || {
+        waits(&processes) == before
+    });
 }

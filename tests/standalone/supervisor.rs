@@ -155,7 +155,7 @@ fn a_listener_that_is_handed_over_is_served() {
     activated(&mut standalone, &["-l", &listener, "-l", &other]);
     let _client = until(SOON, "the listener", || UnixStream::connect(&socket).ok());
     standalone.wait_for_line("daemon started");
-    until(SOON, "a child for the client who came first", ran);
+    until(SOON, "a child for the first client", ran);
     standalone.wait_for_line(&format!(
         "no service listens on {}, which the service manager handed over",
         stray.display()
@@ -174,7 +174,7 @@ fn a_user_serves_a_port_of_roots_that_is_handed_over() {
         standalone.write_table(&format!("127.0.0.1:79 inet n - - - 1 {program}\n"));
         activated(&mut standalone, &["-l", "127.0.0.1:79"]);
         let _client = until(SOON, "the port", || TcpStream::connect("127.0.0.1:79").ok());
-        until(SOON, "a child for the client who came first", ran);
+        until(SOON, "a child for the first client", ran);
         // It belongs to the service manager, and listens even without the service.
         standalone.write_table("a unix n - - - 1 true\n").reload();
         assert!(TcpStream::connect("127.0.0.1:79").is_ok());

@@ -88,7 +88,7 @@ fn nobody_may_be_slow_for_long() {
     let mut slow = TcpStream::connect(stage.address()).expect("a listener");
     slow.set_nonblocking(true).expect("a mode");
     // Sending single bytes does not extend the time.
-    until(SOON, "the end of who is slow", || {
+    until(SOON, "the end of the slow client", || {
         let failed = slow.write(b"G").err().map(|error| error.kind());
         let read = slow.read(&mut [0; 512]);
         let ended = matches!(read, Ok(0)) || failed.is_some_and(|why| why != ErrorKind::WouldBlock);
@@ -169,7 +169,7 @@ fn the_history_survives_a_reload() {
     until(SOON, "the old process to leave", || !old.runs());
     assert!(
         stage.get("/view.json").samples() >= 4,
-        "those of before, and one"
+        "the previous ones, and one more"
     );
     assert_ne!(stage.children_named("statusd"), [old]);
     assert_eq!(stage.log_lines("warning: "), [""; 0]);

@@ -77,7 +77,7 @@ impl Spawner {
         seteuid(getuid())?;
         let result = act();
         // To continue with root's privileges would be worse than to end.
-        seteuid(self.owner.0).expect("root can become anybody");
+        seteuid(self.owner.0).expect("root can become any user");
         result
     }
 

@@ -116,7 +116,7 @@ fn a_name_server_that_does_not_answer_delays_nobody() {
         "A name server that does not answer during a reload keeps no client waiting.",
         Observed {
             ours: "clients are served while the reload waits",
-            original: "nobody is served while the reload waits",
+            original: "no client is served while the reload waits",
         },
         |postfix| {
             let mut served = false;
@@ -137,7 +137,7 @@ fn a_name_server_that_does_not_answer_delays_nobody() {
             if served {
                 "clients are served while the reload waits"
             } else {
-                "nobody is served while the reload waits"
+                "no client is served while the reload waits"
             }
         },
     );
@@ -177,7 +177,7 @@ fn a_name_that_nobody_answers_for_fails_the_reload() {
         clock.turn(&postfix, 60);
         postfix.wait_for_log_after(mark, "host.test: no answer within 60 s");
         postfix.wait_for_log_after(mark, "reload failed and changed nothing");
-        until(SOON, "nobody to look names up", || {
+        until(SOON, "no process that resolves names", || {
             master.children().is_empty()
         });
     });
@@ -209,7 +209,7 @@ fn a_reload_that_waits_gives_way_to_another() {
 #[test]
 fn a_master_whose_reload_waits_can_be_stopped() {
     needs_root("to have a network and files of its own");
-    needs_ours("the original does not promise that a reload keeps nobody waiting");
+    needs_ours("the original does not promise that a reload delays no client");
     in_own_network(|| {
         let mut postfix = Instance::bare();
         let server = NameServer::start();

@@ -121,7 +121,7 @@ fn a_socket_that_was_removed_or_replaced_is_back_after_a_reload() {
         "A socket that was removed or replaced is made anew by a reload.",
         Observed {
             ours: "clients are served again",
-            original: "nobody is served until the master is started anew",
+            original: "no client is served until the master is restarted",
         },
         |postfix| {
             postfix.unwatched("the sockets are counted");
@@ -139,7 +139,7 @@ fn a_socket_that_was_removed_or_replaced_is_back_after_a_reload() {
                 let text = fs::read_to_string(&target).expect("the file");
                 assert_eq!(text, "precious", "{fault}");
                 let Ok(_client) = Client::try_connect(&service.address) else {
-                    return "nobody is served until the master is started anew";
+                    return "no client is served until the master is restarted";
                 };
                 let mut puppet = service.next();
                 puppet.take_client();

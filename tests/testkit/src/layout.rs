@@ -86,7 +86,7 @@ pub fn make_directories(instance: &Instance) {
         // The owner first, then the mode: chown(2) clears mode bits.
         mkdir(&path, mode);
     }
-    chown(instance.path().join("mail"), Some(NOBODY), Some(NOBODY)).expect("mail, of nobody");
+    chown(instance.path().join("mail"), Some(NOBODY), Some(NOBODY)).expect("a directory for mail");
 }
 
 /// Copies the distribution's daemons into the daemon directory.

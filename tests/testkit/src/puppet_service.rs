@@ -98,7 +98,7 @@ impl PuppetService {
     #[track_caller]
     pub fn expect_no_child(&self) {
         let surplus = self.next_within(PAUSE);
-        assert!(surplus.is_none(), "a child that nobody needs");
+        assert!(surplus.is_none(), "a child that is not needed");
     }
 }
 

@@ -83,7 +83,7 @@ impl Simulation {
                     Ok(())
                 }
             }
-            ref other => Err(format!("nobody asked for {other:?}")),
+            ref other => Err(format!("not requested: {other:?}")),
         }
     }
 
