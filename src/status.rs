@@ -243,9 +243,9 @@ fn settings(service: &config::Service) -> Settings {
 }
 
 /// A setting that differs from its default.
-type Told = Option<(&'static str, String)>;
+type ChangedSetting = Option<(&'static str, String)>;
 
-fn limits(service: &config::Service) -> [Told; 5] {
+fn limits(service: &config::Service) -> [ChangedSetting; 5] {
     let ChildLimits {
         throttle_most,
         crash_percent,
@@ -267,7 +267,7 @@ fn limits(service: &config::Service) -> [Told; 5] {
     ]
 }
 
-fn pool(pool: Pool) -> [Told; 6] {
+fn pool(pool: Pool) -> [ChangedSetting; 6] {
     let Pool {
         accept,
         min_children,

@@ -99,7 +99,7 @@ pub const WORK: [Work; 14] = [
 const NOW: Time = Duration::from_secs(1_000);
 
 /// A table, and a simulation of the children that it starts.
-struct World {
+struct SimulatedMaster {
     table: Table,
     actions: Vec<Action>,
     next_pid: Pid,
@@ -107,7 +107,7 @@ struct World {
     children: Vec<(ServiceId, Pid, u32)>,
 }
 
-impl World {
+impl SimulatedMaster {
     /// A table with `services` services.
     fn new(services: usize, wakeup: Option<Wakeup>) -> Self {
         let mut world = Self {
@@ -239,7 +239,7 @@ fn table(services: usize, wakeup: Option<Wakeup>) -> Vec<Arc<config::Service>> {
 
 /// One child, in a table of many services, reports that it is taken and available in turn.
 fn reports(times: usize) {
-    let mut world = World::new(1_000, None);
+    let mut world = SimulatedMaster::new(1_000, None);
     let service = ServiceId::from_index(500);
     let (pid, generation) = world.spawn(service);
     for n in 0..times {
@@ -257,7 +257,7 @@ fn clients(times: usize) {
         max_idle: 8,
         ..Pool::ordered()
     };
-    let mut world = World::new(0, None);
+    let mut world = SimulatedMaster::new(0, None);
     world.reload(&services);
     let service = ServiceId::from_index(500);
     let (_, pid, _) = world.children[0];
@@ -274,7 +274,7 @@ fn clients(times: usize) {
 
 /// A child for each connection.
 fn children(times: usize) {
-    let mut world = World::new(1_000, None);
+    let mut world = SimulatedMaster::new(1_000, None);
     let service = ServiceId::from_index(500);
     for _ in 0..times {
         let (pid, _) = world.spawn(service);
@@ -291,7 +291,7 @@ fn deadlines(services: usize, times: usize) {
         every,
         conditional: false,
     };
-    let mut world = World::new(services, Some(wakeup));
+    let mut world = SimulatedMaster::new(services, Some(wakeup));
     for n in 1..=times {
         let now = NOW + every * n as u32;
         world.step(now, Event::Deadline);
@@ -301,7 +301,7 @@ fn deadlines(services: usize, times: usize) {
 
 /// Many busy children end in one turn.
 fn ends(children: usize, times: usize) {
-    let mut world = World::new(10, None);
+    let mut world = SimulatedMaster::new(10, None);
     for _ in 0..times {
         for n in 0..children {
             world.spawn(ServiceId::from_index(n % 10));
@@ -315,7 +315,7 @@ fn ends(children: usize, times: usize) {
 
 /// A service with many children is removed; the children are told to end, and end.
 fn removal(children: usize, times: usize) {
-    let mut world = World::new(2, None);
+    let mut world = SimulatedMaster::new(2, None);
     let (all, one) = (table(2, None), table(1, None));
     for _ in 0..times {
         for _ in 0..children {
@@ -332,7 +332,7 @@ fn removal(children: usize, times: usize) {
 
 /// A reload without changes.
 fn reloads(services: usize, times: usize) {
-    let mut world = World::new(services, None);
+    let mut world = SimulatedMaster::new(services, None);
     let same = table(services, None);
     for _ in 0..times {
         world.reload(&same);

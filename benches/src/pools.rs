@@ -34,7 +34,7 @@ const MODULE: &str = "/usr/share/perl5/Mail/SpamAssassin/SpamdForkScaling.pm";
 const FULL: usize = 50;
 /// Timeout for a client: only a stuck child takes this long. The original waits 300 seconds for
 /// one.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Timeout for preparations.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -221,7 +221,7 @@ fn wait_for_end(pids: &[i32]) -> Result<()> {
     Ok(())
 }
 
-/// The wait of a client when the next child in turn is stopped; at most [`PATIENCE`].
+/// The wait of a client when the next child in turn is stopped; at most [`TIMEOUT`].
 fn stuck(kind: Kind, built: &Path) -> Result<Duration> {
     let (setup, running) = kind.running(built, Size::just(3))?;
     let pids = running.process().child_pids()?;
@@ -232,7 +232,7 @@ fn stuck(kind: Kind, built: &Path) -> Result<Duration> {
     kill(lowest, Signal::SIGCONT)?;
     match wait {
         Ok(wait) => Ok(wait),
-        Err(error) if is_timeout(&error) => Ok(PATIENCE),
+        Err(error) if is_timeout(&error) => Ok(TIMEOUT),
         Err(error) => Err(error),
     }
 }
@@ -366,7 +366,7 @@ fn markdown(samples: &[Vec<Sample>; 3], first: &[Vec<f64>; 2], floor: Spread) ->
          A client that is not served within {} s gives up, and counts with this time.\n\n\
          The first client of a service with children in Perl that accept by themselves waits {cold} \
          ms for its first byte, and {warm} ms with `min_idle = 1`.\n",
-        PATIENCE.as_secs()
+        TIMEOUT.as_secs()
     );
     (text, missed)
 }

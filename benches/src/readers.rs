@@ -30,7 +30,7 @@ const WATCHED: Duration = Duration::from_secs(2);
 /// The master disconnects a reader that does not read before this time.
 const SILENCE: Duration = Duration::from_secs(1);
 /// Timeout for the connection of the crowd.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The goal for the throughput, relative to that without readers.
 const THROUGHPUT: Goal = Goal::AtLeast(0.95);
@@ -86,7 +86,7 @@ struct Visits {
 impl Visits {
     /// Waits until all readers have started.
     fn wait_for_all(&self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while self.come.load(Ordering::Relaxed) < READERS {
             ensure!(Instant::now() < end, "the crowd does not come");
             thread::sleep(Duration::from_millis(10));

@@ -27,7 +27,7 @@ pub const OTHER_ALONE: &str = "other unix - - n - 0 child once\n";
 /// A file system in memory.
 const MEMORY: &str = "/dev/shm";
 /// Timeout for everything.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The directories of a mail system.
 pub struct System {
@@ -187,7 +187,7 @@ impl Running<'_> {
 
     /// Waits until the log contains a line and the master is idle.
     fn wait_for(&mut self, line: &str) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !(self.system.log().contains(line) && self.process().is_idle()) {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the master ended: {status}: {}", self.system.log());
@@ -207,7 +207,7 @@ impl Running<'_> {
 
     /// Waits until the master is idle.
     pub fn rest(&self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !self.process().is_idle() {
             ensure!(Instant::now() < end, "the master does not rest");
             std::thread::sleep(Duration::from_millis(1));
@@ -217,7 +217,7 @@ impl Running<'_> {
 
     /// Waits until nearly all children have been reaped; another service may have one at any time.
     pub fn wait_for_few_children(&self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while self.process().children().context("its children")? > 2 {
             ensure!(Instant::now() < end, "children that do not leave");
             std::thread::sleep(Duration::from_millis(5));

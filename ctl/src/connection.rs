@@ -26,21 +26,21 @@ use crate::failure::{Failure, Status};
 
 /// Maximum time for an answer. A master normally answers at once, and later while it resolves
 /// names.
-const PATIENCE: Duration = Duration::from_secs(100);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(100);
 /// Maximum size of a status document, in bytes.
 const DOCUMENT_MAX: u64 = 256 << 20;
 
 /// The client of the master that runs in a queue directory.
 #[derive(Debug)]
-pub struct Place {
+pub struct MasterClient {
     queue: Directory,
     /// Maximum time for an answer.
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// A master's status.
 #[derive(Debug)]
-pub struct Look {
+pub struct StatusReply {
     pub document: Document,
     /// The document, as received.
     pub text: String,
@@ -49,12 +49,12 @@ pub struct Look {
     pub pid: i32,
 }
 
-impl Place {
+impl MasterClient {
     /// The master in the queue directory of the command line, or in the configuration's.
     ///
     /// # Errors
     /// The configuration does not name a queue directory.
-    pub fn of(arguments: &Arguments) -> Result<Self> {
+    pub fn new(arguments: &Arguments) -> Result<Self> {
         let queue = match &arguments.queue {
             Some(path) => Directory {
                 path: path.clone(),
@@ -62,20 +62,20 @@ impl Place {
             },
             None => Directory::of(&arguments.location()?)?,
         };
-        let patience = PATIENCE;
-        Ok(Self { queue, patience })
+        let timeout = ANSWER_TIMEOUT;
+        Ok(Self { queue, timeout })
     }
 
     /// Sets another maximum time for an answer.
-    pub fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// Requests the master's status.
     ///
     /// # Errors
     /// A [`Failure`].
-    pub fn look(&self) -> Result<Look> {
+    pub fn status(&self) -> Result<StatusReply> {
         let connection = self.connect(status::SOCKET, SockType::Stream)?;
         let pid = getsockopt(&connection, PeerCredentials)?.pid();
         let mut text = String::new();
@@ -92,7 +92,7 @@ impl Place {
             status::FORMAT
         );
         let document = serde_json::from_str(&text).context("the master's status")?;
-        Ok(Look {
+        Ok(StatusReply {
             document,
             text,
             pid,
@@ -103,7 +103,7 @@ impl Place {
     ///
     /// # Errors
     /// A [`Failure`], also when the master refuses the request.
-    pub fn ask(&self, request: Request) -> Result<()> {
+    pub fn request(&self, request: Request) -> Result<()> {
         let connection = self.connect(control::SOCKET, SockType::SeqPacket)?;
         let fd = connection.as_raw_fd();
         let sent = send(fd, &request.encode(), MsgFlags::MSG_NOSIGNAL);
@@ -136,7 +136,7 @@ impl Place {
     fn silent(&self, error: &io::Error) -> Failure {
         match error.kind() {
             ErrorKind::WouldBlock => {
-                self.gone(&format!("no answer within {} s", self.patience.as_secs()))
+                self.gone(&format!("no answer within {} s", self.timeout.as_secs()))
             }
             _ => self.gone(&describe_error(error)),
         }
@@ -146,9 +146,9 @@ impl Place {
         let path = self.queue.path.join(name);
         let address = UnixAddr::new(&path).with_context(|| path.display().to_string())?;
         let fd = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
-        let patience = TimeVal::new(self.patience.as_secs() as i64, 0);
-        setsockopt(&fd, ReceiveTimeout, &patience)?;
-        setsockopt(&fd, SendTimeout, &patience)?;
+        let timeout = TimeVal::new(self.timeout.as_secs() as i64, 0);
+        setsockopt(&fd, ReceiveTimeout, &timeout)?;
+        setsockopt(&fd, SendTimeout, &timeout)?;
         match connect(fd.as_raw_fd(), &address) {
             Ok(()) => Ok(fd),
             Err(errno) => Err(self.cannot_connect(&path, errno).into()),
@@ -159,7 +159,7 @@ impl Place {
         let (queue, shown) = (self.queue.path.display(), path.display());
         let pid_directory = self.queue.path.join("pid");
         match errno {
-            Errno::ENOENT | Errno::ENOTDIR if !pid_directory.is_dir() => self.nobody_there(
+            Errno::ENOENT | Errno::ENOTDIR if !pid_directory.is_dir() => self.no_master(
                 Status::WrongDirectory,
                 format!(
                     "{queue} is not a master's queue directory: name the configuration with -c, or \
@@ -174,7 +174,7 @@ impl Place {
                 ),
             ),
             Errno::ENOENT | Errno::ECONNREFUSED => {
-                self.nobody_there(Status::NoMaster, format!("no master runs in {queue}"))
+                self.no_master(Status::NoMaster, format!("no master runs in {queue}"))
             }
             Errno::EACCES | Errno::EPERM => Failure::new(
                 Status::Forbidden,
@@ -191,7 +191,7 @@ impl Place {
     }
 
     /// The error that no master runs here. If the configuration has errors, they may be the reason.
-    fn nobody_there(&self, status: Status, message: String) -> Failure {
+    fn no_master(&self, status: Status, message: String) -> Failure {
         let message = match &self.queue.doubt {
             None => message,
             Some(finding) => format!(
@@ -229,14 +229,17 @@ struct Format {
 ///
 /// # Errors
 /// The attempt's error, or no value in time.
-pub fn patiently<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_for<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     loop {
         if let Some(found) = attempt()? {
             return Ok(found);
         }
         if Instant::now() >= deadline {
-            let message = format!("the master has not done it within {} s", PATIENCE.as_secs());
+            let message = format!(
+                "the master has not done it within {} s",
+                ANSWER_TIMEOUT.as_secs()
+            );
             return Err(Failure::new(Status::Gone, message).into());
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -253,28 +256,28 @@ mod tests {
     use tempfile::TempDir;
 
     /// A queue directory with a socket, and a client that waits for at most one second.
-    fn place() -> (TempDir, UnixListener, Place) {
+    fn client() -> (TempDir, UnixListener, MasterClient) {
         let queue = tempfile::tempdir().expect("a directory");
         fs::create_dir(queue.path().join("pid")).expect("a directory");
         let listener = UnixListener::bind(queue.path().join(status::SOCKET)).expect("a socket");
-        let place = Place {
+        let client = MasterClient {
             queue: Directory {
                 path: queue.path().to_owned(),
                 doubt: None,
             },
-            patience: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
         };
-        (queue, listener, place)
+        (queue, listener, client)
     }
 
     /// The result of a status request when the master sends `bytes`.
-    fn told(bytes: Vec<u8>) -> Result<Look> {
-        let (_queue, listener, place) = place();
+    fn told(bytes: Vec<u8>) -> Result<StatusReply> {
+        let (_queue, listener, client) = client();
         let master = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
             stream.write_all(&bytes).expect("a reader");
         });
-        let result = place.look();
+        let result = client.status();
         master.join().expect("an end");
         result
     }
@@ -293,13 +296,13 @@ mod tests {
         let mut later = calm();
         later.format = status::FORMAT + 1;
         let text = serde_json::to_vec(&later).expect("JSON");
-        assert!(error(text).contains("use the one that came with the master"));
+        assert!(error(text).contains("use the masterctl that belongs to the master"));
     }
 
     #[test]
     fn a_master_that_does_not_answer_is_not_waited_for() {
-        let (_queue, _listener, place) = place();
-        let error = place.look().expect_err("silence").to_string();
+        let (_queue, _listener, client) = client();
+        let error = client.status().expect_err("silence").to_string();
         assert!(
             error.ends_with("does not answer: no answer within 1 s"),
             "{error}"
@@ -308,17 +311,17 @@ mod tests {
 
     #[test]
     fn without_a_master_the_mistake_is_told_that_may_be_why() {
-        let (_queue, listener, mut place) = place();
+        let (_queue, listener, mut client) = client();
         drop(listener);
-        let failure = |place: &Place| place.look().expect_err("no master").to_string();
-        assert!(!failure(&place).contains("elsewhere"));
-        place.queue.doubt = Some(Diagnostic {
+        let failure = |client: &MasterClient| client.status().expect_err("no master").to_string();
+        assert!(!failure(&client).contains("elsewhere"));
+        client.queue.doubt = Some(Diagnostic {
             severity: Severity::Error,
             path: "/etc/x/master.toml".into(),
             position: None,
             message: "expected UTF-8".into(),
         });
-        let told = failure(&place);
+        let told = failure(&client);
         assert!(told.starts_with("no master runs in /"), "{told}");
         assert!(
             told.contains("/etc/x/master.toml: expected UTF-8"),

@@ -14,11 +14,11 @@ mod findings;
 #[cfg(test)]
 mod manual;
 mod names;
+mod operator;
 mod plan;
 mod process;
 mod signals;
 mod status;
-mod steer;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -60,13 +60,13 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
         Command::Plan => plan::run(arguments, out),
         Command::Reload { name: None } => signals::reload(arguments, out),
         Command::Reload { name: Some(name) } => {
-            steer::service(arguments, name, Request::Replace, out)
+            operator::service(arguments, name, Request::Replace, out)
         }
         Command::Stop => signals::stop(arguments, out),
-        Command::Pause { name } => steer::service(arguments, name, Request::Pause, out),
-        Command::Resume { name } => steer::service(arguments, name, Request::Resume, out),
-        Command::Wake { name } => steer::service(arguments, name, Request::Wake, out),
-        Command::LogLevel { level } => steer::log_level(arguments, *level),
+        Command::Pause { name } => operator::service(arguments, name, Request::Pause, out),
+        Command::Resume { name } => operator::service(arguments, name, Request::Resume, out),
+        Command::Wake { name } => operator::service(arguments, name, Request::Wake, out),
+        Command::LogLevel { level } => operator::log_level(arguments, *level),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(*shell, &mut command, "masterctl", out);

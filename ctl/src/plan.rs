@@ -12,7 +12,7 @@ use master::status::{Document, Service, Settings, parameters};
 
 use crate::arguments::Arguments;
 use crate::check;
-use crate::connection::{Look, Place};
+use crate::connection::{MasterClient, StatusReply};
 use crate::names::full_name;
 use crate::words::{counted, cut};
 
@@ -24,25 +24,25 @@ const FIXED: [&str; 2] = ["queue_directory", "data_directory"];
 /// # Errors
 /// The master does not answer, the files cannot be read, or the output fails.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
-    let look = Place::of(arguments)?.look()?;
-    let location = arguments.location_of(&look.document)?;
-    let sources = sources(location.read()?, &look);
+    let reply = MasterClient::new(arguments)?.status()?;
+    let location = arguments.location_of(&reply.document)?;
+    let sources = sources(location.read()?, &reply);
     let config = match Config::parse(&sources, &Names) {
         Ok(config) => config,
         Err(findings) => return check::refuse(&location, &findings, out),
     };
     check::show(&config.warnings, out)?;
-    Plan::new(&look.document, &config).show(out)?;
+    Plan::new(&reply.document, &config).show(out)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The files, with the running master's defaults instead of this program's: the master's program
 /// may be in another directory and run as another user.
-fn sources(mut sources: Sources, look: &Look) -> Sources {
+fn sources(mut sources: Sources, reply: &StatusReply) -> Sources {
     if let Base::StandAlone(base) = &mut sources.base {
-        let program = fs::read_link(format!("/proc/{}/exe", look.pid));
+        let program = fs::read_link(format!("/proc/{}/exe", reply.pid));
         let directory = program.ok().and_then(|p| p.parent().map(PathBuf::from));
-        let in_force = |name: &str| look.document.settings.get(name).map(PathBuf::from);
+        let in_force = |name: &str| reply.document.settings.get(name).map(PathBuf::from);
         let keep = |path: &mut PathBuf, running: Option<PathBuf>| {
             if let Some(running) = running {
                 *path = running;
@@ -54,7 +54,7 @@ fn sources(mut sources: Sources, look: &Look) -> Sources {
         );
         keep(
             &mut base.queue_directory,
-            Some((&look.document.queue_directory).into()),
+            Some((&reply.document.queue_directory).into()),
         );
         keep(&mut base.data_directory, in_force("data_directory"));
     }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use master::status::{Child, Document, Service, State};
 
 use crate::arguments::Arguments;
-use crate::connection::{Look, Place};
+use crate::connection::{MasterClient, StatusReply};
 use crate::names::find;
 use crate::process::usage;
 use crate::table::{self, Column};
@@ -23,7 +23,7 @@ pub fn run(
     json: bool,
     out: &mut impl Write,
 ) -> Result<ExitCode> {
-    let Look { document, text, .. } = Place::of(arguments)?.look()?;
+    let StatusReply { document, text, .. } = MasterClient::new(arguments)?.status()?;
     match name {
         _ if json => writeln!(out, "{text}")?,
         None => show_all(&document, out)?,

@@ -177,7 +177,7 @@ impl Client {
     }
 
     /// Runs `act` on the socket, and waits for the socket while it is not ready.
-    fn patiently(
+    fn retry_when_ready(
         &self,
         socket: BorrowedFd<'_>,
         events: PollFlags,
@@ -196,9 +196,11 @@ impl Client {
 impl Read for &Client {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &self.stream {
-            Stream::Socket(socket) => self.patiently(socket.as_fd(), PollFlags::POLLIN, || {
-                nix::unistd::read(socket, buffer)
-            }),
+            Stream::Socket(socket) => {
+                self.retry_when_ready(socket.as_fd(), PollFlags::POLLIN, || {
+                    nix::unistd::read(socket, buffer)
+                })
+            }
             Stream::Standard(input, _) => {
                 self.ready(input.as_fd(), PollFlags::POLLIN)?;
                 Ok(nix::unistd::read(input, buffer)?)
@@ -210,9 +212,11 @@ impl Read for &Client {
 impl Write for &Client {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &self.stream {
-            Stream::Socket(socket) => self.patiently(socket.as_fd(), PollFlags::POLLOUT, || {
-                nix::unistd::write(socket, bytes)
-            }),
+            Stream::Socket(socket) => {
+                self.retry_when_ready(socket.as_fd(), PollFlags::POLLOUT, || {
+                    nix::unistd::write(socket, bytes)
+                })
+            }
             Stream::Standard(_, output) => {
                 self.ready(output.as_fd(), PollFlags::POLLOUT)?;
                 let some = &bytes[..bytes.len().min(STANDARD_WRITE_MAX)];
@@ -264,7 +268,7 @@ fn set_blocking(descriptor: BorrowedFd<'_>, blocking: bool) -> io::Result<()> {
 }
 
 /// Whether an error is normal for a network client: it has disconnected or has timed out.
-pub(crate) fn is_everyday(error: &io::Error) -> bool {
+pub(crate) fn is_normal_disconnect(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::BrokenPipe

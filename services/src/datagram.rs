@@ -70,15 +70,15 @@ impl Service {
             self.drop_privileges()?;
             return Ok(serve(&read_all(&mut buffer)?)?);
         }
-        let (_, mut shift) = self.begin(&[Transport::UnixDatagram])?;
-        let listeners = shift.listeners();
-        while let Some(index) = shift.next()? {
+        let (_, mut worker) = self.begin(&[Transport::UnixDatagram])?;
+        let listeners = worker.listeners();
+        while let Some(index) = worker.next()? {
             let listener = &listeners[index];
             // Another child may have received the datagram.
             let Some(first) = receive(listener, &mut buffer)? else {
                 continue;
             };
-            let stays = shift.serve(|| {
+            let stays = worker.serve(|| {
                 let mut next = Some(first);
                 let mut served = 0;
                 while let Some(length) = next {

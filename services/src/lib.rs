@@ -71,13 +71,13 @@ mod ordered;
 mod parameters;
 mod pass;
 mod service;
-mod shift;
 mod single;
 mod status;
 #[allow(unsafe_code)] // the only module with unsafe code
 mod sys;
 mod trigger;
 mod waiting;
+mod worker;
 
 use std::path::Path;
 use std::process::ExitCode;

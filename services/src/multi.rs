@@ -4,7 +4,7 @@
 //! could wait on the listeners, too, but a connection would then wake up all idle children instead
 //! of one.
 
-mod seats;
+mod slots;
 mod stream;
 
 use std::future::Future;
@@ -19,13 +19,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
-use self::seats::{Seat, Seats};
-pub use self::stream::{Client, Patient};
+use self::slots::{Slot, Slots};
+pub use self::stream::{Client, TimeoutStream};
 use crate::options::Transport;
 use crate::pass::Arrival;
-use crate::shift::{Limits, Shift};
-use crate::single::{STREAMS, accept, complain};
+use crate::single::{STREAMS, accept, log_client_error};
 use crate::waiting::{Waiting, Woken};
+use crate::worker::{Limits, Worker};
 use crate::{Error, Log, Service};
 
 impl Service {
@@ -63,7 +63,7 @@ impl Service {
         Served: Future<Output = io::Result<()>> + 'static,
     {
         let silence = self.ipc_timeout()?;
-        let seats = self.number("max_clients", "100", 1)?;
+        let slots = self.number("max_clients", "100", 1)?;
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Error::system("cannot run tokio"))?;
         if self.is_standard() {
@@ -73,27 +73,27 @@ impl Service {
             runtime.shutdown_background();
             return Ok(result?);
         }
-        let (transport, shift) = self.begin(&STREAMS)?;
-        let (limits, log) = (shift.limits, shift.log.clone());
-        let (door, mut arrivals) = Door::new(shift, transport, seats);
-        let door = std::thread::Builder::new()
-            .name("door".into())
-            .spawn(move || door.keep())
+        let (transport, worker) = self.begin(&STREAMS)?;
+        let (limits, log) = (worker.limits, worker.log.clone());
+        let (acceptor, mut arrivals) = Acceptor::new(worker, transport, slots);
+        let acceptor = std::thread::Builder::new()
+            .name("acceptor".into())
+            .spawn(move || acceptor.run())
             .map_err(Error::system("cannot start a thread"))?;
         let serve = Arc::new(serve);
         let clients = LocalSet::new();
         clients.block_on(&runtime, async {
-            while let Some((arrival, seat)) = arrivals.recv().await {
+            while let Some((arrival, slot)) = arrivals.recv().await {
                 let (serve, log) = (Arc::clone(&serve), log.clone());
                 spawn_local(async move {
                     serve_one(arrival, silence, limits.client, &log, &*serve).await;
-                    drop(seat);
+                    drop(slot);
                 });
             }
         });
         // The accepting thread has ended; serve the remaining clients.
         runtime.block_on(clients);
-        match door.join() {
+        match acceptor.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         }
@@ -117,7 +117,7 @@ async fn serve_one<Served>(
     log.detail(format!("connect from {peer}"));
     match timeout(limit, serve(client)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => complain(log, &peer, &error),
+        Ok(Err(error)) => log_client_error(log, &peer, &error),
         Err(_) => log.warning(format!(
             "{peer}: not done within {} seconds",
             limit.as_secs()
@@ -127,57 +127,57 @@ async fn serve_one<Served>(
 }
 
 /// The thread that accepts clients.
-struct Door {
+struct Acceptor {
     waiting: Waiting,
     listeners: Arc<[OwnedFd]>,
     transport: Transport,
     limits: Limits,
     log: Log,
-    seats: Arc<Seats>,
+    slots: Arc<Slots>,
     /// Unbounded, but never longer than the number of slots.
-    clients: UnboundedSender<(Arrival, Seat)>,
+    clients: UnboundedSender<(Arrival, Slot)>,
 }
 
-type Arrivals = UnboundedReceiver<(Arrival, Seat)>;
+type Arrivals = UnboundedReceiver<(Arrival, Slot)>;
 
-impl Door {
-    fn new(shift: Shift, transport: Transport, seats: u32) -> (Self, Arrivals) {
+impl Acceptor {
+    fn new(worker: Worker, transport: Transport, slots: u32) -> (Self, Arrivals) {
         let (clients, arrivals) = unbounded_channel();
-        let door = Self {
-            listeners: shift.listeners(),
-            waiting: shift.waiting,
+        let acceptor = Self {
+            listeners: worker.listeners(),
+            waiting: worker.waiting,
             transport,
-            limits: shift.limits,
-            log: shift.log,
-            seats: Arc::new(Seats::new(shift.status, seats)),
+            limits: worker.limits,
+            log: worker.log,
+            slots: Arc::new(Slots::new(worker.status, slots)),
             clients,
         };
-        (door, arrivals)
+        (acceptor, arrivals)
     }
 
     /// Accepts clients until it is time to leave.
-    fn keep(self) -> Result<(), Error> {
-        let result = self.admit();
-        self.seats.close();
+    fn run(self) -> Result<(), Error> {
+        let result = self.accept_clients();
+        self.slots.close();
         result
     }
 
-    fn admit(&self) -> Result<(), Error> {
-        let mut admitted = 0;
-        while self.limits.uses == 0 || admitted < self.limits.uses {
-            let idle_since = self.seats.wait_for_one();
+    fn accept_clients(&self) -> Result<(), Error> {
+        let mut count = 0;
+        while self.limits.uses == 0 || count < self.limits.uses {
+            let idle_since = self.slots.wait_for_one();
             let woken = self.waiting.wait(self.limits.deadline(idle_since));
             match woken.map_err(Error::system("cannot wait for clients"))? {
                 Woken::Listener(index) => {
                     let accepted = accept(&self.listeners[index], self.transport, &self.log)?;
                     if let Some(arrival) = accepted {
-                        let seat = self.seats.take();
+                        let slot = self.slots.take();
                         // The receiver lives until this thread has ended, so this cannot fail.
-                        let _ = self.clients.send((arrival, seat));
-                        admitted += 1;
+                        let _ = self.clients.send((arrival, slot));
+                        count += 1;
                     }
                 }
-                Woken::Dismissed => {
+                Woken::ToldToLeave => {
                     self.log.detail("master disconnect -- exiting");
                     return Ok(());
                 }
@@ -196,6 +196,6 @@ impl Door {
     fn is_over(&self) -> bool {
         let now = Instant::now();
         let retired = self.limits.retire.is_some_and(|retire| retire <= now);
-        retired || self.seats.are_free_for(self.limits.idle)
+        retired || self.slots.are_free_for(self.limits.idle)
     }
 }

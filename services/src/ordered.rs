@@ -13,10 +13,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv};
 
-use crate::shift::{Limits, Shift};
 use crate::single::{STREAMS, arrive, connection, serve_one};
 use crate::status::Status;
 use crate::waiting::timeout;
+use crate::worker::{Limits, Worker};
 use crate::{Client, Error, Log, Service};
 
 impl Service {
@@ -67,14 +67,14 @@ impl Service {
             self.drop_privileges()?;
             return Ok(serve(&mut Client::standard(silence))?);
         }
-        let (transport, mut shift) = self.begin_ordered(&STREAMS)?;
-        let listeners = shift.listeners();
+        let (transport, mut worker) = self.begin_ordered(&STREAMS)?;
+        let listeners = worker.listeners();
         let mut turn = 0;
-        while shift.next_order()? {
+        while worker.next_order()? {
             let connection = accept_one(&listeners, &mut turn)?;
             // Report even without a client (another child may have been faster): each order is
             // answered.
-            let stays = shift.serve(|| {
+            let stays = worker.serve(|| {
                 let Some(connection) = connection else {
                     return 0;
                 };
@@ -116,7 +116,7 @@ pub(crate) struct Orders {
 enum Woken {
     Ordered,
     /// The master has ended, or a signal has arrived.
-    Dismissed,
+    ToldToLeave,
     /// The time is over.
     Retired,
 }
@@ -149,7 +149,7 @@ impl Orders {
                 Err(errno) => return Err(errno.into()),
             }
             if fds[0].any() == Some(false) {
-                return Ok(Woken::Dismissed);
+                return Ok(Woken::ToldToLeave);
             }
             if let Some(woken) = self.read(status)? {
                 return Ok(woken);
@@ -162,7 +162,7 @@ impl Orders {
         let mut bytes = [0; SIZE];
         let channel = status.as_fd().as_raw_fd();
         let length = match recv(channel, &mut bytes, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) | Err(Errno::ECONNRESET) => return Ok(Some(Woken::Dismissed)),
+            Ok(0) | Err(Errno::ECONNRESET) => return Ok(Some(Woken::ToldToLeave)),
             Ok(length) => length,
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
             Err(errno) => return Err(errno.into()),
@@ -182,7 +182,7 @@ impl Orders {
     }
 }
 
-impl Shift<Orders> {
+impl Worker<Orders> {
     /// Reports that the child is ready.
     pub(crate) fn begin_ordered(
         status: Status,
@@ -201,7 +201,7 @@ impl Shift<Orders> {
         let woken = self.waiting.wait(&self.status, self.limits.retire);
         match woken.map_err(Error::system("cannot wait for orders"))? {
             Woken::Ordered => return Ok(true),
-            Woken::Dismissed => self.log.detail("dismissed by the master -- exiting"),
+            Woken::ToldToLeave => self.log.detail("dismissed by the master -- exiting"),
             Woken::Retired => self.log.detail("old enough -- exiting"),
         }
         Ok(false)

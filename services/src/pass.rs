@@ -14,7 +14,7 @@ use nix::sys::stat::{SFlag, fstat};
 use crate::sys;
 
 /// Maximum time for the process to send everything.
-const PATIENCE: Duration = Duration::from_secs(100);
+const TIMEOUT: Duration = Duration::from_secs(100);
 /// Maximum size of the attributes, in bytes.
 const ATTRIBUTES_MAX: usize = 64 * 1024;
 
@@ -30,7 +30,7 @@ pub(crate) struct Arrival {
 /// # Errors
 /// The system's error; `TimedOut` when the process is too slow.
 pub(crate) fn receive(connection: &OwnedFd) -> io::Result<Arrival> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     wait(connection, deadline)?;
     let descriptor = sys::receive_descriptor(connection)?
         .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no descriptor was handed on"))?;

@@ -14,8 +14,8 @@ use nix::unistd::{Gid, Uid, chdir, chroot, geteuid, getuid, initgroups, setgid, 
 
 use crate::options::{Options, Transport};
 use crate::ordered::Orders;
-use crate::shift::{Limits, Shift, spread};
 use crate::status::{self, Status};
+use crate::worker::{Limits, Worker, spread};
 use crate::{Error, Log, parameters, sys};
 
 /// A service that has been started and does not serve yet.
@@ -79,7 +79,7 @@ impl Service {
             inherited,
             options,
         };
-        service.move_log()?;
+        service.redirect_log()?;
         for finding in findings {
             service.log.warning(finding);
         }
@@ -306,8 +306,8 @@ impl Service {
     ///
     /// # Errors
     /// The listeners have another type, the service is an ordered pool, or a system call fails.
-    pub(crate) fn begin(self, types: &[Transport]) -> Result<(Transport, Shift), Error> {
-        self.begin_if(types, false, Shift::begin)
+    pub(crate) fn begin(self, types: &[Transport]) -> Result<(Transport, Worker), Error> {
+        self.begin_if(types, false, Worker::begin)
     }
 
     /// Gives up privileges and prepares to wait for orders, on listeners of one of these types.
@@ -317,16 +317,16 @@ impl Service {
     pub(crate) fn begin_ordered(
         self,
         types: &[Transport],
-    ) -> Result<(Transport, Shift<Orders>), Error> {
-        self.begin_if(types, true, Shift::begin_ordered)
+    ) -> Result<(Transport, Worker<Orders>), Error> {
+        self.begin_if(types, true, Worker::begin_ordered)
     }
 
     fn begin_if<W>(
         mut self,
         types: &[Transport],
         ordered: bool,
-        begin: impl FnOnce(Status, Vec<OwnedFd>, Limits, Log) -> Result<Shift<W>, Error>,
-    ) -> Result<(Transport, Shift<W>), Error> {
+        begin: impl FnOnce(Status, Vec<OwnedFd>, Limits, Log) -> Result<Worker<W>, Error>,
+    ) -> Result<(Transport, Worker<W>), Error> {
         let transport = self.require_transport(types)?;
         self.require_accept(ordered)?;
         self.drop_privileges()?;
@@ -381,7 +381,7 @@ impl Service {
     // ---- log
 
     /// Redirects the log to the configured destination.
-    fn move_log(&mut self) -> Result<(), Error> {
+    fn redirect_log(&mut self) -> Result<(), Error> {
         let file = self.text("maillog_file")?;
         let target = match file.as_str() {
             "" => Target::Syslog {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::client::is_everyday;
+use crate::client::is_normal_disconnect;
 use crate::options::Transport;
 use crate::pass::{self, Arrival};
 use crate::{Client, Error, Log, Service, sys};
@@ -46,13 +46,13 @@ impl Service {
             self.drop_privileges()?;
             return Ok(serve(&mut Client::standard(timeout))?);
         }
-        let (transport, mut shift) = self.begin(&STREAMS)?;
-        let listeners = shift.listeners();
-        while let Some(index) = shift.next()? {
+        let (transport, mut worker) = self.begin(&STREAMS)?;
+        let listeners = worker.listeners();
+        while let Some(index) = worker.next()? {
             let Some(arrival) = accept(&listeners[index], transport, &log)? else {
                 continue;
             };
-            let stays = shift.serve(|| {
+            let stays = worker.serve(|| {
                 serve_one(arrival, timeout, &log, &mut serve);
                 1
             });
@@ -121,15 +121,15 @@ pub(crate) fn serve_one(
     };
     log.detail(format!("connect from {}", client.peer()));
     if let Err(error) = serve(&mut client) {
-        complain(log, client.peer(), &error);
+        log_client_error(log, client.peer(), &error);
     }
     log.detail(format!("disconnect from {}", client.peer()));
 }
 
 /// Logs the error of a client. A lost connection is not a warning.
-pub(crate) fn complain(log: &Log, peer: &crate::Peer, error: &io::Error) {
+pub(crate) fn log_client_error(log: &Log, peer: &crate::Peer, error: &io::Error) {
     let reason = master::errors::describe_error(error);
-    if is_everyday(error) {
+    if is_normal_disconnect(error) {
         log.info(format!("lost connection with {peer}: {reason}"))
     } else {
         log.warning(format!("{peer}: {reason}"))

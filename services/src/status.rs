@@ -11,7 +11,7 @@ use nix::unistd::write;
 use crate::sys;
 
 /// Maximum time for the master to read a report, in milliseconds.
-const PATIENCE: u16 = 60_000;
+const TIMEOUT: u16 = 60_000;
 
 /// The child's end of the status channel, or of the channel of an ordered pool.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Status {
     fn has_room(&self) -> bool {
         let mut fds = [PollFd::new(self.channel.as_fd(), PollFlags::POLLOUT)];
         matches!(
-            poll(&mut fds, PollTimeout::from(PATIENCE)),
+            poll(&mut fds, PollTimeout::from(TIMEOUT)),
             Ok(1..) | Err(Errno::EINTR)
         )
     }
@@ -111,7 +111,7 @@ pub(crate) mod testing {
         }
 
         /// The reports since the last call.
-        pub(crate) fn heard(&self) -> Vec<Availability> {
+        pub(crate) fn received(&self) -> Vec<Availability> {
             let mut record = [0; 100];
             let mut reports = Vec::new();
             while let Ok(length) = self.0.recv(&mut record) {

@@ -56,7 +56,7 @@ pub(crate) fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let number = match accept4(listener.as_raw_fd(), flags) {
         Ok(number) => number,
-        Err(errno) if is_false_alarm(errno) => return Ok(None),
+        Err(errno) if concerns_only_the_client(errno) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     };
     // SAFETY: accept4(2) has just returned this descriptor, so nothing else owns it.
@@ -65,7 +65,7 @@ pub(crate) fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
 
 /// Whether accept(2) failed only because the client has disconnected or another child was faster
 /// (Postfix, `sane_accept.c`).
-fn is_false_alarm(errno: nix::errno::Errno) -> bool {
+fn concerns_only_the_client(errno: nix::errno::Errno) -> bool {
     use nix::errno::Errno::*;
     matches!(
         errno,

@@ -14,7 +14,7 @@ use crate::{Error, Service};
 /// Maximum length of a request in bytes.
 const REQUEST_MAX: usize = 1024;
 /// Maximum time for a client to send its request, in milliseconds.
-const PATIENCE: u16 = 10_000;
+const TIMEOUT: u16 = 10_000;
 
 const TYPES: [Transport; 4] = [
     Transport::Inet,
@@ -53,26 +53,26 @@ impl Service {
             self.drop_privileges()?;
             return Ok(request(&io::stdin()).and_then(|request| serve(&request))?);
         }
-        let (transport, mut shift) = self.begin(&TYPES)?;
+        let (transport, mut worker) = self.begin(&TYPES)?;
         let mut act = |request: io::Result<Vec<u8>>| {
             if let Err(error) = request.and_then(|request| serve(&request)) {
                 log.warning(format!("wake-up: {}", describe_error(&error)));
             }
             1
         };
-        let listeners = shift.listeners();
-        while let Some(index) = shift.next()? {
+        let listeners = worker.listeners();
+        while let Some(index) = worker.next()? {
             let listener = &listeners[index];
             let stays = if transport == Transport::Fifo {
                 match read(listener) {
                     // Another child was faster.
                     Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-                    request => shift.serve(|| act(request)),
+                    request => worker.serve(|| act(request)),
                 }
             } else {
                 match accept(listener, transport, &log)? {
                     None => continue,
-                    Some(arrival) => shift.serve(|| act(request(&arrival.descriptor))),
+                    Some(arrival) => worker.serve(|| act(request(&arrival.descriptor))),
                 }
             };
             if !stays {
@@ -87,7 +87,7 @@ impl Service {
 fn request(source: &impl AsFd) -> io::Result<Vec<u8>> {
     let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
     loop {
-        match poll(&mut fds, PATIENCE) {
+        match poll(&mut fds, TIMEOUT) {
             Ok(0) => return Err(ErrorKind::TimedOut.into()),
             Ok(_) => return read(source),
             Err(Errno::EINTR) => {}

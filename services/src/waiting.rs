@@ -23,7 +23,7 @@ pub(crate) enum Woken {
     /// The listener with this index is ready, unless another child is faster.
     Listener(usize),
     /// The master has ended, or tells the child to leave.
-    Dismissed,
+    ToldToLeave,
     /// The time is over.
     Idle,
 }
@@ -63,7 +63,7 @@ impl Waiting {
                     return Ok(Woken::Idle);
                 }
                 Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) if events[0].data() == STATUS => return Ok(Woken::Dismissed),
+                Ok(_) if events[0].data() == STATUS => return Ok(Woken::ToldToLeave),
                 // The key is an index, so it fits.
                 Ok(_) => return Ok(Woken::Listener(events[0].data() as usize)),
                 Err(errno) => return Err(errno.into()),
@@ -107,8 +107,8 @@ mod tests {
         let (status, master) = channel();
         let waiting = Waiting::new(&status, &[]).unwrap();
         drop(master);
-        assert_eq!(waiting.wait(None).unwrap(), Woken::Dismissed);
-        assert_eq!(waiting.wait(None).unwrap(), Woken::Dismissed);
+        assert_eq!(waiting.wait(None).unwrap(), Woken::ToldToLeave);
+        assert_eq!(waiting.wait(None).unwrap(), Woken::ToldToLeave);
     }
 
     #[test]

@@ -246,10 +246,10 @@ const DEFAULT_DOMAIN: &str = "localdomain";
 /// The text after the first dot of `myhostname`.
 fn default_domain(dictionary: &Dictionary) -> Vec<u8> {
     // Errors in the value are reported when `myhostname` itself is read.
-    let mut unheard = Diagnostics::default();
+    let mut ignored = Diagnostics::default();
     let hostname = dictionary
         .get(b"myhostname")
-        .and_then(|value| expand(value, dictionary, &mut unheard).ok())
+        .and_then(|value| expand(value, dictionary, &mut ignored).ok())
         .unwrap_or_default();
     match hostname.iter().position(|&b| b == b'.') {
         Some(dot) => hostname[dot + 1..].to_vec(),

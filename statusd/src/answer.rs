@@ -18,7 +18,7 @@ use services::Log;
 use services::multi::Client;
 use tokio::time::timeout;
 
-use crate::ready::{Rules, complaints};
+use crate::ready::{Rules, problems};
 use crate::watch::Watch;
 use crate::{metrics, view};
 
@@ -155,11 +155,11 @@ impl Site {
     }
 
     fn readiness(&self) -> Answer {
-        let complaints = complaints(&self.watch.known(), self.rules);
-        if complaints.is_empty() {
+        let problems = problems(&self.watch.known(), self.rules);
+        if problems.is_empty() {
             return text(StatusCode::OK, "ready\n".into());
         }
-        let body = format!("not ready\n{}\n", complaints.join("\n"));
+        let body = format!("not ready\n{}\n", problems.join("\n"));
         text(StatusCode::SERVICE_UNAVAILABLE, body)
     }
 }

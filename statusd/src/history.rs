@@ -43,16 +43,16 @@ struct Sample {
 
 /// The part of a history that is sent to the page, or saved for the next process.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Told {
+pub struct Samples {
     /// The number of samples taken, and the number of older ones that are not included.
     taken: u64,
     since: u64,
     kept: usize,
-    services: Vec<ToldService>,
+    services: Vec<ServiceSamples>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct ToldService {
+struct ServiceSamples {
     endpoint: String,
     #[serde(rename = "type")]
     kind: String,
@@ -79,12 +79,12 @@ impl History {
     }
 
     /// Restores a saved history, and appends a gap of `gap` samples.
-    pub fn resume(told: Told, gap: u64) -> Self {
+    pub fn resume(samples: Samples, gap: u64) -> Self {
         let mut history = Self {
-            taken: told.taken,
+            taken: samples.taken,
             services: BTreeMap::new(),
         };
-        for service in told.services.into_iter().take(SERVICES_MAX) {
+        for service in samples.services.into_iter().take(SERVICES_MAX) {
             let mut ring = Ring::default();
             for (busy, marks) in service.busy.into_iter().zip(service.marks) {
                 let sample = busy.zip(marks);
@@ -102,21 +102,21 @@ impl History {
     }
 
     /// The samples after the first `known`, as far as they are kept.
-    pub fn since(&self, known: u64) -> Told {
+    pub fn since(&self, known: u64) -> Samples {
         // A larger number comes from a page that was connected to an earlier process.
         let known = if known > self.taken { 0 } else { known };
         let news = usize::try_from(self.taken - known).unwrap_or(usize::MAX);
         let services = self.services.iter().map(|((endpoint, kind), ring)| {
             let skipped = ring.samples.len().saturating_sub(news);
             let samples = || ring.samples.iter().skip(skipped).copied();
-            ToldService {
+            ServiceSamples {
                 endpoint: endpoint.clone(),
                 kind: kind.clone(),
                 busy: samples().map(|sample| Some(sample?.busy)).collect(),
                 marks: samples().map(|sample| Some(sample?.marks)).collect(),
             }
         });
-        Told {
+        Samples {
             taken: self.taken,
             since: known,
             kept: SAMPLES,

@@ -1,7 +1,7 @@
 //! statusd(8): shows a master's status to users and to monitoring systems.
 //!
 //! `watch` requests the master's status every two seconds, independent of clients. It keeps the
-//! answer and a short `history`, which `legacy` saves for the next process. `answer` serves them
+//! answer and a short `history`, which `saved` saves for the next process. `answer` serves them
 //! over HTTP; `metrics`, `ready` and `view` are the formats, and the page is in `page/`. A client's
 //! request never causes a request to the master, so the master's load does not depend on the number
 //! of clients.
@@ -10,9 +10,9 @@
 
 mod answer;
 mod history;
-mod legacy;
 mod metrics;
 mod ready;
+mod saved;
 mod view;
 mod watch;
 
@@ -46,7 +46,7 @@ fn serve(mut service: Service) -> Result<(), Error> {
     // A slow client keeps its answer in memory, so limit their number.
     service.set_default("max_clients", "30");
     let socket = socket(&mut service)?;
-    let legacy = legacy_file(&mut service)?;
+    let file = history_file(&mut service)?;
     let limit = service.time("statusd_timeout", "10s")?;
     let rules = Rules {
         throttled: service.boolean("statusd_throttled_is_unready", true)?,
@@ -55,8 +55,8 @@ fn serve(mut service: Service) -> Result<(), Error> {
     // Privileges must be dropped before a second thread exists.
     service.drop_privileges()?;
     let log = service.log();
-    let history = match &legacy {
-        Some(file) => legacy::inherit(file).map_err(|error| {
+    let history = match &file {
+        Some(file) => saved::load(file).map_err(|error| {
             service.reject(HISTORY_FILE, &format!("{}: {error}", file.display()))
         })?,
         None => History::default(),
@@ -67,8 +67,8 @@ fn serve(mut service: Service) -> Result<(), Error> {
         let site = Arc::clone(&site);
         async move { site.serve(client, limit).await }
     });
-    if let Some(file) = legacy {
-        leave(&watch.known().history, &file, &log);
+    if let Some(file) = file {
+        save(&watch.known().history, &file, &log);
     }
     result
 }
@@ -84,14 +84,14 @@ fn socket(service: &mut Service) -> Result<PathBuf, Error> {
 }
 
 /// The file in which the history is saved, if one is configured.
-fn legacy_file(service: &mut Service) -> Result<Option<PathBuf>, Error> {
+fn history_file(service: &mut Service) -> Result<Option<PathBuf>, Error> {
     let file = service.string(HISTORY_FILE, "$data_directory/statusd.history")?;
     let is_wanted = !file.is_empty() && service.transport().is_some();
     Ok(is_wanted.then(|| file.into()))
 }
 
-fn leave(history: &History, file: &Path, log: &Log) {
-    if let Err(error) = legacy::leave(history, file) {
+fn save(history: &History, file: &Path, log: &Log) {
+    if let Err(error) = saved::save(history, file) {
         let (file, reason) = (file.display(), master::errors::describe_error(&error));
         log.warning(format!("cannot leave the history in {file}: {reason}"));
     }

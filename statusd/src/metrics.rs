@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::watch::Knowledge;
+use crate::watch::MasterData;
 
 /// A counter of a service: its name, its help and its value.
 type Counter = (&'static str, &'static str, fn(&Service) -> u64);
@@ -99,7 +99,7 @@ const COUNTERS: [Counter; 3] = [
 ///
 /// # Errors
 /// None in practice: writing to a string does not fail.
-pub fn open_metrics(known: &Knowledge) -> Result<String, fmt::Error> {
+pub fn open_metrics(known: &MasterData) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     let document = known.current().ok().map(|answer| &answer.document);
     registry.register_collector(Box::new(Metrics {
@@ -292,10 +292,10 @@ fn flag(set: bool) -> f64 {
 mod tests {
     use super::*;
     use crate::testing::{calm, failed_reload, throttled};
-    use crate::watch::testing::knowledge;
+    use crate::watch::testing::master_data;
 
     fn of(document: Document) -> String {
-        open_metrics(&knowledge([Ok(document)])).expect("text")
+        open_metrics(&master_data([Ok(document)])).expect("text")
     }
 
     #[track_caller]
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn of_a_master_that_does_not_answer_no_number_is_told_twice() {
-        let known = knowledge([Ok(calm()), Err("gone".into())]);
+        let known = master_data([Ok(calm()), Err("gone".into())]);
         let text = open_metrics(&known).expect("text");
         assert_has(&text, "master_up 0.0");
         assert!(!text.contains("master_service"), "{text}");

@@ -19,7 +19,7 @@ use crate::history::History;
 /// Interval between requests: with 300 samples, the history covers ten minutes.
 pub const INTERVAL: Duration = Duration::from_secs(2);
 /// Maximum time for an answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer older than this is not used: the requesting thread may have been delayed.
 const STALE: Duration = Duration::from_secs(10);
 /// Maximum time that the start waits for the first document.
@@ -29,11 +29,11 @@ const DOCUMENT_MAX: u64 = 128 * 1024 * 1024;
 
 /// Shared access to the data about the master.
 #[derive(Clone, Debug, Default)]
-pub struct Watch(Arc<Mutex<Knowledge>>);
+pub struct Watch(Arc<Mutex<MasterData>>);
 
 /// The data about the master.
 #[derive(Debug, Default)]
-pub struct Knowledge {
+pub struct MasterData {
     pub history: History,
     /// The last answer.
     answer: Option<Answer>,
@@ -78,7 +78,7 @@ impl Watch {
     }
 
     /// The current data.
-    pub fn known(&self) -> MutexGuard<'_, Knowledge> {
+    pub fn known(&self) -> MutexGuard<'_, MasterData> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,7 +98,7 @@ impl Watch {
     }
 }
 
-impl Knowledge {
+impl MasterData {
     fn learn(&mut self, result: Result<Answer, String>) {
         match result {
             Ok(answer) => {
@@ -135,7 +135,7 @@ impl Knowledge {
 
 /// Makes one request.
 async fn ask(socket: &Path) -> Result<Answer, String> {
-    let result = timeout(ANSWER_WITHIN, read(socket)).await;
+    let result = timeout(ANSWER_TIMEOUT, read(socket)).await;
     let result = result.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
     let text =
         result.map_err(|error| format!("{}: {}", socket.display(), describe_error(&error)))?;
@@ -177,8 +177,8 @@ pub mod testing {
     use super::*;
 
     /// The data after these answers, one for each request.
-    pub fn knowledge(answers: impl IntoIterator<Item = Result<Document, String>>) -> Knowledge {
-        let mut known = Knowledge::default();
+    pub fn master_data(answers: impl IntoIterator<Item = Result<Document, String>>) -> MasterData {
+        let mut known = MasterData::default();
         for answer in answers {
             known.learn(answer.map(|document| Answer {
                 text: serde_json::to_vec(&document).expect("JSON").into(),
@@ -192,7 +192,7 @@ pub mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::knowledge;
+    use super::testing::master_data;
     use super::*;
     use crate::testing::calm;
 
@@ -227,14 +227,14 @@ mod tests {
 
     #[test]
     fn the_last_answer_stays_when_the_master_does_not_answer_any_more() {
-        let known = knowledge([Ok(calm()), Err("gone".into())]);
+        let known = master_data([Ok(calm()), Err("gone".into())]);
         assert_eq!(known.current().err().as_deref(), Some("gone"));
         assert!(known.last().is_some());
     }
 
     #[test]
     fn an_answer_grows_old_when_nobody_asks() {
-        let mut known = knowledge([Ok(calm())]);
+        let mut known = master_data([Ok(calm())]);
         assert!(known.current().is_ok());
         let answer = known.answer.as_mut().expect("an answer");
         answer.arrived = Instant::now().checked_sub(STALE).expect("a time");

@@ -15,7 +15,7 @@ use testkit::{is_original, needs_ours, needs_root, test};
 use crate::lines::Line;
 
 /// A busy child that sends wrong reports, its busy sibling, and a busy child of another service.
-struct Gossip<'a> {
+struct BadReports<'a> {
     postfix: &'a mut Instance,
     service: PuppetService,
     liar: Puppet,
@@ -25,7 +25,7 @@ struct Gossip<'a> {
     others: Vec<Puppet>,
 }
 
-impl<'a> Gossip<'a> {
+impl<'a> BadReports<'a> {
     fn new(postfix: &'a mut Instance) -> Self {
         let service = PuppetService::add(postfix, "a", "unix - - n - -");
         let strangers = PuppetService::add(postfix, "b", "unix - - n - -");
@@ -82,19 +82,19 @@ fn short_and_long_reports_change_nothing() {
     needs_root("to run a master");
     for length in [1, 5, 11, 13, 40] {
         let mut postfix = Instance::bare();
-        let mut gossip = Gossip::new(&mut postfix);
-        gossip.liar.write_status(&vec![0xff; length]);
+        let mut scene = BadReports::new(&mut postfix);
+        scene.liar.write_status(&vec![0xff; length]);
         // Bytes that follow cannot turn garbage into a report.
-        gossip.liar.wait_until_heard();
+        scene.liar.wait_until_heard();
         if is_original() {
             // A stream has no record boundaries, so the rest of a long report makes later ones
             // unreadable if they come quickly. That is a race; only the complaint is certain.
-            gossip.postfix.wait_for_log(Line::PartialReport.words());
+            scene.postfix.wait_for_log(Line::PartialReport.words());
         } else {
-            let pid = gossip.liar.process.0;
+            let pid = scene.liar.process.0;
             let details = [format!("pid {pid}"), format!("{length} bytes")];
-            Line::PartialReport.wait(gossip.postfix, &details);
-            gossip.expect_sibling_is_heard();
+            Line::PartialReport.wait(scene.postfix, &details);
+            scene.expect_sibling_is_heard();
         }
     }
 }
@@ -104,16 +104,16 @@ fn short_and_long_reports_change_nothing() {
 fn two_reports_in_one_write_both_count() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let mut gossip = Gossip::new(&mut postfix);
-    let both = [gossip.liar.report(1), gossip.liar.report(0)];
-    gossip
+    let mut scene = BadReports::new(&mut postfix);
+    let both = [scene.liar.report(1), scene.liar.report(0)];
+    scene
         .liar
         .write_status(&both.map(|one| one.encode()).concat());
-    gossip.liar.wait_until_heard();
+    scene.liar.wait_until_heard();
     // A master that reads only the first one waits for the first child, which accepts no client.
-    let (client, child) = gossip.service.serve();
-    gossip.clients.push(client);
-    gossip.others.push(child);
+    let (client, child) = scene.service.serve();
+    scene.clients.push(client);
+    scene.others.push(child);
 }
 
 /// "a child can speak only for itself"
@@ -127,10 +127,10 @@ fn a_report_that_bears_another_services_child_changes_nothing() {
             original: "the master dies",
         },
         |postfix| {
-            let mut gossip = Gossip::new(postfix);
-            let forged = gossip.stranger.report(1);
-            gossip.liar.write_status(&forged.encode());
-            gossip.aftermath(Line::ForgedReport.ours())
+            let mut scene = BadReports::new(postfix);
+            let forged = scene.stranger.report(1);
+            scene.liar.write_status(&forged.encode());
+            scene.aftermath(Line::ForgedReport.ours())
         },
     );
 }
@@ -146,12 +146,12 @@ fn a_report_that_bears_a_siblings_name_changes_nothing() {
             original: "the next client waits for the busy sibling",
         },
         |postfix| {
-            let mut gossip = Gossip::new(postfix);
-            let forged = gossip.sibling.report(1);
-            gossip.liar.write_status(&forged.encode());
-            gossip.liar.wait_until_heard();
-            gossip.clients.push(gossip.service.connect());
-            if gossip.service.starts_a_child() {
+            let mut scene = BadReports::new(postfix);
+            let forged = scene.sibling.report(1);
+            scene.liar.write_status(&forged.encode());
+            scene.liar.wait_until_heard();
+            scene.clients.push(scene.service.connect());
+            if scene.service.starts_a_child() {
                 "a child for the next client"
             } else {
                 "the next client waits for the busy sibling"
@@ -165,12 +165,12 @@ fn a_report_that_bears_a_siblings_name_changes_nothing() {
 fn a_report_of_a_childs_own_child_is_the_childs() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let mut gossip = Gossip::new(&mut postfix);
-    let available = hex(&gossip.liar.report(1).encode());
-    gossip.liar.tell(&format!("grandchild {available}"));
-    gossip.liar.wait_until_heard();
-    gossip.clients.push(gossip.service.connect());
-    gossip.service.expect_no_child();
+    let mut scene = BadReports::new(&mut postfix);
+    let available = hex(&scene.liar.report(1).encode());
+    scene.liar.tell(&format!("grandchild {available}"));
+    scene.liar.wait_until_heard();
+    scene.clients.push(scene.service.connect());
+    scene.service.expect_no_child();
 }
 
 /// "A report [...] of an earlier generation [...] changes nothing."
@@ -178,16 +178,16 @@ fn a_report_of_a_childs_own_child_is_the_childs() {
 fn a_report_of_an_earlier_generation_changes_nothing() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let mut gossip = Gossip::new(&mut postfix);
-    let mut stale = gossip.liar.report(1);
+    let mut scene = BadReports::new(&mut postfix);
+    let mut stale = scene.liar.report(1);
     stale.generation -= 1;
-    gossip.liar.write_status(&stale.encode());
+    scene.liar.write_status(&stale.encode());
     let details = [
-        format!("pid {} ", gossip.liar.process.0),
+        format!("pid {} ", scene.liar.process.0),
         format!("generation {}", stale.generation),
     ];
-    Line::StaleReport.wait(gossip.postfix, &details);
-    gossip.expect_sibling_is_heard();
+    Line::StaleReport.wait(scene.postfix, &details);
+    scene.expect_sibling_is_heard();
 }
 
 /// "or with an unknown status changes nothing"
@@ -195,12 +195,12 @@ fn a_report_of_an_earlier_generation_changes_nothing() {
 fn an_unknown_status_changes_nothing() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let mut gossip = Gossip::new(&mut postfix);
-    let unknown = gossip.liar.report(7);
-    gossip.liar.write_status(&unknown.encode());
-    let pid = gossip.liar.process.0.to_string();
-    Line::UnknownStatus.wait(gossip.postfix, &["7", pid.as_str()]);
-    gossip.expect_sibling_is_heard();
+    let mut scene = BadReports::new(&mut postfix);
+    let unknown = scene.liar.report(7);
+    scene.liar.write_status(&unknown.encode());
+    let pid = scene.liar.process.0.to_string();
+    Line::UnknownStatus.wait(scene.postfix, &["7", pid.as_str()]);
+    scene.expect_sibling_is_heard();
 }
 
 /// "Reports are gossip: a wrong pid [...] changes nothing."
@@ -208,14 +208,14 @@ fn an_unknown_status_changes_nothing() {
 fn a_report_of_a_process_that_is_no_child_changes_nothing() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let mut gossip = Gossip::new(&mut postfix);
+    let mut scene = BadReports::new(&mut postfix);
     for pid in [1, 0, -1, i32::MAX] {
-        let mut report = gossip.liar.report(1);
+        let mut report = scene.liar.report(1);
         report.pid = pid;
-        gossip.liar.write_status(&report.encode());
+        scene.liar.write_status(&report.encode());
     }
-    gossip.liar.wait_until_heard();
-    gossip.expect_sibling_is_heard();
+    scene.liar.wait_until_heard();
+    scene.expect_sibling_is_heard();
 }
 
 /// A repeated report counts once.
@@ -311,12 +311,12 @@ fn a_child_that_floods_the_status_channel_delays_nobody() {
 fn a_child_that_closes_the_status_channel_harms_nobody() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let mut gossip = Gossip::new(&mut postfix);
-    gossip.liar.tell("close 5");
-    gossip.expect_sibling_is_heard();
-    gossip.liar.exit(0);
-    gossip.clients.push(gossip.service.connect());
-    gossip.service.next();
+    let mut scene = BadReports::new(&mut postfix);
+    scene.liar.tell("close 5");
+    scene.expect_sibling_is_heard();
+    scene.liar.exit(0);
+    scene.clients.push(scene.service.connect());
+    scene.service.next();
 }
 
 /// "A child has a status channel of its own."
@@ -330,10 +330,10 @@ fn a_child_that_shuts_the_status_channel_down_ends_nobody() {
             original: "the master dies",
         },
         |postfix| {
-            let mut gossip = Gossip::new(postfix);
-            let master = gossip.postfix.master_process();
-            gossip.liar.send("shutdown 5");
-            let liar = Path::new("/proc").join(gossip.liar.process.0.to_string());
+            let mut scene = BadReports::new(postfix);
+            let master = scene.postfix.master_process();
+            scene.liar.send("shutdown 5");
+            let liar = Path::new("/proc").join(scene.liar.process.0.to_string());
             // The original may have reaped the child before it reads the channel.
             until(
                 SOON,
@@ -343,7 +343,7 @@ fn a_child_that_shuts_the_status_channel_down_ends_nobody() {
             if !master.runs() {
                 return "the master dies";
             }
-            gossip.expect_sibling_is_heard();
+            scene.expect_sibling_is_heard();
             "the child leaves"
         },
     );
@@ -428,16 +428,16 @@ fn bad_reports_are_logged_ten_times_a_minute() {
     needs_ours("the original logs them all, and its clock cannot be turned");
     let mut postfix = Instance::bare();
     let clock = Clock::install(&mut postfix);
-    let mut gossip = Gossip::new(&mut postfix);
+    let mut scene = BadReports::new(&mut postfix);
     for _ in 0..25 {
-        gossip.liar.write_status(b"garbage");
-        gossip.liar.wait_until_heard();
+        scene.liar.write_status(b"garbage");
+        scene.liar.wait_until_heard();
     }
     until(SOON, "ten lines", || {
-        Line::PartialReport.count(gossip.postfix) == 10
+        Line::PartialReport.count(scene.postfix) == 10
     });
-    clock.turn(gossip.postfix, 70);
-    gossip.liar.write_status(b"garbage");
-    Line::Suppressed.wait(gossip.postfix, &["15 more"]);
-    assert_eq!(Line::PartialReport.count(gossip.postfix), 11);
+    clock.turn(scene.postfix, 70);
+    scene.liar.write_status(b"garbage");
+    Line::Suppressed.wait(scene.postfix, &["15 more"]);
+    assert_eq!(Line::PartialReport.count(scene.postfix), 11);
 }

@@ -28,7 +28,7 @@ pub const STRACE: &str = "/usr/bin/strace";
 
 /// The address of the pool.
 #[derive(Clone, Copy)]
-enum Place {
+enum Endpoint {
     /// The instance's own address.
     Address,
     /// Two addresses.
@@ -57,10 +57,10 @@ impl Pool {
 
     /// The same, not started.
     pub fn stopped(max: u32, program: &str, arguments: &str, settings: &str) -> Self {
-        Self::at(Place::Address, max, program, arguments, settings)
+        Self::at(Endpoint::Address, max, program, arguments, settings)
     }
 
-    fn at(place: Place, max: u32, program: &str, arguments: &str, settings: &str) -> Self {
+    fn at(place: Endpoint, max: u32, program: &str, arguments: &str, settings: &str) -> Self {
         let mut postfix = Instance::bare();
         postfix.set("service_throttle_time", "1s");
         postfix.set("service_kill_time", "1s");
@@ -70,12 +70,12 @@ impl Pool {
         let name = name.expect("a program's name");
         postfix.install(&file(program), name);
         let (service, kind, address) = match place {
-            Place::Address => (postfix.address(), "inet", postfix.address()),
-            Place::Addresses => {
+            Endpoint::Address => (postfix.address(), "inet", postfix.address()),
+            Endpoint::Addresses => {
                 postfix.set("inet_interfaces", format!("127.0.0.1, {LOOPBACK_2}"));
                 (postfix.port().to_string(), "inet", postfix.address())
             }
-            Place::Socket(kind) => {
+            Endpoint::Socket(kind) => {
                 let socket = postfix.socket("public", "pool");
                 ("pool".to_owned(), kind, socket.display().to_string())
             }
@@ -111,20 +111,20 @@ impl Pool {
 
     /// The example in Rust, on a socket in the file system.
     pub fn local(max: u32, settings: &str) -> Self {
-        Self::example_at(Place::Socket("unix"), max, settings)
+        Self::example_at(Endpoint::Socket("unix"), max, settings)
     }
 
     /// The same, for clients that other processes pass.
     pub fn pass(max: u32, settings: &str) -> Self {
-        Self::example_at(Place::Socket("pass"), max, settings)
+        Self::example_at(Endpoint::Socket("pass"), max, settings)
     }
 
     /// The example in Rust, on the instance's port at two addresses.
     pub fn twofold(max: u32, settings: &str) -> Self {
-        Self::example_at(Place::Addresses, max, settings)
+        Self::example_at(Endpoint::Addresses, max, settings)
     }
 
-    fn example_at(place: Place, max: u32, settings: &str) -> Self {
+    fn example_at(place: Endpoint, max: u32, settings: &str) -> Self {
         let program = service("ordered");
         let program = program.to_str().expect("a path that is text");
         let mut pool = Self::at(place, max, program, "", settings);

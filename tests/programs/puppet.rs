@@ -35,7 +35,7 @@ use nix::sys::socket::{
 use nix::unistd::{ForkResult, close, fork, getpid, getppid, write};
 
 /// Maximum time of a command, in milliseconds.
-const PATIENCE: u16 = 10_000;
+const TIMEOUT: u16 = 10_000;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -241,7 +241,7 @@ impl Puppet {
             // them.
             .map(|fd| PollFd::new(unsafe { BorrowedFd::borrow_raw(*fd) }, PollFlags::POLLIN))
             .collect();
-        poll(&mut ready, PATIENCE)?;
+        poll(&mut ready, TIMEOUT)?;
         let waiting = ready.iter().position(|fd| fd.any() == Some(true));
         let listener = listeners[waiting.context("no client came")?];
         let client = accept(listener)?;
@@ -260,7 +260,7 @@ fn borrowed(number: RawFd) -> ManuallyDrop<File> {
 /// The next data, in hexadecimal.
 fn receive(from: &mut File) -> Result<String> {
     let mut ready = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
-    if poll(&mut ready, PATIENCE)? == 0 {
+    if poll(&mut ready, TIMEOUT)? == 0 {
         bail!("nothing came");
     }
     let mut buffer = [0; 64];
@@ -339,7 +339,7 @@ fn grandchild(status: &[u8], orphaned: bool) -> Result<String> {
 fn dismissal() -> Result<()> {
     // SAFETY: the master opened it for this process; only a test's command `close` closes it.
     let status = unsafe { BorrowedFd::borrow_raw(STATUS) };
-    match poll(&mut [PollFd::new(status, PollFlags::POLLIN)], PATIENCE)? {
+    match poll(&mut [PollFd::new(status, PollFlags::POLLIN)], TIMEOUT)? {
         0 => bail!("the status channel is not readable"),
         _ => Ok(()),
     }
@@ -371,7 +371,7 @@ fn raw(bytes: &[u8]) -> Result<()> {
 
 /// Waits until the master has read all reports that are in the status channel.
 fn heard() -> Result<()> {
-    let deadline = Instant::now() + Duration::from_millis(PATIENCE.into());
+    let deadline = Instant::now() + Duration::from_millis(TIMEOUT.into());
     while Instant::now() < deadline {
         let mut unread: c_int = 0;
         // SAFETY: the request writes one int to a local variable.

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use crate::Outcome;
 use crate::happening::Edit::{Add, Max, Remove, Wakeup};
 use crate::happening::Happening::{self, *};
-use crate::happening::Steering::{Pause, Replace, Resume, Wake};
+use crate::happening::OperatorRequest::{Pause, Replace, Resume, Wake};
 use crate::options::{self, Options};
 use crate::replay::{guarded, written};
 use crate::simulation::{Broken, Simulation};
@@ -124,10 +124,10 @@ const CASES: [Case; 6] = [
             Fail(0),
             Hangup,
             Edit(1, Remove),
-            Steer(0, Pause),
-            Steer(0, Resume),
-            Steer(0, Replace),
-            Steer(0, Wake),
+            Operator(0, Pause),
+            Operator(0, Resume),
+            Operator(0, Replace),
+            Operator(0, Wake),
         ],
         depth: 12,
         expected: (8_596, 59_727),
@@ -147,8 +147,8 @@ const CASES: [Case; 6] = [
             SendDescriptors(0),
             Late(1),
             Late(0),
-            Steer(0, Pause),
-            Steer(0, Resume),
+            Operator(0, Pause),
+            Operator(0, Resume),
             Hangup,
         ],
         depth: 10,

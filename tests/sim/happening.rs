@@ -67,7 +67,7 @@ pub enum Happening {
     /// An administrator requests a reload.
     Hangup,
     /// An operator pauses, resumes, wakes up or replaces the service at this place of the table.
-    Steer(u8, Steering),
+    Operator(u8, OperatorRequest),
     /// An operator sets the log level.
     Verbose(bool),
     /// The master is stopped and another one is started, which is verbose or not.
@@ -79,14 +79,14 @@ pub enum Happening {
 
 /// An operator's request for a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Steering {
+pub enum OperatorRequest {
     Pause,
     Resume,
     Replace,
     Wake,
 }
 
-impl Steering {
+impl OperatorRequest {
     pub fn event(self, service: ServiceId) -> Event {
         match self {
             Self::Pause => Event::Pause { service },
@@ -143,7 +143,7 @@ impl Happening {
             Self::Garbage(n) => less(n).map(Self::Garbage).collect(),
             Self::Hang(n) => less(n).map(Self::Hang).collect(),
             Self::SendDescriptors(n) => less(n).map(Self::SendDescriptors).collect(),
-            Self::Steer(n, steering) => less(n).map(|n| Self::Steer(n, steering)).collect(),
+            Self::Operator(n, request) => less(n).map(|n| Self::Operator(n, request)).collect(),
             Self::Stop(true) => vec![Self::Stop(false)],
             Self::Edit(n, edit) => less(n).map(|n| Self::Edit(n, edit)).collect(),
             Self::Pass(_) => vec![Self::Sleep],

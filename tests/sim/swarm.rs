@@ -1,7 +1,7 @@
 //! Draws random happenings. Every run has its own weights and omits some kinds of happenings: a
 //! permanent fault hides the effects of others (Groce et al., "Swarm testing", 2012).
 
-use crate::happening::{Edit, Happening, Steering};
+use crate::happening::{Edit, Happening, OperatorRequest};
 use crate::random::Random;
 
 /// A kind of happenings, and how to draw one.
@@ -42,10 +42,10 @@ const SOMETIMES: [Sort; 31] = [
     edit,
     |random| Happening::KillTime(random.pick(&[0, 1, 10, 60])),
     |_| Happening::Hangup,
-    |random| Happening::Steer(random.byte(), Steering::Pause),
-    |random| Happening::Steer(random.byte(), Steering::Resume),
-    |random| Happening::Steer(random.byte(), Steering::Replace),
-    |random| Happening::Steer(random.byte(), Steering::Wake),
+    |random| Happening::Operator(random.byte(), OperatorRequest::Pause),
+    |random| Happening::Operator(random.byte(), OperatorRequest::Resume),
+    |random| Happening::Operator(random.byte(), OperatorRequest::Replace),
+    |random| Happening::Operator(random.byte(), OperatorRequest::Wake),
     |random| Happening::Verbose(random.coin()),
     |random| Happening::Stop(random.coin()),
 ];

@@ -10,17 +10,17 @@ use testkit::skip;
 
 const CHROMIUM: &str = "/usr/bin/chromium";
 /// Its start takes long on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The display settings for a page.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub struct Viewport {
     pub width: u32,
     pub height: u32,
     pub dark: bool,
 }
 
-pub const DESK: Look = Look {
+pub const DESK: Viewport = Viewport {
     width: 1200,
     height: 760,
     dark: false,
@@ -48,7 +48,7 @@ pub fn dom(url: &str) -> String {
 #[track_caller]
 pub fn dom_with(url: &str, what: &str) -> String {
     let mut page = String::new();
-    within(PATIENCE, || {
+    within(TIMEOUT, || {
         page = dom(url);
         page.contains(what)
     });
@@ -83,7 +83,7 @@ pub fn are_kept() -> bool {
 /// Draws the page and returns the size of the image. It is stored in the directory in
 /// `MASTER_TEST_SCREENSHOTS`, as NAME.png.
 #[track_caller]
-pub fn draw(url: &str, look: Look, name: &str) -> usize {
+pub fn draw(url: &str, look: Viewport, name: &str) -> usize {
     let scratch = tempfile::tempdir().expect("a directory");
     let directory = album().unwrap_or(scratch.path().to_owned());
     std::fs::create_dir_all(&directory).expect("a directory");
@@ -99,7 +99,7 @@ pub fn draw(url: &str, look: Look, name: &str) -> usize {
 }
 
 #[track_caller]
-fn chromium(look: Look, arguments: &[&str]) -> Finished {
+fn chromium(look: Viewport, arguments: &[&str]) -> Finished {
     let home = tempfile::tempdir().expect("a directory");
     let mut command = Command::new(CHROMIUM);
     command
@@ -123,5 +123,5 @@ fn chromium(look: Look, arguments: &[&str]) -> Finished {
             u8::from(!look.dark)
         ))
         .args(arguments);
-    run(&mut command, PATIENCE).expect_success()
+    run(&mut command, TIMEOUT).expect_success()
 }

@@ -17,12 +17,12 @@ use testkit::documents::{calm, crowd, failed_reload, loaded, stressed, throttled
 use testkit::test;
 
 use crate::browser::needs_chromium;
-use crate::browser::{DESK, Look, dom, draw};
+use crate::browser::{DESK, Viewport, dom, draw};
 
 /// Maximum number of samples on the page.
 const SAMPLES: u32 = 300;
 
-const PHONE: Look = Look {
+const PHONE: Viewport = Viewport {
     width: 390,
     height: 844,
     dark: false,
@@ -120,7 +120,7 @@ fn past(service: &Service) -> Value {
 }
 
 /// Draws pages: the name, the document, the opened service, and the display settings.
-fn draw_all(pages: &[(&str, Document, &str, Look)]) -> Vec<usize> {
+fn draw_all(pages: &[(&str, Document, &str, Viewport)]) -> Vec<usize> {
     let sizes = pages.iter().map(|(name, document, opened, look)| {
         let url = format!("http://{}/#{opened}", gallery(document));
         draw(&url, *look, &format!("statusd-{name}"))
@@ -128,8 +128,8 @@ fn draw_all(pages: &[(&str, Document, &str, Look)]) -> Vec<usize> {
     sizes.collect()
 }
 
-fn dark(look: Look) -> Look {
-    Look { dark: true, ..look }
+fn dark(look: Viewport) -> Viewport {
+    Viewport { dark: true, ..look }
 }
 
 /// Several problems at once.
@@ -142,7 +142,7 @@ fn incident() -> Document {
 #[test]
 fn the_pictures_of_the_manual_are_small() {
     needs_chromium();
-    let short = Look {
+    let short = Viewport {
         height: 640,
         ..DESK
     };
@@ -158,7 +158,7 @@ fn the_pictures_of_the_manual_are_small() {
 #[test]
 fn the_page_can_be_drawn_in_light_and_dark_on_a_desk_and_on_a_phone() {
     needs_chromium();
-    let tall = Look {
+    let tall = Viewport {
         height: 1400,
         ..DESK
     };

@@ -17,7 +17,7 @@ use testkit::standalone::Standalone;
 use testkit::{needs_root, programs, test};
 
 use crate::browser::needs_chromium;
-use crate::browser::{DESK, Look, are_kept, dom_with, draw, expect};
+use crate::browser::{DESK, Viewport, are_kept, dom_with, draw, expect};
 use crate::real::Real;
 use crate::site::Site;
 
@@ -49,7 +49,7 @@ services: 0 added, 0 removed, 1 changed, 1 unchanged
 ";
 
 /// The height that two services need.
-const SHORT: Look = Look {
+const SHORT: Viewport = Viewport {
     height: 330,
     ..DESK
 };

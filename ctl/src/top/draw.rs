@@ -297,11 +297,11 @@ mod tests {
             let mut document = stressed();
             document.services[0].busy = busy;
             document.services[0].stress_until = None;
-            state.learn(Ok(document));
+            state.update(Ok(document));
         }
         let mut document = stressed();
         document.services[6] = throttled().services[6].clone();
-        state.learn(Ok(document));
+        state.update(Ok(document));
         state
     }
 
@@ -397,10 +397,10 @@ smtp/inet    full        100    100  ███
     fn a_master_that_does_not_answer_is_said_to() {
         let mut state = State::default();
         assert_eq!(screen(&mut state, 80, 5)[1], "asking the master");
-        state.learn(Err("no master runs on /queue".into()));
+        state.update(Err("no master runs on /queue".into()));
         assert_eq!(screen(&mut state, 80, 5)[1], "no master runs on /queue");
-        state.learn(Ok(calm()));
-        state.learn(Err("no master runs on /queue".into()));
+        state.update(Ok(calm()));
+        state.update(Err("no master runs on /queue".into()));
         let shown = screen(&mut state, 80, 12);
         assert_eq!(shown[1], "no master runs on /queue; this is how it was");
         assert!(shown[3].starts_with("smtp/inet"), "{shown:?}");

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use master::status::{Document, Service};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::News;
+use super::PollResult;
 
 /// Maximum number of samples of each service, one per column of a terminal.
 const SAMPLES: usize = 500;
@@ -15,7 +15,7 @@ pub const FRAME: u16 = 4;
 
 /// The effect of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum KeyEffect {
     Stay,
     Leave,
 }
@@ -63,7 +63,7 @@ pub struct State {
 
 impl State {
     /// Stores the result of a request.
-    pub fn learn(&mut self, news: News) {
+    pub fn update(&mut self, news: PollResult) {
         let document = match news {
             Ok(document) => document,
             Err(problem) => {
@@ -123,21 +123,21 @@ impl State {
     }
 
     /// Executes a key's command.
-    pub fn press(&mut self, key: KeyEvent) -> Then {
+    pub fn press(&mut self, key: KeyEvent) -> KeyEffect {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
-            KeyCode::Char('c' | 'd') if control => return Then::Leave,
+            KeyCode::Char('c' | 'd') if control => return KeyEffect::Leave,
             _ if self.shows_help => self.shows_help = false,
             _ if self.is_typing => self.type_filter(key.code),
-            KeyCode::Char('q') => return Then::Leave,
-            KeyCode::Esc if self.filter.is_empty() => return Then::Leave,
+            KeyCode::Char('q') => return KeyEffect::Leave,
+            KeyCode::Esc if self.filter.is_empty() => return KeyEffect::Leave,
             KeyCode::Esc => self.filter.clear(),
             KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.shows_help = true,
             KeyCode::Char('/') => self.is_typing = true,
             KeyCode::Char('s') => self.order = self.order.next(),
             code => self.scroll(code),
         }
-        Then::Stay
+        KeyEffect::Stay
     }
 
     fn type_filter(&mut self, code: KeyCode) {
@@ -236,7 +236,7 @@ impl State {
     /// The state after one successful request.
     pub fn knowing(document: Document) -> Self {
         let mut state = Self::default();
-        state.learn(Ok(document));
+        state.update(Ok(document));
         state
     }
 }
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
     use crate::pictures::{calm, crowd, loaded, stressed, throttled};
 
-    fn press(state: &mut State, code: KeyCode) -> Then {
+    fn press(state: &mut State, code: KeyCode) -> KeyEffect {
         state.press(KeyEvent::new(code, KeyModifiers::NONE))
     }
 
@@ -295,13 +295,13 @@ mod tests {
         assert_eq!(names(&state), ["qmgr"]);
         assert_eq!(
             press(&mut state, KeyCode::Char('q')),
-            Then::Stay,
+            KeyEffect::Stay,
             "it is typed"
         );
         press(&mut state, KeyCode::Backspace);
         press(&mut state, KeyCode::Enter);
         assert_eq!(names(&state), ["qmgr"]);
-        assert_eq!(press(&mut state, KeyCode::Esc), Then::Stay);
+        assert_eq!(press(&mut state, KeyCode::Esc), KeyEffect::Stay);
         assert_eq!(names(&state).len(), 7);
         write(&mut state, "/private unix p");
         assert_eq!(names(&state).len(), 6);
@@ -321,9 +321,9 @@ mod tests {
         let mut state = State::knowing(calm());
         press(&mut state, KeyCode::Char('?'));
         assert!(state.shows_help);
-        assert_eq!(press(&mut state, KeyCode::Char('q')), Then::Stay);
+        assert_eq!(press(&mut state, KeyCode::Char('q')), KeyEffect::Stay);
         assert!(!state.shows_help);
-        assert_eq!(press(&mut state, KeyCode::Char('q')), Then::Leave);
+        assert_eq!(press(&mut state, KeyCode::Char('q')), KeyEffect::Leave);
     }
 
     #[test]
@@ -331,7 +331,7 @@ mod tests {
         let mut state = State::knowing(calm());
         write(&mut state, "/x");
         let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        assert_eq!(state.press(key), Then::Leave);
+        assert_eq!(state.press(key), KeyEffect::Leave);
     }
 
     #[test]
@@ -354,22 +354,22 @@ mod tests {
     #[test]
     fn a_past_is_kept_and_has_an_end() {
         let mut state = State::knowing(calm());
-        (0..SAMPLES).for_each(|_| state.learn(Ok(loaded())));
+        (0..SAMPLES).for_each(|_| state.update(Ok(loaded())));
         let past = state.past(&calm().services[0]);
         assert_eq!((past.len(), past[0]), (SAMPLES, 73));
         let mut other = calm();
         other.services.remove(0);
-        state.learn(Ok(other));
+        state.update(Ok(other));
         assert!(state.past(&calm().services[0]).is_empty());
     }
 
     #[test]
     fn the_last_document_stays_when_the_master_does_not_answer() {
         let mut state = State::knowing(calm());
-        state.learn(Err("gone".into()));
+        state.update(Err("gone".into()));
         assert_eq!(state.problem.as_deref(), Some("gone"));
         assert_eq!(names(&state).len(), 7);
-        state.learn(Ok(calm()));
+        state.update(Ok(calm()));
         assert_eq!(state.problem, None);
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use services::multi::{Client, Patient};
+use services::multi::{Client, TimeoutStream};
 use services::{Error, Service};
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpStream, UnixStream};
@@ -97,7 +97,7 @@ async fn splice(
     silence: Duration,
 ) -> io::Result<()> {
     client.set_timeout(silence);
-    let mut server = Patient::new(server, silence);
+    let mut server = TimeoutStream::new(server, silence);
     copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
 }

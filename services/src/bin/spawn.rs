@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         service.require_privileges()?;
         let spawner = Spawner::new(&mut service)?;
         service.drop_privileges()?;
-        spawner.rest()?;
+        spawner.drop_root()?;
         service.single(move |client| spawner.serve(client))
     })
 }
@@ -58,7 +58,7 @@ impl Spawner {
     }
 
     /// Gives up root's effective privileges until a command is started or killed.
-    fn rest(&self) -> Result<(), Error> {
+    fn drop_root(&self) -> Result<(), Error> {
         if self.user.is_none() {
             return Ok(());
         }

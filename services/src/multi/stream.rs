@@ -20,7 +20,7 @@ use crate::pass::Arrival;
 /// [`TimedOut`](ErrorKind::TimedOut) when no data has moved for `ipc_timeout` (default: 3600s).
 #[derive(Debug)]
 pub struct Client {
-    stream: Patient<Stream>,
+    stream: TimeoutStream<Stream>,
     peer: Peer,
     attributes: BTreeMap<String, String>,
 }
@@ -39,7 +39,7 @@ impl Client {
         stream.set_nonblocking(true)?;
         let stream = Stream::Socket(UnixStream::from_std(stream)?);
         Ok(Self {
-            stream: Patient::new(stream, silence),
+            stream: TimeoutStream::new(stream, silence),
             peer,
             attributes: arrival.attributes,
         })
@@ -48,7 +48,7 @@ impl Client {
     pub(super) fn standard(silence: Duration) -> Self {
         let stream = Stream::Standard(tokio::io::stdin(), tokio::io::stdout());
         Self {
-            stream: Patient::new(stream, silence),
+            stream: TimeoutStream::new(stream, silence),
             peer: Peer::Standard,
             attributes: BTreeMap::new(),
         }
@@ -74,14 +74,14 @@ impl Client {
 /// A stream with a timeout: reading and writing fail with [`TimedOut`](ErrorKind::TimedOut) when no
 /// data has moved in either direction for that time.
 #[derive(Debug)]
-pub struct Patient<S> {
+pub struct TimeoutStream<S> {
     stream: S,
     silence: Duration,
     /// When the current wait times out.
     end: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Patient<S> {
+impl<S> TimeoutStream<S> {
     /// Adds a timeout to a stream.
     pub fn new(stream: S, silence: Duration) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl<S> Patient<S> {
     }
 
     /// Returns the result of an operation on the stream, or the timeout.
-    fn listen<T>(
+    fn check_timeout<T>(
         &mut self,
         context: &mut Context<'_>,
         result: Poll<io::Result<T>>,
@@ -114,35 +114,35 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.listen(context, result)
+        self.check_timeout(context, result)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.listen(context, result)
+        self.check_timeout(context, result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(context);
-        self.listen(context, result)
+        self.check_timeout(context, result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.listen(context, result)
+        self.check_timeout(context, result)
     }
 }
 

@@ -105,7 +105,7 @@ pub fn configured(lines: u8) -> Vec<Arc<Service>> {
 }
 
 pub fn run(input: &[u8]) {
-    let mut world = World::new();
+    let mut world = Driver::new();
     let mut bytes = input.iter().copied();
     for _ in 0..LETTERS_MAX {
         let Some(letter) = bytes.next() else {
@@ -117,7 +117,7 @@ pub fn run(input: &[u8]) {
 }
 
 /// The table, its history and its requests.
-struct World {
+struct Driver {
     table: Table,
     now: Duration,
     /// Whether several events precede the next `settle`.
@@ -128,7 +128,7 @@ struct World {
     last_pid: Pid,
 }
 
-impl World {
+impl Driver {
     fn new() -> Self {
         Self {
             table: Table::new(Duration::from_secs(10), true),

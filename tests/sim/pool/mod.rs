@@ -11,7 +11,7 @@ use master::config::{ChildLimits, Pool, Ramp};
 
 use crate::Outcome;
 use crate::coverage::Coverage;
-use crate::happening::Steering;
+use crate::happening::OperatorRequest;
 use crate::options::Options;
 use crate::random::Random;
 use crate::replay::guarded;
@@ -78,7 +78,7 @@ pub enum Happening {
     /// An administrator requests a reload.
     Reload,
     /// An operator's request for the service.
-    Steer(Steering),
+    Operator(OperatorRequest),
     /// The faults end, all clients are served, and the pool comes to rest within its bounds.
     Calm,
 }
@@ -181,9 +181,9 @@ const SOMETIMES: [Sort; 29] = [
     |_| Happening::Count,
     |random| Happening::Edit(Settings::random(random)),
     |_| Happening::Reload,
-    |_| Happening::Steer(Steering::Pause),
-    |_| Happening::Steer(Steering::Resume),
-    |_| Happening::Steer(Steering::Replace),
+    |_| Happening::Operator(OperatorRequest::Pause),
+    |_| Happening::Operator(OperatorRequest::Resume),
+    |_| Happening::Operator(OperatorRequest::Replace),
     |_| Happening::Calm,
 ];
 

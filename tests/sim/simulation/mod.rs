@@ -119,12 +119,12 @@ impl Simulation {
                 self.lines.kill_time = Duration::from_secs(seconds.into());
             }
             Happening::Hangup => self.hangup = true,
-            Happening::Steer(place, steering) => {
+            Happening::Operator(place, request) => {
                 let place = ServiceId::from_index(usize::from(place) % PLACES);
-                return self.steer(steering.event(place)).map(|()| true);
+                return self.operate(request.event(place)).map(|()| true);
             }
             Happening::Verbose(verbose) => {
-                return self.steer(Event::Verbose(verbose)).map(|()| true);
+                return self.operate(Event::Verbose(verbose)).map(|()| true);
             }
             Happening::Stop(verbose) => self.stop = Some(verbose),
             Happening::Late(actions) => {
@@ -200,7 +200,7 @@ impl Simulation {
     }
 
     /// A turn with only an operator's request.
-    fn steer(&mut self, event: Event) -> Result<(), Broken> {
+    fn operate(&mut self, event: Event) -> Result<(), Broken> {
         self.step(event)?;
         self.settle()?;
         self.check()

@@ -96,7 +96,7 @@ impl Simulation {
         self.late = None;
         let paused = self.model.accounts.iter().filter(|(_, a)| a.paused);
         for service in paused.map(|(&id, _)| id).collect::<Vec<_>>() {
-            self.steer(Event::Resume { service })?;
+            self.operate(Event::Resume { service })?;
         }
         self.turn(PARTS)?;
         let throttles = self.model.accounts.values().map(|a| a.throttled_until);

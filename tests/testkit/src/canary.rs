@@ -28,7 +28,7 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// Maximum time to a client's first byte.
 const LIMIT: Duration = Duration::from_millis(250);
 /// Timeout of a client.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether the canary is enabled.
 pub fn is_on() -> bool {
@@ -181,7 +181,7 @@ fn first_byte(
             Err(why) if why.kind() != ErrorKind::WouldBlock => return late,
             Err(_) if master.is_stopped() => return None,
             Err(_) if stop.load(Ordering::Relaxed) => return late,
-            Err(_) if begin.elapsed() > PATIENCE => return late,
+            Err(_) if begin.elapsed() > TIMEOUT => return late,
             Err(_) => {}
         }
     }

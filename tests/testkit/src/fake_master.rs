@@ -11,7 +11,7 @@ use master::status::Document;
 
 /// The answer to a reader.
 #[derive(Clone)]
-enum Manner {
+enum Answer {
     Says(Vec<u8>),
     /// No data and no end of file.
     Hangs,
@@ -20,7 +20,7 @@ enum Manner {
 /// A socket, and a thread that answers on it as long as the process lives.
 pub struct FakeMaster {
     path: PathBuf,
-    manner: Arc<Mutex<Manner>>,
+    answer: Arc<Mutex<Answer>>,
 }
 
 impl FakeMaster {
@@ -28,7 +28,7 @@ impl FakeMaster {
     pub fn new(path: &Path, document: &Document) -> Self {
         let fake = Self {
             path: path.to_owned(),
-            manner: Arc::new(Mutex::new(Manner::Hangs)),
+            answer: Arc::new(Mutex::new(Answer::Hangs)),
         };
         fake.say(document);
         fake.listen();
@@ -40,16 +40,16 @@ impl FakeMaster {
         let listener = UnixListener::bind(&self.path).expect("a socket");
         // mail_owner reads it.
         fs::set_permissions(&self.path, Permissions::from_mode(0o666)).expect("a mode");
-        let manner = Arc::clone(&self.manner);
+        let answer = Arc::clone(&self.answer);
         std::thread::spawn(move || {
             let mut silenced: Vec<UnixStream> = Vec::new();
             for stream in listener.incoming() {
                 let mut stream = stream.expect("a client");
-                let manner = manner.lock().expect("a manner").clone();
-                match manner {
+                let answer = answer.lock().expect("an answer").clone();
+                match answer {
                     // The reader may disconnect early.
-                    Manner::Says(text) => drop(stream.write_all(&text)),
-                    Manner::Hangs => silenced.push(stream),
+                    Answer::Says(text) => drop(stream.write_all(&text)),
+                    Answer::Hangs => silenced.push(stream),
                 }
             }
         });
@@ -60,11 +60,11 @@ impl FakeMaster {
     }
 
     pub fn say_bytes(&self, bytes: impl Into<Vec<u8>>) {
-        *self.manner.lock().expect("a manner") = Manner::Says(bytes.into());
+        *self.answer.lock().expect("an answer") = Answer::Says(bytes.into());
     }
 
     pub fn hang(&self) {
-        *self.manner.lock().expect("a manner") = Manner::Hangs;
+        *self.answer.lock().expect("an answer") = Answer::Hangs;
     }
 
     /// Removes the socket's path.

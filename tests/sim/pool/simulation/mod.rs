@@ -17,7 +17,7 @@ use master::protocol::pool::Report;
 
 use super::{Happening, NO_LIMITS, Settings};
 use crate::coverage::Coverage;
-use crate::happening::Steering;
+use crate::happening::OperatorRequest;
 use process::{Phase, Process, Word, advance};
 
 type Broken = String;
@@ -56,7 +56,7 @@ pub struct Simulation {
     refused: bool,
     /// Whether an operator has paused the service.
     paused: bool,
-    steerings: Vec<Steering>,
+    steerings: Vec<OperatorRequest>,
     pub coverage: Coverage,
     /// Whether the system counts waiting clients.
     counts: bool,
@@ -124,7 +124,7 @@ impl Simulation {
             Happening::Count => self.counts = !self.counts,
             Happening::Edit(settings) => self.settings = settings,
             Happening::Reload => self.reload = true,
-            Happening::Steer(steering) => self.steerings.push(steering),
+            Happening::Operator(request) => self.steerings.push(request),
             Happening::Late(actions) => {
                 self.late = Some(actions).filter(|actions| *actions > 0);
                 return self.settle();
@@ -231,8 +231,8 @@ impl Simulation {
             let clients = if self.counts { self.waiting } else { 1 };
             self.step(Event::Connection { service, clients })?;
         }
-        for steering in std::mem::take(&mut self.steerings) {
-            self.steer(steering)?;
+        for request in std::mem::take(&mut self.steerings) {
+            self.operate(request)?;
         }
         // A configuration takes effect after all actions are executed.
         if self.queue.is_empty() && std::mem::take(&mut self.reload) {
@@ -250,13 +250,13 @@ impl Simulation {
     }
 
     /// Handles an operator's request.
-    fn steer(&mut self, steering: Steering) -> Result<(), Broken> {
-        match steering {
-            Steering::Pause => self.paused = self.table.service(self.place).is_some(),
-            Steering::Resume => self.paused = false,
-            Steering::Replace | Steering::Wake => {}
+    fn operate(&mut self, request: OperatorRequest) -> Result<(), Broken> {
+        match request {
+            OperatorRequest::Pause => self.paused = self.table.service(self.place).is_some(),
+            OperatorRequest::Resume => self.paused = false,
+            OperatorRequest::Replace | OperatorRequest::Wake => {}
         }
-        self.step(steering.event(self.place))
+        self.step(request.event(self.place))
     }
 
     fn read_channels(&mut self) -> Result<(), Broken> {

@@ -6,10 +6,10 @@ use master::policy::State;
 
 use super::process::{Phase, Process};
 use super::{Broken, Faults, Settings, Simulation};
-use crate::happening::Steering;
+use crate::happening::OperatorRequest;
 
 /// How long an unanswered order delays other orders (master(8)).
-const PATIENCE: Duration = Duration::from_millis(50);
+const TIMEOUT: Duration = Duration::from_millis(50);
 /// Longer than all timeouts of a child and of a throttle in sequence.
 const CALM: Duration = Duration::from_secs(500);
 const ROUNDS_MAX: usize = 20_000;
@@ -45,7 +45,7 @@ impl Simulation {
         if self.queue.is_empty() && service.listening() != self.watched {
             return Err("the table believes something else to be watched".into());
         }
-        let recent = |p: &Process| p.ordered_at.is_some_and(|at| self.now < at + PATIENCE);
+        let recent = |p: &Process| p.ordered_at.is_some_and(|at| self.now < at + TIMEOUT);
         let excused = self.watched
             || self.refused
             || !self.queue.is_empty()
@@ -76,7 +76,7 @@ impl Simulation {
     pub(super) fn calm(&mut self) -> Result<(), Broken> {
         self.faults = Faults::default();
         self.late = None;
-        self.steerings.push(Steering::Resume);
+        self.steerings.push(OperatorRequest::Resume);
         for process in &mut self.processes {
             process.stopped = false;
             process.defiant = false;

@@ -56,7 +56,7 @@ pub(crate) fn spread(uses: u32, percent: u32) -> u32 {
 
 /// The main loop of a child, and what it waits with.
 #[derive(Debug)]
-pub(crate) struct Shift<W = Waiting> {
+pub(crate) struct Worker<W = Waiting> {
     pub(crate) status: Status,
     listeners: Arc<[OwnedFd]>,
     pub(crate) waiting: W,
@@ -66,7 +66,7 @@ pub(crate) struct Shift<W = Waiting> {
     idle_since: Instant,
 }
 
-impl Shift {
+impl Worker {
     pub(crate) fn begin(
         status: Status,
         listeners: Vec<OwnedFd>,
@@ -85,7 +85,7 @@ impl Shift {
         let woken = self.waiting.wait(deadline);
         match woken.map_err(Error::system("cannot wait for clients"))? {
             Woken::Listener(index) => Ok(Some(index)),
-            Woken::Dismissed => {
+            Woken::ToldToLeave => {
                 self.log.detail("master disconnect -- exiting");
                 Ok(None)
             }
@@ -97,7 +97,7 @@ impl Shift {
     }
 }
 
-impl<W> Shift<W> {
+impl<W> Worker<W> {
     pub(crate) fn new(
         status: Status,
         listeners: Vec<OwnedFd>,
@@ -116,7 +116,7 @@ impl<W> Shift<W> {
         }
     }
 
-    /// The listeners; [`next`](Shift::next) returns an index into them.
+    /// The listeners; [`next`](Worker::next) returns an index into them.
     pub(crate) fn listeners(&self) -> Arc<[OwnedFd]> {
         Arc::clone(&self.listeners)
     }
@@ -163,17 +163,17 @@ mod tests {
             client: Duration::from_secs(60),
             retire: None,
         };
-        let mut shift = Shift::begin(status, Vec::new(), limits, first_log("test")).unwrap();
-        let served = |shift: &mut Shift| {
-            shift.serve(|| {
-                assert_eq!(master.heard(), [Taken]);
+        let mut worker = Worker::begin(status, Vec::new(), limits, first_log("test")).unwrap();
+        let served = |worker: &mut Worker| {
+            worker.serve(|| {
+                assert_eq!(master.received(), [Taken]);
                 1
             })
         };
-        assert!(served(&mut shift));
-        assert_eq!(master.heard(), [Available]);
-        assert!(!served(&mut shift));
-        assert_eq!(master.heard(), [], "it leaves, and is not available");
+        assert!(served(&mut worker));
+        assert_eq!(master.received(), [Available]);
+        assert!(!served(&mut worker));
+        assert_eq!(master.received(), [], "it leaves, and is not available");
     }
 
     #[test]
@@ -186,9 +186,9 @@ mod tests {
             client: Duration::from_secs(60),
             retire: None,
         };
-        let mut shift = Shift::begin(status, Vec::new(), limits, first_log("test")).unwrap();
+        let mut worker = Worker::begin(status, Vec::new(), limits, first_log("test")).unwrap();
         let mut served = false;
-        assert!(!shift.serve(|| {
+        assert!(!worker.serve(|| {
             served = true;
             1
         }));

@@ -9,7 +9,7 @@ use crate::status::Status;
 
 /// The slots for clients, and what was reported to the master.
 #[derive(Debug)]
-pub(super) struct Seats {
+pub(super) struct Slots {
     limit: u32,
     status: Status,
     state: Mutex<State>,
@@ -26,7 +26,7 @@ struct State {
     closed: bool,
 }
 
-impl Seats {
+impl Slots {
     pub(super) fn new(status: Status, limit: u32) -> Self {
         Self {
             limit,
@@ -63,14 +63,14 @@ impl Seats {
     }
 
     /// Takes a free slot. When it is the last one, the process reports that it is taken.
-    pub(super) fn take(self: &Arc<Self>) -> Seat {
+    pub(super) fn take(self: &Arc<Self>) -> Slot {
         let mut state = self.state();
         state.taken += 1;
         if state.taken == self.limit {
             // A failure means that the master has ended; the accepting thread notices that, too.
             let _ = self.status.report(Availability::Taken);
         }
-        Seat(Arc::clone(self))
+        Slot(Arc::clone(self))
     }
 
     /// Frees a slot. After the first client the process reports even if it was never full, because
@@ -101,9 +101,9 @@ impl Seats {
 
 /// A taken slot; dropping it frees the slot.
 #[derive(Debug)]
-pub(super) struct Seat(Arc<Seats>);
+pub(super) struct Slot(Arc<Slots>);
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.0.leave();
     }
@@ -115,50 +115,50 @@ mod tests {
     use crate::status::testing::Master;
     use Availability::{Available, Taken};
 
-    fn seats(limit: u32) -> (Arc<Seats>, Master) {
+    fn slots(limit: u32) -> (Arc<Slots>, Master) {
         let (status, master) = Master::new();
-        (Arc::new(Seats::new(status, limit)), master)
+        (Arc::new(Slots::new(status, limit)), master)
     }
 
     #[test]
     fn the_master_learns_when_the_last_seat_is_taken_and_when_one_is_free_again() {
-        let (seats, master) = seats(2);
-        let first = seats.take();
-        assert_eq!(master.heard(), []);
-        let second = seats.take();
-        assert_eq!(master.heard(), [Taken]);
+        let (slots, master) = slots(2);
+        let first = slots.take();
+        assert_eq!(master.received(), []);
+        let second = slots.take();
+        assert_eq!(master.received(), [Taken]);
         drop(first);
-        assert_eq!(master.heard(), [Available]);
+        assert_eq!(master.received(), [Available]);
         drop(second);
-        assert_eq!(master.heard(), []);
+        assert_eq!(master.received(), []);
     }
 
     #[test]
     fn the_master_learns_of_the_first_client_that_was_served() {
-        let (seats, master) = seats(2);
-        drop(seats.take());
-        assert_eq!(master.heard(), [Taken, Available]);
-        drop(seats.take());
-        assert_eq!(master.heard(), []);
+        let (slots, master) = slots(2);
+        drop(slots.take());
+        assert_eq!(master.received(), [Taken, Available]);
+        drop(slots.take());
+        assert_eq!(master.received(), []);
     }
 
     #[test]
     fn the_master_does_not_count_on_a_closed_process() {
-        let (seats, master) = seats(2);
-        let clients = [seats.take()];
-        seats.close();
-        assert_eq!(master.heard(), [Taken]);
+        let (slots, master) = slots(2);
+        let clients = [slots.take()];
+        slots.close();
+        assert_eq!(master.received(), [Taken]);
         drop(clients);
-        assert_eq!(master.heard(), []);
+        assert_eq!(master.received(), []);
     }
 
     #[test]
     fn a_full_process_that_is_closed_has_said_all() {
-        let (seats, master) = seats(1);
-        let client = seats.take();
-        seats.close();
-        assert_eq!(master.heard(), [Taken]);
+        let (slots, master) = slots(1);
+        let client = slots.take();
+        slots.close();
+        assert_eq!(master.received(), [Taken]);
         drop(client);
-        assert_eq!(master.heard(), []);
+        assert_eq!(master.received(), []);
     }
 }

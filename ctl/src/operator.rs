@@ -8,7 +8,7 @@ use anyhow::Result;
 use master::control::{Request, Target};
 
 use crate::arguments::{Arguments, Level};
-use crate::connection::Place;
+use crate::connection::MasterClient;
 use crate::names::{find, full_name, target};
 
 /// Sends a request for a service.
@@ -21,11 +21,11 @@ pub fn service(
     request: fn(Target) -> Request,
     out: &mut impl Write,
 ) -> Result<ExitCode> {
-    let place = Place::of(arguments)?;
-    let look = place.look()?;
-    let service = find(&look.document, name)?;
+    let client = MasterClient::new(arguments)?;
+    let reply = client.status()?;
+    let service = find(&reply.document, name)?;
     let request = request(target(service));
-    place.ask(request)?;
+    client.request(request)?;
     writeln!(out, "{}: {}", full_name(service), done(request))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -46,6 +46,6 @@ fn done(request: Request) -> &'static str {
 /// The master refuses or does not answer.
 pub fn log_level(arguments: &Arguments, level: Level) -> Result<ExitCode> {
     let verbose = level == Level::Verbose;
-    Place::of(arguments)?.ask(Request::Verbose(verbose))?;
+    MasterClient::new(arguments)?.request(Request::Verbose(verbose))?;
     Ok(ExitCode::SUCCESS)
 }
