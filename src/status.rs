@@ -235,10 +235,15 @@ impl Service {
 
 /// The configured settings that have no field of their own.
 fn settings(service: &config::Service) -> Settings {
-    let once_used = service.wakeup.is_some_and(|wakeup| wakeup.conditional);
-    let once_used = once_used.then(|| ("wakeup_once_used", "yes".to_owned()));
-    let all = limits(service).into_iter().chain(pool(*service.pool()));
-    let all = all.flatten().chain(once_used);
+    let once_used = service
+        .wakeup
+        .is_some_and(|wakeup| wakeup.conditional)
+        .then(|| ("wakeup_once_used", "yes".to_owned()));
+    let all = limits(service)
+        .into_iter()
+        .chain(pool(*service.pool()))
+        .flatten()
+        .chain(once_used);
     all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 

@@ -172,8 +172,10 @@ fn services_use_of_the_master_what_children_share_with_it() {
 
 #[test]
 fn the_privileged_program_has_no_other_dependencies() {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let manifest: toml::Table = manifest.parse().unwrap();
+    let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
     let names: Vec<&String> = manifest["dependencies"]
         .as_table()
         .unwrap()
@@ -390,14 +392,18 @@ fn names_are_the_fields() {
 
 #[test]
 fn every_test_of_the_kit_is_registered() {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let manifest: toml::Table = manifest.parse().unwrap();
+    let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
     for test in manifest["test"].as_array().unwrap() {
         let name = test["name"].as_str().unwrap();
         for (path, text) in files(&root().join("tests").join(name)) {
             // The built-in attribute registers nothing in crates without libtest's harness.
-            let imports = text.split("use testkit::").skip(1);
-            let mut imports = imports.filter_map(|import| import.split(';').next());
+            let mut imports = text
+                .split("use testkit::")
+                .skip(1)
+                .filter_map(|import| import.split(';').next());
             let has_kit = imports.any(|import| words(import).contains(&"test".to_owned()));
             let is_test = |line: &str| line.trim() == "#[test]";
             assert!(

@@ -83,8 +83,9 @@ fn reports(connections: u32) -> Result<Duration> {
 /// The processor time for creating `count` listening sockets.
 fn listeners(directory: &Path, count: usize) -> Result<Duration> {
     let before = cpu()?;
-    let listeners = (0..count).map(|n| listener(&directory.join(format!("s{n}"))));
-    let listeners = listeners.collect::<Result<Vec<_>>>()?;
+    let listeners = (0..count)
+        .map(|n| listener(&directory.join(format!("s{n}"))))
+        .collect::<Result<Vec<_>>>()?;
     let spent = cpu()? - before;
     drop(listeners);
     Ok(spent)

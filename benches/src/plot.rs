@@ -113,8 +113,10 @@ fn panel(svg: &mut String, title: &str, ours: &[(f64, f64)], theirs: &[(f64, f64
 
 /// A line through these points. Its name is `below` units below the first point.
 fn curve(svg: &mut String, (name, below): (&str, f64), colour: &str, places: &[(f64, f64)]) {
-    let words = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}"));
-    let words: Vec<String> = words.collect();
+    let words: Vec<String> = places
+        .iter()
+        .map(|(x, y)| format!("{x:.1},{y:.1}"))
+        .collect();
     let _ = writeln!(
         svg,
         "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",

@@ -295,8 +295,10 @@ fn least(connections: usize) -> Result<f64> {
 /// The first client's time to the first byte, with children in Perl that accept by themselves.
 fn first_client(built: &Path, min_idle: usize) -> Result<f64> {
     let setup = Setup::new(built)?;
-    let child = home().join("../services/examples/child.pl");
-    let child = child.display().to_string();
+    let child = home()
+        .join("../services/examples/child.pl")
+        .display()
+        .to_string();
     let arguments = setup.pool(10, &child, &format!("min_idle = {min_idle}\n"))?;
     let running = Stopped::start(Command::new(built.join("master")).args(arguments))?;
     wait_for_idle(running.process(), min_idle)?;

@@ -25,8 +25,10 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
         Ok(config) => config,
         Err(findings) => return refuse(&location, &findings, out),
     };
-    let missing = config.services.iter();
-    let missing = missing.filter_map(|s| missing_program(s, location.table()));
+    let missing = config
+        .services
+        .iter()
+        .filter_map(|s| missing_program(s, location.table()));
     let findings: Vec<_> = config.warnings.iter().cloned().chain(missing).collect();
     show(&findings, out)?;
     let path = location.path().display();

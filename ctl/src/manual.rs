@@ -110,8 +110,11 @@ fn the_manual_has_every_exit_status() {
         Status::Gone,
         Status::Refused,
     ];
-    let numbers = [0, 1, 2].into_iter().chain(own.map(|status| status as u8));
-    let numbers: Vec<String> = numbers.map(|n| n.to_string()).collect();
+    let numbers: Vec<String> = [0, 1, 2]
+        .into_iter()
+        .chain(own.map(|status| status as u8))
+        .map(|n| n.to_string())
+        .collect();
     let lines = section("EXIT STATUS");
     let named = items(&lines, ".It ");
     assert_eq!(named, numbers.iter().map(String::as_str).collect());

@@ -42,8 +42,9 @@ pub fn full_name(service: &Service) -> String {
 fn is_meant(service: &Service, name: &str) -> bool {
     let Service { kind, endpoint, .. } = service;
     let alone = [&service.name, endpoint].into_iter().any(|own| own == name);
-    let with_type = name.strip_suffix(kind.as_str());
-    let with_type = with_type.and_then(|rest| rest.strip_suffix('/'));
+    let with_type = name
+        .strip_suffix(kind.as_str())
+        .and_then(|rest| rest.strip_suffix('/'));
     alone || with_type.is_some_and(|rest| rest == service.name || rest == endpoint)
 }
 

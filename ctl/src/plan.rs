@@ -166,8 +166,9 @@ impl Plan {
             (self.removed.len(), "removed"),
             (self.changed.len(), "changed"),
             (self.unchanged, "unchanged"),
-        ];
-        let counts = counts.map(|(n, what)| format!("{n} {what}")).join(", ");
+        ]
+        .map(|(n, what)| format!("{n} {what}"))
+        .join(", ");
         let children = counted(self.replaced, "child", "children");
         let kept = counted(kept, "service", "services");
         writeln!(out, "services: {counts}")?;

@@ -109,8 +109,9 @@ fn states(document: &Document, service: &Service, all: bool) -> String {
         service.is_full().then(|| "full".to_owned()),
         stress.map(|left| format!("stress for {left}")),
         (service.starting > 0).then(|| "starting".to_owned()),
-    ];
-    let states = states.into_iter().flatten();
+    ]
+    .into_iter()
+    .flatten();
     if all {
         return states.collect::<Vec<_>>().join(", ");
     }

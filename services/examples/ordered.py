@@ -50,7 +50,7 @@ class Master:
 
 
 def become(name):
-    """Gives up root's rights, for good."""
+    """Gives up root's privileges permanently."""
     user = pwd.getpwnam(name)
     os.setgroups([])
     os.setgid(user.pw_gid)

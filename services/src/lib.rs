@@ -96,8 +96,10 @@ pub use service::{Service, User};
 /// been logged, and written to standard error unless a master has started the process.
 pub fn run(main: impl FnOnce(Service) -> Result<(), Error>) -> ExitCode {
     let program = std::env::args_os().next().unwrap_or_default();
-    let program = Path::new(&program).file_name().unwrap_or_default();
-    let program = program.to_string_lossy();
+    let program = Path::new(&program)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     let log = log::first_log(&program);
     match Service::start(&program, &log).and_then(main) {
         Ok(()) => ExitCode::SUCCESS,

@@ -64,8 +64,10 @@ impl Service {
     {
         let silence = self.ipc_timeout()?;
         let slots = self.number("max_clients", "100", 1)?;
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(Error::system("cannot run tokio"))?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Error::system("cannot run tokio"))?;
         if self.is_standard() {
             self.drop_privileges()?;
             let result = runtime.block_on(async { serve(Client::standard(silence)).await });

@@ -38,8 +38,10 @@ pub(super) fn parse(
             add(&mut services, service, line.place(0), findings);
         }
     }
-    let services = services.into_iter().map(|ByIdentity(service)| service);
-    let mut services: Vec<_> = services.collect();
+    let mut services: Vec<_> = services
+        .into_iter()
+        .map(|ByIdentity(service)| service)
+        .collect();
     services.sort_by_key(|service| service.line);
     refuse_shared_paths(&services, &source.path, findings);
     warn_of_shared_addresses(&services, &source.path, findings);

@@ -211,8 +211,7 @@ fn default_directories(dictionary: &mut Dictionary, stand_alone: &StandAlone) {
         ("data_directory", &stand_alone.data_directory),
     ] {
         // A dollar sign in a path is literal.
-        let path = path.as_os_str().as_bytes();
-        let path: Vec<_> = path.split(|&b| b == b'$').collect();
+        let path: Vec<_> = path.as_os_str().as_bytes().split(|&b| b == b'$').collect();
         dictionary.default(name, path.join(b"$$".as_slice()));
     }
 }

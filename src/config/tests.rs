@@ -63,8 +63,8 @@ fn debians_configuration_is_good() {
 
 #[test]
 fn the_samples_are_good() {
-    let config = parse(SAMPLE_MAIN_CF.as_bytes(), SAMPLE_MASTER_CF.as_bytes(), None);
-    let config = config.expect("the samples");
+    let config =
+        parse(SAMPLE_MAIN_CF.as_bytes(), SAMPLE_MASTER_CF.as_bytes(), None).expect("the samples");
     assert_eq!(config.parameters.syslog_name, "b");
     assert_eq!(config.services.len(), 4);
 }

@@ -139,8 +139,10 @@ impl Site {
             Ok(metrics) => metrics,
             Err(error) => return self.cannot_answer(&error),
         };
-        let accepted = headers.get_all(header::ACCEPT).iter();
-        let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+        let mut accepted = headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
         if accepted.any(|value| value.contains("application/openmetrics-text")) {
             ok(OPEN_METRICS, metrics)
         } else {

@@ -61,8 +61,10 @@ impl Watch {
         let (told, first) = channel();
         let thread = watch.clone();
         let system = |error| Error::from(format!("cannot watch the master: {error}"));
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(system)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(system)?;
         std::thread::Builder::new()
             .name("watch".into())
             .spawn(move || {
@@ -135,8 +137,9 @@ impl MasterData {
 
 /// Makes one request.
 async fn ask(socket: &Path) -> Result<Answer, String> {
-    let result = timeout(ANSWER_TIMEOUT, read(socket)).await;
-    let result = result.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+    let result = timeout(ANSWER_TIMEOUT, read(socket))
+        .await
+        .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
     let text =
         result.map_err(|error| format!("{}: {}", socket.display(), describe_error(&error)))?;
     let document = parse(&text).map_err(|why| format!("{}: {why}", socket.display()))?;

@@ -236,14 +236,15 @@ fn nobody_is_lost_while_children_come_and_go() {
         let address = stage.address.clone();
         thread::scope(|scope| {
             let address = &address;
-            let clients = (0..4).map(|_| {
-                scope.spawn(move || {
-                    for _ in 0..25 {
-                        expect_served(&mut greeted(address).0);
-                    }
+            let clients: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(move || {
+                        for _ in 0..25 {
+                            expect_served(&mut greeted(address).0);
+                        }
+                    })
                 })
-            });
-            let clients: Vec<_> = clients.collect();
+                .collect();
             for _ in 0..5 {
                 stage.postfix.reload_while_busy();
             }

@@ -60,8 +60,11 @@ impl Fifo {
             SOON,
             format_args!("the command to run {times} times"),
             || {
-                let notes = fs::read_to_string(&self.notes).expect("notes");
-                let notes: Vec<String> = notes.lines().map(str::to_owned).collect();
+                let notes: Vec<String> = fs::read_to_string(&self.notes)
+                    .expect("notes")
+                    .lines()
+                    .map(str::to_owned)
+                    .collect();
                 (notes.len() >= times).then_some(notes)
             },
         )

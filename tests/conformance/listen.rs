@@ -36,8 +36,8 @@ fn backlog(postfix: &Instance, local: &str) -> u32 {
     let line = said
         .stdout
         .lines()
-        .find(|line| line.split_whitespace().any(is_ours));
-    let line = line.unwrap_or_else(|| panic!("{local} is not in {}", said.stdout));
+        .find(|line| line.split_whitespace().any(is_ours))
+        .unwrap_or_else(|| panic!("{local} is not in {}", said.stdout));
     let number = line.split_whitespace().nth(3);
     number.and_then(|word| word.parse().ok()).expect("a number")
 }

@@ -61,8 +61,9 @@ fn a_lock_that_somebody_holds_keeps_the_master_from_starting() {
         let (uid, gid) = mail_owner();
         let owner = if which == 0 { (0, 0) } else { (uid, gid) };
         chown(path, Some(owner.0), Some(owner.1)).expect("an owner");
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-        let lock = lock.map_err(|(_, why)| why).expect("a lock");
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, why)| why)
+            .expect("a lock");
         expect_no_start(&postfix);
         drop(lock);
         postfix.start();

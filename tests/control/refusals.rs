@@ -143,8 +143,9 @@ fn what_makes_no_sense_is_refused() {
     );
     standalone.write_toml("service_throttle_time = \"600s\"\n");
     let script = standalone.script("fails", "exit 1");
-    let table = fs::read_to_string(standalone.table()).unwrap();
-    let table = table.replace("false", &script.display().to_string());
+    let table = fs::read_to_string(standalone.table())
+        .unwrap()
+        .replace("false", &script.display().to_string());
     standalone.write_table(&table).start();
     let socket = standalone.queue().join("public/a");
     let _client = Client::connect(&socket.to_string_lossy());

@@ -51,8 +51,7 @@ impl Crowd {
     /// The longest wait of another service's client, from `begin` until the master has seen all
     /// ends.
     fn longest_wait(&self, begin: impl FnOnce() + Send) -> Duration {
-        let hello = self.postfix.socket("public", "hello");
-        let hello = hello.display().to_string();
+        let hello = self.postfix.socket("public", "hello").display().to_string();
         let longest = longest_first_byte(&hello, AFTERWARDS, || {
             begin();
             let master = self.postfix.master_pid();

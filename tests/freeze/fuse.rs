@@ -48,8 +48,11 @@ impl Mount {
     /// Mounts a file system with a program with this text.
     pub fn new(directory: &Path, text: &str) -> Self {
         std::fs::create_dir(directory).expect("a directory");
-        let device = File::options().read(true).write(true).open("/dev/fuse");
-        let device = device.expect("/dev/fuse");
+        let device = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+            .expect("/dev/fuse");
         let options = format!(
             "fd={},rootmode=40755,user_id=0,group_id=0,allow_other",
             device.as_raw_fd()

@@ -21,8 +21,10 @@ pub struct Lease {
 
 impl Lease {
     pub fn take(program: &Path) -> Self {
-        let file = File::options().write(true).open(program);
-        let file = file.expect("a program");
+        let file = File::options()
+            .write(true)
+            .open(program)
+            .expect("a program");
         // SAFETY: neither call has a pointer. The signal is ignored by default.
         let taken = unsafe {
             fcntl(file.as_raw_fd(), F_SETSIG, SIGURG);

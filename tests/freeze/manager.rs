@@ -154,8 +154,8 @@ impl Socket {
         self.expect_at_its_path();
         self.expect_listening();
         for address in &self.addresses {
-            let client = Self::connect(address);
-            let client = client.unwrap_or_else(|why| panic!("a client of {address}: {why}"));
+            let client =
+                Self::connect(address).unwrap_or_else(|why| panic!("a client of {address}: {why}"));
             self.expect_client();
             drop(client);
         }
@@ -203,8 +203,11 @@ fn listen(address: SocketAddr) -> OwnedFd {
 
 /// Creates the directories that the master would create.
 fn make_queue(stage: &Stage) {
-    let owner = User::from_name("nobody").expect("the users");
-    let owner = owner.expect("mail_owner").uid.as_raw();
+    let owner = User::from_name("nobody")
+        .expect("the users")
+        .expect("mail_owner")
+        .uid
+        .as_raw();
     for (directory, owner) in [("pid", 0), ("private", owner), ("public", owner)] {
         let path = stage.world.queue().join(directory);
         fs::create_dir_all(&path).expect("a directory");

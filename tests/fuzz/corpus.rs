@@ -95,8 +95,10 @@ fn own() -> PathBuf {
 fn directory(path: &Path) -> Result<Vec<Input>, String> {
     let problem = |problem| format!("{}: {problem}", path.display());
     let entries = fs::read_dir(path).map_err(problem)?;
-    let files = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut files = files.collect::<Result<Vec<_>, _>>().map_err(problem)?;
+    let mut files = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(problem)?;
     files.sort_unstable();
     files.iter().map(|file| input(file)).collect()
 }

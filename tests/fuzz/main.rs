@@ -64,8 +64,10 @@ fn main() -> ExitCode {
 /// Runs all chosen targets in parallel.
 fn run(options: &Options) -> Vec<(&'static str, Outcome)> {
     thread::scope(|scope| {
-        let chosen = TARGETS.map(|(name, _)| name).into_iter();
-        let chosen = chosen.filter(|target| options.choose("fuzz", target));
+        let chosen = TARGETS
+            .map(|(name, _)| name)
+            .into_iter()
+            .filter(|target| options.choose("fuzz", target));
         let started = chosen.map(|target| {
             // The thread's name is in the messages of panics.
             let thread = thread::Builder::new().name(target.to_owned());

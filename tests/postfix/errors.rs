@@ -215,8 +215,8 @@ fn a_bad_parameter_value_is_named_with_its_parameter() {
         ("inet_protocols", "ipv5"),
         ("inet_interfaces", "no-such-host.invalid"),
         ("maillog_file", "/nowhere/maillog"),
-    ];
-    let cases = cases.map(|(name, value)| {
+    ]
+    .map(|(name, value)| {
         let mut postfix = Instance::new();
         postfix.set(name, value);
         postfix.write_configuration();
@@ -285,8 +285,11 @@ fn a_missing_command_is_named_and_its_service_throttled() {
     postfix.service("ghost unix - - n - - no-such-command");
     postfix.start();
     drop(std::os::unix::net::UnixStream::connect(service).expect("a listener"));
-    let path = postfix.daemons().join("no-such-command");
-    let path = path.display().to_string();
+    let path = postfix
+        .daemons()
+        .join("no-such-command")
+        .display()
+        .to_string();
     postfix.wait_for_log(&format!("{path}: bad command startup -- throttling"));
     let line = postfix.wait_for_log(&format!("exec {path}"));
     assert!(line.contains("No such file or directory"), "{line}");

@@ -68,8 +68,9 @@ fn format_count(mut count: u64) -> [u8; 20] {
 }
 
 fn main() -> ExitCode {
-    let path = std::env::var_os("MASTER_COUNT_FILE");
-    let path = path.expect("MASTER_COUNT_FILE names a file").into();
+    let path = std::env::var_os("MASTER_COUNT_FILE")
+        .expect("MASTER_COUNT_FILE names a file")
+        .into();
     let file = std::cell::OnceCell::new();
     master::start::main(Box::new(CountingClock { path, file }))
 }

@@ -23,7 +23,8 @@ impl Clock for TurnedClock {
 }
 
 fn main() -> ExitCode {
-    let file = std::env::var_os("MASTER_CLOCK_FILE");
-    let file = file.expect("MASTER_CLOCK_FILE names a file").into();
+    let file = std::env::var_os("MASTER_CLOCK_FILE")
+        .expect("MASTER_CLOCK_FILE names a file")
+        .into();
     master::start::main(Box::new(TurnedClock { file }))
 }

@@ -175,8 +175,9 @@ pub fn run(options: &Options) -> Outcome {
     let chosen = |case: &&Case| options.choose("exhaustion", case.name);
     for case in cases.iter().filter(chosen) {
         let Case { name, expected, .. } = case;
-        let found = case.exhaust();
-        let found = found.map_err(|(list, what)| format!("{name}: {what}\n{}", written(&list)))?;
+        let found = case
+            .exhaust()
+            .map_err(|(list, what)| format!("{name}: {what}\n{}", written(&list)))?;
         text += &format!("{name}: {} states, {} transitions\n", found.0, found.1);
         if found != *expected {
             text += &format!("instead of {expected:?}: what else can happen now?\n");
@@ -202,8 +203,9 @@ impl Case {
                 let mut way = way_to(&steps, from);
                 for &happening in self.happenings {
                     way.push(happening);
-                    let new = self.arrive(&way, &mut seen);
-                    let new = new.map_err(|what| (self.whole(&way), what))?;
+                    let new = self
+                        .arrive(&way, &mut seen)
+                        .map_err(|what| (self.whole(&way), what))?;
                     way.pop();
                     transitions += usize::from(new.is_some());
                     if new == Some(true) {

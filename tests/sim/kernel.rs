@@ -331,8 +331,10 @@ impl Kernel {
     /// The index of the nth living process.
     pub fn living(&self, nth: u8) -> Option<usize> {
         let processes = self.processes.iter().enumerate();
-        let living = processes.filter(|(_, p)| !matches!(p.phase, Phase::Dead(_)));
-        let living: Vec<usize> = living.map(|(at, _)| at).collect();
+        let living: Vec<usize> = processes
+            .filter(|(_, p)| !matches!(p.phase, Phase::Dead(_)))
+            .map(|(at, _)| at)
+            .collect();
         let nth = usize::from(nth).checked_rem(living.len())?;
         Some(living[nth])
     }

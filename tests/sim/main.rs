@@ -73,8 +73,9 @@ fn run(options: &Options) -> [Outcome; 6] {
         let states = pool::exhaust::run(options);
         let steady = pool::churn::run(options);
         let simulated = simulate::run(options);
-        let exhausted = exhausted.join();
-        let exhausted = exhausted.unwrap_or_else(|_| Err("the exhaustion panics".into()));
+        let exhausted = exhausted
+            .join()
+            .unwrap_or_else(|_| Err("the exhaustion panics".into()));
         [replayed, exhausted, pools, states, steady, simulated]
     })
 }

@@ -13,8 +13,10 @@ fn shown(name: &str, value: &str) -> String {
     let mut standalone = Standalone::of_a_user();
     standalone.write_table("a tcp - - - - - true\n");
     let master = standalone.master(&["-d"]);
-    let words = std::iter::once(master.get_program()).chain(master.get_args());
-    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let words: Vec<_> = std::iter::once(master.get_program())
+        .chain(master.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect();
     let mut script = Command::new("script");
     script
         .args(["-qec", &words.join(" "), "/dev/null"])

@@ -103,8 +103,8 @@ impl State {
             title(service),
             service.endpoint,
             words(trouble(service))
-        );
-        let text = text.to_lowercase();
+        )
+        .to_lowercase();
         let filter = self.filter.to_lowercase();
         filter.split_whitespace().all(|word| text.contains(word))
     }
@@ -211,8 +211,9 @@ pub fn troubles(service: &Service) -> Vec<Trouble> {
         (service.is_full(), Trouble::Limit),
         (service.stress_until.is_some(), Trouble::Stress),
         (service.paused, Trouble::Paused),
-    ];
-    let found = found.into_iter().filter(|(is_there, _)| *is_there);
+    ]
+    .into_iter()
+    .filter(|(is_there, _)| *is_there);
     found.map(|(_, trouble)| trouble).collect()
 }
 

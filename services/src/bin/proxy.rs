@@ -81,8 +81,9 @@ async fn within<S>(
     target: &str,
     connect: impl Future<Output = io::Result<S>>,
 ) -> io::Result<S> {
-    let connected = timeout(limit, connect).await;
-    let connected = connected.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+    let connected = timeout(limit, connect)
+        .await
+        .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
     connected.map_err(|error| {
         let reason = master::errors::describe_error(&error);
         io::Error::other(format!("cannot connect to {target}: {reason}"))

@@ -120,15 +120,17 @@ fn line(message: &[u8]) -> String {
 
 /// Splits the priority in angle brackets from the text.
 fn split(message: &[u8]) -> (u8, &[u8]) {
-    let number = |message: &[u8]| {
-        let digits = message.strip_prefix(b"<")?;
-        let end = digits.iter().take(4).position(|&b| b == b'>')?;
-        let digits = &digits[..end];
-        let digits = digits.iter().all(u8::is_ascii_digit).then_some(digits)?;
+    let priority = |message: &[u8]| {
+        let rest = message.strip_prefix(b"<")?;
+        let end = rest.iter().take(4).position(|&b| b == b'>')?;
+        let digits = &rest[..end];
+        if !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
         let number: u8 = std::str::from_utf8(digits).ok()?.parse().ok()?;
         (number <= PRIORITY_MAX).then_some((number, end + 2))
     };
-    match number(message) {
+    match priority(message) {
         Some((number, length)) => (number, &message[length..]),
         None => (PRIORITY, message),
     }

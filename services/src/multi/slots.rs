@@ -49,8 +49,10 @@ impl Slots {
     /// Waits until a slot is free. Returns the time since which all slots are free, or now.
     pub(super) fn wait_for_one(&self) -> Instant {
         let full = |state: &mut State| state.taken >= self.limit;
-        let state = self.freed.wait_while(self.state(), full);
-        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let state = self
+            .freed
+            .wait_while(self.state(), full)
+            .unwrap_or_else(PoisonError::into_inner);
         match state.taken {
             0 => state.idle_since,
             _ => Instant::now(),

@@ -255,8 +255,10 @@ impl ServiceTable {
     }
 
     fn unknown(&self, services: &[Arc<Service>]) -> Diagnostic {
-        let known = services.iter().map(|s| format!("{}/{}", s.name, s.kind));
-        let known: Vec<String> = known.collect();
+        let known: Vec<String> = services
+            .iter()
+            .map(|s| format!("{}/{}", s.name, s.kind))
+            .collect();
         let nearest = nearest(&self.name, known.iter().map(String::as_str));
         let expected = "expected the first two columns of a line of master.cf, as \"smtp/inet\"";
         let message = format!(

@@ -91,8 +91,10 @@ fn listed(
     let name = "inet_interfaces";
     // Look up each name once: nested references can repeat a few names very often, and a lookup is
     // slow.
-    let hosts = list.split([' ', '\t', ',']).filter(|host| !host.is_empty());
-    let hosts: BTreeSet<&str> = hosts.collect();
+    let hosts: BTreeSet<&str> = list
+        .split([' ', '\t', ','])
+        .filter(|host| !host.is_empty())
+        .collect();
     let mut chosen = BTreeSet::new();
     for host in hosts {
         match addresses(host, families, resolver) {

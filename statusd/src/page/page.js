@@ -65,12 +65,12 @@ function facts(where, pairs) {
 
 // The meaning of each problem, and the advice.
 const ADVICE = {
-  throttled: "Children have failed; the log says why. None is started for a while, and then it is tried again.",
-  full: "All processes that maxproc allows have a client; others have to wait. To allow more: raise maxproc in "
-    + "the table, see what masterctl plan says, and masterctl reload.",
-  stressed: "The limit was reached a short while ago: children are told to be quick with clients (-o stress=yes).",
-  paused: "Somebody has its clients wait, until masterctl resume.",
-  near: "Nearly all processes that maxproc allows have a client.",
+  throttled: "Children have failed; the log says why. None is started until the throttle time is over.",
+  full: "All processes that maxproc allows are busy, and further clients wait. To allow more, raise maxproc in "
+    + "the table, check with masterctl plan, and run masterctl reload.",
+  stressed: "The limit was reached a short while ago: children are told of stress (-o stress=yes).",
+  paused: "An operator has paused it: clients wait until masterctl resume.",
+  near: "Nearly all processes that maxproc allows are busy.",
 };
 
 const TAKERS = {

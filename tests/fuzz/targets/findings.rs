@@ -27,12 +27,13 @@ fn points_into(sources: &Sources, finding: &Diagnostic) -> bool {
         Base::Postfix(main_cf) => Some(main_cf),
         Base::StandAlone(_) => None,
     };
-    let files = [
+    let mut files = [
         main_cf,
         Some(&sources.master_cf),
         sources.master_toml.as_ref(),
-    ];
-    let mut files = files.into_iter().flatten();
+    ]
+    .into_iter()
+    .flatten();
     let file = files.find(|file| file.path == finding.path);
     file.is_some_and(|file| is_inside(file, at.line, at.column))
 }

@@ -13,8 +13,8 @@ pub fn run(input: &[u8]) {
     };
     let printed = config.master_cf();
     let shown = String::from_utf8_lossy(&printed);
-    let again = findings::parse(&sources(MAIN_CF, printed.as_slice()));
-    let again = again.unwrap_or_else(|findings| panic!("{findings}\n{shown}"));
+    let again = findings::parse(&sources(MAIN_CF, printed.as_slice()))
+        .unwrap_or_else(|findings| panic!("{findings}\n{shown}"));
     assert_eq!(
         contents(&again.services),
         contents(&config.services),

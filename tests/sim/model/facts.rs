@@ -430,8 +430,11 @@ impl Model {
         let Some(account) = self.accounts.get_mut(&id) else {
             return;
         };
-        let every = account.service.wakeup.map(|wakeup| wakeup.every);
-        let every = every.filter(|_| !account.wake_waits);
+        let every = account
+            .service
+            .wakeup
+            .map(|wakeup| wakeup.every)
+            .filter(|_| !account.wake_waits);
         account.wake_at = every.map(|every| now + every);
         if every.is_some() && account.throttled_until.is_none() && !account.paused {
             let service = account.service.clone();

@@ -137,8 +137,9 @@ impl Model {
 
     fn check_warning(&mut self, now: Time, service: &Service) -> Result<(), String> {
         let mut accounts = self.accounts.values_mut();
-        let account = accounts.find(|a| a.kill_at.is_none() && *a.service == *service);
-        let account = account.ok_or("a warning about a service that is not there")?;
+        let account = accounts
+            .find(|a| a.kill_at.is_none() && *a.service == *service)
+            .ok_or("a warning about a service that is not there")?;
         let last = account.warned_at.replace(now);
         if last.is_some_and(|at| now - at <= WARNING_TIME) {
             return Err("a warning about the limit too soon after the last".into());

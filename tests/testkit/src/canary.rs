@@ -83,8 +83,9 @@ impl Canary {
         let (stop, turn) = (Arc::default(), Arc::default());
         let (stopped, turns) = (Arc::clone(&stop), Arc::clone(&turn));
         // In the caller's namespaces, like everything that the test starts.
-        let thread = thread::Builder::new().name(NAME.to_owned());
-        let thread = thread.spawn(move || sample(&socket, master, &stopped, &turns));
+        let thread = thread::Builder::new()
+            .name(NAME.to_owned())
+            .spawn(move || sample(&socket, master, &stopped, &turns));
         Self {
             stop,
             turn,

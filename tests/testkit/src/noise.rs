@@ -24,8 +24,9 @@ pub fn watch() {
         let program = programs::example(canary::NAME);
         let mut command = Command::new(program);
         command.arg("first-byte").stdout(Stdio::piped());
-        let thread = thread::Builder::new().name("noise".to_owned());
-        let thread = thread.spawn(move || watch_forever(command));
+        let thread = thread::Builder::new()
+            .name("noise".to_owned())
+            .spawn(move || watch_forever(command));
         thread.expect("a thread");
     });
 }

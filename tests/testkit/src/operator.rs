@@ -34,8 +34,7 @@ pub fn read_document(standalone: &Standalone) -> Document {
 /// The status of one service in the document.
 #[track_caller]
 pub fn service(standalone: &Standalone, name: &str) -> Service {
-    let services = read_document(standalone).services;
-    let mut services = services.into_iter();
+    let mut services = read_document(standalone).services.into_iter();
     let found = services.find(|service| service.name == name);
     found.unwrap_or_else(|| panic!("no service {name}"))
 }

@@ -179,8 +179,9 @@ impl Simulation {
 
     /// The index of the nth process that has not ended.
     fn nth(&self, nth: u8) -> Option<usize> {
-        let living = (0..self.processes.len()).filter(|&at| self.processes[at].end.is_none());
-        let living: Vec<usize> = living.collect();
+        let living: Vec<usize> = (0..self.processes.len())
+            .filter(|&at| self.processes[at].end.is_none())
+            .collect();
         let nth = usize::from(nth).checked_rem(living.len())?;
         Some(living[nth])
     }
