@@ -1,4 +1,4 @@
-//! The pieces of work that are counted.
+//! The measured pieces of work.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,11 +16,11 @@ use master::protocol::pool::Report;
 /// One piece of work.
 pub struct Work {
     pub name: &'static str,
-    /// How often, for a good average.
+    /// The number of repetitions, for a stable average.
     pub times: usize,
-    /// How many of what its name says are in one time.
+    /// The number of items in one repetition.
     pub items: usize,
-    /// The instructions for one of them, when somebody last looked.
+    /// The recorded number of instructions for one item.
     pub expected: u64,
     work: fn(usize),
 }
@@ -98,17 +98,17 @@ pub const WORK: [Work; 14] = [
 
 const NOW: Time = Duration::from_secs(1_000);
 
-/// A table, and the world around it that does what it says.
-struct World {
+/// A table, and a simulation of the children that it starts.
+struct SimulatedMaster {
     table: Table,
     actions: Vec<Action>,
     next_pid: Pid,
-    /// The children that were started, in order.
+    /// The started children, in order.
     children: Vec<(ServiceId, Pid, u32)>,
 }
 
-impl World {
-    /// A table of so many services.
+impl SimulatedMaster {
+    /// A table with `services` services.
     fn new(services: usize, wakeup: Option<Wakeup>) -> Self {
         let mut world = Self {
             table: Table::new(Duration::from_secs(10), false),
@@ -131,7 +131,7 @@ impl World {
         self.take_actions();
     }
 
-    /// Takes note of the children that are to be started, and forgets the rest.
+    /// Records the requested starts of children and ignores all other actions.
     fn take_actions(&mut self) {
         for action in self.actions.drain(..) {
             if let Action::Spawn {
@@ -151,7 +151,7 @@ impl World {
         black_box(&mut self.actions).clear();
     }
 
-    /// Starts the children that pools are to have; all turn idle.
+    /// Starts the children that pools require; all become idle.
     fn fill(&mut self) {
         let mut known = self.children.len();
         loop {
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// A client comes, and gets a child of its own.
+    /// A client connects and gets a new child.
     fn spawn(&mut self, service: ServiceId) -> (Pid, u32) {
         let clients = 1;
         self.step(NOW, Event::Connection { service, clients });
@@ -178,7 +178,7 @@ impl World {
         (pid, generation)
     }
 
-    /// A child that was to be started runs.
+    /// A requested child has been started.
     fn begin(&mut self, service: ServiceId, pid: Pid, generation: u32) {
         self.step(
             NOW,
@@ -237,9 +237,9 @@ fn table(services: usize, wakeup: Option<Wakeup>) -> Vec<Arc<config::Service>> {
     (0..services).map(service).collect()
 }
 
-/// A child of one among many services reports to and fro.
+/// One child, in a table of many services, reports that it is taken and available in turn.
 fn reports(times: usize) {
-    let mut world = World::new(1_000, None);
+    let mut world = SimulatedMaster::new(1_000, None);
     let service = ServiceId::from_index(500);
     let (pid, generation) = world.spawn(service);
     for n in 0..times {
@@ -247,8 +247,8 @@ fn reports(times: usize) {
     }
 }
 
-/// One client after the other comes to one of many services, which has a pool of eight. What the
-/// child answers is heard with the next client.
+/// Clients connect one after the other to one of many services, which has a pool of eight children.
+/// A child's answer is processed together with the next client.
 fn clients(times: usize) {
     let mut services = table(1_000, None);
     let of_pool = Arc::make_mut(&mut services[500]);
@@ -257,7 +257,7 @@ fn clients(times: usize) {
         max_idle: 8,
         ..Pool::ordered()
     };
-    let mut world = World::new(0, None);
+    let mut world = SimulatedMaster::new(0, None);
     world.reload(&services);
     let service = ServiceId::from_index(500);
     let (_, pid, _) = world.children[0];
@@ -274,7 +274,7 @@ fn clients(times: usize) {
 
 /// A child for each connection.
 fn children(times: usize) {
-    let mut world = World::new(1_000, None);
+    let mut world = SimulatedMaster::new(1_000, None);
     let service = ServiceId::from_index(500);
     for _ in 0..times {
         let (pid, _) = world.spawn(service);
@@ -284,14 +284,14 @@ fn children(times: usize) {
     }
 }
 
-/// All of many services are to be woken up, again and again.
+/// All services have wake-ups, which come due again and again.
 fn deadlines(services: usize, times: usize) {
     let every = Duration::from_secs(60);
     let wakeup = Wakeup {
         every,
         conditional: false,
     };
-    let mut world = World::new(services, Some(wakeup));
+    let mut world = SimulatedMaster::new(services, Some(wakeup));
     for n in 1..=times {
         let now = NOW + every * n as u32;
         world.step(now, Event::Deadline);
@@ -299,9 +299,9 @@ fn deadlines(services: usize, times: usize) {
     }
 }
 
-/// Many children, each taken, that end in one turn.
+/// Many busy children end in one turn.
 fn ends(children: usize, times: usize) {
-    let mut world = World::new(10, None);
+    let mut world = SimulatedMaster::new(10, None);
     for _ in 0..times {
         for n in 0..children {
             world.spawn(ServiceId::from_index(n % 10));
@@ -313,9 +313,9 @@ fn ends(children: usize, times: usize) {
     }
 }
 
-/// A service with many children is removed; they are told to end, and do.
+/// A service with many children is removed; the children are told to end, and end.
 fn removal(children: usize, times: usize) {
-    let mut world = World::new(2, None);
+    let mut world = SimulatedMaster::new(2, None);
     let (all, one) = (table(2, None), table(1, None));
     for _ in 0..times {
         for _ in 0..children {
@@ -330,16 +330,16 @@ fn removal(children: usize, times: usize) {
     }
 }
 
-/// A reload that changes nothing.
+/// A reload without changes.
 fn reloads(services: usize, times: usize) {
-    let mut world = World::new(services, None);
+    let mut world = SimulatedMaster::new(services, None);
     let same = table(services, None);
     for _ in 0..times {
         world.reload(&same);
     }
 }
 
-/// A machine without names.
+/// A resolver without names.
 struct Nameless;
 
 impl Resolver for Nameless {
@@ -395,7 +395,7 @@ fn parse(main_cf: &str, master_cf: &str) {
     black_box(config.expect("a configuration without errors"));
 }
 
-/// Each of a thousand lines.
+/// The number of lines in each file.
 const LINES: usize = 1_000;
 
 fn master_cf(thousands: usize) {

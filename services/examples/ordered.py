@@ -18,12 +18,12 @@ import socket
 import struct
 import sys
 
-# The last of these leaves, and the master starts another: memory that was lost is found again.
+# After this many clients the child leaves and is replaced, which frees leaked memory.
 CLIENTS = 10_000
-# A client that says nothing keeps nobody from others for longer, in seconds.
+# Maximum time for a client, in seconds.
 PATIENCE = 60
 
-# What master and child say to each other: six bytes, a letter, four bytes, a newline.
+# A message between master and child has six bytes: a letter, four bytes, a newline.
 MESSAGE = 6
 ACCEPT = b"A"
 IDLE = b"I"
@@ -50,7 +50,7 @@ class Master:
 
 
 def become(name):
-    """Gives up root's rights, for good."""
+    """Gives up root's privileges permanently."""
     user = pwd.getpwnam(name)
     os.setgroups([])
     os.setgid(user.pw_gid)
@@ -76,9 +76,9 @@ def serve(client):
 
 
 def main():
-    # The master ends surplus children with SIGINT, which is no reason for a traceback.
+    # The master ends surplus children by SIGINT, which must not print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # The master's own options; "-s" is the number of listeners. What follows is ours: a user.
+    # The master's options; "-s" is the number of listeners. Our own argument follows: a user.
     options, arguments = getopt.getopt(sys.argv[1:], "cdln:o:s:t:uvz")
     if arguments:
         become(arguments[0])
@@ -91,7 +91,7 @@ def main():
         master.say(IDLE)
         master.wait_for_order()
         client = accept_one(listeners)
-        # Also when there was nobody: another child may have been faster.
+        # Report even without a client, because another child may have been faster.
         master.say(BUSY)
         if client:
             try:

@@ -1,4 +1,4 @@
-//! Configuration that is no regular file: an error, and never a wait.
+//! Configuration files that are not regular files are errors; the master never blocks on them.
 
 use std::fs;
 use std::io::Write;
@@ -21,10 +21,10 @@ use testkit::run::Running;
 use testkit::standalone::Standalone;
 use testkit::{needs_root, test};
 
-/// An error comes within this time.
+/// Maximum time until the error.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Puts something in the place of a file.
+/// Replaces a file by something else.
 type Replace = fn(&Path);
 
 const IRREGULAR: [(&str, Replace); 4] = [
@@ -42,7 +42,7 @@ const IRREGULAR: [(&str, Replace); 4] = [
     }),
 ];
 
-/// A configuration directory of services that stand alone, and a master of root's on it.
+/// The configuration directory of a stand-alone installation, and a master that root runs.
 struct Directory {
     stage: Stage,
     path: PathBuf,
@@ -69,7 +69,7 @@ impl Directory {
     }
 }
 
-/// Puts something in the place of a file, which may be missing.
+/// Replaces a file, which may be missing.
 fn replace(path: &Path, replace: Replace) {
     match path.symlink_metadata() {
         Ok(found) if found.is_dir() => fs::remove_dir(path).expect("an empty directory"),
@@ -97,21 +97,21 @@ fn a_start_fails_at_once(name: &str) {
     }
 }
 
-/// Today, with a FIFO: "waited 1s in vain for master.toml that is a FIFO to be an error".
+/// Without the fix, with a FIFO: "waited 1s in vain for master.toml that is a FIFO to be an error".
 #[test]
 fn a_start_does_not_wait_for_a_master_toml_that_is_no_file() {
     needs_root("a master that keeps to itself");
     a_start_fails_at_once("master.toml");
 }
 
-/// Today: as above.
+/// Without the fix: as above.
 #[test]
 fn a_start_does_not_wait_for_a_master_cf_that_is_no_file() {
     needs_root("a master that keeps to itself");
     a_start_fails_at_once("master.cf");
 }
 
-/// Today: as above.
+/// Without the fix: as above.
 #[test]
 fn a_start_does_not_wait_for_a_main_cf_that_is_no_file() {
     needs_root("a master that keeps to itself");
@@ -135,21 +135,21 @@ fn a_reload_fails_at_once(name: &str) {
     }
 }
 
-/// Today, with a FIFO: "waited 1s in vain for the end of a reload".
+/// Without the fix, with a FIFO: "waited 1s in vain for the end of a reload".
 #[test]
 fn a_reload_does_not_wait_for_a_master_toml_that_is_no_file() {
     needs_root("a master that keeps to itself");
     a_reload_fails_at_once("master.toml");
 }
 
-/// Today: as above.
+/// Without the fix: as above.
 #[test]
 fn a_reload_does_not_wait_for_a_master_cf_that_is_no_file() {
     needs_root("a master that keeps to itself");
     a_reload_fails_at_once("master.cf");
 }
 
-/// Today: as above.
+/// Without the fix: as above.
 #[test]
 fn a_reload_does_not_wait_for_a_main_cf_that_is_no_file() {
     needs_root("a mail system");
@@ -174,7 +174,7 @@ fn a_reload_does_not_wait_for_a_main_cf_that_is_no_file() {
     }
 }
 
-/// A user's master whose table comes through a pipe of the shell, `-c <(...)`.
+/// An ordinary user's master whose table comes from a pipe of the shell, `-c <(...)`.
 fn with_a_table_in_a_pipe() -> Stage {
     let mut stage = Stage::on(Standalone::of_a_user());
     let table = format!("hello unix n - n - 5 {}\n", stage.hello());
@@ -202,13 +202,13 @@ fn with_a_table_in_a_pipe() -> Stage {
     stage
 }
 
-/// Today: "hello: No such file or directory", because the table is empty.
+/// Without the fix: "hello: No such file or directory", because the table is empty.
 #[test]
 fn a_table_may_come_through_a_pipe_at_the_start() {
     with_a_table_in_a_pipe().expect_first_byte(SECOND);
 }
 
-/// Today: "reload done", of an empty table.
+/// Without the fix: "reload done", of an empty table.
 #[test]
 fn a_reload_says_that_the_table_came_through_a_pipe_and_changes_nothing() {
     let mut stage = with_a_table_in_a_pipe();

@@ -1,5 +1,5 @@
-//! Children that are told to leave: what they have reported counts, and when the master says that
-//! a reload is done, it is.
+//! Children that are told to leave: their last reports count, and when the master says that a
+//! reload is done, it is done.
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
@@ -34,7 +34,7 @@ impl Told {
         Self { puppets, stage }
     }
 
-    /// Has a child finish with its client and report it in the moment of a reload.
+    /// Lets a child finish with its client, and report that, at the moment of a reload.
     #[track_caller]
     fn reports_and_is_told_to_leave(&mut self, mut child: Puppet) {
         let client = Client::connect(&self.stage.address("told"));
@@ -56,7 +56,6 @@ impl Told {
     }
 }
 
-/// Today: passes.
 #[test]
 fn a_child_that_reports_when_it_is_told_to_leave_reads_end_of_file_and_counts() {
     needs_root("a master that keeps to itself");
@@ -65,9 +64,9 @@ fn a_child_that_reports_when_it_is_told_to_leave_reads_end_of_file_and_counts() 
     told.reports_and_is_told_to_leave(child);
 }
 
-/// While more than one child is available, a report waits for others.
+/// While more than one child is available, reports are read in batches.
 ///
-/// Today: "receive-from 5": "error Connection reset by peer".
+/// Without the fix: "receive-from 5": "error Connection reset by peer".
 #[test]
 fn a_child_whose_report_waits_when_it_is_told_to_leave_reads_end_of_file_and_counts() {
     needs_root("a master that keeps to itself");
@@ -77,10 +76,10 @@ fn a_child_whose_report_waits_when_it_is_told_to_leave_reads_end_of_file_and_cou
     told.reports_and_is_told_to_leave(child);
 }
 
-/// How many children there are to tell.
+/// The number of children to be told.
 const CHILDREN: usize = 200;
 
-/// How many clients come when the reload is said to be done.
+/// The number of clients after the reload.
 const CLIENTS: usize = 10;
 
 /// A master with many idle children, and their process IDs.
@@ -98,7 +97,7 @@ fn many_idle_children(mut stage: Stage, start: impl FnOnce(&mut Stage)) -> (Stag
     (stage, children)
 }
 
-/// A service manager that is told what a master is about.
+/// A fake service manager that receives the master's notifications.
 struct Manager(UnixDatagram);
 
 impl Manager {
@@ -137,8 +136,8 @@ fn child_of(client: &mut Client) -> i32 {
     pid.expect("a process ID")
 }
 
-/// Now that the reload is said to be done, no child of before takes a client: not while the master
-/// stands still, and so can tell none of them; and when it goes on, it has new ones serve.
+/// After the reload, no old child accepts a client: not while the master is stopped, so that it
+/// cannot tell them, and not later, when new children serve.
 #[track_caller]
 fn expect_new_children(stage: &Stage, old: &BTreeSet<i32>) {
     let master = stage.master();
@@ -157,7 +156,6 @@ fn expect_new_children(stage: &Stage, old: &BTreeSet<i32>) {
     }
 }
 
-/// Today: passes.
 #[test]
 fn no_child_of_before_takes_a_client_after_the_line_that_a_reload_is_done() {
     needs_root("a master that keeps to itself");
@@ -169,7 +167,6 @@ fn no_child_of_before_takes_a_client_after_the_line_that_a_reload_is_done() {
     assert!(said.contains("reload done"), "{said}");
 }
 
-/// Today: passes.
 #[test]
 fn no_child_of_before_takes_a_client_after_ready() {
     needs_root("a master that keeps to itself");
@@ -179,7 +176,6 @@ fn no_child_of_before_takes_a_client_after_ready() {
     expect_new_children(&stage, &old);
 }
 
-/// Today: passes.
 #[test]
 fn no_child_of_before_takes_a_client_after_masterctl_reload() {
     needs_root("a master that keeps to itself");
@@ -190,7 +186,7 @@ fn no_child_of_before_takes_a_client_after_masterctl_reload() {
     expect_new_children(&stage, &old);
 }
 
-/// A service that is removed with its children takes none, either: nothing listens for it.
+/// A removed service accepts no client: nothing listens.
 #[track_caller]
 fn expect_no_service(stage: &Stage) {
     let master = stage.master();
@@ -206,10 +202,10 @@ fn expect_no_service(stage: &Stage) {
     master.signal(Signal::SIGCONT);
     assert_eq!(served, None, "a child of the removed service has served");
     let waiting = clients.len();
-    assert_eq!(waiting, 0, "clients whom nothing refused");
+    assert_eq!(waiting, 0, "clients that were not refused");
 }
 
-/// Today: "a child of the removed service has served": it signals 64 of them before it says so.
+/// Without the fix: "a child of the removed service has served": it signals 64 of them before it says so.
 #[test]
 fn no_child_of_a_removed_service_takes_a_client_after_the_line_that_a_reload_is_done() {
     needs_root("a master that keeps to itself");
@@ -222,7 +218,7 @@ fn no_child_of_a_removed_service_takes_a_client_after_the_line_that_a_reload_is_
     assert!(said.contains("1 removed"), "{said}");
 }
 
-/// Today: as above.
+/// Without the fix: as above.
 #[test]
 fn no_child_of_a_removed_service_takes_a_client_after_ready() {
     needs_root("a master that keeps to itself");
@@ -233,7 +229,7 @@ fn no_child_of_a_removed_service_takes_a_client_after_ready() {
     expect_no_service(&stage);
 }
 
-/// Today: as above, in some runs: masterctl takes longer to return than the signals do.
+/// Without the fix: as above, in some runs: masterctl takes longer to return than the signals do.
 #[test]
 fn no_child_of_a_removed_service_takes_a_client_after_masterctl_reload() {
     needs_root("a master that keeps to itself");
@@ -245,9 +241,7 @@ fn no_child_of_a_removed_service_takes_a_client_after_masterctl_reload() {
     expect_no_service(&stage);
 }
 
-/// The other way to replace children, for one service.
-///
-/// Today: passes.
+/// The other way to replace the children, for one service.
 #[test]
 fn no_child_of_before_takes_a_client_after_masterctl_reload_of_its_service() {
     needs_root("a master that keeps to itself");
