@@ -44,6 +44,18 @@ pub enum Action {
     Log(Record),
 }
 
+impl Action {
+    /// The child that it is about, if it is about one.
+    pub fn pid(&self) -> Option<Pid> {
+        match *self {
+            Self::Signal { pid, .. } | Self::Order { pid, .. } | Self::CloseChannel { pid } => {
+                Some(pid)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The signals that the master sends to single children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
