@@ -2,20 +2,22 @@
 //! and resolves names: the input of [`Config::parse`](crate::config::Config::parse). All files must
 //! be regular files. A FIFO or a device is an error, so that the master never waits for one.
 
+mod names;
 mod pipe;
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
-use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
 
+pub use self::names::Names;
 pub use self::pipe::PipedTable;
-use crate::config::{Base, Family, Resolver, Source, Sources, StandAlone, User};
-use crate::sys::{file, names, privilege};
+use crate::config::{Base, Source, Sources, StandAlone, User};
+use crate::sys::{file, privilege};
 
 /// The default directory of Postfix's configuration.
 pub const POSTFIX: &str = "/etc/postfix";
@@ -229,13 +231,21 @@ fn read(path: PathBuf) -> anyhow::Result<Source> {
     Ok(Source { path, text })
 }
 
-/// Opens a regular file for reading. The call does not block.
+/// Opens a regular file, or a link to one, for reading. The call does not block.
 ///
 /// # Errors
 /// The system's error, or [`ErrorKind::InvalidInput`] with an explanation if it is not a regular
 /// file, such as a FIFO.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    file::open_regular(path)
+    // Opening a device can have effects of its own, so that it is not even opened; what is opened
+    // may be another file than what was looked at.
+    file::expect_regular(&fs::metadata(path)?)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    file::expect_regular(&file.metadata()?)?;
+    Ok(file)
 }
 
 /// The defaults for the user that runs this program. The bundled services are in the same directory
@@ -294,49 +304,7 @@ fn users_directories(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Res
     Ok([queue, data])
 }
 
-/// The resolver that asks the system.
-#[derive(Debug)]
-pub struct Names;
-
-impl Resolver for Names {
-    fn hostname(&self) -> String {
-        names::hostname()
-    }
-
-    fn host(&self, name: &str) -> Result<Vec<IpAddr>, String> {
-        names::host(name)
-    }
-
-    fn tcp_service(&self, name: &str) -> Option<u16> {
-        names::tcp_service(name)
-    }
-
-    fn interfaces(&self) -> Vec<IpAddr> {
-        names::interfaces()
-    }
-
-    fn user(&self, name: &str) -> Option<User> {
-        let (uid, gid) = names::user(name)?;
-        Some(User { uid, gid })
-    }
-
-    fn user_name(&self, uid: u32) -> Option<String> {
-        names::user_name(uid)
-    }
-
-    fn has_family(&self, family: Family) -> bool {
-        names::has_inet_family(family == Family::Ipv6)
-    }
-
-    fn process_id(&self) -> u32 {
-        std::process::id()
-    }
-
-    fn check_log_file(&self, path: &Path) -> Result<(), String> {
-        file::check_regular(path).map_err(|error| error.to_string())
-    }
-}
-
+/// Opens a regular file, or a link to one, for reading. The call does not block.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,9 @@
 
 mod configuration;
 mod directories;
+mod directory;
+mod lock;
+mod monitor;
 mod sanitize;
 
 use std::io::{self, Write};
@@ -12,6 +15,7 @@ use anyhow::{Context, bail, ensure};
 
 use self::configuration::{find_configuration, first_log, variable};
 use self::directories::{is_locked, prepare_directories};
+use self::monitor::{Monitor, Outcome, Reporter, fork_monitor};
 use self::sanitize::{Descriptors, Sanitized, sanitize_process};
 use crate::config::{Config, Parameters, RunOptions};
 use crate::errors::describe_error;
@@ -20,9 +24,8 @@ use crate::log::{Log, Settings, Severity, Terminal};
 use crate::options::{Options, USAGE};
 pub use crate::runtime::{Clock, SystemClock};
 use crate::runtime::{Ending, Inherited, Runtime, Setup, environment, log_error, log_settings};
-use crate::sys::process::{self, Monitor, Outcome, Reporter};
 use crate::sys::supervisor::Supervisor;
-use crate::sys::{privilege, signal};
+use crate::sys::{privilege, process, signal};
 
 /// How long `-w` waits (Postfix, `master.c`: names may have to be resolved).
 const START_TIME: Duration = Duration::from_secs(100);
@@ -103,7 +106,7 @@ fn run(
     };
     let mut reporter = None;
     if options.wait {
-        match process::fork_monitor(START_TIME).context("fork")? {
+        match fork_monitor(START_TIME).context("fork")? {
             Monitor::Waited(outcome) => return waited(outcome),
             Monitor::Daemon(daemons) => reporter = Some(daemons),
         }

@@ -1,13 +1,17 @@
 //! Reads a service table from a pipe of the shell: `master -c <(generate-table)`.
 
-use std::os::fd::RawFd;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::FILE_MAX;
-use crate::sys::file;
+use crate::sys::{file, poll, process};
 
 /// The directories in which a process's descriptors have names (proc(5)).
 const DESCRIPTORS: [&str; 2] = ["/dev/fd", "/proc/self/fd"];
@@ -33,12 +37,46 @@ impl PipedTable {
         let Some(fd) = descriptor(path) else {
             return Ok(None);
         };
-        let text = file::read_descriptor(fd, PIPE_TIME, FILE_MAX)
-            .with_context(|| format!("read the service table from {}", path.display()))?;
+        let text =
+            read(fd).with_context(|| format!("read the service table from {}", path.display()))?;
         Ok(Some(Self {
             path: path.to_owned(),
             text,
         }))
+    }
+}
+
+/// Reads the pipe or regular file that is open as descriptor `fd` to its end.
+fn read(fd: RawFd) -> anyhow::Result<Vec<u8>> {
+    let deadline = Instant::now() + PIPE_TIME;
+    let mut file = File::from(process::duplicate(fd, 3)?);
+    let file_type = file.metadata()?.file_type();
+    ensure!(
+        file_type.is_fifo() || file_type.is_file(),
+        "it is {}, expected a pipe or a regular file",
+        file::kind(file_type)
+    );
+    // Another process with this end could take what was there when it was looked at.
+    process::set_nonblocking(&file)?;
+    let mut text = Vec::new();
+    loop {
+        let room = FILE_MAX + 1 - text.len() as u64;
+        let end = file.by_ref().take(room).read_to_end(&mut text);
+        ensure!(
+            text.len() as u64 <= FILE_MAX,
+            "it has more than {FILE_MAX} bytes"
+        );
+        match end {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            end => return Ok(end.map(|_| text)?),
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        ensure!(
+            !left.is_zero(),
+            "it has not come to its end within {} s",
+            PIPE_TIME.as_secs()
+        );
+        poll::wait_until_readable(file.as_fd(), left);
     }
 }
 

@@ -6,8 +6,8 @@ use std::io;
 use serde::{Serialize, Serializer};
 use serde_derive::Serialize;
 
+use super::time::UtcTime;
 use super::{About, Severity};
-use crate::sys::clock::UtcTime;
 
 /// Longer texts are cut to this many bytes (Postfix, `msg_logger.c`).
 const LINE_MAX: usize = 2000;

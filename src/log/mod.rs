@@ -18,6 +18,7 @@ mod syslog;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -9,8 +9,8 @@ use super::entry::Entry;
 use super::journal::Journal;
 use super::postlog::Postlog;
 use super::syslog::Syslog;
+use super::time::Timestamp;
 use super::{Format, Target};
-use crate::sys::clock::Timestamp;
 
 /// An open way out.
 #[derive(Debug)]

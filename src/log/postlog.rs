@@ -9,7 +9,7 @@ use super::Format;
 use super::entry::Entry;
 use super::file::LogFile;
 use super::output::{clone_socket, datagram_socket};
-use crate::sys::clock::Timestamp;
+use super::time::Timestamp;
 
 /// The way to postlogd and to its file.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use syslog::{Facility, LogFormat, Logger};
 use super::Severity;
 use super::entry::Entry;
 use super::output::{clone_socket, datagram_socket};
-use crate::sys::clock::Timestamp;
+use super::time::Timestamp;
 
 /// The system's log socket.
 const DEV_LOG: &str = "/dev/log";

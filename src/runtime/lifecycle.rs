@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use crate::log::Log;
 use crate::policy::Time;
-use crate::sys::signal::{self, Notice, Signals};
+use crate::sys::signal::{self, Signals};
 use crate::sys::supervisor::Supervisor;
 
 /// The master ends itself when a turn takes longer (Postfix, `MASTER_WATCHDOG_TIME`).
@@ -97,16 +97,18 @@ impl Lifecycle {
         self.signalled = true;
     }
 
-    /// The signals that have come.
+    /// The numbers of the signals that have come.
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn take_signals(&mut self) -> anyhow::Result<Vec<Notice>> {
+    pub(super) fn take_signals(&mut self) -> anyhow::Result<Vec<i32>> {
         if !mem::take(&mut self.signalled) {
             return Ok(Vec::new());
         }
-        let notices = self.signals.take().context("cannot read signals")?;
-        Ok(notices.collect())
+        let numbers = std::iter::from_fn(|| self.signals.take().transpose());
+        numbers
+            .collect::<Result<_, _>>()
+            .context("cannot read signals")
     }
 
     /// Ends the loop, unless it ends already.

@@ -37,7 +37,7 @@ use crate::log::{About, Log, Severity};
 use crate::policy::{self, Action, Errno, Event, Pid, Record, ServiceId, Table, Time};
 use crate::sys::inherited::InheritedListener;
 use crate::sys::poll::{Poll, Ready};
-use crate::sys::signal::{Notice, Signal};
+use crate::sys::signal::Signal;
 use crate::sys::spawn::{Environment, Spawner};
 
 use admin::Admin;
@@ -203,11 +203,11 @@ impl Runtime {
     }
 
     fn read_signals(&mut self, now: Time) -> anyhow::Result<()> {
-        for notice in self.lifecycle.take_signals()? {
-            match notice {
-                Notice::Reload => self.reloader.request(),
-                Notice::Child => self.exits.orphan_ended(),
-                Notice::Stop(signal) => {
+        for number in self.lifecycle.take_signals()? {
+            match number {
+                libc::SIGHUP => self.reloader.request(),
+                libc::SIGCHLD => self.exits.orphan_ended(),
+                signal => {
                     self.step(now, Event::Stop { signal });
                     // The signal that the whole group gets reaches the master, too.
                     self.terminate(signal);

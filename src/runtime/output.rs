@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::Runtime;
@@ -18,7 +18,8 @@ use super::token::Token;
 use crate::config::Service;
 use crate::log::{Log, Severity};
 use crate::policy::{Limiter, Pid, Time};
-use crate::sys::output::{Found, OutputPipe};
+use crate::sys::channel::Found;
+use crate::sys::output;
 use crate::sys::poll::{Interest, Poll};
 
 /// Bytes read from one child in one turn.
@@ -35,7 +36,7 @@ pub(super) type Rate = Limiter<100, 1>;
 /// The pipe of one child's standard output and standard error.
 #[derive(Debug)]
 pub(super) struct Output {
-    pipe: OutputPipe,
+    pipe: OwnedFd,
     /// A line of which the end was not read yet.
     line: Vec<u8>,
     /// Whether it is in the poller's set.
@@ -43,7 +44,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(pipe: OutputPipe) -> Self {
+    pub(super) fn new(pipe: OwnedFd) -> Self {
         Self {
             pipe,
             line: Vec::new(),
@@ -209,10 +210,10 @@ impl Runtime {
             log: &mut self.log,
         };
         for _ in 0..reads {
-            match output.pipe.read(&mut *self.outputs.buffer) {
+            match output::read(&output.pipe, &mut *self.outputs.buffer) {
                 Found::Nothing => return,
                 // The child has closed it, and may live on.
-                Found::End => return output.unwatch(&self.poll),
+                Found::End | Found::Descriptors => return output.unwatch(&self.poll),
                 Found::Bytes(length) => {
                     output.take(&self.outputs.buffer[..length], &mut lines);
                     if length < READ {

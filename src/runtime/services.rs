@@ -164,8 +164,10 @@ impl ServiceIo {
         }
         let argv = self.service.argv(run, stress).into_iter();
         let argv = argv.map(|argument| CString::new(argument.into_vec()));
-        let path = CString::new(self.service.path.as_os_str().as_bytes())?;
-        let made = Arc::new(Program::new(path, argv.collect::<Result<_, _>>()?));
+        let made = Arc::new(Program {
+            path: CString::new(self.service.path.as_os_str().as_bytes())?,
+            argv: argv.collect::<Result<_, _>>()?,
+        });
         *program = Some(made.clone());
         Ok(made)
     }

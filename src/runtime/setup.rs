@@ -70,14 +70,14 @@ impl Runtime {
     pub fn new(
         mut setup: Setup,
         config: Config,
-        mut spawner: Spawner,
+        spawner: Spawner,
         handed_over: Vec<OwnedFd>,
         log: Log,
     ) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::new(mem::take(&mut setup.supervisor), setup.exit_at)?;
         let poll = Poll::new().context("cannot make a poller")?;
-        let (read, write) = process::flow_pipe().context("cannot make the flow pipe")?;
-        spawner.set_flow_pipe(read, write)?;
+        let flow = spawner.make_flow_pipe();
+        flow.context("cannot make the flow pipe")?;
         poll.add(lifecycle.as_fd(), Token::Signals.key(), Interest::Readable)?;
         let services = Services::new(&poll).context("cannot make a poller")?;
         let mut runtime = Self {

@@ -12,7 +12,7 @@ use crate::log::Severity;
 use crate::policy::{Event, Pid, ServiceId, Time};
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::Channel;
-use crate::sys::output::OutputPipe;
+use crate::sys::output;
 use crate::sys::poll::Interest;
 use crate::sys::spawn::Descriptors;
 
@@ -63,7 +63,7 @@ impl Runtime {
         let io = self.services.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
         let program = io.program(self.setup.run, stress)?;
         let (pipe, printed) = if io.service.limits().capture_output {
-            let (ours, theirs) = OutputPipe::new()?;
+            let (ours, theirs) = output::pipe()?;
             (Some(ours), Some(theirs))
         } else {
             (None, None)
@@ -79,10 +79,9 @@ impl Runtime {
             let (channel, theirs) = Channel::pair()?;
             (ChildChannel::Status(channel), theirs)
         };
-        let listeners: Vec<_> = io.listeners.iter().map(AsFd::as_fd).collect();
         let descriptors = Descriptors {
             status: status.as_fd(),
-            listeners: &listeners,
+            listeners: &io.listeners,
             output: printed.as_ref().map(AsFd::as_fd),
         };
         let environment = &self.environment;

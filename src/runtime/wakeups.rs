@@ -15,7 +15,7 @@ use crate::log::{Log, Severity};
 use crate::policy::Time;
 use crate::sys::poll::Poll;
 use crate::sys::privilege;
-use crate::sys::trigger::{self, Progress, Trigger};
+use crate::sys::trigger::{self, Trigger};
 
 /// How long a service may take to close the connection (Postfix, `unix_trigger.c`).
 const TIMEOUT: Duration = Duration::from_secs(101);
@@ -76,9 +76,8 @@ impl Wakeups {
         poll: &Poll,
     ) -> io::Result<()> {
         let at = self.next;
-        if let Progress::Waiting(interest) = trigger.progress() {
-            poll.add(trigger.as_fd(), Token::Wakeup(at).key(), interest)?;
-        }
+        let key = Token::Wakeup(at).key();
+        poll.add(trigger.as_fd(), key, trigger.interest())?;
         self.next = (at + 1) % Token::INDEX_MAX;
         self.running.insert(at, (trigger, service.clone()));
         self.deadlines.push_back((now + TIMEOUT, at));
@@ -90,12 +89,12 @@ impl Wakeups {
         let Some((trigger, service)) = self.running.get_mut(&at) else {
             return;
         };
-        let goes_on = trigger.ready().and_then(|progress| match progress {
-            Progress::Waiting(interest) => {
+        let goes_on = trigger.ready().and_then(|waits| {
+            if waits {
                 let key = Token::Wakeup(at).key();
-                poll.modify(trigger.as_fd(), key, interest).map(|()| true)
+                poll.modify(trigger.as_fd(), key, trigger.interest())?;
             }
-            Progress::Done => Ok(false),
+            Ok(waits)
         });
         if let Err(error) = &goes_on {
             failed(service, error, log);

@@ -1,16 +1,17 @@
 //! The working directory, and the locks that keep other masters out.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
+use super::directory;
+use super::lock::LockFile;
 use crate::config::{Parameters, User};
 use crate::errors::describe_error;
 use crate::files::{Location, Names};
 use crate::log::Log;
-use crate::sys::lock::{LockError, LockFile};
-use crate::sys::{directory, privilege};
+use crate::sys::privilege;
 
 /// The file that a running master holds locked, below the queue directory.
 const PID_FILE: &str = "pid/master.pid";
@@ -25,12 +26,11 @@ pub(super) fn is_locked(location: &Location, log: &mut Log) -> anyhow::Result<bo
     }
     match LockFile::acquire(&path) {
         Ok(_) => Ok(false),
-        Err(LockError::Held(_)) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => Ok(true),
         Err(error) => {
             // No master holds what no master could have opened; a script that believes otherwise
             // sends signals to whatever process a stale file names.
-            let (path, reason) = (path.display(), describe_error(&error));
-            log.warning(format!("lock file {path}: {reason}"));
+            log.warning(not_locked(&path, &error));
             Ok(false)
         }
     }
@@ -77,18 +77,18 @@ fn make_directories(parameters: &Parameters) -> anyhow::Result<()> {
 fn lock_pid_file(parameters: &Parameters) -> anyhow::Result<LockFile> {
     let path = parameters.queue_directory.join(PID_FILE);
     let lock = LockFile::acquire(&path).map_err(|error| {
-        let advice = match &error {
-            LockError::Held(_) if parameters.stand_alone => {
+        let advice = match error.kind() {
+            ErrorKind::ResourceBusy if parameters.stand_alone => {
                 ": a master is running here already; to run another, give it a queue_directory \
                  and a data_directory of its own in master.toml"
             }
-            LockError::Held(_) => ": a master is running here already; \"postfix stop\" ends it",
-            LockError::Open(error) if error.kind() == ErrorKind::NotFound => {
-                ": the directory pid is missing; \"postfix check\" makes it"
+            ErrorKind::ResourceBusy => {
+                ": a master is running here already; \"postfix stop\" ends it"
             }
+            ErrorKind::NotFound => ": the directory pid is missing; \"postfix check\" makes it",
             _ => "",
         };
-        not_locked(&path, &error, advice)
+        anyhow!(not_locked(&path, &error) + advice)
     })?;
     with_pid(lock, &path)
 }
@@ -100,27 +100,31 @@ fn lock_data_directory(parameters: &Parameters) -> anyhow::Result<LockFile> {
     let path = parameters.data_directory.join("master.lock");
     let lock = privilege::as_user(*uid, *gid, || Ok(LockFile::acquire(&path)))?;
     let lock = lock.map_err(|error| {
-        let advice = match &error {
-            LockError::Held(_) => {
+        let advice = match error.kind() {
+            ErrorKind::ResourceBusy => {
                 ": a master of another queue directory uses this data_directory; give each its own"
                     .into()
             }
-            LockError::Open(error) if error.kind() == ErrorKind::NotFound => {
+            ErrorKind::NotFound => {
                 format!(": make the data_directory with \"install -d -o {name} {directory}\"")
             }
-            LockError::Open(error) if error.kind() == ErrorKind::PermissionDenied => format!(
+            ErrorKind::PermissionDenied => format!(
                 ": the data_directory must belong to mail_owner: \"chown {name} {directory}\""
             ),
             _ => String::new(),
         };
-        not_locked(&path, &error, &advice)
+        anyhow!(not_locked(&path, &error) + &advice)
     })?;
     with_pid(lock, &path)
 }
 
-fn not_locked(path: &Path, error: &LockError, advice: &str) -> anyhow::Error {
+fn not_locked(path: &Path, error: &io::Error) -> String {
     let (path, reason) = (path.display(), describe_error(error));
-    anyhow!("lock file {path}: {reason}{advice}")
+    if error.raw_os_error().is_some() {
+        format!("lock file {path}: cannot open it: {reason}")
+    } else {
+        format!("lock file {path}: {reason}")
+    }
 }
 
 fn with_pid(mut lock: LockFile, path: &Path) -> anyhow::Result<LockFile> {

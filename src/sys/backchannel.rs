@@ -3,13 +3,22 @@
 //! kept here, up to a limit.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::setsockopt;
+use nix::{setsockopt_impl, sockopt_impl};
 
 use super::channel::{Channel, Found};
 use crate::protocol::pool::{Assembler, Message, SIZE};
+
+sockopt_impl!(
+    ReadMin,
+    SetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_RCVLOWAT,
+    libc::c_int
+);
 
 /// Bytes of orders that wait to be written. A child has one order to answer at a time, and is
 /// pinged every few minutes; one that has not read eight messages does not read at all.
@@ -38,8 +47,7 @@ pub enum SendError {
 pub struct Backchannel {
     channel: Channel,
     assembler: Assembler,
-    waiting: [u8; WAITING],
-    length: usize,
+    waiting: Vec<u8>,
 }
 
 impl Backchannel {
@@ -50,12 +58,12 @@ impl Backchannel {
     /// The system's, when descriptors or memory have run out.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (channel, theirs) = Channel::pair()?;
-        read_whole_messages(&theirs)?;
+        // A read of the child's end waits for this many bytes.
+        setsockopt(&theirs, ReadMin, &(SIZE as libc::c_int))?;
         let channel = Self {
             channel,
             assembler: Assembler::default(),
-            waiting: [0; WAITING],
-            length: 0,
+            waiting: Vec::new(),
         };
         Ok((channel, theirs))
     }
@@ -74,10 +82,10 @@ impl Backchannel {
     /// # Errors
     /// See [`SendError`].
     pub fn keep(&mut self, message: Message) -> Result<(), SendError> {
-        let end = self.length + SIZE;
-        let free = self.waiting.get_mut(self.length..end);
-        free.ok_or(SendError::Full)?.copy_from_slice(&message);
-        self.length = end;
+        if self.waiting.len() + SIZE > WAITING {
+            return Err(SendError::Full);
+        }
+        self.waiting.extend(message);
         Ok(())
     }
 
@@ -86,21 +94,12 @@ impl Backchannel {
     /// # Errors
     /// The system's: the child has closed its end.
     pub fn flush(&mut self) -> Result<Written, Errno> {
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        while self.length > 0 {
-            match send(
-                self.as_fd().as_raw_fd(),
-                &self.waiting[..self.length],
-                flags,
-            ) {
-                Ok(written) => {
-                    self.waiting.copy_within(written..self.length, 0);
-                    self.length -= written;
-                }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Ok(Written::Part),
-                Err(errno) => return Err(errno),
+        while !self.waiting.is_empty() {
+            let sent = self.channel.send(&self.waiting)?;
+            if sent == 0 {
+                return Ok(Written::Part);
             }
+            self.waiting.drain(..sent);
         }
         Ok(Written::All)
     }
@@ -111,9 +110,7 @@ impl Backchannel {
         let found = self.channel.read(&mut bytes);
         if let Found::Bytes(length) = found {
             let mut input = &bytes[..length];
-            while let Some(message) = self.assembler.take(&mut input) {
-                messages.push(message);
-            }
+            messages.extend(std::iter::from_fn(|| self.assembler.take(&mut input)));
         }
         found
     }
@@ -122,25 +119,6 @@ impl Backchannel {
 impl AsFd for Backchannel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
-    }
-}
-
-/// Sets how much there has to be before a blocking read of the child's ends.
-fn read_whole_messages(theirs: &OwnedFd) -> io::Result<()> {
-    let least = SIZE as libc::c_int;
-    // SAFETY: the option's value is one int, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            theirs.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVLOWAT,
-            (&raw const least).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -232,6 +210,6 @@ mod tests {
         let (mut channel, _child) = pair();
         let mut all = std::iter::from_fn(|| Some(channel.send(Order::Ping.encode())));
         assert!(all.any(|sent| sent == Err(SendError::Full)));
-        assert!(channel.length <= WAITING);
+        assert!(channel.waiting.len() <= WAITING);
     }
 }

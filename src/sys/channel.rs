@@ -9,18 +9,21 @@
 //! process that ends, for which the kernel does not wait.
 
 use std::io;
-use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, shutdown, socketpair,
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, UnixCredentials, getsockopt, recv, send,
+    setsockopt, shutdown, socketpair, sockopt,
 };
+use nix::{setsockopt_impl, sockopt_impl};
 
 use super::closer;
 
 /// The option of Linux (include/uapi/asm-generic/socket.h).
 const SO_PASSRIGHTS: libc::c_int = 83;
+
+sockopt_impl!(PassRights, SetOnly, libc::SOL_SOCKET, SO_PASSRIGHTS, bool);
 
 /// Reads that a close makes at the most of what the other side has sent last.
 const LAST_READS: usize = 64;
@@ -39,10 +42,21 @@ pub enum Found {
     Descriptors,
 }
 
+impl From<Result<usize, Errno>> for Found {
+    fn from(read: Result<usize, Errno>) -> Self {
+        match read {
+            Ok(0) => Self::End,
+            Ok(length) => Self::Bytes(length),
+            Err(Errno::EAGAIN | Errno::EINTR) => Self::Nothing,
+            Err(_) => Self::End,
+        }
+    }
+}
+
 /// The master's end of a channel.
 #[derive(Debug)]
 pub struct Channel {
-    /// Taken by close() alone.
+    /// Taken by drop() alone.
     fd: Option<OwnedFd>,
     /// The kernel refuses descriptors that the other side sends.
     refuses: bool,
@@ -55,13 +69,9 @@ impl Channel {
     /// # Errors
     /// The system's, when descriptors or memory have run out.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::Stream,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )?;
-        let refuses = refuse_descriptors(ours.as_fd());
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
+        let refuses = refuse_descriptors(&ours);
         Ok((Self::new(ours, refuses), theirs))
     }
 
@@ -74,67 +84,78 @@ impl Channel {
         }
     }
 
-    /// Reads what is there and fits, a message of a socket that has messages.
-    pub fn read(&self, bytes: &mut [u8]) -> Found {
-        let length = match self.look(bytes) {
-            Ok(Found::Bytes(length)) => length,
-            Ok(found) => return found,
-            Err(errno) => return not_read(errno),
-        };
-        match recv(
-            self.as_fd().as_raw_fd(),
-            &mut bytes[..length],
-            MsgFlags::MSG_DONTWAIT,
-        ) {
-            Ok(0) => Found::End,
-            Ok(length) => Found::Bytes(length),
-            Err(errno) => not_read(errno),
+    /// The user and the process that have connected, as the kernel knows them.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn peer(&self) -> io::Result<UnixCredentials> {
+        Ok(getsockopt(self, sockopt::PeerCredentials)?)
+    }
+
+    /// Sends as much as there is room for. The number of bytes sent.
+    ///
+    /// # Errors
+    /// The system's: the other end is closed.
+    pub fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        match send(self.as_raw_fd(), bytes, flags) {
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+            sent => sent,
         }
     }
 
+    /// Reads what is there and fits, a message of a socket that has messages.
+    pub fn read(&self, bytes: &mut [u8]) -> Found {
+        let length = match self.look(bytes) {
+            Found::Bytes(length) => length,
+            found => return found,
+        };
+        let bytes = &mut bytes[..length];
+        recv(self.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT).into()
+    }
+
     /// How much can be read without taking in descriptors.
-    fn look(&self, bytes: &mut [u8]) -> Result<Found, Errno> {
+    fn look(&self, bytes: &mut [u8]) -> Found {
         if self.refuses {
-            return Ok(Found::Bytes(bytes.len()));
+            return Found::Bytes(bytes.len());
         }
         let mut part = libc::iovec {
             iov_base: bytes.as_mut_ptr().cast(),
             iov_len: bytes.len(),
         };
         // SAFETY: a structure of numbers and pointers, for which all bytes zero is a value.
-        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
         // SAFETY: the kernel writes to `bytes` and to `message`, which outlive the call.
-        let length = unsafe { libc::recvmsg(self.as_fd().as_raw_fd(), &raw mut message, flags) };
-        Ok(match Errno::result(length)? {
-            _ if message.msg_flags & libc::MSG_CTRUNC != 0 => Found::Descriptors,
-            0 => Found::End,
-            length => Found::Bytes(length as usize),
-        })
+        let length = unsafe { libc::recvmsg(self.as_raw_fd(), &raw mut message, flags) };
+        let read = Errno::result(length);
+        if read.is_ok() && message.msg_flags & libc::MSG_CTRUNC != 0 {
+            return Found::Descriptors;
+        }
+        read.map(|length| length as usize).into()
     }
 
-    /// Closes the channel, and drops what the other side has sent last. To drop the value does the
-    /// same.
-    fn close(&mut self) {
-        let Some(fd) = self.fd.as_ref().filter(|_| !self.refuses) else {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// Drops what the other side has sent last, too.
+impl Drop for Channel {
+    fn drop(&mut self) {
+        if self.refuses {
             return;
-        };
+        }
         // From now on the other side cannot send.
-        let _ = shutdown(fd.as_raw_fd(), Shutdown::Read);
+        let _ = shutdown(self.as_raw_fd(), Shutdown::Read);
         let mut bytes = [0; LAST_READ];
         let mut found = (0..LAST_READS).map(|_| self.read(&mut bytes));
         let ends = found.find(|found| !matches!(found, Found::Bytes(_)));
         if !matches!(ends, Some(Found::Nothing | Found::End)) {
             closer::close(self.fd.take().into_iter().collect());
         }
-    }
-}
-
-impl Drop for Channel {
-    fn drop(&mut self) {
-        self.close();
     }
 }
 
@@ -145,39 +166,19 @@ impl AsFd for Channel {
     }
 }
 
-fn not_read(errno: Errno) -> Found {
-    match errno {
-        Errno::EAGAIN | Errno::EINTR => Found::Nothing,
-        _ => Found::End,
-    }
-}
-
-/// Has the kernel refuse descriptors that are sent to this socket, or to those that are accepted
+/// Has the kernel refuse descriptors that are sent to this socket, or to sockets that are accepted
 /// from it. Whether it does.
-pub(super) fn refuse_descriptors(socket: BorrowedFd<'_>) -> bool {
-    let no: libc::c_int = 0;
-    // SAFETY: the option's value is one int, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_PASSRIGHTS,
-            (&raw const no).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    result == 0
+pub(super) fn refuse_descriptors(socket: &OwnedFd) -> bool {
+    setsockopt(socket, PassRights, &false).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::testing::in_own_process;
-    use nix::sys::socket::{ControlMessage, sendmsg, setsockopt, sockopt};
+    use crate::sys::testing::{SOON, in_own_process, lingering, send_descriptor};
     use nix::unistd::write;
-    use std::io::{IoSlice, Read, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::time::{Duration, Instant};
+    use std::io::Read;
+    use std::time::Instant;
 
     /// A channel of a kernel that refuses descriptors, or of one that does not.
     fn channel(refuses: bool) -> (Channel, OwnedFd) {
@@ -236,33 +237,6 @@ mod tests {
         }
     }
 
-    /// A TCP socket whose last close would wait for 30 s, because its peer does not read. Returned
-    /// with that peer.
-    fn lingering() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (peer, _) = listener.accept().unwrap();
-        let linger = libc::linger {
-            l_onoff: 1,
-            l_linger: 30,
-        };
-        setsockopt(&socket, sockopt::Linger, &linger).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        while socket.write(&[0; 65536]).is_ok() {}
-        (socket, peer)
-    }
-
-    fn send_descriptor(theirs: &OwnedFd, fd: &impl AsRawFd) -> nix::Result<usize> {
-        let rights = [fd.as_raw_fd()];
-        let control = [ControlMessage::ScmRights(&rights)];
-        let bytes = [IoSlice::new(&[7; 12])];
-        let flags = MsgFlags::empty();
-        sendmsg::<()>(theirs.as_raw_fd(), &bytes, &control, flags, None)
-    }
-
-    /// Longer than anything here takes on a busy machine, and much shorter than the sockets linger.
-    const SOON: Duration = Duration::from_secs(5);
-
     #[test]
     fn a_socket_that_lingers_is_found_and_closed_without_waiting() {
         let name = "sys::channel::tests::a_socket_that_lingers_is_found_and_closed_without_waiting";
@@ -270,7 +244,7 @@ mod tests {
             let (ours, theirs) = channel(false);
             let (socket, mut peer) = lingering();
             write(&theirs, &[7; 12]).unwrap();
-            send_descriptor(&theirs, &socket).unwrap();
+            send_descriptor(&theirs, &socket, &[7; 12]).unwrap();
             // With this one open, to close it does not wait.
             drop(socket);
             let begin = Instant::now();
@@ -292,6 +266,7 @@ mod tests {
             return;
         }
         let null = std::fs::File::open("/dev/null").unwrap();
-        assert_eq!(send_descriptor(&theirs, &null), Err(Errno::EPERM));
+        let sent = send_descriptor(&theirs, &null, &[7; 12]);
+        assert_eq!(sent, Err(Errno::EPERM));
     }
 }

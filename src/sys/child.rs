@@ -1,10 +1,8 @@
 //! Processes that this one has started, by pidfd: what is signalled or waited for is that process
 //! and no other, at a cost that does not depend on how many there are.
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 /// How a process ended.
@@ -48,12 +46,8 @@ impl ChildProcess {
 
     /// Reaps the process, if it has ended. After that its pid can be another's.
     pub fn reap(&self) -> Option<End> {
-        wait(
-            libc::P_PIDFD,
-            self.pidfd.as_raw_fd() as libc::id_t,
-            libc::WNOHANG,
-        )
-        .map(|(_, end)| end)
+        let pidfd = self.pidfd.as_raw_fd() as libc::id_t;
+        wait(libc::P_PIDFD, pidfd, 0).map(|(_, end)| end)
     }
 }
 
@@ -66,46 +60,42 @@ impl AsFd for ChildProcess {
 /// A child that has ended and was not reaped yet, also one that process 1 or a subreaper has
 /// inherited. It is not reaped.
 pub fn look_for_ended() -> Option<i32> {
-    wait(libc::P_ALL, 0, libc::WNOHANG | libc::WNOWAIT).map(|(pid, _)| pid)
+    wait(libc::P_ALL, 0, libc::WNOWAIT).map(|(pid, _)| pid)
 }
 
 /// Reaps a child by its pid, if it has ended.
 pub fn reap_by_pid(pid: i32) -> Option<End> {
     let pid = libc::id_t::try_from(pid).ok()?;
-    wait(libc::P_PID, pid, libc::WNOHANG).map(|(_, end)| end)
+    wait(libc::P_PID, pid, 0).map(|(_, end)| end)
 }
 
-/// waitid(2). (A wrapper that knows signals by name would lose a child that a real-time signal
-/// ended.)
+/// waitid(2), which does not wait with these flags. (A wrapper that knows signals by name would lose
+/// a child that a real-time signal ended.)
 fn wait(which: libc::idtype_t, id: libc::id_t, flags: libc::c_int) -> Option<(i32, End)> {
-    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    loop {
-        // SAFETY: the call fills the structure in or leaves the zeroes, which are a value of it.
-        let (result, info) = unsafe {
-            let result = libc::waitid(which, id, info.as_mut_ptr(), flags | libc::WEXITED);
-            (result, info.assume_init_ref())
-        };
-        if result < 0 && Errno::last() == Errno::EINTR {
-            continue;
-        }
-        // SAFETY: these fields are set for the end of a child, and zero otherwise.
-        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-        if result < 0 || pid == 0 {
-            return None;
-        }
-        let end = if info.si_code == libc::CLD_EXITED {
-            End::Code(status)
-        } else {
-            End::Signal(status)
-        };
-        return Some((pid, end));
+    let flags = flags | libc::WEXITED | libc::WNOHANG;
+    // SAFETY: the call fills the structure in or leaves the zeroes, which are a value of it. The
+    // fields are those of a child's end, and zero otherwise.
+    let (result, info, pid, status) = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let result = libc::waitid(which, id, &raw mut info, flags);
+        (result, info, info.si_pid(), info.si_status())
+    };
+    if result < 0 || pid == 0 {
+        return None;
     }
+    let end = if info.si_code == libc::CLD_EXITED {
+        End::Code(status)
+    } else {
+        End::Signal(status)
+    };
+    Some((pid, end))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::poll::wait_until_readable;
+    use nix::errno::Errno;
     use std::os::fd::FromRawFd;
     use std::process::Command;
     use std::time::Duration;

@@ -12,8 +12,7 @@ use std::os::fd::OwnedFd;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
-use super::detached::{self, Side};
-use super::process;
+use super::detached;
 
 /// Closes these sockets. Where the system makes no other process they stay open: the master must
 /// not wait, and the limit on descriptors is a limit for these, too.
@@ -21,14 +20,14 @@ pub fn close(sockets: Vec<OwnedFd>) {
     let Ok((end, closed)) = pipe2(OFlag::O_CLOEXEC) else {
         return mem::forget(sockets);
     };
-    match detached::copy() {
+    let mut closed = Some(closed);
+    let copied = detached::run(|| {
+        closed = None;
+        // It comes when this process has closed the sockets.
+        let _ = File::from(end).read_to_end(&mut Vec::new());
+    });
+    match copied {
+        Ok(()) => drop((sockets, closed)),
         Err(_) => mem::forget(sockets),
-        Ok(Side::Original) => drop((sockets, closed)),
-        Ok(Side::Copy) => {
-            drop(closed);
-            // It comes when the other process has closed the sockets.
-            let _ = File::from(end).read(&mut [0]);
-            process::leave()
-        }
     }
 }

@@ -2,36 +2,39 @@
 
 use std::io;
 
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
+use nix::errno::Errno;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::ForkResult;
 
 use super::process;
 
-/// The two processes after [`copy`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Original,
-    /// It must end with [`process::leave`].
-    Copy,
-}
-
-/// Makes a copy of this process, which must have a single thread.
+/// Makes a copy of this process, which must have a single thread, and which goes on meanwhile. The
+/// copy acts, and ends.
 ///
 /// # Errors
 /// The system's: there is no room for another process.
-pub(super) fn copy() -> io::Result<Side> {
-    // SAFETY: the process has a single thread, as the caller sees to, so that the copy finds no
-    // lock held.
-    match unsafe { fork()? } {
+pub(super) fn run(act: impl FnOnce()) -> io::Result<()> {
+    match process::fork()? {
         ForkResult::Parent { child } => {
-            // It ends at once, when it has made the copy that stays.
-            let _ = waitpid(child, None);
-            Ok(Side::Original)
+            // It ends at once, when it has made the copy that stays, or could not.
+            let end = loop {
+                match waitpid(child, None) {
+                    Err(Errno::EINTR) => {}
+                    end => break end?,
+                }
+            };
+            match end {
+                WaitStatus::Exited(_, 0) => Ok(()),
+                _ => Err(Errno::EAGAIN.into()),
+            }
         }
-        // SAFETY: as above.
-        ForkResult::Child => match unsafe { fork() } {
-            Ok(ForkResult::Child) => Ok(Side::Copy),
-            _ => process::leave(),
+        ForkResult::Child => match process::fork() {
+            Ok(ForkResult::Child) => {
+                act();
+                process::leave(0)
+            }
+            Ok(ForkResult::Parent { .. }) => process::leave(0),
+            Err(_) => process::leave(1),
         },
     }
 }

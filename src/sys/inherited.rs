@@ -4,17 +4,14 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{
-    AddressFamily, SockType, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
-};
+use nix::sys::socket::{SockType, SockaddrStorage, getsockname, getsockopt, sockopt};
 
-use super::listen::{Listener, PathKind};
+use super::listen::{FileId, Listener, PathKind};
+use super::process::{close_range, duplicate, set_nonblocking};
 
 /// The first of them, by that protocol.
 const FIRST: RawFd = 3;
@@ -35,26 +32,19 @@ pub fn count(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> RawFd {
 /// # Errors
 /// The system's: there are fewer than was said, or their new numbers are beyond the limit.
 pub fn take(count: RawFd, to: RawFd) -> io::Result<Vec<OwnedFd>> {
-    let mut taken = Vec::new();
-    for fd in FIRST..FIRST + count {
-        // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor, which is owned here only.
-        let moved = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, to) };
-        if moved < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: it has just been made.
-        taken.push(unsafe { OwnedFd::from_raw_fd(moved) });
-    }
+    let taken: Vec<OwnedFd> = (FIRST..FIRST + count)
+        .map(|fd| duplicate(fd, to))
+        .collect::<io::Result<_>>()?;
     let mut first = FIRST;
     // They have the lowest numbers that were free, so they are in order.
     for kept in taken.iter().map(AsRawFd::as_raw_fd) {
         // SAFETY: `start` calls this before the process owns any descriptor; what is kept is outside
         // the range.
-        unsafe { super::process::close_range(first, kept - 1) };
+        unsafe { close_range(first, kept - 1) };
         first = kept + 1;
     }
     // SAFETY: as above.
-    unsafe { super::process::close_range(first, RawFd::MAX) };
+    unsafe { close_range(first, RawFd::MAX) };
     Ok(taken)
 }
 
@@ -84,9 +74,8 @@ impl InheritedListener {
     /// It is no listener with an address that a service can have.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         let address = address(&fd)?;
-        let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
-        fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        let listener = Listener::inherited(fd);
+        set_nonblocking(&fd)?;
+        let listener = Listener::new(fd, true);
         Ok(Self { address, listener })
     }
 
@@ -111,7 +100,7 @@ impl InheritedListener {
         let Address::Path(own, _) = &self.address else {
             return false;
         };
-        let id = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+        let id = |path: &Path| fs::metadata(path).ok().map(|file| FileId::from(&file));
         own == path || id(own).is_some_and(|own| id(path) == Some(own))
     }
 
@@ -132,27 +121,23 @@ fn address(fd: &OwnedFd) -> io::Result<Address> {
         _ => return unfit("it does not listen"),
     };
     let name: SockaddrStorage = getsockname(fd.as_raw_fd())?;
-    match (name.family(), kind) {
-        (Some(AddressFamily::Unix), _) => {
-            let path = name.as_unix_addr().and_then(|unix| unix.path());
-            match path {
-                Some(path) => Ok(Address::Path(path.to_owned(), kind)),
-                None => unfit("it has no path"),
-            }
-        }
-        (_, PathKind::Stream) => {
-            let v4 = name.as_sockaddr_in();
-            let v4 = v4.map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
-            let v6 = name.as_sockaddr_in6();
-            let v6 = v6.map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6)));
-            let Some(address) = v4.or(v6) else {
-                return unfit("no TCP listener");
-            };
+    if let Some(local) = name.as_unix_addr() {
+        return match local.path() {
+            Some(path) => Ok(Address::Path(path.to_owned(), kind)),
+            None => unfit("it has no path"),
+        };
+    }
+    let v4 = name.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
+    let v6 = name
+        .as_sockaddr_in6()
+        .map(|v6| SocketAddr::V6((*v6).into()));
+    match v4.or(v6).filter(|_| kind == PathKind::Stream) {
+        Some(address) => {
             let wildcard = address.ip() == Ipv6Addr::UNSPECIFIED;
             let both = wildcard && !getsockopt(fd, sockopt::Ipv6V6Only)?;
             Ok(Address::Inet { address, both })
         }
-        _ => unfit("neither TCP nor local"),
+        None => unfit("neither TCP nor local"),
     }
 }
 
@@ -169,6 +154,7 @@ impl std::fmt::Display for Address {
 mod tests {
     use super::*;
     use crate::sys::testing::in_own_process;
+    use nix::fcntl::{FcntlArg, fcntl};
     use std::net::TcpListener;
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
@@ -249,7 +235,7 @@ mod tests {
             "sys::inherited::tests::what_was_handed_over_is_moved_and_all_else_is_closed",
         ) {
             // SAFETY: this process has one test, which owns nothing yet.
-            unsafe { super::super::process::close_range(3, RawFd::MAX) };
+            unsafe { close_range(3, RawFd::MAX) };
             let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
             let handed = [null(), null()].map(std::os::fd::IntoRawFd::into_raw_fd);
             assert_eq!(handed, [3, 4]);

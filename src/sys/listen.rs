@@ -2,21 +2,23 @@
 //! `unix_dgram_listen.c`, `fifo_listen.c`): non-blocking, so that a child that loses the race for
 //! a connection is not stuck in accept(2), and closed on exec.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read};
+use std::fs::{self, Metadata, OpenOptions, Permissions};
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrStorage, UnixAddr,
-    accept4, bind, getsockopt, listen, recv, setsockopt, shutdown, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage,
+    UnixAddr, bind, getsockname, getsockopt, listen, recv, setsockopt, shutdown, socket, sockopt,
 };
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use super::closer;
+use super::local::accept;
 
 /// The state of a TCP listener (Linux, include/net/tcp_states.h).
 const TCP_LISTEN: u8 = 10;
@@ -38,19 +40,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// One that the service manager has handed over.
-    pub fn inherited(fd: OwnedFd) -> Self {
-        Self {
-            fd,
-            inherited: true,
-        }
-    }
-
-    fn own(fd: OwnedFd) -> Self {
-        Self {
-            fd,
-            inherited: false,
-        }
+    /// One that the service manager has handed over, if it is `inherited`.
+    pub(super) fn new(fd: OwnedFd, inherited: bool) -> Self {
+        Self { fd, inherited }
     }
 
     /// Another descriptor of the same listener.
@@ -58,23 +50,19 @@ impl Listener {
     /// # Errors
     /// The system's, when descriptors have run out.
     pub fn try_clone(&self) -> io::Result<Self> {
-        let (fd, inherited) = (self.fd.try_clone()?, self.inherited);
-        Ok(Self { fd, inherited })
+        Ok(Self {
+            fd: self.fd.try_clone()?,
+            ..*self
+        })
     }
 
     /// The connections that wait in a TCP listener's queue, if the system tells.
     pub fn waiting(&self) -> Option<u32> {
-        let info = self.tcp_info()?;
-        // Of a listener, this is the length of its queue (Linux, net/ipv4/tcp.c, tcp_get_info).
-        (info.tcpi_state == TCP_LISTEN).then_some(info.tcpi_unacked)
-    }
-
-    fn tcp_info(&self) -> Option<libc::tcp_info> {
         // SAFETY: a structure of numbers, for which all bytes zero is a value.
         let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
         let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
         // SAFETY: the kernel writes no more than `length` bytes, which the structure has.
-        let result = unsafe {
+        let told = unsafe {
             libc::getsockopt(
                 self.fd.as_raw_fd(),
                 libc::IPPROTO_TCP,
@@ -83,7 +71,8 @@ impl Listener {
                 &raw mut length,
             )
         };
-        (result == 0).then_some(info)
+        // Of a listener, this is the length of its queue (Linux, net/ipv4/tcp.c, tcp_get_info).
+        (told == 0 && info.tcpi_state == TCP_LISTEN).then_some(info.tcpi_unacked)
     }
 
     /// Has a TCP listener listen again that a child has shut down.
@@ -107,30 +96,21 @@ impl Listener {
         }
         // A fifo is no socket, and has no queue.
         let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Read);
-        let queued = self.queued();
-        if !queued.is_empty() {
-            closer::close(queued.into_iter().chain([self.fd]).collect());
+        let is_local = |address: SockaddrStorage| address.family() == Some(AddressFamily::Unix);
+        if !getsockname(self.fd.as_raw_fd()).is_ok_and(is_local) {
+            return;
         }
-    }
-
-    /// Whether something is in the queue of a local socket that was shut down: it may have sockets
-    /// with it, see [`closer`]. A connection, or another descriptor of the socket.
-    fn queued(&self) -> Vec<OwnedFd> {
-        let fd = self.fd.as_raw_fd();
-        if !matches!(
-            getsockopt(&self.fd, sockopt::SockType),
-            Ok(SockType::Datagram)
-        ) {
-            let is_local = self.tcp_info().is_none();
-            // SAFETY: the descriptor is new, and owned here only.
-            let accepted = accept4(fd, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)
-                .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-            return accepted.into_iter().filter(|_| is_local).collect();
-        }
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        match recv(fd, &mut [0], flags) {
-            Ok(1..) => self.fd.try_clone().into_iter().collect(),
-            _ => Vec::new(),
+        // What is in the queue of a local socket may have sockets with it, see `closer`.
+        let queued = if getsockopt(&self.fd, sockopt::SockType) == Ok(SockType::Datagram) {
+            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            recv(self.fd.as_raw_fd(), &mut [0], flags).map(|_| None)
+        } else {
+            accept(&self.fd).map(Some)
+        };
+        // These errors are those of an empty queue.
+        if !matches!(queued, Err(Errno::EAGAIN | Errno::EINVAL)) {
+            let connection = queued.ok().flatten();
+            closer::close(connection.into_iter().chain([self.fd]).collect());
         }
     }
 }
@@ -146,25 +126,22 @@ impl AsFd for Listener {
 /// # Errors
 /// The system's: the address is in use, is not this machine's, or needs privileges.
 pub fn inet(address: SocketAddr, backlog: u32, window: u32) -> io::Result<Listener> {
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::Inet,
-        SocketAddr::V6(_) => AddressFamily::Inet6,
-    };
-    let fd = new_socket(family, SockType::Stream)?;
+    let address_of_system = SockaddrStorage::from(address);
+    let fd = new_socket(&address_of_system, SockType::Stream)?;
     if address.is_ipv6() {
         // The IPv4 addresses have listeners of their own.
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     setsockopt(&fd, sockopt::ReusePort, &true)?;
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    bind(fd.as_raw_fd(), &address_of_system)?;
     if window > 0 {
         let window = window as usize;
         setsockopt(&fd, sockopt::SndBuf, &window)?;
         setsockopt(&fd, sockopt::RcvBuf, &window)?;
     }
     start_listening(&fd, backlog)?;
-    Ok(Listener::own(fd))
+    Ok(Listener::new(fd, false))
 }
 
 /// A listener at a path, which is removed first: what a master that was killed left behind must
@@ -173,79 +150,68 @@ pub fn inet(address: SocketAddr, backlog: u32, window: u32) -> io::Result<Listen
 /// # Errors
 /// The system's: the path is too long, its directory is missing or not ours to write to.
 pub fn path(path: &Path, kind: PathKind, backlog: u32) -> io::Result<Listener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let fd = match kind {
-        PathKind::Stream => {
-            let fd = unix(path, SockType::Stream)?;
-            start_listening(&fd, backlog)?;
-            fd
-        }
-        PathKind::Datagram => unix(path, SockType::Datagram)?,
-        PathKind::Fifo => fifo(path)?,
+    let kind = match kind {
+        PathKind::Stream => SockType::Stream,
+        PathKind::Datagram => SockType::Datagram,
+        PathKind::Fifo => return fifo(path),
     };
-    Ok(Listener::own(fd))
+    let fd = bind_path(path, kind)?;
+    // The directory decides who may connect.
+    fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    if kind == SockType::Stream {
+        start_listening(&fd, backlog)?;
+    }
+    Ok(Listener::new(fd, false))
 }
 
-fn new_socket(family: AddressFamily, kind: SockType) -> io::Result<OwnedFd> {
+/// A local socket at a path, in the place of what is there.
+pub(super) fn bind_path(path: &Path, kind: SockType) -> io::Result<OwnedFd> {
+    remove(path)?;
+    let address = UnixAddr::new(path)?;
+    let fd = new_socket(&address, kind)?;
+    bind(fd.as_raw_fd(), &address)?;
+    Ok(fd)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A socket of the family that an address has. No call of it waits.
+pub(super) fn new_socket(address: &dyn SockaddrLike, kind: SockType) -> io::Result<OwnedFd> {
+    let family = address.family().ok_or(Errno::EAFNOSUPPORT)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     Ok(socket(family, kind, flags, None)?)
 }
 
-fn start_listening(fd: &OwnedFd, backlog: u32) -> io::Result<()> {
+pub(super) fn start_listening(fd: &OwnedFd, backlog: u32) -> io::Result<()> {
     // The kernel cuts what is above net.core.somaxconn.
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     let backlog = Backlog::new(backlog).unwrap_or(Backlog::MAXALLOWABLE);
     Ok(listen(fd, backlog)?)
 }
 
-fn unix(path: &Path, kind: SockType) -> io::Result<OwnedFd> {
-    let fd = new_socket(AddressFamily::Unix, kind)?;
-    bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-    // The directory decides who may connect.
-    fs::set_permissions(path, Permissions::from_mode(0o666))?;
-    Ok(fd)
-}
-
-fn fifo(path: &Path) -> io::Result<OwnedFd> {
+fn fifo(path: &Path) -> io::Result<Listener> {
+    remove(path)?;
     mkfifo(path, Mode::from_bits_truncate(0o622))?;
     // Open for writing too, so that it never looks as if the last writer had gone.
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
     // O_NOFOLLOW would say this in one word, but children would find it on their descriptor.
     let opened = file.metadata()?;
-    let id = FileId {
-        device: opened.dev(),
-        inode: opened.ino(),
-    };
-    if !opened.file_type().is_fifo() || FileId::of(path) != Some(id) {
+    if !opened.file_type().is_fifo() || FileId::of(path) != Some(FileId::from(&opened)) {
         return Err(io::Error::other(
             "another program has put another file in its place",
         ));
     }
     file.set_permissions(Permissions::from_mode(0o622))?;
-    drain(&mut file)?;
-    Ok(file.into())
-}
-
-/// Skips what was written before we came.
-fn drain(file: &mut File) -> io::Result<()> {
-    let mut junk = [0; 4096];
-    // A writer that never stops must not keep the master.
-    for _ in 0..64 {
-        match file.read(&mut junk) {
-            Ok(1..) => {}
-            Ok(0) => break,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    Ok(Listener::new(file.into(), false))
 }
 
 /// The identity of a file. While a listener is open, no other file has its identity.
@@ -259,10 +225,16 @@ impl FileId {
     /// The file that a path names now, if there is one; links are not followed.
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::symlink_metadata(path).ok()?;
-        Some(Self {
+        Some(Self::from(&metadata))
+    }
+}
+
+impl From<&Metadata> for FileId {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
             device: metadata.dev(),
             inode: metadata.ino(),
-        })
+        }
     }
 }
 
@@ -314,7 +286,10 @@ impl Drop for Aside {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::testing::{SOON, in_own_process, lingering, send_descriptor};
     use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+    use nix::sys::socket::connect;
+    use std::time::Instant;
 
     fn flags(fd: &Listener) -> (OFlag, FdFlag) {
         let status = fcntl(fd, FcntlArg::F_GETFL).unwrap();
@@ -341,7 +316,7 @@ mod tests {
         assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
-    fn connect(listener: &Listener) -> io::Result<std::net::TcpStream> {
+    fn client_of(listener: &Listener) -> io::Result<std::net::TcpStream> {
         let socket = std::net::TcpListener::from(listener.fd.try_clone().unwrap());
         std::net::TcpStream::connect(socket.local_addr().unwrap())
     }
@@ -351,24 +326,51 @@ mod tests {
         let own = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
         let childs = own.try_clone().unwrap();
         own.close();
-        assert!(connect(&childs).is_err());
+        assert!(client_of(&childs).is_err());
         childs.listen_again(10).unwrap();
-        assert!(connect(&childs).is_ok());
-        let managers = Listener::inherited(childs.fd);
+        assert!(client_of(&childs).is_ok());
+        let managers = Listener::new(childs.fd, true);
         let childs = managers.try_clone().unwrap();
         managers.close();
-        assert!(connect(&childs).is_ok());
+        assert!(client_of(&childs).is_ok());
     }
 
     #[test]
     fn connections_that_wait_are_counted() {
         let listener = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
         assert_eq!(listener.waiting(), Some(0));
-        let clients = [(); 3].map(|()| connect(&listener).unwrap());
+        let clients = [(); 3].map(|()| client_of(&listener).unwrap());
         assert_eq!(listener.waiting(), Some(3));
         drop(clients);
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert_eq!(Listener::own(ours.into()).waiting(), None);
+        assert_eq!(Listener::new(ours.into(), false).waiting(), None);
+    }
+
+    #[test]
+    fn sockets_that_linger_in_a_queue_are_closed_without_waiting() {
+        let name = "sys::listen::tests::sockets_that_linger_in_a_queue_are_closed_without_waiting";
+        if !in_own_process(name) {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("service");
+        for (kind, bytes) in [
+            (PathKind::Stream, &b"x"[..]),
+            (PathKind::Datagram, b"x"),
+            (PathKind::Datagram, b""),
+        ] {
+            let listener = path(&at, kind, 10).unwrap();
+            let address = UnixAddr::new(&at).unwrap();
+            let kind = getsockopt(&listener, sockopt::SockType).unwrap();
+            let client = new_socket(&address, kind).unwrap();
+            connect(client.as_raw_fd(), &address).unwrap();
+            let (lingering, _peer) = lingering();
+            send_descriptor(&client, &lingering, bytes).unwrap();
+            drop(lingering);
+            let begin = Instant::now();
+            listener.close();
+            assert!(begin.elapsed() < SOON, "{kind:?} {}", bytes.len());
+        }
     }
 
     #[test]

@@ -10,18 +10,15 @@ use std::thread;
 
 use nix::sys::prctl;
 
-use super::detached::{self, Side};
-use super::{names, process};
+use super::{detached, process};
 
 /// A host's addresses in the resolver's order, or its words on why there are none.
 pub type Answer = Result<Vec<IpAddr>, String>;
 
 /// More than this is not taken of all answers together.
 const ANSWERS_MAX: u64 = 1024 * 1024;
-/// What stands before the words of an answer that is no address.
-const FAILED: char = '!';
 
-/// Host names that are being looked up. When this is dropped, nobody looks any more.
+/// Host names that are being looked up. When this is dropped, the other process ends.
 #[derive(Debug)]
 pub struct Lookup {
     hosts: Vec<String>,
@@ -31,21 +28,19 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// Has these looked up, one after the other.
+    /// Has these looked up by `resolve`, one after the other.
     ///
     /// # Errors
     /// The system's: there can be no such process.
-    pub fn start(hosts: Vec<String>) -> io::Result<Self> {
+    pub fn start(hosts: Vec<String>, resolve: fn(&str) -> Answer) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        match detached::copy()? {
-            Side::Copy => look_up(hosts, theirs),
-            Side::Original => Ok(Self {
-                hosts,
-                connection: ours,
-                answers: Vec::new(),
-            }),
-        }
+        detached::run(|| look_up(hosts.clone(), resolve, theirs))?;
+        Ok(Self {
+            hosts,
+            connection: ours,
+            answers: Vec::new(),
+        })
     }
 
     /// Takes what has been answered, and tells whether that is all there will be.
@@ -69,12 +64,12 @@ impl Lookup {
 
     /// The answers, where those that have not come are `missing`.
     pub fn into_answers(self, missing: &str) -> BTreeMap<String, Answer> {
-        let text = String::from_utf8_lossy(&self.answers).into_owned();
-        let mut lines = text.split_inclusive('\n');
+        let mut lines = self.answers.split_inclusive(|&byte| byte == b'\n');
         let hosts = self.hosts.into_iter();
         let answers = hosts.map(|host| {
-            let line = lines.next().and_then(|line| line.strip_suffix('\n'));
-            let answer = line.and_then(decode);
+            let answer = lines
+                .next()
+                .and_then(|line| serde_json::from_slice(line).ok());
             (host, answer.unwrap_or_else(|| Err(missing.to_owned())))
         });
         answers.collect()
@@ -90,7 +85,7 @@ impl AsFd for Lookup {
 /// What the other process does. It leaves when its answers are not wanted any more, which the end
 /// of the connection tells: also where the resolver still waits, and where the master has died.
 /// Signals remain blocked, so that what is for the whole process group does not meet it.
-fn look_up(hosts: Vec<String>, mut connection: UnixStream) -> ! {
+fn look_up(hosts: Vec<String>, resolve: fn(&str) -> Answer, mut connection: UnixStream) {
     let fd = connection.as_raw_fd();
     // SAFETY: this process is a copy that never goes back to the values which own these descriptors.
     unsafe {
@@ -102,8 +97,7 @@ fn look_up(hosts: Vec<String>, mut connection: UnixStream) -> ! {
     let answering = connection.try_clone().and_then(|mut answers| {
         thread::Builder::new().spawn(move || {
             for host in &hosts {
-                let answer = encode(names::host(host));
-                if answers.write_all(answer.as_bytes()).is_err() {
+                if answers.write_all(&line(resolve(host))).is_err() {
                     break;
                 }
             }
@@ -113,70 +107,49 @@ fn look_up(hosts: Vec<String>, mut connection: UnixStream) -> ! {
     if answering.is_ok() {
         let _end = connection.read(&mut [0]);
     }
-    process::leave()
 }
 
-fn encode(answer: Answer) -> String {
-    let words = match answer {
-        Ok(addresses) => {
-            let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-            addresses.join(" ")
-        }
-        Err(words) => format!("{FAILED}{}", words.replace('\n', " ")),
-    };
-    words + "\n"
-}
-
-fn decode(line: &str) -> Option<Answer> {
-    if let Some(words) = line.strip_prefix(FAILED) {
-        return Some(Err(words.to_owned()));
-    }
-    let addresses = line.split_whitespace().map(str::parse);
-    addresses.collect::<Result<_, _>>().ok().map(Ok)
+/// An answer on its way. Its form has no line end in it.
+fn line(answer: Answer) -> Vec<u8> {
+    let mut line = serde_json::to_vec(&answer).unwrap_or_default();
+    line.push(b'\n');
+    line
 }
 
 #[cfg(test)]
 mod tests {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
     use super::*;
+    use crate::sys::poll::wait_until_readable;
     use crate::sys::testing::in_own_process;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::time::Duration;
 
-    /// Thousandths of a second.
-    const SOON: u16 = 60_000;
+    const SOON: Duration = Duration::from_secs(60);
 
-    fn all(hosts: &[&str]) -> BTreeMap<String, Answer> {
-        let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
-        let mut lookup = Lookup::start(hosts).unwrap();
+    /// Knows two hosts.
+    fn resolve(host: &str) -> Answer {
+        match host {
+            "a" => Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]),
+            "b" => Ok(Vec::new()),
+            other => Err(format!("{other}:\nno such host")),
+        }
+    }
+
+    #[test]
+    fn what_another_process_finds_arrives_with_its_words() {
+        let name = "sys::lookup::tests::what_another_process_finds_arrives_with_its_words";
+        if !in_own_process(name) {
+            return;
+        }
+        let hosts = ["a", "b", "c", "a"].map(str::to_owned).to_vec();
+        let mut lookup = Lookup::start(hosts, resolve).unwrap();
         while !lookup.read().unwrap() {
-            let mut fds = [PollFd::new(lookup.as_fd(), PollFlags::POLLIN)];
-            assert_eq!(poll(&mut fds, PollTimeout::from(SOON)), Ok(1));
+            assert!(wait_until_readable(lookup.as_fd(), SOON));
         }
-        lookup.into_answers("none came")
-    }
-
-    #[test]
-    fn a_hosts_addresses_are_found() {
-        if !in_own_process("sys::lookup::tests::a_hosts_addresses_are_found") {
-            return;
+        let answers = lookup.into_answers("none came");
+        for host in ["a", "b", "c"] {
+            assert_eq!(answers[host], resolve(host));
         }
-        let answers = all(&["localhost"]);
-        let addresses = answers["localhost"].as_ref().unwrap();
-        assert!(addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
-        assert!(!addresses.is_empty());
-    }
-
-    #[test]
-    fn a_host_without_an_address_keeps_no_other_from_having_one() {
-        if !in_own_process(
-            "sys::lookup::tests::a_host_without_an_address_keeps_no_other_from_having_one",
-        ) {
-            return;
-        }
-        let answers = all(&["no host", "localhost"]);
-        let words = answers["no host"].as_ref().unwrap_err();
-        assert_ne!(words, "none came");
-        assert!(answers["localhost"].is_ok());
     }
 
     #[test]
@@ -187,31 +160,15 @@ mod tests {
             connection,
             answers: Vec::new(),
         };
-        (&other).write_all(b"127.0.0.1 ::1\nwhat?\n127.0").unwrap();
+        (&other).write_all(&line(resolve("a"))).unwrap();
+        (&other).write_all(b"what?\n{\"Ok\":[").unwrap();
         assert_eq!(lookup.current(), Some("a"));
         drop(other);
         assert!(lookup.read().unwrap());
         assert_eq!(lookup.current(), Some("c"));
         let answers = lookup.into_answers("no answer");
-        let both = ["127.0.0.1", "::1"].map(|address| address.parse().unwrap());
-        assert_eq!(answers["a"], Ok(both.to_vec()));
+        assert_eq!(answers["a"], resolve("a"));
         assert_eq!(answers["b"], Err("no answer".to_owned()));
         assert_eq!(answers["c"], Err("no answer".to_owned()));
-    }
-
-    #[test]
-    fn what_is_written_can_be_read() {
-        for answer in [
-            Ok(vec![]),
-            Ok(vec![
-                "192.0.2.1".parse().unwrap(),
-                "2001:db8::1".parse().unwrap(),
-            ]),
-            Err("no such host".to_owned()),
-        ] {
-            let line = encode(answer.clone());
-            assert_eq!(decode(line.trim_end_matches('\n')), Some(answer));
-        }
-        assert_eq!(encode(Err("two\nlines".to_owned())), "!two lines\n");
     }
 }

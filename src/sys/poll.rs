@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use polling::{Event, Events, PollMode, Poller};
 
 /// What a descriptor is waited for.
@@ -28,19 +28,13 @@ pub enum Interest {
 }
 
 impl Interest {
-    fn event(self, key: usize) -> Event {
+    fn of(self, key: usize) -> (Event, PollMode) {
         match self {
-            Self::Hangup => Event::none(key),
-            Self::Readable | Self::ReadableOnce => Event::readable(key),
-            Self::Writable => Event::writable(key),
-            Self::ReadableOrWritable => Event::all(key),
-        }
-    }
-
-    fn mode(self) -> PollMode {
-        match self {
-            Self::ReadableOnce => PollMode::Oneshot,
-            _ => PollMode::Level,
+            Self::Hangup => (Event::none(key), PollMode::Level),
+            Self::Readable => (Event::readable(key), PollMode::Level),
+            Self::ReadableOnce => (Event::readable(key), PollMode::Oneshot),
+            Self::Writable => (Event::writable(key), PollMode::Level),
+            Self::ReadableOrWritable => (Event::all(key), PollMode::Level),
         }
     }
 }
@@ -55,15 +49,18 @@ pub struct Ready {
 
 /// Whether a write would not wait.
 pub fn can_write(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
-    matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+    wait_for(fd, PollFlags::POLLOUT, Duration::ZERO)
 }
 
-/// Waits until a descriptor is readable, for `timeout` at the most. Whether it is.
+/// Waits until a descriptor is readable, for `timeout` at the most. Whether it is. A signal ends the
+/// wait, too.
 pub fn wait_until_readable(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-    matches!(nix::poll::poll(&mut fds, timeout), Ok(1..))
+    wait_for(fd, PollFlags::POLLIN, timeout)
+}
+
+fn wait_for(fd: BorrowedFd<'_>, events: PollFlags, timeout: Duration) -> bool {
+    let mut fds = [PollFd::new(fd, events)];
+    matches!(ppoll(&mut fds, Some(timeout.into()), None), Ok(1..))
 }
 
 /// A set of descriptors, each with a key.
@@ -95,13 +92,11 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn add(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
+        let (event, mode) = interest.of(key);
         // SAFETY: the descriptor is open. On Linux the library keeps no more of it than the number,
         // in the kernel: one that is closed too early costs an event with its key, which all users
         // of keys bear.
-        unsafe {
-            self.poller
-                .add_with_mode(fd.as_raw_fd(), interest.event(key), interest.mode())?;
-        }
+        unsafe { self.poller.add_with_mode(fd.as_raw_fd(), event, mode)? };
         self.size.set(self.size.get() + 1);
         Ok(())
     }
@@ -111,8 +106,8 @@ impl Poll {
     /// # Errors
     /// The system's.
     pub fn modify(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
-        self.poller
-            .modify_with_mode(fd, interest.event(key), interest.mode())
+        let (event, mode) = interest.of(key);
+        self.poller.modify_with_mode(fd, event, mode)
     }
 
     /// Takes a descriptor out of the set.

@@ -90,20 +90,21 @@ impl Queues {
 /// A `nlmsghdr` and a `unix_diag_req`: all listeners, and their queues.
 fn question() -> Vec<u8> {
     const LENGTH: u32 = 40;
-    let mut question = Vec::with_capacity(LENGTH as usize);
-    question.extend(LENGTH.to_ne_bytes());
-    question.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    question.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    // A sequence number and a port, for who asks more than once.
-    question.extend([0; 8]);
-    question.extend([AddressFamily::Unix as u8, 0, 0, 0]);
-    question.extend((1_u32 << TCP_LISTEN).to_ne_bytes());
-    // No inode: all.
-    question.extend([0; 4]);
-    question.extend(UDIAG_SHOW_RQLEN.to_ne_bytes());
-    // And no cookie, which would belong to it.
-    question.extend([0; 8]);
-    question
+    [
+        &LENGTH.to_ne_bytes()[..],
+        &SOCK_DIAG_BY_FAMILY.to_ne_bytes(),
+        &(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes(),
+        // A sequence number and a port, for programs that ask more than once.
+        &[0; 8],
+        &[AddressFamily::Unix as u8, 0, 0, 0],
+        &(1_u32 << TCP_LISTEN).to_ne_bytes(),
+        // No inode: all.
+        &[0; 4],
+        &UDIAG_SHOW_RQLEN.to_ne_bytes(),
+        // And no cookie, which would belong to it.
+        &[0; 8],
+    ]
+    .concat()
 }
 
 /// A listener's inode and the length of its queue, from a `unix_diag_msg` and its attributes.
@@ -126,17 +127,16 @@ fn aligned(length: usize) -> usize {
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> io::Result<u32> {
-    let number = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
-    number
-        .map(|number| u32::from_ne_bytes(*number))
-        .ok_or_else(malformed)
+    Ok(u32::from_ne_bytes(chunk(bytes, at)?))
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> io::Result<u16> {
-    let number = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
-    number
-        .map(|number| u16::from_ne_bytes(*number))
-        .ok_or_else(malformed)
+    Ok(u16::from_ne_bytes(chunk(bytes, at)?))
+}
+
+fn chunk<const SIZE: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; SIZE]> {
+    let chunk = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
+    chunk.copied().ok_or_else(malformed)
 }
 
 fn malformed() -> io::Error {

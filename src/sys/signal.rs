@@ -1,29 +1,15 @@
 //! Signals as descriptor events, and what children find of them.
 
 use std::io;
-use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use nix::errno::Errno;
 pub use nix::sys::signal::Signal;
-use nix::sys::signal::{
-    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, killpg, raise, sigaction, sigprocmask,
-};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, killpg, raise, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::alarm;
 
-/// What a signal tells the master.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// SIGHUP: read the configuration again.
-    Reload,
-    /// SIGCHLD: a process that this one has inherited may have ended.
-    Child,
-    /// SIGTERM, SIGINT or SIGQUIT, by number: end.
-    Stop(i32),
-}
-
+/// Signals that the master takes as events, beside SIGCHLD.
 const HANDLED: [Signal; 4] = [
     Signal::SIGHUP,
     Signal::SIGTERM,
@@ -31,8 +17,8 @@ const HANDLED: [Signal; 4] = [
     Signal::SIGQUIT,
 ];
 
-/// The signals that have handlers here. A child must not run them, see `spawn`.
-pub(super) const CAUGHT: [libc::c_int; 1] = [libc::SIGALRM];
+/// The only signal that has a handler here. A child must not run it, see `spawn`.
+pub(super) const CAUGHT: libc::c_int = libc::SIGALRM;
 
 /// Gives every signal its default meaning, whatever the parent process had set, except SIGPIPE,
 /// which is ignored here and in all children; and lets every signal through.
@@ -52,11 +38,7 @@ pub fn reset() -> io::Result<()> {
         // SAFETY: the default disposition runs no code of ours.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
-    Ok(sigprocmask(
-        SigmaskHow::SIG_SETMASK,
-        Some(&SigSet::empty()),
-        None,
-    )?)
+    Ok(SigSet::empty().thread_set_mask()?)
 }
 
 fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
@@ -82,32 +64,18 @@ impl Signals {
         if orphans {
             set.add(Signal::SIGCHLD);
         }
-        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+        set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self(SignalFd::with_flags(&set, flags)?))
     }
 
-    /// The signals that have come. More may have by now, of which the poller tells.
+    /// The number of a signal that has come, if there is one.
     ///
     /// # Errors
     /// The system's.
-    pub fn take(&self) -> io::Result<impl Iterator<Item = Notice> + use<>> {
-        const SIZE: usize = size_of::<libc::signalfd_siginfo>();
-        // Each is pending once at the most.
-        let mut infos = [[0; SIZE]; HANDLED.len() + 1];
-        let length = match nix::unistd::read(&self.0, infos.as_flattened_mut()) {
-            Ok(length) => length,
-            Err(Errno::EAGAIN | Errno::EINTR) => 0,
-            Err(errno) => return Err(errno.into()),
-        };
-        Ok(infos.into_iter().take(length / SIZE).map(|info| {
-            let word = |at: usize| i32::from_ne_bytes([0, 1, 2, 3].map(|n| info[at + n]));
-            match word(offset_of!(libc::signalfd_siginfo, ssi_signo)) {
-                libc::SIGHUP => Notice::Reload,
-                libc::SIGCHLD => Notice::Child,
-                number => Notice::Stop(number),
-            }
-        }))
+    pub fn take(&self) -> io::Result<Option<i32>> {
+        let info = self.0.read_signal()?;
+        Ok(info.map(|info| info.ssi_signo as i32))
     }
 }
 
@@ -131,10 +99,8 @@ pub fn die_by(number: i32) -> ! {
     if let Ok(signal) = Signal::try_from(number) {
         // Whatever keeps the signal from working, the exit below ends the process all the same.
         let _ = set(signal, SigHandler::SigDfl);
-        let mut mask = SigSet::empty();
-        mask.add(signal);
         let _ = raise(signal);
-        let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);
+        let _ = SigSet::from(signal).thread_unblock();
     }
     std::process::exit(1)
 }
@@ -246,21 +212,20 @@ mod tests {
     fn a_blocked_signal_is_taken_as_an_event() {
         if in_own_process("sys::signal::tests::a_blocked_signal_is_taken_as_an_event") {
             let signals = Signals::open(true).unwrap();
-            let taken = || signals.take().unwrap().collect::<Vec<_>>();
-            assert_eq!(taken(), []);
-            for (signal, notice) in [
-                (Signal::SIGHUP, Notice::Reload),
-                (Signal::SIGCHLD, Notice::Child),
-                (Signal::SIGTERM, Notice::Stop(libc::SIGTERM)),
-            ] {
+            let taken = || {
+                let numbers = std::iter::from_fn(|| signals.take().unwrap());
+                numbers.collect::<Vec<_>>()
+            };
+            assert_eq!(taken(), [0_i32; 0]);
+            for signal in [Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGTERM] {
                 // To this thread: the test program has others, which block nothing.
                 raise(signal).unwrap();
-                assert_eq!(taken(), [notice]);
+                assert_eq!(taken(), [signal as i32]);
             }
             let all = HANDLED.into_iter().chain([Signal::SIGCHLD]);
             all.for_each(|signal| raise(signal).unwrap());
             assert_eq!(taken().len(), HANDLED.len() + 1, "all at once");
-            assert_eq!(taken(), []);
+            assert_eq!(taken(), [0_i32; 0]);
         }
     }
 }

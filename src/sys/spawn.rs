@@ -18,17 +18,22 @@
 
 use std::ffi::CString;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::time::TimeSpec;
+use nix::unistd::pipe2;
 use syscalls::{Sysno, raw_syscall};
 
 use super::child::ChildProcess;
-use super::{process, signal};
+use super::process::{open_dev_null, place};
+use super::signal;
 use crate::protocol::{self, LISTENERS_MAX};
 
 /// How long a child may take from its start to the end of its exec.
@@ -37,61 +42,35 @@ pub const EXEC_TIME: Duration = Duration::from_secs(1);
 /// that one a single system call.
 const SLOTS_TIME: Duration = Duration::from_millis(1);
 
-/// Bytes of a child's stack: some system calls, no recursion.
-const STACK: usize = 32 * 1024;
-/// Bytes below the stack that cannot be accessed. No page is larger.
-const GUARD: usize = 64 * 1024;
-/// Stacks that are kept for the next children.
-const STACKS_KEPT: usize = 4;
+/// Words of 16 bytes of a child's stack: some system calls, no recursion. A test sees to it that
+/// little of this is used.
+const STACK: usize = 1024;
+/// Tasks that are kept for the next children.
+const TASKS_KEPT: usize = 4;
 
 /// Bytes of a set of signals, to the kernel.
 const SIGNAL_SET: usize = 8;
 
-/// A program with its arguments, as execve(2) takes them.
-#[derive(Debug)]
+/// A program, as execve(2) takes it.
+#[derive(Debug, Default)]
 pub struct Program {
-    path: CString,
-    argv: Vec<CString>,
+    pub path: CString,
+    /// It begins with the name under which the program is called.
+    pub argv: Vec<CString>,
 }
 
-impl Program {
-    /// `argv` begins with the name under which the program is called.
-    pub fn new(path: CString, argv: Vec<CString>) -> Self {
-        Self { path, argv }
-    }
-}
-
-/// The environment of all children; [`protocol::GENERATION`] is added for each.
-#[derive(Clone, Debug, Default)]
-pub struct Environment(Arc<[CString]>);
-
-impl Environment {
-    /// `variables` are `NAME=VALUE`.
-    pub fn new(variables: Vec<CString>) -> Self {
-        Self(variables.into())
-    }
-}
+/// The environment of all children, as `NAME=VALUE`; [`protocol::GENERATION`] is added for each.
+pub type Environment = Arc<[CString]>;
 
 /// The descriptors that a child inherits beside its standard ones and the flow pipe.
-#[derive(Clone, Copy, Debug)]
-pub struct Descriptors<'a> {
+#[derive(Debug)]
+pub struct Descriptors<'a, Listener> {
     /// Becomes [`protocol::STATUS`].
     pub status: BorrowedFd<'a>,
     /// Become [`protocol::LISTEN`] and following; at most [`LISTENERS_MAX`].
-    pub listeners: &'a [BorrowedFd<'a>],
+    pub listeners: &'a [Listener],
     /// Becomes standard output and standard error, which are the master's otherwise.
     pub output: Option<BorrowedFd<'a>>,
-}
-
-impl Descriptors<'_> {
-    /// What is put at the slots from [`protocol::STATUS`] on. The output has a slot on its way.
-    fn in_order(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let listeners = self.listeners.iter().copied();
-        [self.status]
-            .into_iter()
-            .chain(listeners)
-            .chain(self.output)
-    }
 }
 
 /// Starts children.
@@ -101,48 +80,53 @@ pub struct Spawner {
     null: OwnedFd,
     /// The first slot that is not in use: all from [`protocol::STATUS`] up to it are.
     used: RawFd,
-    /// Children that may not have executed their program yet, in the order of their starts.
+    /// Children that have not executed their program, as far as is known, in the order of their
+    /// starts. Those that could not execute it stay until they have ended.
     launches: Vec<Launch>,
-    /// Execs that have failed: the child, and why.
-    failed: Vec<(i32, io::Error)>,
-    stacks: Vec<Stack>,
+    /// For the next children. In boxes, because a child's must not move.
+    #[expect(clippy::vec_box)]
+    idle: Vec<Box<Task>>,
 }
 
 /// A child between clone(2) and execve(2), and what it uses of this memory.
 #[derive(Debug)]
 struct Launch {
     pid: i32,
-    /// When it has taken too long; none once that was said.
+    /// When it has taken too long; none once that was said, or its exec has failed.
     deadline: Option<Duration>,
     task: Box<Task>,
-    stack: Stack,
 }
 
 impl Spawner {
-    /// The first descriptor that is no child's.
-    pub const END: RawFd = protocol::LISTEN + LISTENERS_MAX as RawFd;
+    /// The first descriptor that is no child's. (The output has a slot on its way.)
+    pub const END: RawFd = protocol::LISTEN + LISTENERS_MAX as RawFd + 1;
 
     /// Takes the descriptors from 3 on, which must be free, for the children's.
     ///
     /// # Errors
     /// The system's: descriptors have run out, or the limit on descriptors is too low.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            null: process::reserve_descriptors(protocol::FLOW_READ, Self::END)?,
+        let spawner = Self {
+            null: open_dev_null(Self::END)?,
             used: protocol::STATUS,
             launches: Vec::new(),
-            failed: Vec::new(),
-            stacks: Vec::new(),
-        })
+            idle: Vec::new(),
+        };
+        (protocol::FLOW_READ..Self::END).try_for_each(|slot| spawner.clear_slot(slot))?;
+        Ok(spawner)
     }
 
-    /// Puts the flow pipe where all children have it.
+    /// Makes the pipe that children use to slow each other down, where all have it.
     ///
     /// # Errors
     /// The system's.
-    pub fn set_flow_pipe(&mut self, read: OwnedFd, write: OwnedFd) -> io::Result<()> {
-        process::place(read.as_raw_fd(), protocol::FLOW_READ, 0)?;
-        process::place(write.as_raw_fd(), protocol::FLOW_WRITE, 0)
+    pub fn make_flow_pipe(&self) -> io::Result<()> {
+        let (read, write) = pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?;
+        // SAFETY: nothing owns the reserved numbers.
+        unsafe {
+            place(&read, protocol::FLOW_READ, OFlag::empty())?;
+            place(&write, protocol::FLOW_WRITE, OFlag::empty())
+        }
     }
 
     /// Starts a child at the time `now`, without waiting for its exec: see
@@ -151,41 +135,38 @@ impl Spawner {
     /// # Errors
     /// The system's, when there is no room for another process or too many listeners are given.
     /// `WouldBlock`: the child before still borrows the slots; try again a little later.
-    pub fn spawn(
+    pub fn spawn<Listener: AsFd>(
         &mut self,
         now: Duration,
         program: &Arc<Program>,
         environment: &Environment,
         generation: u32,
-        descriptors: Descriptors<'_>,
+        descriptors: Descriptors<'_, Listener>,
     ) -> io::Result<ChildProcess> {
-        let count = descriptors.in_order().count() - 1;
-        if count > LISTENERS_MAX {
+        if descriptors.listeners.len() > LISTENERS_MAX {
             return Err(io::Error::from_raw_os_error(libc::E2BIG));
         }
         if !self.wait_for_slots() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let end = protocol::LISTEN + count as RawFd;
-        self.used = self.used.max(end);
-        for (slot, fd) in (protocol::STATUS..).zip(descriptors.in_order()) {
-            process::place(fd.as_raw_fd(), slot, 0)?;
+        let mut slot = protocol::STATUS;
+        let listeners = descriptors.listeners.iter().map(AsFd::as_fd);
+        let sockets = [descriptors.status].into_iter().chain(listeners);
+        for fd in sockets.chain(descriptors.output) {
+            // SAFETY: nothing owns the reserved numbers, and no child borrows them.
+            unsafe { place(&fd, slot, OFlag::empty())? };
+            slot += 1;
+            self.used = self.used.max(slot);
         }
-        let output = descriptors.output.map(|_| end - 1);
-        let stack = self.stacks.pop().map_or_else(Stack::new, Ok)?;
-        let task = Task::new(
-            program.clone(),
-            environment.clone(),
-            generation,
-            end,
-            output,
-        );
-        let child = clone_child(&task, &stack)?;
+        let mut task = self.idle.pop().unwrap_or_default();
+        task.prepare(program.clone(), environment.clone(), generation);
+        task.end = slot;
+        task.output = descriptors.output.map(|_| slot - 1);
+        let child = clone_child(&mut task)?;
         self.launches.push(Launch {
             pid: child.pid(),
             deadline: Some(now + EXEC_TIME),
             task,
-            stack,
         });
         Ok(child)
     }
@@ -193,31 +174,52 @@ impl Spawner {
     /// Takes the descriptors of the last child out of the slots, where they would stay open when
     /// their service is removed, unless that child still borrows the slots: then later.
     pub fn clear_slots(&mut self) {
-        self.collect();
-        if self.used == protocol::STATUS || self.borrower().is_some() {
-            return;
-        }
-        while self.used > protocol::STATUS {
-            let slot = self.used - 1;
+        while self.used > protocol::STATUS && !self.is_borrowed() {
             // What the system refuses now is tried again with the next call.
-            if process::place(self.null.as_raw_fd(), slot, libc::O_CLOEXEC).is_err() {
+            if self.clear_slot(self.used - 1).is_err() {
                 return;
             }
-            self.used = slot;
+            self.used -= 1;
         }
     }
 
-    /// Why the child could not execute its program; it then ends with status 1. To be called when
-    /// it has ended, because nothing is kept of it afterwards.
-    pub fn take_exec_error(&mut self, pid: i32) -> Option<io::Error> {
-        self.collect();
-        // A process that was killed may not have said that it has left.
-        let ended = self.launches.iter().position(|launch| launch.pid == pid);
-        if let Some(at) = ended {
-            self.launches.remove(at);
+    fn clear_slot(&self, slot: RawFd) -> io::Result<()> {
+        // SAFETY: nothing owns the reserved numbers, and no child borrows them.
+        unsafe { place(&self.null, slot, OFlag::O_CLOEXEC) }
+    }
+
+    /// Whether the last child uses the slots of this process.
+    fn is_borrowed(&self) -> bool {
+        let last = self.launches.last();
+        last.is_some_and(|launch| launch.task.borrows.load(Ordering::Acquire) == BORROWED)
+    }
+
+    /// Waits a moment until the last child has returned the slots. Whether it has.
+    pub fn wait_for_slots(&mut self) -> bool {
+        if let Some(Launch { task, .. }) = self.launches.last().filter(|_| self.is_borrowed()) {
+            let (word, wait) = (task.borrows.as_ptr(), libc::FUTEX_WAIT);
+            let timeout = TimeSpec::from(SLOTS_TIME);
+            // SAFETY: the word and the timeout outlive the call. Whatever ends it, the word is
+            // looked at again.
+            unsafe { raw_syscall!(Sysno::futex, word, wait, BORROWED, &raw const timeout) };
         }
-        let failed = self.failed.iter().position(|(failed, _)| *failed == pid)?;
-        Some(self.failed.swap_remove(failed).1)
+        !self.is_borrowed()
+    }
+
+    /// Why the child could not execute its program; it then ends with status 1. To be called when
+    /// it has ended: nothing is kept of it afterwards.
+    pub fn take_exec_error(&mut self, pid: i32) -> Option<io::Error> {
+        let at = self.launches.iter().position(|launch| launch.pid == pid)?;
+        let task = self.launches.remove(at).task;
+        let lives = task.lives.load(Ordering::Acquire) != 0;
+        let errno = task.error.load(Ordering::Relaxed);
+        if !lives {
+            self.keep(task);
+        } else {
+            // The kernel does not say of a process that ends with a core dump that it has left.
+            mem::forget(task);
+        }
+        (errno != 0).then(|| io::Error::from_raw_os_error(errno))
     }
 
     /// A child that has not executed its program within [`EXEC_TIME`]; each is told once.
@@ -235,76 +237,55 @@ impl Spawner {
         if self.used > protocol::STATUS {
             return Some(now + SLOTS_TIME);
         }
-        self.launches
-            .iter()
-            .filter_map(|launch| launch.deadline)
-            .min()
+        let deadlines = self.launches.iter().filter_map(|launch| launch.deadline);
+        deadlines.min()
     }
 
-    /// Lets go of what the children use that have executed their program, or have ended.
+    /// Takes back the tasks of children that have executed their program.
     fn collect(&mut self) {
         let mut at = 0;
-        while let Some(launch) = self.launches.get(at) {
-            if launch.task.lives.load(Ordering::Acquire) != 0 {
-                at += 1;
+        while let Some(launch) = self.launches.get_mut(at) {
+            let lives = launch.task.lives.load(Ordering::Acquire) != 0;
+            if !lives && launch.task.error.load(Ordering::Relaxed) == 0 {
+                let task = self.launches.remove(at).task;
+                self.keep(task);
                 continue;
             }
-            let Launch {
-                pid, task, stack, ..
-            } = self.launches.remove(at);
-            match task.error.load(Ordering::Relaxed) {
-                0 => {}
-                errno => self.failed.push((pid, io::Error::from_raw_os_error(errno))),
+            if !lives {
+                launch.deadline = None;
             }
-            if self.stacks.len() < STACKS_KEPT {
-                self.stacks.push(stack);
-            }
+            at += 1;
         }
     }
 
-    /// The last child, while it uses the slots of this process.
-    fn borrower(&self) -> Option<&Task> {
-        let task = &*self.launches.last()?.task;
-        (task.borrows.load(Ordering::Acquire) != RETURNED).then_some(task)
-    }
-
-    /// Waits a moment until the last child has returned the slots. Whether it has.
-    pub fn wait_for_slots(&mut self) -> bool {
-        self.collect();
-        let Some(task) = self.borrower() else {
-            return true;
-        };
-        let state = &task.borrows;
-        let waiting =
-            state.compare_exchange(BORROWED, AWAITED, Ordering::Acquire, Ordering::Acquire);
-        if waiting != Err(RETURNED) {
-            futex_wait(state, AWAITED, SLOTS_TIME);
+    /// Keeps a task that no child uses.
+    fn keep(&mut self, task: Box<Task>) {
+        if self.idle.len() < TASKS_KEPT {
+            self.idle.push(task);
         }
-        state.load(Ordering::Acquire) == RETURNED
     }
 }
 
 impl Drop for Spawner {
     fn drop(&mut self) {
-        self.collect();
         // The children that are left may use this for as long as they live.
-        std::mem::forget(std::mem::take(&mut self.launches));
+        mem::forget(mem::take(&mut self.launches));
     }
 }
 
-/// The states of [`Task::borrows`]. In the second, the parent waits for the third.
-const BORROWED: u32 = 0;
-const AWAITED: u32 = 1;
-const RETURNED: u32 = 2;
+/// The states of [`Task::borrows`].
+const RETURNED: u32 = 0;
+const BORROWED: u32 = 1;
 
 /// What a child has to do, and where it says how that went. It shares this with its parent, which
-/// goes on meanwhile: what changes is atomic.
-#[derive(Debug)]
+/// goes on meanwhile: what changes is atomic. One that is new has nothing to do, and is to be
+/// [prepared](Task::prepare).
+#[derive(Debug, Default)]
 struct Task {
     program: Arc<Program>,
+    environment: Environment,
+    /// Pointers to what the two above have.
     argv: Vec<*const libc::c_char>,
-    /// What `envp` points to, but for the last.
-    _environment: Environment,
     envp: Vec<*const libc::c_char>,
     /// `GENERATION=` and up to eleven octal digits, zero-terminated.
     generation: [u8; 24],
@@ -312,7 +293,9 @@ struct Task {
     end: RawFd,
     /// The slot of what becomes standard output and standard error.
     output: Option<RawFd>,
-    /// Whether the child uses this process's descriptor table: [`BORROWED`] and following.
+    /// The child's alone while it lives.
+    stack: Vec<u128>,
+    /// Whether the child uses this process's descriptor table.
     borrows: AtomicU32,
     /// Not 0 while the child uses this memory; the kernel changes it.
     lives: AtomicI32,
@@ -321,66 +304,58 @@ struct Task {
 }
 
 impl Task {
-    /// In a box, because the pointers must stay valid when the value moves.
-    fn new(
-        program: Arc<Program>,
-        environment: Environment,
-        generation: u32,
-        end: RawFd,
-        output: Option<RawFd>,
-    ) -> Box<Self> {
-        let pointers = |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).collect();
-        let mut task = Box::new(Self {
-            argv: pointers(&program.argv),
-            envp: pointers(&environment.0),
-            program,
-            _environment: environment,
-            generation: [0; 24],
-            end,
-            output,
-            borrows: AtomicU32::new(BORROWED),
-            lives: AtomicI32::new(1),
-            error: AtomicI32::new(0),
-        });
+    /// It must not move afterwards.
+    fn prepare(&mut self, program: Arc<Program>, environment: Environment, generation: u32) {
+        self.generation.fill(0);
         let name = protocol::GENERATION;
-        let written = write!(&mut task.generation[..], "{name}={generation:o}");
+        let written = write!(&mut self.generation[..], "{name}={generation:o}");
         debug_assert!(written.is_ok(), "the array has room for 32 bits in octal");
-        let generation = task.generation.as_ptr().cast();
-        task.argv.push(ptr::null());
-        task.envp.extend([generation, ptr::null()]);
-        task
+        self.argv.clear();
+        self.argv.extend(program.argv.iter().map(|s| s.as_ptr()));
+        self.argv.push(ptr::null());
+        self.envp.clear();
+        self.envp.extend(environment.iter().map(|s| s.as_ptr()));
+        self.envp.push(self.generation.as_ptr().cast());
+        self.envp.push(ptr::null());
+        self.stack.resize(STACK, 0);
+        self.program = program;
+        self.environment = environment;
+        *self.borrows.get_mut() = BORROWED;
+        *self.lives.get_mut() = 1;
+        *self.error.get_mut() = 0;
     }
 }
 
 /// Starts a process that runs [`run_child`]. All signals are blocked in it at first: a handler that
 /// ran there would run in this memory.
-fn clone_child(task: &Task, stack: &Stack) -> io::Result<ChildProcess> {
+fn clone_child(task: &mut Box<Task>) -> io::Result<ChildProcess> {
     let flags = libc::CLONE_VM
         | libc::CLONE_FILES
         | libc::CLONE_PIDFD
         | libc::CLONE_CHILD_CLEARTID
         | libc::SIGCHLD;
     let mut pidfd: RawFd = -1;
-    let mut mask = SigSet::empty();
-    let all = SigSet::all();
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut mask))?;
-    // SAFETY: the child runs `run_child` on a stack of its own, big enough for it. `task`, all that
-    // it points to and the stack stay where they are until `lives` is 0 or the process was reaped:
-    // the callers see to that (`Spawner::launches`). clone(2) takes the place for the pidfd, no
-    // thread-local storage, and the word to clear as further arguments.
+    // Stacks grow downwards.
+    let stack = task.stack.as_mut_ptr_range().end;
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    // SAFETY: the child runs `run_child` on a stack of its own, big enough for it and aligned. The
+    // task, in its box, and all that it points to stay where they are until `lives` is 0: `Spawner`
+    // sees to that. clone(2) takes the place for the pidfd, no thread-local storage, and the word to
+    // clear as further arguments.
     let pid = unsafe {
         libc::clone(
             run_child,
-            stack.top(),
+            stack.cast(),
             flags,
-            ptr::from_ref(task).cast_mut().cast(),
+            ptr::from_mut(&mut **task).cast(),
             &raw mut pidfd,
             ptr::null_mut::<libc::c_void>(),
             task.lives.as_ptr(),
         )
     };
     let error = io::Error::last_os_error();
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
+    // An error here would be one of the call's arguments.
+    let _ = mask.thread_set_mask();
     if pid < 0 {
         return Err(error);
     }
@@ -399,35 +374,26 @@ extern "C" fn run_child(task: *mut libc::c_void) -> libc::c_int {
         let task = &*task.cast::<Task>();
         let unshare = libc::CLOSE_RANGE_UNSHARE;
         let closed = raw_syscall!(Sysno::close_range, task.end, u32::MAX, unshare);
-        if task.borrows.swap(RETURNED, Ordering::AcqRel) == AWAITED {
-            raw_syscall!(Sysno::futex, task.borrows.as_ptr(), libc::FUTEX_WAKE, 1);
-        }
+        task.borrows.store(RETURNED, Ordering::Release);
+        raw_syscall!(Sysno::futex, task.borrows.as_ptr(), libc::FUTEX_WAKE, 1);
         check(task, closed);
         if let Some(output) = task.output {
-            check(
-                task,
-                raw_syscall!(Sysno::dup3, output, libc::STDOUT_FILENO, 0),
-            );
-            check(
-                task,
-                raw_syscall!(Sysno::dup3, output, libc::STDERR_FILENO, 0),
-            );
+            for standard in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
+                check(task, raw_syscall!(Sysno::dup3, output, standard, 0));
+            }
             raw_syscall!(Sysno::close, output);
         }
-        // Handlers of the master are none of the child's. This comes before any signal can.
-        let default = [0_u64; 8];
-        let none = [0_u64; 1];
-        for number in signal::CAUGHT {
-            let old = ptr::null::<u64>();
-            raw_syscall!(
-                Sysno::rt_sigaction,
-                number,
-                default.as_ptr(),
-                old,
-                SIGNAL_SET
-            );
-        }
-        let (how, old) = (libc::SIG_SETMASK, ptr::null::<u64>());
+        // The master's handler is none of the child's. This comes before any signal can.
+        let (default, none) = ([0_u64; 4], [0_u64; 1]);
+        let (caught, old) = (signal::CAUGHT, ptr::null::<u64>());
+        raw_syscall!(
+            Sysno::rt_sigaction,
+            caught,
+            default.as_ptr(),
+            old,
+            SIGNAL_SET
+        );
+        let how = libc::SIG_SETMASK;
         raw_syscall!(Sysno::rt_sigprocmask, how, none.as_ptr(), old, SIGNAL_SET);
         let (argv, envp) = (task.argv.as_ptr(), task.envp.as_ptr());
         let path = task.program.path.as_ptr();
@@ -447,54 +413,6 @@ unsafe fn check(task: &Task, result: usize) {
             .store(result.unsigned_abs() as i32, Ordering::Relaxed);
         // SAFETY: the call does not return, and touches no memory.
         unsafe { raw_syscall!(Sysno::exit_group, 1) };
-    }
-}
-
-/// Waits until `word` is no longer `value` and its waiters were woken, for `timeout` at the most.
-fn futex_wait(word: &AtomicU32, value: u32, timeout: Duration) {
-    let timeout = libc::timespec {
-        tv_sec: timeout.as_secs() as libc::time_t,
-        tv_nsec: timeout.subsec_nanos() as libc::c_long,
-    };
-    // SAFETY: the word and the timeout outlive the call. Whatever ends it, the caller looks again.
-    unsafe {
-        let (word, wait) = (word.as_ptr(), libc::FUTEX_WAIT);
-        libc::syscall(libc::SYS_futex, word, wait, value, &raw const timeout);
-    }
-}
-
-/// Memory for a child's stack, with pages below it that cannot be accessed.
-#[derive(Debug)]
-struct Stack(*mut libc::c_void);
-
-impl Stack {
-    fn new() -> io::Result<Self> {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping, which overlaps nothing.
-        let base = unsafe { libc::mmap(ptr::null_mut(), GUARD + STACK, access, flags, -1, 0) };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let stack = Self(base);
-        // SAFETY: the lower part of the mapping just made.
-        if unsafe { libc::mprotect(base, GUARD, libc::PROT_NONE) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(stack)
-    }
-
-    /// Stacks grow downwards, and mappings end on a page, so the top is aligned.
-    fn top(&self) -> *mut libc::c_void {
-        self.0.wrapping_byte_add(GUARD + STACK)
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // SAFETY: the mapping that new() made. The child that used it has left this memory, or the
-        // stack was never given to one: see `Launch`.
-        unsafe { libc::munmap(self.0, GUARD + STACK) };
     }
 }
 

@@ -48,11 +48,10 @@ impl Supervisor {
 
     /// The master serves: at the start, and after a reload, also one that failed.
     pub fn ready(&self, status: &str) {
-        self.send(&format!(
-            "READY=1\nMAINPID={}\nSTATUS={}\n",
-            std::process::id(),
-            line(status)
-        ));
+        let pid = std::process::id();
+        // The first line; more would be variables of their own.
+        let status = status.lines().next().unwrap_or_default();
+        self.send(&format!("READY=1\nMAINPID={pid}\nSTATUS={status}\n"));
     }
 
     /// A reload begins. By the time, the service manager tells messages of before and after it apart.
@@ -79,11 +78,6 @@ impl Supervisor {
             let _ = socket.send(message.as_bytes());
         }
     }
-}
-
-/// The first line; more would be variables of their own.
-fn line(text: &str) -> &str {
-    text.lines().next().unwrap_or("")
 }
 
 /// A path, or with `@` before it a name of Linux's abstract ones.

@@ -12,11 +12,12 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, SockaddrLike,
-    SockaddrStorage, UnixAddr, connect, getsockopt, send, sendmsg, shutdown, socket, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockType, SockaddrLike, SockaddrStorage,
+    UnixAddr, connect, getsockopt, send, sendmsg, shutdown, sockopt,
 };
 use nix::unistd::pipe2;
 
+use super::listen::new_socket;
 use super::poll::Interest;
 use crate::protocol::WAKEUP;
 
@@ -31,26 +32,13 @@ pub struct Trigger {
     pipe: Option<(OwnedFd, OwnedFd)>,
 }
 
-/// What a trigger needs next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Call [`Trigger::ready`] when its descriptor is.
-    Waiting(Interest),
-    /// The service has closed the connection.
-    Done,
-}
-
 impl Trigger {
     /// Connects to a TCP service.
     ///
     /// # Errors
     /// The system's, when that fails at once.
     pub fn inet(address: SocketAddr) -> io::Result<Self> {
-        let family = match address {
-            SocketAddr::V4(_) => AddressFamily::Inet,
-            SocketAddr::V6(_) => AddressFamily::Inet6,
-        };
-        Self::start(family, &SockaddrStorage::from(address), false)
+        Self::start(&SockaddrStorage::from(address), false)
     }
 
     /// Connects to a service of type unix or, with `pass`, of type pass.
@@ -58,13 +46,13 @@ impl Trigger {
     /// # Errors
     /// The system's; `WouldBlock` when the service's queue is full, so that it needs no waking.
     pub fn unix(path: &Path, pass: bool) -> io::Result<Self> {
-        Self::start(AddressFamily::Unix, &UnixAddr::new(path)?, pass)
+        Self::start(&UnixAddr::new(path)?, pass)
     }
 
-    fn start(family: AddressFamily, to: &dyn SockaddrLike, pass: bool) -> io::Result<Self> {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(family, SockType::Stream, flags, None)?;
-        if family == AddressFamily::Unix {
+    fn start(to: &dyn SockaddrLike, pass: bool) -> io::Result<Self> {
+        let socket = new_socket(to, SockType::Stream)?;
+        let is_local = to.family() == Some(AddressFamily::Unix);
+        if is_local {
             // The service's answer has no place to pile up, and descriptors that it sends are
             // refused on any kernel. The end of the connection is a hang-up then.
             shutdown(socket.as_raw_fd(), Shutdown::Read)?;
@@ -76,7 +64,7 @@ impl Trigger {
         };
         let mut trigger = Self {
             socket,
-            is_local: family == AddressFamily::Unix,
+            is_local,
             connecting,
             pass,
             pipe: None,
@@ -87,24 +75,25 @@ impl Trigger {
         Ok(trigger)
     }
 
-    /// What to wait for now.
-    pub fn progress(&self) -> Progress {
-        Progress::Waiting(if self.connecting {
+    /// What the descriptor is to be waited for, before [`Self::ready`] is called.
+    pub fn interest(&self) -> Interest {
+        if self.connecting {
             Interest::Writable
         } else if self.is_local {
             Interest::Hangup
         } else {
             Interest::Readable
-        })
+        }
     }
 
-    /// Goes on after the descriptor became ready.
+    /// Goes on after the descriptor became ready. Whether there is something to wait for again: if
+    /// not, the service has closed the connection.
     ///
     /// # Errors
     /// The system's, when the connection came to nothing.
-    pub fn ready(&mut self) -> io::Result<Progress> {
+    pub fn ready(&mut self) -> io::Result<bool> {
         if !self.connecting {
-            return Ok(Progress::Done);
+            return Ok(false);
         }
         match getsockopt(&self.socket, sockopt::SocketError)? {
             0 => {}
@@ -112,7 +101,7 @@ impl Trigger {
         }
         self.connecting = false;
         self.send()?;
-        Ok(self.progress())
+        Ok(true)
     }
 
     /// Sends the request and a zero byte, as Postfix's triggers do.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::policy::Time;
 use crate::runtime::token::Token;
 use crate::sys::channel::Channel;
-use crate::sys::local::{Access, Carries, LocalListener};
+use crate::sys::local::{Carries, LocalListener};
 use crate::sys::poll::{Interest, Poll};
 
 /// Clients that are connected at a time, and that are accepted in a period. One that costs much
@@ -62,12 +62,12 @@ impl<T: AsFd> Admission<T> {
         &mut self,
         path: &Path,
         carries: Carries,
-        access: Access,
+        group: Option<u32>,
         poll: &Poll,
     ) -> io::Result<()> {
         let listener = self
             .listener
-            .insert(LocalListener::open(path, carries, access)?);
+            .insert(LocalListener::open(path, carries, group)?);
         poll.add(
             listener.as_fd(),
             self.listener_token.key(),
@@ -229,10 +229,8 @@ mod tests {
             let path = directory.path().join("socket");
             let poll = Poll::new().unwrap();
             let mut admission = Admission::new(Token::StatusListener, Token::StatusConnection);
-            let access = Access { group: None };
-            admission
-                .open(&path, Carries::Stream, access, &poll)
-                .unwrap();
+            let opened = admission.open(&path, Carries::Stream, None, &poll);
+            opened.unwrap();
             Self {
                 admission,
                 poll,

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use nix::sys::socket::UnixCredentials;
 
 use super::admission::Admission;
 use crate::config::{self, Kind};
@@ -17,7 +18,7 @@ use crate::runtime::Runtime;
 use crate::runtime::services::{about, described};
 use crate::runtime::token::Token;
 use crate::sys::channel::{Channel, Found};
-use crate::sys::local::{self, Access, Carries, Peer};
+use crate::sys::local::Carries;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::privilege;
 
@@ -25,7 +26,7 @@ use crate::sys::privilege;
 #[derive(Debug)]
 struct Operator {
     connection: Channel,
-    peer: Peer,
+    peer: UnixCredentials,
 }
 
 impl AsFd for Operator {
@@ -37,7 +38,7 @@ impl AsFd for Operator {
 impl Operator {
     fn answer(&self, answer: Answer) {
         // One that has gone sees in the status what was done.
-        let _ = local::send_some(self.as_fd(), &answer.encode());
+        let _ = self.connection.send(&answer.encode());
     }
 }
 
@@ -63,9 +64,8 @@ impl ControlSocket {
     /// # Errors
     /// The system's.
     pub(super) fn open(&mut self, poll: &Poll) -> anyhow::Result<()> {
-        let access = Access { group: None };
         self.operators
-            .open(Path::new(SOCKET), Carries::Messages, access, poll)
+            .open(Path::new(SOCKET), Carries::Messages, None, poll)
             .with_context(|| format!("no control socket: {SOCKET}"))
     }
 
@@ -112,9 +112,9 @@ impl Runtime {
     /// Lets root and the master's own user send a request. The socket's mode keeps others out; this
     /// holds also where the mode was changed.
     fn authorize(&mut self, now: Time, connection: Channel) -> io::Result<()> {
-        let peer = Peer::of(connection.as_fd())?;
+        let peer = connection.peer()?;
         let operator = Operator { connection, peer };
-        if peer.uid == 0 || peer.uid == privilege::user().0 {
+        if peer.uid() == 0 || peer.uid() == privilege::user().0 {
             let operators = &mut self.admin.control.operators;
             return operators.keep(now, operator, Interest::Readable, &self.poll);
         }
@@ -195,8 +195,8 @@ impl Runtime {
         (Target::new(target.place, kind, canonical) == target).then_some((id, service))
     }
 
-    fn log_outcome(&mut self, now: Time, peer: Peer, outcome: &Outcome) {
-        let Peer { uid, pid } = peer;
+    fn log_outcome(&mut self, now: Time, peer: UnixCredentials, outcome: &Outcome) {
+        let (uid, pid) = (peer.uid(), peer.pid());
         let Outcome { what, service, .. } = outcome;
         let about = service.as_deref().map(about).unwrap_or_default();
         match outcome.answer.refusal() {

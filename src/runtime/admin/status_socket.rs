@@ -16,7 +16,7 @@ use crate::runtime::Runtime;
 use crate::runtime::token::Token;
 use crate::status::SOCKET;
 use crate::sys::channel::Channel;
-use crate::sys::local::{self, Access, Carries};
+use crate::sys::local::Carries;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::{privilege, process};
 
@@ -46,7 +46,7 @@ impl AsFd for Reader {
 impl Reader {
     /// Sends as much as there is room for. Whether that was the rest, or the reader has gone.
     fn send(&mut self) -> bool {
-        let sent = local::send_some(self.as_fd(), &self.document[self.sent..]);
+        let sent = self.connection.send(&self.document[self.sent..]);
         self.sent = sent.map_or(self.document.len(), |sent| self.sent + sent);
         self.sent == self.document.len()
     }
@@ -82,7 +82,7 @@ impl StatusSocket {
     pub(super) fn open(&mut self, owner: User, poll: &Poll) -> anyhow::Result<()> {
         let group = privilege::is_root().then_some(owner.gid);
         self.readers
-            .open(Path::new(SOCKET), Carries::Stream, Access { group }, poll)
+            .open(Path::new(SOCKET), Carries::Stream, group, poll)
             .with_context(|| format!("no status socket: {SOCKET}"))
     }
 
@@ -229,8 +229,8 @@ mod tests {
     /// A socket with a path, that has this document.
     fn opened(directory: &Path, poll: &Poll) -> StatusSocket {
         let mut socket = StatusSocket::default();
-        let (path, access) = (directory.join("socket"), Access { group: None });
-        let opened = socket.readers.open(&path, Carries::Stream, access, poll);
+        let path = directory.join("socket");
+        let opened = socket.readers.open(&path, Carries::Stream, None, poll);
         opened.unwrap();
         socket
     }

@@ -12,7 +12,6 @@ use crate::runtime::Runtime;
 use crate::runtime::services::{Listeners, Replaced};
 use crate::runtime::settings::{as_strings, environment, log_settings};
 use crate::sys::process;
-use crate::sys::spawn::Environment;
 
 /// A configuration that can be put in force without anything going wrong.
 pub(in crate::runtime) struct Prepared {
@@ -59,7 +58,7 @@ impl Runtime {
         } = prepared;
         let variables = environment(&config.parameters, &self.setup.inherited);
         process::set_environment(&variables);
-        self.environment = Environment::new(as_strings(variables));
+        self.environment = as_strings(variables).into();
         let terminal = self.log.settings().terminal;
         self.log.set(log_settings(&config.parameters, terminal));
         self.log.catch_panics();

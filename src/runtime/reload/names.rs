@@ -34,7 +34,9 @@ impl Names {
         if unknown.is_empty() {
             return Ok(false);
         }
-        let lookup = Lookup::start(unknown.into_iter().collect())?;
+        let lookup = Lookup::start(unknown.into_iter().collect(), |name| {
+            files::Names.host(name)
+        })?;
         poll.add(lookup.as_fd(), Token::Names.key(), Interest::Readable)?;
         self.lookup = Some(lookup);
         Ok(true)

@@ -3,7 +3,7 @@
 use super::*;
 use crate::sys::child::End;
 use crate::sys::poll::wait_until_readable;
-use crate::sys::testing;
+use crate::sys::{process, testing};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use std::fs::File;
@@ -28,7 +28,10 @@ fn in_own_process(test: &str) -> bool {
 
 fn shell(script: &str) -> Arc<Program> {
     let strings = ["sh", "-c", script].map(|s| CString::new(s).unwrap());
-    Arc::new(Program::new(c"/bin/sh".to_owned(), strings.to_vec()))
+    Arc::new(Program {
+        path: c"/bin/sh".to_owned(),
+        argv: strings.to_vec(),
+    })
 }
 
 fn end(child: &ChildProcess) -> End {
@@ -55,7 +58,7 @@ fn start(
         listeners: &given,
         output: None,
     };
-    let environment = Environment::new(vec![c"A=b".to_owned()]);
+    let environment = Environment::from([c"A=b".to_owned()]);
     spawner.spawn(NOW, program, &environment, 0o755, descriptors)
 }
 
@@ -83,8 +86,7 @@ fn a_child_has_its_descriptors_its_environment_and_default_signals() {
     }
     signal::reset().unwrap();
     let mut spawner = Spawner::new().unwrap();
-    let (read, write) = process::flow_pipe().unwrap();
-    spawner.set_flow_pipe(read, write).unwrap();
+    spawner.make_flow_pipe().unwrap();
     let _many: Vec<_> = (0..500).map(|_| null()).collect();
     let facts = output(&mut spawner, FACTS, 3);
     let mut lines = facts.lines();
@@ -141,14 +143,17 @@ fn children_that_are_started_one_after_the_other_have_their_own_descriptors() {
         assert_eq!(text, format!("{number}\n"));
     }
     spawner.collect();
-    assert!(spawner.launches.is_empty() && spawner.stacks.len() <= STACKS_KEPT);
+    assert!(spawner.launches.is_empty() && spawner.idle.len() <= TASKS_KEPT);
 }
 
 #[test]
 fn a_program_that_cannot_run_is_reported_and_ends_with_status_one() {
     if in_own_process("a_program_that_cannot_run_is_reported_and_ends_with_status_one") {
         let mut spawner = Spawner::new().unwrap();
-        let program = Program::new(c"/no/such/program".to_owned(), vec![c"x".to_owned()]);
+        let program = Program {
+            path: c"/no/such/program".to_owned(),
+            argv: vec![c"x".to_owned()],
+        };
         let child = start(&mut spawner, &Arc::new(program), &null(), 1).unwrap();
         assert_eq!(end(&child), End::Code(1));
         let error = spawner.take_exec_error(child.pid()).expect("an error");
@@ -168,13 +173,7 @@ fn an_exec_that_hangs_is_reported_once_and_keeps_no_other_from_starting() {
     spawner.launches[0].task.lives.store(1, Ordering::Release);
     let late = NOW + EXEC_TIME;
     assert_eq!(end(&child), End::Code(7));
-    spawner
-        .launches
-        .iter()
-        .for_each(|launch| launch.task.lives.store(1, Ordering::Release));
-    if spawner.launches.is_empty() {
-        return;
-    }
+    spawner.launches[0].task.lives.store(1, Ordering::Release);
     spawner.clear_slots();
     assert_eq!(spawner.next_deadline(NOW), Some(late));
     assert_eq!(spawner.next_hanging(late - Duration::from_millis(1)), None);
@@ -198,7 +197,7 @@ fn output_goes_where_the_service_has_it_and_the_masters_output_stays() {
     let null = null();
     let descriptors = Descriptors {
         status: null.as_fd(),
-        listeners: &[],
+        listeners: &[] as &[OwnedFd],
         output: Some(write.as_fd()),
     };
     let program = shell("echo to one; echo to two >&2; echo $(ls /proc/self/fd)");
@@ -228,10 +227,31 @@ fn signals_are_as_before_after_a_start() {
 }
 
 #[test]
-fn more_listeners_than_slots_are_refused() {
-    if in_own_process("more_listeners_than_slots_are_refused") {
+fn a_child_may_have_as_many_listeners_as_there_are_slots_and_no_more() {
+    let name = "a_child_may_have_as_many_listeners_as_there_are_slots_and_no_more";
+    if in_own_process(name) {
         let mut spawner = Spawner::new().unwrap();
         let started = start(&mut spawner, &shell("true"), &null(), LISTENERS_MAX + 1);
         assert_eq!(started.unwrap_err().raw_os_error(), Some(libc::E2BIG));
+        let null = null();
+        let descriptors = Descriptors {
+            status: null.as_fd(),
+            listeners: &[null.as_fd(); LISTENERS_MAX],
+            output: Some(null.as_fd()),
+        };
+        let environment = Environment::default();
+        let child = spawner.spawn(NOW, &shell("true"), &environment, 1, descriptors);
+        assert_eq!(end(&child.unwrap()), End::Code(0));
+    }
+}
+
+#[test]
+fn a_child_uses_little_of_its_stack() {
+    if in_own_process("a_child_uses_little_of_its_stack") {
+        let mut spawner = Spawner::new().unwrap();
+        output(&mut spawner, "true", 1);
+        let stack = &spawner.idle[0].stack;
+        let unused = stack.iter().take_while(|word| **word == 0).count();
+        assert!(unused > STACK / 2, "{unused} of {STACK} words are unused");
     }
 }

@@ -1,55 +1,26 @@
 //! The lock files that keep two masters from one directory.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 /// A lock file that this process holds until the value is dropped or the process ends.
 #[derive(Debug)]
-pub struct LockFile(Flock<File>);
-
-/// Why a file could not be locked.
-#[derive(Debug)]
-pub enum LockError {
-    /// Another process has it: the one that the file names, when it names one.
-    Held(Option<i32>),
-    /// The file cannot be opened or created.
-    Open(io::Error),
-    /// The file is not a regular file with one name, so that writing to it could change another file.
-    Unsafe,
-}
-
-impl fmt::Display for LockError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Held(Some(pid)) => write!(f, "locked by process {pid}"),
-            Self::Held(None) => f.write_str("locked by another process"),
-            Self::Open(_) => f.write_str("cannot open it"),
-            Self::Unsafe => f.write_str("not a regular file with one link; remove it"),
-        }
-    }
-}
-
-impl std::error::Error for LockError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Open(error) => Some(error),
-            Self::Held(_) | Self::Unsafe => None,
-        }
-    }
-}
+pub(super) struct LockFile(Flock<File>);
 
 impl LockFile {
     /// Opens or creates the file (mode 0600, never through a symbolic link) and locks it with
     /// flock(2), as Postfix does, so that its master and ours exclude each other.
     ///
     /// # Errors
-    /// See [`LockError`].
-    pub fn acquire(path: &Path) -> Result<Self, LockError> {
+    /// [`ErrorKind::ResourceBusy`], in words: another process has it, the one that the file names,
+    /// when it names one. Also in words: the file is not a regular file with one name, so that
+    /// writing to it could change another file. Or the system's: it cannot be opened or created.
+    pub(super) fn acquire(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -57,18 +28,22 @@ impl LockFile {
             .truncate(false)
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)
-            .map_err(LockError::Open)?;
-        let metadata = file.metadata().map_err(LockError::Open)?;
+            .open(path)?;
+        let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.nlink() != 1 {
-            return Err(LockError::Unsafe);
+            let words = "not a regular file with one link; remove it";
+            return Err(io::Error::other(words));
         }
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Self(lock)),
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                Err(LockError::Held(read_pid(&mut file)))
+            Err((mut file, Errno::EWOULDBLOCK)) => {
+                let holder = read_pid(&mut file);
+                let holder =
+                    holder.map_or("another process".into(), |pid| format!("process {pid}"));
+                let words = format!("locked by {holder}");
+                Err(io::Error::new(ErrorKind::ResourceBusy, words))
             }
-            Err((_, errno)) => Err(LockError::Open(errno.into())),
+            Err((_, errno)) => Err(errno.into()),
         }
     }
 
@@ -76,7 +51,7 @@ impl LockFile {
     ///
     /// # Errors
     /// The system's, such as a full disk.
-    pub fn write_pid(&mut self, pid: u32) -> io::Result<()> {
+    pub(super) fn write_pid(&mut self, pid: u32) -> io::Result<()> {
         let line = format!("{pid:>32}\n");
         self.0.write_all(line.as_bytes())?;
         self.0.set_len(line.len() as u64)
@@ -103,10 +78,9 @@ mod tests {
             std::fs::read_to_string(&path).unwrap(),
             format!("{:>32}\n", 4711)
         );
-        assert!(matches!(
-            LockFile::acquire(&path),
-            Err(LockError::Held(Some(4711)))
-        ));
+        let error = LockFile::acquire(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ResourceBusy);
+        assert_eq!(error.to_string(), "locked by process 4711");
         drop(lock);
         assert!(LockFile::acquire(&path).is_ok());
     }
@@ -118,10 +92,12 @@ mod tests {
         std::fs::write(&target, "precious").unwrap();
         let soft = dir.path().join("soft");
         std::os::unix::fs::symlink(&target, &soft).unwrap();
-        assert!(matches!(LockFile::acquire(&soft), Err(LockError::Open(_))));
+        let error = LockFile::acquire(&soft).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
         let hard = dir.path().join("hard");
         std::fs::hard_link(&target, &hard).unwrap();
-        assert!(matches!(LockFile::acquire(&hard), Err(LockError::Unsafe)));
+        let error = LockFile::acquire(&hard).unwrap_err();
+        assert!(error.to_string().contains("one link"), "{error}");
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
     }
 }

@@ -1,84 +1,48 @@
 //! Directories to which no other user may write.
 
-use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io;
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
-use super::privilege;
+use anyhow::{Context, ensure};
 
-/// Why a directory cannot be used.
-#[derive(Debug)]
-pub enum DirectoryError {
-    /// It cannot be created or inspected.
-    Make(io::Error),
-    NotADirectory,
-    /// It belongs to this user, who could replace the master's files.
-    Owner(u32),
-    /// Other users may write to it, by these permissions.
-    Writable(u32),
-}
-
-impl fmt::Display for DirectoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Make(_) => f.write_str("cannot make this directory"),
-            Self::NotADirectory => f.write_str("expected a directory, not a file or a link"),
-            Self::Owner(uid) => write!(f, "it belongs to another user, whose ID is {uid}"),
-            Self::Writable(mode) => write!(
-                f,
-                "others may write to it (mode {mode:o}): \"chmod go-w\" ends that"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for DirectoryError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Make(error) => Some(error),
-            Self::NotADirectory | Self::Owner(_) | Self::Writable(_) => None,
-        }
-    }
-}
-
-impl From<io::Error> for DirectoryError {
-    fn from(error: io::Error) -> Self {
-        Self::Make(error)
-    }
-}
+use crate::sys::privilege;
 
 /// Creates a directory that belongs to a user, and the missing ones above it. One that exists must be
 /// safe: it belongs to that user, to root or to the user of this process, and no other user may write
 /// to it. Only root can create it for another user.
 ///
 /// # Errors
-/// See [`DirectoryError`].
-pub fn ensure(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<(), DirectoryError> {
+/// It is not safe, and why; or the system's.
+pub(super) fn ensure(path: &Path, mode: u32, uid: u32, gid: u32) -> anyhow::Result<()> {
     match fs::symlink_metadata(path) {
-        Ok(metadata) if !metadata.is_dir() => Err(DirectoryError::NotADirectory),
-        Ok(metadata) => check(&metadata, uid),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
                 let (uid, gid) = privilege::user();
                 ensure(parent, mode, uid, gid)?;
             }
-            Ok(make(path, mode, uid, gid)?)
+            make(path, mode, uid, gid).context("cannot make this directory")
         }
-        Err(error) => Err(error.into()),
+        found => check(&found.context("cannot make this directory")?, uid),
     }
 }
 
-fn check(metadata: &fs::Metadata, uid: u32) -> Result<(), DirectoryError> {
+fn check(metadata: &Metadata, uid: u32) -> anyhow::Result<()> {
+    ensure!(
+        metadata.is_dir(),
+        "expected a directory, not a file or a link"
+    );
     let owner = metadata.uid();
-    if owner != 0 && owner != uid && owner != privilege::user().0 {
-        return Err(DirectoryError::Owner(owner));
-    }
+    ensure!(
+        owner == 0 || owner == uid || owner == privilege::user().0,
+        "it belongs to another user, whose ID is {owner}"
+    );
     let mode = metadata.mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        return Err(DirectoryError::Writable(mode));
-    }
+    ensure!(
+        mode & 0o022 == 0,
+        "others may write to it (mode {mode:o}): \"chmod go-w\" ends that"
+    );
     Ok(())
 }
 
@@ -99,7 +63,7 @@ fn make(path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn ensure_own(path: &Path) -> Result<(), DirectoryError> {
+    fn ensure_own(path: &Path) -> anyhow::Result<()> {
         let (uid, gid) = privilege::user();
         ensure(path, 0o755, uid, gid)
     }
@@ -121,7 +85,8 @@ mod tests {
         for mode in [0o775, 0o757, 0o1777] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             let error = ensure_own(&path).unwrap_err();
-            assert!(matches!(error, DirectoryError::Writable(found) if found == mode));
+            let words = format!("others may write to it (mode {mode:o})");
+            assert!(error.to_string().contains(&words), "{error}");
         }
     }
 
@@ -133,7 +98,7 @@ mod tests {
         std::os::unix::fs::symlink(root.path(), &link).unwrap();
         for path in [file, link] {
             let error = ensure_own(&path).unwrap_err();
-            assert!(matches!(error, DirectoryError::NotADirectory), "{error}");
+            assert!(error.to_string().contains("a file or a link"), "{error}");
         }
     }
 
@@ -149,6 +114,6 @@ mod tests {
         assert_eq!((metadata.uid(), metadata.gid()), (4711, 4712));
         ensure(&path, 0o700, 4711, 4712).expect("the user's own");
         let error = ensure_own(&path).unwrap_err();
-        assert!(matches!(error, DirectoryError::Owner(4711)), "{error}");
+        assert!(error.to_string().contains("ID is 4711"), "{error}");
     }
 }

@@ -1,0 +1,98 @@
+//! The system's names: of hosts, services, users and network interfaces.
+
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::unistd::{self, Uid};
+
+use crate::config::{Family, Resolver, User};
+use crate::sys::{file, names};
+
+/// The system's names, for the configuration.
+#[derive(Debug)]
+pub struct Names;
+
+impl Resolver for Names {
+    /// `localhost` when the machine has no name that can be read.
+    fn hostname(&self) -> String {
+        unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok())
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "localhost".to_owned())
+    }
+
+    /// In the resolver's order. This may wait for the network.
+    fn host(&self, name: &str) -> Result<Vec<IpAddr>, String> {
+        let addresses = (name, 0)
+            .to_socket_addrs()
+            .map_err(|error| error.to_string())?;
+        Ok(addresses.map(|address| address.ip()).collect())
+    }
+
+    fn tcp_service(&self, name: &str) -> Option<u16> {
+        names::tcp_service(name)
+    }
+
+    /// In the kernel's order.
+    fn interfaces(&self) -> Vec<IpAddr> {
+        let Ok(interfaces) = getifaddrs() else {
+            return Vec::new();
+        };
+        interfaces
+            .filter(|i| i.flags.contains(InterfaceFlags::IFF_UP))
+            .filter_map(|i| {
+                let address = i.address?;
+                let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+                v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+            })
+            .collect()
+    }
+
+    fn user(&self, name: &str) -> Option<User> {
+        let user = unistd::User::from_name(name).ok()??;
+        Some(User {
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+        })
+    }
+
+    fn user_name(&self, uid: u32) -> Option<String> {
+        let user = unistd::User::from_uid(Uid::from_raw(uid)).ok()??;
+        Some(user.name)
+    }
+
+    fn has_family(&self, family: Family) -> bool {
+        let family = match family {
+            Family::Ipv4 => AddressFamily::Inet,
+            Family::Ipv6 => AddressFamily::Inet6,
+        };
+        let made = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+        !matches!(made, Err(Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT))
+    }
+
+    fn process_id(&self) -> u32 {
+        std::process::id()
+    }
+
+    fn check_log_file(&self, path: &Path) -> Result<(), String> {
+        file::check_regular(path).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hosts_addresses_are_found_or_the_resolvers_words() {
+        let addresses = Names.host("localhost").unwrap();
+        assert!(addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
+        assert!(!addresses.is_empty());
+        assert_ne!(Names.host("no host").unwrap_err(), "");
+    }
+}
