@@ -110,14 +110,14 @@ struct SimulatedMaster {
 impl SimulatedMaster {
     /// A table with `services` services.
     fn new(services: usize, wakeup: Option<Wakeup>) -> Self {
-        let mut world = Self {
+        let mut simulated = Self {
             table: Table::new(Duration::from_secs(10), false),
             actions: Vec::new(),
             next_pid: 1_000,
             children: Vec::new(),
         };
-        world.reload(&table(services, wakeup));
-        world
+        simulated.reload(&table(services, wakeup));
+        simulated
     }
 
     fn reload(&mut self, services: &[Arc<config::Service>]) {
@@ -239,11 +239,11 @@ fn table(services: usize, wakeup: Option<Wakeup>) -> Vec<Arc<config::Service>> {
 
 /// One child, in a table of many services, reports that it is taken and available in turn.
 fn reports(times: usize) {
-    let mut world = SimulatedMaster::new(1_000, None);
+    let mut simulated = SimulatedMaster::new(1_000, None);
     let service = ServiceId::from_index(500);
-    let (pid, generation) = world.spawn(service);
+    let (pid, generation) = simulated.spawn(service);
     for n in 0..times {
-        world.report(service, pid, generation, (n % 2 == 0).into());
+        simulated.report(service, pid, generation, (n % 2 == 0).into());
     }
 }
 
@@ -257,30 +257,30 @@ fn clients(times: usize) {
         max_idle: 8,
         ..Pool::ordered()
     };
-    let mut world = SimulatedMaster::new(0, None);
-    world.reload(&services);
+    let mut simulated = SimulatedMaster::new(0, None);
+    simulated.reload(&services);
     let service = ServiceId::from_index(500);
-    let (_, pid, _) = world.children[0];
+    let (_, pid, _) = simulated.children[0];
     for _ in 0..times {
         let clients = 1;
-        world.step(NOW, Event::Connection { service, clients });
-        world.settle(NOW);
+        simulated.step(NOW, Event::Connection { service, clients });
+        simulated.settle(NOW);
         for report in [Report::Busy, Report::Idle] {
-            world.step(NOW, Event::PoolReport { pid, report });
+            simulated.step(NOW, Event::PoolReport { pid, report });
         }
     }
-    assert_eq!(world.table.state_of(pid), Some(State::Idle));
+    assert_eq!(simulated.table.state_of(pid), Some(State::Idle));
 }
 
 /// A child for each connection.
 fn children(times: usize) {
-    let mut world = SimulatedMaster::new(1_000, None);
+    let mut simulated = SimulatedMaster::new(1_000, None);
     let service = ServiceId::from_index(500);
     for _ in 0..times {
-        let (pid, _) = world.spawn(service);
-        world.end(pid);
-        world.settle(NOW);
-        world.children.clear();
+        let (pid, _) = simulated.spawn(service);
+        simulated.end(pid);
+        simulated.settle(NOW);
+        simulated.children.clear();
     }
 }
 
@@ -291,51 +291,51 @@ fn deadlines(services: usize, times: usize) {
         every,
         conditional: false,
     };
-    let mut world = SimulatedMaster::new(services, Some(wakeup));
+    let mut simulated = SimulatedMaster::new(services, Some(wakeup));
     for n in 1..=times {
         let now = NOW + every * n as u32;
-        world.step(now, Event::Deadline);
-        world.settle(now);
+        simulated.step(now, Event::Deadline);
+        simulated.settle(now);
     }
 }
 
 /// Many busy children end in one turn.
 fn ends(children: usize, times: usize) {
-    let mut world = SimulatedMaster::new(10, None);
+    let mut simulated = SimulatedMaster::new(10, None);
     for _ in 0..times {
         for n in 0..children {
-            world.spawn(ServiceId::from_index(n % 10));
+            simulated.spawn(ServiceId::from_index(n % 10));
         }
-        for (_, pid, _) in std::mem::take(&mut world.children) {
-            world.end(pid);
+        for (_, pid, _) in std::mem::take(&mut simulated.children) {
+            simulated.end(pid);
         }
-        world.settle(NOW);
+        simulated.settle(NOW);
     }
 }
 
 /// A service with many children is removed; the children are told to end, and end.
 fn removal(children: usize, times: usize) {
-    let mut world = SimulatedMaster::new(2, None);
+    let mut simulated = SimulatedMaster::new(2, None);
     let (all, one) = (table(2, None), table(1, None));
     for _ in 0..times {
         for _ in 0..children {
-            world.spawn(ServiceId::from_index(1));
+            simulated.spawn(ServiceId::from_index(1));
         }
-        world.reload(&one);
-        for (_, pid, _) in std::mem::take(&mut world.children) {
-            world.end(pid);
+        simulated.reload(&one);
+        for (_, pid, _) in std::mem::take(&mut simulated.children) {
+            simulated.end(pid);
         }
-        world.settle(NOW);
-        world.reload(&all);
+        simulated.settle(NOW);
+        simulated.reload(&all);
     }
 }
 
 /// A reload without changes.
 fn reloads(services: usize, times: usize) {
-    let mut world = SimulatedMaster::new(services, None);
+    let mut simulated = SimulatedMaster::new(services, None);
     let same = table(services, None);
     for _ in 0..times {
-        world.reload(&same);
+        simulated.reload(&same);
     }
 }
 

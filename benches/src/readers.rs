@@ -56,8 +56,8 @@ impl Crowd {
     }
 
     /// The work of one reader.
-    fn come(self, visits: &Visits) {
-        visits.come.fetch_add(1, Ordering::Relaxed);
+    fn run_reader(self, visits: &Visits) {
+        visits.started.fetch_add(1, Ordering::Relaxed);
         if matches!(self, Self::None) {
             return;
         }
@@ -79,7 +79,7 @@ impl Crowd {
 struct Visits {
     socket: PathBuf,
     /// The number of readers that have started.
-    come: AtomicUsize,
+    started: AtomicUsize,
     end: AtomicBool,
 }
 
@@ -87,8 +87,8 @@ impl Visits {
     /// Waits until all readers have started.
     fn wait_for_all(&self) -> Result<()> {
         let end = Instant::now() + TIMEOUT;
-        while self.come.load(Ordering::Relaxed) < READERS {
-            ensure!(Instant::now() < end, "the crowd does not come");
+        while self.started.load(Ordering::Relaxed) < READERS {
+            ensure!(Instant::now() < end, "the readers do not start");
             thread::sleep(Duration::from_millis(10));
         }
         Ok(())
@@ -116,12 +116,12 @@ fn sample(master: &Path, effort: Effort, services: usize, crowd: Crowd) -> Resul
     running.rest()?;
     let visits = Visits {
         socket: system.path("queue").join(SOCKET),
-        come: AtomicUsize::new(0),
+        started: AtomicUsize::new(0),
         end: AtomicBool::new(false),
     };
     thread::scope(|scope| {
         for _ in 0..READERS {
-            scope.spawn(|| crowd.come(&visits));
+            scope.spawn(|| crowd.run_reader(&visits));
         }
         let there = visits.wait_for_all();
         let sample = there.and_then(|()| with_crowd(&running, &socket, effort));

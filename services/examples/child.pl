@@ -42,7 +42,7 @@ sub next_client {
         last if grep { $_ == $status } @ready;    # the master is gone, or wants us to leave
         my $accepted = accept my $client, $ready[rand @ready];
         return $client if $accepted;
-        $!{EAGAIN} or die "accept: $!";           # a sibling was quicker
+        $!{EAGAIN} or die "accept: $!";           # another child was faster
     }
     return;
 }

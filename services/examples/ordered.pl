@@ -21,7 +21,7 @@ use Mail::SpamAssassin::SubProcBackChannel;
 # After this many clients the child leaves and is replaced, which frees leaked memory.
 use constant CLIENTS => 10_000;
 # Maximum time for a client, in seconds.
-use constant PATIENCE => 60;
+use constant TIMEOUT => 60;
 
 # The master's options; "-s" is the number of listeners. Our own argument follows: a user.
 my %option;
@@ -62,7 +62,7 @@ sub serve {
     eval {
         local $SIG{ALRM} = sub { die "timeout\n" };
         local $SIG{PIPE} = 'IGNORE';
-        alarm PATIENCE;
+        alarm TIMEOUT;
         $client->autoflush(1);
         print {$client} "$$\n";
         my $line = <$client>;

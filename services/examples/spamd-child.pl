@@ -24,7 +24,7 @@ use Mail::SpamAssassin::SubProcBackChannel;
 
 # spamd's --max-conn-per-child and --timeout-child, and spamc's limit on a message.
 use constant CLIENTS => 200;
-use constant PATIENCE => 300;
+use constant TIMEOUT => 300;
 use constant MESSAGE_MAX => 512_000;
 use constant HEADERS_MAX => 8192;
 
@@ -78,7 +78,7 @@ sub serve {
     eval {
         local $SIG{ALRM} = sub { die "timeout\n" };
         local $SIG{PIPE} = 'IGNORE';
-        alarm PATIENCE;
+        alarm TIMEOUT;
         $client->autoflush(1);
         print {$client} answer($client);
         1;

@@ -44,14 +44,14 @@ enum Kernel {
 }
 
 /// A master on such a kernel, and an address where nothing is read.
-struct Scene {
+struct Setup {
     // Dropped first: its connections then end, and closing them does not block any more.
     sink: TcpListener,
     stage: Stage,
     kernel: Kernel,
 }
 
-impl Scene {
+impl Setup {
     fn new(kernel: Kernel) -> Self {
         let sink = TcpListener::bind("127.0.0.1:0").expect("a port");
         setsockopt(&sink, sockopt::RcvBuf, &4096).expect("a small buffer");
@@ -71,7 +71,7 @@ impl Scene {
         let refuse = example("refuse").display().to_string();
         let [level, option] = PASSRIGHTS;
         let mut master = match self.kernel {
-            Kernel::AsItIs => self.stage.world.master(&["-d"]),
+            Kernel::AsItIs => self.stage.standalone.master(&["-d"]),
             Kernel::WithoutPassrights => {
                 let what = ["setsockopt", "ENOPROTOOPT", level, option];
                 self.stage.by(&refuse, &what)
@@ -120,9 +120,9 @@ impl Scene {
     /// child is ready. Returns also the client for which it was started, if any.
     #[track_caller]
     fn run_a_child(&mut self, to: &str, line: &str) -> (Burden, Option<UnixStream>) {
-        let path = self.stage.world.path().join("burden.control");
+        let path = self.stage.standalone.path().join("burden.control");
         let children = UnixListener::bind(&path).expect("a control socket");
-        let program = self.stage.world.install(&example("burden"));
+        let program = self.stage.standalone.install(&example("burden"));
         self.stage.line(&format!(
             "{line} {} to={to} sink={} control={}",
             program.display(),
@@ -209,7 +209,7 @@ impl Burden {
 
 #[track_caller]
 fn a_shared_child(kernel: Kernel) {
-    Scene::new(kernel).a_child_sends("shared", "burden unix n n n - 1");
+    Setup::new(kernel).a_child_sends("shared", "burden unix n n n - 1");
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn descriptors_over_a_status_channel_delay_no_client_on_an_older_kernel() {
 fn descriptors_over_a_status_channel_that_a_reload_closes_delay_no_client_on_an_older_kernel() {
     needs_root("a master that keeps to itself");
     let hang_up = |master: Process| master.signal(Signal::SIGHUP);
-    Scene::new(Kernel::WithoutPassrights).a_child_sends_before(
+    Setup::new(Kernel::WithoutPassrights).a_child_sends_before(
         "shared",
         "burden unix n n n - 1",
         hang_up,
@@ -245,24 +245,24 @@ fn descriptors_over_a_status_channel_that_a_reload_closes_delay_no_client_on_an_
 #[test]
 fn descriptors_over_a_status_channel_delay_no_stop_on_an_older_kernel() {
     needs_root("a master that keeps to itself");
-    let mut scene = Scene::new(Kernel::WithoutPassrights);
-    let (mut child, client) = scene.run_a_child("shared", "burden unix n n n - 1");
-    let master = scene.stage.master();
+    let mut setup = Setup::new(Kernel::WithoutPassrights);
+    let (mut child, client) = setup.run_a_child("shared", "burden unix n n n - 1");
+    let master = setup.stage.master();
     master.signal(Signal::SIGSTOP);
     child.send_and_end();
     master.signal(Signal::SIGTERM);
     master.signal(Signal::SIGCONT);
-    scene.stage.stop();
+    setup.stage.stop();
     drop(client);
 }
 
 /// A master with an ordered pool of such children.
-fn ordered(kernel: Kernel) -> Scene {
-    let mut scene = Scene::new(kernel);
-    scene
+fn ordered(kernel: Kernel) -> Setup {
+    let mut setup = Setup::new(kernel);
+    setup
         .stage
         .configure("[service.\"burden/unix\"]\naccept = \"ordered\"\nmin_children = 1\n");
-    scene
+    setup
 }
 
 #[track_caller]
@@ -275,10 +275,10 @@ fn an_ordered_child(kernel: Kernel) {
 fn descriptors_over_the_channel_of_a_pool_that_a_reload_removes_delay_no_client_on_an_older_kernel()
 {
     needs_root("a master that keeps to itself");
-    let scene = ordered(Kernel::WithoutPassrights);
-    let table = scene.stage.world.table();
+    let setup = ordered(Kernel::WithoutPassrights);
+    let table = setup.stage.standalone.table();
     let rest = fs::read_to_string(&table).expect("the table");
-    scene.a_child_sends_before("ordered", "burden unix n n n - 2", |master| {
+    setup.a_child_sends_before("ordered", "burden unix n n n - 2", |master| {
         replace(&table, &rest);
         master.signal(Signal::SIGHUP);
     });
@@ -302,7 +302,7 @@ fn descriptors_over_the_channel_of_an_ordered_pool_delay_no_client_on_an_older_k
 
 #[track_caller]
 fn a_child_that_is_woken_up(kernel: Kernel) {
-    Scene::new(kernel).a_child_sends("wakeup", "burden unix n n n 1000 1");
+    Setup::new(kernel).a_child_sends("wakeup", "burden unix n n n 1000 1");
 }
 
 /// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
@@ -321,16 +321,16 @@ fn descriptors_in_answer_to_a_wake_up_delay_no_client_on_an_older_kernel() {
 
 #[track_caller]
 fn an_impostor(kernel: Kernel) {
-    let mut scene = Scene::new(kernel);
-    let hello = scene.stage.hello();
+    let mut setup = Setup::new(kernel);
+    let hello = setup.stage.hello();
     // Not at the start, when the socket is still the service's own.
-    scene.stage.line(&format!("pickup unix n n n 2? 1 {hello}"));
-    scene.start();
-    let mut client = Client::connect(&scene.stage.address("pickup"));
+    setup.stage.line(&format!("pickup unix n n n 2? 1 {hello}"));
+    setup.start();
+    let mut client = Client::connect(&setup.stage.address("pickup"));
     client.line();
-    let impostor = in_place_of(&scene.stage.path("pickup"));
+    let impostor = in_place_of(&setup.stage.path("pickup"));
     let (master, _) = until(SOON, "a wake-up", || impostor.accept().ok());
-    scene.delays_no_client(|| scene.we_send(master, b"x"));
+    setup.delays_no_client(|| setup.we_send(master, b"x"));
 }
 
 /// Listens at the path of a service.
@@ -359,17 +359,17 @@ fn descriptors_from_a_stranger_in_the_place_of_a_service_delay_no_client_on_an_o
 
 #[track_caller]
 fn a_client_of_the_master(kernel: Kernel, name: &str, kind: SockType) {
-    let mut scene = Scene::new(kernel);
-    scene.start();
-    let path = scene.stage.world.queue().join(name);
+    let mut setup = Setup::new(kernel);
+    setup.start();
+    let path = setup.stage.standalone.queue().join(name);
     // The size of a request, with invalid content.
     let request = [0; master::control::Request::SIZE];
-    scene.delays_no_client(|| {
+    setup.delays_no_client(|| {
         let flags = SockFlag::SOCK_CLOEXEC;
         let connection = socket(AddressFamily::Unix, kind, flags, None).expect("a socket");
         let address = UnixAddr::new(&path).expect("an address");
         connect(connection.as_raw_fd(), &address).expect("a socket of the master");
-        scene.we_send(connection, &request);
+        setup.we_send(connection, &request);
     });
 }
 

@@ -67,16 +67,16 @@ fn stuck<H: Hang>(engage: impl FnOnce(&Stage, &str) -> H) -> Stuck<H> {
 }
 
 fn permission() -> Stuck<Unanswered> {
-    stuck(|stage, script| Unanswered::watch(&stage.world.script("program", script)))
+    stuck(|stage, script| Unanswered::watch(&stage.standalone.script("program", script)))
 }
 
 fn lease() -> Stuck<Lease> {
-    stuck(|stage, script| Lease::take(&stage.world.script("program", script)))
+    stuck(|stage, script| Lease::take(&stage.standalone.script("program", script)))
 }
 
 fn file_system() -> Stuck<Mount> {
     stuck(|stage, script| {
-        let directory = stage.world.path().join("mount");
+        let directory = stage.standalone.path().join("mount");
         Mount::new(&directory, &format!("#!/bin/sh\n{script}\n"))
     })
 }
@@ -107,7 +107,7 @@ impl<H: Hang> Stuck<H> {
         self.stage
             .wait_for_line(&["warning: ", &program, "hangs in exec"]);
 
-        let status = masterctl(&self.stage.world, &["status"]).expect_success();
+        let status = masterctl(&self.stage.standalone, &["status"]).expect_success();
         assert!(status.stdout.contains("stuck"), "{}", status.stdout);
 
         let hello = self.stage.hello();
@@ -230,7 +230,7 @@ fn a_master_starts_although_a_program_of_a_pool_hangs_in_exec() {
     needs_root("a master that keeps to itself");
     let mut stage = Stage::new();
     let script = format!("exec {} ordered", stage.hello());
-    let lease = Lease::take(&stage.world.script("program", &script));
+    let lease = Lease::take(&stage.standalone.script("program", &script));
     let program = lease.program().display().to_string();
     stage.configure("[service.\"stuck/unix\"]\naccept = \"ordered\"\nmin_children = 1\n");
     stage.service("stuck unix n", "2", &program);

@@ -51,18 +51,18 @@ struct Directory {
 impl Directory {
     fn new() -> Self {
         let stage = Stage::new();
-        let path = stage.world.path().join("etc");
+        let path = stage.standalone.path().join("etc");
         fs::create_dir(&path).expect("a directory");
         let directory = Self { stage, path };
-        let world = directory.stage.world.path();
+        let root = directory.stage.standalone.path();
         for (from, to) in [("services.cf", "master.cf"), ("master.toml", "master.toml")] {
-            fs::copy(world.join(from), directory.path.join(to)).expect("a copy");
+            fs::copy(root.join(from), directory.path.join(to)).expect("a copy");
         }
         directory
     }
 
     fn master(&self) -> Command {
-        let mut master = Command::new(self.stage.world.path().join("master"));
+        let mut master = Command::new(self.stage.standalone.path().join("master"));
         master.args(["-d", "-c"]).arg(&self.path);
         master.env_clear().process_group(0);
         master
@@ -184,7 +184,7 @@ fn with_a_table_in_a_pipe() -> Stage {
     write.write_all(table.as_bytes()).expect("room in the pipe");
     drop(write);
     fcntl(&read, FcntlArg::F_SETFD(FdFlag::empty())).expect("a descriptor");
-    let configured = stage.world.master(&["-d"]);
+    let configured = stage.standalone.master(&["-d"]);
     let mut master = Command::new(configured.get_program());
     let number = read.as_raw_fd();
     master.args(["-d", "-c", &format!("/dev/fd/{number}")]);
@@ -193,7 +193,7 @@ fn with_a_table_in_a_pipe() -> Stage {
         master.env(name, value.unwrap_or_default());
     }
     if nix::unistd::geteuid().is_root() {
-        let user = stage.world.uid();
+        let user = stage.standalone.uid();
         master.uid(user).gid(user);
         // A pipe of the shell belongs to the shell's user.
         fchown(&read, Some(user.into()), None).expect("an owner");

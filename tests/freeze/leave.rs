@@ -18,16 +18,16 @@ use testkit::puppet::{Puppet, Puppets};
 use testkit::{needs_root, test};
 
 /// A master with a service `told` whose children are puppets.
-struct Told {
+struct PuppetSetup {
     puppets: Puppets,
     stage: Stage,
 }
 
-impl Told {
+impl PuppetSetup {
     fn new(settings: &str) -> Self {
         let mut stage = Stage::new();
-        let puppets = Puppets::at(stage.world.path(), "told");
-        let program = stage.world.install(&example("puppet"));
+        let puppets = Puppets::at(stage.standalone.path(), "told");
+        let program = stage.standalone.install(&example("puppet"));
         let command = format!("{} {}", program.display(), puppets.arguments());
         stage.configure(&format!("[service.\"told/unix\"]\n{settings}"));
         stage.service("told unix n", "5", &command).start();
@@ -59,7 +59,7 @@ impl Told {
 #[test]
 fn a_child_that_reports_when_it_is_told_to_leave_reads_end_of_file_and_counts() {
     needs_root("a master that keeps to itself");
-    let mut told = Told::new("min_idle = 1\n");
+    let mut told = PuppetSetup::new("min_idle = 1\n");
     let child = told.puppets.next();
     told.reports_and_is_told_to_leave(child);
 }
@@ -70,7 +70,7 @@ fn a_child_that_reports_when_it_is_told_to_leave_reads_end_of_file_and_counts() 
 #[test]
 fn a_child_whose_report_waits_when_it_is_told_to_leave_reads_end_of_file_and_counts() {
     needs_root("a master that keeps to itself");
-    let mut told = Told::new("min_idle = 3\n");
+    let mut told = PuppetSetup::new("min_idle = 3\n");
     let child = told.puppets.next();
     let _others = [told.puppets.next(), told.puppets.next()];
     told.reports_and_is_told_to_leave(child);
@@ -114,12 +114,12 @@ impl Manager {
 
 fn many_idle_children_and_a_manager() -> (Stage, BTreeSet<i32>, Manager) {
     let stage = Stage::new();
-    let path = stage.world.path().join("notify");
+    let path = stage.standalone.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(SOON)).expect("a time limit");
     let manager = Manager(socket);
     let (stage, children) = many_idle_children(stage, |stage| {
-        let mut master = stage.world.master(&["-d"]);
+        let mut master = stage.standalone.master(&["-d"]);
         stage.start_as(master.env("NOTIFY_SOCKET", &path));
         manager.wait_for_ready();
     });
@@ -182,7 +182,7 @@ fn no_child_of_before_takes_a_client_after_masterctl_reload() {
     let (stage, old) = many_idle_children(Stage::new(), |stage| {
         stage.start();
     });
-    told(&stage.world, &["reload"]);
+    told(&stage.standalone, &["reload"]);
     expect_new_children(&stage, &old);
 }
 
@@ -237,7 +237,7 @@ fn no_child_of_a_removed_service_takes_a_client_after_masterctl_reload() {
         stage.start();
     });
     stage.remove("many");
-    told(&stage.world, &["reload"]);
+    told(&stage.standalone, &["reload"]);
     expect_no_service(&stage);
 }
 
@@ -248,7 +248,7 @@ fn no_child_of_before_takes_a_client_after_masterctl_reload_of_its_service() {
     let (stage, old) = many_idle_children(Stage::new(), |stage| {
         stage.start();
     });
-    told(&stage.world, &["reload", "many"]);
+    told(&stage.standalone, &["reload", "many"]);
     expect_new_children(&stage, &old);
     let gone = |pid: &i32| !Process(*pid).runs();
     until(SOON, "the children of before to leave", || {

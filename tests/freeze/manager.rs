@@ -93,8 +93,8 @@ impl Socket {
 
     fn unix_through_a_link(stage: &Stage) -> Self {
         make_queue(stage);
-        let link = stage.world.path().join("link");
-        symlink(stage.world.queue(), &link).expect("a link");
+        let link = stage.standalone.path().join("link");
+        symlink(stage.standalone.queue(), &link).expect("a link");
         Self::at(&link.join("public/handed"))
     }
 
@@ -209,7 +209,7 @@ fn make_queue(stage: &Stage) {
         .uid
         .as_raw();
     for (directory, owner) in [("pid", 0), ("private", owner), ("public", owner)] {
-        let path = stage.world.queue().join(directory);
+        let path = stage.standalone.queue().join(directory);
         fs::create_dir_all(&path).expect("a directory");
         chown(&path, Some(owner), None).expect("an owner");
     }

@@ -45,7 +45,7 @@ pub fn alone() -> RwLockWriteGuard<'static, ()> {
 }
 
 pub struct Stage {
-    pub world: Standalone,
+    pub standalone: Standalone,
     _machine: RwLockReadGuard<'static, ()>,
     master: Option<Process>,
     services: Vec<String>,
@@ -61,9 +61,9 @@ impl Stage {
     }
 
     /// The same with an existing directory.
-    pub fn on(world: Standalone) -> Self {
+    pub fn on(standalone: Standalone) -> Self {
         Self {
-            world,
+            standalone,
             _machine: MACHINE.read().unwrap_or_else(PoisonError::into_inner),
             master: None,
             services: Vec::new(),
@@ -72,14 +72,14 @@ impl Stage {
 
     /// The program `hello`.
     pub fn hello(&self) -> String {
-        let program = self.world.install(&example("hello"));
+        let program = self.standalone.install(&example("hello"));
         program.display().to_string()
     }
 
     /// Writes `master.toml`: the directories of the test, and these lines.
     pub fn configure(&mut self, lines: &str) -> &mut Self {
-        let (queue, data) = (self.world.queue(), self.world.path().join("data"));
-        self.world.write_toml(&format!(
+        let (queue, data) = (self.standalone.queue(), self.standalone.path().join("data"));
+        self.standalone.write_toml(&format!(
             "queue_directory = \"{}\"\ndata_directory = \"{}\"\n\
              service_throttle_time = \"{THROTTLE}\"\n{lines}",
             queue.display(),
@@ -113,7 +113,7 @@ impl Stage {
         for line in &self.services {
             writeln!(table, "{line}").expect("a string takes all");
         }
-        self.world.write_table(&table);
+        self.standalone.write_table(&table);
         self
     }
 
@@ -121,7 +121,7 @@ impl Stage {
 
     #[track_caller]
     pub fn start(&mut self) -> &mut Self {
-        let mut master = self.world.master(&["-d"]);
+        let mut master = self.standalone.master(&["-d"]);
         self.start_as(&mut master)
     }
 
@@ -129,19 +129,19 @@ impl Stage {
     #[track_caller]
     pub fn start_as(&mut self, command: &mut Command) -> &mut Self {
         self.run(command);
-        self.world.wait_for_line("daemon started -- version");
+        self.standalone.wait_for_line("daemon started -- version");
         self
     }
 
     /// Starts the master and does not wait until it serves.
     pub fn run(&mut self, command: &mut Command) {
-        self.world.run(command.process_group(0));
-        self.master = Some(self.world.process());
+        self.standalone.run(command.process_group(0));
+        self.master = Some(self.standalone.process());
     }
 
     /// A command that executes the master through another program with these arguments.
     pub fn by(&self, program: &str, arguments: &[&str]) -> Command {
-        let master = self.world.master(&["-d"]);
+        let master = self.standalone.master(&["-d"]);
         let mut command = Command::new(program);
         command.args(arguments);
         command.arg(master.get_program()).args(master.get_args());
@@ -158,7 +158,7 @@ impl Stage {
 
     /// Whether the master has ended.
     pub fn has_ended(&mut self) -> bool {
-        self.world.running().has_ended()
+        self.standalone.running().has_ended()
     }
 
     /// The master's children that run a program of this name, or are about to.
@@ -169,10 +169,10 @@ impl Stage {
     /// Sends SIGHUP and waits for the line with the result.
     #[track_caller]
     pub fn reload_within(&mut self, limit: Duration) -> String {
-        let mark = self.world.said().len();
+        let mark = self.standalone.said().len();
         self.master().signal(Signal::SIGHUP);
         until(limit, "the end of a reload", || {
-            let news = self.world.said().split_off(mark);
+            let news = self.standalone.said().split_off(mark);
             let over = news.contains("reload done") || news.contains("reload failed");
             over.then_some(news)
         })
@@ -189,7 +189,7 @@ impl Stage {
     #[track_caller]
     pub fn wait_for_line(&mut self, texts: &[&str]) -> String {
         until(SOON, format!("a line with {texts:?}"), || {
-            let said = self.world.said();
+            let said = self.standalone.said();
             let mut lines = said.lines();
             let all = |line: &&str| texts.iter().all(|text| line.contains(text));
             lines.find(all).map(str::to_owned)
@@ -199,14 +199,14 @@ impl Stage {
     /// The status of a service in the status document.
     #[track_caller]
     pub fn status(&self, name: &str) -> master::status::Service {
-        operator::service(&self.world, name)
+        operator::service(&self.standalone, name)
     }
 
     // ---- its clients
 
     /// The path of a service's socket in `public`.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.world.queue().join("public").join(name)
+        self.standalone.queue().join("public").join(name)
     }
 
     pub fn address(&self, name: &str) -> String {
@@ -250,7 +250,7 @@ impl Drop for Stage {
         }
         let _ = killpg(group, Signal::SIGKILL);
         if thread::panicking() {
-            eprintln!("---- the master said\n{}\n----", self.world.said());
+            eprintln!("---- the master said\n{}\n----", self.standalone.said());
         }
     }
 }

@@ -72,7 +72,7 @@ impl Programs {
 fn a_program_that_cannot_be_run_throttles_its_own_service() {
     needs_root("a master that keeps to itself");
     let mut stage = Stage::new();
-    let mut programs = Programs::new(stage.world.path());
+    let mut programs = Programs::new(stage.standalone.path());
     // Longer than the test, except for the program that can be run later.
     let lasting = programs.all.iter().filter(|(name, _)| name != "etxtbsy");
     let lasting =
@@ -143,7 +143,7 @@ fn a_descriptor_that_cannot_be_put_back_after_a_start_leaves_no_unknown_child() 
 /// The number of dup calls before the master serves.
 fn placed_at_the_start() -> usize {
     let stage = traced(&["-e", "trace=dup3"]);
-    let trace = stage.world.path().join("trace");
+    let trace = stage.standalone.path().join("trace");
     let text = fs::read_to_string(trace).expect("a trace");
     text.lines().filter(|line| line.contains("dup3(")).count()
 }
@@ -154,7 +154,7 @@ fn traced(options: &[&str]) -> Stage {
     let mut stage = Stage::new();
     let command = format!("{} serve", stage.hello());
     stage.service("held unix n", "5", &command);
-    let trace = stage.world.path().join("trace");
+    let trace = stage.standalone.path().join("trace");
     let trace = trace.to_str().expect("a path that is text");
     // With -D, the started process is the master, and strace is another one.
     let arguments = [&["-D", "-o", trace], options].concat();
@@ -170,7 +170,7 @@ fn traced(options: &[&str]) -> Stage {
 fn a_variable_whose_name_begins_with_an_equals_sign_stops_no_start() {
     needs_root("a master that keeps to itself");
     let mut stage = Stage::new();
-    let mut master = stage.world.master(&["-d"]);
+    let mut master = stage.standalone.master(&["-d"]);
     stage.start_as(master.env("=A", "b"));
     stage.expect_first_byte(SECOND);
     let said = stage.reload_within(SOON);

@@ -26,7 +26,7 @@ fn with_mistake(edit: impl FnOnce(&mut Real) -> &mut Real) -> Real {
 /// Asserts that all programs report this file, line and column, what is wrong there, and what was
 /// expected.
 #[track_caller]
-fn everybody_says(real: &mut Real, mistake: &str) {
+fn expect_all_report(real: &mut Real, mistake: &str) {
     let mistake = format!("error: {mistake}");
     // Before the reload,
     for command in ["check", "plan", "reload"] {
@@ -85,7 +85,7 @@ fn a_mistake_in_the_table_is_told_by_everybody_in_the_same_words() {
          processes, 0 for no limit, or \"-\"",
         real.table().display()
     );
-    everybody_says(&mut real, &mistake);
+    expect_all_report(&mut real, &mistake);
     all_is_well_after(&mut real, |real| real.write(GOOD));
 }
 
@@ -97,7 +97,7 @@ fn a_mistake_in_master_toml_keeps_nobody_from_being_told_of_it() {
          \"default_process_limit\"?",
         real.path().join("master.toml").display()
     );
-    everybody_says(&mut real, &mistake);
+    expect_all_report(&mut real, &mistake);
     all_is_well_after(&mut real, |real| real.configure(""));
 }
 

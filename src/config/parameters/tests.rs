@@ -422,7 +422,7 @@ fn read_stand_alone(user: Option<User>, master_toml: &str) -> Result<Parameters,
     Parameters::parse(&sources, &FakeSystem::default())
 }
 
-const SOMEBODY: User = User {
+const ORDINARY_USER: User = User {
     uid: 1000,
     gid: 1000,
 };
@@ -442,9 +442,9 @@ fn without_postfix_defaults_are_for_anybody() {
 
 #[test]
 fn without_root_everything_runs_as_one_user() {
-    let parameters = read_stand_alone(Some(SOMEBODY), "maillog_file = \"/home/a/log\"\n")
+    let parameters = read_stand_alone(Some(ORDINARY_USER), "maillog_file = \"/home/a/log\"\n")
         .expect("a user's own file");
-    assert_eq!(parameters.mail_owner, ("1000".to_owned(), SOMEBODY));
+    assert_eq!(parameters.mail_owner, ("1000".to_owned(), ORDINARY_USER));
     assert_eq!(parameters.maillog_file, "/home/a/log");
 }
 

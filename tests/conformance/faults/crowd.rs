@@ -18,18 +18,18 @@ pub struct Tally {
     /// Clients that were disconnected by the child that had accepted them, by its process ID.
     pub by_child: BTreeMap<i32, u32>,
     /// Clients that were disconnected before a child sent its process ID, each with the reason.
-    pub by_nobody: Vec<String>,
+    pub before_greeting: Vec<String>,
 }
 
 impl Tally {
     /// The number of clients that were not served.
     pub fn let_down(&self) -> u32 {
-        self.by_child.values().sum::<u32>() + self.by_nobody.len() as u32
+        self.by_child.values().sum::<u32>() + self.before_greeting.len() as u32
     }
 
     fn add(&mut self, other: Self) {
         self.served += other.served;
-        self.by_nobody.extend(other.by_nobody);
+        self.before_greeting.extend(other.before_greeting);
         for (child, number) in other.by_child {
             *self.by_child.entry(child).or_default() += number;
         }
@@ -39,7 +39,7 @@ impl Tally {
         match outcome {
             Outcome::Served => self.served += 1,
             Outcome::LetDownBy(child) => *self.by_child.entry(child).or_default() += 1,
-            Outcome::Lost(why) => self.by_nobody.push(why),
+            Outcome::Lost(why) => self.before_greeting.push(why),
         }
     }
 }

@@ -105,15 +105,15 @@ pub fn configured(lines: u8) -> Vec<Arc<Service>> {
 }
 
 pub fn run(input: &[u8]) {
-    let mut world = Driver::new();
+    let mut driver = Driver::new();
     let mut bytes = input.iter().copied();
     for _ in 0..LETTERS_MAX {
         let Some(letter) = bytes.next() else {
             break;
         };
-        world.letter(letter, &mut bytes);
+        driver.letter(letter, &mut bytes);
     }
-    world.end_turn();
+    driver.end_turn();
 }
 
 /// The table, its history and its requests.

@@ -42,7 +42,7 @@ scache     unix - - n -     1 scache
 ";
 
 /// An unprivileged user, who owns delivered mail.
-const NOBODY: u32 = 65534;
+const MAIL_RECIPIENT: u32 = 65534;
 
 /// The queue's directories, their modes, and whether their group is `postdrop`.
 const QUEUE: [(&str, u32, bool); 14] = [
@@ -86,7 +86,12 @@ pub fn make_directories(instance: &Instance) {
         // The owner first, then the mode: chown(2) clears mode bits.
         mkdir(&path, mode);
     }
-    chown(instance.path().join("mail"), Some(NOBODY), Some(NOBODY)).expect("a directory for mail");
+    chown(
+        instance.path().join("mail"),
+        Some(MAIL_RECIPIENT),
+        Some(MAIL_RECIPIENT),
+    )
+    .expect("a directory for mail");
 }
 
 /// Copies the distribution's daemons into the daemon directory.
@@ -130,8 +135,8 @@ pub fn parameters(directory: &Path) -> Vec<(&'static str, String)> {
         ("virtual_mailbox_domains", "example.test".to_owned()),
         ("virtual_mailbox_maps", "static:box/".to_owned()),
         ("virtual_mailbox_base", path("mail")),
-        ("virtual_uid_maps", format!("static:{NOBODY}")),
-        ("virtual_gid_maps", format!("static:{NOBODY}")),
+        ("virtual_uid_maps", format!("static:{MAIL_RECIPIENT}")),
+        ("virtual_gid_maps", format!("static:{MAIL_RECIPIENT}")),
     ]
 }
 
