@@ -1,5 +1,6 @@
-//! Builds the child as a static program without Rust's runtime: what it costs to start is the same
-//! under every master and should be as little as can be. cargo has no flags for a single program.
+//! Builds the measured child as a static C-library program without Rust's runtime, so that its
+//! start costs little and the same under every master. cargo has no linker flags for a single
+//! program.
 
 use std::env;
 use std::path::PathBuf;

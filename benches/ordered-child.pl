@@ -1,7 +1,7 @@
 #!/usr/bin/perl
-# A child of an ordered pool that does as little as it can, so that its parent is what is measured.
-# What it says to its parent, SpamAssassin's own module says for it. services/examples/ordered.pl
-# shows how to write one that is of use.
+# A child of an ordered pool that does as little as possible, so that the parent's cost is measured.
+# SpamAssassin's own module talks to the parent. For a useful example see
+# services/examples/ordered.pl.
 use strict;
 use warnings;
 

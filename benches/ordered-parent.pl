@@ -1,10 +1,10 @@
 #!/usr/bin/perl
-# SpamAssassin's own parent, to compare ours with: the module from Debian's package, in the main
-# loop that spamd has around it, with the children that our master would run.
+# SpamAssassin's own parent, for comparison with our master: the module from Debian's package, in
+# spamd's main loop, with the same children as under our master.
 #
 #   ordered-parent.pl PORT MIN_CHILDREN MIN_IDLE MAX_IDLE MAX_CHILDREN PROGRAM [ARGUMENT ...]
 #
-# The children find descriptors 5 and 6 as under our master. SIGTERM ends it and them.
+# Its children have descriptors 5 and 6 as under our master. SIGTERM ends it and its children.
 use strict;
 use warnings;
 
@@ -66,7 +66,7 @@ sub reap {
     }
 }
 
-# The module calls it by this name when there are too few.
+# The module calls this function when there are too few children.
 sub spawn {
     $channel->setup_backchannel_parent_pre_fork();
     my $pid = fork;
@@ -78,7 +78,7 @@ sub spawn {
         return $pid;
     }
     $SIG{CHLD} = $SIG{TERM} = 'DEFAULT';
-    # Out of the way of the numbers that they are to get.
+    # High numbers, so that they do not conflict with the targets.
     my ($ours, $theirs) = map { fcntl_dup($_) } $channel->get_parent_socket(), $listener;
     dup2($ours, 5);
     dup2($theirs, 6);

@@ -1,10 +1,10 @@
-//! What an operator's command and the master say to each other on the control socket: one request
-//! of a fixed size, one answer, and the connection is closed. Nothing here is text, so that there
-//! is nothing to parse.
+//! The messages on the control socket, between masterctl(1) and the master: one request of a fixed
+//! size, one answer, and the connection is closed. The messages are binary, so that the master
+//! needs no text parser.
 //!
-//! A service is named by its place in the table, which the status document tells, and by a number
-//! that is made of its type and its address: should the place be another service's by now, that
-//! one is left alone.
+//! A request names a service by its place in the table, which the status document contains, and by
+//! its identity, a hash of type and address. If another service has taken the place, the identity
+//! differs and the request is refused.
 
 use crate::config::Kind;
 
@@ -14,32 +14,33 @@ pub const SOCKET: &str = "pid/master.control";
 /// The version of the messages.
 const VERSION: u32 = 1;
 
-/// What is wanted.
+/// A request to the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Have the service's clients wait.
+    /// Let new clients wait.
     Pause(Target),
-    /// Have them wait no longer.
+    /// Serve clients again.
     Resume(Target),
     /// Replace the service's children, as a reload does.
     Replace(Target),
     /// Wake the service up now.
     Wake(Target),
-    /// Log what is decided, or only what matters.
+    /// Log each decision, or stop doing so.
     Verbose(bool),
 }
 
-/// Which service is meant.
+/// The service that a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its place in the table.
     pub place: u32,
-    /// What [`identity`] makes of it.
+    /// The result of [`identity`] for the service.
     pub identity: u64,
 }
 
-/// A number that two services of one table have in common as good as never (FNV-1a, 64 bits). It
-/// keeps mistakes off and not enemies: who may write to the control socket may do anything.
+/// A hash (FNV-1a, 64 bits) that differs between services of one table, except by a very unlikely
+/// coincidence. It protects from mistakes, not from attacks: a user with write access to the
+/// control socket may do anything.
 pub fn identity(kind: &str, endpoint: &str) -> u64 {
     let bytes = kind.bytes().chain([0]).chain(endpoint.bytes());
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -48,7 +49,7 @@ pub fn identity(kind: &str, endpoint: &str) -> u64 {
 }
 
 impl Target {
-    /// The service with this type and canonical name at this place.
+    /// The service at this place, with this type and canonical name.
     pub fn new(place: u32, kind: Kind, canonical: &str) -> Self {
         Self {
             place,
@@ -78,7 +79,7 @@ impl Request {
         bytes
     }
 
-    /// The request in `message`, if it is one.
+    /// The request in `message`; `None` if it is not a valid one.
     pub fn decode(message: &[u8]) -> Option<Self> {
         let message: &[u8; Self::SIZE] = message.try_into().ok()?;
         let word = |at: usize| {
@@ -103,11 +104,11 @@ impl Request {
             5 if place <= 1 => Self::Verbose(place == 1),
             _ => return None,
         };
-        // What has no meaning is zero, or it is a later version's.
+        // Unused bytes must be zero: otherwise the request is from a later version.
         (request.encode() == *message).then_some(request)
     }
 
-    /// The service that is meant, if one is.
+    /// The service that the request is for.
     pub fn target(self) -> Option<Target> {
         match self {
             Self::Pause(target)
@@ -119,19 +120,19 @@ impl Request {
     }
 }
 
-/// What came of it.
+/// The master's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     Done,
-    /// It is no request of this version.
+    /// The message is not a request of this version.
     Malformed,
-    /// Only root, and whoever runs the master, may ask.
+    /// The client is neither root nor the user that runs the master.
     Forbidden,
-    /// No such service is at that place.
+    /// The service is not at that place.
     Unknown,
-    /// The service is throttled, and not woken up.
+    /// The service is throttled and was not woken up.
     Throttled,
-    /// The service is paused, and not woken up.
+    /// The service is paused and was not woken up.
     Paused,
     /// A datagram service cannot be woken up.
     Datagrams,
@@ -159,18 +160,18 @@ impl Answer {
         bytes
     }
 
-    /// The answer in `message`, if it is one.
+    /// The answer in `message`; `None` if it is not a valid one.
     pub fn decode(message: &[u8]) -> Option<Self> {
         let mut all = Self::ALL.into_iter();
         all.find(|answer| answer.encode() == *message)
     }
 
-    /// Why nothing was done, in words; nothing when it was.
+    /// Why the request was refused; `None` if it was executed.
     pub fn refusal(self) -> Option<&'static str> {
         match self {
             Self::Done => None,
-            Self::Malformed => Some("it is no request of this version"),
-            Self::Forbidden => Some("only root and whoever runs the master may ask"),
+            Self::Malformed => Some("it is not a request of this version"),
+            Self::Forbidden => Some("only root and the user that runs the master may do this"),
             Self::Unknown => Some("there is no such service any more"),
             Self::Throttled => Some("the service is throttled"),
             Self::Paused => Some("the service is paused"),

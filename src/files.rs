@@ -1,6 +1,6 @@
-//! A configuration's files, where there is no `main.cf` the defaults in its place, and the
-//! system's names: all that [`Config::parse`](crate::config::Config::parse) is given. Files are
-//! regular ones: a FIFO or a device is an error, and never makes the master wait.
+//! Reads the files of a configuration, computes the defaults of an installation without `main.cf`,
+//! and resolves names: the input of [`Config::parse`](crate::config::Config::parse). All files must
+//! be regular files. A FIFO or a device is an error, so that the master never waits for one.
 
 mod names;
 mod pipe;
@@ -19,40 +19,40 @@ pub use self::pipe::PipedTable;
 use crate::config::{Base, Source, Sources, StandAlone, User};
 use crate::sys::{file, privilege};
 
-/// Where Postfix's configuration is unless told otherwise.
+/// The default directory of Postfix's configuration.
 pub const POSTFIX: &str = "/etc/postfix";
 
-/// The most bytes of a configuration file.
+/// Maximum size of a configuration file, in bytes.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
 
-/// Where root's services have their sockets and locks when there is no Postfix, and what is kept.
+/// The queue directory and the data directory of root's services without Postfix.
 const ROOTS_DIRECTORIES: [&str; 2] = ["/run/master", "/var/lib/master"];
 
-/// Where a configuration is. Paths are absolute, because the working directory changes.
+/// The location of a configuration. Paths are absolute, because the working directory changes.
 #[derive(Clone, Debug)]
 pub struct Location {
     path: PathBuf,
     directory: PathBuf,
     table: Table,
-    /// Unless this is a Postfix installation. It stays one when its `main.cf` is gone.
+    /// `None` for a Postfix installation. This does not change when `main.cf` is removed later.
     stand_alone: Option<StandAlone>,
 }
 
-/// Where the service table is.
+/// The source of the service table.
 #[derive(Clone, Debug)]
 enum Table {
     File(PathBuf),
-    /// It was a pipe: its text, until that is [released](Location::release_pipe).
+    /// A pipe: its text, until it is [released](Location::release_pipe).
     Pipe(Option<Vec<u8>>),
 }
 
 impl Location {
-    /// The configuration at a path: Postfix, in a directory with a `main.cf`; services that stand
-    /// alone, in one that has only a `master.cf`, or in a table that is named itself. `variable`
-    /// is the environment, which knows where a user's files belong.
+    /// Finds the configuration at a path: a directory with a `main.cf` is a Postfix installation; a
+    /// directory with only a `master.cf`, or the path of a table, is a stand-alone installation.
+    /// `variable` reads the environment, which determines the directories of an unprivileged user.
     ///
     /// # Errors
-    /// There is no configuration, or no place for a user's files.
+    /// There is no configuration, or no directory for the user's files.
     pub fn find(path: &Path, variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<Self> {
         let shown = path.display();
         let path = std::path::absolute(path).with_context(|| format!("configuration {shown}"))?;
@@ -94,11 +94,12 @@ impl Location {
         })
     }
 
-    /// A service table that was read from a pipe, and stands alone: without `master.toml`. Its
-    /// configuration directory is the queue directory, in which no file has settings.
+    /// The location of a service table that was read from a pipe. It is stand-alone and has no
+    /// `master.toml`. Its configuration directory is the queue directory, which contains no
+    /// settings.
     ///
     /// # Errors
-    /// There is no place for a user's files.
+    /// There is no directory for the user's files.
     pub fn of_pipe(
         pipe: PipedTable,
         variable: impl Fn(&str) -> Option<OsString>,
@@ -112,7 +113,7 @@ impl Location {
         })
     }
 
-    /// What was named: the directory, or the table.
+    /// The path on the command line: the directory, or the table.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -125,8 +126,9 @@ impl Location {
         }
     }
 
-    /// The value of `MAIL_CONFIG` by which children find their configuration: what was named, or for
-    /// a pipe the configuration directory, because the descriptor is not theirs.
+    /// The value of `MAIL_CONFIG`, by which children find their configuration: the path on the
+    /// command line. For a pipe it is the configuration directory, because children do not have the
+    /// pipe.
     pub fn for_children(&self) -> &Path {
         match self.table {
             Table::File(_) => &self.path,
@@ -134,14 +136,14 @@ impl Location {
         }
     }
 
-    /// Frees the text of a table that was a pipe. From now on it cannot be [read](Self::read).
+    /// Frees the text of a table that was a pipe. After this, [`Self::read`] fails.
     pub fn release_pipe(&mut self) {
         if let Table::Pipe(text) = &mut self.table {
             *text = None;
         }
     }
 
-    /// The `main.cf` beside a table that was named itself, which is not read.
+    /// The `main.cf` in the directory of a table whose path was given. It is not read.
     pub fn ignored_main_cf(&self) -> Option<PathBuf> {
         let main_cf = self.directory.join("main.cf");
         let is_beside = matches!(self.table, Table::File(_)) && self.is_stand_alone();
@@ -149,7 +151,7 @@ impl Location {
         is_ignored.then_some(main_cf)
     }
 
-    /// Whether this is no Postfix installation.
+    /// Whether the installation is not a Postfix installation.
     pub fn is_stand_alone(&self) -> bool {
         self.stand_alone.is_some()
     }
@@ -157,7 +159,7 @@ impl Location {
     /// Reads the files.
     ///
     /// # Errors
-    /// Which file could not be read, and why.
+    /// The file that could not be read, and why.
     pub fn read(&self) -> anyhow::Result<Sources> {
         let mut sources = self.read_parameters()?;
         sources.master_cf = match &self.table {
@@ -178,10 +180,10 @@ impl Location {
         )
     }
 
-    /// Reads the files with parameters; the service table is left empty.
+    /// Reads the files with parameters. The service table is left empty.
     ///
     /// # Errors
-    /// Which file could not be read, and why.
+    /// The file that could not be read, and why.
     pub fn read_parameters(&self) -> anyhow::Result<Sources> {
         let base = match &self.stand_alone {
             Some(stand_alone) => Base::StandAlone(stand_alone.clone()),
@@ -203,10 +205,10 @@ impl Location {
     }
 }
 
-/// Reads a file that may be missing. A link that leads nowhere is there, and cannot be read.
+/// Reads a file that may be missing. A dangling symbolic link is an error.
 ///
 /// # Errors
-/// It is there and cannot be read, is no regular file, or is larger than 16 MiB.
+/// The file exists and cannot be read, is not a regular file, or is larger than 16 MiB.
 pub fn read_if_there(path: PathBuf) -> anyhow::Result<Option<Source>> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -229,11 +231,11 @@ fn read(path: PathBuf) -> anyhow::Result<Source> {
     Ok(Source { path, text })
 }
 
-/// Opens a regular file for reading, without waiting for anything. What a symbolic link leads to
-/// counts.
+/// Opens a regular file, or a link to one, for reading. The call does not block.
 ///
 /// # Errors
-/// The system's; or [`ErrorKind::InvalidInput`]: it is something else, such as a FIFO, in words.
+/// The system's error, or [`ErrorKind::InvalidInput`] with an explanation if it is not a regular
+/// file, such as a FIFO.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     // Opening a device can have effects of its own, so that it is not even opened; what is opened
     // may be another file than what was looked at.
@@ -246,11 +248,11 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The defaults for the user that runs this program: the bundled services lie beside it. `variable`
-/// is the environment.
+/// The defaults for the user that runs this program. The bundled services are in the same directory
+/// as the program. `variable` reads the environment.
 ///
 /// # Errors
-/// There is no place for a user's files.
+/// There is no directory for the user's files.
 pub fn stand_alone(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<StandAlone> {
     let program = env::current_exe().context("cannot find this program's own file")?;
     let daemon_directory = program.parent().unwrap_or(Path::new("/")).to_owned();
@@ -271,9 +273,9 @@ pub fn stand_alone(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Resul
     })
 }
 
-/// Where a user's sockets and locks belong, and what is kept: where a service manager has made room
-/// for them (systemd.exec(5)), or the user's session has (XDG Base Directory Specification, which
-/// has paths that are not absolute ignored).
+/// The queue directory and the data directory of an unprivileged user: the directories that the
+/// service manager provides (systemd.exec(5)), or those of the user's session (XDG Base Directory
+/// Specification, which requires that relative paths are ignored).
 fn users_directories(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<[PathBuf; 2]> {
     let path = |name: &str| {
         let path = variable(name).map(PathBuf::from);
@@ -302,6 +304,7 @@ fn users_directories(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Res
     Ok([queue, data])
 }
 
+/// Opens a regular file, or a link to one, for reading. The call does not block.
 #[cfg(test)]
 mod tests {
     use super::*;

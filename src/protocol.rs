@@ -1,5 +1,6 @@
-//! What master and child agree on: descriptor numbers, the `GENERATION` variable, and the status
-//! report. This room knows nothing else of the program, so that children's libraries can share it.
+//! The interface between master and child: descriptor numbers, the variable `GENERATION`, and the
+//! status report. This module depends on nothing else in the program, so that libraries for
+//! children can use it.
 //!
 //! Source of the numbers and names: Postfix, `src/master/master_proto.h`.
 
@@ -9,12 +10,12 @@ pub mod pool;
 pub const FLOW_READ: i32 = 3;
 /// The write end of the flow-control pipe, shared by all children.
 pub const FLOW_WRITE: i32 = 4;
-/// The child's end of the status channel; readable when the master is gone or wants the child to
-/// leave. In an ordered pool, messages go both ways, see [`pool`].
+/// The child's end of the status channel. It becomes readable when the master has ended or tells
+/// the child to leave. In an ordered pool, messages go in both directions, see [`pool`].
 pub const STATUS: i32 = 5;
-/// The first listener; further ones follow without a gap.
+/// The first listener; the others have the descriptor numbers that follow.
 pub const LISTEN: i32 = 6;
-/// The most listeners of one child. Ours: so many descriptor numbers are kept free for them.
+/// Maximum number of listeners of one child (our limit): the master reserves this many descriptors.
 pub const LISTENERS_MAX: usize = 256;
 
 /// The environment variable with the child's generation, in octal.
@@ -35,16 +36,16 @@ pub enum Availability {
 /// One message on the status channel: three native `int`s, twelve bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusReport {
-    /// The process that the report is about.
+    /// The process that sends the report.
     pub pid: i32,
-    /// The generation it was given in [`GENERATION`].
+    /// The generation from the variable [`GENERATION`].
     pub generation: u32,
-    /// 0 taken, 1 available; anything else is not understood, see [`StatusReport::availability`].
+    /// 0 for taken, 1 for available; other values are invalid, see [`StatusReport::availability`].
     pub available: i32,
 }
 
 impl StatusReport {
-    /// Bytes in a report.
+    /// The size of a report in bytes.
     pub const SIZE: usize = 12;
 
     /// A report in its wire form.
@@ -56,7 +57,7 @@ impl StatusReport {
         bytes
     }
 
-    /// The report in `record`, or nothing when the record has any other length.
+    /// The report in `record`; `None` if the record does not have [`Self::SIZE`] bytes.
     pub fn decode(record: &[u8]) -> Option<Self> {
         let record: &[u8; Self::SIZE] = record.try_into().ok()?;
         let word = |at: usize| [record[at], record[at + 1], record[at + 2], record[at + 3]];
@@ -67,7 +68,7 @@ impl StatusReport {
         })
     }
 
-    /// What the child says of itself, or nothing when it is neither of the two known values.
+    /// The availability that the child reports; `None` for an unknown value.
     pub fn availability(self) -> Option<Availability> {
         match self.available {
             0 => Some(Availability::Taken),
@@ -77,8 +78,9 @@ impl StatusReport {
     }
 }
 
-/// What the child `writer` has written: its reports in order, or so many bytes that are none. Where
-/// not all of it can be reports, only those at the beginning are that it makes of itself.
+/// The reports in `written`, which the child `writer` has written, in order. An error is the number
+/// of remaining bytes that are not reports. If the length is not a multiple of a report's size,
+/// only reports at the beginning that have the writer's own process ID are accepted.
 pub fn reports(writer: i32, written: &[u8]) -> impl Iterator<Item = Result<StatusReport, usize>> {
     let whole = written.len() % StatusReport::SIZE == 0;
     let mut rest = written;

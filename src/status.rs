@@ -1,9 +1,9 @@
-//! What a master tells of itself to whoever may ask: one JSON document, the same for every reader.
-//! The master fills it in, and whoever reads it (masterctl(1), statusd) parses it with these types.
+//! The status document of a master: JSON, the same for every reader. The master writes it;
+//! masterctl(1) and statusd read it with these types.
 //!
-//! Points in time are seconds since 1970 with a fraction; durations are seconds. A later version of
-//! the format may add fields, which readers ignore that do not know them; [`FORMAT`] changes when
-//! one is removed or means something else.
+//! Points in time are in seconds since 1970, with a fraction; durations are in seconds. Later
+//! versions may add fields, which readers must ignore if they do not know them. [`FORMAT`] changes
+//! when a field is removed or gets another meaning.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,60 +15,62 @@ use crate::config::{self, ChildLimits, Endpoint, ImportedVariable, Parameters, P
 /// The version of the format.
 pub const FORMAT: u32 = 1;
 
-/// The socket at which the document is to be had, below the queue directory. No service can have
-/// this name.
+/// The socket on which the master sends the document, below the queue directory. No service can
+/// have this name.
 pub const SOCKET: &str = "pid/master.status";
 
-/// Settings by name, each as a text that can be compared.
+/// Settings by name. The values are texts, for comparison.
 pub type Settings = BTreeMap<String, String>;
 
-/// A master and all its services; these may be anything that looks like [`Service`]s in JSON.
+/// A master and all its services. `Services` may be any type that is written like a list of
+/// [`Service`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Document<Services = Vec<Service>> {
     pub format: u32,
     /// The master's own version.
     pub version: String,
     pub pid: u32,
-    /// When this was written down.
+    /// When the document was made.
     pub time: f64,
     /// When the master was started.
     pub started: f64,
-    /// The configuration directory, or the service table.
+    /// The path of the configuration directory, or of the service table.
     pub configuration: String,
     pub queue_directory: String,
-    /// Parameters that the master itself reads, under their names.
+    /// Parameters that the master itself reads, by name.
     #[serde(default)]
     pub settings: Settings,
-    /// Whether it logs what is decided, and not only what matters.
+    /// Whether the master logs each decision (`-v`).
     #[serde(default)]
     pub verbose: bool,
-    /// How many configurations have been in force, the first included.
+    /// The number of configurations that have been in force, including the first.
     pub generation: u32,
-    /// When the present configuration came into force.
+    /// When the current configuration came into force.
     pub loaded: f64,
-    /// How many reloads there were since the start, failed ones included.
+    /// The number of reloads since the start, including failed ones.
     #[serde(default)]
     pub reloads: u32,
-    /// The last reload since the start, if there was one.
+    /// The last reload since the start.
     pub last_reload: Option<Reload>,
     /// In the order of their places.
     pub services: Services,
 }
 
-/// What came of a reload.
+/// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reload {
     pub time: f64,
     /// Whether the new configuration is in force.
     pub succeeded: bool,
-    /// The log's lines about it, without their tags; at most 100.
+    /// The log lines of the reload, without tags; at most 100.
     pub findings: Vec<String>,
 }
 
 /// One service: a line of the table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
-    /// By which messages on the control socket name it; of one that is gone another may have it.
+    /// The number by which requests on the control socket name the service. It is reused after the
+    /// service is gone.
     pub place: u32,
     /// The table's first column.
     pub name: String,
@@ -79,66 +81,67 @@ pub struct Service {
     pub endpoint: String,
     /// The addresses, or the path.
     pub listeners: Vec<String>,
-    /// The program, and the table's own arguments.
+    /// The path of the program, and the arguments in the table.
     pub program: String,
     pub arguments: Vec<String>,
     pub unprivileged: bool,
     pub chroot: bool,
     /// `shared` or `ordered`.
     pub accept: String,
-    /// What else is configured, under its name in `master.toml`, unless it is as by default.
+    /// Other settings that differ from their defaults, by their name in `master.toml`.
     #[serde(default)]
     pub settings: Settings,
-    /// Seconds from one wake-up to the next, if there are any.
+    /// Interval between wake-ups in seconds, if the service has wake-ups.
     pub wakeup: Option<f64>,
-    /// When the next one is due.
+    /// When the next wake-up is due.
     pub wakeup_next: Option<f64>,
-    /// All children.
+    /// The number of children.
     pub total: u32,
-    /// Those of them that wait for a client.
+    /// The number of children that wait for a client.
     pub available: u32,
-    /// Those that have one, as far as the master was told.
+    /// The number of children that have a client, according to their reports.
     pub busy: u32,
-    /// Those of an ordered pool that are not ready yet.
+    /// The number of children of an ordered pool that are not ready yet.
     pub starting: u32,
-    /// The process limit; 0 is none.
+    /// The process limit; 0 for none.
     pub maximum: u32,
-    /// The most that were busy at a time, and when that was first so.
+    /// The maximum number of busy children, and when it was first reached.
     pub peak: u32,
     pub peak_time: Option<f64>,
-    /// How often all processes that the limit allows were in use.
+    /// How often the number of busy processes has reached the limit.
     pub limit_reached: u64,
-    /// Whether the master looks for clients itself, because no child does.
+    /// Whether the master watches the listeners, because no child is available.
     pub listening: bool,
-    /// Whether somebody has told the master not to.
+    /// Whether an operator has paused the service.
     pub paused: bool,
-    /// After failures, no child is started before this.
+    /// The service is throttled: no child is started before this time.
     pub throttled_until: Option<f64>,
-    /// For how many seconds the next failure will throttle it, where `throttle_time` has two times.
+    /// How long the next failure throttles the service, in seconds, if `throttle_time` is a range.
     pub throttle_next: Option<f64>,
-    /// Stress mode ends then, unless the limit is reached again.
+    /// When stress mode ends, unless the limit is reached again.
     pub stress_until: Option<f64>,
-    /// How many clients children have reported.
+    /// The number of clients that children have reported.
     pub connections: u64,
-    /// Children that were started, that ended with status 0, with another, and by a signal.
+    /// The number of children that were started, that ended with status 0, with another status, and
+    /// by a signal.
     pub started: u64,
     pub ended: u64,
     pub failed: u64,
     pub killed: u64,
-    /// Where `crash_percent` is set: the clients that it looks at, which are the last ones, and
-    /// those of them whose child ended abnormally.
+    /// With `crash_percent`: the number of recent clients that are counted, and the number of these
+    /// whose child ended abnormally.
     pub recent_clients: Option<u32>,
     pub recent_crashes: Option<u32>,
-    /// Clients that wait in the listeners' queues, where the system tells.
+    /// The number of clients in the listeners' queues, if the system reports it.
     pub backlog: Option<u32>,
-    /// How many can wait there, for each listener.
+    /// The length of each listener's queue.
     pub backlog_limit: u32,
     pub children: Vec<Child>,
 }
 
 impl Service {
-    /// Whether all processes that the limit allows are in use. To be busy is what the only process
-    /// of a service is for: it counts when somebody waits for it.
+    /// Whether clients wait because all processes are busy. With a limit of one, a busy process is
+    /// normal: the service is full only if a client waits.
     pub fn is_full(&self) -> bool {
         match self.maximum {
             0 => false,
@@ -148,19 +151,19 @@ impl Service {
     }
 }
 
-/// One process.
+/// One child process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Child {
     pub pid: i32,
     pub generation: u32,
     pub state: State,
-    /// How many clients it has reported.
+    /// The number of clients that it has reported.
     pub uses: u32,
-    /// For how long it has run, in seconds.
+    /// The time since its start, in seconds.
     pub age: f64,
 }
 
-/// What a child does, as far as the master was told.
+/// The state of a child, according to its reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -170,20 +173,21 @@ pub enum State {
     Available,
     /// It has a client, or was ordered to take one.
     Busy,
-    /// It was told to leave, and does when it has finished with its client.
+    /// It was told to leave. It ends after it has finished with its client.
     Leaving,
 }
 
 impl Service {
-    /// What is configured of a service. Nothing has happened to it yet.
+    /// The status of a service that has just been configured.
     pub fn configured(place: u32, service: &config::Service) -> Self {
         let listeners = match &service.endpoint {
             Endpoint::Inet(addresses) => addresses.iter().map(ToString::to_string).collect(),
             Endpoint::Path(path) => vec![path.display().to_string()],
         };
-        let accept = match service.is_ordered() {
-            true => "ordered",
-            false => "shared",
+        let accept = if service.is_ordered() {
+            "ordered"
+        } else {
+            "shared"
         };
         let arguments = service.args.iter();
         Self {
@@ -229,19 +233,24 @@ impl Service {
     }
 }
 
-/// What is configured of a service and has no field of its own.
+/// The configured settings that have no field of their own.
 fn settings(service: &config::Service) -> Settings {
-    let once_used = service.wakeup.is_some_and(|wakeup| wakeup.conditional);
-    let once_used = once_used.then(|| ("wakeup_once_used", "yes".to_owned()));
-    let all = limits(service).into_iter().chain(pool(*service.pool()));
-    let all = all.flatten().chain(once_used);
+    let once_used = service
+        .wakeup
+        .is_some_and(|wakeup| wakeup.conditional)
+        .then(|| ("wakeup_once_used", "yes".to_owned()));
+    let all = limits(service)
+        .into_iter()
+        .chain(pool(*service.pool()))
+        .flatten()
+        .chain(once_used);
     all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// A setting that is not as by default.
-type Told = Option<(&'static str, String)>;
+/// A setting that differs from its default.
+type ChangedSetting = Option<(&'static str, String)>;
 
-fn limits(service: &config::Service) -> [Told; 5] {
+fn limits(service: &config::Service) -> [ChangedSetting; 5] {
     let ChildLimits {
         throttle_most,
         crash_percent,
@@ -263,7 +272,7 @@ fn limits(service: &config::Service) -> [Told; 5] {
     ]
 }
 
-fn pool(pool: Pool) -> [Told; 6] {
+fn pool(pool: Pool) -> [ChangedSetting; 6] {
     let Pool {
         accept,
         min_children,
@@ -293,8 +302,8 @@ fn pool(pool: Pool) -> [Told; 6] {
     ]
 }
 
-/// The parameters that the master itself reads. Of variables, only the names: their values are
-/// nobody else's business.
+/// The parameters that the master itself reads. Of environment variables, only the names are
+/// included, because the values may be secret.
 pub fn parameters(parameters: &Parameters) -> Settings {
     let variables = parameters
         .import_environment

@@ -1,9 +1,9 @@
-//! The rules of the house that a compiler does not enforce.
+//! Rules of the project that the compiler does not enforce.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each room, and the rooms that its code may name. `main` and tests are not rooms.
+/// Each module of the crate, and the modules that its code may use. `main` and tests are exempt.
 const ROOMS: [(&str, &[&str]); 12] = [
     ("protocol", &[]),
     ("errors", &[]),
@@ -33,7 +33,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All Rust files below a directory or beside it under its name, with their text.
+/// All Rust files below a directory, and the file of the same name beside it, with their text.
 fn files(of: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let single = of.with_extension("rs");
@@ -54,7 +54,7 @@ fn files(of: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// Whether a file has tests only: `tests.rs`, or anything below `tests/`.
+/// Whether a file contains only tests: `tests.rs`, or anything below `tests/`.
 fn is_test(path: &Path) -> bool {
     let path = path.strip_prefix(root()).unwrap_or(path).with_extension("");
     path.components().any(|part| part.as_os_str() == "tests")
@@ -68,13 +68,13 @@ fn code(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Fails when a room's code, its tests left out, names anything of this.
+/// Fails when a module's code, without its tests, contains any of these names.
 fn assert_does_not_name(room: &str, outside: &[&str]) {
     for (path, text) in files(&root().join("src").join(room)) {
         if is_test(&path) {
             continue;
         }
-        // The extension traits for strings are no way out.
+        // The extension traits for strings give no access to the system.
         let code = code(&text).replace("std::os::unix::ffi::", "");
         for what in outside {
             assert!(!code.contains(what), "{}: {what}", path.display());
@@ -82,7 +82,7 @@ fn assert_does_not_name(room: &str, outside: &[&str]) {
     }
 }
 
-/// Ways to the system, the clock and the terminal.
+/// Names that give access to the system, the clock or the terminal.
 const OUTSIDE: [&str; 12] = [
     "nix::",
     "libc::",
@@ -98,7 +98,7 @@ const OUTSIDE: [&str; 12] = [
     "OwnedFd",
 ];
 
-/// The rooms that a piece of code names: `crate::ROOM`, also in `use crate::{ROOM, ..}`.
+/// The modules that a piece of code uses: `crate::MODULE`, also in `use crate::{MODULE, ..}`.
 fn named(code: &str) -> Vec<String> {
     let words = |text: &str| {
         let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
@@ -139,7 +139,7 @@ fn dependencies_go_one_way() {
 /// The directories with Rust code of each package.
 const PACKAGES: [&str; 2] = ["src", "services"];
 
-/// What a process that runs as root is made of.
+/// The dependencies of the privileged binary.
 const DEPENDENCIES: [&str; 12] = [
     "anyhow",
     "lexopt",
@@ -172,8 +172,10 @@ fn services_use_of_the_master_what_children_share_with_it() {
 
 #[test]
 fn the_privileged_program_has_no_other_dependencies() {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let manifest: toml::Table = manifest.parse().unwrap();
+    let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
     let names: Vec<&String> = manifest["dependencies"]
         .as_table()
         .unwrap()
@@ -282,19 +284,19 @@ fn the_readme_shows_the_examples_as_they_are() {
     }
 }
 
-/// The rooms of the core, whose files and functions must be short.
+/// The modules of the core, whose files and functions must be short.
 const CORE: [&str; 4] = ["policy", "runtime", "sys", "protocol"];
-/// Lines of a file, its tests left out.
+/// Maximum lines of a file, without its tests.
 const FILE: usize = 500;
-/// Lines of a function, from its name to its last brace.
+/// Maximum lines of a function, from its name to its last brace.
 const FUNCTION: usize = 70;
 
-/// Words that only the authors knew.
+/// Words of a former private vocabulary.
 const PRIVATE: [&str; 9] = [
     "chore", "visitor", "door", "farewell", "bury", "gossip", "seldom", "care", "troupe",
 ];
 
-/// A path as it is told, below the repository.
+/// A path relative to the repository.
 fn told(path: &Path) -> String {
     let below = path.strip_prefix(root()).unwrap_or(path);
     below.display().to_string()
@@ -306,8 +308,8 @@ fn without_tests(text: &str) -> &str {
         .map_or(text, |tests| &text[..tests])
 }
 
-/// The functions of a file, each with its number of lines. rustfmt puts the last brace below the
-/// beginning.
+/// The functions of a file, each with its number of lines. With rustfmt, the last brace has the
+/// indentation of the beginning.
 fn functions(text: &str) -> Vec<(String, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let indent = |line: &str| line.len() - line.trim_start().len();
@@ -322,7 +324,7 @@ fn functions(text: &str) -> Vec<(String, usize)> {
                 || word.starts_with("pub")
         });
         let name = words.get(keyword + 1).copied().unwrap_or_default();
-        // A trait may leave the body out.
+        // A trait's function may have no body.
         let mut heads = lines[at..].iter().filter_map(|line| line.chars().last());
         let has_body = heads.find(|last| matches!(last, '{' | '}' | ';')) == Some('{');
         let end = lines[at..]
@@ -358,8 +360,7 @@ fn files_and_functions_of_the_core_are_short() {
     assert!(found.is_empty(), "lines:\n{}", found.join("\n"));
 }
 
-/// The words of a piece of code, those within names by themselves: `BuryDead` and `bury_dead` have
-/// two.
+/// The words of a piece of code, with names split into words: `BuryDead` and `bury_dead` have two.
 fn words(code: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     for letter in code.chars() {
@@ -391,14 +392,18 @@ fn names_are_the_fields() {
 
 #[test]
 fn every_test_of_the_kit_is_registered() {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let manifest: toml::Table = manifest.parse().unwrap();
+    let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
     for test in manifest["test"].as_array().unwrap() {
         let name = test["name"].as_str().unwrap();
         for (path, text) in files(&root().join("tests").join(name)) {
-            // The compiler's own attribute makes nothing of a function where libtest is not.
-            let imports = text.split("use testkit::").skip(1);
-            let mut imports = imports.filter_map(|import| import.split(';').next());
+            // The built-in attribute registers nothing in crates without libtest's harness.
+            let mut imports = text
+                .split("use testkit::")
+                .skip(1)
+                .filter_map(|import| import.split(';').next());
             let has_kit = imports.any(|import| words(import).contains(&"test".to_owned()));
             let is_test = |line: &str| line.trim() == "#[test]";
             assert!(

@@ -1,16 +1,16 @@
-//! The child that is measured under every master: it takes clients as Postfix's programs do, gives
-//! each one byte, and does nothing else, so that what is left is the master's cost.
+//! The child that is measured under every master. It accepts clients like Postfix's programs, sends
+//! one byte to each and does nothing else, so that the measured cost is the master's.
 //!
-//! Its last argument says what it does: `warm` serves until it is told to leave, `once` serves one
-//! client, `hold` too, and stays until that client has gone, `echo` gives one client back what it
-//! says, `cat` does the same with its standard input and output, `exit` ends at once. It uses the C library alone, because Rust's runtime would be half
-//! of what it does.
+//! Its last argument is the mode: `warm` serves until it is told to leave, `once` serves one
+//! client, `hold` serves one client and stays until it disconnects, `echo` returns one client's
+//! data, `cat` does the same on standard input and output, `exit` ends at once. It uses only the C
+//! library, because Rust's runtime would be half of its cost.
 #![no_main]
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_short, c_ulong, c_void};
 use std::ptr::null_mut;
 
-/// What the master and its children agree on (`src/protocol.rs`).
+/// Values of the protocol between master and child (`src/protocol.rs`).
 const STATUS: c_int = 5;
 const LISTEN: c_int = 6;
 const TAKEN: c_int = 0;
@@ -39,7 +39,7 @@ unsafe extern "C" {
 
 #[unsafe(no_mangle)]
 extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
-    // SAFETY: the C library gives the arguments and their number, and there is at least one.
+    // SAFETY: the C library passes valid strings and their number, which is at least 1.
     let last = unsafe { CStr::from_ptr(*arguments.add(count as usize - 1)) };
     match last.to_bytes() {
         b"warm" => serve(u64::MAX, greet),
@@ -52,19 +52,19 @@ extern "C" fn main(count: c_int, arguments: *const *const c_char) -> c_int {
     _exit(0)
 }
 
-/// Serves so many clients, or until the master is gone or wants the child to leave.
+/// Serves `clients` clients, or until the master has ended or tells the child to leave.
 fn serve(clients: u64, attend: fn(c_int)) {
     let report = |available| send(STATUS, &[getpid(), generation(), available]);
     let mut served = 0;
     while served < clients {
-        // SAFETY: without an address nothing is written.
+        // SAFETY: with a null address accept(2) writes nothing.
         let client = unsafe { accept(LISTEN, null_mut(), null_mut()) };
         if client < 0 {
-            // Nobody is there yet, or another child was faster.
-            match wait() {
-                true => continue,
-                false => return,
+            // No client waits, or another child was faster.
+            if !wait() {
+                return;
             }
+            continue;
         }
         report(TAKEN);
         attend(client);
@@ -76,7 +76,7 @@ fn serve(clients: u64, attend: fn(c_int)) {
     }
 }
 
-/// Waits for a client; false when it is time to leave.
+/// Waits for a client; false when the child has to leave.
 fn wait() -> bool {
     let waiting = |fd| PollFd {
         fd,
@@ -84,23 +84,23 @@ fn wait() -> bool {
         revents: 0,
     };
     let mut fds = [waiting(STATUS), waiting(LISTEN)];
-    // SAFETY: the array has two members.
+    // SAFETY: the array has two elements.
     unsafe { poll(fds.as_mut_ptr(), 2, -1) };
     fds[0].revents == 0
 }
 
-/// Gives the client its byte.
+/// Sends one byte to the client.
 fn greet(client: c_int) {
     send(client, b"x");
 }
 
-/// Stays until the client has gone.
+/// Waits until the client disconnects.
 fn hold(client: c_int) {
     greet(client);
     while receive(client, &mut [0]) > 0 {}
 }
 
-/// Copies until there is no more.
+/// Copies until end of file.
 fn copy(from: c_int, to: c_int) {
     let mut bytes = [0; 512];
     loop {
@@ -112,23 +112,24 @@ fn copy(from: c_int, to: c_int) {
 }
 
 fn receive(fd: c_int, bytes: &mut [u8]) -> isize {
-    // SAFETY: there is room for that many bytes.
+    // SAFETY: the buffer has this many bytes.
     unsafe { read(fd, bytes.as_mut_ptr().cast(), bytes.len()) }
 }
 
 fn send<T>(fd: c_int, what: &[T]) {
-    // A client may be gone, and a master that reloads no longer listens: neither is an error.
-    // SAFETY: the bytes are those of numbers, which have no holes.
+    // The client may have disconnected, and a reloading master does not read: both are normal.
+    // SAFETY: `what` contains only integers, so all of its bytes are initialized.
     unsafe { write(fd, what.as_ptr().cast(), size_of_val(what)) };
 }
 
 fn generation() -> c_int {
-    // SAFETY: both strings end with a zero; there is one thread.
+    // SAFETY: both strings end with a null byte, and the process has one thread.
     unsafe {
         let text = getenv(c"GENERATION".as_ptr());
-        match text.is_null() {
-            true => _exit(1),
-            false => strtol(text, null_mut(), 8) as c_int,
+        if text.is_null() {
+            _exit(1)
+        } else {
+            strtol(text, null_mut(), 8) as c_int
         }
     }
 }

@@ -1,11 +1,10 @@
-//! How many instructions the policy and the parsers take, counted by callgrind, which comes to the
-//! same number on a busy machine as on an idle one. `cargo run --release -p benches --bin
-//! instructions` compares them with what they were when somebody last looked, and fails when one
-//! has become a fifth worse.
+//! Counts the instructions of the policy and the parsers with callgrind, whose result does not
+//! depend on the machine's load. `cargo run --release -p benches --bin instructions` compares the
+//! counts with the recorded ones and fails when one has grown by more than a fifth.
 //!
-//! Each piece of work runs in a process of its own, once for few times and once for many; the
-//! difference is what the times cost. Where the name has a number, the same work is done among few
-//! and among many: that must cost nearly the same, or it would not be linear.
+//! Each piece of work runs in its own process, once with few repetitions and once with many; the
+//! difference is the cost of the repetitions. Names with a number have the same work with different
+//! sizes. Their cost per item must be nearly equal, otherwise it is not linear.
 
 mod work;
 
@@ -16,11 +15,11 @@ use anyhow::{Context, Result, ensure};
 
 use work::{WORK, Work};
 
-/// More than this, in percent of what is expected, is a step back.
+/// The maximum, in percent of the recorded count.
 const WORST: u64 = 120;
-/// Less than this is worth writing down.
+/// Below this percentage the new count should be recorded.
 const BEST: u64 = 80;
-/// More for the same work among many than among few, in percent, is not linear.
+/// The maximum cost per item of a large size, in percent of the small size's.
 const GROWTH: u64 = 150;
 
 fn main() -> Result<ExitCode> {
@@ -54,9 +53,9 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is to be said about a count, if anything; `former` is the line before.
+/// The comment on a count; `former` is the line before, with its count.
 fn verdict(count: u64, expected: u64, former: Option<(&str, u64)>, name: &str) -> &'static str {
-    // The same but for the number.
+    // The name without its number.
     let kind = |name: &str| name.replace(|c: char| c.is_ascii_digit(), "");
     let few = former.filter(|(former, _)| kind(former) == kind(name));
     match count * 100 / expected {
@@ -67,7 +66,7 @@ fn verdict(count: u64, expected: u64, former: Option<(&str, u64)>, name: &str) -
     }
 }
 
-/// The instructions for one item.
+/// The number of instructions for one item.
 fn measure(work: &Work) -> Result<u64> {
     let few = count(work.name, work.times)?;
     let many = count(work.name, work.times * 2)?;

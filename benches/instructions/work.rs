@@ -1,4 +1,4 @@
-//! The pieces of work that are counted.
+//! The measured pieces of work.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,11 +16,11 @@ use master::protocol::pool::Report;
 /// One piece of work.
 pub struct Work {
     pub name: &'static str,
-    /// How often, for a good average.
+    /// The number of repetitions, for a stable average.
     pub times: usize,
-    /// How many of what its name says are in one time.
+    /// The number of items in one repetition.
     pub items: usize,
-    /// The instructions for one of them, when somebody last looked.
+    /// The recorded number of instructions for one item.
     pub expected: u64,
     work: fn(usize),
 }
@@ -98,26 +98,26 @@ pub const WORK: [Work; 14] = [
 
 const NOW: Time = Duration::from_secs(1_000);
 
-/// A table, and the world around it that does what it says.
-struct World {
+/// A table, and a simulation of the children that it starts.
+struct SimulatedMaster {
     table: Table,
     actions: Vec<Action>,
     next_pid: Pid,
-    /// The children that were started, in order.
+    /// The started children, in order.
     children: Vec<(ServiceId, Pid, u32)>,
 }
 
-impl World {
-    /// A table of so many services.
+impl SimulatedMaster {
+    /// A table with `services` services.
     fn new(services: usize, wakeup: Option<Wakeup>) -> Self {
-        let mut world = Self {
+        let mut simulated = Self {
             table: Table::new(Duration::from_secs(10), false),
             actions: Vec::new(),
             next_pid: 1_000,
             children: Vec::new(),
         };
-        world.reload(&table(services, wakeup));
-        world
+        simulated.reload(&table(services, wakeup));
+        simulated
     }
 
     fn reload(&mut self, services: &[Arc<config::Service>]) {
@@ -131,7 +131,7 @@ impl World {
         self.take_actions();
     }
 
-    /// Takes note of the children that are to be started, and forgets the rest.
+    /// Records the requested starts of children and ignores all other actions.
     fn take_actions(&mut self) {
         for action in self.actions.drain(..) {
             if let Action::Spawn {
@@ -151,7 +151,7 @@ impl World {
         black_box(&mut self.actions).clear();
     }
 
-    /// Starts the children that pools are to have; all turn idle.
+    /// Starts the children that pools require; all become idle.
     fn fill(&mut self) {
         let mut known = self.children.len();
         loop {
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// A client comes, and gets a child of its own.
+    /// A client connects and gets a new child.
     fn spawn(&mut self, service: ServiceId) -> (Pid, u32) {
         let clients = 1;
         self.step(NOW, Event::Connection { service, clients });
@@ -178,7 +178,7 @@ impl World {
         (pid, generation)
     }
 
-    /// A child that was to be started runs.
+    /// A requested child has been started.
     fn begin(&mut self, service: ServiceId, pid: Pid, generation: u32) {
         self.step(
             NOW,
@@ -237,18 +237,18 @@ fn table(services: usize, wakeup: Option<Wakeup>) -> Vec<Arc<config::Service>> {
     (0..services).map(service).collect()
 }
 
-/// A child of one among many services reports to and fro.
+/// One child, in a table of many services, reports that it is taken and available in turn.
 fn reports(times: usize) {
-    let mut world = World::new(1_000, None);
+    let mut simulated = SimulatedMaster::new(1_000, None);
     let service = ServiceId::from_index(500);
-    let (pid, generation) = world.spawn(service);
+    let (pid, generation) = simulated.spawn(service);
     for n in 0..times {
-        world.report(service, pid, generation, (n % 2 == 0).into());
+        simulated.report(service, pid, generation, (n % 2 == 0).into());
     }
 }
 
-/// One client after the other comes to one of many services, which has a pool of eight. What the
-/// child answers is heard with the next client.
+/// Clients connect one after the other to one of many services, which has a pool of eight children.
+/// A child's answer is processed together with the next client.
 fn clients(times: usize) {
     let mut services = table(1_000, None);
     let of_pool = Arc::make_mut(&mut services[500]);
@@ -257,89 +257,89 @@ fn clients(times: usize) {
         max_idle: 8,
         ..Pool::ordered()
     };
-    let mut world = World::new(0, None);
-    world.reload(&services);
+    let mut simulated = SimulatedMaster::new(0, None);
+    simulated.reload(&services);
     let service = ServiceId::from_index(500);
-    let (_, pid, _) = world.children[0];
+    let (_, pid, _) = simulated.children[0];
     for _ in 0..times {
         let clients = 1;
-        world.step(NOW, Event::Connection { service, clients });
-        world.settle(NOW);
+        simulated.step(NOW, Event::Connection { service, clients });
+        simulated.settle(NOW);
         for report in [Report::Busy, Report::Idle] {
-            world.step(NOW, Event::PoolReport { pid, report });
+            simulated.step(NOW, Event::PoolReport { pid, report });
         }
     }
-    assert_eq!(world.table.state_of(pid), Some(State::Idle));
+    assert_eq!(simulated.table.state_of(pid), Some(State::Idle));
 }
 
 /// A child for each connection.
 fn children(times: usize) {
-    let mut world = World::new(1_000, None);
+    let mut simulated = SimulatedMaster::new(1_000, None);
     let service = ServiceId::from_index(500);
     for _ in 0..times {
-        let (pid, _) = world.spawn(service);
-        world.end(pid);
-        world.settle(NOW);
-        world.children.clear();
+        let (pid, _) = simulated.spawn(service);
+        simulated.end(pid);
+        simulated.settle(NOW);
+        simulated.children.clear();
     }
 }
 
-/// All of many services are to be woken up, again and again.
+/// All services have wake-ups, which come due again and again.
 fn deadlines(services: usize, times: usize) {
     let every = Duration::from_secs(60);
     let wakeup = Wakeup {
         every,
         conditional: false,
     };
-    let mut world = World::new(services, Some(wakeup));
+    let mut simulated = SimulatedMaster::new(services, Some(wakeup));
     for n in 1..=times {
         let now = NOW + every * n as u32;
-        world.step(now, Event::Deadline);
-        world.settle(now);
+        simulated.step(now, Event::Deadline);
+        simulated.settle(now);
     }
 }
 
-/// Many children, each taken, that end in one turn.
+/// Many busy children end in one turn.
 fn ends(children: usize, times: usize) {
-    let mut world = World::new(10, None);
+    let mut simulated = SimulatedMaster::new(10, None);
     for _ in 0..times {
         for n in 0..children {
-            world.spawn(ServiceId::from_index(n % 10));
+            simulated.spawn(ServiceId::from_index(n % 10));
         }
-        for (_, pid, _) in std::mem::take(&mut world.children) {
-            world.end(pid);
+        for (_, pid, _) in std::mem::take(&mut simulated.children) {
+            simulated.end(pid);
         }
-        world.settle(NOW);
+        simulated.settle(NOW);
     }
 }
 
-/// A service with many children is removed; they are told to end, and do.
+/// A service with many children is removed; the children are told to end, and end.
 fn removal(children: usize, times: usize) {
-    let mut world = World::new(2, None);
+    let mut simulated = SimulatedMaster::new(2, None);
     let (all, one) = (table(2, None), table(1, None));
     for _ in 0..times {
         for _ in 0..children {
-            world.spawn(ServiceId::from_index(1));
+            simulated.spawn(ServiceId::from_index(1));
         }
-        world.reload(&one);
-        for (_, pid, _) in std::mem::take(&mut world.children) {
-            world.end(pid);
+        simulated.reload(&one);
+        for (_, pid, _) in std::mem::take(&mut simulated.children) {
+            simulated.end(pid);
         }
-        world.settle(NOW);
-        world.reload(&all);
+        simulated.settle(NOW);
+        simulated.reload(&all);
     }
 }
 
-/// A reload that changes nothing.
+/// A reload without changes.
 fn reloads(services: usize, times: usize) {
-    let mut world = World::new(services, None);
+    let mut simulated = SimulatedMaster::new(services, None);
     let same = table(services, None);
     for _ in 0..times {
-        world.reload(&same);
+        simulated.reload(&same);
     }
 }
 
-/// A machine without names.
+/// A resolver without names.
 struct Nameless;
 
 impl Resolver for Nameless {
@@ -395,7 +395,7 @@ fn parse(main_cf: &str, master_cf: &str) {
     black_box(config.expect("a configuration without errors"));
 }
 
-/// Each of a thousand lines.
+/// The number of lines in each file.
 const LINES: usize = 1_000;
 
 fn master_cf(thousands: usize) {

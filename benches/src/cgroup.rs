@@ -1,5 +1,5 @@
-//! A control group for a master and all that it starts: the kernel counts the processor time of
-//! every process in it, of those that have ended too.
+//! A control group for a master and all its children: the kernel counts the processor time of all
+//! its processes, including those that have ended.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// It is removed when this is dropped.
+/// The directory is removed on drop.
 pub struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// An empty group; none where the system has none of version 2, or keeps them to itself.
+    /// Creates an empty group; `None` if there is no cgroup v2, or no permission.
     pub fn make() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -23,14 +23,14 @@ impl Cgroup {
         Some(group)
     }
 
-    /// Where a process that writes `0` becomes a member.
+    /// The file into which a process writes `0` to join the group.
     pub fn members(&self) -> Result<File> {
         let path = self.0.join("cgroup.procs");
         let file = File::options().write(true).open(&path);
         file.with_context(|| path.display().to_string())
     }
 
-    /// The processor time that all members have used.
+    /// The processor time of all members.
     pub fn usage(&self) -> Result<Duration> {
         let text = fs::read_to_string(self.0.join("cpu.stat"))?;
         let micros = text
@@ -42,7 +42,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // The last members may be about to go.
+        // The last members may just be ending.
         let end = Instant::now() + Duration::from_secs(5);
         while fs::remove_dir(&self.0).is_err() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(5));
@@ -50,7 +50,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// The group that this process is in.
+/// The group of this process.
 fn parent() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let mount = mounts.lines().find_map(|line| {

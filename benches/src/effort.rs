@@ -1,15 +1,15 @@
-//! How much is done for one sample.
+//! The amount of work for one sample.
 
-/// How much is done for one sample.
+/// The amount of work for one sample.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     pub connections: usize,
     pub spawns: usize,
-    /// Connections that children accept when told to.
+    /// The number of connections for ordered pools.
     pub ordered: usize,
-    /// How many children live at a time, and end at once.
+    /// The number of children that live at the same time and end at once.
     pub children: usize,
-    /// Numbers of services that masters are started with.
+    /// The numbers of services that masters are started with.
     pub services: &'static [usize],
 }
 
@@ -30,6 +30,6 @@ impl Effort {
     };
 }
 
-/// A pool is put under load so many times: clients and children share the processors in one of two
-/// ways, and are nearly twice as fast in one of them, whatever the parent is.
+/// The number of load runs for each pool. Client and children are placed on the processors in one
+/// of two ways, one of which is nearly twice as fast with any parent, so one run is not enough.
 pub const RUNS: usize = 6;

@@ -1,5 +1,5 @@
-//! The least that the system can do it for: the same work without a master, measured in the same
-//! run. No master can be cheaper; how far ours is from it is the last column of the table.
+//! The lower bound: the same work without a master, measured in the same run. No master can be
+//! cheaper. The last column of the table compares our master with it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -23,7 +23,7 @@ use crate::spread::Spread;
 use crate::system::System;
 use crate::{micros, millis};
 
-/// Samples of the floors, one from every round.
+/// Samples of the lower bounds, one for each round.
 #[derive(Default)]
 pub struct Floors {
     spawn_cpu: Vec<f64>,
@@ -33,7 +33,7 @@ pub struct Floors {
 }
 
 impl Floors {
-    /// Takes one sample of each.
+    /// Takes one sample of each bound.
     pub fn measure(&mut self, effort: Effort) -> Result<()> {
         let spawn = spawn(effort.spawns as u32)?;
         self.spawn_cpu.push(micros(spawn.cpu));
@@ -48,7 +48,7 @@ impl Floors {
         Ok(())
     }
 
-    /// The least that a measure can be, or for rates the most.
+    /// The lower bound of a measure; for a rate, the upper bound.
     pub fn of(&self, measure: Measure) -> Option<f64> {
         let median = |samples: &[f64]| Spread::of(samples).median;
         match measure {
@@ -62,7 +62,7 @@ impl Floors {
     }
 }
 
-/// The processor time of taking the two reports of each connection from the kernel, many at a time.
+/// The processor time for receiving two reports for each connection, many in one call.
 fn reports(connections: u32) -> Result<Duration> {
     const AT_ONCE: u32 = 16;
     let flags = SockFlag::SOCK_CLOEXEC;
@@ -80,11 +80,12 @@ fn reports(connections: u32) -> Result<Duration> {
     Ok(spent / (connections / AT_ONCE * AT_ONCE))
 }
 
-/// The processor time of making so many sockets that listen.
+/// The processor time for creating `count` listening sockets.
 fn listeners(directory: &Path, count: usize) -> Result<Duration> {
     let before = cpu()?;
-    let listeners = (0..count).map(|n| listener(&directory.join(format!("s{n}"))));
-    let listeners = listeners.collect::<Result<Vec<_>>>()?;
+    let listeners = (0..count)
+        .map(|n| listener(&directory.join(format!("s{n}"))))
+        .collect::<Result<Vec<_>>>()?;
     let spent = cpu()? - before;
     drop(listeners);
     Ok(spent)

@@ -1,6 +1,6 @@
-//! What happens when very much happens at once: a service with many children is removed, or many
-//! children end in the same moment. The master must need the same time for each of them, however
-//! many there are, and another service's clients must not notice.
+//! Measures events with many children: a service with many children is removed, or many children
+//! end at once. The master's time for each child must not depend on their number, and the clients
+//! of another service must not be delayed.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,24 +20,25 @@ use crate::spawn::spawn;
 use crate::system::{CROWD, OTHER_ALONE, Running, System};
 use crate::{micros, millis};
 
-/// What it was like.
+/// The result of one event.
 pub struct Report {
     pub what: &'static str,
     pub children: usize,
-    /// The master's processor time for each child, in millionths of a second.
+    /// The master's processor time for each child, in microseconds.
     pub cpu: f64,
-    /// The longest stretch for which it was busy and served nobody, in thousandths, if it tells.
+    /// The longest time for which the master was busy without serving, in milliseconds, if it
+    /// records that.
     pub busy: Option<f64>,
-    /// The longest that a client of the other service waited meanwhile. The children's ends keep
-    /// all processors busy, so that this is not the master's doing alone.
+    /// The longest wait of the other service's clients during the event, in milliseconds. It is not
+    /// only the master's time, because the ending children use all processors.
     pub longest: f64,
-    /// The same while nothing happened.
+    /// The same without an event.
     pub calm: f64,
-    /// The longest that a client of another program waited, which starts a child for each too.
+    /// The longest wait of a client of another program, which also starts a child for each client.
     pub beside: f64,
 }
 
-/// Both things with few and with many children.
+/// Both events, with few and with many children.
 pub fn measure(master: &Path, effort: Effort) -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     for children in [effort.children / 50, effort.children / 5] {
@@ -65,8 +66,8 @@ fn ends(master: &Path, children: usize) -> Result<Report> {
     })
 }
 
-/// Has a service get so many children, lets something happen that ends them all, and watches: once
-/// the master alone, and once another service's clients too.
+/// Starts `children` children of a service, lets `happen` end all of them, and measures: first the
+/// master alone, then with clients of another service.
 fn happening(
     master: &Path,
     what: &'static str,
@@ -119,8 +120,8 @@ fn happening(
     })
 }
 
-/// Does some work while a thread of this program serves one client after the other, each with a
-/// child: what these have to wait is what the machine has them wait.
+/// Runs `work` while a thread serves clients one after the other, each with a child. The wait of
+/// these clients is caused by the machine's load alone.
 fn while_others_are_served(socket: &Path, work: impl FnOnce() -> Result<()>) -> Result<load::Load> {
     let listener = UnixListener::bind(socket)?;
     let done = AtomicBool::new(false);
@@ -137,7 +138,7 @@ fn while_others_are_served(socket: &Path, work: impl FnOnce() -> Result<()>) -> 
         });
         let load = load::while_visited(socket, work);
         done.store(true, Ordering::Relaxed);
-        // One more has it look.
+        // Another connection wakes the thread up, so that it sees the flag.
         UnixStream::connect(socket)?;
         let served = server.join();
         served.map_err(|_| anyhow!("the server panicked"))??;
@@ -145,7 +146,7 @@ fn while_others_are_served(socket: &Path, work: impl FnOnce() -> Result<()>) -> 
     })
 }
 
-/// What the master, if it is the one with the clock that notes them, was busy for at the longest.
+/// The longest time for which the master was busy; `None` for a master without the clock.
 fn longest_stretch(system: &System) -> Result<Option<f64>> {
     let text = fs::read_to_string(system.path("times"))?;
     let stretches = text.lines().map(|line| Ok(line.parse::<u64>()?));
@@ -153,7 +154,7 @@ fn longest_stretch(system: &System) -> Result<Option<f64>> {
     Ok(longest.map(|nanos| millis(Duration::from_nanos(nanos))))
 }
 
-/// The reports as a table in Markdown, ours beside Postfix's.
+/// The results as a table in Markdown, ours beside Postfix's.
 pub fn markdown(ours: &[Report], theirs: &[Report]) -> String {
     let mut text = String::from(
         "| what happens | children | CPU per child, us: ours | Postfix's | longest turn, ms: ours \

@@ -1,4 +1,4 @@
-//! Clients, as many at a time as are asked for, each waiting for the first byte and then the end.
+//! Clients. Several run at a time; each waits for the first byte and then for the end of file.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-/// What the clients have seen.
+/// The clients' measurements.
 pub struct Load {
     pub elapsed: Duration,
-    /// From connect(2) to the first byte, in ascending order.
+    /// The time from connect(2) to the first byte, in ascending order.
     pub first_bytes: Vec<Duration>,
 }
 
@@ -22,7 +22,7 @@ impl Load {
         self.first_bytes.len() as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// The wait of the client that half of the others had to wait longer than.
+    /// The median time to the first byte.
     pub fn median_wait(&self) -> Duration {
         self.first_bytes[self.first_bytes.len() / 2]
     }
@@ -32,12 +32,12 @@ impl Load {
     }
 }
 
-/// So many connections to a path in all, by so many clients.
+/// Makes `connections` connections to a path, `clients` at a time.
 pub fn run(socket: &Path, connections: usize, clients: usize) -> Result<Load> {
     run_visits(connections, clients, || visit(socket))
 }
 
-/// So many visits in all, by so many clients.
+/// Makes `connections` visits, `clients` at a time.
 pub fn run_visits(
     connections: usize,
     clients: usize,
@@ -69,7 +69,7 @@ pub fn run_visits(
     })
 }
 
-/// A visit to a server that gives back what it is given.
+/// Visits a server that echoes.
 pub fn echo(address: SocketAddr) -> Result<Duration> {
     let begin = Instant::now();
     let mut stream = TcpStream::connect(address)?;
@@ -82,7 +82,8 @@ pub fn echo(address: SocketAddr) -> Result<Duration> {
     Ok(wait)
 }
 
-/// A visit to a server that has something to say to whoever comes, and to who says nothing no more.
+/// Visits a server that greets its clients, and closes the connection of a client that sends
+/// nothing more.
 pub fn greeting(address: SocketAddr) -> Result<Duration> {
     let begin = Instant::now();
     let mut stream = TcpStream::connect(address)?;
@@ -94,7 +95,7 @@ pub fn greeting(address: SocketAddr) -> Result<Duration> {
     Ok(wait)
 }
 
-/// One client's visit, and how long its first byte took.
+/// Visits a server and returns the time to the first byte.
 pub fn visit(socket: &Path) -> Result<Duration> {
     let begin = Instant::now();
     let mut stream = UnixStream::connect(socket)?;
@@ -105,7 +106,7 @@ pub fn visit(socket: &Path) -> Result<Duration> {
     Ok(wait)
 }
 
-/// So many clients, each with a child of its own.
+/// Connects `clients` clients, each with its own child.
 pub fn hold(socket: &Path, clients: usize) -> Result<Vec<UnixStream>> {
     let client = |_| {
         let mut stream = UnixStream::connect(socket)?;
@@ -116,7 +117,7 @@ pub fn hold(socket: &Path, clients: usize) -> Result<Vec<UnixStream>> {
     (0..clients).map(client).collect()
 }
 
-/// Does some work while a service has one client after the other.
+/// Runs `work` while a service has one client after the other.
 pub fn while_visited(socket: &Path, work: impl FnOnce() -> Result<()>) -> Result<Load> {
     let done = AtomicBool::new(false);
     let begin = Instant::now();

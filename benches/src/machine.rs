@@ -1,9 +1,9 @@
-//! What the numbers were measured on, and when.
+//! Describes the machine and the date of the measurement.
 
 use std::fs;
 use std::process::Command;
 
-/// Processor, memory, kernel, Postfix and date, in one sentence.
+/// Processor, memory, kernel, Postfix's version and date, in one sentence.
 pub fn described() -> String {
     let cpu = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".into());
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -22,7 +22,7 @@ pub fn described() -> String {
     )
 }
 
-/// The first value of this name in a file of `NAME : VALUE` lines.
+/// The first value with this name in a file of `NAME : VALUE` lines.
 fn field(file: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     text.lines().find_map(|line| {
@@ -31,7 +31,7 @@ fn field(file: &str, name: &str) -> Option<String> {
     })
 }
 
-/// What a command says, for the record.
+/// The output of a command.
 fn said(command: &str, arguments: &[&str]) -> String {
     let output = Command::new(command).args(arguments).output();
     output.map_or_else(

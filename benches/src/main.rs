@@ -1,10 +1,10 @@
-//! What our master costs beside Postfix's own: the same children and the same load, on the same
-//! machine, in the same run, a round of each in turn. `cargo run --release -p benches` runs it all
-//! and writes `benches/RESULTS.md` and `benches/cost.svg`; `--quick` is a single round with little
-//! load, which only shows that everything works, and writes nothing.
+//! Compares the cost of our master with that of Postfix's: the same children and the same load, on
+//! the same machine, in alternating rounds of one run. `cargo run --release -p benches` runs
+//! everything and writes `benches/RESULTS.md` and `benches/cost.svg`. `--quick` makes one round
+//! with little load, to check that everything works, and writes nothing.
 //!
-//! Processor time is what counts, as the kernel has it to the nanosecond: it is what is left when
-//! other programs use the machine too, which elapsed time is not.
+//! Most measures are processor time, which the kernel counts in nanoseconds: unlike elapsed time,
+//! it does not depend on other programs that use the machine.
 
 mod cgroup;
 mod effort;
@@ -52,7 +52,7 @@ struct Options {
     effort: Effort,
     rounds: usize,
     only: Option<String>,
-    /// Whether the results are for the record.
+    /// Whether to write the results to files.
     keep: bool,
 }
 
@@ -99,7 +99,7 @@ fn main() -> Result<ExitCode> {
         nix::unistd::geteuid().is_root() && Path::new(ORIGINAL).exists(),
         "this needs root, and Debian's Postfix at {ORIGINAL}"
     );
-    // Some parts have thousands of clients.
+    // Some measurements have thousands of clients.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     let built = build()?;
@@ -147,13 +147,14 @@ fn main() -> Result<ExitCode> {
     if options.keep {
         keep(&results, &machine, options.rounds)?;
     }
-    Ok(match results.missed {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
+    Ok(if results.missed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     })
 }
 
-/// What is written down.
+/// The results to be written.
 #[derive(Default)]
 struct Results {
     table: String,
@@ -168,14 +169,14 @@ struct Results {
     missed: bool,
 }
 
-/// Both masters, in turn.
+/// Measures both masters, alternately.
 fn compare(options: &Options, masters: [&Path; 2], results: &mut Results) -> Result<()> {
     let mut series = [Series::new(), Series::new()];
     let mut floors = Floors::default();
     for round in 0..options.rounds {
         eprintln!("round {} of {}", round + 1, options.rounds);
         floors.measure(options.effort)?;
-        // Neither always comes first.
+        // Alternate the order in each round.
         for at in [round % 2, 1 - round % 2] {
             sample::sample(masters[at], options.effort, &mut series[at])
                 .with_context(|| masters[at].display().to_string())?;
@@ -200,7 +201,7 @@ fn growth(options: &Options, masters: [&Path; 2]) -> Result<String> {
     Ok(growth::markdown(&reports[0], &reports[1]))
 }
 
-/// Builds what is to be measured, and says where it is.
+/// Builds the measured programs and returns their directory.
 fn build() -> Result<PathBuf> {
     for what in [
         &["--bins"][..],
@@ -216,7 +217,7 @@ fn build() -> Result<PathBuf> {
         ensure!(status.success(), "cargo build {}", what.join(" "));
     }
     let own = std::env::current_exe()?;
-    // A file that was written to but a moment ago counts as the memory of who runs it.
+    // Otherwise dirty pages of the new program would count as memory of the process that runs it.
     nix::unistd::sync();
     Ok(own.with_file_name("master"))
 }
@@ -225,7 +226,7 @@ fn home() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Writes the results beside the sources.
+/// Writes the results to the source directory.
 fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
     let Results {
         table,
@@ -254,11 +255,11 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          that works more keeps them awake; on one processor this effect is absent. Private memory \
          is the kernel's anonymous memory.\n\n\
          ![Cost against the number of services](cost.svg)\n\n\
-         ## Much at once\n\n\
+         ## Many children at once\n\n\
          {growth}\n\
          ## Where the time goes\n\n\
          {profile}\n\
-         ## Standing alone, beside others\n\n\
+         ## Beside other programs\n\n\
          {others}\n\
          ## Any program for each connection\n\n\
          {spawners}\n\
@@ -274,7 +275,7 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// Thousandths of a second, and millionths.
+/// Milliseconds, and microseconds.
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

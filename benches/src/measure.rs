@@ -1,44 +1,44 @@
-//! What is measured of a master: the names, in words, and the goals.
+//! The measures, their descriptions and their goals.
 
 use std::collections::BTreeMap;
 
 use crate::spread::Goal;
 
-/// One number; what it counts is in the parentheses.
+/// One measure. Its parameter is named in parentheses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
-    /// Processor time for a connection that a child takes by itself (clients).
+    /// Processor time for a connection to a running child (clients).
     WarmCpu(usize),
-    /// Such connections in a second (clients).
+    /// Connections per second to running children (clients).
     WarmRate(usize),
-    /// The same where all share one processor (clients).
+    /// The same with all processes on one processor (clients).
     WarmRateOfOne(usize),
-    /// Connections in a second, each with a child of its own (clients).
+    /// Connections per second with a new child for each (clients).
     SpawnRate(usize),
-    /// How long the first byte of such a connection takes, for half of them (clients).
+    /// Median time to the first byte of such a connection (clients).
     FirstByte(usize),
     /// Processor time for such a connection (services).
     SpawnCpu(usize),
-    /// The same with one service, while another has many children (children).
+    /// The same with one service, while another service has many children (children).
     CrowdedSpawnCpu(usize),
-    /// The longest that a client of a service waits for its first byte while all children of another
+    /// Longest time to the first byte of a service's client while all children of another service
     /// end at once (children).
     FirstByteAtEnds(usize),
     /// Processor time of the start (services).
     StartCpu(usize),
-    /// Processor time of a reload that changes nothing (services).
+    /// Processor time of a reload without changes (services).
     ReloadCpu(usize),
-    /// Memory of the master's own after the start (services).
+    /// The master's private memory after the start (services).
     Private(usize),
-    /// Memory after the start (services).
+    /// The master's proportional memory (PSS) after the start (services).
     Pss(usize),
 }
 
-/// Samples of each measure, one from every round.
+/// Samples of each measure, one for each round.
 pub type Series = BTreeMap<Measure, Vec<f64>>;
 
 impl Measure {
-    /// In words, with the unit; none for what is not told.
+    /// The description and the unit; `None` for a measure that is not in the table.
     pub fn described(self) -> Option<(String, &'static str)> {
         let described = match self {
             Self::WarmCpu(clients) => (
@@ -76,7 +76,7 @@ impl Measure {
         Some(described)
     }
 
-    /// What the ratio of ours to Postfix's has to be.
+    /// The goal for the ratio of our value to Postfix's.
     pub fn goal(self) -> Goal {
         use Goal::{AtLeast, AtMost, Within};
         match self {

@@ -1,6 +1,6 @@
-//! Our master, standing alone, beside other programs that start a program for each connection: all
-//! of them start the same static child, which gives its client back what it says. Those that are
-//! not installed are left out.
+//! Compares our stand-alone master with other programs that start a program for each connection.
+//! All of them start the same static child, which echoes. Programs that are not installed are left
+//! out.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,18 +20,18 @@ use crate::process::Process;
 use crate::spread::Spread;
 use crate::system::CHILD;
 
-/// A server for one address, with files of its own.
+/// A server for one address, with its own files.
 struct Server {
     name: &'static str,
     program: PathBuf,
-    /// Its arguments, and the files that it needs, with the directory they are in.
+    /// Writes its configuration files and returns its arguments.
     setup: fn(&Setup) -> Result<Vec<String>>,
 }
 
 pub struct Setup {
     directory: TempDir,
     pub address: SocketAddr,
-    /// Where this package's programs are, and the other packages'.
+    /// The directory of the built programs.
     pub built: PathBuf,
 }
 
@@ -39,7 +39,7 @@ impl Setup {
     pub fn new(built: &Path) -> Result<Self> {
         Ok(Self {
             directory: tempfile::tempdir()?,
-            // Nobody else wants the port in the moment until the server has it.
+            // The port is free for a moment until the server binds it; no other program takes it.
             address: TcpListener::bind("127.0.0.1:0")?.local_addr()?,
             built: built.to_owned(),
         })
@@ -51,12 +51,12 @@ impl Setup {
         Ok(path.display().to_string())
     }
 
-    /// A table with one line, the command of which is this.
+    /// A configuration with one line, which runs this command.
     fn table(&self, command: &str) -> Result<Vec<String>> {
         self.pool(100, command, "")
     }
 
-    /// The same with another limit, and with settings in the service's own table.
+    /// The same with another process limit, and with settings in `master.toml`.
     pub fn pool(&self, limit: usize, command: &str, settings: &str) -> Result<Vec<String>> {
         let address = self.address;
         let directory = |name| self.directory.path().join(name).display().to_string();
@@ -110,7 +110,7 @@ fn servers(built: &Path) -> Vec<Server> {
     ]
 }
 
-/// All servers in turn, so many rounds, as a table in Markdown.
+/// Measures all servers alternately, in `rounds` rounds. Returns a table in Markdown.
 pub fn measure(built: &Path, effort: Effort, rounds: usize) -> Result<String> {
     let servers = servers(built);
     let there = |server: &&Server| {
@@ -128,8 +128,8 @@ pub fn measure(built: &Path, effort: Effort, rounds: usize) -> Result<String> {
     Ok(table.markdown("server"))
 }
 
-/// What was measured of several competitors: connections in a second, one and eight at a time, and
-/// the wait of one in milliseconds.
+/// Measurements of several programs: connections per second with one and with eight clients, and
+/// the time to the first byte with one client, in milliseconds.
 pub struct Table(Vec<(&'static str, [Vec<f64>; 3])>);
 
 impl Table {
@@ -160,14 +160,14 @@ impl Table {
     }
 }
 
-/// Connections in a second, one and eight at a time, and the wait of one.
+/// Connections per second with one and with eight clients, and the time to the first byte with one.
 fn sample(server: &Server, built: &Path, effort: Effort) -> Result<[f64; 3]> {
     let setup = Setup::new(built)?;
     let arguments = (server.setup)(&setup)?;
     let _running = Stopped::start(Command::new(&server.program).args(arguments))?;
     let end = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(setup.address).is_err() {
-        ensure!(Instant::now() < end, "nobody listens");
+        ensure!(Instant::now() < end, "no program listens");
         thread::sleep(Duration::from_millis(5));
     }
     let run = |clients| load::run_visits(effort.spawns, clients, || load::echo(setup.address));
@@ -176,7 +176,7 @@ fn sample(server: &Server, built: &Path, effort: Effort) -> Result<[f64; 3]> {
     Ok([one.rate(), eight.rate(), millis(one.median_wait())])
 }
 
-/// A process that is stopped when this is dropped.
+/// A process that is stopped on drop.
 pub struct Stopped(Child);
 
 impl Stopped {
@@ -196,7 +196,7 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
-        // One that has ended already needs no signal.
+        // Fails only if the process has already ended.
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let _ = self.0.wait();
     }

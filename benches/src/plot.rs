@@ -1,5 +1,5 @@
-//! Cost against the number of services, drawn: both axes logarithmic, so that what stays the same
-//! is level and what grows with the services is a diagonal.
+//! Draws cost against the number of services. Both axes are logarithmic, so that constant cost is a
+//! horizontal line and linear cost is a diagonal.
 
 use std::fmt::Write as _;
 
@@ -8,12 +8,12 @@ use crate::spread::Spread;
 
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 220.0;
-/// Room around a panel, for titles and numbers.
+/// The margin around a panel for titles and numbers.
 const MARGIN: f64 = 60.0;
 const OURS: &str = "#b7410e";
 const THEIRS: &str = "#3b5f8a";
 
-/// One picture: a title, and the measure for a number of services.
+/// One panel: a title, and the measure for a number of services.
 type Panel = (&'static str, fn(usize) -> Measure);
 
 const PANELS: [Panel; 3] = [
@@ -22,7 +22,7 @@ const PANELS: [Panel; 3] = [
     ("private memory, KiB", Measure::Private),
 ];
 
-/// The drawing of all panels.
+/// The drawing with all panels.
 pub fn svg(services: &[usize], ours: &Series, theirs: &Series) -> String {
     let width = (WIDTH + MARGIN) * PANELS.len() as f64 + MARGIN;
     let height = HEIGHT + 2.0 * MARGIN;
@@ -48,7 +48,7 @@ pub fn svg(services: &[usize], ours: &Series, theirs: &Series) -> String {
     svg
 }
 
-/// A scale from values to places, both ends at powers of ten.
+/// Maps values to coordinates; both ends are powers of ten.
 struct Scale {
     low: f64,
     high: f64,
@@ -106,15 +106,17 @@ fn panel(svg: &mut String, title: &str, ours: &[(f64, f64)], theirs: &[(f64, f64
     );
     let place = |(n, value)| (across.place(n), HEIGHT - up.place(value));
     let places = |points: &[(f64, f64)]| points.iter().copied().map(place).collect::<Vec<_>>();
-    // Where the curves are furthest apart, each name on its side.
+    // The names are where the curves are furthest apart, on the outer sides.
     curve(svg, ("Postfix's", -8.0), THEIRS, &places(theirs));
     curve(svg, ("ours", 18.0), OURS, &places(ours));
 }
 
-/// A line through these places, with its name so far below the first.
+/// A line through these points. Its name is `below` units below the first point.
 fn curve(svg: &mut String, (name, below): (&str, f64), colour: &str, places: &[(f64, f64)]) {
-    let words = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}"));
-    let words: Vec<String> = words.collect();
+    let words: Vec<String> = places
+        .iter()
+        .map(|(x, y)| format!("{x:.1},{y:.1}"))
+        .collect();
     let _ = writeln!(
         svg,
         "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",

@@ -1,6 +1,6 @@
-//! Ordered pools beside SpamAssassin's own: its parent and ours, with the same children in Perl,
-//! and ours with children in Rust, one after the other in each round. And what the first client
-//! waits for, where nobody is there yet and where a child is kept warm.
+//! Compares ordered pools with SpamAssassin's own: spamd's parent and our master with the same
+//! children in Perl, and our master with children in Rust, alternately in each round. It also
+//! measures the first client's wait, without a running child and with an idle one.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
@@ -30,15 +30,16 @@ use crate::{home, micros, millis};
 
 /// SpamAssassin's module, in Debian's package.
 const MODULE: &str = "/usr/share/perl5/Mail/SpamAssassin/SpamdForkScaling.pm";
-/// Children of a pool that is full.
+/// The number of children in a full pool.
 const FULL: usize = 50;
-/// Nothing but a stuck child takes as long. The original waits for it 300 seconds.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout for a client: only a stuck child takes this long. The original waits 300 seconds for
+/// one.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What is waited for has failed when it takes longer.
+/// Timeout for preparations.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How many children there are.
+/// The size of a pool.
 #[derive(Clone, Copy)]
 struct Size {
     min: usize,
@@ -56,7 +57,7 @@ impl Size {
     }
 }
 
-/// A parent with its children.
+/// A parent and the language of its children.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Theirs,
@@ -74,7 +75,7 @@ impl Kind {
         }
     }
 
-    /// Starts it, and does not wait.
+    /// Starts it without waiting.
     fn start(self, setup: &Setup, size: Size) -> Result<Stopped> {
         let Size { min, idle, max } = size;
         let child = self.child(&setup.built).display().to_string();
@@ -88,7 +89,7 @@ impl Kind {
             );
         }
         let command = match self {
-            // It does not leave in the middle, which the others do not either.
+            // Without a limit on clients, like the other children.
             Self::Rust => format!("{child} -o max_use=0"),
             _ => child,
         };
@@ -107,7 +108,7 @@ impl Kind {
     }
 }
 
-/// Waits until so many children wait for orders, and their parent for events.
+/// Waits until `count` children wait for orders and their parent waits for events.
 fn wait_for_idle(parent: Process, count: usize) -> Result<()> {
     let end = Instant::now() + LIMIT;
     loop {
@@ -195,8 +196,8 @@ fn sample(kind: Kind, built: &Path, effort: Effort) -> Result<Sample> {
     ])
 }
 
-/// How long it takes from the start until so many children wait for orders. It is their own work
-/// nearly all: either parent runs the same program for each of them.
+/// The time from the start until a full pool waits for orders. Nearly all of it is the children's
+/// own work, because both parents run the same program for each child.
 fn fill(kind: Kind, built: &Path) -> Result<Duration> {
     let setup = Setup::new(built)?;
     let begin = Instant::now();
@@ -205,12 +206,12 @@ fn fill(kind: Kind, built: &Path) -> Result<Duration> {
     let fill = begin.elapsed();
     let children = running.process().child_pids()?;
     drop(running);
-    // Neither parent waits for them, and who is measured next is to have the machine for itself.
+    // Neither parent waits for its children's end, and they would disturb the next measurement.
     wait_for_end(&children)?;
     Ok(fill)
 }
 
-/// Waits until none of these processes is there any more.
+/// Waits until all of these processes have ended.
 fn wait_for_end(pids: &[i32]) -> Result<()> {
     let end = Instant::now() + LIMIT;
     while pids.iter().any(|pid| Process(*pid).runs()) {
@@ -220,8 +221,7 @@ fn wait_for_end(pids: &[i32]) -> Result<()> {
     Ok(())
 }
 
-/// How long a client waits when the child whose turn it is does not move; no longer than
-/// [`PATIENCE`].
+/// The wait of a client when the next child in turn is stopped; at most [`TIMEOUT`].
 fn stuck(kind: Kind, built: &Path) -> Result<Duration> {
     let (setup, running) = kind.running(built, Size::just(3))?;
     let pids = running.process().child_pids()?;
@@ -232,7 +232,7 @@ fn stuck(kind: Kind, built: &Path) -> Result<Duration> {
     kill(lowest, Signal::SIGCONT)?;
     match wait {
         Ok(wait) => Ok(wait),
-        Err(error) if is_timeout(&error) => Ok(PATIENCE),
+        Err(error) if is_timeout(&error) => Ok(TIMEOUT),
         Err(error) => Err(error),
     }
 }
@@ -242,9 +242,9 @@ fn is_timeout(error: &anyhow::Error) -> bool {
     error.is_some_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
 }
 
-/// The least of a parent's processor time for a connection, one at a time, in millionths of a second:
-/// that of one which has a single child in Perl and no questions. It waits for the client, takes what
-/// the child has said, and writes the order.
+/// The lower bound for a parent's processor time for a connection, one at a time, in microseconds.
+/// It is measured with a minimal parent with one child in Perl, which waits for the client, reads
+/// the child's messages, and writes the order.
 fn least(connections: usize) -> Result<f64> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     listener.set_nonblocking(true)?;
@@ -292,18 +292,21 @@ fn least(connections: usize) -> Result<f64> {
     spent.map(|spent| micros(spent) / connections as f64)
 }
 
-/// The first client's wait for its first byte, with children in Perl that accept by themselves.
+/// The first client's time to the first byte, with children in Perl that accept by themselves.
 fn first_client(built: &Path, min_idle: usize) -> Result<f64> {
     let setup = Setup::new(built)?;
-    let child = home().join("../services/examples/child.pl");
-    let child = child.display().to_string();
+    let child = home()
+        .join("../services/examples/child.pl")
+        .display()
+        .to_string();
     let arguments = setup.pool(10, &child, &format!("min_idle = {min_idle}\n"))?;
     let running = Stopped::start(Command::new(built.join("master")).args(arguments))?;
     wait_for_idle(running.process(), min_idle)?;
     Ok(millis(load::echo(setup.address)?))
 }
 
-/// All of it, so many rounds, as a table in Markdown; nothing where the module is not installed.
+/// Measures everything in `rounds` rounds. Returns a table in Markdown, which is empty if the
+/// module is not installed, and whether a goal was missed.
 pub fn measure(built: &Path, effort: Effort, rounds: usize) -> Result<(String, bool)> {
     if !Path::new(MODULE).exists() {
         eprintln!("left out: Debian's package spamassassin is not installed");
@@ -314,7 +317,7 @@ pub fn measure(built: &Path, effort: Effort, rounds: usize) -> Result<(String, b
     let mut floor = Vec::new();
     for round in 0..rounds {
         eprintln!("pools: round {} of {rounds}", round + 1);
-        // None always comes first.
+        // Rotate the order in each round.
         for at in (0..Kind::ALL.len()).map(|n| (round + n) % Kind::ALL.len()) {
             samples[at].push(sample(Kind::ALL[at], built, effort)?);
         }
@@ -365,7 +368,7 @@ fn markdown(samples: &[Vec<Sample>; 3], first: &[Vec<f64>; 2], floor: Spread) ->
          A client that is not served for {} s gives up, and counts as served at that time.\n\n\
          The first client of a service with shared listeners and children in Perl waits {cold} \
          ms for its first byte, and {warm} ms with `min_idle = 1`.\n",
-        PATIENCE.as_secs()
+        TIMEOUT.as_secs()
     );
     (text, missed)
 }

@@ -1,4 +1,4 @@
-//! What the kernel has counted of a process.
+//! The kernel's statistics of a process.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,16 +8,16 @@ use anyhow::{Context, Result};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
-/// A process, by its id.
+/// A process, by its ID.
 #[derive(Clone, Copy, Debug)]
 pub struct Process(pub i32);
 
 /// Memory in KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// What nobody shares and no file holds: what the process has written.
+    /// Private dirty memory: what the process has written and shares with no other process.
     pub private: u64,
-    /// All of it, with what is shared divided among those who share it.
+    /// Proportional set size: shared memory is divided by the number of processes that share it.
     pub pss: u64,
 }
 
@@ -31,26 +31,26 @@ impl Process {
         fs::read_to_string(&file).with_context(|| file.display().to_string())
     }
 
-    /// The processor time that all its threads have used, of those that have ended too; exact once
-    /// they sleep.
+    /// The processor time of all threads, including those that have ended. It is exact while they
+    /// sleep.
     pub fn cpu(self) -> Result<Duration> {
         let clock = clock_getcpuclockid(Pid::from_raw(self.0))?;
         Ok(clock_gettime(clock)?.into())
     }
 
-    /// The same with that of its children which run its own program, such as one that looks up
-    /// names: those that serve clients run others.
+    /// The same, plus the time of children that run the same program (such as the one that resolves
+    /// names). Children that serve clients run other programs.
     pub fn cpu_with_helpers(self) -> Result<Duration> {
         let own = fs::read_link(self.file("exe"))?;
         let children = self.child_pids()?.into_iter().map(Process);
         let helpers = children
             .filter(|child| fs::read_link(child.file("exe")).is_ok_and(|program| program == own));
-        // One that has ended meanwhile cannot be asked any more.
+        // A process that has ended in the meantime has no statistics.
         let spent: Duration = helpers.filter_map(|helper| helper.cpu().ok()).sum();
         Ok(self.cpu()? + spent)
     }
 
-    /// Whether it has not ended.
+    /// Whether the process has not ended.
     pub fn runs(self) -> bool {
         let state = self.text("stat").ok().and_then(|text| {
             let (_, rest) = text.rsplit_once(')')?;
@@ -59,13 +59,13 @@ impl Process {
         !matches!(state, None | Some('Z' | 'X'))
     }
 
-    /// Whether it waits for events.
+    /// Whether the process waits for events.
     pub fn is_idle(self) -> bool {
         self.text("wchan")
             .is_ok_and(|place| place.contains("epoll"))
     }
 
-    /// Whether it waits for events or orders, in whichever way.
+    /// Whether the process waits for events or orders, by any system call.
     pub fn waits(self) -> bool {
         let waits = |place: &str| {
             ["poll", "select", "unix_stream"]
@@ -88,7 +88,7 @@ impl Process {
         })
     }
 
-    /// Its children, those included that have ended and were not reaped yet.
+    /// The number of its children, including those that have ended and were not reaped.
     pub fn children(self) -> Result<usize> {
         Ok(self.child_pids()?.len())
     }

@@ -1,12 +1,12 @@
-//! One processor for all, for a while. Where there are several, it is the scheduler's luck which of
-//! them client, child and master meet on, and worth more than anything a master does.
+//! Restricts processes to one processor. With several processors, the placement of client, child
+//! and master by the scheduler has more influence than the master itself.
 
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// This thread, and the threads and processes that it starts, have one processor until this is
-/// dropped; those that were started meanwhile keep to it.
+/// While this value exists, this thread, and all threads and processes that it starts, run on one
+/// processor. Those that it has started keep this restriction.
 pub struct OneProcessor {
     before: CpuSet,
 }
@@ -24,7 +24,7 @@ impl OneProcessor {
 
 impl Drop for OneProcessor {
     fn drop(&mut self) {
-        // It was allowed before.
+        // This cannot fail: the former setting was valid.
         let _ = sched_setaffinity(Pid::this(), &self.before);
     }
 }

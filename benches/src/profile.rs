@@ -1,5 +1,5 @@
-//! What our master's processor time goes to, by perf(1)'s samples: shares of the system calls, and
-//! of the master's own code. It says what is left to gain where a goal was missed.
+//! Samples our master with perf(1): the shares of each system call, and of the master's own code.
+//! They show what can be optimized where a goal was missed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,21 +14,21 @@ use crate::effort::Effort;
 use crate::load;
 use crate::system::{System, table};
 
-/// Samples in a second. More would be felt.
+/// Samples per second. More would affect the result.
 const FREQUENCY: &str = "4000";
-/// What takes less, in percent of all, is not told.
+/// Smaller shares are not listed; in percent.
 const LEAST: f64 = 1.0;
-/// How the names of functions begin that carry out system calls.
+/// Prefixes of kernel functions that implement system calls.
 const CALLS: [&str; 4] = ["__x64_sys_", "__arm64_sys_", "__do_sys_", "ksys_"];
-/// Others that do.
+/// Other functions that implement system calls.
 const OTHERS: [(&str, &str); 2] = [("kernel_clone", "clone"), ("kernel_wait4", "wait4")];
-/// The master's own code, as the table calls it.
+/// The name of the master's own code in the table.
 const OWN: &str = "its own code";
 
-/// A share of the time, in percent, by what it is spent on.
+/// Shares of the time in percent, by name.
 type Shares = BTreeMap<String, f64>;
 
-/// Both situations as a table in Markdown; nothing where perf(1) is not installed or not allowed.
+/// Both situations as a table in Markdown; empty if perf(1) is not installed or not allowed.
 pub fn measure(master: &Path, effort: Effort) -> Result<String> {
     let works = Command::new("perf")
         .args(["record", "-q", "-e", "cpu-clock", "-o", "/dev/null", "true"])
@@ -44,7 +44,7 @@ pub fn measure(master: &Path, effort: Effort) -> Result<String> {
     Ok(markdown(&warm, &spawns))
 }
 
-/// The shares while a service of a table has so many connections, by so many clients.
+/// The shares while a service gets `connections` connections, `clients` at a time.
 fn sample(master: &Path, lines: &str, connections: usize, clients: usize) -> Result<Shares> {
     let system = System::new()?;
     system.configure(lines)?;
@@ -84,7 +84,7 @@ fn report(file: &str, fields: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The lines of a report, each with its share.
+/// The lines of a report with their shares.
 fn lines(report: &str) -> impl Iterator<Item = (f64, &str)> {
     report.lines().filter_map(|line| {
         let (share, rest) = line.trim().split_once('%')?;
@@ -92,8 +92,8 @@ fn lines(report: &str) -> impl Iterator<Item = (f64, &str)> {
     })
 }
 
-/// The system calls. One has several functions, of which the outermost has the largest share,
-/// unless it ends by jumping to the next.
+/// The system calls. Of several functions of one call, the outermost has the largest share, unless
+/// it ends with a tail call.
 fn calls(report: &str) -> Shares {
     let mut shares = Shares::new();
     for (share, rest) in lines(report) {
@@ -108,11 +108,11 @@ fn calls(report: &str) -> Shares {
     shares
 }
 
-/// All that is not the kernel's.
+/// All code outside the kernel.
 fn own(report: &str) -> f64 {
     let kernel = |rest: &str| rest.starts_with("[kernel");
     let others = lines(report).filter(|(_, rest)| !kernel(rest));
-    // The sum() of nothing is -0.
+    // Starts at 0, because sum() of nothing is -0.
     others.fold(0.0, |sum, (share, _)| sum + share)
 }
 

@@ -1,9 +1,8 @@
-//! What readers of the status document cost those who are served: a crowd that comes and does not
-//! read, and one that reads all there is and comes again at once. All share one processor, so that
-//! whatever the crowd costs is taken from those who are served. Its own work is, too; so its
-//! processor time and the master's are measured besides, while nobody else wants anything. That
-//! says what the crowd costs also where the machine is too busy for the number of connections to
-//! tell.
+//! Measures how readers of the status document affect the clients of services. One crowd of readers
+//! connects and does not read; the other reads everything and reconnects at once. All processes
+//! share one processor, so that the readers' cost reduces the service's throughput. The crowd's own
+//! work does so, too: therefore its processor time and the master's are also measured while there
+//! are no clients. This works even if the machine is too busy for the throughput to be meaningful.
 
 use std::fmt::Write as _;
 use std::io::Read;
@@ -26,84 +25,84 @@ use crate::system::{Running, System, table};
 
 const READERS: usize = 200;
 const SERVICES: [usize; 2] = [100, 5_000];
-/// For how long the master is watched while nobody else wants anything.
+/// How long the master is measured without clients.
 const WATCHED: Duration = Duration::from_secs(2);
-/// A reader that was let in and does not read is sent away before this.
+/// The master disconnects a reader that does not read before this time.
 const SILENCE: Duration = Duration::from_secs(1);
-/// Longer than the crowd takes to be there.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout for the connection of the crowd.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the throughput has to be, beside that without readers.
+/// The goal for the throughput, relative to that without readers.
 const THROUGHPUT: Goal = Goal::AtLeast(0.95);
-/// Which part of all processors the crowd may have, with what the master does for it.
+/// The goal for the crowd's share of all processors, including the master's work for it.
 const SHARE: Goal = Goal::AtMost(0.05);
 
 #[derive(Clone, Copy)]
 enum Crowd {
-    Nobody,
+    None,
     Silent,
     Hammering,
 }
 
 impl Crowd {
-    const ALL: [Self; 3] = [Self::Nobody, Self::Silent, Self::Hammering];
+    const ALL: [Self; 3] = [Self::None, Self::Silent, Self::Hammering];
 
     fn described(self) -> String {
         match self {
-            Self::Nobody => "none".into(),
+            Self::None => "none".into(),
             Self::Silent => format!("{READERS} that never read"),
             Self::Hammering => format!("{READERS} that hammer"),
         }
     }
 
-    /// What one of them does.
-    fn come(self, visits: &Visits) {
-        visits.come.fetch_add(1, Ordering::Relaxed);
-        if matches!(self, Self::Nobody) {
+    /// The work of one reader.
+    fn run_reader(self, visits: &Visits) {
+        visits.started.fetch_add(1, Ordering::Relaxed);
+        if matches!(self, Self::None) {
             return;
         }
         while !visits.end.load(Ordering::Relaxed) {
-            // Who finds no room even to wait comes again.
+            // The queue of connections is full: try again.
             let Ok(mut stream) = UnixStream::connect(&visits.socket) else {
                 continue;
             };
             match self {
                 Self::Silent => thread::sleep(SILENCE),
-                // One that was cut off has read what it could.
+                // A reader that was disconnected has read as much as it could.
                 _ => drop(stream.read_to_end(&mut Vec::new())),
             }
         }
     }
 }
 
-/// The crowd's visits.
+/// The shared state of the crowd.
 struct Visits {
     socket: PathBuf,
-    /// How many have come, and were let in or wait.
-    come: AtomicUsize,
+    /// The number of readers that have started.
+    started: AtomicUsize,
     end: AtomicBool,
 }
 
 impl Visits {
-    /// Until all of them are there.
+    /// Waits until all readers have started.
     fn wait_for_all(&self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        while self.come.load(Ordering::Relaxed) < READERS {
-            ensure!(Instant::now() < end, "the crowd does not come");
+        let end = Instant::now() + TIMEOUT;
+        while self.started.load(Ordering::Relaxed) < READERS {
+            ensure!(Instant::now() < end, "the readers do not start");
             thread::sleep(Duration::from_millis(10));
         }
         Ok(())
     }
 }
 
-/// What it was like with a crowd.
+/// The result with one crowd.
 #[derive(Clone, Copy)]
 struct Sample {
     rate: f64,
-    /// Processor time in a second, in seconds: the master's, and the crowd's own.
+    /// Processor seconds per second: the master's, and the crowd's.
     master: f64,
     crowd: f64,
-    /// Its own memory, in KiB.
+    /// The master's private memory, in KiB.
     private: f64,
 }
 
@@ -117,17 +116,17 @@ fn sample(master: &Path, effort: Effort, services: usize, crowd: Crowd) -> Resul
     running.rest()?;
     let visits = Visits {
         socket: system.path("queue").join(SOCKET),
-        come: AtomicUsize::new(0),
+        started: AtomicUsize::new(0),
         end: AtomicBool::new(false),
     };
     thread::scope(|scope| {
         for _ in 0..READERS {
-            scope.spawn(|| crowd.come(&visits));
+            scope.spawn(|| crowd.run_reader(&visits));
         }
         let there = visits.wait_for_all();
         let sample = there.and_then(|()| with_crowd(&running, &socket, effort));
         visits.end.store(true, Ordering::Relaxed);
-        // Whoever waits still is told so by that.
+        // Stopping the master disconnects readers that still wait.
         drop(running);
         sample
     })
@@ -148,7 +147,7 @@ fn with_crowd(running: &Running<'_>, socket: &Path, effort: Effort) -> Result<Sa
     })
 }
 
-/// This process's processor time, that of all its threads.
+/// The processor time of all threads of this process.
 fn own_cpu() -> Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let times = [usage.user_time(), usage.system_time()];
@@ -156,7 +155,8 @@ fn own_cpu() -> Result<Duration> {
     Ok(Duration::from_micros(micros.iter().sum()))
 }
 
-/// All crowds in turn, so many rounds, as a table in Markdown; and whether a goal was missed.
+/// Measures all crowds alternately, in `rounds` rounds. Returns a table in Markdown, and whether a
+/// goal was missed.
 pub fn measure(master: &Path, effort: Effort, rounds: usize) -> Result<(String, bool)> {
     let mut text = String::from(
         "| services | readers | connections/s, 8 at a time | beside none | goal | reached \
@@ -169,7 +169,7 @@ pub fn measure(master: &Path, effort: Effort, rounds: usize) -> Result<(String, 
         let mut samples = Crowd::ALL.map(|_| Vec::new());
         for round in 0..rounds {
             eprintln!("{services} services: round {} of {rounds}", round + 1);
-            // None always comes first.
+            // Rotate the order in each round.
             for at in (0..Crowd::ALL.len()).map(|n| (round + n) % Crowd::ALL.len()) {
                 let sample = sample(master, effort, services, Crowd::ALL[at]);
                 samples[at].push(sample.context(Crowd::ALL[at].described())?);
@@ -186,7 +186,7 @@ pub fn measure(master: &Path, effort: Effort, rounds: usize) -> Result<(String, 
     Ok((text, missed))
 }
 
-/// A row for each crowd; true if a goal was missed.
+/// Writes a row for each crowd; true if a goal was missed.
 fn rows(services: usize, samples: &[Vec<Sample>; 3], processors: f64, text: &mut String) -> bool {
     let spread = |samples: &[Sample], of: fn(&Sample) -> f64| {
         let values: Vec<f64> = samples.iter().map(of).collect();
@@ -194,7 +194,7 @@ fn rows(services: usize, samples: &[Vec<Sample>; 3], processors: f64, text: &mut
     };
     let alone = spread(&samples[0], |sample| sample.rate).median;
     let mut missed = false;
-    for (who, samples) in Crowd::ALL.iter().zip(samples) {
+    for (kind, samples) in Crowd::ALL.iter().zip(samples) {
         let rate = spread(samples, |sample| sample.rate);
         let master = spread(samples, |sample| sample.master);
         let crowd = spread(samples, |sample| sample.crowd);
@@ -211,7 +211,7 @@ fn rows(services: usize, samples: &[Vec<Sample>; 3], processors: f64, text: &mut
             text,
             "| {services} | {} | {} | {ratio:.2} | {throughput} | {:.3} + {:.3} | {part:.3} \
              | {share_goal} | {} |",
-            who.described(),
+            kind.described(),
             rate.text(),
             master.median,
             crowd.median,

@@ -1,16 +1,16 @@
-//! The table: ours, Postfix's, their ratio, what it must be, and the least that it could be.
+//! The table: our value, Postfix's, their ratio, the goal, and the lower bound.
 
 use std::fmt::Write as _;
 
 use crate::measure::{Measure, Series};
 use crate::spread::{Goal, Spread, number};
 
-/// One line of the table, in words and numbers.
+/// One row of the table.
 pub struct Row {
     pub what: String,
     pub unit: &'static str,
     pub ours: Spread,
-    /// Postfix's master, or what else ours is compared with.
+    /// The value of Postfix's master, or of another program that ours is compared with.
     pub theirs: Spread,
     pub goal: Goal,
     pub floor: Option<f64>,
@@ -59,7 +59,7 @@ impl Row {
     }
 }
 
-/// The table for a terminal.
+/// The table as plain text.
 pub fn text(rows: &[Row]) -> String {
     let lines = lines(rows);
     let mut widths = [0; HEAD.len()];
@@ -82,7 +82,7 @@ pub fn text(rows: &[Row]) -> String {
     text
 }
 
-/// The same in Markdown.
+/// The table in Markdown.
 pub fn markdown(rows: &[Row]) -> String {
     let mut text = String::new();
     for (at, line) in lines(rows).iter().enumerate() {
@@ -102,10 +102,10 @@ fn lines(rows: &[Row]) -> Vec<[String; 10]> {
         .collect()
 }
 
-/// The least that a measure can be.
+/// The lower bound of a measure.
 pub type Floor<'a> = dyn Fn(Measure) -> Option<f64> + 'a;
 
-/// The table of everything that was measured of both masters.
+/// The table of all measures of both masters.
 pub fn compare(ours: &Series, theirs: &Series, floor: &Floor<'_>) -> Vec<Row> {
     let mut rows: Vec<Row> = ours
         .iter()
@@ -125,7 +125,7 @@ pub fn compare(ours: &Series, theirs: &Series, floor: &Floor<'_>) -> Vec<Row> {
     rows
 }
 
-/// What grows with the number of services, beside itself with few.
+/// Compares the cost with many services and with few.
 fn among_ours(ours: &Series) -> Option<Row> {
     let spawn = |services| Some(Spread::of(ours.get(&Measure::SpawnCpu(services))?));
     Some(Row {

@@ -1,4 +1,4 @@
-//! Takes a sample of everything that is measured of a master.
+//! Takes a sample of each measure of a master.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::processor::OneProcessor;
 use crate::system::{CROWD, Running, System, table};
 use crate::{micros, millis};
 
-/// Clients and children share the processors in one of two ways for as long as a master lives, and
-/// are nearly twice as fast in one of them, whoever the master is. One master would tell of nothing
-/// else, so many are started.
+/// The number of masters that are started for one sample. The scheduler places clients and children
+/// on the processors in one of two ways for the lifetime of a master, one of which is nearly twice
+/// as fast with any master, so one master is not enough.
 const MASTERS: usize = 12;
 
-/// Takes one sample of everything.
+/// Takes one sample of each measure.
 pub fn sample(master: &Path, effort: Effort, series: &mut Series) -> Result<()> {
     let system = System::new()?;
     warm(&system, master, effort, series)?;
@@ -28,7 +28,7 @@ pub fn sample(master: &Path, effort: Effort, series: &mut Series) -> Result<()> 
     Ok(())
 }
 
-/// Connections that children take by themselves.
+/// Connections to running children.
 fn warm(system: &System, master: &Path, effort: Effort, series: &mut Series) -> Result<()> {
     const CLIENTS: [usize; 2] = [1, 8];
     let mut totals = CLIENTS.map(|_| (Duration::ZERO, Duration::ZERO));
@@ -59,7 +59,7 @@ fn warm(system: &System, master: &Path, effort: Effort, series: &mut Series) -> 
     Ok(())
 }
 
-/// A master with one service, of which there are as many children as will ever be needed.
+/// A master with one service that has as many children as the load needs.
 fn warmed_up<'a>(
     system: &'a System,
     master: &Path,
@@ -72,7 +72,7 @@ fn warmed_up<'a>(
     Ok((running, socket))
 }
 
-/// The processor time that a master uses while it has so many clients, and what these have seen.
+/// The master's processor time under load from `clients` clients, and the clients' measurements.
 fn under_load(
     running: &Running<'_>,
     socket: &Path,
@@ -86,8 +86,8 @@ fn under_load(
     Ok((running.process().cpu_with_helpers()? - before, load))
 }
 
-/// A child for each connection to a service, while another one's children are many; and its first
-/// byte while these end at once.
+/// Connections to a service, with a child for each, while another service has many children; and
+/// the time to the first byte while all of these end at once.
 fn crowded(system: &System, master: &Path, effort: Effort, series: &mut Series) -> Result<()> {
     system.configure(CROWD)?;
     let running = system.start(master)?;
@@ -106,7 +106,7 @@ fn crowded(system: &System, master: &Path, effort: Effort, series: &mut Series) 
     Ok(())
 }
 
-/// A master with so many services: its start, its memory, a child for each connection, a reload.
+/// A master with `services` services: its start, its memory, a child for each connection, a reload.
 fn grown(
     system: &System,
     master: &Path,

@@ -1,4 +1,4 @@
-//! A child without a master: started, and waited for.
+//! Starts a child without a master, and waits for it.
 
 use std::ffi::CString;
 use std::time::{Duration, Instant};
@@ -12,20 +12,20 @@ use nix::unistd::execve;
 
 use crate::system::CHILD;
 
-/// The processor time that this thread has used.
+/// The processor time of this thread.
 pub fn cpu() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
-/// What starting a child and waiting for its end takes.
+/// The cost of starting a child and waiting for its end.
 pub struct Spawn {
-    /// Of the parent's processor time.
+    /// The parent's processor time.
     pub cpu: Duration,
     pub elapsed: Duration,
 }
 
-/// A child that has this process's memory and descriptors until it runs a program: started, and
-/// waited for.
+/// Starts a child that shares this process's memory and descriptors until exec, and waits for its
+/// end.
 pub fn spawn(times: u32) -> Result<Spawn> {
     let path = CString::new(CHILD)?;
     let arguments = [path.as_c_str(), c"exit"];
@@ -38,8 +38,8 @@ pub fn spawn(times: u32) -> Result<Spawn> {
             let Err(_) = execve(&path, &arguments, &environment);
             1
         };
-        // SAFETY: the child has a stack of its own, and this thread waits until it has left this
-        // memory.
+        // SAFETY: the child has its own stack, and CLONE_VFORK suspends this thread until the child
+        // has left the shared memory.
         let pid = unsafe {
             clone(
                 Box::new(run),

@@ -1,5 +1,5 @@
-//! Any program for each connection: our `spawn` under our master beside Postfix's spawn(8) under
-//! Postfix's. Both start the same static child, as another user.
+//! Compares our `spawn` under our master with Postfix's spawn(8) under Postfix's master. Both start
+//! the same static child for each connection, as another user.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::system::System;
 /// Postfix's spawn(8).
 const ORIGINAL: &str = "/usr/lib/postfix/sbin/spawn";
 
-/// Both in turn, so many rounds, as a table in Markdown.
+/// Measures both alternately, in `rounds` rounds. Returns a table in Markdown.
 pub fn measure(masters: [&Path; 2], effort: Effort, rounds: usize) -> Result<String> {
     let ours = masters[0].with_file_name("spawn");
     let pairs = [
@@ -35,11 +35,11 @@ pub fn measure(masters: [&Path; 2], effort: Effort, rounds: usize) -> Result<Str
     Ok(table.markdown("masters"))
 }
 
-/// Connections in a second, one and eight at a time, and the wait of one.
+/// Connections per second with one and with eight clients, and the time to the first byte with one.
 fn sample(master: &Path, spawn: &Path, effort: Effort) -> Result<[f64; 3]> {
     let system = System::new()?;
     system.install(spawn, "spawn")?;
-    // Nobody else wants the port in the moment until the master has it.
+    // The port is free for a moment until the master binds it; no other program takes it.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let child = system.path("sbin/child");
     system.configure(&format!(

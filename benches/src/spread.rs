@@ -1,6 +1,6 @@
-//! What several samples tell, and what it must be.
+//! The spread of several samples, and the goal for them.
 
-/// The smallest, the middle one and the largest of some samples.
+/// The minimum, median and maximum of some samples.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread {
     pub min: f64,
@@ -19,21 +19,21 @@ impl Spread {
         }
     }
 
-    /// The middle one, and the others in parentheses.
+    /// The median, with the minimum and maximum in parentheses.
     pub fn text(self) -> String {
         let [min, median, max] = [self.min, self.median, self.max].map(number);
         format!("{median} ({min}-{max})")
     }
 }
 
-/// What a ratio has to be.
+/// A goal for a ratio.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
     AtMost(f64),
     AtLeast(f64),
-    /// At most this, and of ours no sample above the other number.
+    /// At most the first number, and no sample of ours above the second number.
     Within(f64, f64),
-    /// It is there to be seen.
+    /// No goal; the value is only shown.
     None,
 }
 
@@ -47,12 +47,12 @@ impl Goal {
         }
     }
 
-    /// For a ratio alone.
+    /// The result for a ratio.
     pub fn reached(self, ratio: f64) -> &'static str {
         self.reached_by(ratio, 0.0)
     }
 
-    /// For a ratio, and the largest sample of ours.
+    /// The result for a ratio and our largest sample.
     pub fn reached_by(self, ratio: f64, largest: f64) -> &'static str {
         let reached = match self {
             Self::AtMost(limit) => ratio <= limit,
@@ -64,7 +64,7 @@ impl Goal {
     }
 }
 
-/// Three digits that count.
+/// A number with three significant digits.
 pub fn number(value: f64) -> String {
     match value {
         v if v >= 99.95 => format!("{v:.0}"),

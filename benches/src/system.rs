@@ -1,5 +1,5 @@
-//! A mail system for measuring: a private Postfix configuration on a file system in memory, where
-//! making a socket costs least, with children that do next to nothing.
+//! A private Postfix configuration for measurements, on a file system in memory, where sockets are
+//! created fastest. Its children do almost nothing.
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
@@ -18,35 +18,36 @@ use tempfile::TempDir;
 use crate::cgroup::Cgroup;
 use crate::process::Process;
 
-/// What build.rs has made of `child/main.rs`.
+/// The program that build.rs has built from `child/main.rs`.
 pub const CHILD: &str = env!("CHILD");
-/// A service that gets very many children, and another one.
+/// A service that gets very many children, and another service.
 pub const CROWD: &str = "s0 unix - - n - 0 child hold\nother unix - - n - 0 child once\n";
-/// The other one without it.
+/// The other service alone.
 pub const OTHER_ALONE: &str = "other unix - - n - 0 child once\n";
 /// A file system in memory.
 const MEMORY: &str = "/dev/shm";
-/// Longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout for everything.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Directories whose content is about to be served.
+/// The directories of a mail system.
 pub struct System {
     directory: TempDir,
 }
 
-/// A master that serves; it is stopped when this is dropped.
+/// A running master; it is stopped on drop.
 pub struct Running<'a> {
     system: &'a System,
     child: Child,
-    /// What it is in with all that it starts, if the system has such groups.
+    /// The control group of the master and its children, if available.
     group: Option<Cgroup>,
 }
 
 impl System {
     pub fn new() -> Result<Self> {
-        let directory = match Path::new(MEMORY).is_dir() {
-            true => tempfile::tempdir_in(MEMORY),
-            false => tempfile::tempdir(),
+        let directory = if Path::new(MEMORY).is_dir() {
+            tempfile::tempdir_in(MEMORY)
+        } else {
+            tempfile::tempdir()
         };
         let system = Self {
             directory: directory.context("a directory for the queue")?,
@@ -80,14 +81,14 @@ impl System {
         self.directory.path().join(name)
     }
 
-    /// Puts a program where services find their commands.
+    /// Installs a program in `daemon_directory`.
     pub fn install(&self, program: &Path, name: &str) -> Result<()> {
         let to = self.path("sbin").join(name);
         fs::copy(program, to).with_context(|| program.display().to_string())?;
         Ok(())
     }
 
-    /// Where a service listens.
+    /// The socket of a service.
     pub fn socket(&self, service: &str) -> PathBuf {
         self.path("queue/private").join(service)
     }
@@ -113,7 +114,8 @@ impl System {
         )
     }
 
-    /// Writes a file that looks older than it is: Postfix waits for a main.cf that has just changed.
+    /// Writes a file with an older modification time, because Postfix waits if main.cf has just
+    /// been changed.
     fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.path(name);
         fs::write(&path, text).with_context(|| path.display().to_string())?;
@@ -125,7 +127,7 @@ impl System {
         Ok(())
     }
 
-    /// Configures these lines of master.cf.
+    /// Writes a master.cf with these lines.
     pub fn configure(&self, table: &str) -> Result<()> {
         self.write("etc/master.cf", table)
     }
@@ -138,7 +140,8 @@ impl System {
         let mut command = Command::new(master);
         if let Some(group) = &group {
             let members = group.members()?;
-            // SAFETY: between fork and exec the child makes one system call, and allocates nothing.
+            // SAFETY: between fork and exec the closure makes only one system call, and does not
+            // allocate.
             unsafe { command.pre_exec(move || (&members).write_all(b"0")) };
         }
         let child = command
@@ -172,9 +175,9 @@ impl Running<'_> {
         Process(self.child.id() as i32)
     }
 
-    /// The processor time of the master and of all processes that it has started, where it has none
-    /// that serve: what it does at a start or a reload. Without control groups that of its threads
-    /// and living helpers alone.
+    /// The processor time of the master and of all its processes, for a start or a reload without
+    /// clients. Without control groups, only the master's own threads and running helpers are
+    /// counted.
     pub fn cpu_of_all(&self) -> Result<Duration> {
         match &self.group {
             Some(group) => group.usage(),
@@ -182,9 +185,9 @@ impl Running<'_> {
         }
     }
 
-    /// Waits until the log has a line and the master has nothing more to do.
+    /// Waits until the log contains a line and the master is idle.
     fn wait_for(&mut self, line: &str) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !(self.system.log().contains(line) && self.process().is_idle()) {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the master ended: {status}: {}", self.system.log());
@@ -195,16 +198,16 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Has the master read its configuration again, and waits until it has done so.
+    /// Reloads the configuration and waits until that is done.
     pub fn reload(&mut self) -> Result<()> {
         fs::write(self.system.path("log"), "")?;
         self.signal(Signal::SIGHUP)?;
         self.wait_for("reload -- version")
     }
 
-    /// Waits until the master has nothing to do.
+    /// Waits until the master is idle.
     pub fn rest(&self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !self.process().is_idle() {
             ensure!(Instant::now() < end, "the master does not rest");
             std::thread::sleep(Duration::from_millis(1));
@@ -212,9 +215,9 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Waits until nearly all children have been reaped: another service may have one now and then.
+    /// Waits until nearly all children have been reaped; another service may have one at any time.
     pub fn wait_for_few_children(&self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while self.process().children().context("its children")? > 2 {
             ensure!(Instant::now() < end, "children that do not leave");
             std::thread::sleep(Duration::from_millis(5));
@@ -229,14 +232,14 @@ impl Running<'_> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        // It has its children end too; one that is gone already has done so.
+        // SIGTERM ends the children, too. It fails only if the master has already ended.
         let _ = self.signal(Signal::SIGTERM);
         let _ = self.child.wait();
     }
 }
 
-/// So many lines of master.cf: the first service's children are of the kind named, the others are
-/// there and idle.
+/// A master.cf with `services` lines. The children of the first service use this mode; the others
+/// are idle.
 pub fn table(services: usize, kind: &str) -> String {
     let mut text = format!("s0 unix - - n - - child {kind}\n");
     for n in 1..services {

@@ -1,6 +1,7 @@
-//! Our master with a clock that notes how long it was busy: whenever the loop looks at it, the
-//! processor time since it last did goes into the file that `MASTER_TIMES_FILE` names, one line of
-//! nanoseconds for each stretch that is worth one. In such a stretch no client is served.
+//! Our master with a clock that records how long it was busy. The loop reads the clock; the
+//! processor time since the last reading is written to the file in `MASTER_TIMES_FILE`, in
+//! nanoseconds, one line for each interval that is long enough. During such an interval no client
+//! is served.
 
 use std::cell::{Cell, OnceCell};
 use std::fs::File;
@@ -13,7 +14,7 @@ use master::policy::Time;
 use master::start::{Clock, SystemClock};
 use nix::time::{ClockId, clock_gettime};
 
-/// Nobody notices less.
+/// Shorter intervals have no visible effect.
 const WORTH_A_LINE: Duration = Duration::from_micros(100);
 
 #[derive(Debug)]
@@ -30,7 +31,8 @@ impl Clock for Timed {
             .into();
         let busy = cpu.saturating_sub(self.last.replace(cpu));
         if busy >= WORTH_A_LINE {
-            // Opened here: at its start the master closes what it did not open.
+            // Opened here and not earlier, because the master closes unknown descriptors at its
+            // start.
             let mut file = self.file.get_or_init(|| {
                 let file = File::options().append(true).open(&self.path);
                 file.expect("MASTER_TIMES_FILE names a file")

@@ -8,10 +8,10 @@ use clap_complete::Shell;
 use master::files::{Location, POSTFIX};
 use master::status::Document;
 
-/// How a service is named.
+/// The help text of an argument that names a service.
 const SERVICE: &str = "The service: \"smtp\", \"private/smtp\" or \"smtp/unix\"";
 
-/// After the list of commands.
+/// The help text after the list of commands.
 const EXAMPLES: &str = "\
 Examples:
   masterctl status                    all services, and what is wrong
@@ -21,12 +21,12 @@ Examples:
 
 The manual, masterctl(1), has the columns, the exit status and the JSON document.";
 
-/// Sees and steers a running master(8).
+/// Shows and controls a running master(8).
 #[derive(Debug, Parser)]
 #[command(name = "masterctl", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The master's configuration: the directory, or the service table, that its -c names; by default
-    /// /etc/postfix
+    /// The master's configuration, as in its option -c: the directory, or the service table; by
+    /// default /etc/postfix
     #[arg(
         short,
         long,
@@ -36,7 +36,7 @@ pub struct Arguments {
     )]
     config: Option<PathBuf>,
 
-    /// The master's queue directory, instead of the configuration's
+    /// The master's queue directory, if it differs from the configuration's
     #[arg(long, value_name = "DIRECTORY", global = true)]
     pub queue: Option<PathBuf>,
 
@@ -46,49 +46,49 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what the master and its services do
+    /// Show the status of the master and its services
     Status {
-        /// One service, with its children, by its name: "smtp", "private/smtp" or "smtp/unix"
+        /// Show one service with its children, by its name: "smtp", "private/smtp" or "smtp/unix"
         name: Option<String>,
-        /// Show the document as the master sends it
+        /// Show the status document as the master sends it
         #[arg(long, conflicts_with = "name")]
         json: bool,
     },
-    /// Show the services of a running master, live
+    /// Show the services of a running master, continuously
     ///
-    /// The key ? shows what the others do.
+    /// The key ? shows the other keys.
     Top {
-        /// Print one picture of all services, and leave
+        /// Print one picture of all services and exit
         #[arg(long)]
         once: bool,
     },
-    /// Check the configuration as a reload would, and show all that is wrong
+    /// Check the configuration as a reload does, and show all errors and warnings
     ///
     /// The exit status is 0 when a reload would succeed, and 1 when it would fail.
     Check,
     /// Show what a reload would change
     ///
-    /// The exit status is 1 when it would fail.
+    /// The exit status is 1 when the reload would fail.
     Plan,
-    /// Have the master reload its configuration, and tell what came of it
+    /// Reload the master's configuration and report the result
     ///
-    /// What is wrong in the files is told at once, and the master left alone. The exit status is 1
-    /// when the reload fails, which changes nothing.
+    /// The files are checked first. If they have errors, the master is not signalled. The exit
+    /// status is 1 when the reload fails; a failed reload changes nothing.
     Reload {
         /// Only replace the children of this service: "smtp", "private/smtp" or "smtp/unix"
         name: Option<String>,
     },
-    /// End the master, and wait for its end
+    /// Stop the master and wait until it has ended
     Stop,
-    /// Have a service's clients wait
+    /// Pause a service: its clients wait
     ///
-    /// The listeners stay open, no child is started, and those that are there leave when they have
-    /// finished with their client. This outlasts reloads.
+    /// The listeners stay open and no child is started. Running children leave when they have
+    /// finished with their client. A reload does not end the pause.
     Pause {
         #[arg(help = SERVICE)]
         name: String,
     },
-    /// Have a paused service's clients wait no longer
+    /// Resume a paused service
     Resume {
         #[arg(help = SERVICE)]
         name: String,
@@ -98,40 +98,40 @@ pub enum Command {
         #[arg(help = SERVICE)]
         name: String,
     },
-    /// Have the master log what it decides, or only what matters
+    /// Set how much the master logs
     LogLevel {
-        /// How much
+        /// The level
         level: Level,
     },
-    /// Write what a shell needs to complete these commands
+    /// Print a script for the shell that completes these commands
     Completions {
         /// The shell
         shell: Shell,
     },
 }
 
-/// How much the master logs.
+/// The amount of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Level {
-    /// What matters
+    /// Only important events
     Quiet,
-    /// What it decides, too, as with the master's -v
+    /// Each decision as well, as with the master's -v
     Verbose,
 }
 
 impl Arguments {
-    /// Where the configuration is.
+    /// The location of the configuration.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no configuration.
     pub fn location(&self) -> Result<Location> {
         self.find(Path::new(POSTFIX))
     }
 
-    /// Where the configuration is of a master that was found without it.
+    /// The location of the configuration of the master that sent `document`.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no configuration.
     pub fn location_of(&self, document: &Document) -> Result<Location> {
         match self.queue {
             Some(_) => self.find(Path::new(&document.configuration)),

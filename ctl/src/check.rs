@@ -1,4 +1,4 @@
-//! `masterctl check`: what a reload would find wrong, and programs that are not there.
+//! `masterctl check`: the findings of a reload, and missing programs.
 
 use std::fs;
 use std::io::{self, Write};
@@ -15,18 +15,20 @@ use crate::arguments::Arguments;
 use crate::findings::Findings;
 use crate::words::counted;
 
-/// Reads the configuration and shows all findings; tells by the status whether it can be loaded.
+/// Reads the configuration and shows all findings. The exit status tells whether it can be loaded.
 ///
 /// # Errors
-/// A file that cannot be read; the writer's.
+/// A file cannot be read, or the output fails.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let location = arguments.location()?;
     let config = match Config::parse(&location.read()?, &Names) {
         Ok(config) => config,
         Err(findings) => return refuse(&location, &findings, out),
     };
-    let missing = config.services.iter();
-    let missing = missing.filter_map(|s| missing_program(s, location.table()));
+    let missing = config
+        .services
+        .iter()
+        .filter_map(|s| missing_program(s, location.table()));
     let findings: Vec<_> = config.warnings.iter().cloned().chain(missing).collect();
     show(&findings, out)?;
     let path = location.path().display();
@@ -38,7 +40,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
 /// Shows why a reload would fail.
 ///
 /// # Errors
-/// The writer's.
+/// The output fails.
 pub fn refuse(
     location: &Location,
     Diagnostics(findings): &Diagnostics,
@@ -53,10 +55,10 @@ pub fn refuse(
     Ok(ExitCode::FAILURE)
 }
 
-/// Shows findings, each with its place.
+/// Shows findings with their positions.
 ///
 /// # Errors
-/// The writer's.
+/// The output fails.
 pub fn show(findings: &[Diagnostic], out: &mut impl Write) -> io::Result<()> {
     let mut shown = Findings::default();
     findings
@@ -64,7 +66,8 @@ pub fn show(findings: &[Diagnostic], out: &mut impl Write) -> io::Result<()> {
         .try_for_each(|finding| shown.show(finding, out))
 }
 
-/// A reload does not look whether programs exist; the first client would find out.
+/// A reload does not check that programs exist, so a missing one would be noticed only by the first
+/// client.
 fn missing_program(service: &Service, table: &Path) -> Option<Diagnostic> {
     let problem = match fs::metadata(&service.path) {
         Err(error) => describe_error(&error),

@@ -1,4 +1,4 @@
-//! The way to a master that runs: its two sockets below the queue directory.
+//! The client of a running master: its two sockets are below the queue directory.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read};
@@ -24,35 +24,37 @@ use crate::arguments::Arguments;
 use crate::directory::Directory;
 use crate::failure::{Failure, Status};
 
-/// A master that is well answers at once, and one that resolves names a little later.
-const PATIENCE: Duration = Duration::from_secs(100);
-/// A document that is larger is none.
+/// Maximum time for an answer. A master normally answers at once, and later while it resolves
+/// names.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(100);
+/// Maximum size of a status document, in bytes.
 const DOCUMENT_MAX: u64 = 256 << 20;
 
-/// Where a master may run.
+/// The client of the master that runs in a queue directory.
 #[derive(Debug)]
-pub struct Place {
+pub struct MasterClient {
     queue: Directory,
-    /// How long the master may be silent.
-    patience: Duration,
+    /// Maximum time for an answer.
+    timeout: Duration,
 }
 
-/// What a master tells of itself.
+/// A master's status.
 #[derive(Debug)]
-pub struct Look {
+pub struct StatusReply {
     pub document: Document,
-    /// The document as it came.
+    /// The document, as received.
     pub text: String,
-    /// The process that sent it, as the kernel knows it; 0 where it cannot be seen from here.
+    /// The sender's process ID according to the kernel; 0 if the sender is in another PID
+    /// namespace.
     pub pid: i32,
 }
 
-impl Place {
-    /// The queue directory that was named, or the configuration's.
+impl MasterClient {
+    /// The master in the queue directory of the command line, or in the configuration's.
     ///
     /// # Errors
-    /// The configuration does not say.
-    pub fn of(arguments: &Arguments) -> Result<Self> {
+    /// The configuration does not name a queue directory.
+    pub fn new(arguments: &Arguments) -> Result<Self> {
         let queue = match &arguments.queue {
             Some(path) => Directory {
                 path: path.clone(),
@@ -60,60 +62,60 @@ impl Place {
             },
             None => Directory::of(&arguments.location()?)?,
         };
-        let patience = PATIENCE;
-        Ok(Self { queue, patience })
+        let timeout = ANSWER_TIMEOUT;
+        Ok(Self { queue, timeout })
     }
 
-    /// The same place, with another time to wait for an answer.
-    pub fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    /// Sets another maximum time for an answer.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
-    /// Asks the master what it knows.
+    /// Requests the master's status.
     ///
     /// # Errors
-    /// [`Failure`]s.
-    pub fn look(&self) -> Result<Look> {
+    /// A [`Failure`].
+    pub fn status(&self) -> Result<StatusReply> {
         let connection = self.connect(status::SOCKET, SockType::Stream)?;
         let pid = getsockopt(&connection, PeerCredentials)?.pid();
         let mut text = String::new();
         let stream = UnixStream::from(connection);
         let read = stream.take(DOCUMENT_MAX).read_to_string(&mut text);
         read.map_err(|error| self.silent(&error))?;
-        // A master of a later version may say something that looks the same and means another thing.
+        // Check the version first: another version may use the same fields with other meanings.
         let format: Format = serde_json::from_str(&text).map_err(|error| self.gone(&error))?;
         ensure!(
             format.format == status::FORMAT,
-            "the master speaks format {} of the status, and this masterctl format {}: use the one \
-             that came with the master",
+            "the master's status has format {}, and this masterctl reads format {}: use the \
+             masterctl that belongs to the master",
             format.format,
             status::FORMAT
         );
         let document = serde_json::from_str(&text).context("the master's status")?;
-        Ok(Look {
+        Ok(StatusReply {
             document,
             text,
             pid,
         })
     }
 
-    /// Asks the master to do something.
+    /// Sends a request to the master.
     ///
     /// # Errors
-    /// [`Failure`]s; that the master refuses is one.
-    pub fn ask(&self, request: Request) -> Result<()> {
+    /// A [`Failure`], also when the master refuses the request.
+    pub fn request(&self, request: Request) -> Result<()> {
         let connection = self.connect(control::SOCKET, SockType::SeqPacket)?;
         let fd = connection.as_raw_fd();
         let sent = send(fd, &request.encode(), MsgFlags::MSG_NOSIGNAL);
         let mut message = [0; Answer::SIZE];
-        // A master that has closed the connection may have sent the reason before.
+        // After a master has closed the connection, its answer can still be received.
         let received = match sent {
             Ok(_) | Err(Errno::EPIPE) => recv(fd, &mut message, MsgFlags::empty()),
             Err(errno) => Err(errno),
         };
         received.map_err(|errno| self.silent(&io::Error::from(errno)))?;
         let answer = Answer::decode(&message);
-        let answer = answer.ok_or_else(|| self.gone(&"no answer that means anything"))?;
+        let answer = answer.ok_or_else(|| self.gone(&"an invalid answer"))?;
         match answer.refusal() {
             None => Ok(()),
             Some(why) => {
@@ -123,18 +125,18 @@ impl Place {
         }
     }
 
-    /// That the master was there and is not any more.
+    /// The error that the master has ended during the command.
     pub fn gone(&self, why: &dyn std::fmt::Display) -> Failure {
         let queue = self.queue.path.display();
         let message = format!("the master in {queue} has ended, or does not answer: {why}");
         Failure::new(Status::Gone, message)
     }
 
-    /// That nothing came, or no more.
+    /// The error for a failed system call.
     fn silent(&self, error: &io::Error) -> Failure {
         match error.kind() {
             ErrorKind::WouldBlock => {
-                self.gone(&format!("nothing for {} s", self.patience.as_secs()))
+                self.gone(&format!("no answer within {} s", self.timeout.as_secs()))
             }
             _ => self.gone(&describe_error(error)),
         }
@@ -144,9 +146,9 @@ impl Place {
         let path = self.queue.path.join(name);
         let address = UnixAddr::new(&path).with_context(|| path.display().to_string())?;
         let fd = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
-        let patience = TimeVal::new(self.patience.as_secs() as i64, 0);
-        setsockopt(&fd, ReceiveTimeout, &patience)?;
-        setsockopt(&fd, SendTimeout, &patience)?;
+        let timeout = TimeVal::new(self.timeout.as_secs() as i64, 0);
+        setsockopt(&fd, ReceiveTimeout, &timeout)?;
+        setsockopt(&fd, SendTimeout, &timeout)?;
         match connect(fd.as_raw_fd(), &address) {
             Ok(()) => Ok(fd),
             Err(errno) => Err(self.cannot_connect(&path, errno).into()),
@@ -157,7 +159,7 @@ impl Place {
         let (queue, shown) = (self.queue.path.display(), path.display());
         let pid_directory = self.queue.path.join("pid");
         match errno {
-            Errno::ENOENT | Errno::ENOTDIR if !pid_directory.is_dir() => self.nobody_there(
+            Errno::ENOENT | Errno::ENOTDIR if !pid_directory.is_dir() => self.no_master(
                 Status::WrongDirectory,
                 format!(
                     "{queue} is not a master's queue directory: name the configuration with -c, or \
@@ -172,7 +174,7 @@ impl Place {
                 ),
             ),
             Errno::ENOENT | Errno::ECONNREFUSED => {
-                self.nobody_there(Status::NoMaster, format!("no master runs in {queue}"))
+                self.no_master(Status::NoMaster, format!("no master runs in {queue}"))
             }
             Errno::EACCES | Errno::EPERM => Failure::new(
                 Status::Forbidden,
@@ -188,8 +190,8 @@ impl Place {
         }
     }
 
-    /// That no master is where it is expected, and why it may be elsewhere.
-    fn nobody_there(&self, status: Status, message: String) -> Failure {
+    /// The error that no master runs here. If the configuration has errors, they may be the reason.
+    fn no_master(&self, status: Status, message: String) -> Failure {
         let message = match &self.queue.doubt {
             None => message,
             Some(finding) => format!(
@@ -200,13 +202,13 @@ impl Place {
         Failure::new(status, message)
     }
 
-    /// Whether some master has this directory, as far as can be seen without taking its lock: one
-    /// that is about to start would find it taken.
+    /// Whether a master runs in this directory. This does not take the master's lock, because a
+    /// master that starts at the same time would fail.
     fn is_locked(&self) -> bool {
         let Ok(file) = fs::metadata(self.queue.path.join("pid/master.pid")) else {
             return false;
         };
-        // Its locks in proc_locks(5) have the file as MAJOR:MINOR:INODE.
+        // In proc_locks(5), a lock's file is written as MAJOR:MINOR:INODE.
         let inode = format!(":{}", file.ino());
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
         let mut locks = locks.lines().map(str::split_whitespace);
@@ -217,24 +219,27 @@ impl Place {
     }
 }
 
-/// What all versions of the document have.
+/// The part of the document that is the same in all versions.
 #[derive(serde_derive::Deserialize)]
 struct Format {
     format: u32,
 }
 
-/// Tries until there is something, for as long as a master may take.
+/// Repeats an attempt until it returns a value, for as long as a master may take.
 ///
 /// # Errors
-/// The attempt's; there was nothing.
-pub fn patiently<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+/// The attempt's error, or no value in time.
+pub fn wait_for<T>(mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     loop {
         if let Some(found) = attempt()? {
             return Ok(found);
         }
         if Instant::now() >= deadline {
-            let message = format!("the master has not done it within {} s", PATIENCE.as_secs());
+            let message = format!(
+                "the master has not done it within {} s",
+                ANSWER_TIMEOUT.as_secs()
+            );
             return Err(Failure::new(Status::Gone, message).into());
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -250,29 +255,29 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use tempfile::TempDir;
 
-    /// A queue directory with a socket, and a place that waits for a second.
-    fn place() -> (TempDir, UnixListener, Place) {
+    /// A queue directory with a socket, and a client that waits for at most one second.
+    fn client() -> (TempDir, UnixListener, MasterClient) {
         let queue = tempfile::tempdir().expect("a directory");
         fs::create_dir(queue.path().join("pid")).expect("a directory");
         let listener = UnixListener::bind(queue.path().join(status::SOCKET)).expect("a socket");
-        let place = Place {
+        let client = MasterClient {
             queue: Directory {
                 path: queue.path().to_owned(),
                 doubt: None,
             },
-            patience: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
         };
-        (queue, listener, place)
+        (queue, listener, client)
     }
 
-    /// What is read when the master says this.
-    fn told(bytes: Vec<u8>) -> Result<Look> {
-        let (_queue, listener, place) = place();
+    /// The result of a status request when the master sends `bytes`.
+    fn told(bytes: Vec<u8>) -> Result<StatusReply> {
+        let (_queue, listener, client) = client();
         let master = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
             stream.write_all(&bytes).expect("a reader");
         });
-        let result = place.look();
+        let result = client.status();
         master.join().expect("an end");
         result
     }
@@ -291,32 +296,32 @@ mod tests {
         let mut later = calm();
         later.format = status::FORMAT + 1;
         let text = serde_json::to_vec(&later).expect("JSON");
-        assert!(error(text).contains("use the one that came with the master"));
+        assert!(error(text).contains("use the masterctl that belongs to the master"));
     }
 
     #[test]
     fn a_master_that_does_not_answer_is_not_waited_for() {
-        let (_queue, _listener, place) = place();
-        let error = place.look().expect_err("silence").to_string();
+        let (_queue, _listener, client) = client();
+        let error = client.status().expect_err("silence").to_string();
         assert!(
-            error.ends_with("does not answer: nothing for 1 s"),
+            error.ends_with("does not answer: no answer within 1 s"),
             "{error}"
         );
     }
 
     #[test]
     fn without_a_master_the_mistake_is_told_that_may_be_why() {
-        let (_queue, listener, mut place) = place();
+        let (_queue, listener, mut client) = client();
         drop(listener);
-        let failure = |place: &Place| place.look().expect_err("no master").to_string();
-        assert!(!failure(&place).contains("elsewhere"));
-        place.queue.doubt = Some(Diagnostic {
+        let failure = |client: &MasterClient| client.status().expect_err("no master").to_string();
+        assert!(!failure(&client).contains("elsewhere"));
+        client.queue.doubt = Some(Diagnostic {
             severity: Severity::Error,
             path: "/etc/x/master.toml".into(),
             position: None,
             message: "expected UTF-8".into(),
         });
-        let told = failure(&place);
+        let told = failure(&client);
         assert!(told.starts_with("no master runs in /"), "{told}");
         assert!(
             told.contains("/etc/x/master.toml: expected UTF-8"),

@@ -1,4 +1,4 @@
-//! Which queue directory a configuration means.
+//! Finds the queue directory of a configuration.
 
 use std::path::PathBuf;
 
@@ -6,20 +6,20 @@ use anyhow::{Result, anyhow};
 use master::config::{Base, Diagnostic, Resolver, Severity, Values};
 use master::files::{Location, Names};
 
-/// A queue directory, and what may be wrong about it.
+/// A queue directory, and whether it is certain.
 #[derive(Debug)]
 pub struct Directory {
     pub path: PathBuf,
-    /// What the files have that cannot be read: it might have named another one.
+    /// The first error in the files: without it the directory might be a different one.
     pub doubt: Option<Diagnostic>,
 }
 
 impl Directory {
-    /// The queue directory of a configuration. What else is wrong in its files does not matter: the
-    /// master that runs has read other ones.
+    /// The queue directory of a configuration. Other errors in its files are ignored, because the
+    /// running master has read an earlier version of them.
     ///
     /// # Errors
-    /// A file that cannot be read, or no such parameter.
+    /// A file cannot be read, or the parameter has no value.
     pub fn of(location: &Location) -> Result<Self> {
         let sources = location.read_parameters()?;
         let mut values = Values::new(&sources.directory);

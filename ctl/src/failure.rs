@@ -1,9 +1,9 @@
-//! Why a command came to nothing, as a text and as an exit status.
+//! The failure of a command: a message and an exit status.
 
 use std::fmt;
 use std::process::ExitCode;
 
-/// What the exit status says; masterctl(1) lists them.
+/// The exit statuses, which are listed in masterctl(1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     NoMaster = 3,
@@ -14,7 +14,7 @@ pub enum Status {
     Refused = 8,
 }
 
-/// A failure that scripts may want to tell from others.
+/// A failure with its own exit status, for scripts.
 #[derive(Debug)]
 pub struct Failure {
     pub status: Status,
@@ -36,7 +36,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The exit status for an error: 2 for one that has none of its own.
+/// The exit status for an error; 2 if it has none of its own.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let failure = error.downcast_ref::<Failure>();
     ExitCode::from(failure.map_or(2, |failure| failure.status as u8))

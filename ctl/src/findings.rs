@@ -1,4 +1,4 @@
-//! Findings in files, each with the line that it is about and a caret below the place.
+//! Shows findings in files, each with its line and a caret below the position.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use master::config::{Diagnostic, Position, Severity};
 
-/// A line that is longer is shown in part.
+/// Longer lines are shown in part; in characters.
 const WIDTH: usize = 100;
 
-/// Shows findings, and reads the files that they are about.
+/// Shows findings. Caches the files that they refer to.
 #[derive(Debug, Default)]
 pub struct Findings {
     files: HashMap<PathBuf, Vec<String>>,
@@ -20,7 +20,7 @@ impl Findings {
     /// Shows one finding.
     ///
     /// # Errors
-    /// The writer's.
+    /// The output fails.
     pub fn show(&mut self, finding: &Diagnostic, out: &mut impl Write) -> io::Result<()> {
         let severity = match finding.severity {
             Severity::Warning => "warning",
@@ -44,7 +44,7 @@ impl Findings {
 
     fn line(&mut self, path: &Path, number: u32) -> Option<&str> {
         let lines = self.files.entry(path.to_owned()).or_insert_with(|| {
-            // The file was read a moment ago; what cannot be read now is not shown.
+            // The file was read a moment ago; if it cannot be read now, the line is not shown.
             let text = fs::read(path).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
             text.lines().map(str::to_owned).collect()
@@ -53,14 +53,14 @@ impl Findings {
     }
 }
 
-/// The line as it is in the file, with its number before it, and the caret.
+/// The file's line with its number, and the caret.
 fn show_place(
     text: &str,
     Position { line, column }: Position,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let before = column as usize - 1;
-    // Far to the right, only what is around the place.
+    // If the position is far to the right, only the text around it is shown.
     let start = before.saturating_sub(WIDTH * 3 / 4);
     let visible = |c: char| if c.is_control() { ' ' } else { c };
     let shown: String = text.chars().skip(start).take(WIDTH).map(visible).collect();

@@ -1,7 +1,7 @@
-//! masterctl(1): sees and steers a running master(8).
+//! masterctl(1): shows and controls a running master(8).
 //!
-//! A command a module; `arguments` has the command line, `connection` the way to the master,
-//! `findings` shows what is wrong in a file.
+//! Each command has a module. `arguments` is the command line, `connection` the client of the
+//! master, `findings` shows errors in files.
 
 #![forbid(unsafe_code)]
 
@@ -14,11 +14,11 @@ mod findings;
 #[cfg(test)]
 mod manual;
 mod names;
+mod operator;
 mod plan;
 mod process;
 mod signals;
 mod status;
-mod steer;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
-            // Without standard error there is no other place.
+            // If standard error cannot be written, the message is lost.
             let _ = writeln!(io::stderr(), "masterctl: {error:#}");
             failure::exit_code(&error)
         }
@@ -60,13 +60,13 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
         Command::Plan => plan::run(arguments, out),
         Command::Reload { name: None } => signals::reload(arguments, out),
         Command::Reload { name: Some(name) } => {
-            steer::service(arguments, name, Request::Replace, out)
+            operator::service(arguments, name, Request::Replace, out)
         }
         Command::Stop => signals::stop(arguments, out),
-        Command::Pause { name } => steer::service(arguments, name, Request::Pause, out),
-        Command::Resume { name } => steer::service(arguments, name, Request::Resume, out),
-        Command::Wake { name } => steer::service(arguments, name, Request::Wake, out),
-        Command::LogLevel { level } => steer::log_level(arguments, *level),
+        Command::Pause { name } => operator::service(arguments, name, Request::Pause, out),
+        Command::Resume { name } => operator::service(arguments, name, Request::Resume, out),
+        Command::Wake { name } => operator::service(arguments, name, Request::Wake, out),
+        Command::LogLevel { level } => operator::log_level(arguments, *level),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(*shell, &mut command, "masterctl", out);
@@ -75,7 +75,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     }
 }
 
-/// The reader of the output has closed it, as head(1) does: no reason for a message.
+/// Whether the reader of the output has closed it, as head(1) does. That is not an error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)

@@ -1,4 +1,5 @@
-//! That masterctl(1) has every command, option, exit status and field, and no other.
+//! Tests that masterctl(1) lists exactly the commands, options, exit statuses and fields that
+//! exist.
 
 use std::collections::BTreeSet;
 
@@ -19,20 +20,20 @@ fn section(title: &str) -> Vec<&'static str> {
     lines.take_while(|line| !line.starts_with(".Sh ")).collect()
 }
 
-/// The words after a macro at the beginning of list items, punctuation left out.
+/// The first words of list items, which follow the macro `mark`, without punctuation.
 fn items<'a>(lines: &[&'a str], mark: &str) -> BTreeSet<&'a str> {
     let items = lines.iter().filter_map(|line| line.strip_prefix(mark));
     let words = items.flat_map(str::split_whitespace);
     words.filter(|word| *word != ",").collect()
 }
 
-/// All keys of all objects.
+/// Collects the keys of all objects.
 fn keys(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
                 found.insert(key.clone());
-                // Its keys are the names of settings.
+                // The keys of `settings` are parameters, which are described elsewhere.
                 if key != "settings" {
                     keys(value, found);
                 }
@@ -86,7 +87,7 @@ fn the_manual_has_every_field_of_the_document() {
     keys(&value, &mut fields);
     let lines = section("STATUS DOCUMENT");
     let mut named = items(&lines, ".It Va ");
-    // Those of a reload are in its description.
+    // The fields of a reload are described in its own paragraph.
     let inside = ["time", "succeeded", "findings"];
     let text = lines.join("\n");
     assert!(
@@ -109,8 +110,11 @@ fn the_manual_has_every_exit_status() {
         Status::Gone,
         Status::Refused,
     ];
-    let numbers = [0, 1, 2].into_iter().chain(own.map(|status| status as u8));
-    let numbers: Vec<String> = numbers.map(|n| n.to_string()).collect();
+    let numbers: Vec<String> = [0, 1, 2]
+        .into_iter()
+        .chain(own.map(|status| status as u8))
+        .map(|n| n.to_string())
+        .collect();
     let lines = section("EXIT STATUS");
     let named = items(&lines, ".It ");
     assert_eq!(named, numbers.iter().map(String::as_str).collect());

@@ -1,4 +1,4 @@
-//! Which service a name on the command line means.
+//! Finds a service by its name on the command line.
 
 use master::config::nearest;
 use master::control::{Target, identity};
@@ -6,11 +6,11 @@ use master::status::{Document, Service};
 
 use crate::failure::{Failure, Status};
 
-/// The service of this name: the table's first column, or its address, or either with its type, as
-/// in `smtp/unix`.
+/// The service with this name: the table's first column or the address, optionally followed by the
+/// type, as in `smtp/unix`.
 ///
 /// # Errors
-/// There is none, or there are several.
+/// No service has this name, or several have it.
 pub fn find<'a>(document: &'a Document, name: &str) -> Result<&'a Service, Failure> {
     let services = document.services.iter();
     let found: Vec<&Service> = services.filter(|service| is_meant(service, name)).collect();
@@ -26,7 +26,7 @@ pub fn find<'a>(document: &'a Document, name: &str) -> Result<&'a Service, Failu
     }
 }
 
-/// By which the master knows the service.
+/// The service, in the form of a control request.
 pub fn target(service: &Service) -> Target {
     Target {
         place: service.place,
@@ -34,7 +34,7 @@ pub fn target(service: &Service) -> Target {
     }
 }
 
-/// `name/type`, of which there is one.
+/// `name/type`, which is unique.
 pub fn full_name(service: &Service) -> String {
     format!("{}/{}", service.name, service.kind)
 }
@@ -42,8 +42,9 @@ pub fn full_name(service: &Service) -> String {
 fn is_meant(service: &Service, name: &str) -> bool {
     let Service { kind, endpoint, .. } = service;
     let alone = [&service.name, endpoint].into_iter().any(|own| own == name);
-    let with_type = name.strip_suffix(kind.as_str());
-    let with_type = with_type.and_then(|rest| rest.strip_suffix('/'));
+    let with_type = name
+        .strip_suffix(kind.as_str())
+        .and_then(|rest| rest.strip_suffix('/'));
     alone || with_type.is_some_and(|rest| rest == service.name || rest == endpoint)
 }
 

@@ -1,4 +1,4 @@
-//! `masterctl plan`: what a reload would change, from what the master tells and what the files say.
+//! `masterctl plan`: what a reload would change. It compares the status document with the files.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,37 +12,37 @@ use master::status::{Document, Service, Settings, parameters};
 
 use crate::arguments::Arguments;
 use crate::check;
-use crate::connection::{Look, Place};
+use crate::connection::{MasterClient, StatusReply};
 use crate::names::full_name;
 use crate::words::{counted, cut};
 
-/// Parameters that a reload leaves as they are.
+/// Parameters that a reload cannot change.
 const FIXED: [&str; 2] = ["queue_directory", "data_directory"];
 
-/// Shows the plan; tells by the status whether a reload would succeed.
+/// Shows the plan. The exit status tells whether a reload would succeed.
 ///
 /// # Errors
-/// The master's, the files', or the writer's.
+/// The master does not answer, the files cannot be read, or the output fails.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
-    let look = Place::of(arguments)?.look()?;
-    let location = arguments.location_of(&look.document)?;
-    let sources = sources(location.read()?, &look);
+    let reply = MasterClient::new(arguments)?.status()?;
+    let location = arguments.location_of(&reply.document)?;
+    let sources = sources(location.read()?, &reply);
     let config = match Config::parse(&sources, &Names) {
         Ok(config) => config,
         Err(findings) => return check::refuse(&location, &findings, out),
     };
     check::show(&config.warnings, out)?;
-    Plan::new(&look.document, &config).show(out)?;
+    Plan::new(&reply.document, &config).show(out)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The files, with the defaults of the master that runs instead of those of this program: it may
-/// lie elsewhere, and be another user's.
-fn sources(mut sources: Sources, look: &Look) -> Sources {
+/// The files, with the running master's defaults instead of this program's: the master's program
+/// may be in another directory and run as another user.
+fn sources(mut sources: Sources, reply: &StatusReply) -> Sources {
     if let Base::StandAlone(base) = &mut sources.base {
-        let program = fs::read_link(format!("/proc/{}/exe", look.pid));
+        let program = fs::read_link(format!("/proc/{}/exe", reply.pid));
         let directory = program.ok().and_then(|p| p.parent().map(PathBuf::from));
-        let in_force = |name: &str| look.document.settings.get(name).map(PathBuf::from);
+        let in_force = |name: &str| reply.document.settings.get(name).map(PathBuf::from);
         let keep = |path: &mut PathBuf, running: Option<PathBuf>| {
             if let Some(running) = running {
                 *path = running;
@@ -54,27 +54,27 @@ fn sources(mut sources: Sources, look: &Look) -> Sources {
         );
         keep(
             &mut base.queue_directory,
-            Some((&look.document.queue_directory).into()),
+            Some((&reply.document.queue_directory).into()),
         );
         keep(&mut base.data_directory, in_force("data_directory"));
     }
     sources
 }
 
-/// What would change of one thing: its name, what holds now, and what would.
+/// A change: the name, the current value and the new value.
 type Change = (String, String, String);
 
-/// What would become of the master.
+/// The changes that a reload would make.
 #[derive(Debug, Default, PartialEq)]
 struct Plan {
     added: Vec<String>,
     removed: Vec<(String, u32)>,
     changed: Vec<(String, Vec<Change>)>,
     unchanged: usize,
-    /// Children that would leave when they have finished with their client.
+    /// The number of children that would leave after their current client.
     replaced: usize,
     parameters: Vec<Change>,
-    /// What a reload does not change.
+    /// Changed parameters that need a restart of the master.
     fixed: Vec<Change>,
 }
 
@@ -166,8 +166,9 @@ impl Plan {
             (self.removed.len(), "removed"),
             (self.changed.len(), "changed"),
             (self.unchanged, "unchanged"),
-        ];
-        let counts = counts.map(|(n, what)| format!("{n} {what}")).join(", ");
+        ]
+        .map(|(n, what)| format!("{n} {what}"))
+        .join(", ");
         let children = counted(self.replaced, "child", "children");
         let kept = counted(kept, "service", "services");
         writeln!(out, "services: {counts}")?;
@@ -193,7 +194,7 @@ fn show_changes(changes: &[Change], out: &mut impl Write) -> io::Result<()> {
     })
 }
 
-/// What the table says, column by column, in its own words.
+/// The values of the table's columns, in the table's format.
 fn columns(service: &Service) -> [(&'static str, String); 8] {
     let yes = |flag: bool| if flag { "y" } else { "n" }.to_owned();
     let wakeup = service
@@ -212,7 +213,7 @@ fn columns(service: &Service) -> [(&'static str, String); 8] {
     ]
 }
 
-/// What two sets of settings do not have in common.
+/// The settings that differ.
 fn differences(before: &Settings, after: &Settings) -> Vec<Change> {
     let value = |settings: &Settings, name: &str| {
         let value = settings.get(name).cloned();

@@ -1,19 +1,19 @@
-//! What the system tells of a process: proc(5).
+//! Information about processes from proc(5).
 
 use std::fs;
 
 use nix::unistd::{SysconfVar, sysconf};
 
-/// What a process uses.
+/// The resource usage of a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Usage {
     /// Resident memory, in bytes.
     pub memory: u64,
-    /// Time on a processor, in seconds.
+    /// Processor time, in seconds.
     pub processor: f64,
 }
 
-/// What a process uses, unless it has ended or is not ours to look at.
+/// The usage of a process; `None` if it has ended or access is denied.
 pub fn usage(pid: i32) -> Option<Usage> {
     let fields = stat(pid)?;
     let number = |nth: usize| fields.get(nth - FIRST)?.parse::<u64>().ok();
@@ -26,8 +26,8 @@ pub fn usage(pid: i32) -> Option<Usage> {
     })
 }
 
-/// When a process began, in the system's own ticks: tells it from a later one with its number.
-/// Nothing of one that has ended.
+/// The start time of a process in clock ticks since the boot. It distinguishes the process from a
+/// later one with the same ID. `None` if the process has ended.
 pub fn began(pid: i32) -> Option<u64> {
     let fields = stat(pid)?;
     let ended = matches!(fields.first()?.as_str(), "Z" | "X");
@@ -35,7 +35,7 @@ pub fn began(pid: i32) -> Option<u64> {
     (!ended).then_some(began)
 }
 
-/// The numbers of the fields in proc(5); the first after the name is the third.
+/// Fields are numbered as in proc(5): the first after the name is number 3.
 const FIRST: usize = 3;
 const UTIME: usize = 14;
 const STIME: usize = 15;
@@ -44,7 +44,7 @@ const RSS: usize = 24;
 
 fn stat(pid: i32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses, and may hold some.
+    // The name is in parentheses and may contain parentheses.
     let (_, fields) = text.rsplit_once(')')?;
     Some(fields.split_whitespace().map(str::to_owned).collect())
 }

@@ -1,4 +1,4 @@
-//! `masterctl reload` and `masterctl stop`: what a signal does, and what came of it.
+//! `masterctl reload` and `masterctl stop`: send a signal and report the result.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -12,27 +12,27 @@ use nix::unistd::Pid;
 
 use crate::arguments::Arguments;
 use crate::check;
-use crate::connection::{Look, Place, patiently};
+use crate::connection::{MasterClient, StatusReply, wait_for};
 use crate::failure::{Failure, Status};
 use crate::process::began;
 
-/// Checks the files, has the master reload them, and tells what came of it.
+/// Checks the files, signals the master to reload them, and reports the result.
 ///
 /// # Errors
-/// The files', the master's, or the writer's.
+/// The files cannot be read, the master does not answer, or the output fails.
 pub fn reload(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
-    let place = Place::of(arguments)?;
-    let before = place.look()?;
+    let client = MasterClient::new(arguments)?;
+    let before = client.status()?;
     let location = arguments.location_of(&before.document)?;
     if let Err(findings) = Config::parse(&location.read()?, &Names) {
         return check::refuse(&location, &findings, out);
     }
     let earlier = before.document.reloads;
     send(&before, Signal::SIGHUP)?;
-    let reload = patiently(|| {
-        let now = place.look()?;
+    let reload = wait_for(|| {
+        let now = client.status()?;
         if now.pid != before.pid {
-            return Err(place.gone(&"another one runs there now").into());
+            return Err(client.gone(&"another one runs there now").into());
         }
         let later = now.document.reloads != earlier;
         Ok(now.document.last_reload.filter(|_| later))
@@ -49,40 +49,40 @@ pub fn reload(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     }
 }
 
-/// Ends the master, and waits for its end.
+/// Stops the master and waits until it has ended.
 ///
 /// # Errors
-/// The master's, or the writer's.
+/// The master does not answer, or the output fails.
 pub fn stop(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
-    let look = Place::of(arguments)?.look()?;
-    let since = began(look.pid);
-    send(&look, Signal::SIGTERM)?;
-    patiently(|| {
-        let runs = since.is_some() && began(look.pid) == since;
+    let reply = MasterClient::new(arguments)?.status()?;
+    let since = began(reply.pid);
+    send(&reply, Signal::SIGTERM)?;
+    wait_for(|| {
+        let runs = since.is_some() && began(reply.pid) == since;
         Ok((!runs).then_some(()))
     })?;
     writeln!(out, "stopped")?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn send(look: &Look, signal: Signal) -> Result<()> {
+fn send(reply: &StatusReply, signal: Signal) -> Result<()> {
     ensure!(
-        look.pid > 0,
+        reply.pid > 0,
         "the master runs where its process cannot be seen from here: signal it there"
     );
-    match kill(Pid::from_raw(look.pid), signal) {
+    match kill(Pid::from_raw(reply.pid), signal) {
         Ok(()) => Ok(()),
         Err(Errno::EPERM) => Err(Failure::new(
             Status::Forbidden,
             format!(
                 "the master, pid {}, is another user's: ask as root, or as that user",
-                look.pid
+                reply.pid
             ),
         )
         .into()),
         Err(errno) => Err(Failure::new(
             Status::Gone,
-            format!("the master, pid {}: {}", look.pid, errno.desc()),
+            format!("the master, pid {}: {}", reply.pid, errno.desc()),
         )
         .into()),
     }

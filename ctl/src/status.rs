@@ -1,4 +1,4 @@
-//! `masterctl status`: all services in a table, or one service with its children.
+//! `masterctl status`: a table of all services, or one service with its children.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use anyhow::Result;
 use master::status::{Child, Document, Service, State};
 
 use crate::arguments::Arguments;
-use crate::connection::{Look, Place};
+use crate::connection::{MasterClient, StatusReply};
 use crate::names::find;
 use crate::process::usage;
 use crate::table::{self, Column};
@@ -16,14 +16,14 @@ use crate::words::{counted, cut, memory, number, time};
 /// Shows the master's status document.
 ///
 /// # Errors
-/// The master's, or the writer's.
+/// The master does not answer, or the output fails.
 pub fn run(
     arguments: &Arguments,
     name: Option<&str>,
     json: bool,
     out: &mut impl Write,
 ) -> Result<ExitCode> {
-    let Look { document, text, .. } = Place::of(arguments)?.look()?;
+    let StatusReply { document, text, .. } = MasterClient::new(arguments)?.status()?;
     match name {
         _ if json => writeln!(out, "{text}")?,
         None => show_all(&document, out)?,
@@ -32,7 +32,7 @@ pub fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The columns of the table of services, which fit 80 columns.
+/// The columns of the table of services. They fit into 80 characters.
 const SERVICES: [Column; 8] = [
     Column::left(0, "SERVICE", 27),
     Column::right(1, "BUSY", 5),
@@ -52,10 +52,10 @@ const CHILDREN: [Column; 6] = [
     Column::right(1, "MEMORY", 8),
     Column::right(1, "CPU", 10),
 ];
-/// The most characters of the last column in the table of services.
+/// Maximum width of the last column in the table of services, in characters.
 const STATES: usize = 12;
 
-/// Everything, in 80 columns.
+/// Shows all services, in 80 characters per line.
 fn show_all(document: &Document, out: &mut impl Write) -> io::Result<()> {
     let Document {
         version, pid, time, ..
@@ -99,7 +99,7 @@ fn row(document: &Document, service: &Service) -> [String; SERVICES.len()] {
     ]
 }
 
-/// What is out of the ordinary, in all words or in those that find room in the last column.
+/// The unusual states of a service: `all`, or as many as fit into the last column.
 fn states(document: &Document, service: &Service, all: bool) -> String {
     let left = |until: Option<f64>| until.map(|until| time(until - document.time));
     let (throttled, stress) = (left(service.throttled_until), left(service.stress_until));
@@ -109,8 +109,9 @@ fn states(document: &Document, service: &Service, all: bool) -> String {
         service.is_full().then(|| "full".to_owned()),
         stress.map(|left| format!("stress for {left}")),
         (service.starting > 0).then(|| "starting".to_owned()),
-    ];
-    let states = states.into_iter().flatten();
+    ]
+    .into_iter()
+    .flatten();
     if all {
         return states.collect::<Vec<_>>().join(", ");
     }
@@ -277,7 +278,7 @@ mod tests {
         String::from_utf8(out).expect("text")
     }
 
-    /// A document in which every number is as wide as it gets.
+    /// A document whose numbers have their maximum width.
     fn wide() -> Document {
         let long = "a".repeat(90);
         let table = format!("{long} unix n - - 60 - a\n10.0.0.1:25 inet n - - - 9 a\n");

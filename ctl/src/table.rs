@@ -1,13 +1,14 @@
-//! Tables of plain text, in columns that scripts can cut: no lines, and at least the given widths.
+//! Plain-text tables in columns with minimum widths and without rules, so that scripts can cut
+//! them.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 
-/// A column: its title, the least width of its texts, and what stands before them.
+/// A column: its title, its minimum width, and the gap before it.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
     pub title: &'static str,
-    /// In characters; the column is wider where a text of it is.
+    /// In characters; a longer text makes the column wider.
     pub width: u16,
     /// Spaces before the column.
     pub gap: u16,
@@ -32,7 +33,7 @@ impl Column {
     }
 }
 
-/// The titles, and below them a line for each row, without spaces at the end.
+/// The titles, and one line for each row, without trailing spaces.
 pub fn lines<const N: usize>(
     columns: &[Column; N],
     rows: impl IntoIterator<Item = [String; N]>,

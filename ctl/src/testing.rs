@@ -1,4 +1,4 @@
-//! Documents for tests, made from the text of a service table.
+//! Status documents for tests, made from a service table.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use master::config::{Base, Config, Source, Sources, StandAlone, User};
 use master::files::Names;
 use master::status::{Document, FORMAT, Service, parameters};
 
-/// What a table says, beside a `master.toml` with this text.
+/// The configuration of a table and a `master.toml` with these texts.
 pub fn config(table: &str, toml: &str) -> Config {
     let path = |name: &str| PathBuf::from("/etc/services").join(name);
     let source = |name: &str, text: &str| Source {
@@ -27,7 +27,7 @@ pub fn config(table: &str, toml: &str) -> Config {
     Config::parse(&sources, &Names).expect("a good configuration")
 }
 
-/// What a master tells that has just been started with this table.
+/// The document of a master that has just been started with this table.
 pub fn document(table: &str) -> Document {
     let config = config(table, "");
     let services = (0..).zip(&config.services);

@@ -1,6 +1,7 @@
-//! `masterctl top`: the services of a running master, live.
+//! `masterctl top`: shows the services of a running master continuously.
 //!
-//! `state` is what is known and chosen, and `draw` a picture of it; neither knows the terminal.
+//! `state` holds the data and the user's choices, `draw` renders them. Neither accesses the
+//! terminal.
 
 mod draw;
 mod state;
@@ -19,30 +20,30 @@ use ratatui::layout::Rect;
 use ratatui::{DefaultTerminal, Frame};
 
 use crate::arguments::Arguments;
-use crate::connection::Place;
-use state::{State, Then};
+use crate::connection::MasterClient;
+use state::{KeyEffect, State};
 
-/// From one question to the next.
+/// Interval between two requests.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A master that has not answered by then does not answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How soon news are shown while no key is pressed.
-const GLANCE: Duration = Duration::from_millis(100);
-/// The width of what is printed where there is no terminal.
+/// Maximum time for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval at which new data is shown while no key is pressed.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(100);
+/// The width of the output if there is no terminal, in characters.
 const WIDTH: u16 = 80;
 
-/// What a question brought.
-type News = Result<Document, String>;
+/// The result of a request.
+type PollResult = Result<Document, String>;
 
-/// Shows the services until the user leaves; with `once`, prints them.
+/// Shows the services until the user quits; with `once`, prints them.
 ///
 /// # Errors
-/// There is no configuration, no terminal; with `once`, no master.
+/// There is no configuration or no terminal; with `once`, no master.
 pub fn run(arguments: &Arguments, once: bool, out: &mut impl Write) -> Result<ExitCode> {
-    let place = Place::of(arguments)?.with_patience(ANSWER_WITHIN);
+    let client = MasterClient::new(arguments)?.with_timeout(ANSWER_TIMEOUT);
     if once {
         let mut state = State::default();
-        state.learn(Ok(place.look()?.document));
+        state.update(Ok(client.status()?.document));
         print(&state, out)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -50,7 +51,7 @@ pub fn run(arguments: &Arguments, once: bool, out: &mut impl Write) -> Result<Ex
         io::stdout().is_terminal() && io::stdin().is_terminal(),
         "top needs a terminal: print one picture with --once"
     );
-    let news = watch(place)?;
+    let news = watch(client)?;
     let terminal = ratatui::try_init().context("prepare the terminal")?;
     let result = interact(terminal, &news);
     ratatui::try_restore().context("restore the terminal")?;
@@ -58,52 +59,52 @@ pub fn run(arguments: &Arguments, once: bool, out: &mut impl Write) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks the master in a thread of its own, so that keys have an effect also when it does not answer.
-fn watch(place: Place) -> Result<Receiver<News>> {
-    let (told, news) = sync_channel(1);
+/// Requests the status in a thread, so that keys work while the master does not answer.
+fn watch(client: MasterClient) -> Result<Receiver<PollResult>> {
+    let (sender, results) = sync_channel(1);
     std::thread::Builder::new()
         .name("watch".into())
-        .spawn(move || keep_asking(&place, &told))
+        .spawn(move || poll_master(&client, &sender))
         .context("start a thread")?;
-    Ok(news)
+    Ok(results)
 }
 
-fn keep_asking(place: &Place, told: &SyncSender<News>) {
+fn poll_master(client: &MasterClient, sender: &SyncSender<PollResult>) {
     loop {
-        let look = place.look().map(|look| look.document);
-        let news = look.map_err(|error| format!("{error:#}"));
-        if told.send(news).is_err() {
-            return; // the picture is closed
+        let reply = client.status().map(|reply| reply.document);
+        let news = reply.map_err(|error| format!("{error:#}"));
+        if sender.send(news).is_err() {
+            return; // the program ends
         }
         std::thread::sleep(INTERVAL);
     }
 }
 
-fn interact(mut terminal: DefaultTerminal, news: &Receiver<News>) -> Result<()> {
+fn interact(mut terminal: DefaultTerminal, news: &Receiver<PollResult>) -> Result<()> {
     let mut state = State::default();
     loop {
         match news.try_recv() {
-            Ok(news) => state.learn(news),
+            Ok(news) => state.update(news),
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => {
-                state.learn(Err("the connection to the master has ended".into()))
+                state.update(Err("the connection to the master has ended".into()))
             }
         }
         terminal.draw(|frame: &mut Frame<'_>| {
             draw::draw(&mut state, frame.area(), frame.buffer_mut());
         })?;
-        if !event::poll(GLANCE)? {
+        if !event::poll(REFRESH_INTERVAL)? {
             continue;
         }
         if let Event::Key(key) = event::read()? {
-            if key.kind == KeyEventKind::Press && state.press(key) == Then::Leave {
+            if key.kind == KeyEventKind::Press && state.press(key) == KeyEffect::Leave {
                 return Ok(());
             }
         }
     }
 }
 
-/// One picture with all services, as plain text.
+/// Prints all services as plain text.
 fn print(state: &State, out: &mut impl Write) -> io::Result<()> {
     let width = terminal::size().map_or(WIDTH, |(width, _)| width);
     let area = Rect::new(0, 0, width, state.height_of_all());

@@ -1,4 +1,4 @@
-//! Numbers and times as people read them.
+//! Numbers and times in human-readable form.
 
 /// `1 child`, `2 children`.
 pub fn counted(count: usize, one: &str, many: &str) -> String {
@@ -8,7 +8,7 @@ pub fn counted(count: usize, one: &str, many: &str) -> String {
     }
 }
 
-/// A time in the two largest of its units: `3 d 4 h`.
+/// A duration in its two largest units: `3 d 4 h`.
 pub fn time(seconds: f64) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
     let whole = seconds.max(0.0).round() as u64;
@@ -42,7 +42,7 @@ pub fn number(n: u64, width: usize) -> String {
     shown
 }
 
-/// An amount of memory.
+/// An amount of memory with a unit.
 pub fn memory(bytes: u64) -> String {
     match bytes {
         0..1_048_576 => format!("{} K", bytes >> 10),
@@ -50,8 +50,8 @@ pub fn memory(bytes: u64) -> String {
     }
 }
 
-/// A text without control characters, in at most `width` characters: it is cut in the middle, because
-/// names often begin alike, and addresses end alike.
+/// A text without control characters, in at most `width` characters. It is cut in the middle,
+/// because names often have equal beginnings and addresses equal ends.
 pub fn cut(text: &str, width: usize) -> String {
     let clean = |c: char| if c.is_control() { '?' } else { c };
     let characters: Vec<char> = text.chars().map(clean).collect();

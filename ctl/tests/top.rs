@@ -1,4 +1,4 @@
-//! `masterctl top` on a terminal, with a master that sends prepared documents.
+//! Tests of `masterctl top` on a terminal, with a fake master that sends prepared documents.
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +14,7 @@ use testkit::run::{Finished, run};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A configuration whose queue directory is beside it.
+/// A configuration with its queue directory beside it.
 fn configuration() -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let queue = directory.path().join("queue");
@@ -86,7 +86,7 @@ fn on_a_terminal_it_follows_the_master_until_q_is_pressed() {
         env!("CARGO_BIN_EXE_masterctl"),
         configuration.path().display()
     );
-    // It makes a terminal for the command.
+    // script(1) runs the command in a pseudo-terminal.
     let mut script = Command::new("script")
         .args(["--quiet", "--flush", "--return", "--command", &command])
         .arg(&said)
@@ -112,6 +112,6 @@ fn on_a_terminal_it_follows_the_master_until_q_is_pressed() {
     keys.write_all(b"?q").expect("a reader");
     let status = until(SOON, "the end", || script.try_wait().expect("a child"));
     assert!(status.success(), "{status}");
-    // The screen is as it was before.
+    // The screen is restored.
     shows("\u{1b}[?1049l");
 }

@@ -1,4 +1,4 @@
-/* A child of master(8) that says in capitals what its clients say, one client at a time.
+/* A child of master(8) that returns its clients' text in capitals, one client at a time.
  * See master-protocol(7). The table: shout inet n y n - - child -o max_idle=100 -o max_use=100 */
 #include <ctype.h>
 #include <errno.h>
@@ -15,18 +15,18 @@
 
 #define REQUIRE(fact) (void)((fact) || (syslog(LOG_MAIL | LOG_ERR, "%s: %m", #fact), exit(1), 0))
 enum { STATUS = 5, TAKEN = 0, AVAILABLE = 1 };
-static struct timeval timeout = { 60, 0 }; /* for a client that keeps us waiting */
+static struct timeval timeout = { 60, 0 }; /* for reading from and writing to a client */
 
 static void report(int available) {
     int record[] = { getpid(), strtoul(getenv("GENERATION"), NULL, 8), available };
-    if (write(STATUS, record, sizeof record) < 0) return; /* time to leave: poll() will say so */
+    if (write(STATUS, record, sizeof record) < 0) return; /* poll() shows that, too */
 }
 
 static int serve(int listener) {
     char text[4096];
     int size = snprintf(text, sizeof text, "hello from %d\n", getpid());
     int client = accept(listener, NULL, NULL);
-    if (client < 0 && errno == EAGAIN) return 0; /* a sibling was quicker */
+    if (client < 0 && errno == EAGAIN) return 0; /* another child was faster */
     REQUIRE(client >= 0);
     report(TAKEN);
     REQUIRE(!setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout));

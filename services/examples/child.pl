@@ -1,6 +1,6 @@
 #!/usr/bin/perl
-# A child of master(8) that says in capitals what its clients say, one client at a time.
-# What a child must do, and why, is in master-protocol(7). In the table, with its limits:
+# A child of master(8) that returns its clients' text in capitals, one client at a time. Its duties
+# are described in master-protocol(7). In the table, with its limits:
 #
 #     shout  inet  n  y  n  -  -  child.pl -o max_idle=100 -o max_use=100 -o timeout=60
 use strict; use warnings;
@@ -34,7 +34,7 @@ sub give_up_privileges {
     $) eq "$gid $gid" and setgid $gid and setuid $uid or die "cannot become user $uid: $!";
 }
 
-# Should this fail, it is time to leave, and next_client() is about to see it.
+# If this fails, it is time to leave; next_client() sees that, too.
 sub report { syswrite $status, pack 'iIi', $$, oct $ENV{GENERATION}, @_ }
 
 sub next_client {
@@ -42,7 +42,7 @@ sub next_client {
         last if grep { $_ == $status } @ready;    # the master is gone, or wants us to leave
         my $accepted = accept my $client, $ready[rand @ready];
         return $client if $accepted;
-        $!{EAGAIN} or die "accept: $!";           # a sibling was quicker
+        $!{EAGAIN} or die "accept: $!";           # another child was faster
     }
     return;
 }

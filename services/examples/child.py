@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""A child of master(8) that says in capitals what its clients say, one client at a time.
+"""A child of master(8) that returns its clients' text in capitals, one client at a time.
 
-What a child must do, and why, is in master-protocol(7). In the table, with its limits:
+Its duties are described in master-protocol(7). In the table, with its limits:
 
     shout  inet  n  y  n  -  -  child.py -o max_idle=100 -o max_use=100 -o timeout=60
 """
@@ -22,14 +22,14 @@ def give_up_privileges(chroot, unprivileged):
 
 def report(available):
     generation = int(os.environ["GENERATION"], 8)
-    with suppress(ConnectionError):  # then it is time to leave, and select() is about to say so
+    with suppress(ConnectionError):  # then it is time to leave; select() shows that, too
         os.write(STATUS, struct.pack("iIi", os.getpid(), generation, available))
 
 def next_client(listeners, max_idle):
     while ready := select.select([STATUS, *listeners], [], [], max_idle)[0]:
         if STATUS in ready:
-            break  # the master is gone, or wants this child to leave
-        with suppress(BlockingIOError):  # a sibling was quicker
+            break  # the master has ended, or tells this child to leave
+        with suppress(BlockingIOError):  # another child was faster
             return random.choice(ready).accept()[0]
 
 def serve(client, timeout):
@@ -48,7 +48,7 @@ def main():
     give_up_privileges("-c" in flags, "-u" in flags)
     while (uses := uses - 1) >= 0 and (client := next_client(listeners, max_idle)):
         report(TAKEN)
-        with client, suppress(OSError):  # it may leave at any time, or keep us waiting
+        with client, suppress(OSError):  # the client may disconnect, or time out
             serve(client, timeout)
         report(AVAILABLE)
 

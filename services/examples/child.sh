@@ -1,27 +1,27 @@
 #!/bin/dash
-# A child of master(8) for type fifo: when somebody has written to the FIFO, it runs a command.
-# What a child must do, and why, is in master-protocol(7). In the table, with its limits:
+# A child of master(8) for type fifo, which runs a command when data is written to the FIFO. Its
+# duties are described in master-protocol(7). In the table, with its limits:
 #
 #     reindex  fifo  n  y  n  300  1  child.sh -o max_idle=100 -o max_use=100 make -C /srv/index
 #
-# Not for bash, whose printf writes a report with a newline in it in two pieces.
+# Not for bash: its printf splits a report that contains a newline into two writes.
 set -eu
 
-# The process stays the same, and runs this file anew.
+# Executes this file again in the same process.
 become_mail_owner() {
     owner=$(stat -c %U private)
     test "$owner" != root
     exec setpriv --reuid "$owner" --regid "$(id -g "$owner")" --init-groups "$0" "$@"
 }
 
-# A number as a native int, in the escapes of printf, on a machine that has the low byte first.
+# A number as a native int, in printf's escapes, for little-endian machines.
 int() {
     for shift in 0 8 16 24; do
         printf '\\%03o' $(($1 >> shift & 255))
     done
 }
 
-# Should this fail, it is time to leave, and the loop below is about to see it.
+# If this fails, it is time to leave; the loop below sees that, too.
 report() {
     printf "$(int $$)$(int $((0$GENERATION)))$(int "$1")" >&5 2>/dev/null || :
 }
@@ -37,7 +37,7 @@ while getopts lzdvucn:t:o:s: option; do
 done
 shift $((OPTIND - 1))
 
-# The shell has no poll(2), so it looks once a second. What is in the FIFO is one request.
+# The shell has no poll(2), so it polls once a second. All data in the FIFO is one request.
 while [ $idle -lt "$max_idle" ] && [ $uses -lt "$max_use" ]; do
     if [ "$(dd bs=4096 count=1 <&6 2>/dev/null | wc -c)" != 0 ]; then
         report 0

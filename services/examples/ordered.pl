@@ -1,14 +1,13 @@
 #!/usr/bin/perl
-# A child of an ordered pool, in Perl, with SpamAssassin's own module for the words that it
-# exchanges with the master. It greets every client with its process ID and says after it what
-# the client says, one line.
+# A child of an ordered pool, in Perl; SpamAssassin's own module talks to the master. It greets each
+# client with its process ID and repeats one line that the client sends.
 #
 #   master.cf     127.0.0.1:7007 inet n n n - 5 ordered.pl nobody
 #   master.toml   [service."127.0.0.1:7007/inet"]
 #                 accept = "ordered"
 #
-# What takes long (modules, rules, a model) belongs before the loop: it is done once for a child,
-# and a client meets only children that have done it.
+# Expensive preparation (modules, rules, a model) belongs before the loop: it is done once for each
+# child, and clients reach only children that have finished it.
 use strict;
 use warnings;
 
@@ -19,18 +18,18 @@ use POSIX ();
 use Mail::SpamAssassin::SpamdForkScaling qw(:pfstates);
 use Mail::SpamAssassin::SubProcBackChannel;
 
-# The last of these leaves, and the master starts another: memory that was lost is found again.
+# After this many clients the child leaves and is replaced, which frees leaked memory.
 use constant CLIENTS => 10_000;
-# A client that says nothing keeps nobody from others for longer.
-use constant PATIENCE => 60;
+# Maximum time for a client, in seconds.
+use constant TIMEOUT => 60;
 
-# The master's own options; "-s" is the number of listeners. What follows is ours: a user.
+# The master's options; "-s" is the number of listeners. Our own argument follows: a user.
 my %option;
 getopts('cdln:o:s:t:uvz', \%option) or die "$0: unknown option\n";
 my ($user) = @ARGV;
 become($user) if defined $user;
 
-# Descriptor 5 is the way to the master, the listeners begin with 6.
+# Descriptor 5 is the channel to the master; the listeners begin at 6.
 my $channel = Mail::SpamAssassin::SubProcBackChannel->new();
 $channel->{parent} = IO::Socket->new_from_fd(5, 'r+') or die "$0: no master: $!\n";
 $channel->{parent}->blocking(0);
@@ -44,12 +43,12 @@ for (1 .. CLIENTS) {
     $scaling->update_child_status_idle();
     $scaling->wait_for_orders();    # leaves when the master does
     my $client = accept_one();
-    # Also when there was nobody: another child may have been faster.
+    # Report even without a client, because another child may have been faster.
     $scaling->update_child_status_busy();
     serve($client) if $client;
 }
 
-# The client that waits, if there still is one: the listeners do not block.
+# Accepts a client, if one waits: the listeners are non-blocking.
 sub accept_one {
     for my $listener (@listeners) {
         my $client = $listener->accept();
@@ -63,7 +62,7 @@ sub serve {
     eval {
         local $SIG{ALRM} = sub { die "timeout\n" };
         local $SIG{PIPE} = 'IGNORE';
-        alarm PATIENCE;
+        alarm TIMEOUT;
         $client->autoflush(1);
         print {$client} "$$\n";
         my $line = <$client>;
@@ -74,7 +73,7 @@ sub serve {
     close $client;
 }
 
-# Gives up root's rights, for good.
+# Gives up root's privileges permanently.
 sub become {
     my ($name) = @_;
     my ($uid, $gid) = (getpwnam $name)[2, 3] or die "$0: no user $name\n";

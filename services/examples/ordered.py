@@ -1,13 +1,13 @@
 #!/usr/bin/python3
-"""A child of an ordered pool, in Python. It greets every client with its process ID and says
-after it what the client says, one line.
+"""A child of an ordered pool, in Python. It greets each client with its process ID and repeats
+one line that the client sends.
 
     master.cf     127.0.0.1:7008 inet n n n - 5 ordered.py nobody
     master.toml   [service."127.0.0.1:7008/inet"]
                   accept = "ordered"
 
-What takes long (imports, a model) belongs before the loop: it is done once for a child, and a
-client meets only children that have done it.
+Expensive preparation (imports, a model) belongs before the loop: it is done once for each child,
+and clients reach only children that have finished it.
 """
 
 import getopt
@@ -18,12 +18,12 @@ import socket
 import struct
 import sys
 
-# The last of these leaves, and the master starts another: memory that was lost is found again.
+# After this many clients the child leaves and is replaced, which frees leaked memory.
 CLIENTS = 10_000
-# A client that says nothing keeps nobody from others for longer, in seconds.
-PATIENCE = 60
+# Maximum time for a client, in seconds.
+TIMEOUT = 60
 
-# What master and child say to each other: six bytes, a letter, four bytes, a newline.
+# A message between master and child has six bytes: a letter, four bytes, a newline.
 MESSAGE = 6
 ACCEPT = b"A"
 IDLE = b"I"
@@ -31,26 +31,26 @@ BUSY = b"B"
 
 
 class Master:
-    """The way to the master, on descriptor 5."""
+    """The channel to the master, on descriptor 5."""
 
     def __init__(self):
         self.channel = socket.socket(fileno=5)
 
-    def say(self, word):
-        self.channel.sendall(word + struct.pack("=i", os.getpid()) + b"\n")
+    def send(self, letter):
+        self.channel.sendall(letter + struct.pack("=i", os.getpid()) + b"\n")
 
     def wait_for_order(self):
-        """Waits until it is our turn; pings only tell that the master lives."""
+        """Waits for the order to accept a client; pings are ignored."""
         while True:
             order = self.channel.recv(MESSAGE, socket.MSG_WAITALL)
             if len(order) < MESSAGE:
-                sys.exit()  # the master has left, or wants us to
+                sys.exit()  # the master has ended, or tells the child to leave
             if order[:1] == ACCEPT:
                 return
 
 
 def become(name):
-    """Gives up root's rights, for good."""
+    """Gives up root's privileges permanently."""
     user = pwd.getpwnam(name)
     os.setgroups([])
     os.setgid(user.pw_gid)
@@ -58,7 +58,7 @@ def become(name):
 
 
 def accept_one(listeners):
-    """The client that waits, if there still is one: the listeners do not block."""
+    """Accepts a client, if one waits: the listeners are non-blocking."""
     for listener in listeners:
         try:
             return listener.accept()[0]
@@ -68,7 +68,7 @@ def accept_one(listeners):
 
 
 def serve(client):
-    client.settimeout(PATIENCE)
+    client.settimeout(TIMEOUT)
     with client, client.makefile("rw") as stream:
         stream.write(f"{os.getpid()}\n")
         stream.flush()
@@ -76,9 +76,9 @@ def serve(client):
 
 
 def main():
-    # The master ends surplus children with SIGINT, which is no reason for a traceback.
+    # The master ends surplus children by SIGINT, which must not print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # The master's own options; "-s" is the number of listeners. What follows is ours: a user.
+    # The master's options; "-s" is the number of listeners. Our own argument follows: a user.
     options, arguments = getopt.getopt(sys.argv[1:], "cdln:o:s:t:uvz")
     if arguments:
         become(arguments[0])
@@ -88,11 +88,11 @@ def main():
         listener.setblocking(False)
     master = Master()
     for _ in range(CLIENTS):
-        master.say(IDLE)
+        master.send(IDLE)
         master.wait_for_order()
         client = accept_one(listeners)
-        # Also when there was nobody: another child may have been faster.
-        master.say(BUSY)
+        # Report even without a client, because another child may have been faster.
+        master.send(BUSY)
         if client:
             try:
                 serve(client)

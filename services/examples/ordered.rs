@@ -1,5 +1,5 @@
-//! A child of an ordered pool. It greets every client with its process ID and says after it what
-//! the client says, one line.
+//! A child of an ordered pool. It greets each client with its process ID and repeats one line that
+//! the client sends.
 //!
 //! ```text
 //! master.cf     127.0.0.1:7009 inet n y n - 5 ordered
@@ -7,8 +7,8 @@
 //!               accept = "ordered"
 //! ```
 //!
-//! What takes long (a model, a database) belongs before the service is told to serve: it is done
-//! once for a process, and a client meets only processes that have done it.
+//! Expensive preparation (a model, a database) belongs here, before the call of `ordered`: it is
+//! done once for each process, and clients reach only processes that have finished it.
 use services::{Client, run};
 use std::io::{BufRead, BufReader, Write};
 

@@ -1,4 +1,4 @@
-//! Says in capitals what a client says: a whole service, in ten lines.
+//! Returns each client's text in capitals: a complete service in ten lines.
 use services::{Client, run};
 use std::io::{BufRead, BufReader, Write};
 

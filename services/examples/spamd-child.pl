@@ -1,16 +1,16 @@
 #!/usr/bin/perl
-# SpamAssassin for spamc(1), as a child of an ordered pool: what `spamd` is beside its process
-# manager, for sites that let one master manage everything. It checks mail with the rules that are
-# installed, and asks nobody on the network.
+# SpamAssassin for spamc(1), as a child of an ordered pool: `spamd` without its process manager, for
+# sites that let one master manage all processes. It checks mail with the installed rules, and makes
+# no network queries.
 #
 #   master.cf     127.0.0.1:783 inet n n n - 5 spamd-child.pl debian-spamd
 #   master.toml   [service."127.0.0.1:783/inet"]
 #                 accept = "ordered"
 #                 max_idle = 2
 #
-# It knows the commands PING, SKIP, CHECK, SYMBOLS, REPORT, REPORT_IFSPAM, HEADERS and PROCESS of
-# spamd's protocol; TELL is refused, as spamd does without --allow-tell. There are no per-user
-# preferences: the user that spamc names is not looked at.
+# It supports the commands PING, SKIP, CHECK, SYMBOLS, REPORT, REPORT_IFSPAM, HEADERS and PROCESS of
+# spamd's protocol; TELL is refused, as by spamd without --allow-tell. There are no per-user
+# preferences: the user that spamc names is ignored.
 use strict;
 use warnings;
 
@@ -24,19 +24,19 @@ use Mail::SpamAssassin::SubProcBackChannel;
 
 # spamd's --max-conn-per-child and --timeout-child, and spamc's limit on a message.
 use constant CLIENTS => 200;
-use constant PATIENCE => 300;
+use constant TIMEOUT => 300;
 use constant MESSAGE_MAX => 512_000;
 use constant HEADERS_MAX => 8192;
 
-# sysexits(3), by the names that the protocol has for them.
+# sysexits(3), by their names in the protocol.
 my %code = (EX_OK => 0, EX_USAGE => 64, EX_DATAERR => 65, EX_PROTOCOL => 76);
 
-# The master's own options; "-s" is the number of listeners. What follows is ours: a user.
+# The master's options; "-s" is the number of listeners. Our own argument follows: a user.
 my %option;
 getopts('cdln:o:s:t:uvz', \%option) or die "$0: unknown option\n";
 become(@ARGV ? $ARGV[0] : 'nobody');
 
-# All that takes long is done before the first client.
+# Expensive preparation is done before the first client.
 my $assassin = Mail::SpamAssassin->new({
     local_tests_only => 1,
     dont_copy_prefs => 1,
@@ -45,7 +45,7 @@ my $assassin = Mail::SpamAssassin->new({
 });
 $assassin->compile_now(0);
 
-# Descriptor 5 is the way to the master, the listeners begin with 6.
+# Descriptor 5 is the channel to the master; the listeners begin at 6.
 my $channel = Mail::SpamAssassin::SubProcBackChannel->new();
 $channel->{parent} = IO::Socket->new_from_fd(5, 'r+') or die "$0: no master: $!\n";
 $channel->{parent}->blocking(0);
@@ -59,12 +59,12 @@ for (1 .. CLIENTS) {
     $scaling->update_child_status_idle();
     $scaling->wait_for_orders();    # leaves when the master does
     my $client = accept_one();
-    # Also when there was nobody: another child may have been faster.
+    # Report even without a client, because another child may have been faster.
     $scaling->update_child_status_busy();
     serve($client) if $client;
 }
 
-# The client that waits, if there still is one: the listeners do not block.
+# Accepts a client, if one waits: the listeners are non-blocking.
 sub accept_one {
     for my $listener (@listeners) {
         my $client = $listener->accept();
@@ -78,7 +78,7 @@ sub serve {
     eval {
         local $SIG{ALRM} = sub { die "timeout\n" };
         local $SIG{PIPE} = 'IGNORE';
-        alarm PATIENCE;
+        alarm TIMEOUT;
         $client->autoflush(1);
         print {$client} answer($client);
         1;
@@ -87,7 +87,7 @@ sub serve {
     close $client;
 }
 
-# What a client gets for its request.
+# The answer to a request.
 sub answer {
     my ($client) = @_;
     my $request = line($client);
@@ -121,7 +121,8 @@ sub line {
     return $line;
 }
 
-# The rest of the request: spamc closes its side behind it. One byte too many is enough to tell.
+# The rest of the request, up to end of file. One byte more than the limit shows that it is too
+# large.
 sub message {
     my ($client) = @_;
     my $message = '';
@@ -167,7 +168,7 @@ sub response {
     return join("\r\n", "SPAMD/1.1 $code{$name} $words", @headers, '', '') . $body;
 }
 
-# Gives up root's rights, for good.
+# Gives up root's privileges permanently.
 sub become {
     my ($name) = @_;
     my ($uid, $gid, $home) = (getpwnam $name)[2, 3, 7] or die "$0: no user $name\n";

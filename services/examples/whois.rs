@@ -1,4 +1,4 @@
-//! Tells each client what the service knows of it, and of itself.
+//! Tells each client what the service knows about it and about itself.
 //!
 //! ```text
 //! 127.0.0.1:7000 inet n - n - 10 whois -o greeting=Hello

@@ -1,4 +1,4 @@
-//! One client, and the connection to it.
+//! A client and its connection.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,27 +13,27 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{SockaddrStorage, getpeername, getsockopt, sockopt};
 
-/// Who is at the other end of a connection.
+/// The other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Peer {
-    /// A client of the network.
+    /// A client in the network.
     Inet(SocketAddr),
-    /// A process of this machine, connected to a socket in the file system.
+    /// A local process, connected to a socket in the file system.
     Local {
-        /// Its user.
+        /// Its user ID.
         uid: u32,
-        /// Its process ID; 0 when it is not to be seen from here.
+        /// Its process ID; 0 if it is in another PID namespace.
         pid: i32,
     },
-    /// Whoever has started the process with `-S`.
+    /// The user who has started the process with `-S`.
     Standard,
-    /// It cannot be told: the connection is gone already, or is no socket.
+    /// Unknown: the connection is already closed, or is not a socket.
     Unknown,
 }
 
 impl Peer {
-    /// Who is at the other end of a descriptor.
+    /// The peer of a descriptor.
     pub(crate) fn of(descriptor: BorrowedFd<'_>) -> Self {
         let Ok(address) = getpeername::<SockaddrStorage>(descriptor.as_raw_fd()) else {
             return Self::Unknown;
@@ -54,7 +54,7 @@ impl Peer {
     }
 }
 
-/// For log lines.
+/// The form for log lines.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -67,10 +67,10 @@ impl fmt::Display for Peer {
 }
 
 /// A blocking connection to one client. Reading and writing fail with
-/// [`TimedOut`](ErrorKind::TimedOut) when nothing moves for `ipc_timeout` (an hour, if not set).
+/// [`TimedOut`](ErrorKind::TimedOut) when no data has moved for `ipc_timeout` (default: 3600s).
 ///
-/// A reference reads and writes as well, so that a [`BufReader`](std::io::BufReader) can have one
-/// while somebody else writes.
+/// `&Client` implements reading and writing, too, so that a [`BufReader`](std::io::BufReader) can
+/// borrow the client while other code writes.
 #[derive(Debug)]
 pub struct Client {
     stream: Stream,
@@ -81,13 +81,14 @@ pub struct Client {
 
 #[derive(Debug)]
 enum Stream {
-    /// Does not block.
+    /// A socket in non-blocking mode.
     Socket(OwnedFd),
-    /// Blocks, because others have it too.
+    /// Standard input and output in blocking mode, because other processes share them.
     Standard(io::Stdin, io::Stdout),
 }
 
-/// Bytes that standard output takes at once without blocking, when it takes any.
+/// The number of bytes that standard output accepts without blocking once poll(2) reports it ready
+/// (PIPE_BUF).
 const STANDARD_WRITE_MAX: usize = 4096;
 
 impl Client {
@@ -114,26 +115,26 @@ impl Client {
         }
     }
 
-    /// Who the client is.
+    /// The client's identity.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// What the process that handed on the connection says of it, such as `client_address`; empty
+    /// Attributes from the process that passed the connection, such as `client_address`. Empty
     /// unless the service's type is `pass`.
     pub fn attributes(&self) -> &BTreeMap<String, String> {
         &self.attributes
     }
 
-    /// How long the client may take from now on to send or receive something.
+    /// Sets the timeout for reading and writing from now on.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }
 
-    /// Lets the client read the end of what was written, while it goes on writing itself.
+    /// Closes the sending direction: the client reads end of file, and can still send.
     ///
     /// # Errors
-    /// The system's, when the client is gone.
+    /// The system's error when the client has disconnected.
     pub fn shutdown_write(&self) -> io::Result<()> {
         match &self.stream {
             Stream::Socket(socket) => {
@@ -144,11 +145,11 @@ impl Client {
         }
     }
 
-    /// The connection as standard input and as standard output of a command. The command finds
-    /// it blocking; so this program has to leave it alone until the command ends.
+    /// The connection as standard input and standard output of a command. The command needs it in
+    /// blocking mode, so this program must not use it until the command ends.
     ///
     /// # Errors
-    /// The system's, when descriptors have run out.
+    /// The system's error when no descriptors are left.
     pub fn stdio(&self) -> io::Result<(Stdio, Stdio)> {
         let copy = |descriptor: BorrowedFd<'_>| descriptor.try_clone_to_owned();
         match &self.stream {
@@ -175,8 +176,8 @@ impl Client {
         }
     }
 
-    /// Does something to the socket as soon as that is possible.
-    fn patiently(
+    /// Runs `act` on the socket, and waits for the socket while it is not ready.
+    fn retry_when_ready(
         &self,
         socket: BorrowedFd<'_>,
         events: PollFlags,
@@ -195,9 +196,11 @@ impl Client {
 impl Read for &Client {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &self.stream {
-            Stream::Socket(socket) => self.patiently(socket.as_fd(), PollFlags::POLLIN, || {
-                nix::unistd::read(socket, buffer)
-            }),
+            Stream::Socket(socket) => {
+                self.retry_when_ready(socket.as_fd(), PollFlags::POLLIN, || {
+                    nix::unistd::read(socket, buffer)
+                })
+            }
             Stream::Standard(input, _) => {
                 self.ready(input.as_fd(), PollFlags::POLLIN)?;
                 Ok(nix::unistd::read(input, buffer)?)
@@ -209,9 +212,11 @@ impl Read for &Client {
 impl Write for &Client {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &self.stream {
-            Stream::Socket(socket) => self.patiently(socket.as_fd(), PollFlags::POLLOUT, || {
-                nix::unistd::write(socket, bytes)
-            }),
+            Stream::Socket(socket) => {
+                self.retry_when_ready(socket.as_fd(), PollFlags::POLLOUT, || {
+                    nix::unistd::write(socket, bytes)
+                })
+            }
             Stream::Standard(_, output) => {
                 self.ready(output.as_fd(), PollFlags::POLLOUT)?;
                 let some = &bytes[..bytes.len().min(STANDARD_WRITE_MAX)];
@@ -221,7 +226,7 @@ impl Write for &Client {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(()) // nothing is kept back
+        Ok(()) // nothing is buffered
     }
 }
 
@@ -241,7 +246,7 @@ impl Write for Client {
     }
 }
 
-/// What to wait for before reading.
+/// The descriptor to wait for before reading.
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.stream {
@@ -253,16 +258,17 @@ impl AsFd for Client {
 
 fn set_blocking(descriptor: BorrowedFd<'_>, blocking: bool) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL)?);
-    let flags = match blocking {
-        true => flags - OFlag::O_NONBLOCK,
-        false => flags | OFlag::O_NONBLOCK,
+    let flags = if blocking {
+        flags - OFlag::O_NONBLOCK
+    } else {
+        flags | OFlag::O_NONBLOCK
     };
     fcntl(descriptor, FcntlArg::F_SETFL(flags))?;
     Ok(())
 }
 
-/// Whether an error says no more than that a client went away or fell silent.
-pub(crate) fn is_everyday(error: &io::Error) -> bool {
+/// Whether an error is normal for a network client: it has disconnected or has timed out.
+pub(crate) fn is_normal_disconnect(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::BrokenPipe

@@ -10,9 +10,9 @@ use nix::sys::socket::{MsgFlags, recv};
 use crate::options::Transport;
 use crate::{Error, Service};
 
-/// The longest datagram; of a longer one the end is lost.
+/// Maximum length of a datagram in bytes; the rest of a longer one is lost.
 const LENGTH_MAX: usize = 64 * 1024;
-/// How many are taken before the master is told that this process is available again.
+/// Maximum number of datagrams that are received before the process reports that it is available.
 const TURN: u32 = 64;
 
 /// One message.
@@ -23,28 +23,28 @@ pub struct Datagram<'a> {
 }
 
 impl<'a> Datagram<'a> {
-    /// A datagram of this length, of which `buffer` has as much as it has room for.
+    /// A datagram of `length` bytes, of which `buffer` holds the first.
     fn new(buffer: &'a [u8], length: usize) -> Self {
         let bytes = &buffer[..length.min(buffer.len())];
         Self { bytes, length }
     }
 
-    /// What was sent, up to 65,536 bytes of it.
+    /// The content, at most 65,536 bytes.
     pub fn bytes(&self) -> &[u8] {
         self.bytes
     }
 
-    /// Whether more was sent.
+    /// Whether the datagram was longer than that.
     pub fn is_truncated(&self) -> bool {
         self.length > self.bytes.len()
     }
 }
 
 impl Service {
-    /// Calls `serve` with one datagram after another. An error that it returns is logged.
+    /// Calls `serve` for each datagram. An error that it returns is logged.
     ///
-    /// The service's type is `unix-dgram`. With `-S` there is one datagram: standard input, up to
-    /// its end.
+    /// The service's type is `unix-dgram`. With `-S`, standard input up to its end is the only
+    /// datagram.
     ///
     /// ```no_run
     /// # fn main() -> std::process::ExitCode {
@@ -70,15 +70,15 @@ impl Service {
             self.drop_privileges()?;
             return Ok(serve(&read_all(&mut buffer)?)?);
         }
-        let (_, mut shift) = self.begin(&[Transport::UnixDatagram])?;
-        let listeners = shift.listeners();
-        while let Some(index) = shift.next()? {
+        let (_, mut worker) = self.begin(&[Transport::UnixDatagram])?;
+        let listeners = worker.listeners();
+        while let Some(index) = worker.next()? {
             let listener = &listeners[index];
-            // A sibling may have been faster.
+            // Another child may have received the datagram.
             let Some(first) = receive(listener, &mut buffer)? else {
                 continue;
             };
-            let stays = shift.serve(|| {
+            let stays = worker.serve(|| {
                 let mut next = Some(first);
                 let mut served = 0;
                 while let Some(length) = next {
@@ -88,7 +88,7 @@ impl Service {
                     served += 1;
                     next = match served {
                         TURN => None,
-                        // What is wrong with the socket will be found again.
+                        // A persistent error of the socket is found again by the next wait.
                         _ => receive(listener, &mut buffer).ok().flatten(),
                     };
                 }
@@ -102,7 +102,7 @@ impl Service {
     }
 }
 
-/// Receives one datagram; none when there is none. The result is its whole length.
+/// Receives one datagram and returns its full length; `None` if there is none.
 fn receive(listener: &OwnedFd, buffer: &mut [u8]) -> Result<Option<usize>, Error> {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
     loop {
@@ -115,7 +115,7 @@ fn receive(listener: &OwnedFd, buffer: &mut [u8]) -> Result<Option<usize>, Error
     }
 }
 
-/// One datagram: all that comes from standard input.
+/// Reads standard input to its end as one datagram.
 fn read_all(buffer: &mut [u8]) -> io::Result<Datagram<'_>> {
     let mut length = 0;
     while length < buffer.len() {

@@ -10,30 +10,30 @@ use master::errors::describe_error;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// No master has started the process, and `-S` is not given.
+    /// The process was not started by a master, and without `-S`.
     ByHand {
-        /// The name that it was started by.
+        /// The name of the program.
         program: String,
     },
-    /// An option or argument of the command line is not understood.
+    /// An unknown option or argument on the command line.
     Usage(String),
-    /// A parameter has a value that it cannot have.
+    /// A parameter has an invalid value.
     Parameter(String),
-    /// The service table runs the program in a way for which it is not made.
+    /// An entry in the service table that is not suitable for this program.
     Unsuitable(String),
-    /// The system refused something.
+    /// A failed system call.
     System {
-        /// What was to be done.
+        /// The failed operation.
         what: String,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// Something of the program's own.
+    /// An error of the program itself.
     Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
-    /// For `map_err`: the system refused to do `what`.
+    /// For `map_err`: the operation `what` failed.
     pub fn system<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
         let what = what.into();
         move |source| Self::System {
@@ -62,7 +62,7 @@ impl fmt::Display for Error {
     }
 }
 
-// What caused it is a part of the text already.
+// `Display` already contains the cause, so `source` returns `None`.
 impl std::error::Error for Error {}
 
 impl From<io::Error> for Error {

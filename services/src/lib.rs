@@ -1,9 +1,10 @@
 //! Services that run under master(8), this project's or Postfix's.
 //!
-//! A service is a program that a process manager starts when clients come, as many times as there
-//! is need. The master has opened the listeners already; each process accepts clients by itself,
-//! tells the master when it is busy, and leaves when it has served enough or has nothing to do.
-//! This library does all of that. What is left is the conversation with a client:
+//! A service is a program that a process manager starts when clients come, in as many processes as
+//! are needed. The master has already opened the listeners. Each process accepts clients itself,
+//! reports to the master whether it is busy, and ends after a number of clients or after some time
+//! without clients. This library does all of that. Only the conversation with a client is left to
+//! the program:
 //!
 //! ```no_run
 //! use std::io::{BufRead, BufReader, Write};
@@ -26,8 +27,8 @@
 //! 127.0.0.1:7000 inet n - n - 10 shout
 //! ```
 //!
-//! in `master.cf` and the program in the master's `daemon_directory`, at most ten processes of it
-//! serve clients on port 7000. `shout -S` serves one on standard input and output, without a
+//! in `master.cf` and the program in the master's `daemon_directory`, at most ten processes serve
+//! clients on port 7000. `shout -S` serves one client on standard input and output, without a
 //! master.
 //!
 //! # Kinds of services
@@ -42,17 +43,18 @@
 //!
 //! # What the library does
 //!
-//! - It takes Postfix's options for daemons, `-c -d -D -i -l -m -n -o -r -s -S -t -u -v -V -z`;
-//!   what follows them is in [`Service::arguments`].
+//! - It accepts Postfix's options for daemons, `-c -d -D -i -l -m -n -o -r -s -S -t -u -v -V -z`.
+//!   The arguments that follow are in [`Service::arguments`].
 //! - It reads parameters from `-o`, `main.cf` and `master.toml`, by Postfix's rules.
 //! - It gives up privileges (`-u`, `-c`) before the first client.
-//! - It waits without cost: of all the idle processes of a service, the kernel wakes up one for a
-//!   connection. It tells the master before it serves and after.
-//! - It leaves after `max_use` clients (100, up to `max_use_jitter` percent less), after `max_idle`
-//!   (100s) without one, and when the master is gone or reloads: a client that is being served then
-//!   is served to the end. (How long a child of an ordered pool stays idle is the master's choice.)
+//! - It waits efficiently: the kernel wakes up one idle process of the service for each connection.
+//!   It reports to the master before and after it serves.
+//! - It ends after `max_use` clients (100, reduced by a random part of at most `max_use_jitter`
+//!   percent), after `max_idle` (100s) without a client, and when the master ends or reloads. The
+//!   current client is always served to the end. (In an ordered pool, the master decides how long a
+//!   child stays idle.)
 //! - It ends a process that serves one client for longer than `daemon_timeout` (18000s).
-//! - It logs to where the master logs, as `syslog_name/program`.
+//! - It logs to the master's log destination, as `syslog_name/program`.
 
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
@@ -69,13 +71,13 @@ mod ordered;
 mod parameters;
 mod pass;
 mod service;
-mod shift;
 mod single;
 mod status;
-#[allow(unsafe_code)] // the only such room
+#[allow(unsafe_code)] // the only module with unsafe code
 mod sys;
 mod trigger;
 mod waiting;
+mod worker;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -88,15 +90,16 @@ pub use master::protocol::WAKEUP;
 pub use options::Transport;
 pub use service::{Service, User};
 
-/// Runs a service. `main` gets it as it was started, and ends by serving.
+/// Runs a service. `main` gets the service as it was started, and ends with a call that serves.
 ///
-/// The result is for the program's `main` to return: 0 when it was time to leave, 1 after an
-/// error, which has been logged then, on standard error too unless a master has started the
-/// process.
+/// The program's `main` returns the result: 0 for a normal end, 1 after an error. The error has
+/// been logged, and written to standard error unless a master has started the process.
 pub fn run(main: impl FnOnce(Service) -> Result<(), Error>) -> ExitCode {
     let program = std::env::args_os().next().unwrap_or_default();
-    let program = Path::new(&program).file_name().unwrap_or_default();
-    let program = program.to_string_lossy();
+    let program = Path::new(&program)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     let log = log::first_log(&program);
     match Service::start(&program, &log).and_then(main) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! The service's log lines, which go where the mail system's go.
+//! The service's log, which has the same destination as the mail system's.
 
 use std::fmt::{self, Display};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use master::log::{Settings, Severity, Terminal};
 use master::protocol::GENERATION;
 
-/// Where a service writes its log. A copy writes to the same place.
+/// A service's log. Clones write to the same destination.
 #[derive(Clone)]
 pub struct Log {
     shared: Arc<Mutex<master::log::Log>>,
@@ -33,7 +33,7 @@ impl Log {
         self.lock().set_terminal(Terminal::Everything);
     }
 
-    /// Prepares for a chroot, in which the files of the system cannot be found.
+    /// Opens the log's socket before a chroot hides its path.
     pub(crate) fn connect(&self) {
         let mut log = self.lock();
         log.connect();
@@ -45,17 +45,17 @@ impl Log {
         self.lock().info(text);
     }
 
-    /// Writes a line that an administrator should look into.
+    /// Writes a warning, for something that an administrator should look into.
     pub fn warning(&self, text: impl Display) {
         self.lock().warning(text);
     }
 
-    /// Writes a line about something that failed.
+    /// Writes an error, for something that failed.
     pub fn error(&self, text: impl Display) {
         self.lock().error(text);
     }
 
-    /// Writes a line that only `-v` asks for.
+    /// Writes a line only if `-v` is set.
     pub fn detail(&self, text: impl Display) {
         if self.verbose {
             self.lock().info(text);
@@ -66,7 +66,7 @@ impl Log {
         self.lock().write(Severity::Fatal, text);
     }
 
-    /// The log; a line that panicked half-way has not broken it.
+    /// The log. A panic while a line was written has not damaged it.
     fn lock(&self) -> MutexGuard<'_, master::log::Log> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,10 +78,10 @@ impl fmt::Debug for Log {
     }
 }
 
-/// Until the configuration is known: the system's log, or what the master names.
+/// The log until the configuration is read: syslog, or the destination that the master passes.
 pub(crate) fn first_log(program: &str) -> Log {
     let variable = |name: &str| std::env::var_os(name);
-    // Without a master, the process was started on a terminal.
+    // Without a master, the process was started from a terminal.
     let terminal = match variable(GENERATION) {
         Some(_) => Terminal::Nothing,
         None => Terminal::Everything,

@@ -1,10 +1,10 @@
 //! Many clients in one process (Postfix, `multi_server.c`), with tokio.
 //!
-//! Two threads: one waits at the door, as every child does, and the other has all the clients.
-//! tokio could wait at the listeners too, but not so that a connection wakes up one idle child
-//! alone.
+//! There are two threads: one accepts clients, like every child, and one serves all clients. tokio
+//! could wait on the listeners, too, but a connection would then wake up all idle children instead
+//! of one.
 
-mod seats;
+mod slots;
 mod stream;
 
 use std::future::Future;
@@ -19,23 +19,23 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
-use self::seats::{Seat, Seats};
-pub use self::stream::{Client, Patient};
+use self::slots::{Slot, Slots};
+pub use self::stream::{Client, TimeoutStream};
 use crate::options::Transport;
 use crate::pass::Arrival;
-use crate::shift::{Limits, Shift};
-use crate::single::{STREAMS, accept, complain};
+use crate::single::{STREAMS, accept, log_client_error};
 use crate::waiting::{Waiting, Woken};
+use crate::worker::{Limits, Worker};
 use crate::{Error, Log, Service};
 
 impl Service {
-    /// Serves up to `max_clients` (100) clients at a time, each by a future that `serve` makes of
-    /// it, on one thread. The connection is closed when the future has dropped it. An error that
-    /// comes out of it is logged. A future that is not done within `daemon_timeout` is dropped.
+    /// Serves up to `max_clients` (100) clients at a time, all on one thread. `serve` returns a
+    /// future for each client. The connection is closed when the future drops it. Its error is
+    /// logged. A future that takes longer than `daemon_timeout` is dropped.
     ///
-    /// The process stays available to the master until it has `max_clients`. When it is time to
-    /// leave it accepts no more clients, and leaves when the last one is done. (Postfix's own
-    /// master believes until then, after a reload, that the process is available; new clients wait.)
+    /// The process is available to the master until it has `max_clients` clients. When it has to
+    /// leave, it accepts no more clients, and ends after the last one. (After a reload, Postfix's
+    /// own master still counts the process as available until then, so new clients wait.)
     ///
     /// The service's type is `inet`, `unix` or `pass`.
     ///
@@ -63,37 +63,39 @@ impl Service {
         Served: Future<Output = io::Result<()>> + 'static,
     {
         let silence = self.ipc_timeout()?;
-        let seats = self.number("max_clients", "100", 1)?;
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(Error::system("cannot run tokio"))?;
+        let slots = self.number("max_clients", "100", 1)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Error::system("cannot run tokio"))?;
         if self.is_standard() {
             self.drop_privileges()?;
             let result = runtime.block_on(async { serve(Client::standard(silence)).await });
-            // A thread may still wait for standard input.
+            // A thread may still block on standard input.
             runtime.shutdown_background();
             return Ok(result?);
         }
-        let (transport, shift) = self.begin(&STREAMS)?;
-        let (limits, log) = (shift.limits, shift.log.clone());
-        let (door, mut arrivals) = Door::new(shift, transport, seats);
-        let door = std::thread::Builder::new()
-            .name("door".into())
-            .spawn(move || door.keep())
+        let (transport, worker) = self.begin(&STREAMS)?;
+        let (limits, log) = (worker.limits, worker.log.clone());
+        let (acceptor, mut arrivals) = Acceptor::new(worker, transport, slots);
+        let acceptor = std::thread::Builder::new()
+            .name("acceptor".into())
+            .spawn(move || acceptor.run())
             .map_err(Error::system("cannot start a thread"))?;
         let serve = Arc::new(serve);
         let clients = LocalSet::new();
         clients.block_on(&runtime, async {
-            while let Some((arrival, seat)) = arrivals.recv().await {
+            while let Some((arrival, slot)) = arrivals.recv().await {
                 let (serve, log) = (Arc::clone(&serve), log.clone());
                 spawn_local(async move {
                     serve_one(arrival, silence, limits.client, &log, &*serve).await;
-                    drop(seat);
+                    drop(slot);
                 });
             }
         });
-        // The door is closed. Those who are in are served.
+        // The accepting thread has ended; serve the remaining clients.
         runtime.block_on(clients);
-        match door.join() {
+        match acceptor.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         }
@@ -117,7 +119,7 @@ async fn serve_one<Served>(
     log.detail(format!("connect from {peer}"));
     match timeout(limit, serve(client)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => complain(log, &peer, &error),
+        Ok(Err(error)) => log_client_error(log, &peer, &error),
         Err(_) => log.warning(format!(
             "{peer}: not done within {} seconds",
             limit.as_secs()
@@ -126,58 +128,58 @@ async fn serve_one<Served>(
     log.detail(format!("disconnect from {peer}"));
 }
 
-/// Where clients come in.
-struct Door {
+/// The thread that accepts clients.
+struct Acceptor {
     waiting: Waiting,
     listeners: Arc<[OwnedFd]>,
     transport: Transport,
     limits: Limits,
     log: Log,
-    seats: Arc<Seats>,
-    /// There are never more on the way than there are seats.
-    clients: UnboundedSender<(Arrival, Seat)>,
+    slots: Arc<Slots>,
+    /// Unbounded, but never longer than the number of slots.
+    clients: UnboundedSender<(Arrival, Slot)>,
 }
 
-type Arrivals = UnboundedReceiver<(Arrival, Seat)>;
+type Arrivals = UnboundedReceiver<(Arrival, Slot)>;
 
-impl Door {
-    fn new(shift: Shift, transport: Transport, seats: u32) -> (Self, Arrivals) {
+impl Acceptor {
+    fn new(worker: Worker, transport: Transport, slots: u32) -> (Self, Arrivals) {
         let (clients, arrivals) = unbounded_channel();
-        let door = Self {
-            listeners: shift.listeners(),
-            waiting: shift.waiting,
+        let acceptor = Self {
+            listeners: worker.listeners(),
+            waiting: worker.waiting,
             transport,
-            limits: shift.limits,
-            log: shift.log,
-            seats: Arc::new(Seats::new(shift.status, seats)),
+            limits: worker.limits,
+            log: worker.log,
+            slots: Arc::new(Slots::new(worker.status, slots)),
             clients,
         };
-        (door, arrivals)
+        (acceptor, arrivals)
     }
 
-    /// Lets clients in until it is time to leave.
-    fn keep(self) -> Result<(), Error> {
-        let result = self.admit();
-        self.seats.close();
+    /// Accepts clients until it is time to leave.
+    fn run(self) -> Result<(), Error> {
+        let result = self.accept_clients();
+        self.slots.close();
         result
     }
 
-    fn admit(&self) -> Result<(), Error> {
-        let mut admitted = 0;
-        while self.limits.uses == 0 || admitted < self.limits.uses {
-            let idle_since = self.seats.wait_for_one();
+    fn accept_clients(&self) -> Result<(), Error> {
+        let mut count = 0;
+        while self.limits.uses == 0 || count < self.limits.uses {
+            let idle_since = self.slots.wait_for_one();
             let woken = self.waiting.wait(self.limits.deadline(idle_since));
             match woken.map_err(Error::system("cannot wait for clients"))? {
                 Woken::Listener(index) => {
                     let accepted = accept(&self.listeners[index], self.transport, &self.log)?;
                     if let Some(arrival) = accepted {
-                        let seat = self.seats.take();
-                        // Who receives them stays until this thread has ended.
-                        let _ = self.clients.send((arrival, seat));
-                        admitted += 1;
+                        let slot = self.slots.take();
+                        // The receiver lives until this thread has ended, so this cannot fail.
+                        let _ = self.clients.send((arrival, slot));
+                        count += 1;
                     }
                 }
-                Woken::Dismissed => {
+                Woken::ToldToLeave => {
                     self.log.detail("master disconnect -- exiting");
                     return Ok(());
                 }
@@ -185,17 +187,17 @@ impl Door {
                     self.log.detail("idle timeout -- exiting");
                     return Ok(());
                 }
-                Woken::Idle => {} // somebody has come meanwhile
+                Woken::Idle => {} // a client has come in the meantime
             }
         }
         self.log.detail("enough clients served -- exiting");
         Ok(())
     }
 
-    /// Whether nobody has been there for long enough, or the time to leave has come for all.
+    /// Whether the process has been idle for `max_idle`, or its retirement time has come.
     fn is_over(&self) -> bool {
         let now = Instant::now();
         let retired = self.limits.retire.is_some_and(|retire| retire <= now);
-        retired || self.seats.are_free_for(self.limits.idle)
+        retired || self.slots.are_free_for(self.limits.idle)
     }
 }

@@ -1,4 +1,4 @@
-//! The command line that the master writes: Postfix's options for daemons, then the program's own
+//! The command line from the master: Postfix's options for daemons, then the program's own
 //! arguments.
 
 use std::ffi::OsString;
@@ -21,7 +21,7 @@ pub enum Transport {
     UnixDatagram,
     /// A named pipe.
     Fifo,
-    /// A stream socket in the file system over which clients' connections are handed on.
+    /// A stream socket in the file system over which clients' connections are passed.
     Pass,
 }
 
@@ -52,10 +52,10 @@ impl Transport {
     }
 }
 
-/// What the command line says.
+/// The parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// `-c`: the working directory becomes the root.
+    /// `-c`: chroot to the working directory.
     pub(crate) chroot: bool,
     /// `-d`: the master is attached to a terminal.
     pub(crate) attached: bool,
@@ -65,9 +65,9 @@ pub(crate) struct Options {
     pub(crate) alone: bool,
     /// `-n`: the service's name.
     pub(crate) name: Option<String>,
-    /// `-o`, `-i` and `-m`: parameters, the later ones last.
+    /// `-o`, `-i` and `-m`: parameters, in their order.
     pub(crate) settings: Vec<(String, Vec<u8>)>,
-    /// `-r`: leave when idle after this time.
+    /// `-r`: leave after this time, when idle.
     pub(crate) retire: Option<Duration>,
     /// `-s`: the number of listeners.
     pub(crate) listeners: Option<usize>,
@@ -83,12 +83,12 @@ pub(crate) struct Options {
     pub(crate) to_stderr: bool,
     /// `-z`: there is no process limit.
     pub(crate) unlimited: bool,
-    /// What follows the options.
+    /// The arguments after the options.
     pub(crate) arguments: Vec<OsString>,
 }
 
 impl Options {
-    /// Reads the command line, the program's name left out, by the rules of getopt(3).
+    /// Parses the command line, without the program's name, by the rules of getopt(3).
     pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
         let mut options = Self::default();
         let mut parser = Parser::from_args(arguments);
@@ -166,7 +166,7 @@ fn positive(option: &str, text: &str) -> Result<u32, Error> {
     }
 }
 
-/// `name=value`; white space around either does not matter.
+/// `name=value` with optional white space around both.
 fn setting(text: &[u8]) -> Result<(String, Vec<u8>), Error> {
     let equals = text.iter().position(|&b| b == b'=');
     let name = String::from_utf8_lossy(text[..equals.unwrap_or(0)].trim_ascii());

@@ -1,5 +1,5 @@
-//! One client at a time, when the master says so: a child of an ordered pool. What the two say to
-//! each other is in `protocol/pool.rs` of the master.
+//! One client at a time, on the master's order: a child of an ordered pool. The messages are
+//! described in the master's `protocol/pool.rs`.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -13,28 +13,28 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{MsgFlags, recv};
 
-use crate::shift::{Limits, Shift};
 use crate::single::{STREAMS, arrive, connection, serve_one};
 use crate::status::Status;
 use crate::waiting::timeout;
+use crate::worker::{Limits, Worker};
 use crate::{Client, Error, Log, Service};
 
 impl Service {
-    /// Serves one client after another, each by a call of `serve`, as [`single`](Self::single)
-    /// does; but the master says when to accept. This is for processes that are expensive to start:
-    /// what takes long belongs before this call, which tells the master that the process is ready.
+    /// Serves one client after another, each by a call of `serve`, like [`single`](Self::single),
+    /// but the master decides when to accept. This is for processes that are expensive to start:
+    /// expensive preparation belongs before this call, which reports that the process is ready.
     ///
-    /// The service's type is `inet`, `unix` or `pass`, and the master's file `master.toml` has it
-    /// be an ordered pool:
+    /// The service's type is `inet`, `unix` or `pass`, and the master's file `master.toml` makes it
+    /// an ordered pool:
     ///
     /// ```toml
     /// [service."127.0.0.1:7000/inet"]
     /// accept = "ordered"
     /// ```
     ///
-    /// The process leaves after `max_use` clients, when the master is gone, and on SIGINT or
-    /// SIGTERM; a client that is being served then is served to the end. How many processes are
-    /// idle, and for how long, is the master's choice: there is no `max_idle`.
+    /// The process ends after `max_use` clients, when the master ends, and on SIGINT or SIGTERM;
+    /// the current client is served to the end. The master decides how many processes are idle, and
+    /// for how long: there is no `max_idle`.
     ///
     /// ```no_run
     /// use std::collections::HashSet;
@@ -56,7 +56,7 @@ impl Service {
     /// ```
     ///
     /// # Errors
-    /// The service cannot begin to serve, is no ordered pool, or cannot accept clients any more.
+    /// The service cannot be prepared, is not an ordered pool, or cannot accept clients any more.
     pub fn ordered(
         mut self,
         mut serve: impl FnMut(&mut Client) -> io::Result<()>,
@@ -67,13 +67,14 @@ impl Service {
             self.drop_privileges()?;
             return Ok(serve(&mut Client::standard(silence))?);
         }
-        let (transport, mut shift) = self.begin_ordered(&STREAMS)?;
-        let listeners = shift.listeners();
+        let (transport, mut worker) = self.begin_ordered(&STREAMS)?;
+        let listeners = worker.listeners();
         let mut turn = 0;
-        while shift.next_order()? {
+        while worker.next_order()? {
             let connection = accept_one(&listeners, &mut turn)?;
-            // Also when there is nobody: another child may have been faster.
-            let stays = shift.serve(|| {
+            // Report even without a client (another child may have been faster): each order is
+            // answered.
+            let stays = worker.serve(|| {
                 let Some(connection) = connection else {
                     return 0;
                 };
@@ -90,8 +91,8 @@ impl Service {
     }
 }
 
-/// The client that waits, if there still is one. The listener after the last one that had a client
-/// comes first, so that all have their turn.
+/// Accepts a waiting client, if there is one. The search begins after the listener of the last
+/// client, so that no listener starves.
 fn accept_one(listeners: &[OwnedFd], turn: &mut usize) -> Result<Option<OwnedFd>, Error> {
     for at in (0..listeners.len()).map(|n| (*turn + n) % listeners.len()) {
         if let Some(connection) = connection(&listeners[at])? {
@@ -102,21 +103,21 @@ fn accept_one(listeners: &[OwnedFd], turn: &mut usize) -> Result<Option<OwnedFd>
     Ok(None)
 }
 
-/// How a child waits for orders.
+/// The source of orders: the status channel and two signals.
 #[derive(Debug)]
 pub(crate) struct Orders {
     assembler: Assembler,
-    /// Those that would end it in the middle of a client.
+    /// Signals that would end the process while it serves a client.
     signals: SignalFd,
 }
 
-/// What the wait was for.
+/// The result of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Woken {
     Ordered,
-    /// The master is gone, or a signal says that it is time.
-    Dismissed,
-    /// The time has passed.
+    /// The master has ended, or a signal has arrived.
+    ToldToLeave,
+    /// The time is over.
     Retired,
 }
 
@@ -131,8 +132,8 @@ impl Orders {
         })
     }
 
-    /// Waits for an order, at most until `retire`. One that is there comes before a signal: its
-    /// client would have to wait for another child.
+    /// Waits for an order, at most until `retire`. A pending order is executed before a signal:
+    /// otherwise its client would have to wait for another child.
     fn wait(&mut self, status: &Status, retire: Option<Instant>) -> io::Result<Woken> {
         loop {
             let mut fds = [
@@ -148,7 +149,7 @@ impl Orders {
                 Err(errno) => return Err(errno.into()),
             }
             if fds[0].any() == Some(false) {
-                return Ok(Woken::Dismissed);
+                return Ok(Woken::ToldToLeave);
             }
             if let Some(woken) = self.read(status)? {
                 return Ok(woken);
@@ -156,12 +157,12 @@ impl Orders {
         }
     }
 
-    /// Reads what the master says, if that is more than that it lives.
+    /// Reads a message. Pings are ignored.
     fn read(&mut self, status: &Status) -> io::Result<Option<Woken>> {
         let mut bytes = [0; SIZE];
         let channel = status.as_fd().as_raw_fd();
         let length = match recv(channel, &mut bytes, MsgFlags::MSG_DONTWAIT) {
-            Ok(0) | Err(Errno::ECONNRESET) => return Ok(Some(Woken::Dismissed)),
+            Ok(0) | Err(Errno::ECONNRESET) => return Ok(Some(Woken::ToldToLeave)),
             Ok(length) => length,
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
             Err(errno) => return Err(errno.into()),
@@ -181,8 +182,8 @@ impl Orders {
     }
 }
 
-impl Shift<Orders> {
-    /// Says that the child is ready.
+impl Worker<Orders> {
+    /// Reports that the child is ready.
     pub(crate) fn begin_ordered(
         status: Status,
         listeners: Vec<OwnedFd>,
@@ -190,7 +191,7 @@ impl Shift<Orders> {
         log: Log,
     ) -> Result<Self, Error> {
         let orders = Orders::new().map_err(Error::system("cannot wait for orders"))?;
-        // Without a master, the wait ends at once.
+        // A failure means that the master has ended; the next wait notices that, too.
         let _ = status.report(Availability::Available);
         Ok(Self::new(status, listeners, orders, limits, log))
     }
@@ -200,7 +201,7 @@ impl Shift<Orders> {
         let woken = self.waiting.wait(&self.status, self.limits.retire);
         match woken.map_err(Error::system("cannot wait for orders"))? {
             Woken::Ordered => return Ok(true),
-            Woken::Dismissed => self.log.detail("dismissed by the master -- exiting"),
+            Woken::ToldToLeave => self.log.detail("dismissed by the master -- exiting"),
             Woken::Retired => self.log.detail("old enough -- exiting"),
         }
         Ok(false)

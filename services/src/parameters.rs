@@ -1,5 +1,5 @@
-//! What is configured, and where: in `main.cf`, if this is a Postfix installation, and in
-//! `master.toml`; and before all on the command line.
+//! Reads the parameters, in ascending priority: defaults, `main.cf` (in a Postfix installation) and
+//! `master.toml`, and the command line.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -10,18 +10,19 @@ use master::files::{Names, POSTFIX, read_if_there, stand_alone};
 use crate::Error;
 use crate::options::Options;
 
-/// Reads all there is. What is wrong with the files is left out, and returned: the master has said
-/// it already, and goes on as well.
+/// Reads all parameters. Entries with errors are skipped and returned as findings: the master has
+/// logged them, and continues as well.
 ///
 /// # Errors
-/// A file is there and cannot be read.
+/// A file exists and cannot be read.
 pub(crate) fn read(options: &Options, program: &str) -> Result<(Values, Vec<Diagnostic>), Error> {
     let variable = std::env::var_os("MAIL_CONFIG");
     let place = PathBuf::from(variable.unwrap_or_else(|| POSTFIX.into()));
-    // Beside a table that is named itself, a main.cf means nothing.
-    let (directory, main_cf) = match place.is_file() {
-        true => (place.parent().unwrap_or(&place), None),
-        false => (&*place, source(&place.join("main.cf"))?),
+    // If the configuration is the path of a table, `main.cf` is ignored.
+    let (directory, main_cf) = if place.is_file() {
+        (place.parent().unwrap_or(&place), None)
+    } else {
+        (&*place, source(&place.join("main.cf"))?)
     };
     let master_toml = source(&directory.join("master.toml"))?;
     let mut values = Values::new(directory);
@@ -41,7 +42,7 @@ pub(crate) fn read(options: &Options, program: &str) -> Result<(Values, Vec<Diag
         values.default("syslog_name", tag.into_vec());
     }
     if main_cf.is_none() {
-        // Whom import_environment keeps from knowing where a user's files are goes on without.
+        // If `import_environment` hides the user's directories, the defaults stay unset.
         if let Ok(stand_alone) = stand_alone(|name| std::env::var_os(name)) {
             values.default_directories(&stand_alone);
         }
@@ -50,7 +51,7 @@ pub(crate) fn read(options: &Options, program: &str) -> Result<(Values, Vec<Diag
     Ok((values, findings))
 }
 
-/// A file, if it is there.
+/// A file; `None` if it does not exist.
 fn source(path: &Path) -> Result<Option<Source>, Error> {
     read_if_there(path.to_owned()).map_err(|error| Error::Other(error.into()))
 }

@@ -1,6 +1,6 @@
-//! Connections that another process hands on (type `pass`; Postfix, `pass_accept.c`,
-//! `recv_pass_attr.c`): over a connection of its own come a descriptor and, when that is a
-//! socket, what is known of the client, as names and values that end in zero bytes.
+//! Connections that another process passes (type `pass`; Postfix, `pass_accept.c`,
+//! `recv_pass_attr.c`). That process connects and sends the client's descriptor and, if it is a
+//! socket, the client's attributes: names and values that end with null bytes.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -13,31 +13,32 @@ use nix::sys::stat::{SFlag, fstat};
 
 use crate::sys;
 
-/// How long a process may take to hand on a connection.
-const PATIENCE: Duration = Duration::from_secs(100);
-/// The most that may be said of a client, in bytes.
+/// Maximum time for the process to send everything.
+const TIMEOUT: Duration = Duration::from_secs(100);
+/// Maximum size of the attributes, in bytes.
 const ATTRIBUTES_MAX: usize = 64 * 1024;
 
-/// A client that has been accepted, or handed on, and is not served yet.
+/// A client that has been accepted or passed, and is not served yet.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) descriptor: OwnedFd,
     pub(crate) attributes: BTreeMap<String, String>,
 }
 
-/// Receives what a process hands on over its connection.
+/// Receives a passed client.
 ///
 /// # Errors
-/// The system's; `TimedOut` when the process is too slow.
+/// The system's error; `TimedOut` when the process is too slow.
 pub(crate) fn receive(connection: &OwnedFd) -> io::Result<Arrival> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     wait(connection, deadline)?;
     let descriptor = sys::receive_descriptor(connection)?
         .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no descriptor was handed on"))?;
-    // A pipe brings a wake-up, of which there is no more to say.
-    let attributes = match is_socket(&descriptor)? {
-        true => attributes(connection, deadline)?,
-        false => BTreeMap::new(),
+    // A pipe is a wake-up, and has no attributes.
+    let attributes = if is_socket(&descriptor)? {
+        attributes(connection, deadline)?
+    } else {
+        BTreeMap::new()
     };
     Ok(Arrival {
         descriptor,
@@ -64,7 +65,7 @@ fn wait(connection: &OwnedFd, deadline: Instant) -> io::Result<()> {
     }
 }
 
-/// Reads names and values up to the empty name that ends them.
+/// Reads the attributes up to the empty name that ends them.
 fn attributes(connection: &OwnedFd, deadline: Instant) -> io::Result<BTreeMap<String, String>> {
     let mut text = Vec::new();
     loop {
@@ -88,7 +89,7 @@ fn attributes(connection: &OwnedFd, deadline: Instant) -> io::Result<BTreeMap<St
     }
 }
 
-/// The names and values, if their end is there. Some programs put them in braces.
+/// The attributes, if they are complete. Some programs put them in braces.
 fn parse(text: &[u8]) -> Option<BTreeMap<String, String>> {
     let mut attributes = BTreeMap::new();
     let mut strings = text

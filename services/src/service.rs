@@ -1,5 +1,4 @@
-//! A service from its start until it serves: what the master says, what is configured, and the
-//! privileges that are given up.
+//! Starts a service: the command line, the configuration, and the privileges that are given up.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -15,15 +14,15 @@ use nix::unistd::{Gid, Uid, chdir, chroot, geteuid, getuid, initgroups, setgid, 
 
 use crate::options::{Options, Transport};
 use crate::ordered::Orders;
-use crate::shift::{Limits, Shift, spread};
 use crate::status::{self, Status};
+use crate::worker::{Limits, Worker, spread};
 use crate::{Error, Log, parameters, sys};
 
-/// A service that has been started, and does not serve yet.
+/// A service that has been started and does not serve yet.
 ///
-/// It has the privileges that the master gave it, until [`drop_privileges`](Self::drop_privileges)
-/// or the method with which it serves gives them up. Before that is the time to read parameters
-/// and to open what needs privileges.
+/// It has the privileges from the master until [`drop_privileges`](Self::drop_privileges), or the
+/// method that serves, gives them up. Until then, the program can read parameters and open files
+/// that need privileges.
 #[derive(Debug)]
 pub struct Service {
     options: Options,
@@ -32,7 +31,7 @@ pub struct Service {
     log: Log,
     started: Instant,
     inherited: Option<Inherited>,
-    /// Whether privileges are still to be given up.
+    /// Whether privileges have not been given up yet.
     privileged: bool,
 }
 
@@ -44,11 +43,11 @@ pub struct User {
     pub name: String,
     /// The user ID.
     pub uid: u32,
-    /// The ID of the user's own group.
+    /// The ID of the user's primary group.
     pub gid: u32,
 }
 
-/// What comes from the master.
+/// The descriptors from the master.
 #[derive(Debug)]
 struct Inherited {
     status: Status,
@@ -56,7 +55,7 @@ struct Inherited {
 }
 
 impl Service {
-    /// The service that this process was started as. `log` is the one to use when that fails.
+    /// The service of this process. `log` is used for errors during the start.
     pub(crate) fn start(program: &str, log: &Log) -> Result<Self, Error> {
         let options = Options::parse(std::env::args_os().skip(1))?;
         if options.attached || options.to_stderr {
@@ -80,7 +79,7 @@ impl Service {
             inherited,
             options,
         };
-        service.move_log()?;
+        service.redirect_log()?;
         for finding in findings {
             service.log.warning(finding);
         }
@@ -88,31 +87,31 @@ impl Service {
         Ok(service)
     }
 
-    // ---- its name and arguments
+    // ---- name and arguments
 
-    /// Its name in the service table, or the program's when that is the same.
+    /// The name in the service table; the program's name if it is not given.
     pub fn name(&self) -> &str {
         self.options.name.as_deref().unwrap_or(&self.program)
     }
 
-    /// The type of its listeners; none with `-S`.
+    /// The type of the listeners; `None` with `-S`.
     pub fn transport(&self) -> Option<Transport> {
         self.options.transport
     }
 
-    /// The arguments that follow the options.
+    /// The arguments after the options.
     pub fn arguments(&self) -> &[OsString] {
         &self.options.arguments
     }
 
-    /// Its log; a copy can go where this cannot.
+    /// The service's log. A clone can be moved to other threads.
     pub fn log(&self) -> Log {
         self.log.clone()
     }
 
-    // ---- what it needs
+    // ---- requirements
 
-    /// Fails unless the process limit is 1.
+    /// Checks that the process limit is 1.
     ///
     /// # Errors
     /// [`Error::Unsuitable`]
@@ -123,7 +122,7 @@ impl Service {
         )
     }
 
-    /// Fails unless there is no process limit.
+    /// Checks that there is no process limit.
     ///
     /// # Errors
     /// [`Error::Unsuitable`]
@@ -134,7 +133,7 @@ impl Service {
         )
     }
 
-    /// Fails when the service is to give up its privileges.
+    /// Checks that the service is not configured to give up its privileges.
     ///
     /// # Errors
     /// [`Error::Unsuitable`]
@@ -153,24 +152,24 @@ impl Service {
         Err(Error::Unsuitable(format!("service {name} {what}")))
     }
 
-    // ---- what is configured
+    // ---- parameters
 
-    /// A parameter's text. It comes from `-o`, from the configuration or, in default of both, is
-    /// `default`, in which `$name` refers to other parameters.
+    /// The value of a parameter: from `-o`, or from the configuration, or else `default`, in which
+    /// `$name` refers to other parameters.
     ///
     /// # Errors
-    /// [`Error::Parameter`], with the place of what is wrong.
+    /// [`Error::Parameter`], with the position of the error.
     pub fn string(&mut self, name: &str, default: &str) -> Result<String, Error> {
         self.values.default(name, default);
         self.text(name)
     }
 
-    /// The text of a parameter that has a default already.
+    /// The value of a parameter that has a default already.
     fn text(&self, name: &str) -> Result<String, Error> {
         self.values.string(name).map_err(Error::parameter)
     }
 
-    /// A parameter that is a number of at least `least`.
+    /// The value of a numeric parameter, of at least `least`.
     ///
     /// # Errors
     /// As [`string`](Self::string).
@@ -180,7 +179,8 @@ impl Service {
         Ok(number.map_err(Error::parameter)?.unsigned_abs())
     }
 
-    /// A parameter that is a time of at least one second: a number and `s`, `m`, `h`, `d` or `w`.
+    /// The value of a time parameter, of at least one second: a number with `s`, `m`, `h`, `d` or
+    /// `w`.
     ///
     /// # Errors
     /// As [`string`](Self::string).
@@ -189,7 +189,7 @@ impl Service {
         self.values.time(name).map_err(Error::parameter)
     }
 
-    /// A parameter that is `yes` or `no`.
+    /// The value of a parameter that is `yes` or `no`.
     ///
     /// # Errors
     /// As [`string`](Self::string).
@@ -204,8 +204,8 @@ impl Service {
         }
     }
 
-    /// Whether the master has found all processes of the service busy, so that they should not wait
-    /// long for a slow client (`-o stress=yes`).
+    /// Whether all processes of the service are busy (`-o stress=yes`). They should then use
+    /// shorter timeouts for slow clients.
     ///
     /// # Errors
     /// As [`string`](Self::string).
@@ -213,24 +213,24 @@ impl Service {
         Ok(!self.string("stress", "")?.is_empty())
     }
 
-    /// The error that a parameter's value cannot be used, with the place of the value.
+    /// An error that a parameter's value cannot be used, with the position of the value.
     pub fn reject(&self, name: &str, problem: &str) -> Error {
         Error::parameter(self.values.reject(name, problem))
     }
 
-    /// Gives a parameter that the library reads itself another default than Postfix's.
+    /// Changes the default of a parameter that the library reads itself.
     pub fn set_default(&mut self, name: &str, default: &str) {
         self.values.default(name, default);
     }
 
-    // ---- the way to its work
+    // ---- preparation
 
-    /// Gives up what the service table does not leave to this process: the files outside the
-    /// working directory (`-c`), and root's privileges (`-u`). Once is enough.
+    /// Gives up the privileges that the service table does not allow: access to files outside the
+    /// working directory (`-c`), and root's privileges (`-u`). A second call has no effect.
     ///
     /// # Errors
-    /// The process has no right to change its root or user, or `mail_owner` is no user without
-    /// privileges.
+    /// The process may not change its root directory or its user, or `mail_owner` is not an
+    /// unprivileged user.
     pub fn drop_privileges(&mut self) -> Result<(), Error> {
         if !self.privileged {
             return Ok(());
@@ -245,7 +245,7 @@ impl Service {
         } else {
             None
         };
-        // The groups come from a file that a chroot may hide.
+        // The groups are read from a file that is not accessible after chroot.
         if let Some(owner) = &owner {
             become_member(owner).map_err(Error::system("cannot become mail_owner"))?;
         }
@@ -258,15 +258,15 @@ impl Service {
         if let Some(owner) = &owner {
             become_user(owner).map_err(Error::system("cannot become mail_owner"))?;
         }
-        // Only now: a caller that goes on after an error must not pass for unprivileged.
+        // Set this last: after an error, the process must not be treated as unprivileged.
         self.privileged = false;
         Ok(())
     }
 
-    /// The user who owns what belongs to no other user.
+    /// The user that owns the queue and the data directory.
     ///
     /// # Errors
-    /// There is no such user, or it is root.
+    /// The user does not exist, or is root.
     pub fn mail_owner(&self) -> Result<User, Error> {
         let name = self.text("mail_owner")?;
         let user = nix::unistd::User::from_name(&name)
@@ -284,7 +284,7 @@ impl Service {
         })
     }
 
-    /// What becomes the root directory: the master has made it the working directory.
+    /// The new root directory, which is the working directory that the master has set.
     fn root_directory(&self) -> Result<PathBuf, Error> {
         Ok(match self.inherited {
             Some(_) => ".".into(),
@@ -292,47 +292,46 @@ impl Service {
         })
     }
 
-    /// How long a client may be silent.
+    /// The timeout for reading from and writing to a client.
     pub(crate) fn ipc_timeout(&mut self) -> Result<Duration, Error> {
         self.time("ipc_timeout", "3600s")
     }
 
-    /// Whether the one client is on standard input and output.
+    /// Whether the only client is on standard input and output.
     pub(crate) fn is_standard(&self) -> bool {
         self.inherited.is_none()
     }
 
-    /// Gives up privileges and begins to wait for clients, on listeners of one of these types.
+    /// Gives up privileges and prepares to wait for clients on listeners of one of these types.
     ///
     /// # Errors
-    /// The listeners are of another type, the master says when to accept, or the system does not
-    /// let it wait.
-    pub(crate) fn begin(self, types: &[Transport]) -> Result<(Transport, Shift), Error> {
-        self.begin_if(types, false, Shift::begin)
+    /// The listeners have another type, the service is an ordered pool, or a system call fails.
+    pub(crate) fn begin(self, types: &[Transport]) -> Result<(Transport, Worker), Error> {
+        self.begin_if(types, false, Worker::begin)
     }
 
-    /// Gives up privileges and begins to wait for orders to accept from such listeners.
+    /// Gives up privileges and prepares to wait for orders, on listeners of one of these types.
     ///
     /// # Errors
-    /// As [`begin`](Self::begin), but that the master does not say when to accept.
+    /// As [`begin`](Self::begin), but the service must be an ordered pool.
     pub(crate) fn begin_ordered(
         self,
         types: &[Transport],
-    ) -> Result<(Transport, Shift<Orders>), Error> {
-        self.begin_if(types, true, Shift::begin_ordered)
+    ) -> Result<(Transport, Worker<Orders>), Error> {
+        self.begin_if(types, true, Worker::begin_ordered)
     }
 
     fn begin_if<W>(
         mut self,
         types: &[Transport],
         ordered: bool,
-        begin: impl FnOnce(Status, Vec<OwnedFd>, Limits, Log) -> Result<Shift<W>, Error>,
-    ) -> Result<(Transport, Shift<W>), Error> {
+        begin: impl FnOnce(Status, Vec<OwnedFd>, Limits, Log) -> Result<Worker<W>, Error>,
+    ) -> Result<(Transport, Worker<W>), Error> {
         let transport = self.require_transport(types)?;
         self.require_accept(ordered)?;
         self.drop_privileges()?;
         let limits = self.limits()?;
-        // Only a service with listeners comes here.
+        // This is called only for services with listeners.
         let Some(Inherited { status, listeners }) = self.inherited else {
             return Err(Error::ByHand {
                 program: self.program,
@@ -357,7 +356,7 @@ impl Service {
         )))
     }
 
-    /// Fails unless the master says when to accept, or unless it does not.
+    /// Checks that the pool is ordered, or that it is not.
     fn require_accept(&self, ordered: bool) -> Result<(), Error> {
         let is_ordered = self.inherited.as_ref().map(|i| i.status.is_ordered());
         let what = if ordered {
@@ -379,10 +378,10 @@ impl Service {
         })
     }
 
-    // ---- its log
+    // ---- log
 
-    /// Has the log go where the configuration says.
-    fn move_log(&mut self) -> Result<(), Error> {
+    /// Redirects the log to the configured destination.
+    fn redirect_log(&mut self) -> Result<(), Error> {
         let file = self.text("maillog_file")?;
         let target = match file.as_str() {
             "" => Target::Syslog {
@@ -416,7 +415,7 @@ impl Service {
         Ok(())
     }
 
-    /// Relative to the working directory, because that may become the root directory.
+    /// Relative to the working directory, which may become the root directory.
     fn postlog_socket(&self) -> Result<PathBuf, Error> {
         let socket = Path::new("public").join(self.text("postlog_service_name")?);
         Ok(match self.inherited {
@@ -427,11 +426,11 @@ impl Service {
 
     fn log_permissions(&self) -> Result<u32, Error> {
         let octal = self.text("maillog_file_permissions")?;
-        // The master warns of a bad value, and takes this one too.
+        // The master has warned of a bad value, and uses the same default.
         Ok(u32::from_str_radix(&octal, 8).unwrap_or(0o600))
     }
 
-    /// Runs the debugger on this process, as far as the user's command does that.
+    /// Runs `debugger_command` on this process.
     fn debug(&self) -> Result<(), Error> {
         if !self.options.debug && std::env::var_os("MAIL_DEBUG").is_none() {
             return Ok(());
@@ -463,12 +462,12 @@ impl Inherited {
                 "-s {listeners}: expected at most {LISTENERS_MAX}"
             )));
         }
-        // The flow-control pipe is for who brings mail in. A command that this process runs must
-        // not have it.
+        // The flow-control pipe is only for programs that receive mail. Close it, so that commands
+        // of this process do not inherit it.
         drop((sys::inherit(FLOW_READ), sys::inherit(FLOW_WRITE)));
         let missing = |number| Error::system(format!("descriptor {number} from the master"));
         let channel = sys::inherit(STATUS).map_err(missing(STATUS))?;
-        // There are few listeners: the number fits.
+        // The number of listeners is limited, so it fits.
         let numbers = LISTEN..LISTEN + listeners as i32;
         let listeners = numbers.map(|number| sys::inherit(number).map_err(missing(number)));
         Ok(Self {
@@ -484,7 +483,7 @@ fn become_member(owner: &User) -> io::Result<()> {
     Ok(initgroups(&CString::new(owner.name.as_str())?, gid)?)
 }
 
-/// For good: root's real, effective and saved user IDs all change.
+/// The change is permanent: it sets the real, effective and saved user IDs.
 fn become_user(owner: &User) -> io::Result<()> {
     let uid = Uid::from_raw(owner.uid);
     setuid(uid)?;

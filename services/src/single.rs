@@ -5,17 +5,17 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::client::is_everyday;
+use crate::client::is_normal_disconnect;
 use crate::options::Transport;
 use crate::pass::{self, Arrival};
 use crate::{Client, Error, Log, Service, sys};
 
-/// The types of listeners over which streams come.
+/// The types of listeners with stream connections.
 pub(crate) const STREAMS: [Transport; 3] = [Transport::Inet, Transport::Unix, Transport::Pass];
 
 impl Service {
-    /// Serves one client after another, each by a call of `serve`. When that returns, the
-    /// connection is closed. An error that it returns is logged.
+    /// Serves one client after another, each by a call of `serve`. The connection is closed when it
+    /// returns. An error that it returns is logged.
     ///
     /// The service's type is `inet`, `unix` or `pass`.
     ///
@@ -35,7 +35,7 @@ impl Service {
     /// ```
     ///
     /// # Errors
-    /// The service cannot begin to serve, or cannot accept clients any more.
+    /// The service cannot be prepared, or cannot accept clients any more.
     pub fn single(
         mut self,
         mut serve: impl FnMut(&mut Client) -> io::Result<()>,
@@ -46,13 +46,13 @@ impl Service {
             self.drop_privileges()?;
             return Ok(serve(&mut Client::standard(timeout))?);
         }
-        let (transport, mut shift) = self.begin(&STREAMS)?;
-        let listeners = shift.listeners();
-        while let Some(index) = shift.next()? {
+        let (transport, mut worker) = self.begin(&STREAMS)?;
+        let listeners = worker.listeners();
+        while let Some(index) = worker.next()? {
             let Some(arrival) = accept(&listeners[index], transport, &log)? else {
                 continue;
             };
-            let stays = shift.serve(|| {
+            let stays = worker.serve(|| {
                 serve_one(arrival, timeout, &log, &mut serve);
                 1
             });
@@ -64,10 +64,10 @@ impl Service {
     }
 }
 
-/// Accepts a client; none when there is none after all.
+/// Accepts a client; `None` if there is none.
 ///
 /// # Errors
-/// This process cannot accept clients any more; the master's next child perhaps can.
+/// This process cannot accept clients any more; the master's next child may be able to.
 pub(crate) fn accept(
     listener: &OwnedFd,
     transport: Transport,
@@ -77,7 +77,7 @@ pub(crate) fn accept(
     Ok(connection.and_then(|descriptor| arrive(descriptor, transport, log)))
 }
 
-/// The first half of that, which takes no time.
+/// Accepts a connection. This is the first part of [`accept`], and does not block.
 ///
 /// # Errors
 /// As [`accept`].
@@ -85,7 +85,8 @@ pub(crate) fn connection(listener: &OwnedFd) -> Result<Option<OwnedFd>, Error> {
     sys::accept(listener).map_err(Error::system("accept connection"))
 }
 
-/// The second half, for which one that hands on a client may be waited for.
+/// Completes the connection. This is the second part of [`accept`]. It may wait for a process that
+/// passes a client.
 pub(crate) fn arrive(descriptor: OwnedFd, transport: Transport, log: &Log) -> Option<Arrival> {
     if transport != Transport::Pass {
         if transport == Transport::Inet {
@@ -120,16 +121,17 @@ pub(crate) fn serve_one(
     };
     log.detail(format!("connect from {}", client.peer()));
     if let Err(error) = serve(&mut client) {
-        complain(log, client.peer(), &error);
+        log_client_error(log, client.peer(), &error);
     }
     log.detail(format!("disconnect from {}", client.peer()));
 }
 
-/// Logs what became of a client. That one is lost is nothing to warn of.
-pub(crate) fn complain(log: &Log, peer: &crate::Peer, error: &io::Error) {
+/// Logs the error of a client. A lost connection is not a warning.
+pub(crate) fn log_client_error(log: &Log, peer: &crate::Peer, error: &io::Error) {
     let reason = master::errors::describe_error(error);
-    match is_everyday(error) {
-        true => log.info(format!("lost connection with {peer}: {reason}")),
-        false => log.warning(format!("{peer}: {reason}")),
+    if is_normal_disconnect(error) {
+        log.info(format!("lost connection with {peer}: {reason}"))
+    } else {
+        log.warning(format!("{peer}: {reason}"))
     }
 }

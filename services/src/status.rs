@@ -1,4 +1,4 @@
-//! What the child tells the master.
+//! The child's reports to the master.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,10 +10,10 @@ use nix::unistd::write;
 
 use crate::sys;
 
-/// How long the master may take to read a report, in milliseconds.
-const PATIENCE: u16 = 60_000;
+/// Maximum time for the master to read a report, in milliseconds.
+const TIMEOUT: u16 = 60_000;
 
-/// The child's end of the status channel, or in an ordered pool of its own.
+/// The child's end of the status channel, or of the channel of an ordered pool.
 #[derive(Debug)]
 pub(crate) struct Status {
     channel: OwnedFd,
@@ -30,22 +30,22 @@ impl Status {
         }
     }
 
-    /// Whether the master says when to accept.
+    /// Whether the channel is that of an ordered pool.
     pub(crate) fn is_ordered(&self) -> bool {
         self.ordered
     }
 
-    /// Tells the master whether this process can take a client; false when there is no master any
-    /// more.
+    /// Reports to the master whether this process can take a client; false if the master has ended.
     pub(crate) fn report(&self, availability: Availability) -> bool {
-        // No process ID is larger than a pid_t.
+        // A process ID fits into a `pid_t`.
         let pid = std::process::id() as i32;
-        match self.ordered {
-            true => self.write(&match availability {
+        if self.ordered {
+            self.write(&match availability {
                 Availability::Taken => pool::Report::Busy.encode(pid),
                 Availability::Available => pool::Report::Idle.encode(pid),
-            }),
-            false => self.write(&self.record(pid, availability)),
+            })
+        } else {
+            self.write(&self.record(pid, availability))
         }
     }
 
@@ -72,11 +72,11 @@ impl Status {
         }
     }
 
-    /// Waits until the master has read something.
+    /// Waits until the channel has room.
     fn has_room(&self) -> bool {
         let mut fds = [PollFd::new(self.channel.as_fd(), PollFlags::POLLOUT)];
         matches!(
-            poll(&mut fds, PollTimeout::from(PATIENCE)),
+            poll(&mut fds, PollTimeout::from(TIMEOUT)),
             Ok(1..) | Err(Errno::EINTR)
         )
     }
@@ -88,7 +88,7 @@ impl AsFd for Status {
     }
 }
 
-/// The generation that `GENERATION` names, in octal.
+/// The generation in the variable `GENERATION`, in octal.
 pub(crate) fn generation(variable: &OsStr) -> Option<u32> {
     u32::from_str_radix(variable.to_str()?, 8).ok()
 }
@@ -99,7 +99,7 @@ pub(crate) mod testing {
     use super::*;
     use std::os::unix::net::UnixDatagram;
 
-    /// Who reads what a child reports.
+    /// The master's end, which reads the child's reports.
     pub(crate) struct Master(pub(super) UnixDatagram);
 
     impl Master {
@@ -110,8 +110,8 @@ pub(crate) mod testing {
             (Status::new(ours.into(), 0o17), Self(theirs))
         }
 
-        /// The reports that have come since the last time.
-        pub(crate) fn heard(&self) -> Vec<Availability> {
+        /// The reports since the last call.
+        pub(crate) fn received(&self) -> Vec<Availability> {
             let mut record = [0; 100];
             let mut reports = Vec::new();
             while let Ok(length) = self.0.recv(&mut record) {

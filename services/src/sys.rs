@@ -1,4 +1,4 @@
-//! The system calls that hand out descriptors as numbers: the library's only unsafe code.
+//! System calls that return descriptors as numbers: the library's only unsafe code.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -8,17 +8,16 @@ use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockFlag, accept4, recvmsg, setsockopt, sockopt,
 };
 
-/// Takes possession of a descriptor that came with this process; programs that this one runs do
-/// not get it.
+/// Takes ownership of a descriptor that this process inherited, and sets close-on-exec.
 ///
 /// # Errors
-/// The system's, when it is not open, or did not come with this process.
+/// The descriptor is not open, or was not inherited.
 pub(crate) fn inherit(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the calls do nothing to a number that is not open.
+    // SAFETY: fcntl(2) with these commands has no effect on a number that is not open.
     let set = unsafe {
         let flags = libc::fcntl(number, libc::F_GETFD);
-        // Nothing that is closed on exec came with the process, and whatever it opens itself is:
-        // by the standard library, and by this one.
+        // An inherited descriptor does not have close-on-exec set. Descriptors that the process
+        // opens have it: the standard library and this library set it.
         if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
@@ -27,11 +26,12 @@ pub(crate) fn inherit(number: RawFd) -> io::Result<OwnedFd> {
     if set < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it is open, and has had no owner: every owner would have made it close on exec.
+    // SAFETY: the descriptor is open and has no owner: every owner in this process would have set
+    // close-on-exec.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Whether a channel from the master has the mark of an ordered pool ([`pool::SIZE`]).
+/// Whether a channel from the master is that of an ordered pool, which [`pool::SIZE`] marks.
 pub(crate) fn is_ordered(channel: &OwnedFd) -> bool {
     let mut least: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
@@ -48,24 +48,24 @@ pub(crate) fn is_ordered(channel: &OwnedFd) -> bool {
     result == 0 && least == pool::SIZE as libc::c_int
 }
 
-/// Accepts a connection, which does not block; none when there is nothing to accept after all.
+/// Accepts a connection without blocking; `None` if there is none.
 ///
 /// # Errors
-/// The system's, when it is not the client's fault.
+/// The system's error, except for errors that concern only the client.
 pub(crate) fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let number = match accept4(listener.as_raw_fd(), flags) {
         Ok(number) => number,
-        Err(errno) if is_false_alarm(errno) => return Ok(None),
+        Err(errno) if concerns_only_the_client(errno) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     };
-    // SAFETY: accept4(2) has just made it, and nobody else knows of it.
+    // SAFETY: accept4(2) has just returned this descriptor, so nothing else owns it.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(number) }))
 }
 
-/// Whether accept(2) says no more than that the client has gone, or that a sibling was faster
-/// (accept(2); Postfix, `sane_accept.c`).
-fn is_false_alarm(errno: nix::errno::Errno) -> bool {
+/// Whether accept(2) failed only because the client has disconnected or another child was faster
+/// (Postfix, `sane_accept.c`).
+fn concerns_only_the_client(errno: nix::errno::Errno) -> bool {
     use nix::errno::Errno::*;
     matches!(
         errno,
@@ -85,16 +85,16 @@ fn is_false_alarm(errno: nix::errno::Errno) -> bool {
     )
 }
 
-/// Has the system find out by itself that a client of the network is gone; other sockets do not
-/// have this.
+/// Enables keep-alive, by which the kernel detects that a network client is gone. Other sockets do
+/// not support it; the error is ignored.
 pub(crate) fn keep_alive(socket: &OwnedFd) {
     let _ = setsockopt(socket, sockopt::KeepAlive, &true);
 }
 
-/// Receives one byte and the descriptor that comes with it, if one does.
+/// Receives one byte, and the descriptor that is sent with it, if any.
 ///
 /// # Errors
-/// The system's; `WouldBlock` when nothing has come yet.
+/// The system's error; `WouldBlock` if nothing has arrived.
 pub(crate) fn receive_descriptor(socket: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0; 1];
     let mut iov = [IoSliceMut::new(&mut byte)];
@@ -110,8 +110,8 @@ pub(crate) fn receive_descriptor(socket: &OwnedFd) -> io::Result<Option<OwnedFd>
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = part {
             for number in numbers {
-                // SAFETY: recvmsg(2) has just made it, and nobody else knows of it. Of several the
-                // last is kept, and the others are closed.
+                // SAFETY: recvmsg(2) has just returned this descriptor, so nothing else owns it. If
+                // there are several, the last is kept and dropping closes the others.
                 received = Some(unsafe { OwnedFd::from_raw_fd(number) });
             }
         }

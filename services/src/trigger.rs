@@ -11,10 +11,10 @@ use crate::options::Transport;
 use crate::single::accept;
 use crate::{Error, Service};
 
-/// The longest request.
+/// Maximum length of a request in bytes.
 const REQUEST_MAX: usize = 1024;
-/// How long a client may take to say what it wants, in milliseconds.
-const PATIENCE: u16 = 10_000;
+/// Maximum time for a client to send its request, in milliseconds.
+const TIMEOUT: u16 = 10_000;
 
 const TYPES: [Transport; 4] = [
     Transport::Inet,
@@ -24,9 +24,9 @@ const TYPES: [Transport; 4] = [
 ];
 
 impl Service {
-    /// Calls `serve` with what is written to a fifo, or sent first over a connection: for a
-    /// wake-up of the master's that is [`WAKEUP`](crate::WAKEUP), over a connection with a zero
-    /// byte after it. The connection is closed when `serve` returns. An error that it returns is
+    /// Calls `serve` for each request: data that was written to a FIFO, or the first data on a
+    /// connection. The master's wake-up is [`WAKEUP`](crate::WAKEUP), followed by a null byte on a
+    /// connection. The connection is closed when `serve` returns. An error that it returns is
     /// logged.
     ///
     /// The service's type is `fifo`, `unix`, `inet` or `pass`.
@@ -53,26 +53,26 @@ impl Service {
             self.drop_privileges()?;
             return Ok(request(&io::stdin()).and_then(|request| serve(&request))?);
         }
-        let (transport, mut shift) = self.begin(&TYPES)?;
+        let (transport, mut worker) = self.begin(&TYPES)?;
         let mut act = |request: io::Result<Vec<u8>>| {
             if let Err(error) = request.and_then(|request| serve(&request)) {
                 log.warning(format!("wake-up: {}", describe_error(&error)));
             }
             1
         };
-        let listeners = shift.listeners();
-        while let Some(index) = shift.next()? {
+        let listeners = worker.listeners();
+        while let Some(index) = worker.next()? {
             let listener = &listeners[index];
             let stays = if transport == Transport::Fifo {
                 match read(listener) {
-                    // A sibling was faster.
+                    // Another child was faster.
                     Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-                    request => shift.serve(|| act(request)),
+                    request => worker.serve(|| act(request)),
                 }
             } else {
                 match accept(listener, transport, &log)? {
                     None => continue,
-                    Some(arrival) => shift.serve(|| act(request(&arrival.descriptor))),
+                    Some(arrival) => worker.serve(|| act(request(&arrival.descriptor))),
                 }
             };
             if !stays {
@@ -83,11 +83,11 @@ impl Service {
     }
 }
 
-/// Waits for a request, and reads it.
+/// Waits for a request and reads it.
 fn request(source: &impl AsFd) -> io::Result<Vec<u8>> {
     let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
     loop {
-        match poll(&mut fds, PATIENCE) {
+        match poll(&mut fds, TIMEOUT) {
             Ok(0) => return Err(ErrorKind::TimedOut.into()),
             Ok(_) => return read(source),
             Err(Errno::EINTR) => {}
@@ -96,7 +96,7 @@ fn request(source: &impl AsFd) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Reads what is there.
+/// Reads the available data.
 fn read(source: &impl AsFd) -> io::Result<Vec<u8>> {
     let mut request = vec![0; REQUEST_MAX];
     let length = nix::unistd::read(source, &mut request)?;

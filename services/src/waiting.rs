@@ -1,9 +1,9 @@
-//! How a child that has nothing to do waits.
+//! How an idle child waits.
 //!
-//! All idle children of a service wait for the same listeners. Of those the kernel wakes up one
-//! for a connection (`EPOLLEXCLUSIVE`), so that a crowd of children costs nothing, and needs no
-//! lock to take turns with. Each has an epoll description of its own, made after exec: one that is
-//! shared would be one waiter.
+//! All idle children of a service wait on the same listeners. For each connection the kernel wakes
+//! up only one of them (`EPOLLEXCLUSIVE`), so that many idle children cost nothing and need no
+//! lock. Each child makes its own epoll instance after exec: children that share an instance would
+//! count as one waiter.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,17 +14,17 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use crate::status::Status;
 
-/// The key of the status channel; listeners have their index.
+/// The key of the status channel. The key of a listener is its index.
 const STATUS: u64 = u64::MAX;
 
-/// What the wait was for.
+/// The result of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
-    /// There is something at the listener with this index, unless a sibling was faster.
+    /// The listener with this index is ready, unless another child is faster.
     Listener(usize),
-    /// The master is gone, or wants the child to leave.
-    Dismissed,
-    /// The time has passed.
+    /// The master has ended, or tells the child to leave.
+    ToldToLeave,
+    /// The time is over.
     Idle,
 }
 
@@ -35,10 +35,10 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Watches the descriptors, which stay open as long as this is used.
+    /// Watches the descriptors. The caller keeps them open while this value exists.
     ///
     /// # Errors
-    /// The system's.
+    /// A system call's error.
     pub(crate) fn new(status: &Status, listeners: &[OwnedFd]) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(status, EpollEvent::new(EpollFlags::EPOLLIN, STATUS))?;
@@ -52,10 +52,10 @@ impl Waiting {
     /// Waits for one of the descriptors, at most until `deadline`.
     ///
     /// # Errors
-    /// The system's.
+    /// A system call's error.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> io::Result<Woken> {
-        // One at a time: the kernel moves what it has reported to the end of its list, so that all
-        // have their turn.
+        // Take one event at a time: the kernel moves a reported descriptor to the end of its list,
+        // so that no listener starves.
         let mut events = [EpollEvent::empty()];
         loop {
             match self.epoll.wait(&mut events, timeout(deadline)) {
@@ -63,8 +63,8 @@ impl Waiting {
                     return Ok(Woken::Idle);
                 }
                 Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) if events[0].data() == STATUS => return Ok(Woken::Dismissed),
-                // The keys are indexes, and an index fits.
+                Ok(_) if events[0].data() == STATUS => return Ok(Woken::ToldToLeave),
+                // The key is an index, so it fits.
                 Ok(_) => return Ok(Woken::Listener(events[0].data() as usize)),
                 Err(errno) => return Err(errno.into()),
             }
@@ -72,14 +72,14 @@ impl Waiting {
     }
 }
 
-/// The time from now, in the kernel's terms; rounded up, so that nobody comes back too early.
+/// The time until `deadline` for epoll, rounded up so that the wait never ends early.
 pub(crate) fn timeout(deadline: Option<Instant>) -> EpollTimeout {
     let Some(deadline) = deadline else {
         return EpollTimeout::NONE;
     };
     let left = deadline.saturating_duration_since(Instant::now());
     let left = left + Duration::from_nanos(999_999);
-    // A time that is too long for the kernel is waited for in parts.
+    // A time beyond the kernel's maximum is waited for in several steps.
     EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
 }
 
@@ -107,8 +107,8 @@ mod tests {
         let (status, master) = channel();
         let waiting = Waiting::new(&status, &[]).unwrap();
         drop(master);
-        assert_eq!(waiting.wait(None).unwrap(), Woken::Dismissed);
-        assert_eq!(waiting.wait(None).unwrap(), Woken::Dismissed);
+        assert_eq!(waiting.wait(None).unwrap(), Woken::ToldToLeave);
+        assert_eq!(waiting.wait(None).unwrap(), Woken::ToldToLeave);
     }
 
     #[test]

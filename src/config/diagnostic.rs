@@ -1,9 +1,9 @@
-//! What is wrong, where, and what was expected.
+//! Findings in configuration files: what is wrong, where, and what was expected.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where in a file; lines and columns count from 1, columns in characters.
+/// A position in a file. Lines and columns count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub line: u32,
@@ -11,10 +11,10 @@ pub struct Position {
 }
 
 impl Position {
-    /// Where one is after `written`, which contains no line end and begins here.
+    /// The position after `written`, which begins here and contains no line end.
     pub(super) fn after(self, written: &[u8]) -> Self {
-        // A character of UTF-8 has one byte that is no continuation byte; other encodings are
-        // counted by bytes, nearly.
+        // Count the bytes that begin a UTF-8 character. In other encodings this is an
+        // approximation.
         let characters = written.iter().filter(|&&b| b & 0xc0 != 0x80).count();
         Self {
             column: self.column.saturating_add(count(characters)),
@@ -23,19 +23,19 @@ impl Position {
     }
 }
 
-/// A number of lines or columns; no file that fits into memory has more than the type can hold.
+/// A number of lines or columns, limited to what the type can hold.
 pub(super) fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// What a finding points at.
+/// The file, and the position in it, that a finding is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) path: PathBuf,
     pub(super) position: Option<Position>,
 }
 
-/// Whether a finding stands in the way of using a configuration.
+/// Whether a finding prevents the use of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     Warning,
@@ -47,9 +47,9 @@ pub enum Severity {
 pub struct Diagnostic {
     pub severity: Severity,
     pub path: PathBuf,
-    /// Nothing when the finding is about the file as a whole, or about what it lacks.
+    /// `None` when the finding is about the whole file, or about a missing entry.
     pub position: Option<Position>,
-    /// What is wrong and what was expected, without file and place.
+    /// What is wrong and what was expected, without file and position.
     pub message: String,
 }
 
@@ -72,7 +72,7 @@ impl Diagnostic {
     }
 }
 
-/// `FILE: line N: column C: MESSAGE`, the form that scripts know from Postfix with the column added.
+/// `FILE: line N: column C: MESSAGE`: Postfix's format, which scripts know, plus the column.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.path.display())?;
@@ -88,7 +88,7 @@ impl fmt::Display for Diagnostic {
 pub struct Diagnostics(pub Vec<Diagnostic>);
 
 impl Diagnostics {
-    /// Whether any finding stands in the way.
+    /// Whether any finding is an error.
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|d| d.severity == Severity::Error)
     }
@@ -97,8 +97,8 @@ impl Diagnostics {
         self.0.push(diagnostic);
     }
 
-    /// Brings the findings into the order of `files` and of lines. The same finding can be met
-    /// more than once when several parameters refer to one that is wrong; once is enough.
+    /// Sorts the findings by file (in the order of `files`) and line, and removes duplicates:
+    /// several parameters can refer to the same wrong one.
     pub(super) fn tidy(&mut self, files: &[PathBuf]) {
         let file = |d: &Diagnostic| files.iter().position(|file| *file == d.path);
         self.0.sort_by(|a, b| {
@@ -109,7 +109,7 @@ impl Diagnostics {
     }
 }
 
-/// One finding a line.
+/// One finding per line.
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, diagnostic) in self.0.iter().enumerate() {

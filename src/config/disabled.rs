@@ -1,5 +1,4 @@
-//! `master_service_disable`: services of the table that are left out (Postfix,
-//! `match_service.c`).
+//! `master_service_disable`: services of the table that are ignored (Postfix, `match_service.c`).
 
 use super::text::is_list_separator;
 use super::words::Words;
@@ -12,7 +11,7 @@ pub(super) struct Disabled(Vec<Pattern>);
 struct Pattern {
     /// `name/type` or `type`, in lower case.
     text: Vec<u8>,
-    /// Whether a service that matches is left out.
+    /// Whether a matching service is ignored.
     disables: bool,
 }
 
@@ -22,12 +21,12 @@ impl Disabled {
         Self(words.map(Pattern::parse).collect())
     }
 
-    /// Leaves out all services of a type, whatever the other patterns say.
+    /// Ignores all services of a type. This takes precedence over the other patterns.
     pub(super) fn add_type(&mut self, kind: &str) {
         self.0.insert(0, Pattern::parse(kind.as_bytes()));
     }
 
-    /// Whether the table's line for this service is to be ignored.
+    /// Whether the table's entry for this service is ignored.
     pub(super) fn contains(&self, name: &[u8], kind: &[u8]) -> bool {
         let full = [name, b"/", kind].concat();
         self.0
@@ -41,7 +40,7 @@ impl Pattern {
     fn parse(word: &[u8]) -> Self {
         let negations = word.iter().take_while(|&&b| b == b'!').count();
         let mut text = word[negations..].to_ascii_lowercase();
-        // Before Postfix 2.6, a service was written `name.type`.
+        // Before Postfix 2.6 the form was `name.type`.
         if !text.contains(&b'/') {
             if let Some(dot) = text.iter().rposition(|&b| b == b'.') {
                 text[dot] = b'/';

@@ -1,8 +1,8 @@
 //! The expansion language of `main.cf` (postconf(5), "`$name`"; Postfix, `mac_expand.c` and
 //! `mac_parse.c`): references, conditions and comparisons, nested.
 //!
-//! What is inside a reference is never copied but expanded where it stands, so that an error has
-//! the place of the offending character, in whatever parameter it was written.
+//! The text inside a reference is expanded in place and never copied, so that an error has the
+//! position of the wrong character, in the parameter that contains it.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,15 +12,15 @@ use super::numbers::{BadLevel, Level, digits, is_digits};
 use super::text::{Text, is_blank, shown};
 use super::{Diagnostic, Diagnostics};
 
-/// How deeply references may nest (Postfix, `mac_expand.c`): a parameter that refers to itself
-/// is an error, not a loop.
+/// Maximum nesting of references (Postfix, `mac_expand.c`): a parameter that refers to itself is an
+/// error, not an endless loop.
 const DEPTH_MAX: usize = 100;
 
-/// How much text one expansion may read, in bytes: nesting alone does not keep `$a$a` from
-/// doubling at each level. No output is longer than what was read.
+/// Maximum text that one expansion may read, in bytes. The nesting limit alone would let `$a$a`
+/// double its text at each level. The output is never longer than the text that was read.
 const WORK_MAX: usize = 256 << 10;
 
-/// How many undefined parameters one expansion warns of: enough to see what is wrong.
+/// Maximum number of warnings about undefined parameters in one expansion.
 const WARNINGS_MAX: usize = 10;
 
 /// Why a value cannot be expanded.
@@ -87,7 +87,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A part of a value as written.
+/// A part of a value, as written in the file.
 #[derive(Clone, Copy)]
 struct Span<'a> {
     text: &'a Text,
@@ -122,7 +122,7 @@ impl<'a> Span<'a> {
         (Self { end: at, ..self }, Self { start: at, ..self })
     }
 
-    /// The longest beginning of bytes that are `wanted`, and the rest.
+    /// The longest prefix of bytes that are `wanted`, and the rest.
     fn split_while(self, wanted: impl Fn(u8) -> bool) -> (Self, Self) {
         self.split(self.bytes().iter().take_while(|&&b| wanted(b)).count())
     }
@@ -135,7 +135,7 @@ impl<'a> Span<'a> {
         self.split_while(is_blank).1
     }
 
-    /// This begins with `open`: what is inside up to the matching `close`, and what follows.
+    /// For a span that begins with `open`: the text up to the matching `close`, and the rest.
     fn bracketed(self, open: u8, close: u8) -> Option<(Self, Self)> {
         let mut level = 0;
         for (n, &byte) in self.bytes().iter().enumerate() {
@@ -152,7 +152,7 @@ impl<'a> Span<'a> {
         None
     }
 
-    /// `{ inside }` with white space around, if the next thing is a brace.
+    /// `{ inside }` with white space around it, if a brace comes next.
     fn braced(self) -> Result<Option<(Self, Self)>, Diagnostic> {
         let brace = self.skip_blanks();
         if brace.first() != Some(b'{') {
@@ -171,14 +171,14 @@ impl<'a> Span<'a> {
 
 /// What a condition tests.
 enum Subject<'a> {
-    /// The name of a parameter that is not defined.
+    /// The name of an undefined parameter.
     Undefined(Span<'a>),
     Parameter(&'a Text),
     Comparison(bool),
 }
 
 impl Subject<'_> {
-    /// As in Postfix, the value counts as it is written: `$empty` is something.
+    /// As in Postfix, the unexpanded value counts: a parameter with the value `$empty` is set.
     fn is_set(&self) -> bool {
         match self {
             Self::Undefined(_) => false,
@@ -188,11 +188,11 @@ impl Subject<'_> {
     }
 }
 
-/// Expands `value`, whose references are looked up in `dictionary`. A parameter that is not
-/// defined is empty; `findings` gets a warning of it.
+/// Expands `value`. Its references are looked up in `dictionary`. An undefined parameter expands to
+/// nothing, with a warning in `findings`.
 ///
 /// # Errors
-/// The first thing that is wrong, at its place in whatever parameter it was written.
+/// The first error, with its position in the parameter that contains it.
 pub(super) fn expand(
     value: &Text,
     dictionary: &Dictionary,
@@ -212,7 +212,7 @@ pub(super) fn expand(
 struct Expansion<'a, 'f> {
     dictionary: &'a Dictionary,
     findings: &'f mut Diagnostics,
-    /// What is left of [`WORK_MAX`].
+    /// What remains of [`WORK_MAX`], in bytes.
     budget: usize,
     warnings: usize,
 }
@@ -246,7 +246,7 @@ impl<'a> Expansion<'a, '_> {
         if length > 0 && depth > DEPTH_MAX {
             return Err(text.error(Problem::TooDeep));
         }
-        // Each step costs something, so that many empty ones come to an end too.
+        // Each step costs at least 1, so that a loop of empty steps ends, too.
         let left = self.budget.checked_sub(length + 1);
         self.budget = left.ok_or_else(|| text.error(Problem::TooLarge))?;
         Ok(())
@@ -286,7 +286,7 @@ impl<'a> Expansion<'a, '_> {
         Ok(rest)
     }
 
-    /// What a reference has inside its brackets: a name or a comparison, and what depends on it.
+    /// The text inside the brackets: a name or a comparison, and the results that depend on it.
     fn reference(&mut self, inside: Span<'a>, depth: usize, output: &mut Vec<u8>) -> Outcome {
         let inside = inside.skip_blanks();
         let (subject, rest) = match inside.braced()? {
@@ -301,7 +301,7 @@ impl<'a> Expansion<'a, '_> {
         }
     }
 
-    /// `name`, then the end or a condition.
+    /// `name`, followed by the end or by a condition.
     fn parameter(&self, inside: Span<'a>) -> Result<(Subject<'a>, Span<'a>), Diagnostic> {
         let (name, rest) = inside.split_while(is_name);
         let condition = rest.skip_blanks();
@@ -315,7 +315,7 @@ impl<'a> Expansion<'a, '_> {
         Ok((subject, condition))
     }
 
-    /// `{left} operator {right}`, of which `rest` begins with the operator.
+    /// `{left} operator {right}`; `rest` begins with the operator.
     fn comparison(
         &mut self,
         left: Span<'a>,
@@ -361,7 +361,7 @@ impl<'a> Expansion<'a, '_> {
         Ok(())
     }
 
-    /// `?result`, perhaps with `:result` after it.
+    /// `?result`, optionally followed by `:result`.
     fn if_set(
         &mut self,
         subject: &Subject<'a>,
@@ -419,7 +419,7 @@ fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// The result of a condition: in braces, with something after it, or else all that is left.
+/// The result of a condition: text in braces and what follows it, or all that remains.
 fn alternative(rest: Span<'_>) -> Result<(Span<'_>, Span<'_>), Diagnostic> {
     let all = rest.split(rest.bytes().len());
     Ok(rest.braced()?.unwrap_or(all))
@@ -432,7 +432,7 @@ struct Operand<'a> {
 }
 
 impl Operand<'_> {
-    /// By number when both are digits, and otherwise by bytes.
+    /// Compares by number when both sides are digits, otherwise byte by byte.
     fn compare(&self, other: &Self) -> Result<Ordering, Diagnostic> {
         if is_digits(&self.value) && is_digits(&other.value) {
             Ok(self.number()?.cmp(&other.number()?))

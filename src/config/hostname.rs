@@ -1,13 +1,13 @@
-//! What a host may be called (Postfix, `valid_hostname.c`).
+//! The syntax of host names (Postfix, `valid_hostname.c`).
 
 use std::fmt;
 
-/// The longest part between dots.
+/// Maximum length of a label (the part between two dots), in bytes.
 const LABEL_MAX: usize = 63;
-/// The longest name.
+/// Maximum length of a name, in bytes.
 const NAME_MAX: usize = 255;
 
-/// Why a text is no host name.
+/// Why a text is not a host name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadHostname {
     Empty,
@@ -16,7 +16,7 @@ pub(super) enum BadHostname {
     MisplacedDot,
     MisplacedHyphen,
     Character(char),
-    /// Digits and dots alone would be taken for an address.
+    /// A name of digits and dots only would be read as an address.
     Numeric,
 }
 
@@ -34,10 +34,10 @@ impl fmt::Display for BadHostname {
     }
 }
 
-/// Whether `name` is letters, digits, `-` and `_`, in labels separated by dots.
+/// Checks that `name` consists of labels of letters, digits, `-` and `_`, separated by dots.
 ///
 /// # Errors
-/// The first rule that the name breaks.
+/// The first rule that the name violates.
 pub(super) fn check_hostname(name: &str) -> Result<(), BadHostname> {
     if name.is_empty() {
         return Err(BadHostname::Empty);

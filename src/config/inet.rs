@@ -1,4 +1,4 @@
-//! Protocols, interfaces, and the addresses and ports that names stand for.
+//! Protocols, interfaces, and the resolution of names to addresses and ports.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,11 +45,11 @@ pub(super) fn families(item: &[u8]) -> Option<&'static [Family]> {
     }
 }
 
-/// The addresses of a host name or of an address with or without brackets, limited to
-/// `families`, sorted as Postfix does (`inet_addr_list.c`): IPv4 first, no duplicates.
+/// The addresses of a host name, or of an address with or without brackets. Only addresses of
+/// `families` are returned, in Postfix's order (`inet_addr_list.c`): IPv4 first, no duplicates.
 ///
 /// # Errors
-/// Why there is none.
+/// Why the name has no address.
 pub(super) fn addresses(
     host: &str,
     families: &[Family],
@@ -70,26 +70,27 @@ pub(super) fn addresses(
     Ok(addresses)
 }
 
-/// What `inet_interfaces` selects.
+/// The value of `inet_interfaces`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Interfaces {
     /// The wildcard addresses.
     All,
-    /// These addresses; sorted, no duplicates.
+    /// Sorted, without duplicates.
     Only(Vec<IpAddr>),
 }
 
-/// Where services listen whose names give no host.
+/// The network parameters, which apply to services without a host in their name.
 #[derive(Clone, Debug)]
 pub(super) struct Network {
-    /// Enabled, and known to the kernel; sorted.
+    /// The enabled families that the kernel supports; sorted.
     pub(super) families: Vec<Family>,
     pub(super) interfaces: Interfaces,
     pub(super) ports: KnownPorts,
 }
 
 impl Network {
-    /// The addresses for a service without a host: wildcards, or those of the interfaces.
+    /// The addresses for a service without a host: the wildcards, or the addresses of the
+    /// interfaces.
     pub(super) fn own_addresses(&self) -> Vec<IpAddr> {
         match &self.interfaces {
             Interfaces::All => self.families.iter().map(|f| f.wildcard()).collect(),
@@ -98,7 +99,7 @@ impl Network {
     }
 }
 
-/// `known_tcp_ports`: names that need no services(5).
+/// `known_tcp_ports`: names that do not need services(5).
 #[derive(Clone, Debug, Default)]
 pub(super) struct KnownPorts(BTreeMap<Vec<u8>, u16>);
 
@@ -110,8 +111,8 @@ impl KnownPorts {
     /// Adds one item, `name=port` or `name=name=port`.
     ///
     /// # Errors
-    /// What is wrong with it first; its good names are added all the same (Postfix,
-    /// `config_known_tcp_ports.c`).
+    /// The first error in it. As in Postfix, its correct names are added nevertheless
+    /// (`config_known_tcp_ports.c`).
     pub(super) fn add(&mut self, item: &[u8]) -> Result<(), BadPort> {
         let mut parts: Vec<&[u8]> = item.split(|&b| b == b'=').collect();
         let port = parts.pop().unwrap_or_default();
@@ -152,7 +153,7 @@ impl KnownPorts {
     }
 }
 
-/// The only word of a text, if it has one.
+/// The single word of a text; `None` for blank text, an error for several words.
 fn one_word(text: &[u8]) -> Result<Option<&[u8]>, ()> {
     let mut words = Words::new(text, is_blank);
     match (words.word(), words.word()) {
@@ -191,14 +192,14 @@ impl fmt::Display for BadPort {
     }
 }
 
-/// The first column of an `inet` service: where, if it says so, and the port's number or name.
+/// The first column of an `inet` service: an optional host, and a port number or name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HostPort<'a> {
     pub(super) host: Option<&'a str>,
     pub(super) port: &'a str,
 }
 
-/// Why an `inet` service's name cannot be read, in Postfix's words.
+/// Why the name of an `inet` service is invalid, in Postfix's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadHostPort {
     MissingBracket,
@@ -227,7 +228,7 @@ impl<'a> HostPort<'a> {
     /// `host_port.c`).
     ///
     /// # Errors
-    /// What is wrong; all of these forms have a port.
+    /// What is wrong with the name; every form requires a port.
     pub(super) fn parse(name: &'a str) -> Result<Self, BadHostPort> {
         let parsed = match name.strip_prefix('[') {
             Some(rest) => Self::bracketed(rest)?,
@@ -280,7 +281,7 @@ impl<'a> HostPort<'a> {
     }
 }
 
-/// The address after the `IPv6:` of RFC 5321.
+/// The address after the tag `IPv6:` of RFC 5321.
 fn strip_ipv6_tag(text: &str) -> Option<&str> {
     let (tag, address) = text.split_at_checked("ipv6:".len())?;
     tag.eq_ignore_ascii_case("ipv6:").then_some(address)

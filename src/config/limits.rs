@@ -1,25 +1,26 @@
-//! What `master.toml` says of a service's children that fail, stay too long, or print something.
+//! Settings of `master.toml` for children that fail, run too long, or write to standard output.
 
 use std::time::Duration;
 
-/// Limits on a service's children; by default those of Postfix.
+/// Limits on the children of a service. The default is Postfix's behavior.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ChildLimits {
-    /// Failures double the throttle time up to this; without it, it stays the same.
+    /// Each failure doubles the throttle time up to this. Without it the throttle time is constant.
     pub throttle_most: Option<Duration>,
-    /// The share of recent clients whose child ended abnormally that throttles the service, in
-    /// per cent: 1 to 100.
+    /// The percentage (1 to 100) of recent clients whose child ended abnormally at which the
+    /// service is throttled.
     pub crash_percent: Option<u32>,
-    /// Children that were told to leave are ended after this, and killed after as long again.
+    /// Children that were told to leave get SIGTERM after this time, and SIGKILL after twice this
+    /// time.
     pub stop_timeout: Option<Duration>,
-    /// Children that have one client for longer are ended.
+    /// A child that has served one client for longer than this is ended.
     pub request_timeout: Option<Duration>,
-    /// What the children print is logged.
+    /// Whether the master logs what the children write to standard output and standard error.
     pub capture_output: bool,
 }
 
 impl ChildLimits {
-    /// Those of Postfix, which has none.
+    /// Postfix has no such limits.
     pub const DEFAULT: Self = Self {
         throttle_most: None,
         crash_percent: None,

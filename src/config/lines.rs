@@ -10,8 +10,8 @@ use super::{Diagnostic, Diagnostics, Position, Source};
 
 /// The logical lines of a file, without comments and blank lines.
 ///
-/// Line ends are dropped and nothing takes their place. As in Postfix, continuations without a
-/// line before them, and what follows a null byte, are ignored with a warning.
+/// Line ends are removed without replacement. As in Postfix, a continuation at the start of the
+/// file is ignored with a warning, and so is text after a null byte.
 pub(super) fn logical_lines(source: &Source, findings: &mut Diagnostics) -> Vec<Text> {
     let path: Rc<Path> = Rc::from(source.path.as_path());
     let mut orphan = Text::new(Rc::clone(&path));

@@ -1,5 +1,5 @@
-//! `main.cf`: `name = value`, the last setting wins. What the values mean is not known here, and
-//! most names belong to other programs.
+//! `main.cf`: `name = value`; the last setting wins. This module does not interpret the values:
+//! most parameters belong to other programs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::lines::logical_lines;
 use super::text::{Text, is_space, shown, trimmed};
 use super::{Diagnostic, Diagnostics, Place, Source};
 
-/// Parameters by name, as written: not yet expanded.
+/// Parameters by name, not yet expanded.
 #[derive(Debug)]
 pub(super) struct Dictionary {
     main_cf: Rc<Path>,
@@ -17,7 +17,7 @@ pub(super) struct Dictionary {
 }
 
 impl Dictionary {
-    /// Nothing is set; findings about what is missing name `main_cf`.
+    /// An empty dictionary. Findings about missing parameters name `main_cf`.
     pub(super) fn new(main_cf: &Path) -> Self {
         Self {
             main_cf: Rc::from(main_cf),
@@ -29,7 +29,7 @@ impl Dictionary {
         self.settings.get(name)
     }
 
-    /// Where a value is written, or the file that lacks it.
+    /// Where a value is written; for a missing one, the file as a whole.
     pub(super) fn place(&self, name: &str) -> Place {
         self.get(name.as_bytes()).map_or_else(
             || Text::new(Rc::clone(&self.main_cf)).place(0),
@@ -37,20 +37,20 @@ impl Dictionary {
         )
     }
 
-    /// Gives a parameter a value that no file contains.
+    /// Sets a parameter to a value that no file contains.
     pub(super) fn define(&mut self, name: &str, value: impl Into<Vec<u8>>) {
         let value = Text::unwritten(Rc::clone(&self.main_cf), value);
         self.settings.insert(name.into(), value);
     }
 
-    /// Like [`Self::define`], unless the parameter has a value.
+    /// Like [`Self::define`], if the parameter has no value yet.
     pub(super) fn default(&mut self, name: &str, value: impl Into<Vec<u8>>) {
         if self.get(name.as_bytes()).is_none() {
             self.define(name, value);
         }
     }
 
-    /// Sets a parameter; the earlier value, if any, is gone.
+    /// Sets a parameter and returns its earlier value.
     pub(super) fn set(&mut self, name: &[u8], value: Text) -> Option<Text> {
         self.settings.insert(name.to_vec(), value)
     }
@@ -79,7 +79,7 @@ impl Dictionary {
     }
 }
 
-/// A line's name and value, without the white space around them.
+/// The name and the value of a line, without surrounding white space.
 fn split(line: &Text) -> Result<(&[u8], Text), Diagnostic> {
     let bytes = line.bytes();
     let ends_name = |&b: &u8| b == b'=' || is_space(b);

@@ -16,8 +16,8 @@ use super::{
     ByIdentity, Diagnostic, Diagnostics, Endpoint, Place, Position, Resolver, Service, Source,
 };
 
-/// Reads the table. The services that have no error come in the order of their lines, those of
-/// `master_service_disable` left out.
+/// Reads the table. Returns the services without errors, in the order of their lines. Services of
+/// `master_service_disable` are left out.
 pub(super) fn parse(
     source: &Source,
     settings: &TableSettings,
@@ -38,8 +38,10 @@ pub(super) fn parse(
             add(&mut services, service, line.place(0), findings);
         }
     }
-    let services = services.into_iter().map(|ByIdentity(service)| service);
-    let mut services: Vec<_> = services.collect();
+    let mut services: Vec<_> = services
+        .into_iter()
+        .map(|ByIdentity(service)| service)
+        .collect();
     services.sort_by_key(|service| service.line);
     refuse_shared_paths(&services, &source.path, findings);
     warn_of_shared_addresses(&services, &source.path, findings);
@@ -61,7 +63,7 @@ fn add(
     }
 }
 
-/// The last to listen at a path would remove the socket of the others.
+/// Two services cannot share a path: the second to listen would remove the socket of the first.
 fn refuse_shared_paths(services: &[Arc<Service>], path: &Path, findings: &mut Diagnostics) {
     let mut owners = HashMap::new();
     for service in services {
@@ -82,7 +84,7 @@ fn refuse_shared_paths(services: &[Arc<Service>], path: &Path, findings: &mut Di
     }
 }
 
-/// The kernel would let both listen, and give each client to one or the other.
+/// The kernel lets both services listen, and gives each client to one of the two.
 fn warn_of_shared_addresses(services: &[Arc<Service>], path: &Path, findings: &mut Diagnostics) {
     let mut owners: HashMap<_, &Service> = HashMap::new();
     for service in services {

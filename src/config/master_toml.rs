@@ -1,6 +1,6 @@
-//! `master.toml`: parameters under `main.cf`'s names, for installations without a `main.cf` and
-//! for what it has no room for, and tables of services for what `master.cf` has no room for. One
-//! place a parameter: setting it in both files is an error.
+//! `master.toml`: parameters under `main.cf`'s names, for installations without a `main.cf` and for
+//! parameters that `main.cf` does not have, and one table for each service, for settings that
+//! `master.cf` does not have. Setting a parameter in both files is an error.
 
 mod services;
 
@@ -19,14 +19,14 @@ use services::{Setting, Value};
 
 pub(super) use services::{ServiceTable, apply};
 
-/// How many syntax errors are reported: a parser that has lost its way finds ever more of them.
+/// Maximum number of syntax errors reported: after a first error, the parser finds many more.
 const SYNTAX_ERRORS_MAX: usize = 10;
 
-/// The key of the tables of services.
+/// The key that contains the services' tables.
 const SERVICE: &str = "service";
 
-/// Adds the file's parameters to `main.cf`'s, which `dictionary` has, and returns the tables of
-/// its services.
+/// Adds the file's parameters to `dictionary`, which has `main.cf`'s, and returns the services'
+/// tables.
 pub(super) fn merge(
     source: &Source,
     dictionary: &mut Dictionary,
@@ -46,7 +46,7 @@ pub(super) fn merge(
 struct File<'a> {
     path: Rc<Path>,
     text: &'a str,
-    /// The offsets at which lines begin.
+    /// The offset of each line's first byte.
     lines: Vec<usize>,
 }
 
@@ -153,7 +153,7 @@ impl<'a> File<'a> {
         }
     }
 
-    /// The value as `main.cf` would have it, if it can have such a value.
+    /// The value in `main.cf`'s form; `None` if `main.cf` cannot express it.
     fn value(&self, value: &Spanned<DeValue<'_>>) -> Option<Text> {
         let span = value.span();
         match value.get_ref() {
@@ -179,7 +179,7 @@ impl<'a> File<'a> {
         }
     }
 
-    /// A text whose characters are those of the file from `start` on.
+    /// A text without escapes: its characters are the file's characters from `start` on.
     fn verbatim(&self, string: &str, start: usize) -> Text {
         let mut text = Text::new(Rc::clone(&self.path));
         text.append(string.as_bytes(), self.position(start));
@@ -218,7 +218,7 @@ fn unknown(name: &str) -> String {
     format!("unknown key \"{name}\": {}", or_nearest(nearest, expected))
 }
 
-/// A suggestion, if there is one.
+/// A suggestion, or what is expected if there is none.
 fn or_nearest(nearest: Option<&str>, expected: &str) -> String {
     match nearest {
         Some(known) => format!("did you mean \"{known}\"?"),
@@ -226,7 +226,7 @@ fn or_nearest(nearest: Option<&str>, expected: &str) -> String {
     }
 }
 
-/// The known name that differs least, if that is little enough to be a slip.
+/// The most similar known name, if it is similar enough to be the intended one.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const SLIP: usize = 3;
     known

@@ -1,6 +1,7 @@
-//! Text to [`Config`]: pure, no files, descriptors, pids or clock. Names are resolved by the caller,
-//! behind [`Resolver`]. Every finding has a file, a line, a column and what was expected,
-//! and all findings of all files are collected before anything is refused.
+//! Reads configuration text into a [`Config`]. This module is pure: it uses no files, descriptors,
+//! process IDs or clocks, and resolves names through the caller's [`Resolver`]. Every finding has a
+//! file, a line, a column and what was expected. All findings of all files are collected before a
+//! configuration is refused.
 
 mod diagnostic;
 mod disabled;
@@ -36,36 +37,36 @@ pub use parameters::{ImportedVariable, LogFormat, Parameters, SYSLOG_FACILITIES,
 pub use pool::{Accept, Pool, Ramp};
 pub use service::{ByIdentity, Endpoint, Extra, Kind, RunOptions, Service, Wakeup};
 
-/// What one installation's files say, checked and with all names resolved.
+/// The content of one installation's configuration files, checked, with all names resolved.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The parameters that the master itself reads.
     pub parameters: Parameters,
     /// The services, in the order of the table; no two have the same [`Service::identity`].
     pub services: Vec<Arc<Service>>,
-    /// What deserves attention but does not stand in the way.
+    /// Findings that do not prevent the use of the configuration.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// A file's name for messages, and what is in it.
+/// The content of a file, and the name under which messages refer to it.
 #[derive(Clone, Debug)]
 pub struct Source {
     pub path: PathBuf,
     pub text: Vec<u8>,
 }
 
-/// The files of one configuration, as they were read.
+/// The files of one configuration, as read.
 #[derive(Clone, Debug)]
 pub struct Sources {
     /// `config_directory`.
     pub directory: PathBuf,
     pub base: Base,
     pub master_cf: Source,
-    /// Optional settings that neither of Postfix's files has room for.
+    /// Optional settings that Postfix's files do not have.
     pub master_toml: Option<Source>,
 }
 
-/// Where parameters have their values from that `master.toml` does not set.
+/// The source of parameters that `master.toml` does not set.
 #[derive(Clone, Debug)]
 pub enum Base {
     /// A Postfix installation: its `main.cf`, and Postfix's defaults.
@@ -74,13 +75,13 @@ pub enum Base {
     StandAlone(StandAlone),
 }
 
-/// The defaults that depend on the machine and on the user that runs the master.
+/// The defaults that depend on the machine and on the user who runs the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandAlone {
     pub daemon_directory: PathBuf,
     pub queue_directory: PathBuf,
     pub data_directory: PathBuf,
-    /// The user that everything runs as; none for root, where `mail_owner` has that part.
+    /// The user under which all programs run; `None` for root, who uses `mail_owner` instead.
     pub user: Option<User>,
 }
 
@@ -94,7 +95,7 @@ impl Sources {
         ]
     }
 
-    /// The file that findings name which are about what no file says.
+    /// The file for findings about settings that no file contains.
     fn first_path(&self) -> PathBuf {
         match &self.base {
             Base::Postfix(main_cf) => main_cf.path.clone(),
@@ -117,14 +118,14 @@ pub struct User {
     pub gid: u32,
 }
 
-/// The system's names, replaced by a table in tests.
+/// Access to the system's names. Tests replace it by a table.
 pub trait Resolver {
-    /// The machine's own name, as `gethostname(2)` has it.
+    /// The machine's own name, from `gethostname(2)`.
     fn hostname(&self) -> String;
-    /// The addresses of a host name (never called for a literal address).
+    /// The addresses of a host name. It is never called for a literal address.
     ///
     /// # Errors
-    /// The system's words on why there is none.
+    /// The system's explanation why there is none.
     fn host(&self, name: &str) -> Result<Vec<IpAddr>, String>;
     /// The port of a TCP service in services(5).
     fn tcp_service(&self, name: &str) -> Option<u16>;
@@ -132,16 +133,17 @@ pub trait Resolver {
     fn interfaces(&self) -> Vec<IpAddr>;
     /// A user of passwd(5).
     fn user(&self, name: &str) -> Option<User>;
-    /// The first name in passwd(5) for a user ID.
+    /// The first name in passwd(5) that has this user ID.
     fn user_name(&self, uid: u32) -> Option<String>;
     /// Whether the kernel can create sockets of this family (Postfix, `inet_proto.c`).
     fn has_family(&self, family: Family) -> bool;
     /// The master's own process ID, for `$process_id`.
     fn process_id(&self) -> u32;
-    /// Whether log lines can be appended to what is at this path: a regular file, or nothing yet.
+    /// Whether log lines can be appended to this path: a regular file, or a file that does not
+    /// exist.
     ///
     /// # Errors
-    /// What it is instead, and what is expected.
+    /// The type of the existing file, and what is expected.
     fn check_log_file(&self, path: &Path) -> Result<(), String>;
 }
 
@@ -173,18 +175,18 @@ impl Config {
         }
     }
 
-    /// The services as a `master.cf` that says the same beside the same parameters: without
-    /// comments, defaults and what is disabled or overridden.
+    /// The services as a minimal `master.cf`: without comments, defaults, and disabled or
+    /// overridden entries. With the same parameters it gives the same services.
     pub fn master_cf(&self) -> Vec<u8> {
         master_cf::print(&self.services)
     }
 }
 
 impl Parameters {
-    /// Reads only the parameters, whether or not the service table is in order.
+    /// Reads only the parameters, even if the service table has errors.
     ///
     /// # Errors
-    /// As [`Config::parse`], without the table's.
+    /// As [`Config::parse`], without errors in the service table.
     pub fn parse(sources: &Sources, resolver: &dyn Resolver) -> Result<Self, Diagnostics> {
         let mut findings = Diagnostics::default();
         let (parameters, ..) = sources.parameters(resolver, &mut findings);

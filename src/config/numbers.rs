@@ -1,12 +1,12 @@
-//! Numbers as Postfix reads them: by `strtol(3)`, which skips leading white space and takes a
-//! sign.
+//! Numbers in Postfix's syntax, which is that of `strtol(3)`: leading white space and a sign are
+//! allowed.
 
 use std::fmt;
 
 use super::text::{is_space, shown};
 
-/// The number at the start of `text`, and what follows; nothing when there is none, or it exceeds
-/// an `i64`.
+/// The number at the start of `text`, and the rest; `None` if there is no number or it does not fit
+/// into an `i64`.
 fn leading_number(text: &[u8]) -> Option<(i64, &[u8])> {
     let skip = text.iter().take_while(|&&b| is_space(b)).count();
     let sign = usize::from(matches!(text.get(skip), Some(b'-' | b'+')));
@@ -22,7 +22,7 @@ fn leading_number(text: &[u8]) -> Option<(i64, &[u8])> {
     Some((number.parse().ok()?, rest))
 }
 
-/// All of `text` as an integer of C's `int` (Postfix, `mail_conf_int.c`).
+/// Reads all of `text` as a C `int` (Postfix, `mail_conf_int.c`).
 pub(super) fn integer(text: &[u8]) -> Option<i32> {
     match leading_number(text)? {
         (number, []) => i32::try_from(number).ok(),
@@ -30,18 +30,18 @@ pub(super) fn integer(text: &[u8]) -> Option<i32> {
     }
 }
 
-/// `text`, a string of digits, as a number.
+/// Reads `text`, a string of digits.
 pub(super) fn digits(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// Whether `text` is a string of digits, and not empty.
+/// Whether `text` is a non-empty string of digits.
 pub(super) fn is_digits(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
-/// A time in seconds: a number with the unit s, m, h, d or w, by default seconds. As in Postfix
-/// (`conv_time.c`), what follows the unit does not matter.
+/// A time in seconds: a number with an optional unit s, m, h, d or w; the default is s. As in
+/// Postfix (`conv_time.c`), text after the unit is ignored.
 pub(super) fn seconds(text: &[u8]) -> Option<i32> {
     let (number, rest) = leading_number(text)?;
     let unit: i32 = match rest.first() {
@@ -60,7 +60,7 @@ pub(super) fn seconds(text: &[u8]) -> Option<i32> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Level([i64; 3]);
 
-/// A text that is no compatibility level.
+/// A text that is not a compatibility level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BadLevel(String);
 
@@ -76,15 +76,15 @@ impl fmt::Display for BadLevel {
 }
 
 impl Level {
-    /// The level from which services are not chrooted by default.
+    /// From this level on, services are not chrooted by default.
     pub(super) const ONE: Self = Self([1, 0, 0]);
-    /// Postfix packs the three numbers into one, with ten bits each for the last two.
+    /// Postfix packs the three numbers into one integer, with 10 bits for each of the last two.
     const LIMITS: [i64; 3] = [i64::MAX >> 20, 0x3ff, 0x3ff];
 
     /// Reads a level (Postfix, `compat_level.c`).
     ///
     /// # Errors
-    /// The text is no level.
+    /// The text is not a compatibility level.
     pub(super) fn parse(text: &[u8]) -> Result<Self, BadLevel> {
         Self::numbers(text).ok_or_else(|| BadLevel(shown(text)))
     }

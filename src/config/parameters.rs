@@ -1,4 +1,4 @@
-//! The parameters of `main.cf` that the master itself reads, with Postfix's defaults.
+//! The parameters that the master itself reads, with Postfix's defaults.
 
 mod log;
 mod network;
@@ -27,75 +27,76 @@ use super::{Diagnostics, Kind, Resolver, StandAlone, User};
 /// One item of `import_environment`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportedVariable {
-    /// `NAME`: kept when the master's own environment has it.
+    /// `NAME`: taken from the master's own environment, if set there.
     Keep(String),
-    /// `NAME=VALUE`: set.
+    /// `NAME=VALUE`: set to this value.
     Set(String, OsString),
 }
 
-/// In which form log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Postfix's.
+    /// Postfix's format.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// The fields of systemd's journal.
+    /// The native fields of systemd's journal.
     Journal,
 }
 
-/// The values after expansion and checks.
+/// The parameter values, expanded and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters {
     pub daemon_directory: PathBuf,
     pub queue_directory: PathBuf,
     pub data_directory: PathBuf,
-    /// The name, and the user with that name: never root.
+    /// The user's name and IDs; never root.
     pub mail_owner: (String, User),
     pub myhostname: String,
-    /// Children of a service whose table entry does not say; at least 1.
+    /// The process limit of a service without a limit of its own; at least 1.
     pub default_process_limit: u32,
     /// At least one second.
     pub service_throttle_time: Duration,
-    /// Ours: how long a removed service's children may take to leave before SIGKILL; at least
-    /// one second.
+    /// Not in Postfix: the time from the removal of a service until its children get SIGKILL; at
+    /// least one second.
     pub service_kill_time: Duration,
     pub import_environment: Vec<ImportedVariable>,
-    /// One of the names that syslog(3) knows, such as `mail` or `local0`.
+    /// A facility name of syslog(3), such as `mail` or `local0`.
     pub syslog_facility: String,
     pub syslog_name: String,
-    /// Ours.
+    /// Not in Postfix.
     pub log_format: LogFormat,
-    /// Empty: log to syslog.
+    /// Empty to log to syslog.
     pub maillog_file: String,
     /// 0o644, 0o640 or 0o600.
     pub maillog_file_permissions: u32,
     pub postlog_service_name: String,
-    /// The command that `-D` runs; empty when there is none.
+    /// The command that `-D` runs; may be empty.
     pub debugger_command: String,
-    /// `tcp_windowsize`: bytes for the sockets' buffers; 0 leaves the system's choice.
+    /// `tcp_windowsize`: the size of socket buffers in bytes; 0 for the system's default.
     pub inet_windowsize: u32,
-    /// Whether this is no Postfix installation, so that the master itself creates directories.
+    /// Whether the installation is not a Postfix installation; then the master creates its
+    /// directories.
     pub stand_alone: bool,
 }
 
-/// What the service table needs of the parameters; complete also when some of them are wrong, so
-/// that the table's errors are found in the same run.
+/// The parameters that the service table depends on. They are complete even if some parameters have
+/// errors, so that errors in the table are found in the same run.
 #[derive(Debug)]
 pub(super) struct TableSettings {
     pub(super) daemon_directory: PathBuf,
     pub(super) default_process_limit: u32,
     pub(super) service_throttle_time: Duration,
-    /// Whether the default for the chroot column is still `y`.
+    /// Whether the default of the chroot column is still `y`.
     pub(super) chroot: bool,
-    /// Whether a command that begins with `/` is a path of its own.
+    /// Whether a command that begins with `/` is an absolute path.
     pub(super) absolute_commands: bool,
     pub(super) network: Network,
     pub(super) disabled: Disabled,
 }
 
-/// What the master reads, and the value of what `main.cf` does not set. The default of
-/// `myhostname` and that of `mydomain` come from the machine's name.
+/// The parameters that the master reads, and their defaults. The defaults of `myhostname` and
+/// `mydomain` are computed from the machine's name.
 const DEFAULTS: [(&str, &str); 23] = [
     ("compatibility_level", "0"),
     ("daemon_directory", "/usr/lib/postfix/sbin"),
@@ -132,8 +133,8 @@ const DEFAULTS: [(&str, &str); 23] = [
     ("tcp_windowsize", "0"),
 ];
 
-/// What has another default where there is no Postfix. Children in any language are found by
-/// `PATH` and look for their files in `HOME`.
+/// Defaults that differ in a stand-alone installation. Children need `PATH` to find their
+/// interpreters, and `HOME` to find their files.
 const STAND_ALONE_DEFAULTS: [(&str, &str); 5] = [
     ("compatibility_level", "3.6"),
     (
@@ -147,7 +148,7 @@ const STAND_ALONE_DEFAULTS: [(&str, &str); 5] = [
     ("syslog_name", "master"),
 ];
 
-/// Other programs' parameters to which those above are likely to refer.
+/// Parameters of other programs that values of the parameters above are likely to refer to.
 const REFERENCES: [(&str, &str); 8] = [
     ("command_directory", "/usr/sbin"),
     ("default_privs", "nobody"),
@@ -165,16 +166,16 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     defaults.chain(["mydomain", "myhostname"])
 }
 
-/// Gives a dictionary the values that Postfix's programs have before they read `main.cf`.
+/// Sets the parameters that Postfix's programs set before they read `main.cf`.
 pub(super) fn predefine(dictionary: &mut Dictionary, directory: &Path) {
     let directory = directory.as_os_str().to_owned();
     dictionary.define("config_directory", directory.into_vec());
     dictionary.define("process_name", "master");
 }
 
-/// Reads and checks the parameters; none when that is impossible, and then `findings` has the
-/// reasons. Values are expanded in no particular order: unlike in Postfix, a reference to a
-/// parameter with a default never finds it missing because its turn has not come.
+/// Reads and checks the parameters. Returns `None` after an error, which is then in `findings`.
+/// Values are expanded on demand: unlike in Postfix, a reference to a parameter with a default
+/// always finds it, whatever the order.
 pub(super) fn read(
     mut dictionary: Dictionary,
     stand_alone: Option<&StandAlone>,
@@ -191,11 +192,11 @@ pub(super) fn read(
     (parameters, table)
 }
 
-/// Sets what the files do not, where there is no Postfix.
+/// Sets the defaults of a stand-alone installation.
 fn complete_stand_alone(dictionary: &mut Dictionary, stand_alone: &StandAlone) {
     default_directories(dictionary, stand_alone);
     if stand_alone.user.is_some() {
-        // A user without privileges can write to no file of another user.
+        // This is safe: an unprivileged user cannot write to the files of other users.
         dictionary.default("maillog_file_prefixes", "/");
     }
     for (name, value) in STAND_ALONE_DEFAULTS {
@@ -209,16 +210,15 @@ fn default_directories(dictionary: &mut Dictionary, stand_alone: &StandAlone) {
         ("queue_directory", &stand_alone.queue_directory),
         ("data_directory", &stand_alone.data_directory),
     ] {
-        // A dollar sign that is a part of the path.
-        let path = path.as_os_str().as_bytes();
-        let path: Vec<_> = path.split(|&b| b == b'$').collect();
+        // A dollar sign in a path is literal.
+        let path: Vec<_> = path.as_os_str().as_bytes().split(|&b| b == b'$').collect();
         dictionary.default(name, path.join(b"$$".as_slice()));
     }
 }
 
-/// Sets what the files do not.
+/// Sets the defaults of all parameters.
 fn complete(dictionary: &mut Dictionary, hostname: &str, process_id: u32) {
-    // Postfix sets this one last, so that the files cannot.
+    // Postfix sets this one last, so that no file can override it.
     dictionary.define("process_id", process_id.to_string());
     for (name, value) in DEFAULTS.into_iter().chain(REFERENCES) {
         dictionary.default(name, value);
@@ -229,7 +229,7 @@ fn complete(dictionary: &mut Dictionary, hostname: &str, process_id: u32) {
     dictionary.default("mydomain", domain);
 }
 
-/// The machine's name; the domain is appended to one that has none.
+/// The machine's name; the domain is appended if it has none.
 fn default_hostname(dictionary: &Dictionary, name: &str) -> String {
     if name.contains('.') {
         name.to_owned()
@@ -242,13 +242,13 @@ fn default_hostname(dictionary: &Dictionary, name: &str) -> String {
 
 const DEFAULT_DOMAIN: &str = "localdomain";
 
-/// What follows the first dot of `myhostname`.
+/// The text after the first dot of `myhostname`.
 fn default_domain(dictionary: &Dictionary) -> Vec<u8> {
-    // What is wrong with the value is reported when it is read for itself.
-    let mut unheard = Diagnostics::default();
+    // Errors in the value are reported when `myhostname` itself is read.
+    let mut ignored = Diagnostics::default();
     let hostname = dictionary
         .get(b"myhostname")
-        .and_then(|value| expand(value, dictionary, &mut unheard).ok())
+        .and_then(|value| expand(value, dictionary, &mut ignored).ok())
         .unwrap_or_default();
     match hostname.iter().position(|&b| b == b'.') {
         Some(dot) => hostname[dot + 1..].to_vec(),
@@ -256,7 +256,7 @@ fn default_domain(dictionary: &Dictionary) -> Vec<u8> {
     }
 }
 
-/// Reads every parameter, also after one that is wrong.
+/// Reads all parameters, even after an error, to report all errors at once.
 fn parameters(
     reader: &mut Reader<'_>,
     stand_alone: Option<&StandAlone>,
@@ -281,7 +281,7 @@ fn parameters(
     let maillog_file_permissions = maillog_file_permissions(reader);
     let postlog_service_name = reader.nonempty("postlog_service_name");
     let debugger_command = reader.string("debugger_command");
-    // A negative size is none, as in Postfix.
+    // As in Postfix, a negative size means the default.
     let inet_windowsize = reader.number("tcp_windowsize", i32::MIN);
     Some(Parameters {
         daemon_directory: daemon_directory?.into(),
@@ -340,20 +340,20 @@ fn compatibility_level(reader: &mut Reader<'_>) -> Option<Level> {
     }
 }
 
-/// The machine's name. The domain, which comes from it, must be good too, as Postfix has it.
+/// The machine's name. As in Postfix, the domain, which is derived from it, must be valid, too.
 fn myhostname(reader: &mut Reader<'_>) -> Option<String> {
     let hostname = reader.hostname("myhostname")?;
     reader.hostname("mydomain")?;
     Some(hostname)
 }
 
-/// A user and their name; the number where they have none, as in some containers.
+/// A user with its name; the number if the user has no name, as in some containers.
 fn named(user: User, resolver: &dyn Resolver) -> (String, User) {
     let name = resolver.user_name(user.uid);
     (name.unwrap_or_else(|| user.uid.to_string()), user)
 }
 
-/// A user without privileges and without a second name (Postfix, `mail_params.c`).
+/// An unprivileged user with only one name (Postfix, `mail_params.c`).
 fn mail_owner(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Option<(String, User)> {
     let parameter = "mail_owner";
     let name = reader.nonempty(parameter)?;

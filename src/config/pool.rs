@@ -1,42 +1,43 @@
-//! What `master.toml` says of a service's children: which one takes a client, and how many are kept
-//! warm.
+//! Settings of `master.toml` for a service's pool of children: how a child gets its client, and how
+//! many children are kept idle.
 
 use std::time::Duration;
 
-/// What decides which child takes a client.
+/// Which side decides which child accepts a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Accept {
-    /// The children among themselves; the master does not watch while one of them is available.
+    /// The children: all of them wait on the listener. The master watches it only while no child is
+    /// available.
     #[default]
     Shared,
-    /// The master: a child accepts when it is told to.
+    /// The master: a child accepts when it is ordered to.
     Ordered,
 }
 
-/// How fast children are started that no client has asked for yet.
+/// How fast additional idle children are started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Ramp {
     /// One at a time.
     #[default]
     Single,
-    /// Twice as many in every second, as long as there are too few.
+    /// Twice as many each second, while there are too few.
     Double,
 }
 
-/// How the children of one service are kept.
+/// The pool settings of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pool {
     pub accept: Accept,
-    /// Never fewer children than this; ordered pools only.
+    /// Minimum number of children; ordered pools only.
     pub min_children: u32,
-    /// Children that wait for a client, if the limit allows that many.
+    /// Minimum number of idle children, if the process limit allows it.
     pub min_idle: u32,
-    /// Of more than these, the surplus ends after a while; ordered pools only.
+    /// Maximum number of idle children; the surplus is ended after some time. Ordered pools only.
     pub max_idle: u32,
     pub spawn_ramp: Ramp,
-    /// A child that leaves an order unanswered for longer is ended.
+    /// A child that does not answer an order within this time is ended.
     pub reply_timeout: Duration,
-    /// How often children are told that the master lives.
+    /// Interval between two pings to a child.
     pub ping_interval: Duration,
 }
 
@@ -47,7 +48,7 @@ impl Default for Pool {
 }
 
 impl Pool {
-    /// Children share the listeners, and none is kept warm.
+    /// The children share the listeners, and no idle children are kept.
     pub const DEFAULT: Self = Self {
         accept: Accept::Shared,
         min_children: 0,
@@ -58,9 +59,9 @@ impl Pool {
         ping_interval: Self::PING_INTERVAL,
     };
 
-    /// SpamAssassin's children wait as long for a word of their master (`TOUT_READ_MAX`).
+    /// The time for which SpamAssassin's children wait for their master (`TOUT_READ_MAX`).
     pub const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
-    /// And their master pings them so often (`TOUT_PING_INTERVAL`).
+    /// The interval between the pings of SpamAssassin's master (`TOUT_PING_INTERVAL`).
     pub const PING_INTERVAL: Duration = Duration::from_secs(150);
 
     /// A pool with spamd's defaults.
@@ -74,13 +75,13 @@ impl Pool {
         }
     }
 
-    /// Whether children accept when they are told to.
+    /// Whether a child accepts only when it is ordered to.
     pub fn is_ordered(&self) -> bool {
         self.accept == Accept::Ordered
     }
 
-    /// The children that are kept whatever the load, under a process limit (0 is none). Ordered
-    /// pools start with them: as many as may be idle, like spamd's.
+    /// The number of children that are kept without any load, under a process limit of `max` (0 is
+    /// none). As in spamd, an ordered pool starts with as many as may be idle.
     pub fn floor(&self, max: u32) -> u32 {
         let wanted = match self.accept {
             Accept::Shared => return 0,

@@ -1,4 +1,4 @@
-//! One line of the service table, resolved, and the command line that it gives its children.
+//! One line of the service table, resolved, and the command line of its children.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All types, in the order in which the manual names them.
+    /// All types, in the order of the manual.
     pub const ALL: [Self; 5] = [
         Self::Inet,
         Self::Unix,
@@ -35,7 +35,7 @@ impl Kind {
         matches!(self, Self::Unix | Self::UnixDgram | Self::Pass)
     }
 
-    /// The word of the table, which is also the child's `-t`.
+    /// The word in the table, which is also the value of the child's option `-t`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inet => "inet",
@@ -53,7 +53,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Where a service listens.
+/// The addresses or the path on which a service listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// One listener for each address; never empty, no duplicates.
@@ -63,7 +63,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// The TCP addresses; none of a path.
+    /// The TCP addresses; empty for a path.
     pub fn addresses(&self) -> &[SocketAddr] {
         match self {
             Self::Inet(addresses) => addresses,
@@ -71,7 +71,7 @@ impl Endpoint {
         }
     }
 
-    /// The number of descriptors that a child finds from 6 on.
+    /// The number of listeners, which a child finds from descriptor 6 on.
     pub fn listeners(&self) -> usize {
         match self {
             Self::Inet(addresses) => addresses.len(),
@@ -80,12 +80,12 @@ impl Endpoint {
     }
 }
 
-/// When a service is woken up although no client connects.
+/// The periodic wake-up of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wakeup {
     /// At least one second.
     pub every: Duration,
-    /// Only once the service has been used (`?` in the table).
+    /// Whether wake-ups begin only after the service has been used (`?` in the table).
     pub conditional: bool,
 }
 
@@ -96,31 +96,32 @@ pub struct Service {
     pub name: String,
     pub kind: Kind,
     /// The endpoint's canonical name: `25`, `[127.0.0.1]:25`, `private/bounce`. Together with
-    /// `kind` it is the service's identity across reloads, so `smtp` and `25` are one service.
+    /// `kind` it is the service's identity across reloads: `smtp` and `25` are the same service.
     pub canonical: String,
     pub endpoint: Endpoint,
     pub unprivileged: bool,
     pub chroot: bool,
     pub wakeup: Option<Wakeup>,
-    /// The most children at a time; 0 is no limit.
+    /// Maximum number of children; 0 for no limit.
     pub max: u32,
     /// The command as written.
     pub command: String,
-    /// The program: `daemon_directory/command`, or the command where that is a path of its own.
+    /// The path of the program: `daemon_directory/command`, or the command itself if it is an
+    /// absolute path.
     pub path: PathBuf,
-    /// The table's own arguments, braces removed.
+    /// The arguments in the table, without braces.
     pub args: Vec<OsString>,
-    /// The listener's queue: the larger of `max` and `default_process_limit`.
+    /// The length of the listener's queue: the larger of `max` and `default_process_limit`.
     pub backlog: u32,
-    /// How long to wait before starting a command again that fails at its start.
+    /// The delay before a failing command is started again.
     pub throttle_time: Duration,
-    /// What `master.toml` says about it beyond that; nothing where all of it is the default.
+    /// Other settings of `master.toml`; `None` when all of them have their default.
     pub extra: Option<Box<Extra>>,
-    /// The line of the table on which the entry begins.
+    /// The table's line on which the entry begins.
     pub line: u32,
 }
 
-/// What few of thousands of services have: settings of `master.toml`.
+/// Settings of `master.toml`. They are kept apart because most services do not have them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Extra {
     pub pool: Pool,
@@ -133,35 +134,35 @@ impl Extra {
         limits: ChildLimits::DEFAULT,
     };
 
-    /// In the form in which a [`Service`] has it, for which the default takes no memory.
+    /// The value for [`Service::extra`]: the default needs no memory.
     pub fn boxed(self) -> Option<Box<Self>> {
         (self != Self::DEFAULT).then(|| Box::new(self))
     }
 }
 
-/// What the master's own options add to its children's command lines.
+/// The master's own options that affect its children's command lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunOptions {
     /// The master runs with `-d`.
     pub attached: bool,
     /// The master runs with `-v`.
     pub verbose: bool,
-    /// The master does not run as root, so that its children cannot change user or root directory.
+    /// The master does not run as root: its children cannot change their user or root directory.
     pub without_root: bool,
 }
 
 impl Service {
-    /// What makes two entries, of one table or of two, the same service.
+    /// Entries with the same identity, in one table or in two, are the same service.
     pub fn identity(&self) -> (Kind, &str) {
         (self.kind, &self.canonical)
     }
 
-    /// How its children are kept.
+    /// The service's pool settings.
     pub fn pool(&self) -> &Pool {
         &self.extra().pool
     }
 
-    /// How long its children may take for what they do, and how often they may fail.
+    /// The limits on the service's children.
     pub fn limits(&self) -> &ChildLimits {
         &self.extra().limits
     }
@@ -170,14 +171,15 @@ impl Service {
         self.extra.as_deref().unwrap_or(&Extra::DEFAULT)
     }
 
-    /// Whether children accept when they are told to.
+    /// Whether a child accepts only when it is ordered to.
     pub fn is_ordered(&self) -> bool {
         self.pool().is_ordered()
     }
 
-    /// Whether children are told of overload with `-o stress=yes`: clients from elsewhere can
-    /// reach the service, and it may have more than one child (Postfix, `master_ent.c`). The
-    /// children of an ordered pool stay, and cannot be told.
+    /// Whether the service can be in stress mode, in which children get `-o stress=yes`: remote
+    /// clients can reach the service, and it may have more than one child (Postfix,
+    /// `master_ent.c`). Not for ordered pools: their children live on and would keep their command
+    /// line.
     pub fn stress_eligible(&self) -> bool {
         let remote = match &self.endpoint {
             Endpoint::Inet(addresses) => addresses.iter().any(|a| !a.ip().is_loopback()),
@@ -223,8 +225,8 @@ impl Service {
     }
 }
 
-/// A service as the key of a table in which no two have the same identity. It costs no copy of the
-/// name, of which there may be many thousands.
+/// A service as a key that compares by identity. It shares the service instead of copying the name,
+/// because there may be thousands of services.
 #[derive(Clone, Debug)]
 pub struct ByIdentity(pub Arc<Service>);
 

@@ -1,4 +1,4 @@
-//! A system for tests: its names are a table.
+//! A system for tests, with a table of names.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -6,14 +6,14 @@ use std::path::Path;
 
 use super::{Base, Config, Diagnostics, Family, Resolver, Source, Sources, StandAlone, User};
 
-/// A machine `vm` with a loopback interface and one network card, run by `postfix`.
+/// A machine `vm` with a loopback interface and one network card; the mail owner is `postfix`.
 #[derive(Clone, Debug)]
 pub(super) struct FakeSystem {
     pub(super) hostname: &'static str,
     pub(super) interfaces: Vec<IpAddr>,
     pub(super) families: Vec<Family>,
     pub(super) users: Vec<(&'static str, User)>,
-    /// How many hosts it was asked for.
+    /// Number of host lookups.
     pub(super) lookups: Cell<usize>,
 }
 
@@ -36,7 +36,7 @@ impl Default for FakeSystem {
     }
 }
 
-/// Addresses that a test writes down.
+/// Parses a test's addresses.
 pub(super) fn ips(addresses: &[&str]) -> Vec<IpAddr> {
     let parse = |address: &&str| address.parse().expect("a test's address");
     addresses.iter().map(parse).collect()
@@ -111,7 +111,7 @@ pub(super) fn sources(main_cf: impl Into<Vec<u8>>, master_cf: impl Into<Vec<u8>>
     }
 }
 
-/// A table without Postfix, as `user` runs it, or root.
+/// A table without Postfix, run by `user`; `None` is root.
 pub(super) fn stand_alone(user: Option<User>, master_cf: &str) -> Sources {
     Sources {
         base: Base::StandAlone(StandAlone {
@@ -136,13 +136,13 @@ pub(super) fn parse_master(master_cf: &str) -> Result<Config, Diagnostics> {
     Config::parse(&sources, &FakeSystem::default())
 }
 
-/// The findings of a configuration that must have an error, one a line.
+/// The findings of a configuration that must have an error, one per line.
 pub(super) fn errors(result: Result<Config, Diagnostics>) -> Vec<String> {
     let findings = result.expect_err("a configuration with errors");
     findings.0.iter().map(ToString::to_string).collect()
 }
 
-/// The warnings of a configuration that must have no error, one a line.
+/// The warnings of a configuration that must have no error, one per line.
 pub(super) fn warnings(result: Result<Config, Diagnostics>) -> Vec<String> {
     let config = result.expect("a configuration without errors");
     config.warnings.iter().map(ToString::to_string).collect()

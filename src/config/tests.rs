@@ -1,4 +1,4 @@
-//! Whole configurations: the ones that people have, and the ones that nobody should.
+//! Tests of whole configurations: Debian's, and damaged ones.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ const DEBIAN_MAIN_CF: &str = include_str!("../../tests/fuzz/seeds/main_cf/debian
 /// The entries of the `master.cf` that Debian ships.
 pub(super) const DEBIAN_MASTER_CF: &str = include_str!("../../tests/fuzz/seeds/master_cf/debian");
 
-/// A sample with something of everything, small enough to mutate at every byte.
+/// A file that uses every element of the syntax, small enough to change each of its bytes.
 const SAMPLE_MAIN_CF: &str = include_str!("../../tests/fuzz/seeds/main_cf/something_of_everything");
 
 const SAMPLE_MASTER_CF: &str =
@@ -30,7 +30,7 @@ fn parse(
     Config::parse(&sources, &FakeSystem::default())
 }
 
-/// All beginnings of a text, and the text with every byte replaced by some others.
+/// All prefixes of a text, and the text with each byte replaced by several others.
 fn variants(text: &str) -> impl Iterator<Item = Vec<u8>> {
     const BYTES: &[u8] = b"\0\n \t#${}()[]:?=!<,-/.\"09a\xff";
     let prefixes = (0..=text.len()).map(|end| text.as_bytes()[..end].to_vec());
@@ -63,8 +63,8 @@ fn debians_configuration_is_good() {
 
 #[test]
 fn the_samples_are_good() {
-    let config = parse(SAMPLE_MAIN_CF.as_bytes(), SAMPLE_MASTER_CF.as_bytes(), None);
-    let config = config.expect("the samples");
+    let config =
+        parse(SAMPLE_MAIN_CF.as_bytes(), SAMPLE_MASTER_CF.as_bytes(), None).expect("the samples");
     assert_eq!(config.parameters.syslog_name, "b");
     assert_eq!(config.services.len(), 4);
 }

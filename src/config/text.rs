@@ -1,5 +1,5 @@
-//! Text that knows where in which file each of its bytes was written, so that a finding deep
-//! inside an expanded value still names its true place. Knows no syntax beyond white space.
+//! Text that records the position of each of its bytes in its file, so that a finding inside an
+//! expanded value names the right position. This module knows no syntax except white space.
 
 use std::ops::Range;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::{Place, Position};
 
-/// The characters of `isspace(3)`: what Postfix trims, and what continues a logical line.
+/// The characters of `isspace(3)`: Postfix trims them, and they begin a continuation line.
 pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
@@ -31,10 +31,11 @@ pub(super) fn trimmed(bytes: &[u8]) -> Range<usize> {
     start..end + 1
 }
 
-/// A text for a message: one line, printable, and not longer than a reader cares for.
+/// A text for a message: one line, printable, and of limited length.
 pub(super) fn shown(bytes: &[u8]) -> String {
     const LIMIT: usize = 100;
-    // No character has more than four bytes; one more than the limit tells that there are more.
+    // A character has at most four bytes. One character more than the limit shows that text was
+    // cut.
     let head = &bytes[..bytes.len().min(4 * (LIMIT + 1))];
     let text = String::from_utf8_lossy(head);
     let mut printable: String = text
@@ -48,26 +49,26 @@ pub(super) fn shown(bytes: &[u8]) -> String {
     printable
 }
 
-/// A text, usually gathered from several physical lines of one file.
+/// A text, usually made of several physical lines of one file.
 #[derive(Clone, Debug)]
 pub(super) struct Text {
     path: Rc<Path>,
     bytes: Vec<u8>,
-    /// Ascending; empty for a text that no file contains.
+    /// In ascending order; empty for a text that no file contains.
     pieces: Vec<Piece>,
 }
 
-/// A part of a text that was written without interruption.
+/// A part of a text that is contiguous in the file.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
-    /// Of its first byte in the text.
+    /// The offset of its first byte in the text.
     offset: usize,
-    /// Of its first byte in the file.
+    /// The position of its first byte in the file.
     position: Position,
 }
 
 impl Text {
-    /// A text without content.
+    /// An empty text.
     pub(super) fn new(path: Rc<Path>) -> Self {
         Self {
             path,
@@ -76,7 +77,8 @@ impl Text {
         }
     }
 
-    /// A text that `path` lacks, such as a default value: findings name the file as a whole.
+    /// A text that is not in the file `path`, such as a default value. Findings name the whole
+    /// file.
     pub(super) fn unwritten(path: Rc<Path>, bytes: impl Into<Vec<u8>>) -> Self {
         Self {
             bytes: bytes.into(),
@@ -84,8 +86,8 @@ impl Text {
         }
     }
 
-    /// A text all of which is found at `position`, because its characters are not those of the
-    /// file: a string with escapes.
+    /// A text whose bytes all have the position `position`, because they differ from the file's: a
+    /// string with escapes.
     pub(super) fn at(path: Rc<Path>, bytes: &[u8], position: Position) -> Self {
         let mut text = Self::new(path);
         for byte in bytes.chunks(1) {
@@ -94,7 +96,7 @@ impl Text {
         text
     }
 
-    /// Adds what the file has from `position` on; `bytes` contains no line end.
+    /// Appends text that begins at `position` in the file; `bytes` contains no line end.
     pub(super) fn append(&mut self, bytes: &[u8], position: Position) {
         self.pieces.push(Piece {
             offset: self.bytes.len(),
@@ -107,7 +109,7 @@ impl Text {
         &self.bytes
     }
 
-    /// Where the byte at `offset` was written; `offset` may be the text's length.
+    /// The position of the byte at `offset`, which may be the text's length.
     pub(super) fn place(&self, offset: usize) -> Place {
         Place {
             path: self.path.to_path_buf(),
@@ -122,7 +124,7 @@ impl Text {
         Some(piece.position.after(before))
     }
 
-    /// A part of the text, with its places.
+    /// A part of the text, with its positions.
     pub(super) fn slice(&self, range: Range<usize>) -> Self {
         let first = self.position(range.start).map(|position| Piece {
             offset: 0,

@@ -1,4 +1,4 @@
-//! Words in a line, with braces that keep white space together (Postfix, `mystrtok.c` and
+//! Splits a text into words; braces keep white space together (Postfix, `mystrtok.c` and
 //! `extpar.c`).
 
 use std::fmt;
@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::text::{is_space, shown, trimmed};
 
-/// Reads the words of a text one after the other, as ranges of it.
+/// Reads the words of a text in order. A word is a range of the text.
 pub(super) struct Words<'a> {
     bytes: &'a [u8],
     is_separator: fn(u8) -> bool,
@@ -22,7 +22,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// All words of a text, in which braces mean nothing.
+    /// All words of a text; braces have no meaning.
     pub(super) fn all(
         bytes: &'a [u8],
         is_separator: fn(u8) -> bool,
@@ -31,13 +31,13 @@ impl<'a> Words<'a> {
         std::iter::from_fn(move || words.word().map(|range| &bytes[range]))
     }
 
-    /// The next word, in which braces mean nothing.
+    /// The next word; braces have no meaning.
     pub(super) fn word(&mut self) -> Option<Range<usize>> {
         let is_separator = self.is_separator;
         self.token(is_separator)
     }
 
-    /// The next word, which braces can extend over separators.
+    /// The next word; braces can include separators in it.
     pub(super) fn braced_word(&mut self) -> Option<Range<usize>> {
         let is_separator = self.is_separator;
         let mut level = 0u32;
@@ -61,7 +61,7 @@ impl<'a> Words<'a> {
     }
 }
 
-/// Why a word in braces cannot be read.
+/// Why a word in braces is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BadBraces {
     Unclosed(String),
@@ -80,11 +80,11 @@ impl fmt::Display for BadBraces {
     }
 }
 
-/// A word without its braces and the white space next to them, or as it is when it does not
-/// begin with one.
+/// A word without its braces and the white space inside them. A word that does not begin with a
+/// brace is returned unchanged.
 ///
 /// # Errors
-/// What is wrong, and at which byte of the word.
+/// What is wrong, and the offset in the word.
 pub(super) fn unbraced(word: &[u8]) -> Result<&[u8], (BadBraces, usize)> {
     if word.first() != Some(&b'{') {
         return Ok(word);
@@ -99,7 +99,7 @@ pub(super) fn unbraced(word: &[u8]) -> Result<&[u8], (BadBraces, usize)> {
     Ok(&inside[trimmed(inside)])
 }
 
-/// `word` begins with a brace: the offset of the one that closes it.
+/// The offset of the brace that closes `word`'s first byte, which is a brace.
 fn matching_brace(word: &[u8]) -> Option<usize> {
     let mut level = 0usize;
     word.iter().position(|&b| {
@@ -112,7 +112,7 @@ fn matching_brace(word: &[u8]) -> Option<usize> {
     })
 }
 
-/// `name = value` with white space around both, or nothing when there is no name or no `=`
+/// `name = value` with optional white space around both; `None` if the name or the `=` is missing
 /// (Postfix, `split_nameval.c`).
 pub(super) fn name_and_value(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let equals = text.iter().position(|&b| b == b'=')?;

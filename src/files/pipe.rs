@@ -1,4 +1,4 @@
-//! A service table that comes through a pipe of the shell: `master -c <(generate-table)`.
+//! Reads a service table from a pipe of the shell: `master -c <(generate-table)`.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -14,11 +14,11 @@ use crate::sys::{file, poll, process};
 
 /// The directories in which a process's descriptors have names (proc(5)).
 const DESCRIPTORS: [&str; 2] = ["/dev/fd", "/proc/self/fd"];
-/// The pipe must be at its end within this time (our choice: enough for a generator that asks a
-/// server, and short for an operator who waits).
+/// Maximum time for reading the pipe to its end (our choice: enough for a generator that queries a
+/// server, short for an operator who waits).
 const PIPE_TIME: Duration = Duration::from_secs(10);
 
-/// What was read from a descriptor.
+/// A table that was read from a descriptor.
 #[derive(Debug)]
 pub struct PipedTable {
     pub(super) path: PathBuf,
@@ -26,13 +26,12 @@ pub struct PipedTable {
 }
 
 impl PipedTable {
-    /// Reads the table if the path names a descriptor of this process, which is what a shell
-    /// replaces `<(...)` by. This is for the start, before descriptors are closed, and may take 10
-    /// seconds.
+    /// Reads the table if the path names a descriptor of this process; a shell replaces `<(...)` by
+    /// such a path. The start calls this before it closes descriptors. It may take 10 seconds.
     ///
     /// # Errors
-    /// There is no such descriptor, it is neither a pipe nor a regular file, it does not come to its
-    /// end within 10 seconds, or it has more than 16 MiB.
+    /// The descriptor is not open, is neither a pipe nor a regular file, does not end within 10
+    /// seconds, or has more than 16 MiB.
     pub fn read(path: &Path) -> anyhow::Result<Option<Self>> {
         let Some(fd) = descriptor(path) else {
             return Ok(None);
@@ -86,7 +85,7 @@ fn descriptor(path: &Path) -> Option<RawFd> {
         .iter()
         .find_map(|directory| path.strip_prefix(directory).ok())?
         .to_str()?;
-    // Neither a sign nor a second part.
+    // Only digits: neither a sign nor a slash.
     let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
     name.parse().ok().filter(|_| is_number)
 }

@@ -4,8 +4,8 @@ use super::{Pid, Record, ServiceId};
 use crate::protocol::pool::Order;
 
 /// Something for the runtime to do. Actions are carried out in order, and may be late: events can
-/// come between an action and its execution. What is about a child that has ended meanwhile is left
-/// out.
+/// come between an action and its execution. An action about a child that has ended meanwhile must be
+/// left out: another process can have its pid.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Report connections that wait on the service's listeners, until `Unwatch`.
@@ -42,6 +42,18 @@ pub enum Action {
         signal: i32,
     },
     Log(Record),
+}
+
+impl Action {
+    /// The child that it is about, if it is about one.
+    pub fn pid(&self) -> Option<Pid> {
+        match *self {
+            Self::Signal { pid, .. } | Self::Order { pid, .. } | Self::CloseChannel { pid } => {
+                Some(pid)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The signals that the master sends to single children.

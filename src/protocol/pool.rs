@@ -1,23 +1,23 @@
-//! What the master and a child of an ordered pool say to each other, over a stream of their own on
-//! [`STATUS`](super::STATUS): messages of six bytes, a letter, four bytes, and a newline.
+//! The messages between the master and a child of an ordered pool, over a stream on
+//! [`STATUS`](super::STATUS). A message has six bytes: a letter, four bytes, and a newline.
 //!
-//! The words are those of SpamAssassin's `Mail::SpamAssassin::SpamdForkScaling`, so that children
-//! made for spamd need no other.
+//! The messages are those of SpamAssassin's `Mail::SpamAssassin::SpamdForkScaling`, so that spamd's
+//! children can be used unchanged.
 
-/// Bytes in a message. It is also the least that a read of the child's end waits for, as the master
-/// sets it (`SO_RCVLOWAT`): by this a child can tell its own channel from a status channel, which
-/// with Postfix's master is a stream too.
+/// The size of a message in bytes. The master also sets it as `SO_RCVLOWAT` of the child's end. By
+/// this option a child distinguishes this channel from a status channel, which is a stream, too,
+/// under Postfix's master.
 pub const SIZE: usize = 6;
 
-/// A whole message.
+/// A complete message.
 pub type Message = [u8; SIZE];
 
-/// From the master to the child.
+/// A message from the master to the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Accept one client. The child answers that it is busy, also when it found nobody there.
+    /// Accept one client. The child answers [`Report::Busy`], even if no client was waiting.
     Accept,
-    /// Nothing: the master lives. There is no answer.
+    /// The master is alive. The child does not answer.
     Ping,
 }
 
@@ -30,7 +30,7 @@ impl Order {
         }
     }
 
-    /// The order in a message, if it is one.
+    /// The order in a message; `None` if it is not one.
     pub fn decode(message: Message) -> Option<Self> {
         match message {
             [b'A', .., b'\n'] => Some(Self::Accept),
@@ -40,12 +40,12 @@ impl Order {
     }
 }
 
-/// From the child to the master.
+/// A message from the child to the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
     /// The child waits for an order.
     Idle,
-    /// The child has done what it was ordered, and has a client, if one was there.
+    /// The child has executed the order: it has a client, if one was waiting.
     Busy,
 }
 
@@ -60,9 +60,9 @@ impl Report {
         [letter, a, b, c, d, b'\n']
     }
 
-    /// The report in a message, if it is one. The pid in it is not looked at: the channel says who
-    /// speaks, and children write it in the machine's order or, before SpamAssassin 4, with the
-    /// high byte first.
+    /// The report in a message; `None` if it is not one. The process ID is ignored, because the
+    /// channel identifies the child, and its byte order varies: children use the machine's order
+    /// or, before SpamAssassin 4, big-endian.
     pub fn decode(message: Message) -> Option<Self> {
         match message {
             [b'I', .., b'\n'] => Some(Self::Idle),
@@ -72,7 +72,7 @@ impl Report {
     }
 }
 
-/// Puts messages together from a stream, which may cut them anywhere.
+/// Assembles messages from a stream, which may split them at any byte.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Assembler {
     bytes: Message,
@@ -80,8 +80,8 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Takes from the front of `input` what the message that is under way lacks, and returns it
-    /// once it is whole.
+    /// Takes the missing bytes of the current message from the front of `input`. Returns the
+    /// message when it is complete.
     pub fn take(&mut self, input: &mut &[u8]) -> Option<Message> {
         let count = input.len().min(SIZE - self.length);
         let (taken, rest) = input.split_at(count);

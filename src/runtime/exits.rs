@@ -114,6 +114,8 @@ impl Runtime {
         self.finish_output(now, pid);
         self.log_exec_error(id, pid);
         self.children.remove(pid, &mut self.services, &self.poll);
+        // From now on another process can have the pid.
+        self.queue.retain(|action| action.pid() != Some(pid));
         let status = match end {
             End::Code(code) => ExitStatus::Code(code),
             End::Signal(signal) => ExitStatus::Signal(signal),

@@ -1,4 +1,4 @@
-//! The web site: what is at which path, and what a client may cost.
+//! The web site: its paths, and limits on requests.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -18,7 +18,7 @@ use services::Log;
 use services::multi::Client;
 use tokio::time::timeout;
 
-use crate::ready::{Rules, complaints};
+use crate::ready::{Rules, problems};
 use crate::watch::Watch;
 use crate::{metrics, view};
 
@@ -26,10 +26,10 @@ const HTML: &str = include_str!("page/index.html");
 const CSS: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// By then a client has asked for something. Until it has been served or is left, this process cannot
-/// make room for the next one after a reload.
+/// Maximum time for a client to send its request. A connected client delays the end of this process
+/// after a reload.
 const REQUEST_WITHIN: Duration = Duration::from_secs(3);
-/// A request's line and headers; more is refused.
+/// Maximum size of the request line and the headers, in bytes; larger requests are refused.
 const REQUEST_MAX: usize = 16 * 1024;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -37,8 +37,9 @@ const CLASSIC_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// For every answer. The page needs its own style and script and nothing else, from nowhere else;
-/// other sites may not frame it, and browsers neither guess types nor keep what is old in two seconds.
+/// Headers of every answer. The page may load its own style and script and nothing else; other
+/// sites may not frame it; browsers may not guess types, and may not reuse an answer after two
+/// seconds.
 const HEADERS: [(HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -56,7 +57,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
 
 type Answer = Response<Full<Bytes>>;
 
-/// What is to be seen, and by which rules.
+/// The site's content and settings.
 #[derive(Debug)]
 pub struct Site {
     watch: Watch,
@@ -69,9 +70,9 @@ impl Site {
         Self { watch, rules, log }
     }
 
-    /// Answers one request of a client, all within `limit`.
+    /// Answers one request of a client, within `limit`.
     ///
-    /// One connection is one request, so that an idle client does not keep others out.
+    /// There is one request per connection, so that idle clients do not block others.
     pub async fn serve(self: Arc<Self>, client: Client, limit: Duration) -> io::Result<()> {
         let peer = client.peer().clone();
         let answer = service_fn(|request: Request<Incoming>| {
@@ -80,7 +81,7 @@ impl Site {
         });
         let connection = http1::Builder::new()
             .keep_alive(false)
-            // A client that has closed its sending side still wants the answer.
+            // A client that has closed its sending direction still expects the answer.
             .half_close(true)
             .timer(TokioTimer::new())
             .header_read_timeout(limit.min(REQUEST_WITHIN))
@@ -88,7 +89,7 @@ impl Site {
             .serve_connection(TokioIo::new(client), answer);
         match timeout(limit, pin!(connection)).await {
             Ok(Ok(())) => {}
-            // A wake-up, a port scan, or a reader that has closed the connection: nothing to look into.
+            // A wake-up, a port scan, or a closed connection: none of these needs attention.
             Ok(Err(error)) => self.log.detail(format!("{peer}: {error}")),
             Err(_) => self.log.detail(format!("{peer}: too slow")),
         }
@@ -122,7 +123,7 @@ impl Site {
         }
     }
 
-    /// The document, as the master wrote it.
+    /// The status document, as the master sent it.
     fn status(&self) -> Answer {
         match self.watch.known().current() {
             Ok(answer) => ok(JSON, Bytes::from_owner(Arc::clone(&answer.text))),
@@ -138,8 +139,10 @@ impl Site {
             Ok(metrics) => metrics,
             Err(error) => return self.cannot_answer(&error),
         };
-        let accepted = headers.get_all(header::ACCEPT).iter();
-        let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+        let mut accepted = headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
         if accepted.any(|value| value.contains("application/openmetrics-text")) {
             ok(OPEN_METRICS, metrics)
         } else {
@@ -147,23 +150,23 @@ impl Site {
         }
     }
 
-    /// What is known cannot be written down, which is a mistake of this program.
+    /// The answer when the data cannot be serialized, which is a bug in this program.
     fn cannot_answer(&self, error: &dyn Display) -> Answer {
         self.log.error(format!("cannot answer: {error}"));
         text(StatusCode::INTERNAL_SERVER_ERROR, "see the log\n".into())
     }
 
     fn readiness(&self) -> Answer {
-        let complaints = complaints(&self.watch.known(), self.rules);
-        if complaints.is_empty() {
+        let problems = problems(&self.watch.known(), self.rules);
+        if problems.is_empty() {
             return text(StatusCode::OK, "ready\n".into());
         }
-        let body = format!("not ready\n{}\n", complaints.join("\n"));
+        let body = format!("not ready\n{}\n", problems.join("\n"));
         text(StatusCode::SERVICE_UNAVAILABLE, body)
     }
 }
 
-/// The samples that the page has already: `?since=N`.
+/// The number of samples that the page already has: `?since=N`.
 fn since(request: &Request<impl Sized>) -> u64 {
     let query = request.uri().query().unwrap_or("");
     let number = query.strip_prefix("since=").map(str::parse);

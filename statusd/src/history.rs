@@ -1,35 +1,35 @@
-//! The last ten minutes of each service: a few numbers, taken at regular intervals.
+//! The history of each service over ten minutes: a few numbers, sampled at regular intervals.
 //!
-//! It does not know the time: a sample's number says when it was taken.
+//! This module does not use a clock: the number of a sample stands for its time.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use master::status::{Document, Service};
 use serde_derive::{Deserialize, Serialize};
 
-/// How many samples are kept.
+/// Number of samples that are kept.
 pub const SAMPLES: usize = 300;
-/// The most services with a history.
+/// Maximum number of services with a history.
 const SERVICES_MAX: usize = 10_000;
 
-/// Marks of a sample, as the page knows them.
+/// Marks of a sample, as the page expects them.
 const FULL: u8 = 1;
 const THROTTLED: u8 = 2;
 const STRESSED: u8 = 4;
 const PAUSED: u8 = 8;
 
-/// Samples of all services, the gone ones included as long as there is something to show.
+/// The samples of all services. A service that is gone stays as long as it has samples.
 #[derive(Debug, Default)]
 pub struct History {
-    /// How many samples have been taken.
+    /// The number of samples taken.
     taken: u64,
     services: BTreeMap<Key, Ring>,
 }
 
-/// What identifies a service across reloads: its canonical name and type.
+/// The identity of a service across reloads: its canonical name and type.
 type Key = (String, String);
 
-/// One service's samples, up to the last one taken.
+/// The samples of one service, up to the latest.
 #[derive(Debug)]
 struct Ring {
     samples: VecDeque<Option<Sample>>,
@@ -41,28 +41,28 @@ struct Sample {
     marks: u8,
 }
 
-/// What of a history is told to the page, and to the next process.
+/// The part of a history that is sent to the page, or saved for the next process.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Told {
-    /// How many samples have been taken, and how many of these are not told.
+pub struct Samples {
+    /// The number of samples taken, and the number of older ones that are not included.
     taken: u64,
     since: u64,
     kept: usize,
-    services: Vec<ToldService>,
+    services: Vec<ServiceSamples>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct ToldService {
+struct ServiceSamples {
     endpoint: String,
     #[serde(rename = "type")]
     kind: String,
-    /// The newest is the last; where nothing is known there is a gap.
+    /// The latest is the last; `None` is a gap.
     busy: Vec<Option<u32>>,
     marks: Vec<Option<u8>>,
 }
 
 impl History {
-    /// Takes a sample; a gap when the master has not answered.
+    /// Takes a sample; `None` is a gap, when the master has not answered.
     pub fn take(&mut self, document: Option<&Document>) {
         self.taken += 1;
         for ring in self.services.values_mut() {
@@ -78,13 +78,13 @@ impl History {
         self.services.retain(|_, ring| !ring.is_blank());
     }
 
-    /// The history that another process has left, and a gap of `gap` samples after it.
-    pub fn resume(told: Told, gap: u64) -> Self {
+    /// Restores a saved history, and appends a gap of `gap` samples.
+    pub fn resume(samples: Samples, gap: u64) -> Self {
         let mut history = Self {
-            taken: told.taken,
+            taken: samples.taken,
             services: BTreeMap::new(),
         };
-        for service in told.services.into_iter().take(SERVICES_MAX) {
+        for service in samples.services.into_iter().take(SERVICES_MAX) {
             let mut ring = Ring::default();
             for (busy, marks) in service.busy.into_iter().zip(service.marks) {
                 let sample = busy.zip(marks);
@@ -94,29 +94,29 @@ impl History {
                 .services
                 .insert((service.endpoint, service.kind), ring);
         }
-        // A gap that is longer than the history leaves nothing.
+        // A gap longer than the history erases it.
         for _ in 0..gap.min(SAMPLES as u64) {
             history.take(None);
         }
         history
     }
 
-    /// The samples after the first `known`, as many of them as are still kept.
-    pub fn since(&self, known: u64) -> Told {
-        // A reader that knows more than there is has asked another process before.
+    /// The samples after the first `known`, as far as they are kept.
+    pub fn since(&self, known: u64) -> Samples {
+        // A larger number comes from a page that was connected to an earlier process.
         let known = if known > self.taken { 0 } else { known };
         let news = usize::try_from(self.taken - known).unwrap_or(usize::MAX);
         let services = self.services.iter().map(|((endpoint, kind), ring)| {
             let skipped = ring.samples.len().saturating_sub(news);
             let samples = || ring.samples.iter().skip(skipped).copied();
-            ToldService {
+            ServiceSamples {
                 endpoint: endpoint.clone(),
                 kind: kind.clone(),
                 busy: samples().map(|sample| Some(sample?.busy)).collect(),
                 marks: samples().map(|sample| Some(sample?.marks)).collect(),
             }
         });
-        Told {
+        Samples {
             taken: self.taken,
             since: known,
             kept: SAMPLES,
@@ -125,7 +125,7 @@ impl History {
     }
 }
 
-/// All the room that it will ever need.
+/// Allocates the maximum size at once.
 impl Default for Ring {
     fn default() -> Self {
         Self {
@@ -142,7 +142,7 @@ impl Ring {
         self.samples.push_back(sample);
     }
 
-    /// Fills the gap at the end; what is new begins with this.
+    /// Replaces the last sample. Each new sample begins as a gap.
     fn set_last(&mut self, sample: Sample) {
         match self.samples.back_mut() {
             Some(last) => *last = Some(sample),
@@ -178,7 +178,7 @@ mod tests {
         to_value(history.since(known)).expect("JSON")
     }
 
-    /// The busy children that the page is told of, of the only service.
+    /// The numbers of busy children of the only service, as the page gets them.
     fn busy(history: &History, known: u64) -> Vec<Value> {
         told(history, known)["services"][0]["busy"]
             .as_array()

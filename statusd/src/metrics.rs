@@ -1,4 +1,5 @@
-//! The document as metrics: OpenMetrics, or Prometheus' older text for clients that do not ask for the former.
+//! The status as metrics: in OpenMetrics' format, or in Prometheus' older text format for clients
+//! that do not accept OpenMetrics.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,13 +13,13 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::watch::Knowledge;
+use crate::watch::MasterData;
 
-/// What is counted of a service: name, help, and its value.
+/// A counter of a service: its name, its help and its value.
 type Counter = (&'static str, &'static str, fn(&Service) -> u64);
-/// What is measured of it; some things are not always to be had.
+/// A gauge of a service; its value may be unknown.
 type Gauge = (&'static str, &'static str, fn(&Service) -> Option<f64>);
-/// Labels in addition to those of the service.
+/// A label in addition to the service's labels.
 type Label = (&'static str, &'static str);
 
 const GAUGES: [Gauge; 12] = [
@@ -47,24 +48,22 @@ const GAUGES: [Gauge; 12] = [
     ),
     (
         "throttle_next_seconds",
-        "For how long the next failure throttles it, where failures make that longer",
+        "How long the next failure throttles it, if failures extend the time",
         |s| s.throttle_next,
     ),
     (
         "recent_clients",
-        "The last clients, of which some may have lost their child",
+        "The number of recent clients that crash_percent counts",
         |s| s.recent_clients.map(f64::from),
     ),
     (
         "recent_crashes",
-        "Those of them whose child ended abnormally",
+        "Recent clients whose child ended abnormally",
         |s| s.recent_crashes.map(f64::from),
     ),
-    (
-        "stressed",
-        "Whether children are told to be quick with clients",
-        |s| Some(flag(s.stress_until.is_some())),
-    ),
+    ("stressed", "Whether children are told of stress", |s| {
+        Some(flag(s.stress_until.is_some()))
+    }),
     (
         "backlog",
         "Clients that wait in the listeners' queues",
@@ -99,8 +98,8 @@ const COUNTERS: [Counter; 3] = [
 /// All metrics, in OpenMetrics' text format.
 ///
 /// # Errors
-/// None: memory takes all that is written.
-pub fn open_metrics(known: &Knowledge) -> Result<String, fmt::Error> {
+/// None in practice: writing to a string does not fail.
+pub fn open_metrics(known: &MasterData) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     let document = known.current().ok().map(|answer| &answer.document);
     registry.register_collector(Box::new(Metrics {
@@ -112,7 +111,7 @@ pub fn open_metrics(known: &Knowledge) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-/// The same in Prometheus' text format, where a counter is described by its full name.
+/// Converts to Prometheus' text format, in which a counter is described by its full name.
 pub fn classic(open_metrics: &str) -> String {
     let counters: BTreeSet<&str> = open_metrics
         .lines()
@@ -136,7 +135,7 @@ pub fn classic(open_metrics: &str) -> String {
 
 #[derive(Debug)]
 struct Metrics {
-    /// What the master says, if it does.
+    /// The current status, if the master answers.
     document: Option<Arc<Document>>,
     age: Option<f64>,
 }
@@ -293,10 +292,10 @@ fn flag(set: bool) -> f64 {
 mod tests {
     use super::*;
     use crate::testing::{calm, failed_reload, throttled};
-    use crate::watch::testing::knowledge;
+    use crate::watch::testing::master_data;
 
     fn of(document: Document) -> String {
-        open_metrics(&knowledge([Ok(document)])).expect("text")
+        open_metrics(&master_data([Ok(document)])).expect("text")
     }
 
     #[track_caller]
@@ -338,7 +337,7 @@ mod tests {
 
     #[test]
     fn of_a_master_that_does_not_answer_no_number_is_told_twice() {
-        let known = knowledge([Ok(calm()), Err("gone".into())]);
+        let known = master_data([Ok(calm()), Err("gone".into())]);
         let text = open_metrics(&known).expect("text");
         assert_has(&text, "master_up 0.0");
         assert!(!text.contains("master_service"), "{text}");

@@ -1,18 +1,18 @@
-//! Whether all is well, for load balancers and for monitoring.
+//! The readiness check, for load balancers and monitoring.
 
-use crate::watch::Knowledge;
+use crate::watch::MasterData;
 
-/// What is not well.
+/// The conditions that count as not ready.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// That a service is throttled.
+    /// A service is throttled.
     pub throttled: bool,
-    /// That the last reload failed, and an older configuration is in force than the files say.
+    /// The last reload failed, so the files differ from the active configuration.
     pub failed_reload: bool,
 }
 
-/// What is not well, a line for each; nothing if all is.
-pub fn complaints(known: &Knowledge, rules: Rules) -> Vec<String> {
+/// The problems, one line for each; empty if the master is ready.
+pub fn problems(known: &MasterData, rules: Rules) -> Vec<String> {
     let document = match known.current() {
         Ok(answer) => &answer.document,
         Err(why) => return vec![format!("the master does not answer: {why}")],
@@ -21,23 +21,23 @@ pub fn complaints(known: &Knowledge, rules: Rules) -> Vec<String> {
         .services
         .iter()
         .filter(|service| rules.throttled && service.throttled_until.is_some());
-    let mut complaints: Vec<String> = throttled
+    let mut problems: Vec<String> = throttled
         .map(|service| format!("{}/{} is throttled", service.name, service.kind))
         .collect();
     if let Some(reload) = &document.last_reload {
         if rules.failed_reload && !reload.succeeded {
-            complaints.push("the last reload failed".into());
-            complaints.extend(reload.findings.iter().map(|line| format!("  {line}")));
+            problems.push("the last reload failed".into());
+            problems.extend(reload.findings.iter().map(|line| format!("  {line}")));
         }
     }
-    complaints
+    problems
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{calm, failed_reload, throttled};
-    use crate::watch::testing::knowledge;
+    use crate::watch::testing::master_data;
 
     const STRICT: Rules = Rules {
         throttled: true,
@@ -46,32 +46,32 @@ mod tests {
 
     #[test]
     fn a_calm_master_is_ready() {
-        let known = knowledge([Ok(calm())]);
-        assert_eq!(complaints(&known, STRICT), [""; 0]);
+        let known = master_data([Ok(calm())]);
+        assert_eq!(problems(&known, STRICT), [""; 0]);
     }
 
     #[test]
     fn a_throttled_service_is_named_unless_nobody_minds() {
-        let known = knowledge([Ok(throttled())]);
-        assert_eq!(complaints(&known, STRICT), ["policyd/unix is throttled"]);
+        let known = master_data([Ok(throttled())]);
+        assert_eq!(problems(&known, STRICT), ["policyd/unix is throttled"]);
         let mild = Rules {
             throttled: false,
             ..STRICT
         };
-        assert_eq!(complaints(&known, mild), [""; 0]);
+        assert_eq!(problems(&known, mild), [""; 0]);
     }
 
     #[test]
     fn a_failed_reload_is_told_with_its_findings_unless_nobody_minds() {
-        let known = knowledge([Ok(failed_reload())]);
-        let told = complaints(&known, STRICT);
+        let known = master_data([Ok(failed_reload())]);
+        let told = problems(&known, STRICT);
         assert_eq!(told[0], "the last reload failed");
         assert!(told[1].contains("master.cf: line 138"), "{told:?}");
         let mild = Rules {
             failed_reload: false,
             ..STRICT
         };
-        assert_eq!(complaints(&known, mild), [""; 0]);
+        assert_eq!(problems(&known, mild), [""; 0]);
     }
 
     #[test]
@@ -80,8 +80,8 @@ mod tests {
             throttled: false,
             failed_reload: false,
         };
-        let known = knowledge([Ok(calm()), Err("gone".into())]);
-        let told = complaints(&known, mild);
+        let known = master_data([Ok(calm()), Err("gone".into())]);
+        let told = problems(&known, mild);
         assert_eq!(told, ["the master does not answer: gone"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Asks the master how it is, every few seconds, for as long as the process runs.
+//! Requests the master's status every few seconds, as long as the process runs.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -16,32 +16,32 @@ use tokio::time::timeout;
 
 use crate::history::History;
 
-/// From one question to the next: the history is ten minutes long.
+/// Interval between requests: with 300 samples, the history covers ten minutes.
 pub const INTERVAL: Duration = Duration::from_secs(2);
-/// A master that has not answered by then does not answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// An answer that is older does not count: the thread that asks has been kept from it.
+/// Maximum time for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer older than this is not used: the requesting thread may have been delayed.
 const STALE: Duration = Duration::from_secs(10);
-/// How long the start waits for the first document.
+/// Maximum time that the start waits for the first document.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
-/// The longest document: ten thousand services with a hundred children each have less.
+/// Maximum size of a document in bytes: 10,000 services with 100 children each need less.
 const DOCUMENT_MAX: u64 = 128 * 1024 * 1024;
 
-/// What is known of the master. A copy knows the same.
+/// Shared access to the data about the master.
 #[derive(Clone, Debug, Default)]
-pub struct Watch(Arc<Mutex<Knowledge>>);
+pub struct Watch(Arc<Mutex<MasterData>>);
 
-/// What is known of the master.
+/// The data about the master.
 #[derive(Debug, Default)]
-pub struct Knowledge {
+pub struct MasterData {
     pub history: History,
     /// The last answer.
     answer: Option<Answer>,
-    /// Why the last question had none.
+    /// Why the last request failed.
     failure: Option<String>,
 }
 
-/// A document as the master sent it, and what it says.
+/// A status document, as received and parsed.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub text: Arc<[u8]>,
@@ -50,34 +50,37 @@ pub struct Answer {
 }
 
 impl Watch {
-    /// Begins to ask at a socket, and to go on with a history. Returns when something is known, or soon.
+    /// Starts the requests, and continues a history. Returns after the first answer, or after a
+    /// second.
     ///
     /// # Errors
-    /// The system has no thread for it.
+    /// The thread cannot be started.
     pub fn start(socket: PathBuf, history: History) -> Result<Self, Error> {
         let watch = Self::default();
         watch.known().history = history;
         let (told, first) = channel();
         let thread = watch.clone();
         let system = |error| Error::from(format!("cannot watch the master: {error}"));
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(system)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(system)?;
         std::thread::Builder::new()
             .name("watch".into())
             .spawn(move || {
                 thread.ask(&runtime, &socket);
-                // The start may not wait any more.
+                // The receiver may already be gone.
                 let _ = told.send(());
                 thread.go_on(&runtime, &socket);
             })
             .map_err(system)?;
-        // Without an answer in time the process goes on as well.
+        // Without an answer the process starts nevertheless.
         let _ = first.recv_timeout(FIRST_WITHIN);
         Ok(watch)
     }
 
-    /// What is known now.
-    pub fn known(&self) -> MutexGuard<'_, Knowledge> {
+    /// The current data.
+    pub fn known(&self) -> MutexGuard<'_, MasterData> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -86,7 +89,7 @@ impl Watch {
         loop {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             self.ask(runtime, socket);
-            // After a late sample, the next one keeps its distance to it.
+            // After a delayed sample, the next one keeps its distance.
             next = (next + INTERVAL).max(Instant::now());
         }
     }
@@ -97,7 +100,7 @@ impl Watch {
     }
 }
 
-impl Knowledge {
+impl MasterData {
     fn learn(&mut self, result: Result<Answer, String>) {
         match result {
             Ok(answer) => {
@@ -112,10 +115,10 @@ impl Knowledge {
         }
     }
 
-    /// The answer to the last question, or why there is none.
+    /// The answer to the last request, or why it failed.
     ///
     /// # Errors
-    /// The master does not answer.
+    /// The master does not answer, or its last answer is too old.
     pub fn current(&self) -> Result<&Answer, String> {
         match (&self.answer, &self.failure) {
             (_, Some(failure)) => Err(failure.clone()),
@@ -125,17 +128,18 @@ impl Knowledge {
         }
     }
 
-    /// The last answer, however old, and its age.
+    /// The last answer, whatever its age, and the age.
     pub fn last(&self) -> Option<(&Answer, Duration)> {
         let answer = self.answer.as_ref()?;
         Some((answer, answer.arrived.elapsed()))
     }
 }
 
-/// Asks once.
+/// Makes one request.
 async fn ask(socket: &Path) -> Result<Answer, String> {
-    let result = timeout(ANSWER_WITHIN, read(socket)).await;
-    let result = result.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+    let result = timeout(ANSWER_TIMEOUT, read(socket))
+        .await
+        .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
     let text =
         result.map_err(|error| format!("{}: {}", socket.display(), describe_error(&error)))?;
     let document = parse(&text).map_err(|why| format!("{}: {why}", socket.display()))?;
@@ -175,9 +179,9 @@ fn parse(text: &[u8]) -> Result<Document, String> {
 pub mod testing {
     use super::*;
 
-    /// What is known after these answers, one a question.
-    pub fn knowledge(answers: impl IntoIterator<Item = Result<Document, String>>) -> Knowledge {
-        let mut known = Knowledge::default();
+    /// The data after these answers, one for each request.
+    pub fn master_data(answers: impl IntoIterator<Item = Result<Document, String>>) -> MasterData {
+        let mut known = MasterData::default();
         for answer in answers {
             known.learn(answer.map(|document| Answer {
                 text: serde_json::to_vec(&document).expect("JSON").into(),
@@ -191,7 +195,7 @@ pub mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::knowledge;
+    use super::testing::master_data;
     use super::*;
     use crate::testing::calm;
 
@@ -226,14 +230,14 @@ mod tests {
 
     #[test]
     fn the_last_answer_stays_when_the_master_does_not_answer_any_more() {
-        let known = knowledge([Ok(calm()), Err("gone".into())]);
+        let known = master_data([Ok(calm()), Err("gone".into())]);
         assert_eq!(known.current().err().as_deref(), Some("gone"));
         assert!(known.last().is_some());
     }
 
     #[test]
     fn an_answer_grows_old_when_nobody_asks() {
-        let mut known = knowledge([Ok(calm())]);
+        let mut known = master_data([Ok(calm())]);
         assert!(known.current().is_ok());
         let answer = known.answer.as_mut().expect("an answer");
         answer.arrived = Instant::now().checked_sub(STALE).expect("a time");

@@ -1,5 +1,5 @@
-//! Once it has what it needs, the master asks for no more memory: not for a report, not for a
-//! connection, not for a child. The master is ours, with an allocator that counts.
+//! After its start, the master allocates no more memory: not for a report, not for a connection,
+//! not for a child. The tests run our master with an allocator that counts.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use testkit::programs::example;
 use testkit::puppet::Puppets;
 use testkit::{needs_root, test};
 
-/// A master that counts, with a service whose children are puppets.
+/// A master with the counting allocator, and a service whose children are puppets.
 struct Counted {
     postfix: Instance,
     puppets: Puppets,
@@ -39,7 +39,7 @@ impl Counted {
         Client::connect(&self.postfix.socket("private", "a").display().to_string())
     }
 
-    /// What the master has asked for, when it rests.
+    /// The number of allocations, once the master is idle.
     fn requests(&self) -> u64 {
         let master = self.postfix.master_process();
         until(SOON, "the master to rest", || master.is_idle());
@@ -60,7 +60,7 @@ fn reports_need_no_memory() {
     puppet.wait_until_heard();
     let before = counted.requests();
     for _ in 0..100 {
-        // From nobody available to one and back: the listener is watched and left alone.
+        // From no available child to one and back: the listener is watched and unwatched.
         for report in ["report taken", "report available"] {
             puppet.tell(report);
             puppet.wait_until_heard();

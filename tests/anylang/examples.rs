@@ -12,16 +12,16 @@ use testkit::process::Process;
 use testkit::run::run;
 use testkit::{note, skip, test};
 
-/// Where the examples are.
+/// The directory of the examples.
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("services/examples")
 }
 
-/// A child that says who it is and then says in capitals what its client says.
+/// A child that writes its process ID and then returns each line in capitals.
 #[derive(Clone, Copy, Debug)]
 pub struct Example {
     pub file: &'static str,
-    /// The program that runs it, or makes a program of it.
+    /// The interpreter or compiler that it needs.
     needs: &'static str,
 }
 
@@ -40,7 +40,7 @@ const EXAMPLES: [Example; 3] = [
     },
 ];
 
-/// The shortest child of all, which greets its client and hangs up.
+/// The shortest child: it greets its client and closes the connection.
 pub const MINIMAL: Example = Example {
     file: "minimal.py",
     needs: "/usr/bin/python3",
@@ -52,18 +52,18 @@ pub const TRIGGERED: Example = Example {
     needs: "/bin/dash",
 };
 
-/// The children that serve connections, and can run here.
+/// The children for connections whose language is installed.
 pub fn examples() -> Vec<Example> {
     can_run(EXAMPLES)
 }
 
-/// The same with the shortest of all.
+/// The same, with the minimal child.
 pub fn examples_and_minimal() -> Vec<Example> {
     let [python, perl, c] = EXAMPLES;
     can_run([python, perl, c, MINIMAL])
 }
 
-/// Those whose languages are installed; without any the test ends.
+/// The examples whose language is installed; if there is none, the test is skipped.
 fn can_run<const N: usize>(examples: [Example; N]) -> Vec<Example> {
     let (found, missing): (Vec<_>, Vec<_>) = examples.into_iter().partition(Example::has_language);
     for example in &missing {
@@ -80,24 +80,25 @@ impl Example {
         Path::new(self.needs).exists()
     }
 
-    /// Ends the test where the child's language is not installed.
+    /// Skips the test if the child's language is not installed.
     pub fn needs_language(&self) {
         if !self.has_language() {
             skip(&format!("{} needs {}", self.file, self.needs));
         }
     }
 
-    /// The file that the master can run.
+    /// The executable file.
     fn program(self) -> PathBuf {
         let source = directory().join(self.file);
-        match self.file.ends_with(".c") {
-            true => compiled(&source),
-            false => source,
+        if self.file.ends_with(".c") {
+            compiled(&source)
+        } else {
+            source
         }
     }
 
-    /// Adds a service with this child to the table: the columns from the type to the process
-    /// limit, and the child's own arguments.
+    /// Adds a service with this child to the table: the columns from the type to the process limit,
+    /// and the child's own arguments.
     pub fn add(self, postfix: &mut Instance, name: &str, columns: &str, arguments: &str) {
         postfix.install(&self.program(), self.file);
         postfix.service(&format!("{name} {columns} {} {arguments}", self.file));
@@ -117,14 +118,14 @@ fn compiled(source: &Path) -> PathBuf {
     BUILT.get_or_init(build).clone()
 }
 
-/// A running master whose only service, a private socket, has an example for a child.
+/// A running master with one service, a private socket, whose child is an example.
 pub struct Stage {
     pub postfix: Instance,
     pub address: String,
 }
 
 impl Stage {
-    /// With this process limit, and the child's own arguments.
+    /// Starts the master, with this process limit and the child's own arguments.
     #[track_caller]
     pub fn new(example: Example, limit: u32, arguments: &str) -> Self {
         let mut postfix = Instance::bare();
@@ -135,20 +136,20 @@ impl Stage {
         Self { postfix, address }
     }
 
-    /// A client, and the child that has greeted it.
+    /// Connects a client. Returns it and the child that has greeted it.
     #[track_caller]
     pub fn greeted(&self) -> (Client, Process) {
         greeted(&self.address)
     }
 
-    /// Asserts that neither the master nor a child had anything to complain about.
+    /// Asserts that neither the master nor a child has logged a complaint.
     #[track_caller]
     pub fn expect_no_complaint(&self) {
         expect_no_complaint(&self.postfix);
     }
 }
 
-/// A client, and the child that has greeted it.
+/// Connects a client. Returns it and the child that has greeted it.
 #[track_caller]
 pub fn greeted(address: &str) -> (Client, Process) {
     let mut client = Client::connect(address);
@@ -156,7 +157,7 @@ pub fn greeted(address: &str) -> (Client, Process) {
     (client, child)
 }
 
-/// The child whose greeting a client reads.
+/// Reads a greeting and returns the child that sent it.
 #[track_caller]
 pub fn read_greeting(client: &mut Client) -> Process {
     let greeting = client.line();
@@ -165,20 +166,20 @@ pub fn read_greeting(client: &mut Client) -> Process {
     Process(pid.parse().expect("a process id"))
 }
 
-/// Asserts that a child says in capitals what its client says.
+/// Asserts that the child returns a line in capitals.
 #[track_caller]
 pub fn expect_served(client: &mut Client) {
     client.say("some words");
     assert_eq!(client.line(), "SOME WORDS");
 }
 
-/// Asserts that the master had nothing to complain about, of children that have ended either.
+/// Asserts that the master has logged no complaint, also none about ended children.
 #[track_caller]
 pub fn expect_no_complaint(postfix: &Instance) {
     let master = Process(postfix.master_pid());
     let children = format!("/proc/{0}/task/{0}/children", master.0);
     until(SOON, "the master to have nothing to do", || {
-        // Those that have ended are listed until the master has seen it.
+        // An ended child is listed until the master has reaped it.
         let listed = fs::read_to_string(&children).unwrap_or_default();
         let mut listed = listed.split_whitespace().flat_map(str::parse);
         !master.runs() || listed.all(|child| Process(child).runs()) && master.is_idle()
@@ -188,8 +189,8 @@ pub fn expect_no_complaint(postfix: &Instance) {
     }
 }
 
-/// "each in less than 60 lines, and minimal.py in 25": comments and all. Those of ordered pools,
-/// which are not for a beginning, have tests of their own.
+/// "each in less than 60 lines, and minimal.py in 25", including comments. The examples for
+/// ordered pools are not for beginners and have tests of their own.
 #[test]
 fn every_example_is_short() {
     let files = fs::read_dir(directory()).expect("the examples");

@@ -47,7 +47,7 @@ fn children_leave_when_the_master_was_killed() {
     }
 }
 
-/// The shortest child does this, too.
+/// The minimal child, too.
 #[test]
 fn the_minimal_child_leaves_on_reload_and_when_the_master_was_killed() {
     needs_root("to run a master");
@@ -57,16 +57,17 @@ fn the_minimal_child_leaves_on_reload_and_when_the_master_was_killed() {
         let mut client = Client::connect(&stage.address);
         assert_eq!(client.line(), "hello");
         let child = stage.postfix.children()[0];
-        match killed {
-            false => drop(stage.postfix.reload()),
-            true => stage.postfix.master_process().signal(Signal::SIGKILL),
+        if killed {
+            stage.postfix.master_process().signal(Signal::SIGKILL);
+        } else {
+            stage.postfix.reload();
         }
         until(SOON, "the child to leave", || !child.runs());
     }
     stage.expect_no_complaint();
 }
 
-/// `max_idle`: a child that has nothing to do leaves, and the next client has another one.
+/// `max_idle`: an idle child leaves after this time, and the next client gets a new one.
 #[test]
 fn a_child_leaves_that_had_no_client_for_a_while() {
     needs_root("to run a master");
@@ -80,7 +81,7 @@ fn a_child_leaves_that_had_no_client_for_a_while() {
     }
 }
 
-/// A child that waits does nothing else.
+/// An idle child uses no processor time.
 #[test]
 fn a_child_sleeps_while_it_waits() {
     needs_root("to run a master");
@@ -91,7 +92,7 @@ fn a_child_sleeps_while_it_waits() {
     }
 }
 
-/// `max_use`: a child that has served so many clients leaves.
+/// `max_use`: a child leaves after this number of clients.
 #[test]
 fn a_child_leaves_that_has_served_its_number_of_clients() {
     needs_root("to run a master");

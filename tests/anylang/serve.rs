@@ -1,4 +1,4 @@
-//! Clients, and how many children they have.
+//! Serving clients, and the number of children.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -43,7 +43,7 @@ fn every_example_serves_clients_of_the_network_and_of_the_machine() {
     }
 }
 
-/// "Report 0 when a client was accepted": clients at the same time have a child each.
+/// "Report 0 when a client was accepted": concurrent clients have a child each.
 #[test]
 fn clients_at_the_same_time_have_a_child_each() {
     needs_root("to run a master");
@@ -57,7 +57,7 @@ fn clients_at_the_same_time_have_a_child_each() {
     }
 }
 
-/// "And 1 when it has been": then the child takes the next client itself, and no other comes.
+/// "And 1 when it has been": the child then takes the next client, and no other child is started.
 #[test]
 fn one_child_serves_one_client_after_the_other() {
     needs_root("to run a master");
@@ -66,7 +66,7 @@ fn one_child_serves_one_client_after_the_other() {
         let master = stage.postfix.master_process();
         for _ in 0..5 {
             let (client, child) = stage.greeted();
-            // The child closes the connection, and sleeps when it has made its report.
+            // The child closes the connection, reports, and sleeps.
             client.finish();
             until(SOON, "the child to sleep", || child.sleeps());
             until(SOON, "the master to have read it", || master.is_idle());
@@ -76,7 +76,7 @@ fn one_child_serves_one_client_after_the_other() {
     }
 }
 
-/// Asserts that clients are served by a child some of whose system calls fail, as strace(1) is told.
+/// Asserts that clients are served while strace(1) makes some of the child's system calls fail.
 #[track_caller]
 fn expect_service_in_spite_of(failures: &str) {
     if !Path::new(STRACE).exists() {
@@ -86,7 +86,7 @@ fn expect_service_in_spite_of(failures: &str) {
         let mut postfix = Instance::bare();
         example.add(&mut postfix, "a", "unix - n n - 1", "");
         let program = postfix.daemons().join(example.file);
-        // With -D the child is still the master's own.
+        // With -D, the child is still a direct child of the master.
         let strace = format!("{STRACE} -D -qq -o /dev/null -e inject={failures}");
         let commands = format!("exec {strace} {} \"$@\"", program.display());
         postfix.install_script("failing", &commands);
@@ -210,7 +210,7 @@ fn a_client_that_breaks_the_connection_does_a_child_no_harm() {
     }
 }
 
-/// The shortest child of all.
+/// The minimal child.
 #[test]
 fn the_minimal_child_greets_one_client_after_the_other() {
     needs_root("to run a master");
@@ -227,8 +227,7 @@ fn the_minimal_child_greets_one_client_after_the_other() {
     stage.expect_no_complaint();
 }
 
-/// However short the lives of children are, and however often they are told to leave, a client
-/// that has come is served.
+/// Every client is served, even if children live only briefly and are often told to leave.
 #[test]
 fn nobody_is_lost_while_children_come_and_go() {
     needs_root("to run a master");
@@ -237,14 +236,15 @@ fn nobody_is_lost_while_children_come_and_go() {
         let address = stage.address.clone();
         thread::scope(|scope| {
             let address = &address;
-            let clients = (0..4).map(|_| {
-                scope.spawn(move || {
-                    for _ in 0..25 {
-                        expect_served(&mut greeted(address).0);
-                    }
+            let clients: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(move || {
+                        for _ in 0..25 {
+                            expect_served(&mut greeted(address).0);
+                        }
+                    })
                 })
-            });
-            let clients: Vec<_> = clients.collect();
+                .collect();
             for _ in 0..5 {
                 stage.postfix.reload_while_busy();
             }
@@ -256,7 +256,7 @@ fn nobody_is_lost_while_children_come_and_go() {
     }
 }
 
-/// The same for the shortest child.
+/// The same for the minimal child.
 #[test]
 fn nobody_is_lost_while_the_minimal_child_is_told_to_leave() {
     needs_root("to run a master");

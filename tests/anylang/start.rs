@@ -1,4 +1,4 @@
-//! What a child makes of its command line.
+//! Tests of the command line of the examples.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use testkit::{needs_root, test};
 
 use crate::examples::{examples, expect_no_complaint, expect_served, greeted};
 
-/// "become mail_owner", and nobody else besides.
+/// "become mail_owner", without other groups.
 #[test]
 fn an_unprivileged_child_is_mail_owner_before_it_serves() {
     needs_root("to run a master");

@@ -1,4 +1,4 @@
-//! The child for services of type fifo, which has a command run when somebody writes to the FIFO.
+//! The child for services of type fifo, which runs a command when something is written to the FIFO.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use testkit::{needs_root, test};
 
 use crate::examples::{TRIGGERED, expect_no_complaint};
 
-/// Who runs it, a line each time; and what it should not have.
+/// Writes the user, the groups and unwanted descriptors to a file, one per line.
 const NOTE: &str = r#"
 for descriptor in 3 4 5 6; do
     if [ -e /proc/$$/fd/$descriptor ]; then echo "has $descriptor" >>"$1"; fi
@@ -28,7 +28,7 @@ struct Fifo {
 }
 
 impl Fifo {
-    /// With the columns from `unpriv` to `maxproc`, and the child's own options.
+    /// Starts it with the columns from `unpriv` to `maxproc`, and the child's own options.
     #[track_caller]
     fn new(columns: &str, options: &str) -> Self {
         TRIGGERED.needs_language();
@@ -53,15 +53,18 @@ impl Fifo {
         fs::write(&self.path, "x").expect("a FIFO");
     }
 
-    /// Waits until the command has run so many times, and returns what it noted.
+    /// Waits until the command has run `times` times, and returns its output.
     #[track_caller]
     fn noted(&self, times: usize) -> Vec<String> {
         until(
             SOON,
             format_args!("the command to run {times} times"),
             || {
-                let notes = fs::read_to_string(&self.notes).expect("notes");
-                let notes: Vec<String> = notes.lines().map(str::to_owned).collect();
+                let notes: Vec<String> = fs::read_to_string(&self.notes)
+                    .expect("notes")
+                    .lines()
+                    .map(str::to_owned)
+                    .collect();
                 (notes.len() >= times).then_some(notes)
             },
         )
@@ -132,7 +135,7 @@ fn the_child_leaves_on_reload_and_when_the_master_was_killed() {
 #[test]
 fn the_child_leaves_when_its_time_or_its_number_of_uses_has_come() {
     needs_root("to run a master");
-    // Many, so that generations have numbers of two digits.
+    // 11 children, so that generations reach two digits.
     for (options, many) in [("-o max_idle=1", 2), ("-o max_use=1", 11)] {
         let fifo = Fifo::new("n n - 1", options);
         for times in 1..=many {
@@ -159,7 +162,7 @@ fn a_command_that_fails_does_not_end_the_child() {
     expect_no_complaint(&postfix);
 }
 
-/// The shell cannot do that.
+/// A shell script cannot change its root directory.
 #[test]
 fn a_chroot_is_refused() {
     needs_root("to run a master");

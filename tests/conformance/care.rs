@@ -1,5 +1,5 @@
-//! What `master.toml` says of children that fail or stay too long. The original reads no such
-//! file, and the tests are of ours alone.
+//! Settings of `master.toml` for children that fail or run too long. The original does not read
+//! this file, so these tests are for ours only.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ use testkit::{layout, needs_root, test};
 
 use crate::lines::Line;
 
-/// Ends a test that is of ours alone.
+/// Skips a test of ours under the original.
 fn needs_ours() {
     needs_root("to run a master");
     testkit::needs_ours("the original has no master.toml");
 }
 
-/// A master that is not started yet, with one service that is looked after like this.
+/// An unstarted master with one service with these settings.
 fn cared_for(settings: &str) -> (Instance, PuppetService) {
     let mut postfix = Instance::bare();
     let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
@@ -32,12 +32,12 @@ fn set(postfix: &Instance, settings: &str) {
     layout::replace(&postfix.configuration().join("master.toml"), &table);
 }
 
-/// The words that say what the service is called and how many children it has.
+/// The words of a log line with the service's name and its numbers of children.
 fn named(counts: &str) -> [String; 2] {
     ["service \"a\" (".to_owned(), counts.to_owned()]
 }
 
-/// A child with a client that does not leave when it is told to, nor ends.
+/// A busy child that ignores both the request to leave and SIGTERM.
 fn stubborn(service: &PuppetService) -> (Client, Puppet) {
     let (client, mut puppet) = service.serve();
     puppet.tell("ignore SIGTERM");
@@ -67,7 +67,7 @@ fn a_service_that_goes_on_failing_is_throttled_for_longer() {
     }
     let mut puppet = service.next();
     assert!(begin.elapsed() > Duration::from_millis(2900));
-    // Who is served brings it back to the first.
+    // A served client resets the throttle time to the first one.
     puppet.take_client();
     puppet.finish_client();
     puppet.wait_until_heard();
@@ -92,7 +92,7 @@ fn a_service_that_loses_half_of_its_clients_is_throttled() {
         let (client, mut puppet) = service.serve();
         puppet.finish_client();
         drop(client);
-        // Served, and another one that is lost.
+        // One client is served, another one loses its child.
         let _client = service.connect();
         puppet.take_client();
         puppet.wait_until_heard();
@@ -126,7 +126,7 @@ fn a_child_that_is_busy_for_too_long_is_ended_and_its_place_is_free() {
     );
     puppet.wait_for_end();
     assert_eq!(client.line(), "", "the end of the connection");
-    // No fault of the service's.
+    // The service is not at fault.
     assert_eq!(postfix.log_lines(" killed by signal "), [""; 0]);
     service.serve();
 }

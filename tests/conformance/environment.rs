@@ -1,4 +1,4 @@
-//! What children find in their environment.
+//! The environment of children.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use testkit::instance::Instance;
 use testkit::puppet_service::{PuppetService, one_service};
 use testkit::{needs_root, test};
 
-/// The environment of the first child of a master that is started with these variables.
+/// The environment of the first child, if the master is started with these variables.
 #[track_caller]
 fn environment(mut postfix: Instance, variables: &[(&str, &str)]) -> BTreeMap<String, String> {
     let service = PuppetService::add(&mut postfix, "a", "unix - - n - 1");
@@ -50,7 +50,7 @@ fn import_environment_sets_variables_too() {
     assert_eq!(value("EMPTY"), Some(""));
 }
 
-/// "import_environment": its default lets the time zone through, and not the user's own.
+/// "import_environment": the default keeps the time zone, and not the user's own variables.
 #[test]
 fn the_default_import_environment_is_postfixs() {
     needs_root("to run a master");
@@ -84,7 +84,7 @@ fn the_default_import_environment_is_postfixs() {
     assert_eq!(names, expected);
 }
 
-/// "plus `GENERATION=<octal>`": another one for each child.
+/// "plus `GENERATION=<octal>`": each child has a different one.
 #[test]
 fn every_child_has_a_generation_of_its_own() {
     needs_root("to run a master");
@@ -113,7 +113,7 @@ fn mail_config_is_the_configuration_directory() {
     assert_eq!(found["MAIL_CONFIG"], configuration);
 }
 
-/// "MAIL_LOGTAG": the program's own, which is syslog_name.
+/// "MAIL_LOGTAG": the value is syslog_name.
 #[test]
 fn mail_logtag_is_syslog_name() {
     needs_root("to run a master");
@@ -158,15 +158,16 @@ fn a_reload_replaces_import_environment() {
             postfix.set("import_environment", "MAIL_CONFIG NEW=variable");
             postfix.reload();
             let _client = service.connect();
-            match service.next().process.environ().contains_key("NEW") {
-                true => "new children have the new variable",
-                false => "new children have the old variables",
+            if service.next().process.environ().contains_key("NEW") {
+                "new children have the new variable"
+            } else {
+                "new children have the old variables"
             }
         },
     );
 }
 
-/// What was set for the master of one queue does not reach another's children.
+/// A variable of one master's child does not reach the children of another master that it starts.
 #[test]
 fn a_generation_that_the_master_finds_is_not_passed_on() {
     needs_root("to run a master");

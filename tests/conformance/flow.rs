@@ -1,4 +1,5 @@
-//! The pipe that all children share, and with which some of Postfix's daemons slow others down.
+//! The pipe that all children share. Some of Postfix's daemons use it to slow others down (flow
+//! control).
 
 use testkit::instance::Instance;
 use testkit::puppet_service::{PuppetService, one_service};
@@ -17,7 +18,7 @@ fn what_one_child_writes_another_of_any_service_reads() {
     assert_eq!(reader.tell("receive-from 3"), "68656c6c6f");
 }
 
-/// The pipe is non-blocking, and full for everybody at the same time.
+/// The pipe is non-blocking, and full for all processes at the same time.
 #[test]
 fn a_full_pipe_stops_neither_children_nor_the_master() {
     needs_root("to run a master");
@@ -32,7 +33,7 @@ fn a_full_pipe_stops_neither_children_nor_the_master() {
     service.serve();
 }
 
-/// The pipe is the master's, and outlives every child.
+/// The pipe belongs to the master and outlives every child.
 #[test]
 fn what_was_written_is_there_for_later_children_also_after_a_reload() {
     needs_root("to run a master");

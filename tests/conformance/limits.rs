@@ -1,4 +1,4 @@
-//! How many children there are.
+//! The process limit.
 
 use testkit::client::Client;
 use testkit::instance::{Instance, SOON};
@@ -9,7 +9,7 @@ use testkit::{needs_root, test};
 
 use crate::lines::Line;
 
-/// Children that each serve a client, as many as are told.
+/// Starts `number` children, each with a client.
 #[track_caller]
 fn busy(service: &PuppetService, number: usize) -> Vec<(Client, Puppet)> {
     (0..number).map(|_| service.serve()).collect()
@@ -85,7 +85,7 @@ fn a_child_that_is_leaving_still_takes_a_place() {
     service.next();
 }
 
-/// "limits [...] replaced": a higher one lets those in who wait.
+/// "limits [...] replaced": with a higher limit, waiting clients are served.
 #[test]
 fn a_higher_limit_lets_those_in_who_wait() {
     needs_root("to run a master");
@@ -98,7 +98,7 @@ fn a_higher_limit_lets_those_in_who_wait() {
     service.next();
 }
 
-/// "limits [...] replaced": a lower one kills nobody.
+/// "limits [...] replaced": a lower limit ends no child.
 #[test]
 fn a_lower_limit_waits_for_children_to_leave() {
     needs_root("to run a master");
@@ -141,7 +141,7 @@ fn a_reload_replaces_default_process_limit() {
     service.next();
 }
 
-/// The limit counts children, whoever else they leave behind.
+/// The limit counts children, not the processes that they leave behind.
 #[test]
 fn what_a_child_leaves_behind_takes_no_place() {
     needs_root("to run a master");

@@ -1,4 +1,4 @@
-//! The log lines that the policy can write, and that each of them has a scenario.
+//! The policy's log lines, and a check that each has a scenario.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use testkit::{is_original, test};
 
 use master::policy::Kind;
 
-/// What tells a line from all others.
+/// The words that distinguish a line from all others.
 #[derive(Clone, Copy)]
 struct Words {
     ours: &'static str,
-    /// None when the original has no such line.
+    /// `None` if the original has no such line.
     original: Option<&'static str>,
 }
 
@@ -31,8 +31,8 @@ const fn ours(ours: &'static str) -> Words {
     Words { ours, original }
 }
 
-/// All lines of the policy, by the names in `policy::Kind`. The compiler sees to it that none is
-/// left out.
+/// All lines of the policy, by their names in `policy::Kind`. The compiler checks that the list is
+/// complete.
 macro_rules! lines {
     ($($line:ident = $words:expr;)+) => {
         /// A line of the policy.
@@ -91,24 +91,25 @@ lines! {
 }
 
 impl Line {
-    /// What tells the line from all others, in the words of the master under test.
+    /// The words that distinguish the line, under the master that is tested.
     ///
     /// # Panics
-    /// For the original, when that has no such line.
+    /// If the original is tested and has no such line.
     #[track_caller]
     pub fn words(self) -> &'static str {
-        match is_original() {
-            true => self.entry().original.expect("a line that the original has"),
-            false => self.ours(),
+        if is_original() {
+            self.entry().original.expect("a line that the original has")
+        } else {
+            self.ours()
         }
     }
 
-    /// What tells the line from all others, in our words.
+    /// The words that distinguish the line, under ours.
     pub fn ours(self) -> &'static str {
         self.entry().ours
     }
 
-    /// Waits for a line of this kind that has all these details, and returns it.
+    /// Waits for a line of this kind that contains all of these details, and returns it.
     #[track_caller]
     pub fn wait(self, postfix: &Instance, details: &[impl AsRef<str>]) -> String {
         let details: Vec<&str> = details.iter().map(AsRef::as_ref).collect();
@@ -119,7 +120,7 @@ impl Line {
         })
     }
 
-    /// How often it was written.
+    /// The number of such lines in the log.
     #[track_caller]
     pub fn count(self, postfix: &Instance) -> usize {
         postfix.log_lines(self.words()).len()

@@ -1,4 +1,4 @@
-//! The list of deliberate differences, which is made from the tests that show them.
+//! Generates the list of deliberate differences from the tests that show them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,9 +8,9 @@ use testkit::test;
 
 use crate::lines::scenarios;
 
-/// Where the scenarios are, below the package's directory.
+/// The directory of the scenarios, relative to the package.
 const SCENARIOS: &str = "tests/conformance";
-/// Where the list is, below the package's directory.
+/// The path of the list, relative to the package.
 const LIST: &str = "man/differences.md";
 
 const PREFACE: &str = "\
@@ -26,7 +26,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A deliberate difference, as its test tells it.
+/// A deliberate difference, with the texts of its test.
 struct Difference {
     test: String,
     what: String,
@@ -34,7 +34,7 @@ struct Difference {
     original: String,
 }
 
-/// The string literal at the beginning of a text, and what comes after it.
+/// The string literal at the beginning of a text, and the rest.
 fn literal(text: &str) -> Option<(String, &str)> {
     let text = text.trim_start().strip_prefix('"')?;
     let mut value = String::new();
@@ -51,18 +51,18 @@ fn literal(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// The literal after a name.
+/// The literal after a field's name.
 fn field<'a>(name: &str, text: &'a str) -> Option<(String, &'a str)> {
     literal(text.split_once(name)?.1)
 }
 
-/// The name of the last function that begins in a text.
+/// The name of the last function in a text.
 fn last_function(text: &str) -> Option<&str> {
     let (_, after) = text.rsplit_once("\nfn ")?;
     after.split(['(', '<']).next()
 }
 
-/// The differences that a file with tests shows.
+/// The differences in a file of tests.
 fn differences(text: &str) -> Vec<Difference> {
     let calls = text
         .match_indices("differs(\n")
@@ -87,7 +87,7 @@ fn differences(text: &str) -> Vec<Difference> {
     read.collect()
 }
 
-/// The list as it should be.
+/// The expected text of the list.
 fn list() -> String {
     let mut list = PREFACE.to_owned();
     for (path, text) in scenarios(SCENARIOS) {

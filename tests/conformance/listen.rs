@@ -15,28 +15,29 @@ use testkit::puppet_service::{PuppetService, one_service};
 use testkit::run::run;
 use testkit::{needs_root, test};
 
-/// The file of a service: its owner, and its mode.
+/// The owner and the mode of a service's file.
 fn owner_and_mode(service: &PuppetService) -> ((u32, u32), u32) {
     let facts = fs::symlink_metadata(&service.address).expect("a path");
     ((facts.uid(), facts.gid()), facts.mode() & 0o7777)
 }
 
-/// How many connections may wait at a listener, by the address that the kernel knows it by.
+/// The maximum length of a listener's queue, by the kernel's name of its address.
 #[track_caller]
 fn backlog(postfix: &Instance, local: &str) -> u32 {
     let descriptors = postfix.master_process().descriptors();
     let named = |kind: &Kind| matches!(kind, Kind::Socket(socket) if socket.local == local);
     let listener = descriptors.values().find(|one| named(&one.kind));
     let inode = socket_inode(&listener.expect(local).target).expect("a socket");
-    // All that listen; what ss(8) says of a socket's path depends on who has made it.
+    // ss(8) shows all listeners; its name of a socket's path depends on the process that created
+    // it.
     let said = run(Command::new("ss").arg("-Hlntxe"), SOON).expect_success();
     let inode = format!("{inode}");
     let is_ours = |word: &str| word == inode || word.strip_prefix("ino:") == Some(&inode);
     let line = said
         .stdout
         .lines()
-        .find(|line| line.split_whitespace().any(is_ours));
-    let line = line.unwrap_or_else(|| panic!("{local} is not in {}", said.stdout));
+        .find(|line| line.split_whitespace().any(is_ours))
+        .unwrap_or_else(|| panic!("{local} is not in {}", said.stdout));
     let number = line.split_whitespace().nth(3);
     number.and_then(|word| word.parse().ok()).expect("a number")
 }
@@ -82,7 +83,7 @@ fn fifos_belong_to_mail_owner_and_can_be_written_to_by_all() {
     assert!(kind.is_fifo());
 }
 
-/// "unix and pass: removed first": what a killed master left does not stand in the way.
+/// "unix and pass: removed first": the socket of a killed master is replaced.
 #[test]
 fn what_stands_in_the_way_of_a_socket_is_removed() {
     needs_root("to run a master");
@@ -108,7 +109,7 @@ fn what_stands_in_the_way_of_a_socket_is_removed() {
     assert!(kind.is_socket(), "the link's target is a stranger's");
 }
 
-/// "fifo: [...] opened read-write and drained": what was written before starts nobody.
+/// "fifo: [...] opened read-write and drained": data from before the start starts no child.
 #[test]
 fn what_was_written_to_a_fifo_before_the_start_starts_nobody() {
     needs_root("to run a master");
@@ -132,7 +133,7 @@ fn what_was_written_to_a_fifo_before_the_start_starts_nobody() {
     assert_eq!(service.next().tell("receive-from 6"), "6166746572");
 }
 
-/// "opened read-write": a fifo without writers does not look as if somebody had left.
+/// "opened read-write": a FIFO without writers does not report end of file.
 #[test]
 fn a_fifo_is_open_for_reading_and_writing() {
     needs_root("to run a master");
@@ -146,7 +147,7 @@ fn a_fifo_is_open_for_reading_and_writing() {
     );
     puppet.tell("report taken");
     assert_eq!(puppet.tell("receive-from 6"), "78");
-    // Another child for what is written next.
+    // Another child, for the next data.
     fs::write(&service.address, "y").expect("a reader");
     puppet.exit(0);
     assert_eq!(service.next().tell("receive-from 6"), "79");
@@ -225,7 +226,7 @@ fn an_ipv6_listener_is_for_ipv6_only() {
     four.serve();
 }
 
-/// "inet names: `port`": all of inet_interfaces, and no other.
+/// "inet names: `port`": all addresses of inet_interfaces, and no others.
 #[test]
 fn a_port_alone_is_that_of_all_interfaces_in_main_cf() {
     needs_root("to run a master");
@@ -241,7 +242,7 @@ fn a_port_alone_is_that_of_all_interfaces_in_main_cf() {
     });
 }
 
-/// "`host:port`": a host's own addresses, whatever inet_interfaces says.
+/// "`host:port`": the host's own addresses, whatever inet_interfaces contains.
 #[test]
 fn a_host_in_the_table_counts_more_than_the_interfaces_in_main_cf() {
     needs_root("to run a master");
@@ -289,7 +290,7 @@ fn a_port_can_be_named_in_main_cf_or_in_services() {
     });
 }
 
-/// "Types inet": such a service has no directory that could make it private.
+/// "Types inet": such a service has no directory, so it cannot be private.
 #[test]
 fn an_inet_service_cannot_be_private() {
     needs_root("to start a master");
@@ -301,7 +302,7 @@ fn an_inet_service_cannot_be_private() {
     assert!(Client::try_connect(&address).is_err());
 }
 
-/// "tcp_windowsize": the size of a listener's buffers.
+/// "tcp_windowsize": the size of a listener's buffers, in bytes.
 #[test]
 fn tcp_windowsize_sets_the_size_of_buffers() {
     needs_root("to run a master");
@@ -311,11 +312,11 @@ fn tcp_windowsize_sets_the_size_of_buffers() {
     postfix.set("tcp_windowsize", "30000");
     postfix.start();
     let (_client, mut puppet) = service.serve();
-    // The kernel doubles it for its own needs.
+    // The kernel doubles the value for its own data.
     assert_eq!(puppet.tell("option sndbuf"), "60000");
 }
 
-/// Several services, of which some have the same name in different directories, are several.
+/// Services with the same name in different directories are different services.
 #[test]
 fn services_of_one_name_and_different_types_are_different() {
     needs_root("to run a master");

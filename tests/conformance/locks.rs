@@ -16,7 +16,7 @@ use testkit::puppet_service::one_service;
 use testkit::run::run;
 use testkit::{needs_root, original, test};
 
-/// Both of the files that a running master holds locked.
+/// The two lock files of a running master.
 fn locks(postfix: &Instance) -> [PathBuf; 2] {
     [
         postfix.queue().join("pid/master.pid"),
@@ -61,15 +61,16 @@ fn a_lock_that_somebody_holds_keeps_the_master_from_starting() {
         let (uid, gid) = mail_owner();
         let owner = if which == 0 { (0, 0) } else { (uid, gid) };
         chown(path, Some(owner.0), Some(owner.1)).expect("an owner");
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-        let lock = lock.map_err(|(_, why)| why).expect("a lock");
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, why)| why)
+            .expect("a lock");
         expect_no_start(&postfix);
         drop(lock);
         postfix.start();
     }
 }
 
-/// A lock file that nobody has locked is no master, whatever is in it.
+/// An unlocked lock file means that no master runs, whatever it contains.
 #[test]
 fn what_a_dead_master_left_in_its_lock_files_is_overwritten() {
     needs_root("to run a master");
@@ -93,7 +94,7 @@ fn what_a_dead_master_left_in_its_lock_files_is_overwritten() {
     }
 }
 
-/// "the process ID and newline": whoever reads the file reads no more than that.
+/// "the process ID and newline": a reader can rely on that.
 #[test]
 fn a_lock_file_has_nothing_but_the_process_id() {
     needs_root("to run a master");
@@ -129,7 +130,8 @@ fn the_lock_files_belong_to_root_and_to_mail_owner() {
     assert_eq!(modes, [0o600, 0o600]);
 }
 
-/// "not a regular file with one link": who owns data_directory must not have root write elsewhere.
+/// "not a regular file with one link": the owner of data_directory must not be able to make root
+/// write elsewhere.
 #[test]
 fn a_lock_file_that_is_a_link_is_refused() {
     needs_root("to run a master");
@@ -142,11 +144,12 @@ fn a_lock_file_that_is_a_link_is_refused() {
             let target = postfix.path().join("target");
             fs::write(&target, "precious").expect("a file");
             chown(&target, Some(uid), Some(gid)).expect("an owner");
-            match hard {
-                true => fs::hard_link(&target, path).expect("a link"),
-                false => symlink(&target, path).expect("a link"),
+            if hard {
+                fs::hard_link(&target, path).expect("a link")
+            } else {
+                symlink(&target, path).expect("a link")
             }
-            // As if mail_owner had made it.
+            // As if mail_owner had created it.
             lchown(path, Some(uid), Some(gid)).expect("an owner");
             expect_no_start(&postfix);
             let text = fs::read_to_string(&target).expect("a file");
@@ -155,7 +158,7 @@ fn a_lock_file_that_is_a_link_is_refused() {
     }
 }
 
-/// The lock is the master's: no child has it.
+/// The lock belongs to the master; children do not inherit it.
 #[test]
 fn a_child_that_survives_the_master_does_not_hold_its_locks() {
     needs_root("to run a master");
@@ -170,8 +173,8 @@ fn a_child_that_survives_the_master_does_not_hold_its_locks() {
     assert!(puppet.process.runs());
 }
 
-/// "`pid/master.pid` locked" comes before "service table" in the order of the start: one that fails
-/// leaves everything of the running master alone.
+/// "`pid/master.pid` locked" precedes "service table" in the order of the start: a start that fails
+/// changes nothing of the running master.
 #[test]
 fn a_second_master_leaves_the_firsts_lock_files_and_listeners_alone() {
     needs_root("to run a master");

@@ -1,4 +1,4 @@
-//! Where log lines go, and their form.
+//! The destinations and the format of log lines.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ use testkit::puppet_service::PuppetService;
 use testkit::run::run;
 use testkit::{is_original, needs_root, skip, test};
 
-/// A socket where log lines arrive.
+/// A socket that receives log lines.
 pub struct Reader(UnixDatagram);
 
 impl Reader {
@@ -23,7 +23,7 @@ impl Reader {
         Self(socket)
     }
 
-    /// Waits for a record with a text.
+    /// Waits for a record that contains a text.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
         until(SOON, format_args!("{text:?}"), || {
@@ -35,8 +35,8 @@ impl Reader {
     }
 }
 
-/// Starts a master in the foreground that logs to a syslog of the test's own: /dev/log in a mount
-/// namespace in which /dev has nothing else but what the master needs.
+/// Starts a master in the foreground that logs to the test's own syslog: /dev/log in a mount
+/// namespace whose /dev contains nothing else but what the master needs.
 pub fn start_with_syslog(postfix: &mut Instance) -> Reader {
     let dev = postfix.path().join("dev");
     fs::create_dir(&dev).expect("a directory");
@@ -142,9 +142,10 @@ fn what_keeps_the_master_from_listening_is_in_the_log_file() {
             fs::create_dir(&service.address).expect("a directory");
             postfix.write_configuration();
             run(&mut postfix.master(&["-w"]), SOON).expect_failure();
-            match postfix.log().contains("private/a") {
-                true => "it is there",
-                false => "it is not there",
+            if postfix.log().contains("private/a") {
+                "it is there"
+            } else {
+                "it is not there"
             }
         },
     );
@@ -163,9 +164,10 @@ fn a_faulty_table_at_the_start_is_told_in_the_log_file() {
             postfix.service("a tcp - - n - - true");
             postfix.write_configuration();
             run(&mut postfix.master(&["-w"]), SOON).expect_failure();
-            match postfix.log().contains("bad transport type: tcp") {
-                true => "it is there",
-                false => "it is not there",
+            if postfix.log().contains("bad transport type: tcp") {
+                "it is there"
+            } else {
+                "it is not there"
             }
         },
     );
@@ -178,7 +180,7 @@ fn with_postlogd_lines_go_to_its_socket() {
     let mut postfix = Instance::bare();
     let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     postfix.start();
-    // A reader that nobody has started.
+    // A reader that is not a child of the master.
     let reader = Reader::bind(&postfix.socket("public", "postlog"));
     let mark = postfix.log().len();
     let _client = service.connect();
@@ -190,7 +192,7 @@ fn with_postlogd_lines_go_to_its_socket() {
     assert_eq!(postfix.log().split_off(mark), "");
 }
 
-/// "the file itself when nobody listens there": also from the moment when nobody does any more.
+/// "the file itself when nobody listens there": also when the reader ends later.
 #[test]
 fn a_line_that_postlogd_does_not_take_is_not_lost() {
     needs_root("to run a master");
@@ -206,13 +208,13 @@ fn a_line_that_postlogd_does_not_take_is_not_lost() {
             let reader = Reader::bind(&socket);
             postfix.hang_up();
             reader.wait_for("reload -- version ");
-            // At the end of a reload, the original looks for the reader once more.
+            // At the end of a reload, the original tries the reader again.
             let master = postfix.master_process();
             until(SOON, "the reload's end", || master.is_idle());
             drop(reader);
-            // A process that another test is about to start has a copy until then.
+            // A process that another test is starting may still have a copy of the socket.
             let gone = || UnixDatagram::unbound()?.connect(&socket);
-            until(SOON, "nobody to listen", || gone().is_err());
+            until(SOON, "no process to listen", || gone().is_err());
             let written = || postfix.log().contains("reload -- version ");
             postfix.hang_up();
             match within(SOON / 10, written) {
@@ -228,25 +230,26 @@ fn a_line_that_postlogd_does_not_take_is_not_lost() {
 fn a_reader_that_does_not_read_does_not_stop_the_master() {
     needs_root("to run a master");
     differs(
-        "A log that nobody reads does not stop the master.",
+        "A log that is not read does not stop the master.",
         Observed {
             ours: "clients are served",
-            original: "nobody is served any more",
+            original: "no client is served any more",
         },
         |postfix| {
             let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.start();
             let _reader = Reader::bind(&postfix.socket("public", "postlog"));
             let master = postfix.master_process();
-            // Each of them is worth a line.
+            // Each of them causes a log line.
             for _ in 0..3000 {
                 postfix.hang_up();
                 until(SOON, "it", || master.is_idle() || master.sleeps());
             }
             let _client = service.connect();
-            match service.starts_a_child() {
-                true => "clients are served",
-                false => "nobody is served any more",
+            if service.starts_a_child() {
+                "clients are served"
+            } else {
+                "no client is served any more"
             }
         },
     );
@@ -267,7 +270,7 @@ fn a_new_log_file_has_maillog_file_permissions() {
     assert_eq!(facts.mode() & 0o777, 0o644);
 }
 
-/// Whether the Postfix that is installed has such a parameter.
+/// Whether the installed Postfix has this parameter.
 fn is_known(parameter: &str) -> bool {
     let mut postconf = Command::new("postconf");
     let told = run(postconf.args(["-d", parameter]), SOON);
@@ -311,8 +314,7 @@ fn a_reload_replaces_syslog_name() {
     assert!(line.contains(" renamed/master["), "{line}");
 }
 
-/// "severity words `warning:`, `error:`, `fatal:`, `panic:` before the text": none for
-/// information.
+/// "severity words `warning:`, `error:`, `fatal:`, `panic:` before the text": none for information.
 #[test]
 fn information_bears_no_word() {
     needs_root("to run a master");

@@ -1,4 +1,4 @@
-//! The command line. Most of its rules are shown with real daemons, in `tests/postfix/options.rs`.
+//! The command line. Most of its rules are tested with real daemons, in `tests/postfix/options.rs`.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use testkit::puppet_service::PuppetService;
 use testkit::run::{Running, run};
 use testkit::{needs_root, test};
 
-/// "`-c dir`": also relative to where the master is started, which it then leaves.
+/// "`-c dir`": relative to the directory in which the master is started, which it then leaves.
 #[test]
 fn the_configuration_directory_can_be_relative() {
     needs_root("to run a master");
@@ -38,7 +38,7 @@ fn the_configuration_directory_can_be_relative() {
     );
 }
 
-/// "Options": as of getopt(3), together and with the value attached.
+/// "Options": as in getopt(3), options can be combined, and values attached.
 #[test]
 fn options_can_be_written_together() {
     needs_root("to run a master");
@@ -85,7 +85,7 @@ fn descriptors_that_the_master_finds_are_closed() {
     }
 }
 
-/// "unless `-d`, descriptors 0-2 become /dev/null": also when there was none.
+/// "unless `-d`, descriptors 0-2 become /dev/null": also if they were closed.
 #[test]
 fn standard_descriptors_that_are_missing_become_dev_null() {
     needs_root("to run a master");
@@ -131,9 +131,10 @@ fn the_exit_time_must_be_a_number() {
             postfix.write_configuration();
             let mut master = Running::start(&mut postfix.master(&["-e", "x"]));
             until(SOON, "the end", || master.has_ended());
-            match postfix.log().contains("daemon started") {
-                true => "it starts",
-                false => "it does not start",
+            if postfix.log().contains("daemon started") {
+                "it starts"
+            } else {
+                "it does not start"
             }
         },
     );
@@ -176,9 +177,10 @@ fn what_is_wrong_with_the_command_line_is_said_on_standard_error() {
         |postfix| {
             postfix.write_configuration();
             let refused = run(&mut postfix.master(&["-x"]), SOON).expect_failure();
-            match refused.stderr.contains("-x") && refused.stderr.contains("usage: ") {
-                true => "it is said there",
-                false => "it is not said there",
+            if refused.stderr.contains("-x") && refused.stderr.contains("usage: ") {
+                "it is said there"
+            } else {
+                "it is not said there"
             }
         },
     );
@@ -198,9 +200,10 @@ fn a_second_master_is_told_the_process_id_of_the_first() {
             postfix.start();
             let first = postfix.master_process();
             let second = run(&mut postfix.master(&["-w"]), SOON).expect_failure();
-            match second.stderr.contains(&first.0.to_string()) {
-                true => "it is said there",
-                false => "it is not said there",
+            if second.stderr.contains(&first.0.to_string()) {
+                "it is said there"
+            } else {
+                "it is not said there"
             }
         },
     );

@@ -50,7 +50,7 @@ fn a_reload_replaces_the_command() {
     assert_eq!(second.process.executable(), other);
 }
 
-/// "Path: daemon_directory/command", of today's daemon_directory
+/// "Path: daemon_directory/command", with the new daemon_directory
 #[test]
 fn a_reload_replaces_the_daemon_directory() {
     needs_root("to run a master");
@@ -92,7 +92,7 @@ fn an_idle_child_leaves_after_a_reload() {
     puppet.wait_until_heard();
     postfix.reload();
     puppet.wait_for_end();
-    // Not by a signal, and for no fault of its own.
+    // It ended without a signal and without an error.
     assert_eq!(Line::Ended.count(&postfix), 0);
     service.serve();
 }
@@ -117,9 +117,10 @@ fn a_child_that_was_told_to_leave_is_not_counted_on() {
             postfix.reload();
             puppet.tell("dismissal");
             let _client = service.connect();
-            match service.starts_a_child() {
-                true => "another child is started",
-                false => "the client waits for a child that does not come",
+            if service.starts_a_child() {
+                "another child is started"
+            } else {
+                "the client waits for a child that does not come"
             }
         },
     );
@@ -160,7 +161,7 @@ fn a_reload_keeps_listeners_of_all_types_and_who_waits_there() {
     }
 }
 
-/// What of a master's descriptors are listeners, with inode numbers of sockets.
+/// The listeners among a master's descriptors, with inode numbers of sockets.
 fn listeners(master: Process) -> Vec<String> {
     let descriptors = master.descriptors();
     let listeners = descriptors.values().filter(|one| {
@@ -187,13 +188,13 @@ fn another_name_of_the_same_port_keeps_the_listener_and_who_waits_there() {
 
     let (mut first, mut puppet) = service.serve();
     for (from, to) in [(address.as_str(), renamed), (renamed, address.as_str())] {
-        // The only child is busy: this client waits in the listener's queue.
+        // The only child is busy, so this client waits in the listener's queue.
         let waiting = service.connect();
         postfix.without(from, "inet").service(&line(to));
         postfix.reload();
         let after = listeners(postfix.master_process());
         assert_eq!(after, before, "the listener of {from}, now {to}");
-        // The busy child is told to leave, and its successor takes who waits.
+        // The busy child is told to leave, and the next child accepts the waiting client.
         first.wait_for_end();
         puppet.wait_for_end();
         puppet = service.next();
@@ -204,8 +205,8 @@ fn another_name_of_the_same_port_keeps_the_listener_and_who_waits_there() {
     }
 }
 
-/// "Kept services: [...] listeners kept": also when two services listen on one address, which the
-/// kernel allows, and one of them gets another address besides.
+/// "Kept services: [...] listeners kept": also when two services listen on the same address, which
+/// the kernel allows, and one of them gets a second address.
 #[test]
 fn services_that_share_an_address_keep_a_listener_each() {
     needs_root("to run a master");
@@ -280,11 +281,11 @@ fn a_removed_services_clients_are_refused() {
 fn removing_a_service_whose_child_does_not_leave_delays_nobody() {
     needs_root("to run a master");
     differs(
-        "A removed service whose child ignores SIGTERM keeps nobody waiting, and the child is \
+        "A removed service whose child ignores SIGTERM delays no client, and the child is \
          killed after service_kill_time.",
         Observed {
             ours: "others are served, and the child is killed",
-            original: "nobody is served while the child is there",
+            original: "no client is served while the child is there",
         },
         |postfix| {
             postfix.set("service_kill_time", "3s");
@@ -302,7 +303,7 @@ fn removing_a_service_whose_child_does_not_leave_delays_nobody() {
                 assert!(child.process.runs(), "the original kills");
                 child.process.signal(Signal::SIGKILL);
                 other.next();
-                return "nobody is served while the child is there";
+                return "no client is served while the child is there";
             }
             assert!(child.process.runs(), "it was killed too early");
             child.wait_for_end();
@@ -314,7 +315,7 @@ fn removing_a_service_whose_child_does_not_leave_delays_nobody() {
     );
 }
 
-/// More children than are told to leave in one turn, and a reload that comes meanwhile.
+/// More children than are told to leave in one turn, and another reload in the meantime.
 #[test]
 fn a_service_with_many_children_that_is_removed_can_be_back_at_once() {
     needs_root("to run a master");
@@ -376,7 +377,7 @@ fn a_removed_address_refuses_clients_while_its_children_serve() {
     );
 }
 
-/// Services that a reload adds serve as others do.
+/// Services that a reload adds serve like others.
 #[test]
 fn an_added_service_serves() {
     needs_root("to run a master");
@@ -502,7 +503,7 @@ fn disabled_services_do_not_listen() {
 
 // ---- the reload itself
 
-/// "`reload -- version`", and the same master as before.
+/// "`reload -- version`", by the same master.
 #[test]
 fn many_hangups_are_no_more_than_one() {
     needs_root("to run a master");
@@ -534,7 +535,7 @@ fn the_queue_directory_cannot_change_and_the_rest_is_reloaded() {
     assert_eq!(child.process.cwd(), postfix.queue());
 }
 
-/// "children finish their client and leave": also those of several reloads ago.
+/// "children finish their client and leave": also children from before several reloads.
 #[test]
 fn children_of_several_reloads_finish_their_clients() {
     needs_root("to run a master");

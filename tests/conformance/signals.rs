@@ -1,4 +1,4 @@
-//! Signals to the master, and those that children find.
+//! Signals to the master, and the signal state of children.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -14,7 +14,7 @@ use testkit::{needs_root, test};
 
 use crate::lines::Line;
 
-/// The signals that end a master, as it should be.
+/// The signals that end a master normally.
 const STOP: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 
 /// "SIGTERM, SIGINT, SIGQUIT: process group gets SIGTERM, `terminating on signal N`, and the master
@@ -37,7 +37,7 @@ fn the_master_dies_of_the_signal_that_stops_it_and_its_children_get_sigterm() {
     }
 }
 
-/// "`postfix stop` expects the lock to be free within 5 s": whatever the children do.
+/// "`postfix stop` expects the lock to be free within 5 s", whatever the children do.
 #[test]
 fn the_master_does_not_wait_for_its_children() {
     needs_root("to run a master");
@@ -52,7 +52,7 @@ fn the_master_does_not_wait_for_its_children() {
     });
     assert!(puppet.process.runs());
     assert!(!master.runs());
-    // It knows that the master is gone.
+    // The child sees that the master has ended.
     puppet.tell("dismissal");
 }
 
@@ -73,7 +73,7 @@ fn a_killed_masters_children_find_descriptor_5_readable() {
 }
 
 /// "finish with their client and leave, and another master can start at once": with the same
-/// listeners, while a child of the first still has them.
+/// listeners, while a child of the first master still has them.
 #[test]
 fn a_killed_masters_child_keeps_no_other_from_starting() {
     needs_root("to run a master");
@@ -120,12 +120,12 @@ fn a_child_finds_no_signal_blocked_and_only_sigpipe_ignored() {
     let _client = service.connect();
     let signals = service.next().process.signals();
     assert_eq!(signals.blocked, 0, "blocked");
-    // Without the two that the C library keeps to itself, which nobody can set.
+    // Without the two signals that the C library reserves, which cannot be set.
     let ignored = signals.ignored & 0x7fff_ffff;
     assert_eq!(ignored, 1 << (Signal::SIGPIPE as i32 - 1), "ignored");
 }
 
-/// A master does what signals ask of it, whoever started it with whatever signal state.
+/// A master takes signals even if it was started with signals blocked or ignored.
 #[test]
 fn signals_that_were_ignored_at_the_start_are_taken() {
     needs_root("to run a master");
@@ -135,7 +135,7 @@ fn signals_that_were_ignored_at_the_start_are_taken() {
     let options: Vec<&str> = ignored.iter().map(String::as_str).collect();
     let mut command = postfix.under(Path::new("env"), &options);
     postfix.run_in_foreground(&mut command);
-    // SIGCHLD: the child that ends without service is replaced.
+    // SIGCHLD: a child that ends without serving is replaced.
     let _client = service.connect();
     service.next().exit(0);
     let mut puppet = service.next();
@@ -161,14 +161,14 @@ fn a_child_that_is_stopped_and_goes_on_is_the_same_child() {
     assert_eq!(postfix.log_lines("warning: "), [""; 0]);
 }
 
-/// Children that end all at once are all noticed.
+/// When many children end at once, the master sees all of their ends.
 #[test]
 fn children_that_end_all_at_once_are_all_noticed() {
     needs_root("to run a master");
     let (postfix, service) = one_service("unix - - n - 20");
     let children: Vec<_> = (0..20).map(|_| service.serve()).collect();
     let master = postfix.master_process();
-    // While the master cannot look, all its children end.
+    // All children end while the master is stopped.
     master.signal(Signal::SIGSTOP);
     let (clients, mut puppets): (Vec<_>, Vec<_>) = children.into_iter().unzip();
     for puppet in &mut puppets {
@@ -179,7 +179,7 @@ fn children_that_end_all_at_once_are_all_noticed() {
     }
     master.signal(Signal::SIGCONT);
     drop(clients);
-    // There is room for as many again.
+    // As many children can be started again.
     let _again: Vec<_> = (0..20).map(|_| service.serve()).collect();
 }
 
@@ -195,7 +195,7 @@ fn a_master_that_is_kept_busy_stops_when_it_is_told_to() {
         tally.display()
     ));
     postfix.start();
-    // Children of this service take no client, so that one client keeps the master at it.
+    // This service's children accept no client, so one client keeps the master busy.
     let path = postfix.socket("private", "b").display().to_string();
     let _client = Client::connect(&path);
     until(SOON, "many children", || {
@@ -239,7 +239,7 @@ fn an_attached_master_in_anothers_process_group_ends_its_own_children() {
         |postfix| {
             let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.write_configuration();
-            // A shell leads the group, and survives.
+            // A shell leads the process group, and survives.
             let script = "\"$@\"; exit 7";
             let mut shell = postfix.under(Path::new("sh"), &["-c", script, "sh"]);
             let shell = Running::start(shell.arg("-d").process_group(0));
@@ -251,9 +251,10 @@ fn an_attached_master_in_anothers_process_group_ends_its_own_children() {
             puppet.tell("block SIGTERM");
             postfix.master_process().signal(Signal::SIGTERM);
             assert_eq!(shell.finish(SOON).status.code(), Some(7), "the shell");
-            match puppet.process.has_pending(Signal::SIGTERM) {
-                true => "its children get SIGTERM",
-                false => "its children get no signal",
+            if puppet.process.has_pending(Signal::SIGTERM) {
+                "its children get SIGTERM"
+            } else {
+                "its children get no signal"
             }
         },
     );

@@ -1,4 +1,4 @@
-//! When a child is started, and how: its command line, descriptors and credentials.
+//! Starting children: when, and with which command line, descriptors and credentials.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use testkit::puppet::Puppet;
 use testkit::puppet_service::{PuppetService, one_service};
 use testkit::{is_original, needs_root, test};
 
-/// What the first child of a service with these columns is given, up to the table's arguments.
+/// The arguments of the first child of a service with these columns, up to the table's arguments.
 #[track_caller]
 fn given(columns: &str) -> String {
     let (_postfix, service) = one_service(columns);
@@ -79,8 +79,8 @@ fn a_child_that_is_available_again_takes_the_next_client_itself() {
     assert_eq!(second.line(), "hello");
 }
 
-/// "A child that ends abnormally with use count 0 throttles its service": one that ends normally
-/// does not.
+/// "A child that ends abnormally with use count 0 throttles its service": a child that ends
+/// normally does not.
 #[test]
 fn a_child_that_leaves_without_a_client_is_replaced_at_once() {
     needs_root("to run a master");
@@ -94,7 +94,7 @@ fn a_child_that_leaves_without_a_client_is_replaced_at_once() {
     assert_eq!(postfix.log_lines("throttling"), [""; 0]);
 }
 
-/// "Children share listeners": who waits in a queue is not lost with the child that was to come.
+/// "Children share listeners": clients in the queue are not lost when the child dies.
 #[test]
 fn the_clients_of_a_child_that_died_are_served_by_the_next() {
     needs_root("to run a master");
@@ -206,7 +206,7 @@ fn stress_is_told_to_services_of_strangers_with_more_than_one_process() {
     assert_eq!(given("unix n n n - 3"), "puppet -n a -t unix");
 }
 
-/// "any address that is not loopback": all addresses are.
+/// "any address that is not loopback": a service of all addresses is one.
 #[test]
 fn stress_is_told_to_services_of_all_addresses_and_not_to_those_of_loopback() {
     needs_root("to run a master");
@@ -296,7 +296,7 @@ fn a_child_has_the_pipe_the_channel_and_the_listener_and_nothing_else() {
     let _client = service.connect();
     let mut puppet = service.next();
     let descriptors = puppet.process.descriptors();
-    // What the puppet itself has opened is closed on exec.
+    // Descriptors that the puppet itself has opened are close-on-exec.
     let given: BTreeSet<i32> = descriptors
         .iter()
         .filter(|(_, descriptor)| !descriptor.close_on_exec())
@@ -315,7 +315,7 @@ fn a_child_has_the_pipe_the_channel_and_the_listener_and_nothing_else() {
     puppet.tell("report taken");
 }
 
-/// "5 the status channel, the child's own" (the original's children share their service's).
+/// "5 the status channel, the child's own" (in the original, the children of a service share one).
 #[test]
 fn the_status_channel_is_shared_with_no_other_service_nor_under_ours_with_siblings() {
     needs_root("to run a master");
@@ -377,7 +377,7 @@ fn the_limit_on_file_sizes_is_lifted() {
     );
 }
 
-/// Nothing of a child that has ended remains.
+/// No zombie remains.
 #[test]
 fn every_child_is_reaped() {
     needs_root("to run a master");
@@ -388,7 +388,7 @@ fn every_child_is_reaped() {
     }
     let next = service.next();
     let master = postfix.master_pid();
-    // The dead have no parent before the one who reaps them.
+    // A zombie's parent is the process that must reap it.
     until(SOON, "one child", || {
         let path = format!("/proc/{master}/task/{master}/children");
         let children = fs::read_to_string(path).expect("children");

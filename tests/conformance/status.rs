@@ -1,4 +1,4 @@
-//! What children report on descriptor 5, and what they must not be able to do with it.
+//! Reports on descriptor 5, and their limits.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ use testkit::{is_original, needs_ours, needs_root, test};
 
 use crate::lines::Line;
 
-/// A busy child that tells lies, its busy sibling, and a busy child of another service.
-struct Gossip<'a> {
+/// A busy child that sends wrong reports, its busy sibling, and a busy child of another service.
+struct BadReports<'a> {
     postfix: &'a mut Instance,
     service: PuppetService,
     liar: Puppet,
@@ -25,7 +25,7 @@ struct Gossip<'a> {
     others: Vec<Puppet>,
 }
 
-impl<'a> Gossip<'a> {
+impl<'a> BadReports<'a> {
     fn new(postfix: &'a mut Instance) -> Self {
         let service = PuppetService::add(postfix, "a", "unix - - n - -");
         let strangers = PuppetService::add(postfix, "b", "unix - - n - -");
@@ -42,8 +42,8 @@ impl<'a> Gossip<'a> {
         }
     }
 
-    /// The sibling's reports count: while it is available nobody else is started for a client,
-    /// and once it is taken somebody is.
+    /// The sibling's reports count: while it is available, no child is started for a client; once
+    /// it is taken, one is.
     #[track_caller]
     fn expect_sibling_is_heard(&mut self) {
         self.sibling.finish_client();
@@ -60,7 +60,7 @@ impl<'a> Gossip<'a> {
         self.others.push(child);
     }
 
-    /// What becomes of a lie: either the master complains and all is as before, or it dies.
+    /// The result of a wrong report: either the master complains and continues, or it ends.
     #[track_caller]
     fn aftermath(&mut self, complaint: &str) -> &'static str {
         let master = self.postfix.master_process();
@@ -82,38 +82,38 @@ fn short_and_long_reports_change_nothing() {
     needs_root("to run a master");
     for length in [1, 5, 11, 13, 40] {
         let mut postfix = Instance::bare();
-        let mut gossip = Gossip::new(&mut postfix);
-        gossip.liar.write_status(&vec![0xff; length]);
-        // Bytes that follow cannot make a report of what was none.
-        gossip.liar.wait_until_heard();
+        let mut scene = BadReports::new(&mut postfix);
+        scene.liar.write_status(&vec![0xff; length]);
+        // Bytes that follow cannot turn garbage into a report.
+        scene.liar.wait_until_heard();
         if is_original() {
-            // A stream has no records: what remains of a long one makes later ones unreadable,
-            // if they come quickly. This is a race; what is sure is the complaint.
-            gossip.postfix.wait_for_log(Line::PartialReport.words());
+            // A stream has no record boundaries, so the rest of a long report makes later ones
+            // unreadable if they come quickly. That is a race; only the complaint is certain.
+            scene.postfix.wait_for_log(Line::PartialReport.words());
         } else {
-            let pid = gossip.liar.process.0;
+            let pid = scene.liar.process.0;
             let details = [format!("pid {pid}"), format!("{length} bytes")];
-            Line::PartialReport.wait(gossip.postfix, &details);
-            gossip.expect_sibling_is_heard();
+            Line::PartialReport.wait(scene.postfix, &details);
+            scene.expect_sibling_is_heard();
         }
     }
 }
 
-/// Reports need not be written one by one.
+/// Several reports in one write count.
 #[test]
 fn two_reports_in_one_write_both_count() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let mut gossip = Gossip::new(&mut postfix);
-    let both = [gossip.liar.report(1), gossip.liar.report(0)];
-    gossip
+    let mut scene = BadReports::new(&mut postfix);
+    let both = [scene.liar.report(1), scene.liar.report(0)];
+    scene
         .liar
         .write_status(&both.map(|one| one.encode()).concat());
-    gossip.liar.wait_until_heard();
-    // Who believes the first alone waits for the liar, who takes nobody.
-    let (client, child) = gossip.service.serve();
-    gossip.clients.push(client);
-    gossip.others.push(child);
+    scene.liar.wait_until_heard();
+    // A master that reads only the first one waits for the first child, which accepts no client.
+    let (client, child) = scene.service.serve();
+    scene.clients.push(client);
+    scene.others.push(child);
 }
 
 /// "a child can speak only for itself"
@@ -127,10 +127,10 @@ fn a_report_that_bears_another_services_child_changes_nothing() {
             original: "the master dies",
         },
         |postfix| {
-            let mut gossip = Gossip::new(postfix);
-            let forged = gossip.stranger.report(1);
-            gossip.liar.write_status(&forged.encode());
-            gossip.aftermath(Line::ForgedReport.ours())
+            let mut scene = BadReports::new(postfix);
+            let forged = scene.stranger.report(1);
+            scene.liar.write_status(&forged.encode());
+            scene.aftermath(Line::ForgedReport.ours())
         },
     );
 }
@@ -146,30 +146,31 @@ fn a_report_that_bears_a_siblings_name_changes_nothing() {
             original: "the next client waits for the busy sibling",
         },
         |postfix| {
-            let mut gossip = Gossip::new(postfix);
-            let forged = gossip.sibling.report(1);
-            gossip.liar.write_status(&forged.encode());
-            gossip.liar.wait_until_heard();
-            gossip.clients.push(gossip.service.connect());
-            match gossip.service.starts_a_child() {
-                true => "a child for the next client",
-                false => "the next client waits for the busy sibling",
+            let mut scene = BadReports::new(postfix);
+            let forged = scene.sibling.report(1);
+            scene.liar.write_status(&forged.encode());
+            scene.liar.wait_until_heard();
+            scene.clients.push(scene.service.connect());
+            if scene.service.starts_a_child() {
+                "a child for the next client"
+            } else {
+                "the next client waits for the busy sibling"
             }
         },
     );
 }
 
-/// "whichever of its processes writes": a child's own child speaks for it.
+/// "whichever of its processes writes": a report of a child's own child counts as the child's.
 #[test]
 fn a_report_of_a_childs_own_child_is_the_childs() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let mut gossip = Gossip::new(&mut postfix);
-    let available = hex(&gossip.liar.report(1).encode());
-    gossip.liar.tell(&format!("grandchild {available}"));
-    gossip.liar.wait_until_heard();
-    gossip.clients.push(gossip.service.connect());
-    gossip.service.expect_no_child();
+    let mut scene = BadReports::new(&mut postfix);
+    let available = hex(&scene.liar.report(1).encode());
+    scene.liar.tell(&format!("grandchild {available}"));
+    scene.liar.wait_until_heard();
+    scene.clients.push(scene.service.connect());
+    scene.service.expect_no_child();
 }
 
 /// "A report [...] of an earlier generation [...] changes nothing."
@@ -177,16 +178,16 @@ fn a_report_of_a_childs_own_child_is_the_childs() {
 fn a_report_of_an_earlier_generation_changes_nothing() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let mut gossip = Gossip::new(&mut postfix);
-    let mut stale = gossip.liar.report(1);
+    let mut scene = BadReports::new(&mut postfix);
+    let mut stale = scene.liar.report(1);
     stale.generation -= 1;
-    gossip.liar.write_status(&stale.encode());
+    scene.liar.write_status(&stale.encode());
     let details = [
-        format!("pid {} ", gossip.liar.process.0),
+        format!("pid {} ", scene.liar.process.0),
         format!("generation {}", stale.generation),
     ];
-    Line::StaleReport.wait(gossip.postfix, &details);
-    gossip.expect_sibling_is_heard();
+    Line::StaleReport.wait(scene.postfix, &details);
+    scene.expect_sibling_is_heard();
 }
 
 /// "or with an unknown status changes nothing"
@@ -194,12 +195,12 @@ fn a_report_of_an_earlier_generation_changes_nothing() {
 fn an_unknown_status_changes_nothing() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let mut gossip = Gossip::new(&mut postfix);
-    let unknown = gossip.liar.report(7);
-    gossip.liar.write_status(&unknown.encode());
-    let pid = gossip.liar.process.0.to_string();
-    Line::UnknownStatus.wait(gossip.postfix, &["7", pid.as_str()]);
-    gossip.expect_sibling_is_heard();
+    let mut scene = BadReports::new(&mut postfix);
+    let unknown = scene.liar.report(7);
+    scene.liar.write_status(&unknown.encode());
+    let pid = scene.liar.process.0.to_string();
+    Line::UnknownStatus.wait(scene.postfix, &["7", pid.as_str()]);
+    scene.expect_sibling_is_heard();
 }
 
 /// "Reports are gossip: a wrong pid [...] changes nothing."
@@ -207,17 +208,17 @@ fn an_unknown_status_changes_nothing() {
 fn a_report_of_a_process_that_is_no_child_changes_nothing() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let mut gossip = Gossip::new(&mut postfix);
+    let mut scene = BadReports::new(&mut postfix);
     for pid in [1, 0, -1, i32::MAX] {
-        let mut report = gossip.liar.report(1);
+        let mut report = scene.liar.report(1);
         report.pid = pid;
-        gossip.liar.write_status(&report.encode());
+        scene.liar.write_status(&report.encode());
     }
-    gossip.liar.wait_until_heard();
-    gossip.expect_sibling_is_heard();
+    scene.liar.wait_until_heard();
+    scene.expect_sibling_is_heard();
 }
 
-/// A child that says twice what it has said is counted once.
+/// A repeated report counts once.
 #[test]
 fn a_report_that_is_repeated_counts_once() {
     needs_root("to run a master");
@@ -231,7 +232,7 @@ fn a_report_that_is_repeated_counts_once() {
         first.tell("report available");
     }
     first.wait_until_heard();
-    // One is available, and not three.
+    // One child is available, not three.
     let _three = service.connect();
     service.expect_no_child();
     first.take_client();
@@ -256,8 +257,8 @@ fn a_child_that_reports_and_fails_at_once_has_served() {
     assert_eq!(postfix.log_lines(Line::BadStartup.words()), [""; 0]);
 }
 
-/// "On descriptor 5 a child reports whether it can take a client": a master that has others to
-/// spare may hear it a little later.
+/// "On descriptor 5 a child reports whether it can take a client": with more than one child
+/// available, the master may read reports in batches.
 #[test]
 fn reports_count_also_where_there_are_children_to_spare() {
     needs_root("the master changes users");
@@ -305,17 +306,17 @@ fn a_child_that_floods_the_status_channel_delays_nobody() {
     assert!(puppet.process.runs());
 }
 
-/// A child without its status channel is a child like any other.
+/// A child that has closed its status channel is treated like others.
 #[test]
 fn a_child_that_closes_the_status_channel_harms_nobody() {
     needs_root("to run a master");
     let mut postfix = Instance::bare();
-    let mut gossip = Gossip::new(&mut postfix);
-    gossip.liar.tell("close 5");
-    gossip.expect_sibling_is_heard();
-    gossip.liar.exit(0);
-    gossip.clients.push(gossip.service.connect());
-    gossip.service.next();
+    let mut scene = BadReports::new(&mut postfix);
+    scene.liar.tell("close 5");
+    scene.expect_sibling_is_heard();
+    scene.liar.exit(0);
+    scene.clients.push(scene.service.connect());
+    scene.service.next();
 }
 
 /// "A child has a status channel of its own."
@@ -329,11 +330,11 @@ fn a_child_that_shuts_the_status_channel_down_ends_nobody() {
             original: "the master dies",
         },
         |postfix| {
-            let mut gossip = Gossip::new(postfix);
-            let master = gossip.postfix.master_process();
-            gossip.liar.send("shutdown 5");
-            let liar = Path::new("/proc").join(gossip.liar.process.0.to_string());
-            // The original may have reaped the liar and not have looked at the channel yet.
+            let mut scene = BadReports::new(postfix);
+            let master = scene.postfix.master_process();
+            scene.liar.send("shutdown 5");
+            let liar = Path::new("/proc").join(scene.liar.process.0.to_string());
+            // The original may have reaped the child before it reads the channel.
             until(
                 SOON,
                 "the liar's end to be heard of, or the master's",
@@ -342,13 +343,13 @@ fn a_child_that_shuts_the_status_channel_down_ends_nobody() {
             if !master.runs() {
                 return "the master dies";
             }
-            gossip.expect_sibling_is_heard();
+            scene.expect_sibling_is_heard();
             "the child leaves"
         },
     );
 }
 
-/// "the next child of the service has its channel": no child can make that a reason to leave.
+/// "the next child of the service has its channel": a child cannot make the next one leave.
 #[test]
 fn a_child_that_stops_reading_the_status_channel_sends_no_other_away() {
     needs_root("to run a master");
@@ -377,7 +378,7 @@ fn a_child_that_stops_reading_the_status_channel_sends_no_other_away() {
     );
 }
 
-/// What a former child has left behind has the channel too, and speaks for the former child only.
+/// A process that a former child has left behind has its channel, and reports only for that child.
 #[test]
 fn a_process_that_outlives_its_parent_does_not_speak_for_the_next_child() {
     needs_root("to run a master");
@@ -389,7 +390,7 @@ fn a_process_that_outlives_its_parent_does_not_speak_for_the_next_child() {
         former.tell(&format!("orphan {available}"));
         former.exit(0);
         served.push(service.serve());
-        // Somebody else is started for this client, because the one before is not available.
+        // The former child is not available, so a new one is started for this client.
         served.push(service.serve());
     }
     for (_, child) in &mut served {
@@ -427,16 +428,16 @@ fn bad_reports_are_logged_ten_times_a_minute() {
     needs_ours("the original logs them all, and its clock cannot be turned");
     let mut postfix = Instance::bare();
     let clock = Clock::install(&mut postfix);
-    let mut gossip = Gossip::new(&mut postfix);
+    let mut scene = BadReports::new(&mut postfix);
     for _ in 0..25 {
-        gossip.liar.write_status(b"garbage");
-        gossip.liar.wait_until_heard();
+        scene.liar.write_status(b"garbage");
+        scene.liar.wait_until_heard();
     }
     until(SOON, "ten lines", || {
-        Line::PartialReport.count(gossip.postfix) == 10
+        Line::PartialReport.count(scene.postfix) == 10
     });
-    clock.turn(gossip.postfix, 70);
-    gossip.liar.write_status(b"garbage");
-    Line::Suppressed.wait(gossip.postfix, &["15 more"]);
-    assert_eq!(Line::PartialReport.count(gossip.postfix), 11);
+    clock.turn(scene.postfix, 70);
+    scene.liar.write_status(b"garbage");
+    Line::Suppressed.wait(scene.postfix, &["15 more"]);
+    assert_eq!(Line::PartialReport.count(scene.postfix), 11);
 }

@@ -1,4 +1,4 @@
-//! Services that strangers keep busy.
+//! Stress mode.
 
 use testkit::client::Client;
 use testkit::clock::Clock;
@@ -17,7 +17,7 @@ fn stress(puppet: &Puppet) -> &str {
     value.expect("-o stress=")
 }
 
-/// A service for strangers with two processes, and both of them busy.
+/// A service for remote clients with a limit of two processes, both of them busy.
 struct Busy {
     postfix: Instance,
     service: PuppetService,
@@ -35,22 +35,23 @@ impl Busy {
         };
         // The first child is below the limit.
         busy.one_more("");
-        // The second reaches it: the first is told to leave, and ends when its client does.
+        // The second child reaches the limit: the first is told to leave, and ends after its
+        // client.
         busy.one_more("yes");
         let (client, first) = busy.children.remove(0);
         drop(client);
         first.wait_for_end();
-        // The third takes the first's place, and now nobody can take another client.
+        // The third child takes the first one's place, and now no child is available.
         busy.one_more("yes");
         busy
     }
 
-    /// Of type pass, which is for whatever stands between strangers and it.
+    /// Uses type pass, which counts as remote.
     fn pass(postfix: Instance) -> Self {
         Self::new(postfix, "a", "pass - - n - 2")
     }
 
-    /// A new client needs a new child, which is told whether there is stress.
+    /// Connects a client, and checks whether its new child is told of stress.
     #[track_caller]
     fn one_more(&mut self, expected: &str) {
         let (client, puppet) = self.service.serve();
@@ -59,7 +60,7 @@ impl Busy {
         self.children.push((client, puppet));
     }
 
-    /// All children leave.
+    /// Ends all children.
     fn clear(&mut self) {
         for (client, puppet) in self.children.drain(..) {
             drop(client);
@@ -82,16 +83,17 @@ fn a_service_at_its_limit_warns_once_and_tells_its_children_of_stress() {
         let mut busy = Busy::new(postfix, &address, "inet n - n - 2");
         let name = format!("warning: service \"{address}\" (");
         Line::LimitReached.wait(&busy.postfix, &[name.as_str(), "process limit \"2\":"]);
-        // What to do about it follows.
+        // The advice follows.
         busy.postfix.wait_for_log("in master.cf");
         busy.postfix.wait_for_log("STRESS_README");
 
-        // Available and busy again: at the limit a second time.
+        // One child becomes available and busy again: the limit is reached a second time.
         let (client, puppet) = &mut busy.children[0];
         puppet.finish_client();
         *client = busy.service.connect();
         puppet.take_client();
-        // Its end is seen after its reports; so when its successor runs, those have been read.
+        // A child's end is processed after its reports, so when the next child runs, they have been
+        // read.
         let (client, puppet) = busy.children.remove(0);
         puppet.exit(0);
         drop(client);
@@ -109,13 +111,14 @@ fn idle_children_leave_when_stress_begins() {
     let (_second, mut idle) = service.serve();
     idle.tell("hangup");
     assert_eq!((stress(&busy), stress(&idle)), ("", ""));
-    // The channel is that of the service, so all learn of it, and only once it is reached.
+    // The channel belongs to the service, so all children are told, and only when the limit is
+    // reached.
     let _third = service.connect();
     let last = service.next();
     assert_eq!(stress(&last), "yes");
     idle.wait_for_end();
     busy.wait_for_end();
-    assert!(last.process.runs(), "the one who knows of stress");
+    assert!(last.process.runs(), "the child that knows of stress");
 }
 
 /// "existing children are told to leave": once, when stress begins.
@@ -123,7 +126,7 @@ fn idle_children_leave_when_stress_begins() {
 fn children_that_know_of_stress_stay() {
     needs_root("to run a master");
     let mut busy = Busy::pass(Instance::bare());
-    // Both have been started at the limit, and more of them come while stress lasts.
+    // Both were started at the limit, and more are started during stress mode.
     for _ in 0..3 {
         let (client, puppet) = busy.children.remove(0);
         puppet.exit(0);
@@ -168,7 +171,7 @@ fn a_service_for_local_clients_only_knows_no_stress() {
     needs_root("to run a master");
     let (postfix, service) = one_service("inet n - n - 2");
     let mut children = [service.serve(), service.serve()];
-    // A third client waits until one of the two is done.
+    // A third client waits until a child is available.
     let mut waiting = service.connect();
     let (_, puppet) = &mut children[0];
     assert!(!puppet.given().contains("stress"));
@@ -207,7 +210,7 @@ fn stress_ends_a_thousand_seconds_after_the_limit_was_reached_last() {
     clock.turn(&busy.postfix, 1010);
     Line::StressEnds.wait(&busy.postfix, &["service \"a\" ("]);
     busy.one_more("");
-    // And at the limit again, it all begins anew.
+    // When the limit is reached again, stress mode begins again.
     busy.one_more("yes");
     let (client, first) = busy.children.remove(0);
     drop(client);

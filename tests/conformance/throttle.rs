@@ -44,7 +44,7 @@ fn a_child_that_is_killed_before_it_has_served_throttles_its_service() {
     service.expect_no_child();
 }
 
-/// "Report 1 (available) raises the use count": taking a client alone is not use.
+/// "Report 1 (available) raises the use count": accepting a client is not enough.
 #[test]
 fn a_child_that_fails_with_its_first_client_throttles_its_service() {
     needs_root("to run a master");
@@ -74,7 +74,7 @@ fn a_child_that_fails_after_it_has_served_throttles_nothing() {
         puppet.wait_for_end();
         Line::Ended.wait(&postfix, &[format!("pid {} {said}", puppet.process.0)]);
     }
-    // The next client is served at once, where a throttled service would wait for a minute.
+    // The next client is served at once; a throttled service would take a minute.
     let _client = service.connect();
     service.next();
     assert_eq!(postfix.log_lines("throttling"), [""; 0]);
@@ -92,7 +92,7 @@ fn a_throttled_service_comes_back_and_serves_who_waited() {
     let begin = Instant::now();
     service.next().exit(7);
     let mut puppet = service.next();
-    // Clocks that count whole seconds may come up to one early.
+    // Clocks that count whole seconds may be up to one second early.
     let pause = begin.elapsed();
     assert!(
         pause > Duration::from_millis(900),
@@ -121,7 +121,7 @@ fn a_service_that_comes_back_and_fails_is_throttled_again() {
     }
 }
 
-/// "throttles its service": no other.
+/// "throttles its service": and no other.
 #[test]
 fn throttling_is_no_others_business() {
     needs_root("to run a master");
@@ -136,7 +136,7 @@ fn throttling_is_no_others_business() {
     bad.expect_no_child();
 }
 
-/// Children that serve when a sibling fails go on serving.
+/// Busy children continue when a sibling fails.
 #[test]
 fn a_throttled_services_children_go_on_serving() {
     needs_root("to run a master");
@@ -196,9 +196,10 @@ fn a_child_that_fails_because_it_must_leave_throttles_nothing() {
             puppet.exit(1);
             postfix.wait_for_log("exit status 1");
             let _client = service.connect();
-            match service.starts_a_child() {
-                true => "the next client is served at once",
-                false => "the service is throttled",
+            if service.starts_a_child() {
+                "the next client is served at once"
+            } else {
+                "the service is throttled"
             }
         },
     );
@@ -237,7 +238,7 @@ fn a_service_is_throttled_when_its_listeners_cannot_be_watched() {
             postfix.unwatched("the last listener's number is counted on");
             let good = PuppetService::add(postfix, "a", "unix - - n - -");
             let bad = PuppetService::add(postfix, "b", "unix - - n - -");
-            // A first start shows on which descriptor the second will have the listener.
+            // A first start shows the descriptor number of the listener in the second start.
             postfix.start_in_foreground(&[]);
             let descriptors = postfix.master_process().descriptors();
             let listener = descriptors.iter().rfind(|(_, one)| one.kind.is_listener());
@@ -277,7 +278,7 @@ fn a_verbose_master_tells_of_throttling() {
     Line::Unthrottled.wait(&postfix, &[""; 0]);
 }
 
-/// The time is that of the clock: a minute, by default.
+/// The throttle time is a minute by default, by the clock.
 #[test]
 fn a_minute_is_the_default_throttle_time() {
     needs_root("to run a master");

@@ -1,5 +1,4 @@
-//! A reload that cannot be done: under ours it changes nothing, and under the original it is the
-//! end of the mail system.
+//! Failed reloads: in our master they change nothing, in the original they end the mail system.
 
 use std::fs;
 use std::net::TcpListener;
@@ -16,8 +15,8 @@ use testkit::{needs_root, test};
 const SERVES_ON: &str = "a line says why, and the master serves on as before";
 const EXITS: &str = "the master exits";
 
-/// What becomes of a reload of a configuration that `spoil` has made wrong. The log must have a
-/// line with all of `complaint`; `repair` makes the configuration right again.
+/// Makes the configuration wrong by `spoil` and reloads. The log must then contain a line with all
+/// of `complaint`; `repair` corrects the configuration.
 fn a_failed_reload(
     postfix: &mut Instance,
     complaint: &[&str],
@@ -37,16 +36,17 @@ fn a_failed_reload(
         let mut news = log.get(mark..)?.lines();
         let said = |line: &&str| complaint.iter().all(|text| line.contains(text));
         let line = news.find(|line| line.contains(": error: ") && said(line));
-        match master.runs() {
-            true => Some(Some(line?.to_owned())),
-            false => Some(None),
+        if master.runs() {
+            Some(Some(line?.to_owned()))
+        } else {
+            Some(None)
         }
     });
     if line.is_none() {
         return EXITS;
     }
     postfix.wait_for_log_after(mark, "reload failed and changed nothing");
-    // The child was not told to leave, the next is as the first, and the table is in force.
+    // The child was not told to leave, a new child is the same, and the old table is in force.
     busy.tell("write hello");
     assert_eq!(client.line(), "hello");
     let (_client, next) = service.serve();
@@ -159,9 +159,9 @@ fn a_reload_with_a_port_that_somebody_else_holds_changes_nothing() {
             original: "the master exits",
         },
         |postfix| {
-            let somebody = TcpListener::bind("127.0.0.1:0").expect("a listener");
-            let taken = somebody.local_addr().expect("an address").to_string();
-            // Services that come before and after it in the table must not appear either.
+            let other = TcpListener::bind("127.0.0.1:0").expect("a listener");
+            let taken = other.local_addr().expect("an address").to_string();
+            // Services before and after it in the table must not appear, either.
             let free = postfix.address();
             let spoil = |postfix: &mut Instance| {
                 for name in [&free, &taken] {

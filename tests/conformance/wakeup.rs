@@ -1,4 +1,4 @@
-//! Wake-ups of services of each type.
+//! Wake-ups of all types of services.
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
@@ -14,10 +14,10 @@ use testkit::{needs_root, test};
 
 use crate::lines::Line;
 
-/// `W` and a zero byte, as the puppet tells it.
+/// `W` and a null byte, as the puppet prints them.
 const WAKEUP: &str = "5700";
 
-/// Asserts that the next client of a child is a wake-up, and lets it go.
+/// Asserts that a child's next client is a wake-up, and closes it.
 #[track_caller]
 fn expect_wakeup(puppet: &mut Puppet) {
     puppet.take_client();
@@ -82,12 +82,12 @@ fn a_fifo_service_is_woken_up_again_and_again() {
     puppet.tell("report taken");
     let mut wakeups = 0;
     while wakeups < 3 {
-        // Two wait there where the machine was busy for a second.
+        // On a busy machine, two may be waiting.
         let bytes = puppet.tell("receive-from 6");
         let count = usize::max(1, bytes.len() / 2);
         assert_eq!(bytes, "57".repeat(count));
         wakeups += count;
-        // One at the start and one for each second, which the original counts by the clock's.
+        // One at the start and one per second, which the original counts by the clock's seconds.
         let due = begin.elapsed().as_secs() as usize + 2;
         assert!(wakeups <= due, "{wakeups} wake-ups where {due} are due");
     }
@@ -134,7 +134,7 @@ fn a_wakeup_waits_in_the_queue_of_a_service_that_is_busy() {
     needs_root("to run a master");
     let (_postfix, service) = one_service("unix - - n 1000? 1");
     let (client, mut puppet) = service.serve();
-    // The wake-up came when the child was started, and stands behind the client.
+    // The wake-up came when the child was started, and is in the queue behind the client.
     let mut second = service.connect();
     drop(client);
     puppet.finish_client();
@@ -156,7 +156,8 @@ fn a_throttled_service_is_not_woken_up() {
     puppet.take_client();
     puppet.exit(1);
     Line::BadStartup.wait(&postfix, &[""; 0]);
-    // Until it comes back nobody connects; so there is one wake-up then, and not four.
+    // While the service is throttled, the master does not connect; so there is one wake-up
+    // afterwards, not four.
     let mut puppet = service.next();
     expect_wakeup(&mut puppet);
     let begin = std::time::Instant::now();
@@ -193,7 +194,7 @@ fn a_reload_begins_and_ends_wakeups() {
     service.set(&mut postfix, "unix - - n - 1");
     postfix.reload();
     puppet.wait_for_end();
-    // One may have been under way; another second is enough for the next.
+    // One may have been sent before; another second is enough for a further one.
     if let Some(mut puppet) = service.next_within(std::time::Duration::from_millis(100)) {
         puppet.tell("accept");
     }
@@ -201,7 +202,7 @@ fn a_reload_begins_and_ends_wakeups() {
     assert!(another.is_none(), "a wake-up");
 }
 
-/// A `?` holds again after a reload.
+/// After a reload, `?` applies again.
 #[test]
 fn conditional_wakeups_wait_again_after_a_reload() {
     needs_root("to run a master");
@@ -248,7 +249,7 @@ fn a_fifo_that_mail_owner_may_not_write_to_is_not_written_to() {
     postfix.wait_for_log("Permission denied");
 }
 
-/// Wake-ups are for services that can be connected to, and for fifos.
+/// Wake-ups are for services with connections, and for FIFOs.
 #[test]
 fn a_datagram_service_cannot_be_woken_up() {
     needs_root("to run a master");
@@ -262,19 +263,20 @@ fn a_datagram_service_cannot_be_woken_up() {
             let service = PuppetService::add(postfix, "a", "unix-dgram n - n 1000 1");
             postfix.start();
             service.expect_no_child();
-            // And otherwise it is a service like any other.
+            // Otherwise it works normally.
             let client = UnixDatagram::unbound().expect("a socket");
             client.send_to(b"x", &service.address).expect("a reader");
             assert_eq!(service.next().tell("receive-from 6"), "78");
-            match postfix.log_lines("warning: ").is_empty() {
-                true => "silence",
-                false => "a warning",
+            if postfix.log_lines("warning: ").is_empty() {
+                "silence"
+            } else {
+                "a warning"
             }
         },
     );
 }
 
-/// A service whose socket somebody has removed cannot be woken up, and nobody else minds.
+/// A wake-up of a service whose socket was removed fails; others are not affected.
 #[test]
 fn a_wakeup_that_finds_no_socket_is_warned_of() {
     needs_root("to run a master");
@@ -296,7 +298,7 @@ fn a_verbose_master_tells_of_wakeups() {
     let mut postfix = Instance::bare();
     let service = PuppetService::add(&mut postfix, "a", "unix - - n 1 1");
     postfix.start_in_foreground(&["-v"]);
-    // The original writes nothing into this log before it is up, so the first does not show.
+    // The original writes nothing to this log during the start, so the first wake-up is not in it.
     let mut puppet = service.next();
     expect_wakeup(&mut puppet);
     expect_wakeup(&mut puppet);

@@ -1,4 +1,4 @@
-//! How many clients wait for a service, of each type of listener.
+//! The number of waiting clients, for each type of listener.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -31,7 +31,7 @@ fn clients_of_a_paused_service_are_counted_whatever_its_type() {
         let _tcp = [(); 2].map(|()| TcpStream::connect(address).expect("a listener"));
         let come = |name: &str| UnixStream::connect(standalone.queue().join("public").join(name));
         let _unix = ["a", "a", "a", "b"].map(|name| come(name).expect("a listener"));
-        // TCP may take a moment to have them in the queue.
+        // TCP connections may reach the queue with a delay.
         until(SOON, "all of them in their queues", || {
             let services = read_document(&standalone).services;
             let waiting: Vec<_> = services.iter().map(|service| service.backlog).collect();

@@ -1,4 +1,4 @@
-//! What a master has learned about its services' commands, and tells.
+//! The back-off state of services in the status document.
 
 use testkit::client::Client;
 use testkit::instance::SOON;
@@ -33,7 +33,7 @@ fn the_status_says_how_long_the_next_failure_throttles() {
     let shown = told(&standalone, &["status", "a"]);
     let line = "  back-off     3 min 20 s after the next failure\n";
     assert!(shown.contains(line), "{shown}");
-    // It does not change, and is a setting.
+    // This time is constant, so it is a setting.
     assert_eq!(service(&standalone, "b").throttle_next, None);
     let shown = told(&standalone, &["status", "b"]);
     assert!(!shown.contains("back-off"), "{shown}");
@@ -59,7 +59,7 @@ fn the_status_says_of_how_many_clients_the_child_ended_abnormally() {
     for (name, puppets) in [("a", &watched), ("b", &other)] {
         let _client = connect(&standalone, name);
         let mut puppet = puppets.next();
-        // One client is served, the next one loses the child.
+        // One client is served, the next one loses its child.
         puppet.take_client();
         puppet.finish_client();
         let _client = connect(&standalone, name);

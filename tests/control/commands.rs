@@ -1,4 +1,4 @@
-//! What masterctl does.
+//! The commands of masterctl.
 
 use std::fs;
 use std::net::TcpListener;
@@ -101,7 +101,7 @@ fn reload_tells_what_came_of_it() {
         let document = read_document(&standalone);
         assert_eq!((document.generation, &*document.services[0].name), (2, "b"));
         assert!(document.last_reload.expect("a reload").succeeded);
-        // And again, with the one before in the document.
+        // Once more, with a previous reload in the document.
         assert!(told(&standalone, &["reload"]).ends_with("reloaded\n"));
         assert_eq!(read_document(&standalone).generation, 3);
     }
@@ -188,7 +188,7 @@ fn reload_of_one_service_replaces_its_children_and_no_others() {
         "a/unix: its children are being replaced\n"
     );
     one.wait_for_end();
-    // The one of the other service is not told to leave.
+    // The other service's child is not told to leave.
     other.take_client();
     other.wait_until_heard();
     assert_eq!(read_document(&standalone).generation, generation);
@@ -270,7 +270,7 @@ fn stop_ends_the_master_and_leaves_no_sockets() {
     for mut standalone in Standalone::all() {
         standalone.write_table("a unix n - - - 5 true\n").start();
         let process = standalone.process();
-        // The test is its parent, and has to hear of its end for it to be gone.
+        // The test is the master's parent and must reap it.
         assert_eq!(told(&standalone, &["stop"]), "stopped\n");
         until(SOON, "the master's end", || !process.runs());
         for name in [master::status::SOCKET, master::control::SOCKET] {

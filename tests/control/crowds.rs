@@ -1,5 +1,5 @@
-//! Many readers of the status socket while clients are served: nobody is lost, nobody waits for a
-//! reader, and the master's memory stays bounded.
+//! Many readers of the status socket while clients are served: no client is lost or delayed, and
+//! the master's memory stays bounded.
 
 use std::fmt::Write as _;
 use std::io::Read;
@@ -19,26 +19,25 @@ use testkit::test;
 use super::stage::{greeter, read_document};
 
 const CROWD: usize = 200;
-/// Services that make the document larger than what a socket takes at once.
+/// With this number of services, the document is larger than a socket's buffer.
 const SERVICES: usize = 600;
-/// Clients who are served meanwhile.
+/// The number of clients during the test.
 const CLIENTS: usize = 300;
-/// The crowd has been served by then, a few at a time.
+/// Maximum time to serve the whole crowd, a few readers at a time.
 const LONG: Duration = Duration::from_secs(60);
-/// So many documents may take memory at the same time: those that slow readers hold, and one that
-/// is being made.
+/// Maximum number of documents in memory at the same time: those of slow readers, and a new one.
 const DOCUMENTS: u64 = 7;
-/// What else may come and go meanwhile, in KiB.
+/// Other memory that may be used, in KiB.
 const MARGIN: u64 = 1024;
 
-/// Comes and does not read.
+/// Connects and does not read.
 fn never_read(path: &Path) -> Option<UnixStream> {
     let stream = UnixStream::connect(path).ok()?;
     stream.set_read_timeout(Some(SOON)).ok()?;
     Some(stream)
 }
 
-/// Comes again and again, and reads all there is.
+/// Connects again and again, and reads everything.
 fn hammer(path: &Path, end: &AtomicBool, read: &AtomicUsize) {
     while !end.load(Relaxed) {
         let mut text = Vec::new();
@@ -49,7 +48,7 @@ fn hammer(path: &Path, end: &AtomicBool, read: &AtomicUsize) {
     }
 }
 
-/// Sets the sign at the end, also when that is a test's failure.
+/// Sets the flag on drop, also when a test fails.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -58,7 +57,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// In KiB, as it is sent.
+/// The size in KiB, as sent.
 fn size(document: &Document) -> u64 {
     serde_json::to_vec(document).expect("JSON").len() as u64 / 1024
 }
@@ -90,7 +89,7 @@ fn readers_that_never_read_and_readers_that_hammer_cost_no_client() {
         let _ends = Ends(&end);
         for _ in 0..CROWD {
             scope.spawn(|| {
-                // Who finds no room even to wait comes again.
+                // The queue of connections is full: try again.
                 while !end.load(Relaxed) {
                     let _silent = never_read(&path);
                     within(SOON, || end.load(Relaxed));
@@ -101,7 +100,7 @@ fn readers_that_never_read_and_readers_that_hammer_cost_no_client() {
         let hello = standalone.queue().join("public/hello");
         let begun = Instant::now();
         let mut served = 0;
-        // Until the crowd is really there.
+        // Until all readers have connected.
         while served < CLIENTS || read.load(Relaxed) < CROWD {
             assert_eq!(Client::connect(&hello.to_string_lossy()).line(), "hello");
             served += 1;
@@ -116,7 +115,7 @@ fn readers_that_never_read_and_readers_that_hammer_cost_no_client() {
         most < limit,
         "{before} KiB, then {most} KiB; a document has {size} KiB"
     );
-    // They are gone, and so are their documents; the next one is served.
+    // All readers have disconnected, so their documents are freed; the next reader is served.
     until(SOON, "the memory to be given back", || {
         master.own_memory() < before + MARGIN
     });

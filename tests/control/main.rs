@@ -1,14 +1,14 @@
-//! A master that is looked at and steered, by masterctl and by whoever else finds its sockets; as
-//! root's and as an ordinary user's.
+//! The status socket and the control socket of a master, with masterctl and with other clients; as
+//! root and as an ordinary user.
 
 mod backlog; // how many clients wait, and where
-mod backoff; // what a master has learned about its services' commands
-mod commands; // what masterctl does
+mod backoff; // the back-off state of services
+mod commands; // the commands of masterctl
 mod crowds; // many readers while clients are served
 mod objects; // log lines for machines
-mod refusals; // what masterctl cannot do, and says so
-mod sockets; // who may come, and what they may say
-mod stage; // services that do as they are told, and what the master tells
+mod refusals; // errors of masterctl
+mod sockets; // access rights, and invalid messages
+mod stage; // services and status documents for these tests
 
 fn main() -> std::process::ExitCode {
     testkit::main()

@@ -1,4 +1,4 @@
-//! Log lines for machines: what is said about a service names it in fields of its own.
+//! JSON log lines: a line about a service has fields that name it.
 
 use std::fs;
 
@@ -11,12 +11,12 @@ use testkit::test;
 
 use super::stage::{masterctl, told};
 
-/// The first line with these words, as an object.
+/// The first log line that contains these words, parsed.
 #[track_caller]
 fn object(standalone: &mut Standalone, words: &str) -> Value {
     let line = until(SOON, format_args!("{words:?}"), || {
         let said = standalone.said();
-        // A line is there when its end is.
+        // A line is complete when its newline is there.
         let mut lines = said
             .split_inclusive('\n')
             .filter(|line| line.ends_with('\n'));
@@ -52,7 +52,7 @@ fn a_line_about_a_service_says_about_which() {
         assert_eq!(about, (&service.into(), &"unix".into()), "{line}");
         assert_eq!(line["child"].is_i64(), words.starts_with("exec "), "{line}");
     }
-    // What is about the master is about no service.
+    // A line about the master has no service.
     let line = object(&mut standalone, "daemon started -- version ");
     assert_eq!(line["service"], Value::Null, "{line}");
 }

@@ -1,4 +1,4 @@
-//! What masterctl cannot do, and how it says so: in clear words, and by its exit status.
+//! The errors of masterctl: their messages and exit statuses.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use testkit::{needs_root, test};
 
 use super::stage::{masterctl, service};
 
-/// All that ask a running master for something.
+/// All commands that need a running master.
 const COMMANDS: [&[&str]; 10] = [
     &["status"],
     &["top", "--once"],
@@ -39,7 +39,7 @@ fn expect(finished: &Finished, status: i32, words: &str) {
 fn without_a_master_every_command_says_so() {
     for mut standalone in Standalone::all() {
         standalone.write_table("a unix n - - - 5 true\n").start();
-        // One that ended well leaves nothing, one that was killed leaves its sockets.
+        // After a normal end the sockets are removed, after a kill they remain.
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             standalone.stop_by(signal);
             for command in COMMANDS {
@@ -85,7 +85,7 @@ fn a_stranger_may_neither_look_nor_steer() {
 
 #[test]
 fn who_may_only_look_is_told_so_when_steering() {
-    needs_root("to have somebody of the mail owner's group");
+    needs_root("to run a process with the mail owner's group");
     let mut standalone = Standalone::new();
     standalone.write_table("a unix n - - - 5 true\n").start();
     let socket = fs::metadata(standalone.queue().join(master::status::SOCKET)).unwrap();
@@ -143,8 +143,9 @@ fn what_makes_no_sense_is_refused() {
     );
     standalone.write_toml("service_throttle_time = \"600s\"\n");
     let script = standalone.script("fails", "exit 1");
-    let table = fs::read_to_string(standalone.table()).unwrap();
-    let table = table.replace("false", &script.display().to_string());
+    let table = fs::read_to_string(standalone.table())
+        .unwrap()
+        .replace("false", &script.display().to_string());
     standalone.write_table(&table).start();
     let socket = standalone.queue().join("public/a");
     let _client = Client::connect(&socket.to_string_lossy());

@@ -1,4 +1,4 @@
-//! Who may come to the master's own sockets, and what they may say.
+//! The master's own sockets: access rights, and invalid messages.
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -30,7 +30,7 @@ fn approach(path: &Path) -> OwnedFd {
     fd
 }
 
-/// What the master answers to a message, if anything.
+/// The master's answer to a message; `None` if it sends none.
 fn ask(standalone: &Standalone, message: &[u8]) -> Option<Answer> {
     let connection = approach(&standalone.queue().join(control::SOCKET));
     send(connection.as_raw_fd(), message, MsgFlags::empty()).expect("room");
@@ -71,7 +71,7 @@ fn who_comes_past_the_permissions_is_refused_and_named() {
     assert!(
         refused
             .stderr
-            .contains("only root and whoever runs the master"),
+            .contains("only root and the user that runs the master"),
         "{refused:?}"
     );
     assert!(!service(&standalone, "a").paused);
@@ -95,7 +95,7 @@ fn what_is_no_request_changes_nothing_and_does_not_fill_the_log() {
         .matches("a request: refused to uid ")
         .count();
     assert_eq!(lines, 10, "{}", standalone.said());
-    // Who says nothing keeps nobody from being heard.
+    // Silent clients do not block others.
     let silent: Vec<OwnedFd> = (0..40)
         .map(|_| approach(&standalone.queue().join(control::SOCKET)))
         .collect();
@@ -112,7 +112,7 @@ fn a_place_that_is_another_services_by_now_is_left_alone() {
         let identity = identity("unix", endpoint);
         Request::Pause(Target { place, identity }).encode()
     };
-    // A place is free again when the service that had it is gone.
+    // A place is reused after its service is gone.
     for table in ["c unix n - - - 5 true\n", "b unix n - - - 5 true\n"] {
         standalone.write_table(table);
         standalone.reload();
@@ -140,7 +140,7 @@ fn what_is_said_to_the_status_socket_is_not_heard() {
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
-    // The master may have answered and gone already.
+    // The master may have answered and closed already.
     let _ = stream.write_all(&[0xff; 1000]);
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text);

@@ -1,4 +1,4 @@
-//! Services that do as they are told, and what the master tells of itself.
+//! Services and status documents for these tests.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use testkit::standalone::Standalone;
 
 pub use testkit::operator::{masterctl, read_document, service, told};
 
-/// Puppets of a service, and what to write in the table as its command.
+/// Puppets of a service, and its command for the table.
 pub fn puppets(standalone: &Standalone, name: &str) -> (Puppets, String) {
     let puppets = Puppets::at(standalone.path(), name);
     let program = standalone.install(&example("puppet"));
@@ -16,7 +16,7 @@ pub fn puppets(standalone: &Standalone, name: &str) -> (Puppets, String) {
     (puppets, command)
 }
 
-/// A service of this name that answers every client with a line, and closes.
+/// Adds a service that sends one line to each client and closes the connection.
 pub fn greeter(standalone: &Standalone) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = root.join("services/examples/minimal.py");

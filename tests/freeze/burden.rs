@@ -1,9 +1,9 @@
-//! Descriptors that are sent to the master: of TCP connections that linger, with data that is never
-//! read. Where the master does the last close, it waits for the lingering time, which is 30 seconds
-//! for each. No client of another service may wait for that.
+//! Descriptors that are sent to the master: of TCP connections with SO_LINGER and data that is
+//! never read. If the master does the last close, it blocks for the lingering time, 30 seconds for
+//! each. Clients of other services must not be delayed.
 //!
-//! Each test runs on the kernel as it is, which may have SO_PASSRIGHTS (since 6.16), and on one
-//! that lacks it. That is said by `refuse`.
+//! Each test runs on the kernel as it is, which may have SO_PASSRIGHTS (since 6.16), and on a
+//! kernel without it, which `refuse` simulates.
 
 use std::fmt;
 use std::fs;
@@ -31,10 +31,10 @@ use testkit::process::{Kind, Process};
 use testkit::programs::example;
 use testkit::{needs_root, test};
 
-/// For how long clients of another service are measured after the master had its burden.
+/// How long other services' clients are measured after the descriptors were sent.
 const AFTERWARDS: Duration = Duration::from_secs(3);
 
-/// The level and the number of SO_PASSRIGHTS.
+/// The level and the option number of SO_PASSRIGHTS.
 const PASSRIGHTS: [&str; 2] = ["1", "83"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +43,15 @@ enum Kernel {
     WithoutPassrights,
 }
 
-/// A master of such a kernel, and an address where nothing is read.
-struct Scene {
-    // Goes first: connections to it end then, and closing them waits no longer.
+/// A master on such a kernel, and an address where nothing is read.
+struct Setup {
+    // Dropped first: its connections then end, and closing them does not block any more.
     sink: TcpListener,
     stage: Stage,
     kernel: Kernel,
 }
 
-impl Scene {
+impl Setup {
     fn new(kernel: Kernel) -> Self {
         let sink = TcpListener::bind("127.0.0.1:0").expect("a port");
         setsockopt(&sink, sockopt::RcvBuf, &4096).expect("a small buffer");
@@ -71,7 +71,7 @@ impl Scene {
         let refuse = example("refuse").display().to_string();
         let [level, option] = PASSRIGHTS;
         let mut master = match self.kernel {
-            Kernel::AsItIs => self.stage.world.master(&["-d"]),
+            Kernel::AsItIs => self.stage.standalone.master(&["-d"]),
             Kernel::WithoutPassrights => {
                 let what = ["setsockopt", "ENOPROTOOPT", level, option];
                 self.stage.by(&refuse, &what)
@@ -80,8 +80,9 @@ impl Scene {
         self.stage.start_as(&mut master);
     }
 
-    /// Has the master stand still while the burden is sent, so that every last close is its own;
-    /// and then no client of another service is delayed, and the master keeps none of it.
+    /// Stops the master while the descriptors are sent, so that each last close is its own. Then
+    /// asserts that no client of another service is delayed, and that the master keeps no
+    /// descriptor.
     #[track_caller]
     fn delays_no_client(&self, send: impl FnOnce()) {
         let master = self.stage.master();
@@ -94,13 +95,13 @@ impl Scene {
         });
     }
 
-    /// Runs a service whose child is the burden, and has it sent.
+    /// Runs a service whose child sends the descriptors.
     #[track_caller]
     fn a_child_sends(self, to: &str, line: &str) {
         self.a_child_sends_before(to, line, |_| ());
     }
 
-    /// The same; the master is told something before it goes on.
+    /// The same; `tell` is called before the master continues.
     #[track_caller]
     fn a_child_sends_before(mut self, to: &str, line: &str, tell: impl FnOnce(Process)) {
         let (mut child, client) = self.run_a_child(to, line);
@@ -115,13 +116,13 @@ impl Scene {
         drop(client);
     }
 
-    /// Starts the master with a service whose child is the burden, and has this child ready; with
-    /// the client for whom it was started, if one was needed.
+    /// Starts the master with a service whose child can send the descriptors, and waits until the
+    /// child is ready. Returns also the client for which it was started, if any.
     #[track_caller]
     fn run_a_child(&mut self, to: &str, line: &str) -> (Burden, Option<UnixStream>) {
-        let path = self.stage.world.path().join("burden.control");
+        let path = self.stage.standalone.path().join("burden.control");
         let children = UnixListener::bind(&path).expect("a control socket");
-        let program = self.stage.world.install(&example("burden"));
+        let program = self.stage.standalone.install(&example("burden"));
         self.stage.line(&format!(
             "{line} {} to={to} sink={} control={}",
             program.display(),
@@ -136,7 +137,7 @@ impl Scene {
         (Burden::meet(&children), client)
     }
 
-    /// Sends the burden over a connection that leads to the master.
+    /// Sends the descriptors over a connection to the master.
     fn we_send(&self, connection: impl AsRawFd, bytes: &[u8]) {
         let burden = lingering::connections(&self.sink()).expect("connections");
         let rights: Vec<RawFd> = burden.iter().map(AsRawFd::as_raw_fd).collect();
@@ -147,7 +148,7 @@ impl Scene {
         say_what_was_sent(self.kernel, format_args!("{sent:?}"));
         if sent.is_err() {
             let _ = sendmsg::<()>(connection.as_raw_fd(), &bytes, &[], flags, None);
-            // This thread's close is the last one, and must not wait.
+            // This thread does the last close, and must not block.
             let off = linger {
                 l_onoff: 0,
                 l_linger: 0,
@@ -159,19 +160,19 @@ impl Scene {
     }
 }
 
-/// How many connections the master has: no service here listens for TCP.
+/// The number of the master's TCP connections: no service here listens on TCP.
 fn connections(master: Process) -> usize {
     let descriptors = master.descriptors();
     let tcp = |kind: &Kind| matches!(kind, Kind::Socket(socket) if socket.family == "tcp");
     descriptors.values().filter(|one| tcp(&one.kind)).count()
 }
 
-/// Shown when a test fails: whether the kernel had the sender keep its descriptors.
+/// Printed when a test fails: whether the kernel refused to send the descriptors.
 fn say_what_was_sent(kernel: Kernel, sent: impl fmt::Display) {
     println!("on a kernel {kernel:?}, the sender was told {sent}");
 }
 
-/// A child that sends the burden when it is told to.
+/// A child that sends the descriptors on request.
 struct Burden(BufReader<UnixStream>);
 
 impl Burden {
@@ -192,7 +193,7 @@ impl Burden {
         line.trim_end().to_owned()
     }
 
-    /// Returns when it is gone, and all its descriptors with it.
+    /// Returns when the child has ended and all its descriptors are closed.
     #[track_caller]
     fn send_and_end(&mut self) {
         let mut stream = self.0.get_ref();
@@ -208,17 +209,16 @@ impl Burden {
 
 #[track_caller]
 fn a_shared_child(kernel: Kernel) {
-    Scene::new(kernel).a_child_sends("shared", "burden unix n n n - 1");
+    Setup::new(kernel).a_child_sends("shared", "burden unix n n n - 1");
 }
 
-/// Today: passes, with an error of the sender, EPERM.
 #[test]
 fn descriptors_over_a_status_channel_delay_no_client() {
     needs_root("a master that keeps to itself");
     a_shared_child(Kernel::AsItIs);
 }
 
-/// Today: "a client of another service waited 5.0 s", the most that is measured.
+/// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
 #[test]
 fn descriptors_over_a_status_channel_delay_no_client_on_an_older_kernel() {
     needs_root("a master that keeps to itself");
@@ -227,42 +227,42 @@ fn descriptors_over_a_status_channel_delay_no_client_on_an_older_kernel() {
 
 /// A reload closes the channel, and may find it unread.
 ///
-/// Today: "a client of another service waited 5.0 s", the most that is measured.
+/// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
 #[test]
 fn descriptors_over_a_status_channel_that_a_reload_closes_delay_no_client_on_an_older_kernel() {
     needs_root("a master that keeps to itself");
     let hang_up = |master: Process| master.signal(Signal::SIGHUP);
-    Scene::new(Kernel::WithoutPassrights).a_child_sends_before(
+    Setup::new(Kernel::WithoutPassrights).a_child_sends_before(
         "shared",
         "burden unix n n n - 1",
         hang_up,
     );
 }
 
-/// The master ends in time, whatever is in its channels.
+/// The master ends in time, whatever its channels contain.
 ///
-/// Today: "waited 5s in vain for the master's end after SIGTERM", in about half the runs.
+/// Without the fix: "waited 5s in vain for the master's end after SIGTERM", in about half the runs.
 #[test]
 fn descriptors_over_a_status_channel_delay_no_stop_on_an_older_kernel() {
     needs_root("a master that keeps to itself");
-    let mut scene = Scene::new(Kernel::WithoutPassrights);
-    let (mut child, client) = scene.run_a_child("shared", "burden unix n n n - 1");
-    let master = scene.stage.master();
+    let mut setup = Setup::new(Kernel::WithoutPassrights);
+    let (mut child, client) = setup.run_a_child("shared", "burden unix n n n - 1");
+    let master = setup.stage.master();
     master.signal(Signal::SIGSTOP);
     child.send_and_end();
     master.signal(Signal::SIGTERM);
     master.signal(Signal::SIGCONT);
-    scene.stage.stop();
+    setup.stage.stop();
     drop(client);
 }
 
-/// A master with an ordered pool of burdens.
-fn ordered(kernel: Kernel) -> Scene {
-    let mut scene = Scene::new(kernel);
-    scene
+/// A master with an ordered pool of such children.
+fn ordered(kernel: Kernel) -> Setup {
+    let mut setup = Setup::new(kernel);
+    setup
         .stage
         .configure("[service.\"burden/unix\"]\naccept = \"ordered\"\nmin_children = 1\n");
-    scene
+    setup
 }
 
 #[track_caller]
@@ -270,28 +270,28 @@ fn an_ordered_child(kernel: Kernel) {
     ordered(kernel).a_child_sends("ordered", "burden unix n n n - 2");
 }
 
-/// Today: "a client of another service waited 5.0 s", the most that is measured.
+/// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
 #[test]
 fn descriptors_over_the_channel_of_a_pool_that_a_reload_removes_delay_no_client_on_an_older_kernel()
 {
     needs_root("a master that keeps to itself");
-    let scene = ordered(Kernel::WithoutPassrights);
-    let table = scene.stage.world.table();
+    let setup = ordered(Kernel::WithoutPassrights);
+    let table = setup.stage.standalone.table();
     let rest = fs::read_to_string(&table).expect("the table");
-    scene.a_child_sends_before("ordered", "burden unix n n n - 2", |master| {
+    setup.a_child_sends_before("ordered", "burden unix n n n - 2", |master| {
         replace(&table, &rest);
         master.signal(Signal::SIGHUP);
     });
 }
 
-/// Today: "a client of another service waited 5.0 s", the most that is measured.
+/// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
 #[test]
 fn descriptors_over_the_channel_of_an_ordered_pool_delay_no_client() {
     needs_root("a master that keeps to itself");
     an_ordered_child(Kernel::AsItIs);
 }
 
-/// Today: "a client of another service waited 5.0 s", the most that is measured.
+/// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
 #[test]
 fn descriptors_over_the_channel_of_an_ordered_pool_delay_no_client_on_an_older_kernel() {
     needs_root("a master that keeps to itself");
@@ -302,17 +302,17 @@ fn descriptors_over_the_channel_of_an_ordered_pool_delay_no_client_on_an_older_k
 
 #[track_caller]
 fn a_child_that_is_woken_up(kernel: Kernel) {
-    Scene::new(kernel).a_child_sends("wakeup", "burden unix n n n 1000 1");
+    Setup::new(kernel).a_child_sends("wakeup", "burden unix n n n 1000 1");
 }
 
-/// Today: "a client of another service waited 5.0 s", the most that is measured.
+/// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
 #[test]
 fn descriptors_in_answer_to_a_wake_up_delay_no_client() {
     needs_root("a master that keeps to itself");
     a_child_that_is_woken_up(Kernel::AsItIs);
 }
 
-/// Today: "a client of another service waited 5.0 s", the most that is measured.
+/// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
 #[test]
 fn descriptors_in_answer_to_a_wake_up_delay_no_client_on_an_older_kernel() {
     needs_root("a master that keeps to itself");
@@ -321,19 +321,19 @@ fn descriptors_in_answer_to_a_wake_up_delay_no_client_on_an_older_kernel() {
 
 #[track_caller]
 fn an_impostor(kernel: Kernel) {
-    let mut scene = Scene::new(kernel);
-    let hello = scene.stage.hello();
-    // Not with the start, when the socket is still the service's own.
-    scene.stage.line(&format!("pickup unix n n n 2? 1 {hello}"));
-    scene.start();
-    let mut client = Client::connect(&scene.stage.address("pickup"));
+    let mut setup = Setup::new(kernel);
+    let hello = setup.stage.hello();
+    // Not at the start, when the socket is still the service's own.
+    setup.stage.line(&format!("pickup unix n n n 2? 1 {hello}"));
+    setup.start();
+    let mut client = Client::connect(&setup.stage.address("pickup"));
     client.line();
-    let impostor = in_place_of(&scene.stage.path("pickup"));
+    let impostor = in_place_of(&setup.stage.path("pickup"));
     let (master, _) = until(SOON, "a wake-up", || impostor.accept().ok());
-    scene.delays_no_client(|| scene.we_send(master, b"x"));
+    setup.delays_no_client(|| setup.we_send(master, b"x"));
 }
 
-/// Listens where a service did.
+/// Listens at the path of a service.
 fn in_place_of(path: &Path) -> UnixListener {
     fs::remove_file(path).expect("the service's socket");
     let impostor = UnixListener::bind(path).expect("a socket");
@@ -341,14 +341,14 @@ fn in_place_of(path: &Path) -> UnixListener {
     impostor
 }
 
-/// Today: "a client of another service waited 5.0 s", the most that is measured.
+/// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
 #[test]
 fn descriptors_from_a_stranger_in_the_place_of_a_service_delay_no_client() {
     needs_root("a master that keeps to itself");
     an_impostor(Kernel::AsItIs);
 }
 
-/// Today: "a client of another service waited 5.0 s", the most that is measured.
+/// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
 #[test]
 fn descriptors_from_a_stranger_in_the_place_of_a_service_delay_no_client_on_an_older_kernel() {
     needs_root("a master that keeps to itself");
@@ -359,28 +359,27 @@ fn descriptors_from_a_stranger_in_the_place_of_a_service_delay_no_client_on_an_o
 
 #[track_caller]
 fn a_client_of_the_master(kernel: Kernel, name: &str, kind: SockType) {
-    let mut scene = Scene::new(kernel);
-    scene.start();
-    let path = scene.stage.world.queue().join(name);
-    // As large as a request, and none.
+    let mut setup = Setup::new(kernel);
+    setup.start();
+    let path = setup.stage.standalone.queue().join(name);
+    // The size of a request, with invalid content.
     let request = [0; master::control::Request::SIZE];
-    scene.delays_no_client(|| {
+    setup.delays_no_client(|| {
         let flags = SockFlag::SOCK_CLOEXEC;
         let connection = socket(AddressFamily::Unix, kind, flags, None).expect("a socket");
         let address = UnixAddr::new(&path).expect("an address");
         connect(connection.as_raw_fd(), &address).expect("a socket of the master");
-        scene.we_send(connection, &request);
+        setup.we_send(connection, &request);
     });
 }
 
-/// Today: passes, with an error of the sender, EPERM.
 #[test]
 fn descriptors_over_the_status_socket_delay_no_client() {
     needs_root("a master that keeps to itself");
     a_client_of_the_master(Kernel::AsItIs, master::status::SOCKET, SockType::Stream);
 }
 
-/// Today: "a client of another service waited 5.0 s", the most that is measured.
+/// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
 #[test]
 fn descriptors_over_the_status_socket_delay_no_client_on_an_older_kernel() {
     needs_root("a master that keeps to itself");
@@ -391,14 +390,13 @@ fn descriptors_over_the_status_socket_delay_no_client_on_an_older_kernel() {
     );
 }
 
-/// Today: passes, with an error of the sender, EPERM.
 #[test]
 fn descriptors_over_the_control_socket_delay_no_client() {
     needs_root("a master that keeps to itself");
     a_client_of_the_master(Kernel::AsItIs, master::control::SOCKET, SockType::SeqPacket);
 }
 
-/// Today: "a client of another service waited 5.0 s", the most that is measured.
+/// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
 #[test]
 fn descriptors_over_the_control_socket_delay_no_client_on_an_older_kernel() {
     needs_root("a master that keeps to itself");

@@ -1,4 +1,4 @@
-//! Many children of one service that end at once: no client of another service is delayed.
+//! Many children of a service end at once: no client of another service is delayed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use testkit::process::Process;
 use testkit::programs::example;
 use testkit::{needs_root, test};
 
-/// For how long clients are measured, at the least.
+/// Minimum duration of the measurement.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
-/// How many children end; more where the tests may take long.
+/// The number of children that end; larger in long test runs.
 fn size() -> usize {
     if std::env::var_os("MASTER_TEST_LONG").is_some() {
         5_000
@@ -48,11 +48,10 @@ impl Crowd {
         }
     }
 
-    /// What clients of another service wait for at the most, from something on until the master
-    /// has seen the ends of all.
+    /// The longest wait of another service's client, from `begin` until the master has seen all
+    /// ends.
     fn longest_wait(&self, begin: impl FnOnce() + Send) -> Duration {
-        let hello = self.postfix.socket("public", "hello");
-        let hello = hello.display().to_string();
+        let hello = self.postfix.socket("public", "hello").display().to_string();
         let longest = longest_first_byte(&hello, AFTERWARDS, || {
             begin();
             let master = self.postfix.master_pid();
@@ -64,7 +63,7 @@ impl Crowd {
     }
 }
 
-/// The children that served as many clients at a time, when these are gone.
+/// The children that have served a crowd of clients and are idle now.
 fn idle_children(postfix: &Instance) -> Vec<Process> {
     let crowd = postfix.socket("public", "crowd").display().to_string();
     let clients: Vec<_> = (0..size()).map(|_| Client::connect(&crowd)).collect();
@@ -84,7 +83,7 @@ fn idle_children(postfix: &Instance) -> Vec<Process> {
     children
 }
 
-/// Measures both masters, ours and then Postfix's, and judges ours.
+/// Measures our master, then Postfix's, and checks ours.
 #[track_caller]
 fn expect_unnoticed(longest_wait: impl Fn(&Crowd) -> Duration) {
     let _alone = alone();
@@ -97,16 +96,14 @@ fn expect_unnoticed(longest_wait: impl Fn(&Crowd) -> Duration) {
     assert!(ours <= NOTICED, "a client waited {ours:?}");
 }
 
-/// Today: passes with 2,000; with 5,000, in about half the runs, "a client waited 330 ms".
+/// Without the fix: passes with 2,000; with 5,000, in about half the runs, "a client waited 330 ms".
 #[test]
 fn a_crowd_of_children_that_end_delays_no_client_of_another_service() {
     needs_root("a mail system");
     expect_unnoticed(|crowd| crowd.longest_wait(|| crowd.kill()));
 }
 
-/// The master stands still while they end, so that it finds all ends at once.
-///
-/// Today: passes.
+/// The master is stopped while they end, so that it finds all ends at once.
 #[test]
 fn a_crowd_of_children_that_have_ended_delays_no_client_of_another_service() {
     needs_root("a mail system");

@@ -1,4 +1,4 @@
-//! Programs whose exec hangs. Each is a shell script that becomes `hello` when it can be read.
+//! Programs whose exec hangs. Each is a shell script that runs `hello` once it can be read.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,38 +16,38 @@ use testkit::poll::{stays, until};
 use testkit::process::Process;
 use testkit::{needs_root, test};
 
-/// A client of another service waits no longer than this.
+/// Maximum wait of another service's client.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The process limit of the service that hangs.
 const LIMIT: usize = 2;
 
-/// What an exec hangs in, until this is released or dropped.
+/// An obstacle in which an exec hangs, until it is released or dropped.
 pub trait Hang {
     fn program(&self) -> &Path;
 
-    /// Whether a process hangs in it now.
+    /// Whether a process hangs now.
     fn holds(&self) -> bool;
 
-    /// Lets go what hangs, and what will come. By default, what dropping does.
+    /// Lets hanging and later processes continue. By default dropping does that.
     fn release(&mut self) {}
 
-    /// Whether what hangs cannot be ended by a signal.
+    /// Whether no signal can end a hanging process.
     fn outlives_signals(&self) -> bool {
         false
     }
 }
 
-/// A master of which one service's program hangs in exec. What it hangs in goes first.
+/// A master with a service whose program hangs in exec. The obstacle is dropped first.
 struct Stuck<H: Hang> {
     hang: Option<H>,
     stage: Stage,
-    /// The client for whom the program was to be started.
+    /// The client for which the program was to be started.
     client: Client,
 }
 
-/// Has a client come to the service `stuck`, whose program is what `engage` makes of a script in
-/// the directory of the world.
+/// Connects a client to the service `stuck`. Its program is a script in the test's directory, which
+/// `engage` makes hang.
 #[track_caller]
 fn stuck<H: Hang>(engage: impl FnOnce(&Stage, &str) -> H) -> Stuck<H> {
     let mut stage = Stage::new();
@@ -67,16 +67,16 @@ fn stuck<H: Hang>(engage: impl FnOnce(&Stage, &str) -> H) -> Stuck<H> {
 }
 
 fn permission() -> Stuck<Unanswered> {
-    stuck(|stage, script| Unanswered::watch(&stage.world.script("program", script)))
+    stuck(|stage, script| Unanswered::watch(&stage.standalone.script("program", script)))
 }
 
 fn lease() -> Stuck<Lease> {
-    stuck(|stage, script| Lease::take(&stage.world.script("program", script)))
+    stuck(|stage, script| Lease::take(&stage.standalone.script("program", script)))
 }
 
 fn file_system() -> Stuck<Mount> {
     stuck(|stage, script| {
-        let directory = stage.world.path().join("mount");
+        let directory = stage.standalone.path().join("mount");
         Mount::new(&directory, &format!("#!/bin/sh\n{script}\n"))
     })
 }
@@ -89,13 +89,13 @@ impl<H: Hang> Stuck<H> {
     fn release(&mut self) {
         let mut hang = self.hang.take().expect("not released yet");
         hang.release();
-        // A file system is needed as long as what runs from it.
+        // The file system must exist as long as its program runs.
         if hang.outlives_signals() {
             self.hang = Some(hang);
         }
     }
 
-    /// Everything but the service that hangs goes on, and that one does when it can.
+    /// All other services work, and this one does when its program can run.
     #[track_caller]
     fn stops_no_other_service(mut self) {
         self.stage.expect_first_byte(SECOND);
@@ -107,7 +107,7 @@ impl<H: Hang> Stuck<H> {
         self.stage
             .wait_for_line(&["warning: ", &program, "hangs in exec"]);
 
-        let status = masterctl(&self.stage.world, &["status"]).expect_success();
+        let status = masterctl(&self.stage.standalone, &["status"]).expect_success();
         assert!(status.stdout.contains("stuck"), "{}", status.stdout);
 
         let hello = self.stage.hello();
@@ -120,7 +120,7 @@ impl<H: Hang> Stuck<H> {
         self.serves_again();
     }
 
-    /// The service that hung serves the client that waits.
+    /// The service serves the waiting client.
     #[track_caller]
     fn serves_again(mut self) {
         self.release();
@@ -132,59 +132,59 @@ impl<H: Hang> Stuck<H> {
         self.stage.expect_first_byte(SECOND);
     }
 
-    /// The master ends as it is told to.
+    /// The master ends on request.
     #[track_caller]
     fn ends_in_time(mut self) {
         self.stage.stop();
     }
 }
 
-/// Today: "no first byte within 1s".
+/// Without the fix: "no first byte within 1s".
 #[test]
 fn a_program_whose_exec_is_not_permitted_stops_no_other_service() {
     needs_root("fanotify");
     permission().stops_no_other_service();
 }
 
-/// Today: "waited 5s in vain for the master's end after SIGTERM".
+/// Without the fix: "waited 5s in vain for the master's end after SIGTERM".
 #[test]
 fn a_master_ends_on_sigterm_while_an_exec_is_not_permitted() {
     needs_root("fanotify");
     permission().ends_in_time();
 }
 
-/// Today: "no first byte within 1s".
+/// Without the fix: "no first byte within 1s".
 #[test]
 fn a_program_with_a_write_lease_stops_no_other_service() {
     needs_root("a master that keeps to itself");
     lease().stops_no_other_service();
 }
 
-/// Today: "waited 5s in vain for the master's end after SIGTERM".
+/// Without the fix: "waited 5s in vain for the master's end after SIGTERM".
 #[test]
 fn a_master_ends_on_sigterm_while_an_exec_waits_for_a_lease() {
     needs_root("a master that keeps to itself");
     lease().ends_in_time();
 }
 
-/// Today: "no first byte within 1s".
+/// Without the fix: "no first byte within 1s".
 #[test]
 fn a_program_in_a_file_system_that_does_not_answer_stops_no_other_service() {
     needs_root("to mount a file system");
     file_system().stops_no_other_service();
 }
 
-/// Today: "waited 5s in vain for the master's end after SIGTERM".
+/// Without the fix: "waited 5s in vain for the master's end after SIGTERM".
 #[test]
 fn a_master_ends_on_sigterm_while_an_exec_waits_for_a_file_system() {
     needs_root("to mount a file system");
     file_system().ends_in_time();
 }
 
-/// Processes that no signal ends count in the service's total until they end, so that there are no
-/// more of them than its limit.
+/// Processes that no signal ends count in the service's total until they end, so their number is
+/// limited.
 ///
-/// Today: "no first byte within 1s".
+/// Without the fix: "no first byte within 1s".
 #[test]
 fn processes_that_no_signal_ends_are_few() {
     needs_root("to mount a file system");
@@ -203,9 +203,9 @@ fn processes_that_no_signal_ends_are_few() {
     stuck.serves_again();
 }
 
-/// Nothing of the service stays in the way, and what no signal ends is gone when it can be.
+/// The service can be removed, and its processes disappear as soon as they can end.
 ///
-/// Today: "no first byte within 1s".
+/// Without the fix: "no first byte within 1s".
 #[test]
 fn a_service_that_hangs_in_exec_can_be_removed() {
     needs_root("to mount a file system");
@@ -222,15 +222,15 @@ fn a_service_that_hangs_in_exec_can_be_removed() {
     stuck.stage.expect_first_byte(SECOND);
 }
 
-/// A pool is filled when the master starts, which is no reason to wait, either.
+/// A pool is filled at the start; the start does not wait for it.
 ///
-/// Today: "waited 20s in vain for "daemon started -- version"".
+/// Without the fix: "waited 20s in vain for "daemon started -- version"".
 #[test]
 fn a_master_starts_although_a_program_of_a_pool_hangs_in_exec() {
     needs_root("a master that keeps to itself");
     let mut stage = Stage::new();
     let script = format!("exec {} ordered", stage.hello());
-    let lease = Lease::take(&stage.world.script("program", &script));
+    let lease = Lease::take(&stage.standalone.script("program", &script));
     let program = lease.program().display().to_string();
     stage.configure("[service.\"stuck/unix\"]\naccept = \"ordered\"\nmin_children = 1\n");
     stage.service("stuck unix n", "2", &program);
@@ -245,15 +245,15 @@ fn a_master_starts_although_a_program_of_a_pool_hangs_in_exec() {
     assert!(client.line_within(SOON).is_some(), "the pool serves");
 }
 
-/// The lease goes first.
+/// The lease is dropped first.
 struct Started {
     lease: Option<Lease>,
     stage: Stage,
 }
 
-/// A disk may be slow, and that is no failure.
+/// A slow disk is not a failure.
 ///
-/// Today: "a client of another service waited 5.0 s", the most that is measured.
+/// Without the fix: "a client of another service waited 5.0 s", the most that is measured.
 #[test]
 fn a_program_whose_exec_takes_a_while_is_started_and_not_throttled() {
     needs_root("to mount a file system");
@@ -267,15 +267,15 @@ fn a_program_whose_exec_takes_a_while_is_started_and_not_throttled() {
     assert_eq!((service.started, service.killed), (1, 0));
 }
 
-/// Whether a child runs no program of its own yet.
+/// Whether a child has not executed its program yet.
 fn is_in_exec(master: Process, child: Process) -> bool {
     child.executable() == master.executable()
 }
 
-/// The handler of the master's watchdog is not for its children: it would count in the memory of
-/// the master, and arm an alarm that outlives exec.
+/// The handler of the master's watchdog must not run in children: it would change the master's
+/// memory, and arm an alarm that survives exec.
 ///
-/// Today: "signals that the child catches before exec", 8192, which is SIGALRM.
+/// Without the fix: "signals that the child catches before exec", 8192, which is SIGALRM.
 #[test]
 fn a_signal_to_a_child_before_exec_does_not_run_the_masters_handler() {
     needs_root("a master that keeps to itself");

@@ -1,4 +1,4 @@
-//! A program whose opening must be permitted, fanotify(7), by a listener that does not answer.
+//! A program whose exec needs a permission, fanotify(7), from a listener that does not answer.
 
 use std::ffi::CString;
 use std::io;
@@ -11,24 +11,24 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::exec::Hang;
 
-/// The kernel permits everything when the descriptor is closed.
+/// When the descriptor is closed, the kernel permits everything.
 pub struct Unanswered {
     program: PathBuf,
     group: OwnedFd,
 }
 
 impl Unanswered {
-    /// Has each exec of this file, and of no other, wait.
+    /// Makes each exec of this file wait, and of no other file.
     pub fn watch(program: &Path) -> Self {
         let flags = libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK;
-        // SAFETY: the call has no pointers; the descriptor is new, and nothing else owns it.
+        // SAFETY: the call has no pointers; the descriptor is new, so nothing else owns it.
         let group = unsafe {
             let group = libc::fanotify_init(flags, libc::O_RDONLY as u32);
             assert!(group >= 0, "fanotify_init: {}", io::Error::last_os_error());
             OwnedFd::from_raw_fd(group)
         };
         let path = CString::new(program.as_os_str().as_bytes()).expect("a path");
-        // SAFETY: the path is a string that lives as long as the call.
+        // SAFETY: the path is a string that outlives the call.
         let marked = unsafe {
             libc::fanotify_mark(
                 group.as_raw_fd(),

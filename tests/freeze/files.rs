@@ -1,4 +1,4 @@
-//! Configuration that is no regular file: an error, and never a wait.
+//! Configuration files that are not regular files are errors; the master never blocks on them.
 
 use std::fs;
 use std::io::Write;
@@ -21,10 +21,10 @@ use testkit::run::Running;
 use testkit::standalone::Standalone;
 use testkit::{needs_root, test};
 
-/// An error comes within this time.
+/// Maximum time until the error.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Puts something in the place of a file.
+/// Replaces a file by something else.
 type Replace = fn(&Path);
 
 const IRREGULAR: [(&str, Replace); 4] = [
@@ -42,7 +42,7 @@ const IRREGULAR: [(&str, Replace); 4] = [
     }),
 ];
 
-/// A configuration directory of services that stand alone, and a master of root's on it.
+/// The configuration directory of a stand-alone installation, and a master that root runs.
 struct Directory {
     stage: Stage,
     path: PathBuf,
@@ -51,25 +51,25 @@ struct Directory {
 impl Directory {
     fn new() -> Self {
         let stage = Stage::new();
-        let path = stage.world.path().join("etc");
+        let path = stage.standalone.path().join("etc");
         fs::create_dir(&path).expect("a directory");
         let directory = Self { stage, path };
-        let world = directory.stage.world.path();
+        let root = directory.stage.standalone.path();
         for (from, to) in [("services.cf", "master.cf"), ("master.toml", "master.toml")] {
-            fs::copy(world.join(from), directory.path.join(to)).expect("a copy");
+            fs::copy(root.join(from), directory.path.join(to)).expect("a copy");
         }
         directory
     }
 
     fn master(&self) -> Command {
-        let mut master = Command::new(self.stage.world.path().join("master"));
+        let mut master = Command::new(self.stage.standalone.path().join("master"));
         master.args(["-d", "-c"]).arg(&self.path);
         master.env_clear().process_group(0);
         master
     }
 }
 
-/// Puts something in the place of a file, which may be missing.
+/// Replaces a file, which may be missing.
 fn replace(path: &Path, replace: Replace) {
     match path.symlink_metadata() {
         Ok(found) if found.is_dir() => fs::remove_dir(path).expect("an empty directory"),
@@ -97,21 +97,21 @@ fn a_start_fails_at_once(name: &str) {
     }
 }
 
-/// Today, with a FIFO: "waited 1s in vain for master.toml that is a FIFO to be an error".
+/// Without the fix, with a FIFO: "waited 1s in vain for master.toml that is a FIFO to be an error".
 #[test]
 fn a_start_does_not_wait_for_a_master_toml_that_is_no_file() {
     needs_root("a master that keeps to itself");
     a_start_fails_at_once("master.toml");
 }
 
-/// Today: as above.
+/// Without the fix: as above.
 #[test]
 fn a_start_does_not_wait_for_a_master_cf_that_is_no_file() {
     needs_root("a master that keeps to itself");
     a_start_fails_at_once("master.cf");
 }
 
-/// Today: as above.
+/// Without the fix: as above.
 #[test]
 fn a_start_does_not_wait_for_a_main_cf_that_is_no_file() {
     needs_root("a master that keeps to itself");
@@ -135,21 +135,21 @@ fn a_reload_fails_at_once(name: &str) {
     }
 }
 
-/// Today, with a FIFO: "waited 1s in vain for the end of a reload".
+/// Without the fix, with a FIFO: "waited 1s in vain for the end of a reload".
 #[test]
 fn a_reload_does_not_wait_for_a_master_toml_that_is_no_file() {
     needs_root("a master that keeps to itself");
     a_reload_fails_at_once("master.toml");
 }
 
-/// Today: as above.
+/// Without the fix: as above.
 #[test]
 fn a_reload_does_not_wait_for_a_master_cf_that_is_no_file() {
     needs_root("a master that keeps to itself");
     a_reload_fails_at_once("master.cf");
 }
 
-/// Today: as above.
+/// Without the fix: as above.
 #[test]
 fn a_reload_does_not_wait_for_a_main_cf_that_is_no_file() {
     needs_root("a mail system");
@@ -174,7 +174,7 @@ fn a_reload_does_not_wait_for_a_main_cf_that_is_no_file() {
     }
 }
 
-/// A user's master whose table comes through a pipe of the shell, `-c <(...)`.
+/// An ordinary user's master whose table comes from a pipe of the shell, `-c <(...)`.
 fn with_a_table_in_a_pipe() -> Stage {
     let mut stage = Stage::on(Standalone::of_a_user());
     let table = format!("hello unix n - n - 5 {}\n", stage.hello());
@@ -184,7 +184,7 @@ fn with_a_table_in_a_pipe() -> Stage {
     write.write_all(table.as_bytes()).expect("room in the pipe");
     drop(write);
     fcntl(&read, FcntlArg::F_SETFD(FdFlag::empty())).expect("a descriptor");
-    let configured = stage.world.master(&["-d"]);
+    let configured = stage.standalone.master(&["-d"]);
     let mut master = Command::new(configured.get_program());
     let number = read.as_raw_fd();
     master.args(["-d", "-c", &format!("/dev/fd/{number}")]);
@@ -193,7 +193,7 @@ fn with_a_table_in_a_pipe() -> Stage {
         master.env(name, value.unwrap_or_default());
     }
     if nix::unistd::geteuid().is_root() {
-        let user = stage.world.uid();
+        let user = stage.standalone.uid();
         master.uid(user).gid(user);
         // A pipe of the shell belongs to the shell's user.
         fchown(&read, Some(user.into()), None).expect("an owner");
@@ -202,13 +202,13 @@ fn with_a_table_in_a_pipe() -> Stage {
     stage
 }
 
-/// Today: "hello: No such file or directory", because the table is empty.
+/// Without the fix: "hello: No such file or directory", because the table is empty.
 #[test]
 fn a_table_may_come_through_a_pipe_at_the_start() {
     with_a_table_in_a_pipe().expect_first_byte(SECOND);
 }
 
-/// Today: "reload done", of an empty table.
+/// Without the fix: "reload done", of an empty table.
 #[test]
 fn a_reload_says_that_the_table_came_through_a_pipe_and_changes_nothing() {
     let mut stage = with_a_table_in_a_pipe();

@@ -1,6 +1,6 @@
-//! A program in a file system that takes the request to read it and does not answer. What waits for
-//! that answer cannot be ended by any signal. The file system is a thread of the test, which speaks
-//! the kernel's own protocol, fuse(4): a directory with one file.
+//! A program in a file system that takes the read request and does not answer. No signal ends a
+//! process that waits for the answer. The file system is a thread of the test that speaks the
+//! kernel's protocol, fuse(4): a directory with one file.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -17,14 +17,14 @@ use nix::libc;
 
 use crate::exec::Hang;
 
-/// More than a request takes that does not write.
+/// Larger than any request except for writes.
 const REQUEST: usize = 64 * 1024;
 
 const ROOT: u64 = 1;
 const PROGRAM: u64 = 2;
 const NAME: &[u8] = b"program\0";
 
-/// In seconds, how long the kernel may remember what it was told.
+/// How long the kernel may cache the answers, in seconds.
 const VALID: u64 = 3600;
 
 pub struct Mount {
@@ -35,21 +35,24 @@ pub struct Mount {
     server: Option<JoinHandle<()>>,
 }
 
-/// What the server and the test have in common.
+/// State that the server and the test share.
 struct Shared {
     text: Vec<u8>,
-    /// Whether the file can be read.
+    /// Whether read requests are answered.
     answers: bool,
-    /// The requests to read it that were taken.
+    /// Read requests that were taken and not answered.
     taken: VecDeque<Request>,
 }
 
 impl Mount {
-    /// A file system at a directory that holds a program with this text.
+    /// Mounts a file system with a program with this text.
     pub fn new(directory: &Path, text: &str) -> Self {
         std::fs::create_dir(directory).expect("a directory");
-        let device = File::options().read(true).write(true).open("/dev/fuse");
-        let device = device.expect("/dev/fuse");
+        let device = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+            .expect("/dev/fuse");
         let options = format!(
             "fd={},rootmode=40755,user_id=0,group_id=0,allow_other",
             device.as_raw_fd()
@@ -57,7 +60,7 @@ impl Mount {
         let [at, options] = [directory.as_os_str().as_bytes(), options.as_bytes()]
             .map(|text| CString::new(text).expect("no zero byte"));
         let flags = libc::MS_NOSUID | libc::MS_NODEV;
-        // SAFETY: all are strings that live as long as the call.
+        // SAFETY: all arguments are strings that outlive the call.
         let mounted = unsafe {
             libc::mount(
                 c"freeze".as_ptr(),
@@ -84,12 +87,12 @@ impl Mount {
         }
     }
 
-    /// Answers what was taken, and what will come.
+    /// Answers the requests that were taken, and all later ones.
     pub fn answer(&mut self) {
         let mut shared = self.shared.lock().expect("no panic in the server");
         shared.answers = true;
         while let Some(request) = shared.taken.pop_front() {
-            // The process may be gone.
+            // The process may have ended.
             let _ = reply(&self.device, &request, Ok(shared.read(&request)));
         }
     }
@@ -117,8 +120,8 @@ impl Hang for Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         let at = CString::new(self.directory.as_os_str().as_bytes()).expect("no zero byte");
-        // All requests fail, also the ones that were taken; the server finds its device gone.
-        // SAFETY: the path is a string that lives as long as the call.
+        // All requests fail, also those that were taken; the server's device is closed.
+        // SAFETY: the path is a string that outlives the call.
         unsafe { libc::umount2(at.as_ptr(), libc::MNT_FORCE | libc::MNT_DETACH) };
         if let Some(server) = self.server.take() {
             let _ = server.join();
@@ -127,7 +130,7 @@ impl Drop for Mount {
 }
 
 impl Shared {
-    /// What a request to read asks for.
+    /// The data for a read request.
     fn read(&self, request: &Request) -> Vec<u8> {
         let offset = request.number_at::<8>(8) as usize;
         let size = request.number_at::<4>(16) as usize;
@@ -137,7 +140,7 @@ impl Shared {
     }
 }
 
-/// `struct fuse_in_header` and what follows it.
+/// `struct fuse_in_header` and the arguments.
 struct Request {
     bytes: Vec<u8>,
 }
@@ -161,7 +164,7 @@ impl Request {
         &self.bytes[Self::HEADER..]
     }
 
-    /// A number of `SIZE` bytes among the arguments.
+    /// A number of `SIZE` bytes in the arguments.
     fn number_at<const SIZE: usize>(&self, at: usize) -> u64 {
         number(&self.arguments()[at..at + SIZE])
     }
@@ -179,7 +182,7 @@ fn serve(mut device: File, shared: &Mutex<Shared>) {
     loop {
         let length = match device.read(&mut buffer) {
             Ok(length) => length,
-            // The request was withdrawn before it was taken.
+            // The request was cancelled before it was taken.
             Err(why) if why.raw_os_error() == Some(libc::ENOENT) => continue,
             Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => return,
@@ -213,7 +216,7 @@ mod opcode {
 
 type Answer = Result<Vec<u8>, Errno>;
 
-/// What is said to a request now, if anything is.
+/// The answer to a request; `None` if it is not answered now.
 fn answer(request: Request, shared: &mut Shared) -> Option<(Request, Answer)> {
     let size = shared.text.len() as u64;
     let answer = match request.opcode() {
@@ -234,7 +237,7 @@ fn answer(request: Request, shared: &mut Shared) -> Option<(Request, Answer)> {
     Some((request, answer))
 }
 
-/// `struct fuse_out_header` and what follows it, in one write.
+/// Writes `struct fuse_out_header` and the body in one call.
 fn reply(mut device: &File, request: &Request, answer: Answer) -> io::Result<()> {
     let (error, body) = match answer {
         Ok(body) => (0, body),
@@ -247,7 +250,7 @@ fn reply(mut device: &File, request: &Request, answer: Answer) -> io::Result<()>
     device.write_all(&message)
 }
 
-/// `struct fuse_init_out` of version 7.31: 4 KiB a write, and reads that are waited for.
+/// `struct fuse_init_out` of version 7.31: writes of 4 KiB, synchronous reads.
 fn init() -> Vec<u8> {
     let mut body = words32(&[7, 31, 0, 0]); // no readahead, no flags
     body.extend(words32(&[0, 4096])); // no limit in the background, the size of a write

@@ -9,11 +9,11 @@ use nix::libc::{F_GETLEASE, F_SETLEASE, F_WRLCK, SIGURG, fcntl};
 
 use crate::exec::Hang;
 
-/// Of linux/fcntl.h; the crate libc does not have it.
+/// From linux/fcntl.h; the crate libc does not have it.
 const F_SETSIG: i32 = 10;
 
-/// The lease ends when the file is closed; the kernel breaks it after
-/// `/proc/sys/fs/lease-break-time`, 45 seconds.
+/// Closing the file ends the lease; the kernel breaks it after `/proc/sys/fs/lease-break-time`, 45
+/// seconds.
 pub struct Lease {
     program: PathBuf,
     file: File,
@@ -21,9 +21,11 @@ pub struct Lease {
 
 impl Lease {
     pub fn take(program: &Path) -> Self {
-        let file = File::options().write(true).open(program);
-        let file = file.expect("a program");
-        // SAFETY: neither has a pointer. The signal is one that does nothing by default.
+        let file = File::options()
+            .write(true)
+            .open(program)
+            .expect("a program");
+        // SAFETY: neither call has a pointer. The signal is ignored by default.
         let taken = unsafe {
             fcntl(file.as_raw_fd(), F_SETSIG, SIGURG);
             fcntl(file.as_raw_fd(), F_SETLEASE, F_WRLCK)
@@ -42,7 +44,8 @@ impl Hang for Lease {
     }
 
     fn holds(&self) -> bool {
-        // SAFETY: it has no pointer. Once a process waits, the kernel tells what it waits for.
+        // SAFETY: the call has no pointer. Once a process waits, the kernel returns the type that
+        // it waits for.
         unsafe { fcntl(self.file.as_raw_fd(), F_GETLEASE) != F_WRLCK }
     }
 }

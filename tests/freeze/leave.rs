@@ -1,5 +1,5 @@
-//! Children that are told to leave: what they have reported counts, and when the master says that
-//! a reload is done, it is.
+//! Children that are told to leave: their last reports count, and when the master says that a
+//! reload is done, it is done.
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
@@ -18,23 +18,23 @@ use testkit::puppet::{Puppet, Puppets};
 use testkit::{needs_root, test};
 
 /// A master with a service `told` whose children are puppets.
-struct Told {
+struct PuppetSetup {
     puppets: Puppets,
     stage: Stage,
 }
 
-impl Told {
+impl PuppetSetup {
     fn new(settings: &str) -> Self {
         let mut stage = Stage::new();
-        let puppets = Puppets::at(stage.world.path(), "told");
-        let program = stage.world.install(&example("puppet"));
+        let puppets = Puppets::at(stage.standalone.path(), "told");
+        let program = stage.standalone.install(&example("puppet"));
         let command = format!("{} {}", program.display(), puppets.arguments());
         stage.configure(&format!("[service.\"told/unix\"]\n{settings}"));
         stage.service("told unix n", "5", &command).start();
         Self { puppets, stage }
     }
 
-    /// Has a child finish with its client and report it in the moment of a reload.
+    /// Lets a child finish with its client, and report that, at the moment of a reload.
     #[track_caller]
     fn reports_and_is_told_to_leave(&mut self, mut child: Puppet) {
         let client = Client::connect(&self.stage.address("told"));
@@ -56,31 +56,30 @@ impl Told {
     }
 }
 
-/// Today: passes.
 #[test]
 fn a_child_that_reports_when_it_is_told_to_leave_reads_end_of_file_and_counts() {
     needs_root("a master that keeps to itself");
-    let mut told = Told::new("min_idle = 1\n");
+    let mut told = PuppetSetup::new("min_idle = 1\n");
     let child = told.puppets.next();
     told.reports_and_is_told_to_leave(child);
 }
 
-/// While more than one child is available, a report waits for others.
+/// While more than one child is available, reports are read in batches.
 ///
-/// Today: "receive-from 5": "error Connection reset by peer".
+/// Without the fix: "receive-from 5": "error Connection reset by peer".
 #[test]
 fn a_child_whose_report_waits_when_it_is_told_to_leave_reads_end_of_file_and_counts() {
     needs_root("a master that keeps to itself");
-    let mut told = Told::new("min_idle = 3\n");
+    let mut told = PuppetSetup::new("min_idle = 3\n");
     let child = told.puppets.next();
     let _others = [told.puppets.next(), told.puppets.next()];
     told.reports_and_is_told_to_leave(child);
 }
 
-/// How many children there are to tell.
+/// The number of children to be told.
 const CHILDREN: usize = 200;
 
-/// How many clients come when the reload is said to be done.
+/// The number of clients after the reload.
 const CLIENTS: usize = 10;
 
 /// A master with many idle children, and their process IDs.
@@ -98,7 +97,7 @@ fn many_idle_children(mut stage: Stage, start: impl FnOnce(&mut Stage)) -> (Stag
     (stage, children)
 }
 
-/// A service manager that is told what a master is about.
+/// A fake service manager that receives the master's notifications.
 struct Manager(UnixDatagram);
 
 impl Manager {
@@ -115,12 +114,12 @@ impl Manager {
 
 fn many_idle_children_and_a_manager() -> (Stage, BTreeSet<i32>, Manager) {
     let stage = Stage::new();
-    let path = stage.world.path().join("notify");
+    let path = stage.standalone.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(SOON)).expect("a time limit");
     let manager = Manager(socket);
     let (stage, children) = many_idle_children(stage, |stage| {
-        let mut master = stage.world.master(&["-d"]);
+        let mut master = stage.standalone.master(&["-d"]);
         stage.start_as(master.env("NOTIFY_SOCKET", &path));
         manager.wait_for_ready();
     });
@@ -137,8 +136,8 @@ fn child_of(client: &mut Client) -> i32 {
     pid.expect("a process ID")
 }
 
-/// Now that the reload is said to be done, no child of before takes a client: not while the master
-/// stands still, and so can tell none of them; and when it goes on, it has new ones serve.
+/// After the reload, no old child accepts a client: not while the master is stopped, so that it
+/// cannot tell them, and not later, when new children serve.
 #[track_caller]
 fn expect_new_children(stage: &Stage, old: &BTreeSet<i32>) {
     let master = stage.master();
@@ -157,7 +156,6 @@ fn expect_new_children(stage: &Stage, old: &BTreeSet<i32>) {
     }
 }
 
-/// Today: passes.
 #[test]
 fn no_child_of_before_takes_a_client_after_the_line_that_a_reload_is_done() {
     needs_root("a master that keeps to itself");
@@ -169,7 +167,6 @@ fn no_child_of_before_takes_a_client_after_the_line_that_a_reload_is_done() {
     assert!(said.contains("reload done"), "{said}");
 }
 
-/// Today: passes.
 #[test]
 fn no_child_of_before_takes_a_client_after_ready() {
     needs_root("a master that keeps to itself");
@@ -179,18 +176,17 @@ fn no_child_of_before_takes_a_client_after_ready() {
     expect_new_children(&stage, &old);
 }
 
-/// Today: passes.
 #[test]
 fn no_child_of_before_takes_a_client_after_masterctl_reload() {
     needs_root("a master that keeps to itself");
     let (stage, old) = many_idle_children(Stage::new(), |stage| {
         stage.start();
     });
-    told(&stage.world, &["reload"]);
+    told(&stage.standalone, &["reload"]);
     expect_new_children(&stage, &old);
 }
 
-/// A service that is removed with its children takes none, either: nothing listens for it.
+/// A removed service accepts no client: nothing listens.
 #[track_caller]
 fn expect_no_service(stage: &Stage) {
     let master = stage.master();
@@ -206,10 +202,10 @@ fn expect_no_service(stage: &Stage) {
     master.signal(Signal::SIGCONT);
     assert_eq!(served, None, "a child of the removed service has served");
     let waiting = clients.len();
-    assert_eq!(waiting, 0, "clients whom nothing refused");
+    assert_eq!(waiting, 0, "clients that were not refused");
 }
 
-/// Today: "a child of the removed service has served": it signals 64 of them before it says so.
+/// Without the fix: "a child of the removed service has served": it signals 64 of them before it says so.
 #[test]
 fn no_child_of_a_removed_service_takes_a_client_after_the_line_that_a_reload_is_done() {
     needs_root("a master that keeps to itself");
@@ -222,7 +218,7 @@ fn no_child_of_a_removed_service_takes_a_client_after_the_line_that_a_reload_is_
     assert!(said.contains("1 removed"), "{said}");
 }
 
-/// Today: as above.
+/// Without the fix: as above.
 #[test]
 fn no_child_of_a_removed_service_takes_a_client_after_ready() {
     needs_root("a master that keeps to itself");
@@ -233,7 +229,7 @@ fn no_child_of_a_removed_service_takes_a_client_after_ready() {
     expect_no_service(&stage);
 }
 
-/// Today: as above, in some runs: masterctl takes longer to return than the signals do.
+/// Without the fix: as above, in some runs: masterctl takes longer to return than the signals do.
 #[test]
 fn no_child_of_a_removed_service_takes_a_client_after_masterctl_reload() {
     needs_root("a master that keeps to itself");
@@ -241,20 +237,18 @@ fn no_child_of_a_removed_service_takes_a_client_after_masterctl_reload() {
         stage.start();
     });
     stage.remove("many");
-    told(&stage.world, &["reload"]);
+    told(&stage.standalone, &["reload"]);
     expect_no_service(&stage);
 }
 
-/// The other way to replace children, for one service.
-///
-/// Today: passes.
+/// The other way to replace the children, for one service.
 #[test]
 fn no_child_of_before_takes_a_client_after_masterctl_reload_of_its_service() {
     needs_root("a master that keeps to itself");
     let (stage, old) = many_idle_children(Stage::new(), |stage| {
         stage.start();
     });
-    told(&stage.world, &["reload", "many"]);
+    told(&stage.standalone, &["reload", "many"]);
     expect_new_children(&stage, &old);
     let gone = |pid: &i32| !Process(*pid).runs();
     until(SOON, "the children of before to leave", || {

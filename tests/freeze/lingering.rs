@@ -1,5 +1,5 @@
-//! TCP connections whose last close takes time: SO_LINGER is on, and they have data that the other
-//! end does not read. The helper program `burden` has this file, too.
+//! TCP connections whose last close blocks: SO_LINGER is on, and the other end does not read their
+//! data. The helper program `burden` includes this file, too.
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
@@ -10,16 +10,16 @@ use anyhow::Result;
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 
-/// How many connections are sent at a time.
+/// The number of connections that are sent at once.
 const NUMBER: usize = 3;
 
-/// For how many seconds a close waits.
+/// How long a close blocks, in seconds.
 const LINGER: i32 = 30;
 
-/// A connection is full when nothing could be written to it for this time.
+/// A connection is full when nothing could be written for this time.
 const FULL: Duration = Duration::from_millis(50);
 
-/// Connections to an address, full.
+/// Opens connections to an address and fills them.
 pub fn connections(address: &str) -> Result<Vec<TcpStream>> {
     (0..NUMBER).map(|_| connection(address)).collect()
 }

@@ -1,15 +1,15 @@
-//! What could freeze a master as a whole, and does not: programs that cannot be run, descriptors
-//! that children and others send, files that are no files, many ends at once, listeners that are
-//! shut down. In each test the clients of another service are served meanwhile as if nothing were.
+//! Attempts to freeze the master: programs that cannot be run, descriptors that children and others
+//! send, files that are not regular, many ends at once, listeners that are shut down. In each test,
+//! the clients of another service must be served without delay.
 //!
-//! Nothing here may outlast its test: whatever a process hangs in is released before the master is
-//! stopped, also when the test fails.
+//! Nothing may outlast its test: every obstacle is released before the master is stopped, also when
+//! the test fails.
 
-mod fanotify; // programs whose opening is watched, and not permitted
+mod fanotify; // programs whose exec is not permitted
 mod fuse; // programs in a file system that does not answer
 mod lease; // programs with a lease that is not released
 mod lingering; // TCP connections whose last close takes time
-mod stage; // a master with a service that nothing happens to
+mod stage; // a master with a service whose clients are measured
 
 mod burden; // descriptors that are sent to the master
 mod crowd; // many children that end at once

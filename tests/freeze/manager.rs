@@ -1,5 +1,5 @@
-//! Sockets that a service manager hands over stay the manager's: whatever becomes of the service or
-//! of the master, they listen, and their paths lead to them.
+//! Sockets from a service manager belong to the manager: whatever happens to the service or the
+//! master, they keep listening, and their paths stay.
 
 use std::fs;
 use std::io;
@@ -25,16 +25,16 @@ use testkit::poll::until;
 use testkit::ports::Port;
 use testkit::{needs_root, test};
 
-/// The first descriptor that is handed over.
+/// The first passed descriptor.
 const FIRST: RawFd = 3;
 
-/// A socket of the manager's.
+/// A socket of the service manager.
 pub struct Socket {
     pub listener: OwnedFd,
-    /// Name and type of the service that it is for.
+    /// The name and type of its service.
     pub name: String,
     pub kind: &'static str,
-    /// Where clients go.
+    /// The addresses for clients.
     pub addresses: Vec<String>,
     path: Option<(PathBuf, u64)>,
     _port: Option<Port>,
@@ -54,7 +54,7 @@ impl Socket {
         }
     }
 
-    /// For both families, as `ListenStream=PORT` makes it.
+    /// A socket for both families, as with `ListenStream=PORT`.
     fn of_both_families() -> Self {
         let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -71,7 +71,7 @@ impl Socket {
         }
     }
 
-    /// At the path of a service, which may lead through a symbolic link.
+    /// A socket at a service's path, which may lead through a symbolic link.
     fn at(path: &Path) -> Self {
         let listener = UnixListener::bind(path).expect("a path");
         let inode = path.metadata().expect("a socket").ino();
@@ -93,27 +93,27 @@ impl Socket {
 
     fn unix_through_a_link(stage: &Stage) -> Self {
         make_queue(stage);
-        let link = stage.world.path().join("link");
-        symlink(stage.world.queue(), &link).expect("a link");
+        let link = stage.standalone.path().join("link");
+        symlink(stage.standalone.queue(), &link).expect("a link");
         Self::at(&link.join("public/handed"))
     }
 
-    /// What `master.toml` calls the service.
+    /// The name of the service in `master.toml`.
     fn table(&self) -> String {
         format!("[service.\"{}/{}\"]\n", self.name, self.kind)
     }
 
-    /// Starts the master with this socket, and has it serve.
+    /// Starts the master with this socket, and lets it serve.
     #[track_caller]
     pub fn hand_over(&self, stage: &mut Stage, command: &str) {
         let columns = format!("{} {} n", self.name, self.kind);
         stage.service(&columns, "5", command);
         let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
         let mut master = stage.by("/bin/sh", &["-c", script, "sh"]);
-        // Out of the way of the descriptor that it becomes.
+        // A number that does not conflict with the target descriptor.
         let copy = fcntl(&self.listener, FcntlArg::F_DUPFD_CLOEXEC(100)).expect("a descriptor");
-        // SAFETY: dup2(2) is all that happens between fork and exec. The copy is this process's
-        // until it ends.
+        // SAFETY: between fork and exec the closure only calls dup2(2). The copy stays open until
+        // then.
         unsafe {
             master.pre_exec(move || match libc::dup2(copy, FIRST) {
                 FIRST => Ok(()),
@@ -121,11 +121,11 @@ impl Socket {
             });
         }
         stage.start_as(&mut master);
-        // SAFETY: made above, and used no more.
+        // SAFETY: it was created above and is not used any more.
         unsafe { libc::close(copy) };
     }
 
-    /// Clients that are served and stay.
+    /// Connects clients that are served and stay.
     #[track_caller]
     fn expect_service(&self) -> Vec<Client> {
         let clients = self.addresses.iter().map(|address| {
@@ -147,14 +147,15 @@ impl Socket {
         }
     }
 
-    /// The manager's copy listens, clients reach it, and it is still at its path.
+    /// Asserts that the manager's copy listens, that clients can connect, and that its path is
+    /// unchanged.
     #[track_caller]
     fn expect_the_managers(&self) {
         self.expect_at_its_path();
         self.expect_listening();
         for address in &self.addresses {
-            let client = Self::connect(address);
-            let client = client.unwrap_or_else(|why| panic!("a client of {address}: {why}"));
+            let client =
+                Self::connect(address).unwrap_or_else(|why| panic!("a client of {address}: {why}"));
             self.expect_client();
             drop(client);
         }
@@ -174,22 +175,22 @@ impl Socket {
         }
     }
 
-    /// The manager itself can take a client.
+    /// Asserts that the manager itself can accept a client.
     #[track_caller]
     fn expect_client(&self) {
         let listener = TcpListener::from(self.listener.try_clone().expect("a descriptor"));
         listener.set_nonblocking(true).expect("non-blocking");
         until(SOON, "the manager to have a client", || {
-            // Nothing is asked of the address, which may be none of TCP.
+            // accept(2) without an address, because the socket may not be a TCP socket.
             let client = socket::accept(listener.as_raw_fd());
-            // SAFETY: accept(2) has just made it, and nothing else owns it.
+            // SAFETY: accept(2) has just returned it, so nothing else owns it.
             client.map(|client| unsafe { libc::close(client) }).is_ok()
         });
     }
 }
 
-/// Listens on a port that is reserved. The port is asked for by its number: a socket that the
-/// system gave one keeps it no longer than it listens.
+/// Listens on a reserved port. The port is bound by its number: the system releases a port that it
+/// has chosen itself when the listening ends.
 fn listen(address: SocketAddr) -> OwnedFd {
     let flags = SockFlag::SOCK_CLOEXEC;
     let listener = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("a socket");
@@ -200,18 +201,21 @@ fn listen(address: SocketAddr) -> OwnedFd {
     listener
 }
 
-/// The directories that the master would make.
+/// Creates the directories that the master would create.
 fn make_queue(stage: &Stage) {
-    let owner = User::from_name("nobody").expect("the users");
-    let owner = owner.expect("mail_owner").uid.as_raw();
+    let owner = User::from_name("nobody")
+        .expect("the users")
+        .expect("mail_owner")
+        .uid
+        .as_raw();
     for (directory, owner) in [("pid", 0), ("private", owner), ("public", owner)] {
-        let path = stage.world.queue().join(directory);
+        let path = stage.standalone.queue().join(directory);
         fs::create_dir_all(&path).expect("a directory");
         chown(&path, Some(owner), None).expect("an owner");
     }
 }
 
-/// An ordinary stop, which waits for the children, leaves the socket as it was.
+/// A normal stop, which waits for the children, does not change the socket.
 #[track_caller]
 fn outlives_a_stop(make: impl FnOnce(&Stage) -> Socket) {
     let mut stage = Stage::new();
@@ -225,7 +229,7 @@ fn outlives_a_stop(make: impl FnOnce(&Stage) -> Socket) {
     socket.expect_the_managers();
 }
 
-/// A reload that removes the service leaves the socket as it was.
+/// A reload that removes the service does not change the socket.
 #[track_caller]
 fn outlives_its_service(make: impl FnOnce(&Stage) -> Socket) {
     let mut stage = Stage::new();
@@ -239,61 +243,61 @@ fn outlives_its_service(make: impl FnOnce(&Stage) -> Socket) {
     drop(clients);
     until(SOON, "the children's end", || stage.children().is_empty());
     socket.expect_the_managers();
-    // And again after the end of the master.
+    // Once more after the end of the master.
     stage.stop();
     socket.expect_the_managers();
 }
 
-/// Today: "SO_ACCEPTCONN of 127.0.0.1:PORT", false.
+/// Without the fix: "SO_ACCEPTCONN of 127.0.0.1:PORT", false.
 #[test]
 fn a_tcp_socket_of_a_manager_outlives_a_stop() {
     needs_root("a master that keeps to itself");
     outlives_a_stop(|_| Socket::tcp());
 }
 
-/// Today: "SO_ACCEPTCONN of 127.0.0.1:PORT", false.
+/// Without the fix: "SO_ACCEPTCONN of 127.0.0.1:PORT", false.
 #[test]
 fn a_tcp_socket_of_a_manager_outlives_its_service() {
     needs_root("a master that keeps to itself");
     outlives_its_service(|_| Socket::tcp());
 }
 
-/// Today: "a client of PATH: Connection refused".
+/// Without the fix: "a client of PATH: Connection refused".
 #[test]
 fn a_unix_socket_of_a_manager_outlives_a_stop() {
     needs_root("a master that keeps to itself");
     outlives_a_stop(Socket::unix);
 }
 
-/// Today: "a client of PATH: Connection refused".
+/// Without the fix: "a client of PATH: Connection refused".
 #[test]
 fn a_unix_socket_of_a_manager_outlives_its_service() {
     needs_root("a master that keeps to itself");
     outlives_its_service(Socket::unix);
 }
 
-/// Today: "what is at PATH": another inode, because the master made a socket of its own.
+/// Without the fix: "what is at PATH": another inode, because the master made a socket of its own.
 #[test]
 fn a_unix_socket_of_a_manager_behind_a_symbolic_link_outlives_a_stop() {
     needs_root("a master that keeps to itself");
     outlives_a_stop(Socket::unix_through_a_link);
 }
 
-/// Today: "what is at PATH", as above.
+/// Without the fix: "what is at PATH", as above.
 #[test]
 fn a_unix_socket_of_a_manager_behind_a_symbolic_link_outlives_its_service() {
     needs_root("a master that keeps to itself");
     outlives_its_service(Socket::unix_through_a_link);
 }
 
-/// Today: "cannot listen on 0.0.0.0:PORT: Address already in use".
+/// Without the fix: "cannot listen on 0.0.0.0:PORT: Address already in use".
 #[test]
 fn a_socket_of_both_families_of_a_manager_serves_a_port_and_outlives_a_stop() {
     needs_root("a master that keeps to itself");
     outlives_a_stop(|_| Socket::of_both_families());
 }
 
-/// Today: "cannot listen on 0.0.0.0:PORT: Address already in use".
+/// Without the fix: "cannot listen on 0.0.0.0:PORT: Address already in use".
 #[test]
 fn a_socket_of_both_families_of_a_manager_serves_a_port_and_outlives_its_service() {
     needs_root("a master that keeps to itself");

@@ -1,4 +1,4 @@
-//! Listeners that a child shuts down, shutdown(2), for all processes that share them.
+//! A child shuts a listener down, shutdown(2), for all processes that share it.
 
 use std::time::{Duration, Instant};
 
@@ -11,26 +11,26 @@ use testkit::ports::Port;
 use testkit::vitals::expect_rest;
 use testkit::{needs_root, test};
 
-/// By then it has been noticed, and the next client is served.
+/// Maximum time until the master has repaired it.
 const MENDED: Duration = Duration::from_secs(2);
 
-/// What the child does, as it is told.
+/// The child's command.
 const BOTH: &str = "shutdown";
 const READING: &str = "stop-reading";
 
-/// Which child does it.
+/// The child that does it.
 #[derive(Clone, Copy, PartialEq)]
 enum Culprit {
-    /// The only one, which is idle then.
+    /// The only child, which is idle then.
     Only,
-    /// One that stays busy, while another one is idle.
+    /// A busy child, while another one is idle.
     Busy,
 }
 
-/// A running service `shut` whose children do as their clients say.
+/// A running service `shut` whose children do what their clients say.
 struct Shut {
     stage: Stage,
-    /// What names the service in the log.
+    /// The service's name in the log.
     name: String,
     address: String,
     _port: Option<Port>,
@@ -71,7 +71,7 @@ impl Shut {
         }
     }
 
-    /// Has a child shut the listener down; returns the client that it still has.
+    /// Lets a child shut the listener down. Returns the client that it still has.
     #[track_caller]
     fn break_listener(&self, how: &str, culprit: Culprit) -> Option<Client> {
         let mut first = Client::connect(&self.address);
@@ -95,7 +95,7 @@ impl Shut {
         }
     }
 
-    /// Asserts that a child that shuts the listener down is noticed, and that it costs little.
+    /// Asserts that the shutdown is noticed, and repaired at little cost.
     #[track_caller]
     fn expect_mended(mut self, how: &str, culprit: Culprit) {
         let begun = Instant::now();
@@ -107,14 +107,14 @@ impl Shut {
         self.stage.wait_for_line(&["warning: ", &name, "shut down"]);
         expect_rest(self.stage.master(), Duration::from_secs(1));
         self.stage.expect_first_byte(Duration::from_secs(1));
-        // More than once.
+        // It works more than once.
         assert!(is_served(&self.address), "the client after that");
         drop(client);
     }
 }
 
-/// Whether a client that comes now is served. A client that is refused, or that waits in the queue
-/// of a listener that is gone, is not.
+/// Whether a new client is served. A client that is refused, or that waits in the queue of a closed
+/// listener, is not.
 fn is_served(address: &str) -> bool {
     let client = Client::try_connect(address);
     client.is_ok_and(|mut client| {
@@ -139,7 +139,7 @@ macro_rules! mended {
     };
 }
 
-// Today: each says "no client is served within 2s".
+// Without the fix: each says "no client is served within 2s".
 mended! {
     a_tcp_listener_that_the_only_child_shuts_down_is_mended: inet(SHARED, ""), BOTH, Only;
     a_tcp_listener_that_a_busy_child_shuts_down_is_mended: inet(SHARED, ""), BOTH, Busy;
@@ -155,7 +155,7 @@ mended! {
     a_unix_listener_of_a_pool_that_a_busy_child_shuts_down_is_mended: unix(ORDERED, POOL), BOTH, Busy;
 }
 
-/// A service of a socket of the manager's.
+/// A service with a socket of the service manager.
 #[track_caller]
 fn handed_over(make: impl FnOnce(&Stage) -> Socket) -> (Socket, Shut) {
     let mut stage = Stage::new();
@@ -171,9 +171,9 @@ fn handed_over(make: impl FnOnce(&Stage) -> Socket) -> (Socket, Shut) {
     (socket, shut)
 }
 
-/// The manager's socket is the same one, which listens again.
+/// The manager's socket stays the same and listens again.
 ///
-/// Today: "no client is served within 2s".
+/// Without the fix: "no client is served within 2s".
 #[test]
 fn a_tcp_listener_of_a_manager_that_a_child_shuts_down_listens_again() {
     needs_root("a master that keeps to itself");
@@ -182,10 +182,10 @@ fn a_tcp_listener_of_a_manager_that_a_child_shuts_down_listens_again() {
     socket.expect_listening();
 }
 
-/// A socket in the file system that was shut down cannot listen again, and another one in its place
-/// would not be the manager's. So it is said, and left alone.
+/// A shut-down socket in the file system cannot listen again, and a new one would not be the
+/// manager's. So the master logs it and leaves it unchanged.
 ///
-/// Today: "waited 20s in vain for a line".
+/// Without the fix: "waited 20s in vain for a line".
 #[test]
 fn a_unix_listener_of_a_manager_that_a_child_shuts_down_is_reported_and_stays_where_it_is() {
     needs_root("a master that keeps to itself");

@@ -1,4 +1,4 @@
-//! A master of root's with a service that nothing happens to, whose clients are measured.
+//! A master that root runs, with a service `hello` whose clients are measured.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,38 +21,38 @@ use testkit::process::Process;
 use testkit::programs::example;
 use testkit::standalone::Standalone;
 
-/// A client that waits longer than this for its first byte notices something.
+/// A longer wait for the first byte counts as a delay.
 pub const NOTICED: Duration = Duration::from_millis(250);
 
-/// On a machine with too few processors for what it runs, this cannot be anything else.
+/// On an overloaded machine, only a longer wait proves that the master was frozen.
 const FROZEN: Duration = Duration::from_secs(1);
 
-/// The time from one measured client to the next.
+/// Interval between measured clients.
 const PERIOD: Duration = Duration::from_millis(10);
 
-/// For how long a service without successful starts is throttled.
+/// The throttle time of services whose children cannot be started.
 pub const THROTTLE: &str = "2s";
 
-/// Time enough for a master that has to end, see `postfix stop`.
+/// Maximum time for the master to end, see `postfix stop`.
 pub const STOP: Duration = Duration::from_secs(5);
 
-/// Held for writing by a test that needs the whole machine, and for reading by all others.
+/// A test that needs the whole machine holds it for writing, all others for reading.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// Has no other test of this crate run meanwhile.
+/// Waits until no other test of this crate runs, and blocks new ones.
 pub fn alone() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub struct Stage {
-    pub world: Standalone,
+    pub standalone: Standalone,
     _machine: RwLockReadGuard<'static, ()>,
     master: Option<Process>,
     services: Vec<String>,
 }
 
 impl Stage {
-    /// A master that is not started yet, with the service `hello`.
+    /// An unstarted master with the service `hello`.
     pub fn new() -> Self {
         let mut stage = Self::on(Standalone::new());
         let hello = stage.hello();
@@ -60,10 +60,10 @@ impl Stage {
         stage
     }
 
-    /// The same in a world that is not configured yet.
-    pub fn on(world: Standalone) -> Self {
+    /// The same with an existing directory.
+    pub fn on(standalone: Standalone) -> Self {
         Self {
-            world,
+            standalone,
             _machine: MACHINE.read().unwrap_or_else(PoisonError::into_inner),
             master: None,
             services: Vec::new(),
@@ -72,14 +72,14 @@ impl Stage {
 
     /// The program `hello`.
     pub fn hello(&self) -> String {
-        let program = self.world.install(&example("hello"));
+        let program = self.standalone.install(&example("hello"));
         program.display().to_string()
     }
 
-    /// Writes `master.toml`: what keeps the master to itself, and these lines.
+    /// Writes `master.toml`: the directories of the test, and these lines.
     pub fn configure(&mut self, lines: &str) -> &mut Self {
-        let (queue, data) = (self.world.queue(), self.world.path().join("data"));
-        self.world.write_toml(&format!(
+        let (queue, data) = (self.standalone.queue(), self.standalone.path().join("data"));
+        self.standalone.write_toml(&format!(
             "queue_directory = \"{}\"\ndata_directory = \"{}\"\n\
              service_throttle_time = \"{THROTTLE}\"\n{lines}",
             queue.display(),
@@ -88,20 +88,20 @@ impl Stage {
         self
     }
 
-    /// Adds a line of the table: name, type and the private column; process limit; command. The
-    /// service is not woken up.
+    /// Adds a line to the table: name, type and the private column; process limit; command. The
+    /// service has no wake-ups.
     pub fn service(&mut self, columns: &str, limit: &str, command: &str) -> &mut Self {
         self.line(&format!("{columns} n n - {limit} {command}"))
     }
 
-    /// Adds a line of the table, in place of the one with the same name.
+    /// Adds a line to the table, or replaces the one with the same name.
     pub fn line(&mut self, line: &str) -> &mut Self {
         self.remove(line.split_whitespace().next().expect("a name"));
         self.services.push(line.to_owned());
         self.write_table()
     }
 
-    /// Takes a service out of the table.
+    /// Removes a service from the table.
     pub fn remove(&mut self, name: &str) -> &mut Self {
         let named = |line: &String| line.split_whitespace().next() == Some(name);
         self.services.retain(|line| !named(line));
@@ -113,7 +113,7 @@ impl Stage {
         for line in &self.services {
             writeln!(table, "{line}").expect("a string takes all");
         }
-        self.world.write_table(&table);
+        self.standalone.write_table(&table);
         self
     }
 
@@ -121,27 +121,27 @@ impl Stage {
 
     #[track_caller]
     pub fn start(&mut self) -> &mut Self {
-        let mut master = self.world.master(&["-d"]);
+        let mut master = self.standalone.master(&["-d"]);
         self.start_as(&mut master)
     }
 
-    /// Starts it by a command that becomes the master.
+    /// Starts the master by a command that executes it.
     #[track_caller]
     pub fn start_as(&mut self, command: &mut Command) -> &mut Self {
         self.run(command);
-        self.world.wait_for_line("daemon started -- version");
+        self.standalone.wait_for_line("daemon started -- version");
         self
     }
 
-    /// Starts it, and does not wait until it serves.
+    /// Starts the master and does not wait until it serves.
     pub fn run(&mut self, command: &mut Command) {
-        self.world.run(command.process_group(0));
-        self.master = Some(self.world.process());
+        self.standalone.run(command.process_group(0));
+        self.master = Some(self.standalone.process());
     }
 
-    /// A command that becomes the master by way of another program, as told by its arguments.
+    /// A command that executes the master through another program with these arguments.
     pub fn by(&self, program: &str, arguments: &[&str]) -> Command {
-        let master = self.world.master(&["-d"]);
+        let master = self.standalone.master(&["-d"]);
         let mut command = Command::new(program);
         command.args(arguments);
         command.arg(master.get_program()).args(master.get_args());
@@ -158,7 +158,7 @@ impl Stage {
 
     /// Whether the master has ended.
     pub fn has_ended(&mut self) -> bool {
-        self.world.running().has_ended()
+        self.standalone.running().has_ended()
     }
 
     /// The master's children that run a program of this name, or are about to.
@@ -166,66 +166,66 @@ impl Stage {
         self.master().children()
     }
 
-    /// Tells the master to read its configuration, and waits for a line that says what came of it.
+    /// Sends SIGHUP and waits for the line with the result.
     #[track_caller]
     pub fn reload_within(&mut self, limit: Duration) -> String {
-        let mark = self.world.said().len();
+        let mark = self.standalone.said().len();
         self.master().signal(Signal::SIGHUP);
         until(limit, "the end of a reload", || {
-            let news = self.world.said().split_off(mark);
+            let news = self.standalone.said().split_off(mark);
             let over = news.contains("reload done") || news.contains("reload failed");
             over.then_some(news)
         })
     }
 
-    /// Stops it as an operator does, and has it end in time.
+    /// Stops the master as an operator does, and checks that it ends in time.
     #[track_caller]
     pub fn stop(&mut self) {
         self.master().signal(Signal::SIGTERM);
         until(STOP, "the master's end after SIGTERM", || self.has_ended());
     }
 
-    /// The first line with all of these texts.
+    /// Waits for the first line with all of these texts.
     #[track_caller]
     pub fn wait_for_line(&mut self, texts: &[&str]) -> String {
         until(SOON, format!("a line with {texts:?}"), || {
-            let said = self.world.said();
+            let said = self.standalone.said();
             let mut lines = said.lines();
             let all = |line: &&str| texts.iter().all(|text| line.contains(text));
             lines.find(all).map(str::to_owned)
         })
     }
 
-    /// What the status document says of a service.
+    /// The status of a service in the status document.
     #[track_caller]
     pub fn status(&self, name: &str) -> master::status::Service {
-        operator::service(&self.world, name)
+        operator::service(&self.standalone, name)
     }
 
     // ---- its clients
 
-    /// The socket of a service that has one in `public`.
+    /// The path of a service's socket in `public`.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.world.queue().join("public").join(name)
+        self.standalone.queue().join("public").join(name)
     }
 
     pub fn address(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
-    /// Has another client of `hello` measured, and its waiting time limited.
+    /// Asserts that a new client of `hello` gets its first byte within `limit`.
     #[track_caller]
     pub fn expect_first_byte(&self, limit: Duration) {
         let waited = first_byte(&self.address("hello"), limit);
         assert!(waited <= limit, "no first byte within {limit:?}");
     }
 
-    /// Measures the clients of `hello` for a time, while something goes on, and asserts that none
-    /// of them notices.
+    /// Measures clients of `hello` for at least `period`, while `meanwhile` runs, and asserts that
+    /// none is delayed.
     #[track_caller]
     pub fn expect_unnoticed(&self, period: Duration, meanwhile: impl FnOnce() + Send) {
         let longest = longest_first_byte(&self.address("hello"), period, meanwhile);
-        // On a busy machine every process waits for others; a master that is frozen waits longer.
+        // On a busy machine every process waits for others; a frozen master is still slower.
         let limit = if longest.is_the_machines() {
             FROZEN
         } else {
@@ -239,8 +239,8 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         let Some(master) = self.master else { return };
-        // Here, because the world expects a master that ends when it is told to; and to the whole
-        // process group, because a child may have no master any more.
+        // Here and not in `Standalone`, which expects that the master ends on request. The whole
+        // process group is killed, because a child may have lost its master.
         let group = Pid::from_raw(master.0);
         master.signal(Signal::SIGCONT);
         master.signal(Signal::SIGTERM);
@@ -250,15 +250,15 @@ impl Drop for Stage {
         }
         let _ = killpg(group, Signal::SIGKILL);
         if thread::panicking() {
-            eprintln!("---- the master said\n{}\n----", self.world.said());
+            eprintln!("---- the master said\n{}\n----", self.standalone.said());
         }
     }
 }
 
-/// For how long a client waits for its first byte; for little more than the limit, if it is longer.
+/// A client's wait for the first byte. After `limit`, it gives up.
 pub fn first_byte(address: &str, limit: Duration) -> Duration {
     let begun = Instant::now();
-    // A master that stands still has a queue that fills up; to connect may have to wait, then.
+    // The queue of a stopped master can be full, so connect(2) may have to be repeated.
     let connected = within(limit, || match Client::try_connect(address) {
         Err(why) if why.kind() == io::ErrorKind::WouldBlock => None,
         client => Some(client),
@@ -273,11 +273,11 @@ pub fn first_byte(address: &str, limit: Duration) -> Duration {
     begun.elapsed()
 }
 
-/// How long a client had to wait.
+/// The wait of a client.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wait {
     pub time: Duration,
-    /// For how much of it some process of the machine waited for a processor.
+    /// How long some process of the machine waited for a processor in this time.
     starved: Duration,
 }
 
@@ -289,14 +289,14 @@ impl Wait {
         Self { time, starved }
     }
 
-    /// Whether processors were short nearly all the time.
+    /// Whether processors were short for nearly all of the time.
     fn is_the_machines(self) -> bool {
         self.starved >= self.time * 9 / 10
     }
 }
 
-/// For how long some process has waited for a processor since the start of the machine; zero where
-/// the kernel does not tell.
+/// How long some process has waited for a processor since the boot; zero if the kernel does not
+/// report it.
 fn starved() -> Duration {
     let text = fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
     let some = text.lines().find(|line| line.starts_with("some "));
@@ -305,8 +305,8 @@ fn starved() -> Duration {
     Duration::from_micros(microseconds.unwrap_or(0))
 }
 
-/// The longest time that a client waits for its first byte, of all that come while something goes
-/// on, and for a period at the least.
+/// The longest wait for the first byte among all clients while `meanwhile` runs, and for at least
+/// `period`.
 pub fn longest_first_byte(
     address: &str,
     period: Duration,
@@ -316,7 +316,7 @@ pub fn longest_first_byte(
         let working = scope.spawn(meanwhile);
         let begun = Instant::now();
         let mut longest = Wait::default();
-        // No longer than it takes to tell a freeze from a delay.
+        // Ends after a time that is long enough to distinguish a freeze from a delay.
         while longest.time < STOP && (begun.elapsed() < period || !working.is_finished()) {
             let next = Instant::now() + PERIOD;
             let wait = Wait::of(address);

@@ -1,4 +1,4 @@
-//! Starts that fail: of a child, in each way that the system has, and what that leaves behind.
+//! Failed starts of a child, in each way that the system has, and their consequences.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -19,14 +19,14 @@ use testkit::{needs_root, test};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// It makes system calls fail, once.
+/// Makes a system call fail, once.
 const STRACE: &str = "/usr/bin/strace";
 
-/// Programs that cannot be run, by the name of what the system says.
+/// Programs that cannot be run, by the name of the system's error.
 struct Programs {
-    /// Name of the service, and path.
+    /// The service's name, and the path.
     all: Vec<(String, PathBuf)>,
-    /// As long as it is open, the program cannot be run.
+    /// While it is open, the program cannot be run.
     written: Option<File>,
 }
 
@@ -66,16 +66,14 @@ impl Programs {
     }
 }
 
-/// Each costs its own service a throttle time, with a line that names the program, and leaves no
+/// Each one throttles only its own service, with a line that names the program, and leaves no
 /// process behind.
-///
-/// Today: passes.
 #[test]
 fn a_program_that_cannot_be_run_throttles_its_own_service() {
     needs_root("a master that keeps to itself");
     let mut stage = Stage::new();
-    let mut programs = Programs::new(stage.world.path());
-    // Longer than the test takes, except for the program that can be run later.
+    let mut programs = Programs::new(stage.standalone.path());
+    // Longer than the test, except for the program that can be run later.
     let lasting = programs.all.iter().filter(|(name, _)| name != "etxtbsy");
     let lasting =
         lasting.map(|(name, _)| format!("[service.\"{name}/unix\"]\nthrottle_time = \"1000s\"\n"));
@@ -101,16 +99,16 @@ fn a_program_that_cannot_be_run_throttles_its_own_service() {
         assert_eq!(service.total, 0, "children of {name}");
         assert!(service.children.is_empty(), "{:?}", service.children);
     }
-    // What can be run again serves after its throttle time.
+    // The program that can be run now serves after its throttle time.
     programs.written = None;
     until(SOON, "the program to run", || {
         stage.status("etxtbsy").total == 1
     });
 }
 
-/// A child of which nothing is known would stay for ever.
+/// An unknown child would never be ended.
 ///
-/// Today: "waited 20s in vain for call N: no child that is not known".
+/// Without the fix: "waited 20s in vain for call N: no child that is not known".
 #[test]
 fn a_descriptor_that_cannot_be_put_back_after_a_start_leaves_no_unknown_child() {
     needs_root("a master that keeps to itself");
@@ -118,7 +116,7 @@ fn a_descriptor_that_cannot_be_put_back_after_a_start_leaves_no_unknown_child() 
         skip("strace is not installed");
     }
     let before = placed_at_the_start();
-    // One child takes two or more.
+    // Starting a child needs two or more such calls.
     for nth in before + 1..=before + 5 {
         let inject = format!("inject=dup3:error=ENFILE:when={nth}");
         let mut stage = traced(&["-e", "trace=dup3", "-e", &inject]);
@@ -142,37 +140,37 @@ fn a_descriptor_that_cannot_be_put_back_after_a_start_leaves_no_unknown_child() 
     }
 }
 
-/// How often descriptors are put in a place before the master serves.
+/// The number of dup calls before the master serves.
 fn placed_at_the_start() -> usize {
     let stage = traced(&["-e", "trace=dup3"]);
-    let trace = stage.world.path().join("trace");
+    let trace = stage.standalone.path().join("trace");
     let text = fs::read_to_string(trace).expect("a trace");
     text.lines().filter(|line| line.contains("dup3(")).count()
 }
 
-/// A running master that strace(1) follows, with a service whose children stay.
+/// A running master under strace(1), with a service whose children stay.
 #[track_caller]
 fn traced(options: &[&str]) -> Stage {
     let mut stage = Stage::new();
     let command = format!("{} serve", stage.hello());
     stage.service("held unix n", "5", &command);
-    let trace = stage.world.path().join("trace");
+    let trace = stage.standalone.path().join("trace");
     let trace = trace.to_str().expect("a path that is text");
-    // The master is the process that was started, and strace another one.
+    // With -D, the started process is the master, and strace is another one.
     let arguments = [&["-D", "-o", trace], options].concat();
     let mut master = stage.by(STRACE, &arguments);
     stage.start_as(&mut master);
     stage
 }
 
-/// A variable whose name setenv(3) refuses.
+/// A variable with a name that setenv(3) refuses.
 ///
-/// Today: the master panics: "failed to remove environment variable `"=A"`".
+/// Without the fix: the master panics: "failed to remove environment variable `"=A"`".
 #[test]
 fn a_variable_whose_name_begins_with_an_equals_sign_stops_no_start() {
     needs_root("a master that keeps to itself");
     let mut stage = Stage::new();
-    let mut master = stage.world.master(&["-d"]);
+    let mut master = stage.standalone.master(&["-d"]);
     stage.start_as(master.env("=A", "b"));
     stage.expect_first_byte(SECOND);
     let said = stage.reload_within(SOON);

@@ -1,21 +1,21 @@
-//! The inputs to begin with: `seeds`, one for each corner of a grammar, and `regressions`, which
-//! once went wrong; beside those, files that other people have written. And `words`, which a
-//! change of single bytes would not come up with.
+//! The initial inputs: `seeds`, one for each corner of a grammar; `regressions`, which have failed
+//! once; and files from other sources. Also `words`, which random changes of single bytes would
+//! hardly find.
 //!
-//! A seed that is named by a hash was found by libFuzzer, and gets where the others do not.
+//! A seed that is named by a hash was found by libFuzzer and reaches code that the others do not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// An input and what it is called.
+/// An input and its name.
 #[derive(Debug)]
 pub struct Input {
     pub name: String,
     pub bytes: Vec<u8>,
 }
 
-/// What the machine may have. Postfix's own files stay where they are, for their licence is not
-/// ours.
+/// Files that the machine may have. Postfix's own files are not copied, because their licence
+/// differs from ours.
 const ELSEWHERE: [(&str, &str); 4] = [
     ("main_cf", "/usr/share/postfix/main.cf.debian"),
     ("main_cf", "/usr/share/postfix/main.cf.dist"),
@@ -26,7 +26,7 @@ const ELSEWHERE: [(&str, &str); 4] = [
     ),
 ];
 
-/// What a target's other inputs are made from, in an order that is always the same.
+/// The inputs from which others are made, in a fixed order.
 ///
 /// # Errors
 /// There is none, or one cannot be read.
@@ -37,28 +37,30 @@ pub fn seeds(target: &str) -> Result<Vec<Input>, String> {
             seeds.push(input(file.as_ref())?);
         }
     }
-    match seeds.is_empty() {
-        true => Err("no seeds".into()),
-        false => Ok(seeds),
+    if seeds.is_empty() {
+        Err("no seeds".into())
+    } else {
+        Ok(seeds)
     }
 }
 
-/// What once went wrong with a target.
+/// The inputs that have failed once.
 ///
 /// # Errors
-/// One cannot be read.
+/// An input cannot be read.
 pub fn regressions(target: &str) -> Result<Vec<Input>, String> {
     let of_target = own().join("regressions").join(target);
-    match of_target.exists() {
-        true => directory(&of_target),
-        false => Ok(Vec::new()),
+    if of_target.exists() {
+        directory(&of_target)
+    } else {
+        Ok(Vec::new())
     }
 }
 
-/// A target's dictionary, which libFuzzer reads, too: on each line a word in quotation marks.
+/// The target's dictionary in libFuzzer's format: one word in quotation marks per line.
 ///
 /// # Errors
-/// It cannot be read.
+/// The dictionary cannot be read.
 pub fn words(target: &str) -> Result<Vec<Vec<u8>>, String> {
     let file = own().join("words").join(format!("{target}.dict"));
     let Input { name, bytes } = input(&file)?;
@@ -67,7 +69,8 @@ pub fn words(target: &str) -> Result<Vec<Vec<u8>>, String> {
     text.lines().map(word).collect()
 }
 
-/// A word without its quotation marks, and its `\xHH`, `\"` and `\\` as the bytes that they mean.
+/// A word without quotation marks, with `\xHH`, `\"` and `\\` replaced by the bytes that they stand
+/// for.
 fn unquoted(line: &str) -> Option<Vec<u8>> {
     let mut rest = line.strip_prefix('"')?.strip_suffix('"')?;
     let mut word = Vec::new();
@@ -92,8 +95,10 @@ fn own() -> PathBuf {
 fn directory(path: &Path) -> Result<Vec<Input>, String> {
     let problem = |problem| format!("{}: {problem}", path.display());
     let entries = fs::read_dir(path).map_err(problem)?;
-    let files = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut files = files.collect::<Result<Vec<_>, _>>().map_err(problem)?;
+    let mut files = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(problem)?;
     files.sort_unstable();
     files.iter().map(|file| input(file)).collect()
 }

@@ -1,10 +1,9 @@
-//! Everything that takes bytes from files and children, and the policy, given what nobody should
-//! give them.
+//! Fuzz tests of the policy, and of all code that parses bytes from files and children.
 //!
-//! `cargo test --test fuzz` runs the seeds, what once went wrong, and a fixed number of inputs made
-//! from those. `cargo test --test fuzz -- --seed 7 --steps 1000000 master_cf` chooses others, for
-//! one target. The programs of `fuzz/` run the same targets and learn from the code which inputs
-//! are worth changing; see CONTRIBUTING.md.
+//! `cargo test --test fuzz` runs the seeds, the regressions, and a fixed number of inputs made from
+//! them. `cargo test --test fuzz -- --seed 7 --steps 1000000 master_cf` selects other inputs, for
+//! one target. The programs in `fuzz/` run the same targets with libFuzzer, which is guided by code
+//! coverage; see CONTRIBUTING.md.
 
 mod corpus;
 mod mutate;
@@ -22,10 +21,10 @@ use options::Options;
 use random::Random;
 use targets::TARGETS;
 
-/// So many inputs does each target get unless the command line says otherwise.
+/// The default number of inputs for each target.
 const INPUTS: u64 = 25_000;
 
-/// How many inputs a target took, or which one it did not.
+/// The number of inputs that a target has taken, or the failure.
 type Outcome = Result<u64, String>;
 
 fn main() -> ExitCode {
@@ -55,19 +54,22 @@ fn main() -> ExitCode {
         }
     }
     println!("{sum} inputs fuzzed");
-    match all_well {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    if all_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
-/// All chosen targets, side by side.
+/// Runs all chosen targets in parallel.
 fn run(options: &Options) -> Vec<(&'static str, Outcome)> {
     thread::scope(|scope| {
-        let chosen = TARGETS.map(|(name, _)| name).into_iter();
-        let chosen = chosen.filter(|target| options.choose("fuzz", target));
+        let chosen = TARGETS
+            .map(|(name, _)| name)
+            .into_iter()
+            .filter(|target| options.choose("fuzz", target));
         let started = chosen.map(|target| {
-            // A panic's message has the thread's name.
+            // The thread's name is in the messages of panics.
             let thread = thread::Builder::new().name(target.to_owned());
             let run = thread.spawn_scoped(scope, move || fuzz(target, options));
             (target, run.expect("a thread"))
@@ -81,8 +83,8 @@ fn run(options: &Options) -> Vec<(&'static str, Outcome)> {
     })
 }
 
-/// What is written down as it is, and then mutants of the seeds. What once took long does not make
-/// many others that do.
+/// Runs the stored inputs, then mutants of the seeds. Regressions are not mutated: some of them are
+/// slow.
 fn fuzz(target: &str, options: &Options) -> Outcome {
     let seeds = corpus::seeds(target)?;
     let words = corpus::words(target)?;
@@ -103,12 +105,12 @@ fn fuzz(target: &str, options: &Options) -> Outcome {
 }
 
 /// # Errors
-/// The input makes the target panic, which has said more on standard error.
+/// The target panics; its message is on standard error.
 fn take(target: &str, input: &[u8]) -> Result<(), &'static str> {
     panic::catch_unwind(|| targets::run(target, input)).map_err(|_| "panics")
 }
 
-/// Writes an input to where it can be had, and says how to go on.
+/// Writes an input to a file, and returns instructions for the developer.
 fn keep(target: &str, input: &[u8]) -> String {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}"));
     let kept = match std::fs::write(&file, input) {

@@ -1,12 +1,12 @@
-//! New inputs from those that there are, the same for the same seed.
+//! Makes new inputs from existing ones, reproducibly by the seed.
 
 use crate::corpus::Input;
 use crate::random::Random;
 
-/// Long inputs take long, and show what short ones show.
+/// Long inputs are slow and find nothing more, in bytes.
 const LENGTH_MAX: usize = 4096;
 
-/// Bytes that mean something in more than one grammar, or nothing in any.
+/// Bytes with a meaning in several grammars, or in none.
 const BYTES: &[u8] = b"\0\x01\n\r \t#${}()[]:?=!<>,-/.\"'09azAZ\x7f\x80\xff";
 
 /// One of the inputs with up to eight changes.
@@ -34,7 +34,7 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>, seeds: &[Input], words: &[Ve
             other[start..end].to_vec()
         }
     };
-    // Half of what is put in takes the place of nothing.
+    // Half of all insertions replace nothing.
     let end = if random.coin() { start } else { end };
     bytes.splice(start..end, replacement);
 }
@@ -48,7 +48,7 @@ fn one<'a, T>(random: &mut Random, of: &'a [T]) -> &'a T {
     &of[random.below(of.len() as u32) as usize]
 }
 
-/// A part of so many bytes, often a short one.
+/// A random range of a text of this length, often a short one.
 fn part(random: &mut Random, length: usize) -> (usize, usize) {
     let start = random.below(length as u32 + 1);
     let longest = random.pick(&[1, 2, 8, 64, 512]);

@@ -1,4 +1,4 @@
-//! What a client costs the master, in wake-ups and system calls.
+//! The cost of a client for the master, in wake-ups and system calls.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,13 +15,13 @@ use testkit::{needs_root, skip, test};
 use crate::load::talk;
 use crate::pool::{HANDFUL, Pool, STRACE};
 
-/// Clients, one after the other, for whom the calls are counted.
+/// The number of clients, one after the other, for which calls are counted.
 const CLIENTS: u64 = 200;
-/// On a machine that has much else to do, a client takes so long that the master rests in between,
-/// and has more to do for the next one. One of so many rounds is not like that.
+/// On a busy machine the master may become idle while it serves a client, which costs additional
+/// calls. At least one of this many rounds is undisturbed.
 const ROUNDS: usize = 10;
 
-/// How many system calls a process makes meanwhile, by name.
+/// The number of system calls of a process while `meanwhile` runs, by name.
 fn calls_of(process: Process, directory: &Path, meanwhile: impl FnOnce()) -> BTreeMap<String, u64> {
     let summary = directory.join("strace");
     let mut strace = Command::new(STRACE)
@@ -44,8 +44,8 @@ fn calls_of(process: Process, directory: &Path, meanwhile: impl FnOnce()) -> BTr
     counts.filter(|(name, _)| name != "total").collect()
 }
 
-/// The system calls that a client costs: two waits, each of five calls in the poller's library; the
-/// listener is watched and then not; the clients are counted; an order, and its answer.
+/// The system calls for one client: two waits of five calls each in the poller's library; the
+/// listener is watched and unwatched; the waiting clients are counted; an order and its answer.
 const CALLS: [(&str, u64); 8] = [
     ("epoll_wait", 2),
     ("epoll_pwait", 2),
@@ -68,7 +68,7 @@ fn idle_pool() -> Pool {
     pool
 }
 
-/// Has one client after the other served.
+/// Serves one client after the other.
 #[track_caller]
 fn visit(pool: &Pool) {
     for _ in 0..CLIENTS {
@@ -118,8 +118,7 @@ fn a_client_costs_the_master_two_waits_and_no_other_call_twice() {
     assert!(cheap, "{seen:?}");
 }
 
-/// However busy the machine is: there is an order for each client, and no call that no client is
-/// the reason for.
+/// On any machine, each client has one order, and there are no calls without a client.
 #[track_caller]
 fn expect_no_others(counts: &BTreeMap<String, u64>) {
     let all_known = counts

@@ -1,4 +1,4 @@
-//! The faults that a debug build can be asked for, where SpamAssassin's module has test points.
+//! The fault injection of debug builds, at the same points as in SpamAssassin's module.
 
 use testkit::test;
 
@@ -6,7 +6,7 @@ use crate::load::{clients, serve};
 use crate::pool::needs_module;
 use crate::pool::{HANDFUL, Pool};
 
-/// Has every client served by a master with this fault.
+/// Serves every client by a master with this fault.
 #[track_caller]
 fn with_fault(name: &str, one_in: u32, settings: &str) -> Pool {
     let program = "services/examples/ordered.pl";

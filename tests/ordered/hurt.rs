@@ -1,4 +1,4 @@
-//! Children that are killed, stopped, or break the rules, while clients come.
+//! Children that are killed, stopped, or violate the protocol, under load.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::load::{clients, serve};
 use crate::pool::needs_module;
 use crate::pool::{HANDFUL, IMPATIENT, Pool};
 
-/// Every client is served although some twenty orders go wrong in this way, and the log says what
-/// was wrong.
+/// Every client is served although about twenty orders fail in this way, and the log has the
+/// reason.
 #[track_caller]
 fn every_client_is_served_despite(kind: &str, line: &str) {
     let pool = Pool::rogue(kind, clients() / 20, IMPATIENT);
@@ -26,7 +26,7 @@ fn every_client_is_served_while_children_are_killed() {
     let pool = Pool::perl(8, HANDFUL);
     let mut nth = 0;
     let load = serve(&pool.address, clients(), || {
-        // A child takes a moment to start; somebody has to be there.
+        // A child takes some time to start, so there must be others.
         nth += 1;
         if nth % 20 == 5 {
             if let Some(child) = pool.any_child(nth / 20) {
@@ -36,7 +36,7 @@ fn every_client_is_served_while_children_are_killed() {
     });
     assert_eq!((load.served, load.lost), (clients(), 0), "{load:?}");
     let killed = pool.postfix.log_lines("killed by signal 9").len();
-    assert!(killed > 0, "nobody was killed");
+    assert!(killed > 0, "no child was killed");
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn every_client_is_served_while_children_are_stopped() {
     let pool = Pool::perl(8, IMPATIENT);
     let (mut nth, mut stopped) = (0, None::<testkit::process::Process>);
     let load = serve(&pool.address, clients(), || {
-        // One at a time, and long enough to be missed.
+        // One at a time, and long enough to be noticed.
         nth += 1;
         if nth % 10 == 0 {
             if let Some(child) = stopped.take() {
@@ -74,7 +74,7 @@ fn clients_of_children_that_are_all_stopped_are_served_when_these_go_on() {
         for client in &mut clients {
             client.say("hello");
         }
-        // Longer than an order holds back the next one.
+        // Longer than an unanswered order delays the next one.
         assert_eq!(clients[0].line_within(Duration::from_millis(100)), None);
         for child in &children {
             child.signal(Signal::SIGCONT);
@@ -92,7 +92,7 @@ fn a_master_that_is_stopped_while_it_fills_a_pool_leaves_nobody_behind() {
     needs_module();
     let settings = "accept = \"ordered\"\nmin_children = 20\nmax_idle = 20\n";
     let mut pool = Pool::perl(20, settings);
-    assert!(!pool.children().is_empty(), "nobody was started yet");
+    assert!(!pool.children().is_empty(), "no child was started yet");
     pool.postfix.stop();
     assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
 }

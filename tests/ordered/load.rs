@@ -1,4 +1,4 @@
-//! Many clients at a time, each of whom wants to be served.
+//! Concurrent clients, each of which must be served.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 use testkit::client::Client;
 use testkit::instance::SOON;
 
-/// Clients at a time.
+/// The number of concurrent clients.
 const CONCURRENCY: usize = 8;
-/// A client whose child dies under it tries again, like spamc, and not for ever.
+/// Maximum number of attempts: a client whose child dies retries, like spamc.
 const ATTEMPTS: usize = 20;
 
-/// What became of the clients.
+/// The clients' results.
 #[derive(Debug, Default)]
 pub struct Load {
     pub served: usize,
-    /// Clients that nobody has served.
+    /// The number of clients that were not served.
     pub lost: usize,
-    /// Connections that broke, after which the client tried again.
+    /// The number of broken connections, after which the client retried.
     pub broken: usize,
     pub slowest: Duration,
-    /// Who served.
+    /// The process IDs of the children that served.
     pub children: BTreeSet<i32>,
 }
 
-/// So many clients as show a promise in a hurry, or the number that was promised.
+/// The number of clients: reduced for quick runs.
 pub fn clients() -> usize {
     match std::env::var_os("MASTER_TEST_LONG") {
         Some(_) => 20_000,
@@ -34,7 +34,7 @@ pub fn clients() -> usize {
     }
 }
 
-/// Has clients served, and does something else meanwhile, again and again.
+/// Serves `clients` clients, and calls `meanwhile` repeatedly.
 pub fn serve(address: &str, clients: usize, mut meanwhile: impl FnMut()) -> Load {
     let load = Mutex::new(Load::default());
     let left = AtomicUsize::new(clients);
@@ -45,7 +45,7 @@ pub fn serve(address: &str, clients: usize, mut meanwhile: impl FnMut()) -> Load
                 scope.spawn(|| {
                     while next().is_ok() {
                         if !one_client(address, &load) {
-                            // One is enough to tell, and the others would take as long.
+                            // One failure is enough; further clients would take as long.
                             left.store(0, Ordering::SeqCst);
                         }
                     }
@@ -63,7 +63,7 @@ pub fn serve(address: &str, clients: usize, mut meanwhile: impl FnMut()) -> Load
     load.into_inner().expect("no client panics")
 }
 
-/// Has every client served, each at the first attempt.
+/// Serves all clients, each at the first attempt.
 #[track_caller]
 pub fn serve_all(address: &str, meanwhile: impl FnMut()) -> Load {
     let load = serve(address, clients(), meanwhile);
@@ -72,7 +72,7 @@ pub fn serve_all(address: &str, meanwhile: impl FnMut()) -> Load {
     load
 }
 
-/// Whether a client was served, perhaps after its connection broke.
+/// Whether a client was served, perhaps after retries.
 fn one_client(address: &str, load: &Mutex<Load>) -> bool {
     for _ in 0..ATTEMPTS {
         let start = Instant::now();
@@ -94,7 +94,7 @@ fn one_client(address: &str, load: &Mutex<Load>) -> bool {
     false
 }
 
-/// The child that has served, if one has, from the first word to the last.
+/// The process ID of the child, if it has served the client completely.
 pub fn talk(address: &str) -> Option<i32> {
     let mut client = Client::try_connect(address).ok()?;
     client.try_say("hello").ok()?;

@@ -1,4 +1,4 @@
-//! A pool on a socket in the file system, where the system does not count who waits.
+//! A pool on a socket in the file system, for which the system does not count waiting clients.
 
 use nix::sys::signal::Signal;
 use testkit::instance::SOON;
@@ -22,8 +22,11 @@ fn a_stuck_child_delays_no_client_of_a_socket_in_the_file_system() {
     needs_root("a mail system");
     let pool = Pool::local(3, "accept = \"ordered\"\nmax_idle = 3\n");
     pool.wait_for_idle(3);
-    let lowest = pool.children().into_iter().min_by_key(|child| child.0);
-    let lowest = lowest.expect("three children");
+    let lowest = pool
+        .children()
+        .into_iter()
+        .min_by_key(|child| child.0)
+        .expect("three children");
     lowest.signal(Signal::SIGSTOP);
     for _ in 0..20 {
         assert!(talk(&pool.address).is_some_and(|child| child != lowest.0));

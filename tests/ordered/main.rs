@@ -1,18 +1,18 @@
-//! Ordered pools and warm children, with real processes: children that use SpamAssassin's own
-//! module as Debian ships it, and children that break the rules on purpose.
+//! Ordered pools and idle children of shared services, with real processes: children that use
+//! SpamAssassin's module from Debian's package, and children that violate the protocol.
 
-mod load; // many clients at a time
+mod load; // concurrent clients
 mod pool; // a master with one pool
 
-mod cost; // what a client costs the master
-mod faults; // the faults that a debug build can be asked for
-mod hurt; // children that are killed, stopped, or rogue
-mod local; // a pool whose clients are of this machine
+mod cost; // the cost of a client for the master
+mod faults; // the fault injection of debug builds
+mod hurt; // children that are killed, stopped, or violate the protocol
+mod local; // a pool on a socket in the file system
 mod reload; // changes of a running pool
-mod rust; // children that the library is for
-mod serve; // who is served, by whom
+mod rust; // children that use the library
+mod serve; // which child serves which client
 mod spamd; // SpamAssassin's children, and its own client
-mod warm; // children of shared services that wait
+mod warm; // idle children of shared services
 
 fn main() -> std::process::ExitCode {
     testkit::main()

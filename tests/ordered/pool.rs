@@ -10,12 +10,12 @@ use testkit::process::Process;
 use testkit::programs::service;
 use testkit::{file, layout, needs_root, skip};
 
-/// Whether SpamAssassin's module is there, as Debian's package has it.
+/// Whether SpamAssassin's module is installed, at the path of Debian's package.
 pub fn has_module() -> bool {
     Path::new("/usr/share/perl5/Mail/SpamAssassin/SpamdForkScaling.pm").exists()
 }
 
-/// Ends the test where it cannot run, and says why.
+/// Skips the test if the module is not installed.
 pub fn needs_module() {
     needs_root("children change their user");
     if !has_module() {
@@ -23,17 +23,17 @@ pub fn needs_module() {
     }
 }
 
-/// It looks at system calls, and can make them slow.
+/// Traces system calls, and can slow them down.
 pub const STRACE: &str = "/usr/bin/strace";
 
-/// Where the clients come.
+/// The address of the pool.
 #[derive(Clone, Copy)]
-enum Place {
-    /// To the instance's own address.
+enum Endpoint {
+    /// The instance's own address.
     Address,
-    /// To two addresses.
+    /// Two addresses.
     Addresses,
-    /// To a socket of this type in the file system.
+    /// A socket of this type in the file system.
     Socket(&'static str),
 }
 
@@ -47,20 +47,20 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of `max` children who run a program of this repository, with arguments after the
-    /// master's own, and with these lines in the service's table.
+    /// A pool of `max` children that run a program of this repository, with arguments after the
+    /// master's own, and with these settings in the service's table.
     pub fn new(max: u32, program: &str, arguments: &str, settings: &str) -> Self {
         let mut pool = Self::stopped(max, program, arguments, settings);
         pool.start();
         pool
     }
 
-    /// The same, not started yet.
+    /// The same, not started.
     pub fn stopped(max: u32, program: &str, arguments: &str, settings: &str) -> Self {
-        Self::at(Place::Address, max, program, arguments, settings)
+        Self::at(Endpoint::Address, max, program, arguments, settings)
     }
 
-    fn at(place: Place, max: u32, program: &str, arguments: &str, settings: &str) -> Self {
+    fn at(place: Endpoint, max: u32, program: &str, arguments: &str, settings: &str) -> Self {
         let mut postfix = Instance::bare();
         postfix.set("service_throttle_time", "1s");
         postfix.set("service_kill_time", "1s");
@@ -70,12 +70,12 @@ impl Pool {
         let name = name.expect("a program's name");
         postfix.install(&file(program), name);
         let (service, kind, address) = match place {
-            Place::Address => (postfix.address(), "inet", postfix.address()),
-            Place::Addresses => {
+            Endpoint::Address => (postfix.address(), "inet", postfix.address()),
+            Endpoint::Addresses => {
                 postfix.set("inet_interfaces", format!("127.0.0.1, {LOOPBACK_2}"));
                 (postfix.port().to_string(), "inet", postfix.address())
             }
-            Place::Socket(kind) => {
+            Endpoint::Socket(kind) => {
                 let socket = postfix.socket("public", "pool");
                 ("pool".to_owned(), kind, socket.display().to_string())
             }
@@ -97,7 +97,7 @@ impl Pool {
         self.postfix.start();
     }
 
-    /// The example in Perl, with SpamAssassin's own module.
+    /// The example in Perl, with SpamAssassin's module.
     pub fn perl(max: u32, settings: &str) -> Self {
         Self::new(max, "services/examples/ordered.pl", "nobody", settings)
     }
@@ -111,20 +111,20 @@ impl Pool {
 
     /// The example in Rust, on a socket in the file system.
     pub fn local(max: u32, settings: &str) -> Self {
-        Self::example_at(Place::Socket("unix"), max, settings)
+        Self::example_at(Endpoint::Socket("unix"), max, settings)
     }
 
-    /// The same, for clients that others hand on.
+    /// The same, for clients that other processes pass.
     pub fn pass(max: u32, settings: &str) -> Self {
-        Self::example_at(Place::Socket("pass"), max, settings)
+        Self::example_at(Endpoint::Socket("pass"), max, settings)
     }
 
     /// The example in Rust, on the instance's port at two addresses.
     pub fn twofold(max: u32, settings: &str) -> Self {
-        Self::example_at(Place::Addresses, max, settings)
+        Self::example_at(Endpoint::Addresses, max, settings)
     }
 
-    fn example_at(place: Place, max: u32, settings: &str) -> Self {
+    fn example_at(place: Endpoint, max: u32, settings: &str) -> Self {
         let program = service("ordered");
         let program = program.to_str().expect("a path that is text");
         let mut pool = Self::at(place, max, program, "", settings);
@@ -132,21 +132,21 @@ impl Pool {
         pool
     }
 
-    /// The example in Perl, with something wrong in one of so many orders.
+    /// The example in Perl, which violates the protocol in one of `one_in` orders.
     pub fn rogue(kind: &str, one_in: usize, settings: &str) -> Self {
         let example = file("services/examples/ordered.pl");
         let arguments = format!("{} {kind} {one_in} nobody", example.display());
         Self::new(8, "tests/programs/rogue.pl", &arguments, settings)
     }
 
-    /// Other settings for the service's table, for the next start or reload.
+    /// Changes the settings in the service's table for the next start or reload.
     pub fn set(&mut self, settings: &str) {
         let table = format!("[service.\"{}\"]\n{settings}", self.service);
         self.settings = settings.to_owned();
         layout::replace(&self.postfix.configuration().join("master.toml"), &table);
     }
 
-    /// Reloads it as a service of other children, with other settings.
+    /// Reloads the service with other children and other settings.
     pub fn become_of(&mut self, max: u32, command: &str, settings: &str) {
         let line = format!("{} inet n n n - {max} {command}", self.address);
         self.postfix.service(&line);
@@ -154,7 +154,7 @@ impl Pool {
         let mark = self.postfix.log().len();
         self.postfix.write_configuration();
         self.postfix.hang_up();
-        // With clients all the time the master never rests.
+        // With clients all the time, the master is never idle.
         self.postfix.wait_for_log_after(mark, "reload done");
     }
 
@@ -162,29 +162,29 @@ impl Pool {
         self.postfix.children()
     }
 
-    /// Waits until there are so many children who have nothing to do, and the master has heard so.
+    /// Waits until there are `count` idle children, and the master knows it.
     #[track_caller]
     pub fn wait_for_idle(&self, count: usize) {
         until(SOON, format_args!("{count} idle children"), || {
             let children = self.children();
             let idle = children.iter().filter(|child| child.waits());
             let idle = children.len() == count && idle.count() == count;
-            // In this order: what they say before they wait it hears before it does.
+            // In this order: the master reads a child's report before it becomes idle itself.
             idle && self.postfix.master_process().is_idle()
         });
     }
 
-    /// A child picked at random, the more so the more there are.
+    /// A child, selected by `nth`.
     pub fn any_child(&self, nth: usize) -> Option<Process> {
         let mut children = self.children();
         (!children.is_empty()).then(|| children.swap_remove(nth % children.len()))
     }
 }
 
-/// Settings of a pool that keeps a handful of children whatever the load.
+/// Settings of a pool that keeps eight children whatever the load.
 pub const HANDFUL: &str = "accept = \"ordered\"\nmin_children = 8\nmax_idle = 8\n";
-/// Children that are silent are noticed soon.
+/// Silent children are detected soon.
 pub const IMPATIENT: &str =
     "accept = \"ordered\"\nmin_children = 8\nmax_idle = 8\nreply_timeout = 1\n";
-/// What a client may wait on a busy machine while nothing holds it up.
+/// Maximum wait of an undisturbed client on a busy machine.
 pub const AT_ONCE: Duration = Duration::from_secs(3);

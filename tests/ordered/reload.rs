@@ -14,8 +14,8 @@ use crate::load::{serve_all, talk};
 use crate::pool::needs_module;
 use crate::pool::{HANDFUL, Pool};
 
-/// Every client is served at the first attempt, and no child is ended with force, however often
-/// the service is reloaded.
+/// Every client is served at the first attempt, and no child is killed, however often the service
+/// is reloaded.
 #[track_caller]
 pub fn every_client_is_served_during_fifty_reloads(pool: &Pool) {
     let mut reloads = 0;
@@ -96,7 +96,7 @@ fn a_reload_makes_a_pool_of_a_shared_service_and_a_shared_service_of_a_pool() {
     }
 }
 
-/// Whether a service that may or may not greet says after its client what that says.
+/// Whether a service, which may greet its clients, returns a client's text.
 fn echoes(address: &str) -> std::io::Result<bool> {
     let mut client = Client::try_connect(address)?;
     client.try_say("hello")?;
@@ -137,7 +137,7 @@ fn a_client_that_waits_for_a_pool_which_was_a_shared_service_costs_the_master_no
     needs_root("a mail system");
     let mut pool = Pool::rust(1, "echo", "", "accept = \"shared\"\n");
     pool.postfix.install(&service("ordered"), "ordered");
-    // Nobody has come yet, so the master has its eyes on the listener during the reload.
+    // No client has connected yet, so the master watches the listener during the reload.
     let settings = "accept = \"ordered\"\nmax_idle = 1\n";
     pool.become_of(1, "ordered", settings);
     pool.wait_for_idle(1);

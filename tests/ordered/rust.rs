@@ -45,7 +45,8 @@ fn a_client_is_served_while_the_pool_is_still_being_filled() {
     let settings = "accept = \"ordered\"\nmin_children = 100\nmax_idle = 100\n";
     let mut pool = Pool::stopped(100, program, "", settings);
     pool.postfix.unwatched("strace makes it slow");
-    // With -D the master is still ours. A start takes as long as on a very busy machine.
+    // With -D, the master is still a child of this process. A start is slowed down, as on a very
+    // busy machine.
     let slow = [
         "-D",
         "-qq",
@@ -85,7 +86,7 @@ fn every_client_is_served_while_children_in_rust_are_killed() {
     });
     assert_eq!((load.served, load.lost), (clients(), 0), "{load:?}");
     let killed = pool.postfix.log_lines("killed by signal 9").len();
-    assert!(killed > 0, "nobody was killed");
+    assert!(killed > 0, "no child was killed");
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn clients_that_are_handed_on_are_served_by_a_pool() {
         client.say("hello");
         assert_eq!(client.line(), "hello");
     }
-    // Who promises a client and hands on none is nobody's client, and costs a child a moment.
+    // A process that connects and passes no client costs a child some time, but is not a client.
     drop(UnixStream::connect(&pool.address));
     pool.postfix
         .wait_for_log("cannot receive a client that was handed on: ");
@@ -180,7 +181,7 @@ fn the_clients_of_all_listeners_have_their_turn() {
         let _crowd = [(); 5].map(|()| Client::connect(&pool.address));
         let mut other = Client::connect(&elsewhere);
         drop(first);
-        // Whoever comes after one of the crowd, which says nothing, waits in vain.
+        // A client whose connection was queued behind a silent one would wait in vain.
         assert!(other.line().parse::<i32>().is_ok());
     });
 }
@@ -217,7 +218,7 @@ fn a_child_that_accepts_by_itself_says_that_it_is_not_for_an_ordered_pool() {
     assert!(line.contains("fatal: ") && line.contains(said), "{line}");
 }
 
-/// A child for ordered pools, in a service that is none, says so.
+/// A child for ordered pools reports an error in other services.
 #[track_caller]
 fn expect_no_pool(master: &Path) {
     let mut postfix = Instance::bare_with(master);

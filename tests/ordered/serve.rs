@@ -1,4 +1,4 @@
-//! Who is served, and by whom.
+//! Which child serves which client.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ fn one_client_after_the_other_is_served_by_the_child_with_the_lowest_pid() {
     let lowest = pool.children().iter().map(|child| child.0).min();
     for _ in 0..20 {
         assert_eq!(talk(&pool.address), lowest);
-        // It may be counted as idle a moment after its client has left.
+        // A child may be counted as idle shortly after its client has left.
         pool.wait_for_idle(4);
     }
 }
@@ -91,7 +91,7 @@ fn a_stuck_child_delays_nobody() {
         assert!(talk(&pool.address).is_some_and(|child| child != children[0].0));
         assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
     }
-    // It finds nobody there any more, and is one of the others again.
+    // Its order finds no client any more, and it becomes idle again.
     children[0].signal(Signal::SIGCONT);
     until(SOON, "the lowest pid to serve again", || {
         talk(&pool.address) == Some(children[0].0)
@@ -115,13 +115,13 @@ fn a_client_who_waits_for_a_busy_pool_is_served_first_thing() {
 #[test]
 fn a_pool_grows_under_load_and_shrinks_after_it() {
     needs_module();
-    // The clock will be turned faster than children leave.
+    // The clock is turned faster than children can leave.
     let settings = "accept = \"ordered\"\nmax_idle = 1\nstop_timeout = \"1h\"\n";
     let mut pool = Pool::stopped(4, "services/examples/ordered.pl", "nobody", settings);
     let clock = Clock::install(&mut pool.postfix);
     pool.start();
     let held: Vec<Client> = (0..3).map(|_| Client::connect(&pool.address)).collect();
-    // Three that serve and one that waits.
+    // Three busy children and an idle one.
     until(SOON, "four children", || pool.children().len() == 4);
     drop(held);
     let mut seconds = 0;

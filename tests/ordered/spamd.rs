@@ -1,5 +1,4 @@
-//! SpamAssassin's children under our master, and its own client: what the manual promises to who
-//! sets this up.
+//! SpamAssassin's children under our master, with its own client, set up as the manual describes.
 
 use std::io::Write;
 use std::path::Path;
@@ -23,11 +22,11 @@ fn message(body: &str) -> String {
     )
 }
 
-/// spamc(1) against the pool, with options and a message.
+/// Runs spamc(1) on a message, with these options.
 fn spamc(pool: &Pool, options: &[&str], message: &str) -> Output {
     let (host, port) = pool.address.split_once(':').expect("a port");
     let mut child = Command::new("/usr/bin/spamc")
-        // Without -x, spamc would pass the message on if nobody checks it.
+        // Without -x, spamc returns the message unchanged if it is not checked.
         .args(["-x", "-d", host, "-p", port])
         .args(options)
         .stdin(Stdio::piped())
@@ -44,7 +43,7 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A pool of SpamAssassin's children that are ready; ends the test unless spamc is installed.
+/// A pool of SpamAssassin's children that are ready; skips the test unless spamc is installed.
 fn ready_pool() -> Pool {
     needs_module();
     if !Path::new("/usr/bin/spamc").exists() {
@@ -52,7 +51,7 @@ fn ready_pool() -> Pool {
     }
     let settings = "accept = \"ordered\"\nmax_idle = 2\n";
     let pool = Pool::new(3, "services/examples/spamd-child.pl", "nobody", settings);
-    // Rules take their time to be read on a busy machine.
+    // Reading the rules takes a long time on a busy machine.
     until(3 * SOON, "two idle children", || {
         let children = pool.children();
         children.len() == 2 && children.iter().all(|child| child.waits())

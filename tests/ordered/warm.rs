@@ -1,4 +1,4 @@
-//! Children of shared services that wait for the first client.
+//! Idle children of shared services that are started before the first client.
 
 use testkit::instance::{Instance, SOON};
 use testkit::poll::until;
@@ -21,7 +21,7 @@ fn the_first_client_meets_a_warm_child() {
     postfix.start();
     let mut first = puppets.next();
     let _second = puppets.next();
-    assert_eq!(postfix.children().len(), 2, "nobody has asked for them");
+    assert_eq!(postfix.children().len(), 2, "no client has connected");
     let _client = testkit::client::Client::connect(&postfix.address());
     first.take_client();
     until(SOON, "a third child", || postfix.children().len() == 3);

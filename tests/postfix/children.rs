@@ -1,6 +1,6 @@
-//! What a child finds when it begins to run is what Postfix's own master gives it. Both masters
-//! start the same configuration in the same place, one after the other, and the kernel is asked
-//! about every child.
+//! Tests that the environment of a new child is the same as under Postfix's own master. Both
+//! masters start the same configuration in the same place, one after the other, and the kernel's
+//! facts about every child are compared.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -17,7 +17,7 @@ use testkit::poll::until;
 use testkit::process::{Kind, Process, Socket};
 use testkit::{needs_root, original, test, under_test};
 
-/// All that is compared, as text so that a failure can be read.
+/// The compared facts, as readable text.
 type Facts = BTreeMap<&'static str, String>;
 
 fn facts(process: Process, master: Process) -> Facts {
@@ -28,8 +28,7 @@ fn facts(process: Process, master: Process) -> Facts {
             _ => format!("{generation:?}, which is not octal"),
         };
     }
-    // What a daemon opens beyond its listeners comes and goes; what it was started with is seen
-    // where it is inert.
+    // A daemon's own descriptors vary, so inherited ones are compared for the inert script.
     let inert = is_inert(process);
     let descriptors: BTreeMap<i32, String> = process
         .descriptors()
@@ -74,14 +73,14 @@ fn facts(process: Process, master: Process) -> Facts {
     ])
 }
 
-/// Whether it is the script of [`configure`], which only sleeps.
+/// Whether it runs the script of [`configure`], which only sleeps.
 fn is_inert(process: Process) -> bool {
     let command = process.cmdline();
     command.first().is_some_and(|name| name == "sleep")
 }
 
-/// Whether it is where it stays. A daemon that sleeps elsewhere than in its loop waits for the
-/// disk, or for a sibling's turn to accept, and then not all of its signal handlers are there.
+/// Whether it has finished its initialization. A daemon that sleeps outside its loop waits for the
+/// disk, or for its turn to accept, and has not installed all of its signal handlers.
 fn is_settled(child: Process) -> bool {
     if is_inert(child) {
         child.sleeps()
@@ -90,7 +89,7 @@ fn is_settled(child: Process) -> bool {
     }
 }
 
-/// The facts of all children that are settled, by command line.
+/// The facts about all initialized children, by command line.
 fn all_facts(instance: &Instance) -> BTreeMap<String, Facts> {
     let master = instance.master_process();
     let children = instance.children().into_iter();
@@ -100,8 +99,8 @@ fn all_facts(instance: &Instance) -> BTreeMap<String, Facts> {
         .collect()
 }
 
-/// Facts that have not changed for a while, of so many command lines: daemons have opened what
-/// they open when they start.
+/// Facts about `children` command lines that have not changed for some time, so that all daemons
+/// have opened their files.
 fn settled_facts(instance: &Instance, children: usize) -> BTreeMap<String, Facts> {
     let mut last = BTreeMap::new();
     let mut since = Instant::now();
@@ -116,7 +115,7 @@ fn settled_facts(instance: &Instance, children: usize) -> BTreeMap<String, Facts
     last
 }
 
-/// Makes every service start a child.
+/// Connects to every service, so that it starts a child.
 fn knock(instance: &Instance, table: &[(String, String, String)]) {
     for (name, kind, class) in table {
         let path = instance.socket(class, name);
@@ -135,13 +134,13 @@ fn knock(instance: &Instance, table: &[(String, String, String)]) {
                 let fifo = options.open(path);
                 fifo.expect("a reader").write_all(b"W").expect("a reader");
             }
-            // `postlog`, which the master itself talks to.
+            // `postlog`, to which the master itself connects.
             _ => {}
         }
     }
 }
 
-/// Name, type and directory of each line of the table.
+/// The name, type and directory of each line of the table.
 fn table(instance: &Instance) -> Vec<(String, String, String)> {
     let text = std::fs::read_to_string(instance.master_cf()).expect("master.cf");
     text.lines()
@@ -174,11 +173,11 @@ fn every_daemon_finds_what_it_finds_under_the_original() {
     });
 }
 
-/// Something of everything that the table can say.
+/// Services that use all columns of the table.
 fn configure(postfix: &mut Instance) {
-    // In a network of its own any port will do.
+    // In its own network namespace, all ports are free.
     let (limited, wide, two, single) = (1025, 1026, 1027, 1028);
-    // Keeps all that it is given, where Postfix's daemons change some of it.
+    // A program that keeps everything it was given, which Postfix's daemons do not.
     postfix.install_script("inert", "exec sleep 1000");
     postfix
         .set("inet_interfaces", format!("127.0.0.1, {REMOTE}"))

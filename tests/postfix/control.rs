@@ -1,4 +1,4 @@
-//! postfix(1), and the sudden end of a master.
+//! postfix(1), and the sudden death of a master.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -78,7 +78,7 @@ fn the_signals_that_stop_the_master_stop_its_children_and_are_what_it_dies_of() 
         (Signal::SIGQUIT, "SIGQUIT"),
     ] {
         let mut postfix = Instance::new();
-        // Without it the master writes the log itself, so that the last line is not lost.
+        // Without postlogd the master writes the log itself, so that the last line is not lost.
         postfix.without("postlog", "unix-dgram");
         postfix.install_script("inert", "exec sleep 1000");
         postfix.service("inert unix - - n 60 1 inert");

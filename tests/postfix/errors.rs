@@ -1,4 +1,4 @@
-//! What a user is told who did something wrong: what it is, and where.
+//! Error messages for users: what is wrong, and where.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,15 +12,15 @@ use testkit::layout::replace;
 use testkit::run::{Running, run};
 use testkit::{is_original, needs_root, ours_promises, test};
 
-/// Asserts that a master does not start, and that it says so with all of these texts, on standard
-/// error or in its log.
+/// Asserts that a master does not start, and that standard error or its log contains all of these
+/// texts.
 #[track_caller]
 fn expect_no_start(postfix: Instance, texts: &[&str]) {
     let texts = texts.iter().copied().map(str::to_owned).collect();
     expect_no_starts(vec![(postfix, texts)]);
 }
 
-/// The same for several, all at once because the original takes its time to give up.
+/// The same for several masters in parallel, because the original delays its exit.
 #[track_caller]
 fn expect_no_starts(cases: Vec<(Instance, Vec<String>)>) {
     let running: Vec<_> = cases
@@ -39,7 +39,7 @@ fn expect_no_starts(cases: Vec<(Instance, Vec<String>)>) {
     }
 }
 
-/// Where a master that has not read its configuration yet is told to log, by postfix(1).
+/// The log of a master that has not read its configuration yet; postfix(1) sets it.
 struct EarlyLog(UnixDatagram);
 
 impl EarlyLog {
@@ -75,7 +75,7 @@ fn expect_said(said: &str, texts: &[impl AsRef<str>]) {
 
 #[test]
 fn only_root_may_start_it() {
-    needs_root("to become somebody else");
+    needs_root("to become another user");
     let postfix = Instance::new();
     postfix.write_configuration();
     let mut command = Command::new("setpriv");
@@ -108,7 +108,7 @@ fn a_second_master_of_the_same_queue_is_told_of_the_first() {
     if ours_promises("the first master's process id is said") {
         expect_said(&said, &[master.0.to_string()]);
     }
-    // And the first does not mind.
+    // The first master is not affected.
     assert_eq!(postfix.master_process(), master);
     expect_greeting(&postfix.address());
 }
@@ -147,7 +147,7 @@ fn a_missing_service_table_is_named() {
 #[test]
 fn w_says_the_reason_before_it_gives_up() {
     needs_root("to start a master");
-    // Several, because a master that is in a hurry gives up too early only now and then.
+    // Several in parallel, because the error occurs only sometimes.
     let running: Vec<_> = (0..10)
         .map(|_| {
             let mut postfix = Instance::new();
@@ -162,7 +162,7 @@ fn w_says_the_reason_before_it_gives_up() {
         let reason = postfix.master_cf().display().to_string();
         let said = [finished.stderr, early.text()];
         assert!(said.iter().any(|text| text.contains(&reason)), "{said:?}");
-        // The original says both in its log only.
+        // The original writes both only to its log.
         for text in said {
             let position = |what: &str| text.lines().position(|line| line.contains(what));
             if let Some(end) = position("daemon initialization failure") {
@@ -215,8 +215,8 @@ fn a_bad_parameter_value_is_named_with_its_parameter() {
         ("inet_protocols", "ipv5"),
         ("inet_interfaces", "no-such-host.invalid"),
         ("maillog_file", "/nowhere/maillog"),
-    ];
-    let cases = cases.map(|(name, value)| {
+    ]
+    .map(|(name, value)| {
         let mut postfix = Instance::new();
         postfix.set(name, value);
         postfix.write_configuration();
@@ -259,8 +259,8 @@ fn a_data_directory_of_somebody_else_is_named() {
 #[test]
 fn a_port_that_somebody_else_holds_is_named() {
     needs_root("to start a master");
-    let somebody = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let address = somebody.local_addr().expect("an address").to_string();
+    let other = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = other.local_addr().expect("an address").to_string();
     let mut postfix = Instance::mail();
     postfix.service(&format!("{address} inet n - n - - smtpd"));
     postfix.write_configuration();
@@ -285,12 +285,15 @@ fn a_missing_command_is_named_and_its_service_throttled() {
     postfix.service("ghost unix - - n - - no-such-command");
     postfix.start();
     drop(std::os::unix::net::UnixStream::connect(service).expect("a listener"));
-    let path = postfix.daemons().join("no-such-command");
-    let path = path.display().to_string();
+    let path = postfix
+        .daemons()
+        .join("no-such-command")
+        .display()
+        .to_string();
     postfix.wait_for_log(&format!("{path}: bad command startup -- throttling"));
     let line = postfix.wait_for_log(&format!("exec {path}"));
     assert!(line.contains("No such file or directory"), "{line}");
-    // The others do not mind.
+    // The other services work.
     let mut client = Client::connect(&postfix.address());
     assert!(client.line().starts_with("220 "));
 }

@@ -1,4 +1,4 @@
-//! Descriptors do not pile up.
+//! Descriptors do not accumulate.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -11,8 +11,8 @@ use testkit::programs::example;
 use testkit::vitals::kinds_at_rest;
 use testkit::{needs_root, test};
 
-/// Reloads, and has the logger that was told to leave replaced: it depends on who logs how much when
-/// whether there is one, and the master has descriptors for it.
+/// Reloads, and waits until the old logger is replaced: its number of processes varies, and the
+/// master keeps descriptors for it.
 #[track_caller]
 fn reload_and_log(postfix: &mut Instance) {
     let former = postfix.children_named("postlogd");
@@ -42,7 +42,7 @@ fn a_hundred_reloads_leave_the_masters_descriptors_as_they_were() {
     reload_and_log(&mut postfix);
     let before = kinds_at_rest(master);
     for reload in 0..100 {
-        // Every other time there is a service more.
+        // Every second time there is one service more.
         if reload % 2 == 0 {
             postfix.service("sometimes unix - - n - - inert");
         } else {
@@ -76,7 +76,7 @@ fn thousands_of_children_leave_the_masters_descriptors_as_they_were() {
     reload_and_log(&mut postfix);
     let before = kinds_at_rest(master);
 
-    // These children do not accept, so one client makes for as many as we like.
+    // These children do not accept, so one client starts any number of them.
     let _client = Client::connect(&address);
     let started = || fs::metadata(&tally).map_or(0, |facts| facts.len());
     let limit = Duration::from_secs(120);
@@ -84,7 +84,7 @@ fn thousands_of_children_leave_the_masters_descriptors_as_they_were() {
         started() >= children
     });
 
-    // Without the client who waits there is nothing to do.
+    // Without the waiting client the master becomes idle.
     postfix.without(&address, "inet");
     postfix.reload();
     postfix.service(&line);

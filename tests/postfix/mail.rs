@@ -1,4 +1,4 @@
-//! Mail gets through.
+//! Mail is delivered.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use testkit::poll::until;
 use testkit::run::run;
 use testkit::{needs_root, test};
 
-/// Mail for a thousand takes a while on a busy machine.
+/// A thousand messages take long on a busy machine.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Posts a message that nobody is told of, and takes it out of the queue again.
+/// Posts a message without a notification, and takes it out of the queue again.
 fn post_aside(postfix: &Instance, name: &str) -> PathBuf {
     run(&mut postfix.sendmail(&["to@example.test"]), SOON).expect_success();
     let queued = postfix.queued("maildrop");
@@ -52,7 +52,7 @@ fn a_message_posted_while_the_master_is_down_is_picked_up_at_its_start() {
     postfix.write_configuration();
     run(&mut postfix.sendmail(&["to@example.test"]), SOON).expect_success();
     assert_eq!(postfix.queued("maildrop").len(), 1, "messages in maildrop");
-    // The first wake-up is at the start, the second would be in an hour.
+    // The first wake-up is at the start, the second one an hour later.
     postfix.service("pickup unix n - n 3600 1 pickup");
     postfix.start();
     postfix.wait_for_delivery(1, SOON);
@@ -70,7 +70,7 @@ fn pickup_is_woken_up_again_and_again() {
         !postfix.children_named("pickup").is_empty()
     });
     for (message, count) in messages.iter().zip(1..) {
-        // Nobody tells pickup of it; and the wake-up that found the one before is over.
+        // pickup is not notified, and the previous wake-up is over.
         into_maildrop(&postfix, message, &format!("TEST{count}"));
         postfix.wait_for_delivery(count, SOON);
     }

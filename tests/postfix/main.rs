@@ -1,11 +1,11 @@
-//! Real Postfix under the master under test: see `testkit` for how to choose another master, such
-//! as Postfix's own.
+//! Real Postfix daemons under the tested master; `testkit` describes how to choose another master,
+//! such as Postfix's own.
 
-mod children; // what a child finds when it begins to run
-mod control; // postfix(1), and the sudden end of a master
-mod errors; // what a user is told who did something wrong
-mod leaks; // descriptors do not pile up
-mod mail; // mail gets through
+mod children; // the environment of a new child
+mod control; // postfix(1), and the sudden death of a master
+mod errors; // error messages for users
+mod leaks; // descriptors do not accumulate
+mod mail; // mail is delivered
 mod options; // the command line
 mod reload; // changes of a running system
 

@@ -12,10 +12,10 @@ use testkit::process::Process;
 use testkit::run::{Running, run};
 use testkit::{needs_root, ours_promises, test};
 
-/// An instance with one service, whose child does nothing and is there from the start.
+/// An instance with one service, whose child only sleeps and is started with the master.
 fn inert() -> Instance {
     let mut postfix = Instance::new();
-    // A shell, so that the arguments can be seen; it waits for its own child.
+    // A shell shows its arguments in proc(5), and stays the parent of its own child.
     postfix.install_script("inert", "sleep 1000; :");
     postfix.service("inert unix - - n 60 1 inert");
     postfix
@@ -79,7 +79,7 @@ fn w_returns_when_the_master_serves() {
     let postfix = Instance::mail();
     postfix.write_configuration();
     let started = run(&mut postfix.master(&["-w"]), SOON).expect_success();
-    // Not a moment later: the listeners are there.
+    // At once: the listeners are already there.
     let greeting = expect_greeting(&postfix.address());
     drop(greeting);
     assert_eq!(
@@ -124,7 +124,7 @@ fn e_ends_the_master_after_a_time() {
     let finished = postfix.finish();
     assert_eq!(finished.status.code(), Some(0));
     postfix.wait_for_log("master exit time has arrived");
-    // Clocks that count whole seconds may come up to one early.
+    // Clocks that count whole seconds may be up to one second early.
     assert!(begin.elapsed() > Duration::from_millis(900), "too early");
 }
 
@@ -193,7 +193,7 @@ fn mail_verbose_in_the_environment_is_v() {
     assert!(arguments.contains(&"-v".to_owned()), "{arguments:?}");
 }
 
-/// Sets a debugger that writes its process' id into a file; returns the file for the master.
+/// Sets a debugger that writes its process ID into a file; returns the file for the master.
 fn debugger(postfix: &mut Instance) -> std::path::PathBuf {
     let file = postfix.path().join("debugged");
     let command = format!(
@@ -219,11 +219,11 @@ fn capital_d_runs_the_debugger_on_the_master() {
 fn mail_debug_in_the_environment_is_capital_d() {
     needs_root("to run a mail system");
     let mut postfix = inert();
-    // The children have it as well; then the logger would debug itself.
+    // Children get the option, too, so the logger would debug itself.
     postfix.without("postlog", "unix-dgram");
     let file = debugger(&mut postfix);
     postfix.environment("MAIL_DEBUG", "");
-    // It stays in its process group, so it needs one of its own to be stopped safely.
+    // It stays in its process group, so it must have its own to be stopped safely.
     postfix.start_in_foreground(&["-d"]);
     let text = until(SOON, "the debugger", || fs::read_to_string(&file).ok());
     assert_eq!(text.trim(), postfix.master_pid().to_string());
@@ -240,7 +240,7 @@ fn s_keeps_standard_output() {
     assert_ne!(descriptors[&1].target, "/dev/null", "standard output");
     assert_eq!(descriptors[&2].target, "/dev/null", "standard error");
     let output = &descriptors[&1].target;
-    // The children have it too: this is how a container's log gets out.
+    // Children have it, too: this is how a container's log is collected.
     for child in postfix.children() {
         assert_eq!(child.descriptors()[&1].target, *output, "{child:?}");
     }
@@ -291,7 +291,7 @@ fn i_runs_the_master_as_the_first_process_and_ends_with_success() {
         "/dev/null",
         "standard output"
     );
-    // It adopts what others leave behind, and buries it.
+    // It adopts orphans and reaps them.
     let orphan = run(
         Command::new("nsenter")
             .args(["--target", &master.0.to_string(), "--pid", "--mount"])
@@ -313,7 +313,7 @@ fn i_runs_the_master_as_the_first_process_and_ends_with_success() {
     });
 }
 
-/// The children of a process, dead ones among them.
+/// The children of a process, including zombies.
 fn all_with_parent(parent: Process) -> impl Iterator<Item = Process> {
     let entries = fs::read_dir("/proc").expect("/proc");
     entries
@@ -383,7 +383,7 @@ fn c_is_passed_on_as_mail_config() {
     postfix.environment("MAIL_CONFIG", "/nowhere");
     postfix.start();
     let expected = postfix.configuration().display().to_string();
-    // A child that is not there yet has its parent's environment.
+    // Before its exec, a child has its parent's environment.
     until(SOON, "a child with the configuration", || {
         let mut environments = postfix.children().into_iter().map(Process::environ);
         environments.any(|environment| environment.get("MAIL_CONFIG") == Some(&expected))

@@ -41,7 +41,7 @@ fn a_service_can_be_added_changed_and_removed() {
     postfix.reload();
     expect_greeting(&address);
 
-    // The child that greeted must leave, so that one with the new arguments can come.
+    // The child that greeted must leave before a child with the new arguments is started.
     postfix.service(&format!(
         "{name} inet n - n - - smtpd -o smtpd_banner=changed"
     ));
@@ -57,7 +57,7 @@ fn a_service_can_be_added_changed_and_removed() {
         let mut children = postfix.children_named("smtpd").into_iter();
         !children.any(|child| child.cmdline().contains(&name))
     });
-    // The others go on.
+    // The other services work.
     expect_greeting(&postfix.address());
 }
 

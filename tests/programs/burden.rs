@@ -1,11 +1,11 @@
 //! A child that sends the master descriptors of TCP connections with SO_LINGER and unsent data, and
-//! ends: where the master does the last close, the kernel has it wait for the lingering time.
+//! ends. If the master does the last close, it blocks for the lingering time.
 //!
-//! Its arguments are `to=CHANNEL`, `sink=ADDRESS` and `control=PATH`. The connections lead to
-//! ADDRESS, where nothing reads. CHANNEL is `shared`, the status channel; `ordered`, the same of an
-//! ordered pool; or `wakeup`, the first connection that comes to the listener. When all is ready it
-//! says `ready` at PATH, waits for a line, sends, says what came
-//! of it, waits for a byte, and ends.
+//! Its arguments are `to=CHANNEL`, `sink=ADDRESS` and `control=PATH`. The connections are to
+//! ADDRESS, where nothing is read. CHANNEL is `shared`, the status channel; `ordered`, the channel
+//! of an ordered pool; or `wakeup`, the first connection to the listener. When it is ready it
+//! writes `ready` to PATH, reads a line, sends the descriptors, writes the result, waits for a
+//! byte, and ends.
 
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::net::TcpStream;
@@ -43,16 +43,17 @@ fn main() -> Result<()> {
     control.write_all(b"ready\n")?;
     let mut line = String::new();
     if BufReader::new(control.try_clone()?).read_line(&mut line)? == 0 {
-        return Ok(()); // the test is over, or wants no second burden
+        return Ok(()); // the test is over, or needs no more descriptors
     }
     let sent = send(channel, &bytes, &connections);
     control.write_all(format!("{sent:?}\n").as_bytes())?;
     control.read_exact(&mut [0])?;
-    // Without a close of its own, which could wait: the kernel's own, when a process ends, do not.
+    // Without a close of its own, which could block: the kernel's close at the end of a process
+    // does not.
     exit(0)
 }
 
-/// Sends bytes with the descriptors; without them where the other end takes none.
+/// Sends bytes with the descriptors, or without them if the other end refuses them.
 fn send(channel: RawFd, bytes: &[u8], connections: &[TcpStream]) -> nix::Result<usize> {
     let rights: Vec<RawFd> = connections.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&rights)];

@@ -1,6 +1,6 @@
-//! The child of the service that no test touches (`tests/testkit/src/canary.rs`): it gives one
-//! client one byte, then says for how long it waited for a processor, and leaves. With `first-byte` it gives that to its standard output, and needs
-//! no master.
+//! The child of the canary service (`tests/testkit/src/canary.rs`): it sends one byte to one
+//! client, then writes how long it has waited for a processor, and ends. With `first-byte` it
+//! writes to standard output instead, and needs no master.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::accept;
 use nix::unistd::{getpid, write};
 
-/// For how long this process was ready to run and did not, in nanoseconds.
+/// How long this process was ready to run but did not run, in nanoseconds.
 fn waited() -> u64 {
     let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
     let second = text.split_whitespace().nth(1);
@@ -24,9 +24,9 @@ fn main() {
         return;
     }
     let client = match accept(LISTEN) {
-        // SAFETY: accept(2) has just made it, and nothing else has it.
+        // SAFETY: accept(2) has just returned it, so nothing else owns it.
         Ok(client) => unsafe { File::from_raw_fd(client) },
-        // The client gave up.
+        // The client has disconnected.
         Err(Errno::EAGAIN | Errno::ECONNABORTED) => return,
         Err(why) => panic!("{why}"),
     };
@@ -38,7 +38,7 @@ fn main() {
         generation: u32::from_str_radix(&generation, 8).expect("an octal number"),
         available: 0,
     };
-    // A master that ends reads no more, and a client may have gone: neither is an error.
+    // The master or the client may have ended; neither is an error.
     let _ = write(status, &report.encode());
     let _ = (&client).write_all(format!("x{}", waited()).as_bytes());
 }

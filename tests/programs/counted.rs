@@ -1,5 +1,5 @@
-//! The master with a count of what it asks the allocator for. Whenever it looks at the clock, which
-//! is at least once in every turn, it writes the count to the file that `MASTER_COUNT_FILE` names.
+//! The master with a counting allocator. Whenever it reads the clock, at least once in each turn,
+//! it writes the count to the file in `MASTER_COUNT_FILE`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
@@ -17,11 +17,12 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: the system's allocator does all the work.
+// SAFETY: every call is forwarded to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         REQUESTS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: whoever calls keeps the promises that the system's allocator asks for.
+        // SAFETY: the caller satisfies the requirements of `GlobalAlloc`, which are the system
+        // allocator's.
         unsafe { System.alloc(layout) }
     }
 
@@ -45,7 +46,7 @@ struct CountingClock {
 
 impl Clock for CountingClock {
     fn now(&self) -> Time {
-        // Opened here: at its start the master closes what it did not open.
+        // Opened here and not earlier, because the master closes unknown descriptors at its start.
         let file = self.file.get_or_init(|| {
             let file = File::options().write(true).open(&self.path);
             file.expect("MASTER_COUNT_FILE names a file")
@@ -56,7 +57,7 @@ impl Clock for CountingClock {
     }
 }
 
-/// The count in twenty digits, without asking for memory.
+/// The count in twenty digits, without an allocation.
 fn format_count(mut count: u64) -> [u8; 20] {
     let mut text = [b'0'; 20];
     for digit in text.iter_mut().rev() {
@@ -67,8 +68,9 @@ fn format_count(mut count: u64) -> [u8; 20] {
 }
 
 fn main() -> ExitCode {
-    let path = std::env::var_os("MASTER_COUNT_FILE");
-    let path = path.expect("MASTER_COUNT_FILE names a file").into();
+    let path = std::env::var_os("MASTER_COUNT_FILE")
+        .expect("MASTER_COUNT_FILE names a file")
+        .into();
     let file = std::cell::OnceCell::new();
     master::start::main(Box::new(CountingClock { path, file }))
 }

@@ -1,11 +1,11 @@
-//! Children that a test can tell by their first line, `PID ALARM`: the process ID, and the seconds
-//! after which an alarm is due that was armed before the program began.
+//! Children whose first line is `PID ALARM`: the process ID, and the seconds until an alarm that
+//! was set before the program began.
 //!
-//! Without an argument of ours, a child answers one client and leaves, so that each client costs
-//! the master a start. With `serve` it serves one client after the other: each line that the client
-//! says is done and answered with `done`, and the client is served until it closes the connection.
-//! The lines are `shutdown` and `stop-reading`, which the child does to its listener, and anything
-//! else, which is nothing. With `ordered` it serves as a child of an ordered pool.
+//! Without one of the following arguments, a child serves one client and leaves, so that each
+//! client needs a start. With `serve` it serves one client after the other: it executes each line
+//! of the client and answers `done`, until the client disconnects. The lines are `shutdown` and
+//! `stop-reading`, which shut the listener down, and any other, which does nothing. With `ordered`
+//! it serves as a child of an ordered pool.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, accept, shutdown};
 use nix::unistd::{alarm, getpid};
 
-/// How long a child waits before it looks at a listener again that takes no clients.
+/// The interval at which a child retries a listener that was shut down.
 const PAUSE: Duration = Duration::from_millis(10);
 
 fn main() -> Result<()> {
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
         let Some(client) = next_client()? else {
             return Ok(());
         };
-        // Where the master no longer reads, the next look at the channel shows it.
+        // If the master no longer reads, the next poll of the channel shows it.
         let _ = report(0);
         let _ = attend(client, alarm, given("serve"));
         if !given("serve") {
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// The next client of a shared listener; none when the child has been told to leave.
+/// The next client of a shared listener; `None` when the child is told to leave.
 fn next_client() -> Result<Option<File>> {
     // SAFETY: the master opened both for this process, which never closes them.
     let [status, listener] = unsafe { [STATUS, LISTEN].map(|fd| BorrowedFd::borrow_raw(fd)) };
@@ -56,7 +56,7 @@ fn next_client() -> Result<Option<File>> {
             return Ok(None);
         }
         match accept(LISTEN) {
-            // SAFETY: accept(2) has just made it, and nothing else owns it.
+            // SAFETY: accept(2) has just returned it, so nothing else owns it.
             Ok(client) => return Ok(Some(unsafe { File::from_raw_fd(client) })),
             // The listener was shut down: it may listen again later.
             Err(Errno::EINVAL) => sleep(PAUSE),
@@ -83,7 +83,7 @@ fn obey(alarm: u32) -> Result<()> {
         let client = accept(LISTEN);
         channel.write_all(&Report::Busy.encode(own))?;
         if let Ok(client) = client {
-            // SAFETY: accept(2) has just made it, and nothing else owns it.
+            // SAFETY: accept(2) has just returned it, so nothing else owns it.
             let _ = attend(unsafe { File::from_raw_fd(client) }, alarm, true);
         }
         channel.write_all(&Report::Idle.encode(own))?;

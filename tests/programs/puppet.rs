@@ -1,16 +1,17 @@
-//! A child of the master that does as a test tells it.
+//! A child of the master that executes a test's commands.
 //!
-//! With `control=PATH` among its arguments it connects to that socket, says who it is (`pid N`,
-//! `generation OCTAL`, one `arg TEXT` for each argument, `ready`), and obeys commands, one a line,
-//! each answered with `ok`, `ok TEXT` or `error TEXT`. It leaves when its status channel becomes
-//! readable, as children must, or when the test is gone.
+//! With the argument `control=PATH` it connects to that socket and writes `pid N`, `generation
+//! OCTAL`, one `arg TEXT` for each argument, and `ready`. Then it executes commands, one per line,
+//! and answers each with `ok`, `ok TEXT` or `error TEXT`. It leaves when its status channel becomes
+//! readable, as children must, or when the test has ended.
 //!
-//! Bytes are told in hexadecimal. The commands are the arms of [`Puppet::command`].
+//! Bytes are written in hexadecimal. The commands are the arms of [`Puppet::command`].
 //!
-//! With `tally=PATH` it adds one byte to that file and leaves: a child that is quick and counted.
+//! With `tally=PATH` it appends one byte to that file and leaves: a short-lived child that is
+//! counted.
 //!
-//! With `serve` it serves one client after the other, as a daemon does: it says its process ID,
-//! waits for a line, and says `done`.
+//! With `serve` it serves one client after the other, like a daemon: it sends its process ID, waits
+//! for a line, and sends `done`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, IoSliceMut, Read, Write};
@@ -33,8 +34,8 @@ use nix::sys::socket::{
 };
 use nix::unistd::{ForkResult, close, fork, getpid, getppid, write};
 
-/// How long a command may wait, in milliseconds.
-const PATIENCE: u16 = 10_000;
+/// Maximum time of a command, in milliseconds.
+const TIMEOUT: u16 = 10_000;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -58,7 +59,7 @@ fn main() -> Result<()> {
 
 /// Serves until the status channel is readable, or broken.
 fn serve() -> Result<()> {
-    // SAFETY: the master opened both for us, and nobody closes them.
+    // SAFETY: the master opened both for this process, which never closes them.
     let [listener, status] = unsafe { [LISTEN, STATUS].map(|fd| BorrowedFd::borrow_raw(fd)) };
     loop {
         let mut ready = [status, listener].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
@@ -67,14 +68,14 @@ fn serve() -> Result<()> {
             return Ok(());
         }
         let client = match accept(LISTEN) {
-            // SAFETY: accept(2) has just made it, and nobody else knows of it.
+            // SAFETY: accept(2) has just returned it, so nothing else owns it.
             Ok(client) => unsafe { File::from_raw_fd(client) },
-            // A sibling was faster, or the client gave up.
+            // Another child was faster, or the client has disconnected.
             Err(Errno::EAGAIN | Errno::ECONNABORTED) => continue,
             Err(why) => return Err(why.into()),
         };
-        // Reports that nobody wants any more are a dismissal, which is seen above. A client that is
-        // gone is no reason to leave.
+        // If the master does not read, the child is told to leave, which is checked above. A lost
+        // client is not an error.
         let _ = report("taken");
         let _ = attend(client);
         let _ = report("available");
@@ -93,12 +94,12 @@ fn attend(mut client: File) -> Result<()> {
 struct Puppet {
     control: UnixStream,
     commands: BufReader<UnixStream>,
-    /// Listeners are descriptors 6 to 6 + this - 1.
+    /// The listeners are descriptors 6 to 6 + `listeners` - 1.
     listeners: i32,
     client: Option<BufReader<File>>,
-    /// What a client of type pass has handed over.
+    /// The descriptor that a client of type pass has sent.
     passed: Option<File>,
-    /// Whether it stays when the status channel becomes readable.
+    /// Whether it ignores that the status channel is readable.
     stays: bool,
 }
 
@@ -127,8 +128,9 @@ impl Puppet {
 
     fn obey(&mut self) -> Result<()> {
         loop {
-            // The status channel may have been closed by a command; poll(2) then calls it invalid.
-            // SAFETY: nobody else has this descriptor; it is looked at only inside this block.
+            // A command may have closed the status channel; poll(2) then reports POLLNVAL.
+            // SAFETY: the descriptor is borrowed only within this block, and nothing closes it
+            // there.
             let status = unsafe { BorrowedFd::borrow_raw(STATUS) };
             let mut ready = vec![PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];
             if !self.stays {
@@ -151,7 +153,7 @@ impl Puppet {
         }
     }
 
-    /// Obeys all commands that have come; false when the test is gone.
+    /// Executes all pending commands; false when the test has ended.
     fn obey_commands(&mut self) -> Result<bool> {
         loop {
             let mut line = String::new();
@@ -222,7 +224,7 @@ impl Puppet {
                 signals.thread_block()?;
             }
             "ignore" => {
-                // SAFETY: no handler of ours is involved.
+                // SAFETY: this installs no handler.
                 unsafe { signal(Signal::from_str(argument)?, SigHandler::SigIgn)? };
             }
             _ => bail!("what is {verb:?}?"),
@@ -230,34 +232,35 @@ impl Puppet {
         Ok(String::new())
     }
 
-    /// Takes one client of any listener.
+    /// Accepts one client from any listener.
     fn accept(&mut self) -> Result<()> {
         let listeners: Vec<RawFd> = (LISTEN..LISTEN + self.listeners).collect();
         let mut ready: Vec<PollFd> = listeners
             .iter()
-            // SAFETY: the master opened them for us, and only a test's `close` ends that.
+            // SAFETY: the master opened them for this process; only a test's command `close` closes
+            // them.
             .map(|fd| PollFd::new(unsafe { BorrowedFd::borrow_raw(*fd) }, PollFlags::POLLIN))
             .collect();
-        poll(&mut ready, PATIENCE)?;
+        poll(&mut ready, TIMEOUT)?;
         let waiting = ready.iter().position(|fd| fd.any() == Some(true));
         let listener = listeners[waiting.context("no client came")?];
         let client = accept(listener)?;
-        // SAFETY: accept(2) has just made it, and nobody else knows of it.
+        // SAFETY: accept(2) has just returned it, so nothing else owns it.
         self.client = Some(BufReader::new(unsafe { File::from_raw_fd(client) }));
         Ok(())
     }
 }
 
-/// One of the descriptors that the master gives, as a file that stays open.
+/// A descriptor from the master as a file that is not closed on drop.
 fn borrowed(number: RawFd) -> ManuallyDrop<File> {
-    // SAFETY: the master opened it for us, and it is not closed here.
+    // SAFETY: the master opened it for this process, and `ManuallyDrop` does not close it.
     ManuallyDrop::new(unsafe { File::from_raw_fd(number) })
 }
 
-/// What comes next, in hexadecimal.
+/// The next data, in hexadecimal.
 fn receive(from: &mut File) -> Result<String> {
     let mut ready = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
-    if poll(&mut ready, PATIENCE)? == 0 {
+    if poll(&mut ready, TIMEOUT)? == 0 {
         bail!("nothing came");
     }
     let mut buffer = [0; 64];
@@ -265,7 +268,7 @@ fn receive(from: &mut File) -> Result<String> {
     Ok(hex(&buffer[..length]))
 }
 
-/// Writes until no more can be written, and tells how many bytes that were.
+/// Writes until the buffer is full, and returns the number of bytes.
 fn fill(number: RawFd) -> Result<String> {
     let mut file = borrowed(number);
     let mut written = 0;
@@ -278,7 +281,7 @@ fn fill(number: RawFd) -> Result<String> {
     }
 }
 
-/// The descriptor that comes over a connection.
+/// The descriptor that arrives over a connection.
 fn passed_descriptor(client: &File) -> Result<File> {
     let mut data = [0; 1];
     let mut space = nix::cmsg_space!(RawFd);
@@ -288,7 +291,7 @@ fn passed_descriptor(client: &File) -> Result<File> {
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(descriptors) = part {
             let number = descriptors.first().context("no descriptor")?;
-            // SAFETY: recvmsg(2) has just made it, and nobody else knows of it.
+            // SAFETY: recvmsg(2) has just returned it, so nothing else owns it.
             return Ok(unsafe { File::from_raw_fd(*number) });
         }
     }
@@ -308,13 +311,13 @@ fn option_of(number: RawFd, name: &str) -> Result<String> {
     Ok(value.to_string())
 }
 
-/// Forks a process that keeps all descriptors, writes bytes to the status channel if there are any,
-/// now or when its parent has ended, and stays until that channel is readable or broken; tells its
-/// id when the bytes are written or it waits.
+/// Forks a process that keeps all descriptors. It writes `status` to the status channel, if not
+/// empty, now or after its parent has ended, and stays until that channel is readable or broken.
+/// Returns its process ID when the bytes are written, or when it waits.
 fn grandchild(status: &[u8], orphaned: bool) -> Result<String> {
     let (mut begun, begin) = UnixStream::pair()?;
     let parent = getpid();
-    // SAFETY: there is one thread.
+    // SAFETY: this process has one thread.
     if let ForkResult::Parent { child } = unsafe { fork()? } {
         drop(begin);
         begun.read_to_end(&mut Vec::new())?;
@@ -334,9 +337,9 @@ fn grandchild(status: &[u8], orphaned: bool) -> Result<String> {
 
 /// Waits until the status channel is readable.
 fn dismissal() -> Result<()> {
-    // SAFETY: the master opened it for us, and only a test's `close` ends that.
+    // SAFETY: the master opened it for this process; only a test's command `close` closes it.
     let status = unsafe { BorrowedFd::borrow_raw(STATUS) };
-    match poll(&mut [PollFd::new(status, PollFlags::POLLIN)], PATIENCE)? {
+    match poll(&mut [PollFd::new(status, PollFlags::POLLIN)], TIMEOUT)? {
         0 => bail!("the status channel is not readable"),
         _ => Ok(()),
     }
@@ -355,9 +358,9 @@ fn report(availability: &str) -> Result<()> {
     raw(&report.encode())
 }
 
-/// Writes bytes to the status channel, as they are.
+/// Writes bytes to the status channel unchanged.
 fn raw(bytes: &[u8]) -> Result<()> {
-    // SAFETY: the master opened it for us, and only a test's `close` ends that.
+    // SAFETY: the master opened it for this process; only a test's command `close` closes it.
     let status = unsafe { BorrowedFd::borrow_raw(STATUS) };
     let written = write(status, bytes)?;
     if written != bytes.len() {
@@ -368,10 +371,10 @@ fn raw(bytes: &[u8]) -> Result<()> {
 
 /// Waits until the master has read all reports that are in the status channel.
 fn heard() -> Result<()> {
-    let deadline = Instant::now() + Duration::from_millis(PATIENCE.into());
+    let deadline = Instant::now() + Duration::from_millis(TIMEOUT.into());
     while Instant::now() < deadline {
         let mut unread: c_int = 0;
-        // SAFETY: the request writes one int, and nobody else looks at it meanwhile.
+        // SAFETY: the request writes one int to a local variable.
         let result = unsafe { ioctl(STATUS, TIOCOUTQ, &raw mut unread) };
         Errno::result(result)?;
         if unread == 0 {

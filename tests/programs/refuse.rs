@@ -1,9 +1,9 @@
-//! Becomes another program for which the kernel refuses something: what no test can bring about
-//! without harm to the rest of the machine.
+//! Executes another program for which the kernel refuses certain system calls, by a seccomp filter:
+//! faults that a test cannot cause otherwise without harm to the machine.
 //!
-//! `refuse fork EAGAIN COMMAND...` lets it make no process; `refuse epoll ENOSPC NUMBER COMMAND...`
-//! lets it watch no descriptor with this number; `refuse setsockopt ENOPROTOOPT LEVEL OPTION
-//! COMMAND...` makes the kernel one that does not have this option.
+//! `refuse fork EAGAIN COMMAND...` refuses to start processes; `refuse epoll ENOSPC NUMBER
+//! COMMAND...` refuses to watch the descriptor with this number; `refuse setsockopt ENOPROTOOPT
+//! LEVEL OPTION COMMAND...` simulates a kernel without this option.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -45,23 +45,23 @@ fn main() -> Result<()> {
     Err(Command::new(program).args(arguments).exec().into())
 }
 
-/// A word of `struct seccomp_data`, by its offset.
+/// The offset of a word in `struct seccomp_data`.
 type Word = u32;
 
 /// The number of the system call.
 const CALL: Word = 0;
 
-/// The lower half of an argument, on machines with the lower half first.
+/// The lower half of an argument, on little-endian machines.
 const fn argument(number: u32) -> Word {
     16 + 8 * number
 }
 
-/// A filter that refuses the calls for which, in any of the rules, all words are as told.
+/// A filter that refuses a call if all words of any rule match.
 fn refuse(error: Errno, rules: &[&[(Word, c_long)]]) -> Vec<sock_filter> {
     let mut filter = Vec::new();
     for rule in rules {
         for (at, (word, value)) in rule.iter().enumerate() {
-            // To the next rule: over the rest of this one, two for each word and one to end it.
+            // Jump to the next rule: two instructions for each word and one at the end.
             let over = 2 * (rule.len() - at - 1) + 1;
             filter.push(instruction(BPF_LD | BPF_W | BPF_ABS, *word, 0));
             filter.push(instruction(
@@ -85,13 +85,13 @@ fn instruction(code: u32, k: u32, jump_if_not: u8) -> sock_filter {
     }
 }
 
-/// Puts the filter on this process for good.
+/// Installs the filter for this process, permanently.
 fn install(filter: &[sock_filter]) -> Result<()> {
     let program = sock_fprog {
         len: filter.len().try_into()?,
         filter: filter.as_ptr().cast_mut(),
     };
-    // SAFETY: the kernel copies the program, which lives as long as the call.
+    // SAFETY: the kernel copies the program, which outlives the call.
     Errno::result(unsafe { prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &raw const program) })?;
     Ok(())
 }

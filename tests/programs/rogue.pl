@@ -1,14 +1,14 @@
 #!/usr/bin/perl
-# services/examples/ordered.pl, with something wrong: `rogue.pl EXAMPLE KIND N [USER]` misbehaves
-# after one in N orders to accept, in the way that KIND says. The kind "old" is not wrong: it is
-# how children before SpamAssassin 4 write their process ID.
+# services/examples/ordered.pl with an error: `rogue.pl EXAMPLE KIND N [USER]` violates the protocol
+# at one of N orders to accept, in the way that KIND names. The kind "old" is no error: children
+# before SpamAssassin 4 write their process ID in this way.
 use strict;
 use warnings;
 no warnings 'redefine';
 
 use Mail::SpamAssassin::SpamdForkScaling;
 
-# The master's options come first, and "-s" and the like have a value.
+# The master's options come first; "-s" and others have a value.
 my $at = 0;
 $at += $ARGV[$at] =~ /^-[nost]$/ ? 2 : 1 while $at < @ARGV && $ARGV[$at] =~ /^-/;
 my ($example, $kind, $n) = splice @ARGV, $at, 3;
@@ -48,7 +48,7 @@ else {
     };
 }
 
-# A megabyte of what nobody understands, or as much as the master takes.
+# A megabyte of garbage, or as much as the master reads.
 sub flood {
     my $left = 1 << 20;
     while ($left > 0) {

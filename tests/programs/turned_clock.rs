@@ -1,6 +1,6 @@
-//! The master with a clock that a test can turn: to the machine's own it adds the seconds in the
-//! file that `MASTER_CLOCK_FILE` names. A master that sleeps looks at it again in its next
-//! turn, which a reader of its status brings about.
+//! The master with a clock that a test can turn: it adds the seconds in the file in
+//! `MASTER_CLOCK_FILE` to the machine's clock. A sleeping master reads the clock in its next turn,
+//! which a request for its status causes.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,7 +23,8 @@ impl Clock for TurnedClock {
 }
 
 fn main() -> ExitCode {
-    let file = std::env::var_os("MASTER_CLOCK_FILE");
-    let file = file.expect("MASTER_CLOCK_FILE names a file").into();
+    let file = std::env::var_os("MASTER_CLOCK_FILE")
+        .expect("MASTER_CLOCK_FILE names a file")
+        .into();
     master::start::main(Box::new(TurnedClock { file }))
 }

@@ -1,6 +1,6 @@
-//! A library that a program is made to load (`LD_PRELOAD`), for which a test then turns the time of
-//! day and nothing else: to what the kernel says it adds the seconds in the file that
-//! `WALL_CLOCK_FILE` names, eight bytes in the machine's order.
+//! A library for `LD_PRELOAD` by which a test can change the time of day for one program: it adds
+//! the seconds in the file in `WALL_CLOCK_FILE`, eight bytes in the machine's order, to the
+//! kernel's time.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -12,10 +12,10 @@ use nix::libc::{
     c_int, c_void, clockid_t, mmap, syscall, time_t, timespec, timeval,
 };
 
-/// The file, which stays mapped when its descriptor is closed.
+/// The mapped file, which stays mapped after its descriptor is closed.
 static OFFSET: AtomicPtr<AtomicI64> = AtomicPtr::new(null_mut());
 
-/// Runs before the program does, which may close descriptors and change its environment.
+/// Runs before the program, which may close descriptors and change its environment.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn() = map_file;
@@ -25,7 +25,7 @@ extern "C" fn map_file() {
         return;
     };
     let file = File::open(path).expect("the file of the clock");
-    // SAFETY: a new mapping, which overlaps nothing and is never taken away.
+    // SAFETY: this is a new mapping, which overlaps nothing and is never unmapped.
     let address = unsafe { mmap(null_mut(), 8, PROT_READ, MAP_SHARED, file.as_raw_fd(), 0) };
     assert_ne!(address, MAP_FAILED, "the file of the clock");
     OFFSET.store(address.cast(), Ordering::Relaxed);
@@ -33,7 +33,7 @@ extern "C" fn map_file() {
 
 fn offset() -> i64 {
     let file = OFFSET.load(Ordering::Relaxed);
-    // SAFETY: null, or the mapping above, which starts on a page.
+    // SAFETY: it is null, or the mapping above, which is page-aligned.
     unsafe { file.as_ref() }.map_or(0, |seconds| seconds.load(Ordering::Relaxed))
 }
 
@@ -41,10 +41,10 @@ fn offset() -> i64 {
 /// As for clock_gettime(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees valid pointers.
     let result = unsafe { syscall(SYS_clock_gettime, clock, time) } as c_int;
     if result == 0 && matches!(clock, CLOCK_REALTIME | CLOCK_REALTIME_COARSE) {
-        // SAFETY: the kernel has just written to it.
+        // SAFETY: the kernel has just written to it, so it is valid.
         unsafe { (*time).tv_sec += offset() };
     }
     result
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) ->
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gettimeofday(time: *mut timeval, _: *mut c_void) -> c_int {
     let now = time_of_day();
-    // SAFETY: null, or the caller's.
+    // SAFETY: it is null, or the caller guarantees that it is valid.
     if let Some(time) = unsafe { time.as_mut() } {
         time.tv_sec = now.tv_sec;
         time.tv_usec = now.tv_nsec / 1000;
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn gettimeofday(time: *mut timeval, _: *mut c_void) -> c_i
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn time(time: *mut time_t) -> time_t {
     let now = time_of_day();
-    // SAFETY: null, or the caller's.
+    // SAFETY: it is null, or the caller guarantees that it is valid.
     if let Some(time) = unsafe { time.as_mut() } {
         *time = now.tv_sec;
     }
@@ -80,7 +80,7 @@ fn time_of_day() -> timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: `now` is ours. This clock always exists.
+    // SAFETY: `now` is a local variable. This clock always exists.
     unsafe { clock_gettime(CLOCK_REALTIME, &raw mut now) };
     now
 }

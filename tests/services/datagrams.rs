@@ -8,7 +8,7 @@ use testkit::poll::until;
 use testkit::programs::service;
 use testkit::{needs_root, test};
 
-/// A master with a sink, and the file that the sink writes to.
+/// A master with a sink, and the file to which it writes.
 fn sink(limit: &str, options: &str) -> (Instance, PathBuf) {
     let mut instance = Instance::bare();
     instance.install(&service("syslog-sink"), "syslog-sink");

@@ -1,4 +1,4 @@
-//! Programs that no master has started.
+//! Programs that are run without a master.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use testkit::programs::service;
 use testkit::run::run;
 use testkit::test;
 
-/// Runs a program with an input, and returns its output.
+/// Runs a program with this input and returns its output.
 fn output(command: &mut Command, input: &str) -> String {
     let mut child = command
         .stdin(Stdio::piped())

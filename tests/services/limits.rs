@@ -17,7 +17,7 @@ pub fn wait_until_gone(stage: &Stage) {
     });
 }
 
-/// The process that serves a client who has just been served.
+/// The service's only process, after it has served a client.
 #[track_caller]
 fn only(stage: &Stage) -> Process {
     let processes = stage.processes();
@@ -44,7 +44,7 @@ fn a_process_leaves_after_max_use_clients() {
     let first = only(&stage);
     assert_eq!(stage.ask("two"), "two");
     until(SOON, "it to leave", || !first.runs());
-    // Who comes next does not wait for it.
+    // The next client does not wait for it.
     assert_eq!(stage.ask("three"), "three");
     assert_ne!(only(&stage), first);
     assert_eq!(stage.log_lines("warning: "), [""; 0]);
@@ -112,7 +112,7 @@ fn a_reload_lets_a_process_serve_its_client_to_the_end() {
 fn a_process_that_serves_a_client_for_too_long_is_ended() {
     needs_root("a mail system");
     let stage = Stage::new("echo", "-", "-o daemon_timeout=1s");
-    // A process that had served nobody yet would be taken for a broken one.
+    // A process that had served no client would count as broken.
     assert_eq!(stage.ask("first"), "first");
     let process = only(&stage);
     until(SOON, "it to be idle", || process.is_idle());

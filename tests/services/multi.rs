@@ -1,4 +1,4 @@
-//! Many clients in one process: proxy, which connects each to another service.
+//! Many clients in one process: proxy, which connects each client to another service.
 
 use std::net::TcpListener;
 
@@ -12,7 +12,7 @@ use testkit::{needs_root, ours_promises, test};
 use crate::limits::wait_until_gone;
 use crate::stage::Stage;
 
-/// A proxy, with options, to the echo service.
+/// A proxy to the echo service, with these options.
 pub fn proxy(limit: &str, options: &str) -> Stage {
     let mut stage = Stage::new("proxy", limit, "to=127.0.0.1:1");
     stage.install(&service("echo"), "echo");
@@ -23,7 +23,7 @@ pub fn proxy(limit: &str, options: &str) -> Stage {
     stage
 }
 
-/// A client who has been served, and stays.
+/// Connects a client that has been served and stays.
 #[track_caller]
 fn guest(stage: &Stage) -> Client {
     let mut client = Client::connect(&stage.address());
@@ -75,7 +75,7 @@ fn a_process_with_max_clients_leaves_the_next_one_to_another() {
     let stage = proxy("-", "-o max_clients=2");
     let mut clients: Vec<Client> = (0..3).map(|_| guest(&stage)).collect();
     assert_eq!(stage.processes().len(), 2);
-    // One seat is free again, so that there is no need for a third process.
+    // A slot is free again, so no third process is needed.
     clients.swap_remove(0);
     clients.push(guest(&stage));
     assert_eq!(stage.processes().len(), 2);
@@ -120,7 +120,7 @@ fn a_process_leaves_after_max_use_clients_when_the_last_one_is_done() {
     let stage = proxy("2", "-o max_use=2");
     let (mut one, mut two) = (guest(&stage), guest(&stage));
     let first = stage.processes()[0];
-    // It has had enough, and the master knows, so that nobody waits for it.
+    // It has reached its limit and has reported that, so that no client waits for it.
     let mut three = guest(&stage);
     assert_eq!(stage.processes().len(), 2);
     for client in [&mut one, &mut two, &mut three] {

@@ -1,4 +1,4 @@
-//! Children do not have to wait for their master: they run under Postfix's as well.
+//! The programs do not need our master: they run under Postfix's as well.
 
 use testkit::client::Client;
 use testkit::programs::service;
@@ -19,7 +19,7 @@ fn a_service_runs_under_postfixes_own_master() {
         assert_eq!(client.line(), "hello");
     }
     assert_eq!(stage.processes().len(), 2);
-    // Told to leave, they serve to the end those whom they have.
+    // When they are told to leave, they serve their current clients to the end.
     stage.reload();
     for client in &mut clients {
         client.say("still here");

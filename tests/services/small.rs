@@ -1,4 +1,4 @@
-//! The small services of the Internet.
+//! The small Internet services.
 
 use testkit::client::Client;
 use testkit::{needs_root, test};

@@ -8,7 +8,7 @@ use testkit::{layout, needs_root, test};
 
 use crate::stage::Stage;
 
-/// A master with spawn, privileged as it must be.
+/// A master with spawn, which needs root's privileges.
 fn spawn(arguments: &str) -> Stage {
     let mut stage = Stage::new("spawn", "-", "user=nobody argv=true");
     stage.serve("n", "-", arguments);
@@ -64,7 +64,7 @@ fn a_group_can_be_named() {
 fn a_command_has_none_of_the_masters_descriptors() {
     needs_root("a mail system");
     let stage = spawn("user=nobody argv=ls /proc/self/fd");
-    // The last one is the directory itself.
+    // The last descriptor is the listed directory itself.
     assert_eq!(stage.ask(""), "0\n1\n2\n3\n");
 }
 

@@ -11,7 +11,7 @@ use testkit::process::Process;
 use testkit::programs::service;
 use testkit::under_test;
 
-/// A master that runs, with a program as a service on a port.
+/// A running master with a program as a service on a port.
 pub struct Stage {
     instance: Instance,
     program: &'static str,
@@ -36,7 +36,7 @@ impl Stage {
         stage
     }
 
-    /// Writes the service's line, with its column unpriv.
+    /// Writes the service's line, with this value of the column unpriv.
     pub fn serve(&mut self, unprivileged: &str, limit: &str, arguments: &str) {
         let (address, program) = (self.address(), self.program);
         self.service(&format!(
@@ -53,14 +53,14 @@ impl Stage {
         self.children_named(self.program)
     }
 
-    /// What the service answers to all that a client says.
+    /// The service's answer to a client's text.
     #[track_caller]
     pub fn ask(&self, text: &str) -> String {
         ask(&self.address(), text)
     }
 }
 
-/// What a service says to a client who says this, and nothing more.
+/// A service's answer to a client that sends this text and nothing more.
 #[track_caller]
 pub fn ask(address: &str, text: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a listener");

@@ -1,4 +1,4 @@
-//! What a service finds and does before it serves: the example whois tells of it.
+//! The start of a service until it serves, shown by the example whois.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;

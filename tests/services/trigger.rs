@@ -1,10 +1,10 @@
-//! Wake-ups: trigger-log, which shows them in the log.
+//! Wake-ups: trigger-log, which logs them.
 
 use testkit::instance::Instance;
 use testkit::programs::service;
 use testkit::{needs_root, test};
 
-/// A master that wakes up the service `alarm` of some type at its start.
+/// A master that wakes up the service `alarm` of this type at its start.
 fn alarm(kind: &str, name: &str) -> Instance {
     let mut instance = Instance::bare();
     instance.install(&service("trigger-log"), "trigger-log");

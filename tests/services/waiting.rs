@@ -1,4 +1,4 @@
-//! What processes cost that wait.
+//! The cost of waiting processes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use testkit::{needs_root, test};
 
 use crate::stage::Stage;
 
-/// Has so many processes of a service started, which are idle then.
+/// Starts `size` processes of a service, which are idle then.
 #[track_caller]
 fn crowd(stage: &Stage, size: usize) -> Vec<Process> {
     let mut clients: Vec<Client> = (0..size)
@@ -41,7 +41,7 @@ fn waits(processes: &[Process]) -> BTreeMap<Process, u64> {
     processes.iter().map(count).collect()
 }
 
-/// Asserts that a connection wakes up one of the processes, again and again.
+/// Asserts that each connection wakes up one process only.
 #[track_caller]
 fn expect_one_to_wake_up(stage: &Stage, processes: &[Process]) {
     for _ in 0..10 {
@@ -77,5 +77,7 @@ fn a_process_that_waits_does_nothing_else() {
     let processes = crowd(&stage, 5);
     let before = waits(&processes);
     let period = Duration::from_secs(2);
-    stays(period, "nobody wakes up", || waits(&processes) == before);
+    stays(period, "no process wakes up", || {
+        waits(&processes) == before
+    });
 }

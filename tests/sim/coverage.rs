@@ -1,11 +1,11 @@
-//! What the policy was told and what it wished, by sorts: a world that never comes up with one of
-//! them proves nothing about it.
+//! Records the kinds of events, actions and records in a simulation: a simulation that never has
+//! one of them proves nothing about it.
 
 use std::ops::BitOrAssign;
 
 use master::policy::{Action, Event, Kind};
 
-/// The compiler sees to it that no sort is left out.
+/// The compiler checks that no kind is missing.
 macro_rules! sorts {
     ($($names:ident of $kind:ident: $($sort:ident)+;)+) => {$(
         const $names: &[&str] = &[
@@ -23,7 +23,7 @@ macro_rules! sorts {
     )+};
 }
 
-/// One sort.
+/// One kind.
 struct Bit(u64);
 
 sorts! {
@@ -37,7 +37,7 @@ sorts! {
         Lingering PoolFull Terminating Counts States Spawned Waking;
 }
 
-/// What only ordered pools have to do with, which have a simulation of their own.
+/// Kinds that only occur with ordered pools, which have a simulation of their own.
 const POOLS: [&str; 8] = [
     "Event::PoolReport",
     "Event::PoolGarbage",
@@ -49,7 +49,7 @@ const POOLS: [&str; 8] = [
     "Kind::States",
 ];
 
-/// What pools have to do with, too.
+/// Kinds that occur with pools, too.
 const BOTH: [&str; 11] = [
     "Event::SentDescriptors",
     "Event::ExecHangs",
@@ -64,7 +64,7 @@ const BOTH: [&str; 11] = [
     "Kind::ExecHangs",
 ];
 
-/// All sorts that were seen.
+/// All kinds that have occurred.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Coverage {
     events: u64,
@@ -84,14 +84,14 @@ impl Coverage {
         }
     }
 
-    /// The names of those that were not, of all that do not need pools.
+    /// The names of the kinds that have not occurred, without those of pools.
     pub fn missing(&self) -> Vec<&'static str> {
         let mut missing = self.never();
         missing.retain(|name| !POOLS.contains(name));
         missing
     }
 
-    /// The names of those that were not, of all that only pools have.
+    /// The names of the kinds of pools that have not occurred.
     pub fn missing_of_pools(&self) -> Vec<&'static str> {
         let mut missing = self.never();
         missing.retain(|name| POOLS.contains(name) || BOTH.contains(name));

@@ -1,16 +1,16 @@
-//! All that can happen in a small simulation, up to a number of happenings.
+//! All possible sequences in a small simulation, up to a number of happenings.
 //!
-//! Breadth first, so that what breaks a promise is the shortest list that does. States in which
-//! everything has the same future are one: pids, generations and the time of day are left out of
-//! what is compared. What the table has in its private memory is compared only as far as it shows;
-//! if that is wrong and does not show, the simulation with its long runs is the one to find it.
+//! The search is breadth first, so that the first failing sequence is the shortest one. States with
+//! the same future are equal: pids, generations and the time of day are not compared. The table's
+//! private memory is compared only as far as it is visible; errors in the rest are found by the
+//! long random simulation.
 
 use std::collections::HashSet;
 
 use crate::Outcome;
 use crate::happening::Edit::{Add, Max, Remove, Wakeup};
 use crate::happening::Happening::{self, *};
-use crate::happening::Steering::{Pause, Replace, Resume, Wake};
+use crate::happening::OperatorRequest::{Pause, Replace, Resume, Wake};
 use crate::options::{self, Options};
 use crate::replay::{guarded, written};
 use crate::simulation::{Broken, Simulation};
@@ -22,8 +22,8 @@ struct Case {
     opening: &'static [Happening],
     happenings: &'static [Happening],
     depth: usize,
-    /// States and transitions. The numbers are exact, and not bounds: whoever changes the policy
-    /// is to notice when other states become reachable, and to write down the new number.
+    /// The number of states and of transitions. They are exact: a change of the policy that makes
+    /// other states reachable must be noticed, and the new numbers written here.
     expected: (usize, usize),
 }
 
@@ -124,10 +124,10 @@ const CASES: [Case; 6] = [
             Fail(0),
             Hangup,
             Edit(1, Remove),
-            Steer(0, Pause),
-            Steer(0, Resume),
-            Steer(0, Replace),
-            Steer(0, Wake),
+            Operator(0, Pause),
+            Operator(0, Resume),
+            Operator(0, Replace),
+            Operator(0, Wake),
         ],
         depth: 12,
         expected: (8_596, 59_727),
@@ -147,8 +147,8 @@ const CASES: [Case; 6] = [
             SendDescriptors(0),
             Late(1),
             Late(0),
-            Steer(0, Pause),
-            Steer(0, Resume),
+            Operator(0, Pause),
+            Operator(0, Resume),
             Hangup,
         ],
         depth: 10,
@@ -156,26 +156,28 @@ const CASES: [Case; 6] = [
     },
 ];
 
-/// A state is the last step of the way to it, from another state.
+/// A state, as the last step of a path from another state.
 #[derive(Clone, Copy)]
 struct Step {
     from: Option<usize>,
     happening: Happening,
 }
 
-/// Goes through the cases.
+/// Runs all cases.
 pub fn run(options: &Options) -> Outcome {
     let (mut text, mut states, mut transitions) = (String::new(), 0, 0);
     let mut as_expected = true;
-    let cases = match options::in_a_hurry() {
-        true => &CASES[..1],
-        false => &CASES[..],
+    let cases = if options::in_a_hurry() {
+        &CASES[..1]
+    } else {
+        &CASES[..]
     };
     let chosen = |case: &&Case| options.choose("exhaustion", case.name);
     for case in cases.iter().filter(chosen) {
         let Case { name, expected, .. } = case;
-        let found = case.exhaust();
-        let found = found.map_err(|(list, what)| format!("{name}: {what}\n{}", written(&list)))?;
+        let found = case
+            .exhaust()
+            .map_err(|(list, what)| format!("{name}: {what}\n{}", written(&list)))?;
         text += &format!("{name}: {} states, {} transitions\n", found.0, found.1);
         if found != *expected {
             text += &format!("instead of {expected:?}: what else can happen now?\n");
@@ -189,7 +191,7 @@ pub fn run(options: &Options) -> Outcome {
 }
 
 impl Case {
-    /// The numbers of states and transitions, or what breaks a promise and which.
+    /// The number of states and transitions, or a failing sequence.
     fn exhaust(&self) -> Result<(usize, usize), (Vec<Happening>, Broken)> {
         let mut steps: Vec<Step> = Vec::new();
         let mut seen = HashSet::new();
@@ -201,8 +203,9 @@ impl Case {
                 let mut way = way_to(&steps, from);
                 for &happening in self.happenings {
                     way.push(happening);
-                    let new = self.arrive(&way, &mut seen);
-                    let new = new.map_err(|what| (self.whole(&way), what))?;
+                    let new = self
+                        .arrive(&way, &mut seen)
+                        .map_err(|what| (self.whole(&way), what))?;
                     way.pop();
                     transitions += usize::from(new.is_some());
                     if new == Some(true) {
@@ -216,8 +219,8 @@ impl Case {
         Ok((seen.len(), transitions))
     }
 
-    /// Whether the way leads to a new state, unless its last step is impossible. From every state
-    /// everybody can be served.
+    /// Whether the path leads to a new state; `None` if its last step is impossible. In every
+    /// state, it must be possible to serve all clients.
     fn arrive(&self, way: &[Happening], seen: &mut HashSet<u64>) -> Result<Option<bool>, Broken> {
         guarded(|| {
             let mut simulation = Simulation::new();
@@ -233,7 +236,7 @@ impl Case {
         })
     }
 
-    /// The way with what comes before it.
+    /// The path with the steps that precede it.
     fn whole(&self, way: &[Happening]) -> Vec<Happening> {
         [self.opening, way].concat()
     }

@@ -1,58 +1,58 @@
-//! What can happen in the simulated world, as data: a run is a list of happenings.
+//! The happenings of the simulation, as data: a run is a list of happenings.
 //!
-//! A number says which one is meant, modulo how many there are, and what is impossible does not
-//! happen. So every part of a list is itself a list that can be run, which is what makes shrinking
-//! simple; and `Debug` prints a happening as a test would write it.
+//! A number selects an object, modulo the number of objects; an impossible happening has no effect.
+//! Therefore every part of a list can be run, which makes shrinking simple, and `Debug` prints a
+//! happening as a test would write it.
 
 use master::policy::{Event, ServiceId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// The master has a turn, if it has a reason to wake up or not.
+    /// The master makes a turn, with or without a reason.
     Turn,
-    /// A turn that does its parts in another order than the runtime (one of the permutations).
+    /// A turn with its parts in another order than the runtime's (one of the permutations).
     Disorder(u8),
-    /// Milliseconds go by.
+    /// Milliseconds pass.
     Pass(u32),
-    /// Nothing happens until the master's next deadline, which gets its turn.
+    /// Time passes until the master's next deadline, which is then due.
     Sleep,
 
     /// A client connects to the endpoint.
     Client(u8),
-    /// The process does what comes next in its life: it is ready, accepts, has served, obeys.
+    /// The process takes its next step: it is ready, accepts, has served, leaves.
     Live(u8),
-    /// The process leaves because it was idle for long or has served enough clients.
+    /// The process leaves because it was idle for long, or has served enough clients.
     Retire(u8),
     /// The process fails with an exit code.
     Fail(u8),
-    /// A signal ends the process: its own fault, the system's want of memory, somebody's hand.
+    /// A signal ends the process: its own bug, lack of memory, or a kill.
     Crash(u8, u8),
-    /// The process does not leave when it is told to, except by SIGKILL.
+    /// The process ignores requests to leave and all signals except SIGKILL.
     Defy(u8),
-    /// The process does not execute its program: its file system does not answer.
+    /// The exec of the process hangs.
     Hang(u8),
-    /// The process ends, the master never hears of it, and its pid is used again.
+    /// The process ends, the master does not see its end, and its pid is reused.
     Vanish(u8),
 
     /// The oldest report of the service is lost.
     Lose(u8),
-    /// A report of the past, whoever wrote it, and whether it lives or not, comes once more.
+    /// An old report is repeated, whether its writer lives or not.
     Echo(u8),
-    /// The process reports with a generation that is not its own.
+    /// The process reports with a wrong generation.
     Stale(u8),
-    /// The first process reports in the name of the second.
+    /// The first process reports with the pid of the second.
     Forge(u8, u8),
-    /// The process reports the contrary of the truth in the endpoint's status channel.
+    /// The process sends a false report over the endpoint's status channel.
     Stray(u8, u8),
-    /// The process reports a status that nobody knows.
+    /// The process reports an unknown status.
     Unknown(u8),
     /// The process writes a record that is no report.
     Garbage(u8),
     /// The process sends file descriptors.
     SendDescriptors(u8),
 
-    /// From now on, the master carries out only so many actions a turn, at its end; for 0, it
-    /// carries out all at once again.
+    /// From now on, the master executes at most this many actions per turn, at its end; 0 means all
+    /// at once again.
     Late(u8),
 
     /// The next spawn fails.
@@ -60,33 +60,33 @@ pub enum Happening {
     /// The next watch fails.
     WatchFails,
 
-    /// Somebody edits an endpoint's line of the table.
+    /// An administrator edits an endpoint's line of the table.
     Edit(u8, Edit),
-    /// Somebody edits the time that removed services' children have to leave, in seconds.
+    /// An administrator edits the time for children of removed services to leave, in seconds.
     KillTime(u8),
-    /// Somebody asks for a reload.
+    /// An administrator requests a reload.
     Hangup,
-    /// An operator pauses, resumes, wakes up or has replaced what is at this place of the table.
-    Steer(u8, Steering),
-    /// An operator wants to hear more, or less.
+    /// An operator pauses, resumes, wakes up or replaces the service at this place of the table.
+    Operator(u8, OperatorRequest),
+    /// An operator sets the log level.
     Verbose(bool),
-    /// Somebody ends the master and starts another one, which is verbose or not.
+    /// The master is stopped and another one is started, which is verbose or not.
     Stop(bool),
 
-    /// The faults end, nobody new connects, and every client is to be served.
+    /// The faults end, no new client connects, and every client must be served.
     Calm,
 }
 
-/// What an operator wants of a service.
+/// An operator's request for a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Steering {
+pub enum OperatorRequest {
     Pause,
     Resume,
     Replace,
     Wake,
 }
 
-impl Steering {
+impl OperatorRequest {
     pub fn event(self, service: ServiceId) -> Event {
         match self {
             Self::Pause => Event::Pause { service },
@@ -113,9 +113,9 @@ pub enum Edit {
     WakeupOnceUsed(u8),
     /// Seconds.
     ThrottleTime(u8),
-    /// Seconds, up to which failures double the throttle time; 0 leaves it as it is.
+    /// The maximum throttle time in seconds; 0 is none.
     ThrottleMost(u8),
-    /// Of a hundred clients; 0 is none.
+    /// In per cent of clients; 0 is none.
     CrashPercent(u8),
     /// Seconds; 0 is none.
     StopTimeout(u8),
@@ -124,7 +124,7 @@ pub enum Edit {
 }
 
 impl Happening {
-    /// Happenings of the same sort that are easier on the reader.
+    /// Simpler happenings of the same kind, for shrinking.
     pub fn simpler(self) -> Vec<Self> {
         let less = |n: u8| (0..n.min(4)).collect::<Vec<u8>>().into_iter();
         match self {
@@ -143,7 +143,7 @@ impl Happening {
             Self::Garbage(n) => less(n).map(Self::Garbage).collect(),
             Self::Hang(n) => less(n).map(Self::Hang).collect(),
             Self::SendDescriptors(n) => less(n).map(Self::SendDescriptors).collect(),
-            Self::Steer(n, steering) => less(n).map(|n| Self::Steer(n, steering)).collect(),
+            Self::Operator(n, request) => less(n).map(|n| Self::Operator(n, request)).collect(),
             Self::Stop(true) => vec![Self::Stop(false)],
             Self::Edit(n, edit) => less(n).map(|n| Self::Edit(n, edit)).collect(),
             Self::Pass(_) => vec![Self::Sleep],

@@ -1,5 +1,5 @@
-//! The simulated kernel: a clock, processes, listeners, status channels. It knows what is true,
-//! whatever the master was told.
+//! The simulated kernel: a clock, processes, listeners, status channels. It knows the true state,
+//! independent of what the master was told.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use master::protocol::StatusReport;
 use crate::lines;
 
 const FIRST_PID: Pid = 100;
-/// Processes while there are faults; a service without limit would go on for ever.
+/// Maximum number of processes during faults; a service without a limit would start more and more.
 const PROCESSES_MAX: usize = 12;
-/// Clients that can wait at one listener.
+/// Maximum number of clients in a listener's queue.
 const BACKLOG: u32 = 4;
-/// Reports that can be heard once more.
+/// Number of reports that can be repeated.
 const HISTORY: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// Has not executed its program, and does not.
+    /// Its exec hangs.
     Hanging,
     Starting,
     Idle,
@@ -35,18 +35,18 @@ pub enum End {
     Signal(i32),
 }
 
-/// A child of the master, or what is left of one that was not reaped.
+/// A child of the master, alive or not reaped yet.
 #[derive(Debug)]
 pub struct Process {
     pub pid: Pid,
     pub place: ServiceId,
     pub generation: u32,
     pub phase: Phase,
-    /// The master has the other end of its status channel.
+    /// Whether the master has the other end of its status channel.
     pub heard: bool,
-    /// The master was told that it hangs.
+    /// Whether the master was told that its exec hangs.
     pub hang_reported: bool,
-    /// Does not do what it is told, whether by its status channel or by a signal.
+    /// Whether it ignores the status channel and signals.
     pub defiant: bool,
     pub signal: Option<Signal>,
 }
@@ -61,9 +61,9 @@ pub struct Record {
 #[derive(Clone, Copy, Debug)]
 pub enum Message {
     Report(StatusReport),
-    /// No report.
+    /// Data that is not a report.
     Garbage,
-    /// File descriptors, after which the master closes the channel.
+    /// File descriptors; the master closes the channel when it receives them.
     Descriptors,
 }
 
@@ -77,21 +77,21 @@ impl Record {
     }
 }
 
-/// A service's listener, and its children's status channels, of which each keeps its order: they
-/// are read in the order of all that was written, which is one of those that the system may choose.
+/// A service's listener, and its children's status channels. They are read in the order in which
+/// they were written, which is one of the orders that a real system may choose.
 #[derive(Debug)]
 pub struct Port {
     pub service: Arc<Service>,
     pub watched: bool,
-    /// The master believes that it watches, and the kernel refused.
+    /// Whether the master watches, but the kernel has refused it.
     pub refused: bool,
-    /// Clients that nobody has accepted.
+    /// Clients that have not been accepted.
     pub waiting: u32,
     pub records: VecDeque<Record>,
 }
 
 impl Port {
-    /// Whether there was room for another client.
+    /// Adds a client; false if the queue is full.
     pub fn connect(&mut self) -> bool {
         let room = self.waiting < BACKLOG;
         self.waiting += u32::from(room);
@@ -105,11 +105,11 @@ pub struct Kernel {
     pub processes: Vec<Process>,
     ports: Vec<Option<Port>>,
     history: VecDeque<(ServiceId, Record)>,
-    /// The pids of processes that ended without the master's knowledge.
+    /// The pids of processes whose end the master has not seen.
     pub vanished: Vec<Pid>,
     pub spawn_fails: bool,
     pub watch_fails: bool,
-    /// The faults are over.
+    /// Whether the faults are over.
     pub calm: bool,
 }
 
@@ -121,10 +121,10 @@ impl Kernel {
         }
     }
 
-    // What the master asks for.
+    // The master's actions.
 
-    /// Opens a service's listener, or gives it another name. Whether the listener was watched and,
-    /// as it is another one now, is so no longer.
+    /// Opens a service's listener, or renames it. Returns whether a watched listener was replaced,
+    /// so that it is not watched any more.
     pub fn open(&mut self, place: ServiceId, service: Arc<Service>) -> bool {
         let at = place.index();
         if self.ports.len() <= at {
@@ -149,7 +149,7 @@ impl Kernel {
         }
     }
 
-    /// Closes a service's listener and status channel; clients that wait are refused.
+    /// Closes a service's listener and status channels. Waiting clients are refused.
     pub fn close(&mut self, place: ServiceId) -> bool {
         let port = self.ports.get_mut(place.index());
         port.is_some_and(|port| port.take().is_some())
@@ -168,7 +168,7 @@ impl Kernel {
         places.filter_map(|(at, port)| Some((ServiceId::from_index(at), port.as_ref()?)))
     }
 
-    /// Whether the kernel watches the listener from now on; nothing if it cannot be asked to.
+    /// Watches the listener. `None` if the kernel refuses.
     pub fn watch(&mut self, place: ServiceId) -> Option<bool> {
         let refused = std::mem::take(&mut self.watch_fails) && !self.calm;
         let port = self.port_mut(place).filter(|port| !port.watched)?;
@@ -185,9 +185,8 @@ impl Kernel {
         })
     }
 
-    /// Nothing if the system has no room for another process.
-    /// Pids that the master is about to do something with are not used again: the runtime does that
-    /// to the process that was meant.
+    /// Starts a process; `None` if the system refuses. Pids for which the master has pending
+    /// actions are not reused, because the runtime uses pidfds.
     pub fn spawn(&mut self, place: ServiceId, generation: u32, used: &[Pid]) -> Option<Pid> {
         let fails = std::mem::take(&mut self.spawn_fails);
         let full = self.processes.len() >= PROCESSES_MAX;
@@ -210,7 +209,7 @@ impl Kernel {
         Some(pid)
     }
 
-    /// The lowest that is free: none is used again sooner by any kernel.
+    /// The lowest free pid: no kernel reuses pids sooner.
     fn free_pid(&self, used: &[Pid]) -> Pid {
         let used = |pid: &Pid| self.process(*pid).is_some() || used.contains(pid);
         let mut pids = FIRST_PID..;
@@ -225,26 +224,26 @@ impl Kernel {
         self.processes.iter_mut().find(|process| process.pid == pid)
     }
 
-    /// Whether there is such a process, dead or alive, as far as the master can know.
+    /// Whether the process exists, alive or not reaped, as far as the master can know.
     pub fn is_known(&self, pid: Pid) -> bool {
         self.process(pid).is_some() || self.vanished.contains(&pid)
     }
 
-    /// A process that has ended meanwhile is passed over.
+    /// Signals a process; an ended one is ignored.
     pub fn signal(&mut self, pid: Pid, signal: Signal) {
         if let Some(process) = self.process_mut(pid) {
             process.signal = Some(signal);
         }
     }
 
-    /// Closes the status channel of a process, of which the master has read all.
+    /// Closes the status channel of a process after the master has read everything.
     pub fn close_channel(&mut self, pid: Pid) {
         if let Some(process) = self.process_mut(pid) {
             process.heard = false;
         }
     }
 
-    // What the master is told.
+    // The master's input.
 
     pub fn connections(&self) -> Vec<ServiceId> {
         let ready = |port: &Port| port.watched && !port.refused && port.waiting > 0;
@@ -252,7 +251,7 @@ impl Kernel {
         ports.map(|(place, _)| place).collect()
     }
 
-    /// What the master finds next in the children's status channels.
+    /// The next report in the children's status channels.
     pub fn next_heard(&mut self) -> Option<Event> {
         let mut ports = self.ports.iter_mut().enumerate();
         let (at, record) =
@@ -260,7 +259,7 @@ impl Kernel {
         Some(self.hear(ServiceId::from_index(at), record))
     }
 
-    /// What the master finds next in one process's status channel.
+    /// The next report in one process's status channel.
     pub fn next_heard_of(&mut self, pid: Pid) -> Option<Event> {
         let place = self.process(pid)?.place;
         let records = &mut self.port_mut(place)?.records;
@@ -279,7 +278,7 @@ impl Kernel {
         record.event(place)
     }
 
-    /// The next process that has not executed its program for a second.
+    /// The next process whose exec has taken longer than a second.
     pub fn next_hanging(&mut self) -> Option<Pid> {
         let hangs = |p: &&mut Process| p.phase == Phase::Hanging && !p.hang_reported;
         let process = self.processes.iter_mut().find(hangs)?;
@@ -287,7 +286,7 @@ impl Kernel {
         Some(process.pid)
     }
 
-    /// Whether there is nothing to read and nobody to reap.
+    /// Whether there is nothing to read and no process to reap.
     pub fn is_quiet(&self) -> bool {
         let dead = |p: &Process| matches!(p.phase, Phase::Dead(_));
         let hangs = |p: &Process| p.phase == Phase::Hanging && !p.hang_reported;
@@ -313,7 +312,7 @@ impl Kernel {
         Some((self.processes.remove(at).pid, status))
     }
 
-    // What happens by itself.
+    // Changes without the master.
 
     pub fn pass(&mut self, time: Duration) {
         self.now += time;
@@ -329,16 +328,18 @@ impl Kernel {
         ports.find(|port| port.service.identity() == identity)
     }
 
-    /// The index of the nth process that lives.
+    /// The index of the nth living process.
     pub fn living(&self, nth: u8) -> Option<usize> {
         let processes = self.processes.iter().enumerate();
-        let living = processes.filter(|(_, p)| !matches!(p.phase, Phase::Dead(_)));
-        let living: Vec<usize> = living.map(|(at, _)| at).collect();
+        let living: Vec<usize> = processes
+            .filter(|(_, p)| !matches!(p.phase, Phase::Dead(_)))
+            .map(|(at, _)| at)
+            .collect();
         let nth = usize::from(nth).checked_rem(living.len())?;
         Some(living[nth])
     }
 
-    /// The process's next step; whether it took one.
+    /// Lets the process take its next step; false if there is none.
     pub fn live(&mut self, at: usize) -> bool {
         let Process {
             phase,
@@ -363,7 +364,7 @@ impl Kernel {
     fn serve(&mut self, at: usize) -> bool {
         let before = self.processes[at].phase;
         let next = match before {
-            // At last, whatever held it does so no longer.
+            // During calm, the exec continues.
             Phase::Hanging => Phase::Starting,
             Phase::Starting | Phase::Busy => Phase::Idle,
             Phase::Idle if self.accept(at) => Phase::Busy,
@@ -376,7 +377,7 @@ impl Kernel {
         true
     }
 
-    /// Whether a client waited for the process.
+    /// Accepts a client; false if none waits.
     fn accept(&mut self, at: usize) -> bool {
         let port = self.port_mut(self.processes[at].place);
         let waiting = port.map(|port| &mut port.waiting).filter(|n| **n > 0);
@@ -391,12 +392,12 @@ impl Kernel {
         self.processes[at].phase = Phase::Dead(end);
     }
 
-    /// Whether the process's end of the status channel says that it is to leave.
+    /// Whether the status channel tells the process to leave.
     pub fn told(&self, at: usize) -> bool {
         !self.processes[at].heard
     }
 
-    /// What the process can say about itself.
+    /// A correct report of the process.
     pub fn own_report(&self, at: usize, available: i32) -> StatusReport {
         let Process {
             pid, generation, ..
@@ -412,7 +413,7 @@ impl Kernel {
         self.write(at, Message::Report(self.own_report(at, available)));
     }
 
-    /// The process writes into its status channel, if somebody has the other end.
+    /// Writes to the process's status channel; false if the other end is closed.
     pub fn write(&mut self, at: usize, message: Message) -> bool {
         let Process {
             pid: writer, place, ..
@@ -426,7 +427,7 @@ impl Kernel {
         heard
     }
 
-    /// The process got hold of another service's status channel and reports there.
+    /// The process writes a report to another service's status channel.
     pub fn stray(&mut self, at: usize, endpoint: u8) -> bool {
         let busy = self.processes[at].phase == Phase::Busy;
         let report = self.own_report(at, i32::from(busy));

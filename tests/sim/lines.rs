@@ -1,4 +1,4 @@
-//! The service table's file, as somebody edits it.
+//! The service table's file and its edits.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use master::config::{ChildLimits, Endpoint, Extra, Kind, Pool, Service, Wakeup};
 
 use crate::happening::Edit;
 
-/// The endpoints of the simulated simulation: one that strangers reach, one that only local programs
-/// reach, one whose descriptors are passed, and a pipe with a name.
+/// The simulated endpoints: one for remote clients, one for local clients, one that passes
+/// descriptors, and a FIFO.
 const ENDPOINTS: [(Kind, &str, &str); 4] = [
     (Kind::Inet, "smtp", "25"),
     (Kind::Unix, "local", "private/local"),
@@ -64,7 +64,7 @@ impl Default for Lines {
 }
 
 impl Lines {
-    /// Whether the edit changed anything.
+    /// Applies an edit; false if it changes nothing.
     pub fn edit(&mut self, endpoint: u8, edit: Edit) -> bool {
         let line = &mut self.lines[usize::from(endpoint) % ENDPOINTS.len()];
         let before = *line;
@@ -85,7 +85,7 @@ impl Lines {
         *line != before
     }
 
-    /// What the parser makes of it.
+    /// The services, as the parser would return them.
     pub fn services(&self) -> Vec<Arc<Service>> {
         let lines = self.lines.iter().zip(ENDPOINTS);
         let present = lines.filter(|(line, _)| line.present);
@@ -131,7 +131,7 @@ fn limits(line: &Line) -> ChildLimits {
     let set = |number: u8| (number > 0).then_some(number);
     let time = |number| set(number).map(|seconds| Duration::from_secs(seconds.into()));
     ChildLimits {
-        // The parser takes no range that goes down.
+        // The parser accepts only ascending ranges.
         throttle_most: time(line.throttle_most.max(line.throttle_time))
             .filter(|_| line.throttle_most > 0),
         crash_percent: set(line.crash_percent).map(u32::from),
@@ -141,14 +141,14 @@ fn limits(line: &Line) -> ChildLimits {
     }
 }
 
-/// What the canonical name stands for: an interface may come or go, and the last one be that which
-/// strangers cannot reach.
+/// The address for the canonical name: an interface may come or go, and the last one may be the
+/// loopback interface.
 fn address(number: u8) -> SocketAddr {
     let addresses = [[0, 0, 0, 0], [192, 0, 2, 1], [127, 0, 0, 1]];
     SocketAddr::from((addresses[usize::from(number) % addresses.len()], 25))
 }
 
-/// Which service a client of the endpoint gets.
+/// The identity of an endpoint's service.
 pub fn identity(endpoint: u8) -> (Kind, &'static str) {
     let (kind, _, canonical) = ENDPOINTS[usize::from(endpoint) % ENDPOINTS.len()];
     (kind, canonical)

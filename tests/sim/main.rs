@@ -1,14 +1,12 @@
-//! The policy in a simulated world that goes wrong in all the ways that a seed comes up with, and
-//! in a small world in all the ways that there are.
+//! Simulates the policy in a world with random faults, and exhaustively in a small world.
 //!
-//! `cargo test --test sim` does both. `cargo test --test sim -- --seed 7 --steps 1000000` chooses
-//! another part of the first, and `--forever` goes on until something breaks; `-- exhaustion` does
-//! the second alone. What breaks is shrunk to a short list of happenings, which is fit for
+//! `cargo test --test sim` does both. `cargo test --test sim -- --seed 7 --steps 1000000` selects
+//! another random part, and `--forever` continues until a failure; `-- exhaustion` does only the
+//! exhaustive part. A failing list is shrunk to a short one, which can be added to
 //! `regressions.rs`.
 //!
-//! Ten million steps take a minute or two without optimisation, which is not worth optimising
-//! every test for. Who simulates for hours sets `CARGO_PROFILE_TEST_OPT_LEVEL=1`, which makes it
-//! five times as fast.
+//! Ten million steps take a minute or two without optimization. For long simulations, set
+//! `CARGO_PROFILE_TEST_OPT_LEVEL=1`, which is five times as fast.
 
 mod coverage;
 mod exhaust;
@@ -33,10 +31,10 @@ use testkit::{options, random};
 
 use options::Options;
 
-/// So many steps make up the simulation unless the command line says otherwise.
+/// The default number of steps.
 const STEPS: u64 = 10_000_000;
 
-/// What a part found: all well, or what is not, in words.
+/// The result of a part: a summary, or a description of the failure.
 type Outcome = Result<String, String>;
 
 fn main() -> ExitCode {
@@ -52,20 +50,21 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("seed {}", options.seed);
-    // Panics are caught and told like other broken promises, and shrinking makes many.
+    // Panics are caught and reported like other failures; shrinking causes many.
     panic::set_hook(Box::new(|_| {}));
     let outcomes = run(&options);
     for outcome in &outcomes {
         let (Ok(text) | Err(text)) = outcome;
         println!("{text}");
     }
-    match outcomes.iter().all(Result::is_ok) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    if outcomes.iter().all(Result::is_ok) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
-/// All parts; the two that take long run side by side.
+/// Runs all parts; the two slow ones run in parallel.
 fn run(options: &Options) -> [Outcome; 6] {
     thread::scope(|scope| {
         let exhausted = scope.spawn(|| exhaust::run(options));
@@ -74,8 +73,9 @@ fn run(options: &Options) -> [Outcome; 6] {
         let states = pool::exhaust::run(options);
         let steady = pool::churn::run(options);
         let simulated = simulate::run(options);
-        let exhausted = exhausted.join();
-        let exhausted = exhausted.unwrap_or_else(|_| Err("the exhaustion panics".into()));
+        let exhausted = exhausted
+            .join()
+            .unwrap_or_else(|_| Err("the exhaustion panics".into()));
         [replayed, exhausted, pools, states, steady, simulated]
     })
 }

@@ -1,5 +1,5 @@
-//! What once broke a promise, as short as it got; or what would, if a mutant of the policy were
-//! not caught, and is too rare to wait for it.
+//! The shortest lists that have failed once, or that detect a mutant of the policy that the random
+//! simulation finds too rarely.
 
 use crate::Outcome;
 use crate::happening::Edit::{Add, Max, Wakeup};
@@ -9,7 +9,7 @@ use crate::happening::Happening::{
 use crate::options::Options;
 use crate::replay::replay;
 
-/// What it shows, and how.
+/// What the list shows, and the list.
 const LISTS: [(&str, &[Happening]); 2] = [
     (
         "a_listener_that_could_not_be_watched_is_watched_later",
@@ -50,8 +50,8 @@ const LISTS: [(&str, &[Happening]); 2] = [
     ),
 ];
 
-/// So many reloads that the wake-ups which they cancelled are swept away: a throttle that is over
-/// sooner keeps them from being dropped one by one.
+/// Enough reloads that cancelled wake-ups are removed in bulk: a throttle that ends earlier
+/// prevents their removal one by one.
 fn a_deadline_outlives_a_thousand_cancelled_ones() -> Vec<Happening> {
     let table = [Edit(0, Add), Edit(3, Wakeup(100)), Edit(3, Add)];
     let throttle = [Hangup, Turn, Client(0), Turn, Fail(0), Turn];
@@ -59,7 +59,7 @@ fn a_deadline_outlives_a_thousand_cancelled_ones() -> Vec<Happening> {
     [&table[..], &throttle, &reload.repeat(1100), &[Sleep, Sleep]].concat()
 }
 
-/// Runs them all.
+/// Runs all lists.
 pub fn run(options: &Options) -> Outcome {
     let lists = LISTS.map(|(name, list)| (name, list.to_vec()));
     let long = (

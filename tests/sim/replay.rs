@@ -1,14 +1,14 @@
-//! Runs happenings from a list.
+//! Runs a list of happenings.
 
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::happening::Happening;
 use crate::simulation::{Broken, Simulation};
 
-/// Lets all of it happen in a new simulation.
+/// Runs the list in a new simulation.
 ///
 /// # Errors
-/// The promise that was broken.
+/// The broken promise.
 pub fn replay(list: &[Happening]) -> Result<(), Broken> {
     guarded(|| {
         let mut simulation = Simulation::new();
@@ -16,7 +16,7 @@ pub fn replay(list: &[Happening]) -> Result<(), Broken> {
     })
 }
 
-/// A panic is a broken promise, too.
+/// Converts a panic to a broken promise.
 pub fn guarded<T>(run: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
     let result = panic::catch_unwind(AssertUnwindSafe(run));
     result.unwrap_or_else(|payload| {
@@ -26,7 +26,7 @@ pub fn guarded<T>(run: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> 
     })
 }
 
-/// The list as a test would have it.
+/// The list in the form of a test.
 pub fn written(list: &[Happening]) -> String {
     let items = list.iter().map(|happening| format!("    {happening:?},\n"));
     format!("&[\n{}]", items.collect::<String>())

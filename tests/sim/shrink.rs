@@ -1,5 +1,4 @@
-//! Makes a list of happenings that breaks a promise as short as it gets (delta debugging: Zeller
-//! and Hildebrandt, 2002).
+//! Shrinks a failing list of happenings (delta debugging: Zeller and Hildebrandt, 2002).
 
 use crate::happening::Happening;
 
@@ -16,7 +15,7 @@ pub fn shrink(list: &[Happening], fails: impl Fn(&[Happening]) -> bool) -> Vec<H
     }
 }
 
-/// Leaves out what is not needed, in chunks that become smaller.
+/// Removes parts that are not needed, in smaller and smaller chunks.
 pub fn leave_out<T: Clone>(list: &mut Vec<T>, fails: &impl Fn(&[T]) -> bool) {
     let mut chunk = list.len().div_ceil(2);
     while chunk > 0 {
@@ -24,16 +23,17 @@ pub fn leave_out<T: Clone>(list: &mut Vec<T>, fails: &impl Fn(&[T]) -> bool) {
         while at < list.len() {
             let end = (at + chunk).min(list.len());
             let shorter = [&list[..at], &list[end..]].concat();
-            match fails(&shorter) {
-                true => *list = shorter,
-                false => at = end,
+            if fails(&shorter) {
+                *list = shorter
+            } else {
+                at = end
             }
         }
         chunk /= 2;
     }
 }
 
-/// Puts a simpler happening where one will do.
+/// Replaces happenings by simpler ones.
 fn simplify(list: &mut [Happening], fails: &impl Fn(&[Happening]) -> bool) {
     for at in 0..list.len() {
         let given = list[at];

@@ -1,4 +1,4 @@
-//! Run after run, each with a seed of its own.
+//! Random runs, each with its own seed.
 
 use crate::Outcome;
 use crate::coverage::Coverage;
@@ -10,14 +10,14 @@ use crate::shrink::shrink;
 use crate::simulation::{Broken, Simulation};
 use crate::swarm::Swarm;
 
-/// Happenings in one run: enough for the rare to meet the rare, and few enough for many mixtures.
+/// Happenings in one run: enough for combinations of rare ones, and few enough for many mixtures.
 const RUN: usize = 1000;
-/// Who simulates for ever hears of it after so many runs.
+/// With `--forever`, the interval of progress messages, in runs.
 const PROGRESS: u64 = 10_000;
-/// In so many steps there is room for every sort of event, action and record.
+/// After this many steps, every kind of event, action and record must have occurred.
 const ALL_COVERED: u64 = 1_000_000;
 
-/// Simulates as long as the options say, or until something breaks.
+/// Simulates as long as the options say, or until a failure.
 pub fn run(options: &Options) -> Outcome {
     let mut steps = 0;
     let mut seed = options.seed;
@@ -41,8 +41,8 @@ pub fn run(options: &Options) -> Outcome {
     }
 }
 
-/// What a seed makes happen is kept in `list`, and what it has to do with in `coverage`; the number of
-/// what could.
+/// Runs one seed. Stores the happenings in `list` and their kinds in `coverage`. Returns the number
+/// of possible happenings.
 fn one_run(seed: u64, list: &mut Vec<Happening>, coverage: &mut Coverage) -> Result<u64, Broken> {
     let mut random = Random::new(seed);
     let swarm = Swarm::new(&mut random);
@@ -63,7 +63,7 @@ fn one_run(seed: u64, list: &mut Vec<Happening>, coverage: &mut Coverage) -> Res
     Ok(happened + 1)
 }
 
-/// The seed, and the shortest list that shows what is wrong.
+/// The message with the seed and the shortest failing list.
 fn explain(seed: u64, list: &[Happening]) -> String {
     let short = shrink(list, |list| replay(list).is_err());
     let what = replay(&short).expect_err("a shrunk list fails");

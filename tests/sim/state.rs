@@ -1,4 +1,4 @@
-//! What two worlds have in common that have the same future.
+//! The fingerprint of a state, which is equal for states with the same future.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -8,10 +8,10 @@ use crate::kernel::{Message, Phase, Port};
 use crate::model::{Account, Ended, Member};
 use crate::simulation::Simulation;
 
-/// After so long the past is forgotten: warnings may be repeated, and wake-ups are due.
+/// After this time the past has no effect: warnings may be repeated, and wake-ups are due.
 const MEMORY: Time = Time::from_secs(1000);
 
-/// A process without its name.
+/// A process without its pid.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Nameless {
     place: usize,
@@ -21,11 +21,11 @@ struct Nameless {
     defiant: bool,
     signalled: Option<bool>,
     member: Option<Member>,
-    /// How much longer it may stay.
+    /// The remaining time until it has to leave.
     stays: Option<Time>,
 }
 
-/// Equal for worlds that differ only in pids, generations and the time of day.
+/// Equal for states that differ only in pids, generations and the time of day.
 pub fn fingerprint(simulation: &mut Simulation) -> u64 {
     let mut hasher = DefaultHasher::new();
     let now = simulation.kernel.now;
@@ -59,7 +59,7 @@ fn nameless(simulation: &Simulation) -> Vec<(Nameless, Pid)> {
     };
     let member = |place, pid| {
         let (_, member) = known(place, pid)?;
-        // That a generation is the right one is seen where a report has it.
+        // Whether a generation is right is visible only in a report.
         Some(Member {
             generation: 0,
             busy_since: None,
@@ -112,7 +112,7 @@ fn hash_account(account: &Account, now: Time, hasher: &mut impl Hasher) {
     let warned = account.warned_at.filter(recent).map(|at| now - at);
     (account.watched, account.paused, warned).hash(hasher);
     account.spawning.hash(hasher);
-    // What is remembered for nothing changes nothing.
+    // A memory without effect is not compared.
     let doubles = account
         .throttle
         .filter(|_| service.limits().throttle_most.is_some());
@@ -141,7 +141,7 @@ fn hash_port(
     }
 }
 
-/// An action that is to be carried out, with the rank of its process for the pid.
+/// Hashes a queued action, with the rank of its process instead of the pid.
 fn hash_action(action: &Action, rank: impl Fn(Pid) -> Option<usize>, hasher: &mut impl Hasher) {
     std::mem::discriminant(action).hash(hasher);
     match *action {

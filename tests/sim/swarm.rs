@@ -1,14 +1,13 @@
-//! What happens next. Every run draws its own weights, and leaves whole sorts of happenings out:
-//! a fault that is always there hides what another one would do (Groce et al., "Swarm testing",
-//! 2012).
+//! Draws random happenings. Every run has its own weights and omits some kinds of happenings: a
+//! permanent fault hides the effects of others (Groce et al., "Swarm testing", 2012).
 
-use crate::happening::{Edit, Happening, Steering};
+use crate::happening::{Edit, Happening, OperatorRequest};
 use crate::random::Random;
 
-/// A sort of happenings, and how one of them is drawn.
+/// A kind of happenings, and how to draw one.
 type Sort = fn(&mut Random) -> Happening;
 
-/// Without these nothing goes on.
+/// The happenings without which nothing proceeds.
 const LIFE: [Sort; 5] = [
     |_| Happening::Turn,
     |_| Happening::Turn,
@@ -43,10 +42,10 @@ const SOMETIMES: [Sort; 31] = [
     edit,
     |random| Happening::KillTime(random.pick(&[0, 1, 10, 60])),
     |_| Happening::Hangup,
-    |random| Happening::Steer(random.byte(), Steering::Pause),
-    |random| Happening::Steer(random.byte(), Steering::Resume),
-    |random| Happening::Steer(random.byte(), Steering::Replace),
-    |random| Happening::Steer(random.byte(), Steering::Wake),
+    |random| Happening::Operator(random.byte(), OperatorRequest::Pause),
+    |random| Happening::Operator(random.byte(), OperatorRequest::Resume),
+    |random| Happening::Operator(random.byte(), OperatorRequest::Replace),
+    |random| Happening::Operator(random.byte(), OperatorRequest::Wake),
     |random| Happening::Verbose(random.coin()),
     |random| Happening::Stop(random.coin()),
 ];
@@ -69,10 +68,10 @@ fn edit(random: &mut Random) -> Happening {
     Happening::Edit(random.byte(), edit)
 }
 
-/// A run's own mixture.
+/// The mixture of a run.
 #[derive(Debug)]
 pub struct Swarm {
-    /// Each as often as it is likely.
+    /// Each kind, as often as its weight.
     sorts: Vec<Sort>,
 }
 
@@ -90,7 +89,7 @@ impl Swarm {
         Self { sorts }
     }
 
-    /// The table's first lines.
+    /// The first lines of the table.
     pub fn opening(&self, random: &mut Random) -> Vec<Happening> {
         let mut opening = Vec::new();
         for endpoint in 0..4 {

@@ -1,4 +1,4 @@
-//! The services that lie beside the master: no path, no Postfix, no `main.cf`.
+//! The bundled services, in the same directory as the master: no path, no Postfix, no `main.cf`.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use testkit::run::run;
 use testkit::standalone::Standalone;
 use testkit::{needs_root, test};
 
-/// Puts programs beside the master's, and starts it.
+/// Copies programs to the master's directory, and starts it.
 fn start(standalone: &mut Standalone, programs: &[&str], table: &str) {
     for program in programs {
         let mut copy = Command::new("cp");
@@ -54,7 +54,7 @@ fn anybody_may_spawn_commands_of_their_own() {
     );
 }
 
-/// What a web browser gets from a port.
+/// The answer of a web server on a port.
 fn page(port: u16) -> String {
     let mut client = Client::connect(&format!("127.0.0.1:{port}"));
     client.say("GET / HTTP/1.0");
@@ -105,7 +105,7 @@ fn every_service_of_the_example_serves_as_root_and_as_anybody() {
     });
 }
 
-/// A service of the newcomer's own, in Python, beside one of the library's.
+/// A user's own service in Python, beside one of the library's.
 #[test]
 fn ten_lines_of_ones_own_are_served_changed_and_told_of_when_wrong() {
     let mut standalone = Standalone::of_a_user();
@@ -127,7 +127,7 @@ fn ten_lines_of_ones_own_are_served_changed_and_told_of_when_wrong() {
     shout.say("hello");
     assert_eq!(shout.line(), "HELLO");
 
-    // An edit takes effect with a reload, and a mistake in it changes nothing.
+    // A reload applies an edit; an edit with an error changes nothing.
     std::fs::write(&hello, source.replace("hello", "good morning")).expect("an edit");
     standalone.write_table(&(line("hello") + "shout unix n - - - five shout\n"));
     assert!(

@@ -1,5 +1,5 @@
-//! Configuration files and log files that are not regular files: an error, and never a wait. And a
-//! service table that comes through a pipe.
+//! Configuration files and log files that are not regular files are errors, and the master never
+//! blocks on them. Also a service table from a pipe.
 
 use std::fs;
 use std::io::Write;
@@ -20,10 +20,10 @@ use testkit::{needs_root, test};
 
 const TABLE: &str = "a unix n - - - - true\n";
 
-/// Puts something at a path that is no regular file.
+/// Creates something at a path that is not a regular file.
 type Make = fn(&Path);
 
-/// What is no regular file, and its name in messages.
+/// Types of files that are not regular, and their names in messages.
 const OTHERS: [(&str, Make); 4] = [
     ("a FIFO", fifo),
     ("a device", device),
@@ -33,7 +33,7 @@ const OTHERS: [(&str, Make); 4] = [
 
 fn fifo(path: &Path) {
     mkfifo(path, Mode::empty()).expect("a FIFO");
-    // Whatever the mask.
+    // Independent of the umask.
     fs::set_permissions(path, fs::Permissions::from_mode(0o666)).expect("a mode");
 }
 
@@ -46,25 +46,26 @@ fn directory(path: &Path) {
 }
 
 fn socket(path: &Path) {
-    // The name stays when the socket is closed.
+    // The name remains after the socket is closed.
     drop(UnixListener::bind(path).expect("a socket"));
 }
 
-/// Removes what a test has put there.
+/// Removes what a test has created.
 fn remove(path: &Path) {
-    match path.is_dir() {
-        true => fs::remove_dir(path).expect("an empty directory"),
-        false => fs::remove_file(path).expect("a file"),
+    if path.is_dir() {
+        fs::remove_dir(path).expect("an empty directory")
+    } else {
+        fs::remove_file(path).expect("a file")
     }
 }
 
-/// What a message says of a file that is something else.
+/// The message about a file of another type.
 fn refusal(path: &Path, kind: &str) -> String {
     let path = path.display();
     format!("open {path}: it is {kind}, expected a regular file")
 }
 
-/// A master for what the command line names.
+/// A master with this configuration on its command line.
 fn master_for(standalone: &Standalone, configuration: &Path) -> Command {
     let mut command = standalone.master(&["-d"]);
     command.arg("-c").arg(configuration);
@@ -93,7 +94,7 @@ fn a_configuration_file_that_is_no_regular_file_is_refused_at_the_start() {
 fn a_table_that_is_named_and_is_no_regular_file_is_refused_at_the_start() {
     let standalone = Standalone::of_a_user();
     for (kind, make) in OTHERS {
-        // A directory that is named has the table in it.
+        // A directory may contain a table, so it is not an error.
         if kind == "a directory" {
             continue;
         }
@@ -124,8 +125,8 @@ fn a_main_cf_that_is_no_regular_file_is_refused_at_the_start() {
     }
 }
 
-/// What a master says of a reload that finds something else than a regular file at the path; it
-/// serves on.
+/// Checks the error of a reload that finds a file of another type at the path. The master continues
+/// to serve.
 #[track_caller]
 fn assert_refused_on_reload(
     standalone: &mut Standalone,
@@ -162,7 +163,7 @@ fn a_master_toml_that_has_become_something_else_is_refused_by_a_reload() {
     assert!(standalone.reload().contains("reload done"));
 }
 
-/// `master.toml` with a log file, and what a message says of one that is something else.
+/// Writes `master.toml` with a log file. Returns its path, and the message for each other type.
 fn log_file(standalone: &Standalone) -> (std::path::PathBuf, impl Fn(&str) -> String + use<>) {
     let file = standalone.path().join("maillog");
     let toml = standalone.path().join("master.toml");
@@ -181,7 +182,7 @@ fn log_file(standalone: &Standalone) -> (std::path::PathBuf, impl Fn(&str) -> St
     (file, expected)
 }
 
-/// As the others are, but that the log file is not reached through links.
+/// Like the others, but a log file is not reached through links.
 fn make_log_device(path: &Path) {
     let mut mknod = Command::new("mknod");
     run(mknod.arg(path).args(["c", "1", "3"]), SOON).expect_success();
@@ -232,8 +233,8 @@ fn a_log_file_that_has_become_something_else_is_refused_by_a_reload() {
     assert!(standalone.reload().contains("reload done"));
 }
 
-/// A command that a shell replaces itself by: the master, with descriptor 9 opened as `redirection`
-/// says, and the table named by it.
+/// A command in which a shell executes the master, with descriptor 9 opened by `redirection` and
+/// used as the table.
 fn with_descriptor(standalone: &Standalone, redirection: &str) -> Command {
     in_shell(
         standalone,
@@ -241,7 +242,7 @@ fn with_descriptor(standalone: &Standalone, redirection: &str) -> Command {
     )
 }
 
-/// A script of bash, which has the master with `-d` in `"$@"`.
+/// A script for bash, in which `"$@"` is the master with `-d`.
 fn in_shell(standalone: &Standalone, script: &str) -> Command {
     let master = standalone.master(&[]);
     let mut command = Command::new("bash");
@@ -320,7 +321,7 @@ fn what_comes_in_pieces_is_read_to_its_end() {
     fifo(&pipe);
     let mut command = with_descriptor(&standalone, "<pipe");
     standalone.run(&mut command);
-    // Opening it waits for the shell.
+    // Opening it blocks until the shell reads.
     let mut writer = fs::File::options().write(true).open(&pipe).expect("a pipe");
     let (begin, end) = TABLE.split_at(5);
     writer.write_all(begin.as_bytes()).expect("a reader");

@@ -1,4 +1,4 @@
-//! Where sockets and locks are, and who may write there.
+//! The directories for sockets and locks, and their permissions.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -54,7 +54,7 @@ fn roots_services_have_their_place_below_run_and_var() {
     let mut standalone = Standalone::new();
     standalone.write_table("a unix n - - - - true\n");
     let master = standalone.master(&["-d"]);
-    // In a name space of its own, where both are empty.
+    // In a mount namespace in which both are empty.
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "sh", "-c"])

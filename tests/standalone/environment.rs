@@ -1,4 +1,4 @@
-//! An environment that no shell would make.
+//! Environment entries that no shell would create.
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -17,7 +17,7 @@ fn c_string(text: &OsStr) -> CString {
     CString::new(text.as_bytes()).expect("no null byte")
 }
 
-/// The same command, with more entries in its environment, whatever they are.
+/// Adds arbitrary entries to a command's environment.
 fn with_entries(mut command: Command, entries: &[&str]) -> Command {
     let program = c_string(command.get_program());
     let arguments: Vec<CString> = [command.get_program()]
@@ -38,7 +38,8 @@ fn with_entries(mut command: Command, entries: &[&str]) -> Command {
             .map(drop)
             .map_err(io::Error::from)
     };
-    // SAFETY: between fork and exec it makes one system call; what it needs is there already.
+    // SAFETY: between fork and exec the closure makes only one system call, with data that exists
+    // already.
     unsafe { command.pre_exec(run) };
     command
 }

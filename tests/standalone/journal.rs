@@ -1,4 +1,4 @@
-//! Lines in systemd's journal, as its own programs take and show them.
+//! Lines in systemd's journal, written and read with systemd's own programs.
 
 use std::fs;
 use std::path::Path;
@@ -14,11 +14,11 @@ use testkit::standalone::Standalone;
 use testkit::{needs_root, skip, test};
 
 const JOURNALD: &str = "/lib/systemd/systemd-journald";
-/// What it must not do to the machine, and what it need not.
+/// Settings that keep the journal's effects away from the machine.
 const SETTINGS: &str =
     "[Journal]\nStorage=volatile\nReadKMsg=no\nAudit=\nForwardToWall=no\nForwardToSyslog=no\n";
 
-/// Starts a journal of the test's own, in a `/run` of its own.
+/// Starts the test's own journal, in its own `/run`.
 fn start_journal() -> Running {
     let settings = Path::new("/run/systemd/journald.conf.d");
     for directory in [settings, Path::new("/run/systemd/journal")] {

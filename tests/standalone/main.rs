@@ -1,15 +1,15 @@
-//! Services without Postfix: a table of one's own, run by root or by anybody.
+//! Services without Postfix: a stand-alone table, run by root or by an ordinary user.
 
-mod bundled; // the services that lie beside it
-mod config_files; // files that are none, and a table that comes through a pipe
-mod directories; // where sockets and locks are, and who may write there
+mod bundled; // the bundled services
+mod config_files; // files that are not regular, and a table from a pipe
+mod directories; // the directories for sockets and locks
 mod environment; // what execve(2) allows, and std::env does not
 mod journal; // lines in systemd's journal
-mod newcomer; // the mistakes that people make, and what they are told
-mod output; // what children print, and the form of the log
-mod supervisor; // what a service manager is told
-mod terminal; // what is seen on the terminal
-mod user; // what somebody without root's privileges has
+mod newcomer; // common mistakes, and their messages
+mod output; // children's output, and the format of the log
+mod supervisor; // notifications to a service manager
+mod terminal; // output on a terminal
+mod user; // a master without root's privileges
 
 fn main() -> std::process::ExitCode {
     testkit::main()

@@ -1,11 +1,11 @@
-//! The mistakes that people make in their first table, and what they are told.
+//! Common mistakes in a first table, and their messages.
 
 use testkit::standalone::Standalone;
 use testkit::test;
 
 const GOOD: &str = "hello unix n - - - 5 true\n";
 
-/// Mistakes in the table, each with what the error line says after the file's name.
+/// Mistakes in the table, each with the error message after the file's name.
 const TABLE_MISTAKES: [(&str, &str); 10] = [
     (
         "hello unix n - - - 5\n",

@@ -1,4 +1,4 @@
-//! What children print, and the form of the log.
+//! Children's output, and the format of the log.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,7 @@ use testkit::process::Process;
 use testkit::standalone::Standalone;
 use testkit::test;
 
-/// A master with one service that is woken up at once, runs this, and is looked after like this.
+/// A master with one service that runs these commands at a wake-up at once, with these settings.
 fn standalone(commands: &str, settings: &str) -> Standalone {
     let mut standalone = Standalone::of_a_user();
     let script = standalone.script("talker", commands);
@@ -21,7 +21,7 @@ fn standalone(commands: &str, settings: &str) -> Standalone {
     standalone
 }
 
-/// `master.toml`, with directories of the test's own.
+/// Writes `master.toml` with the test's own directories.
 fn set(standalone: &Standalone, settings: &str) {
     let (queue, data) = (standalone.queue(), standalone.path().join("data"));
     let (queue, data) = (queue.display(), data.display());
@@ -34,7 +34,7 @@ fn captured(settings: &str) -> String {
     format!("{settings}[service.\"talker/fifo\"]\ncapture_output = true\n")
 }
 
-/// The pid of the only child.
+/// The process ID of the only child.
 #[track_caller]
 fn child(standalone: &mut Standalone) -> i32 {
     let master = standalone.process();
@@ -52,7 +52,7 @@ fn what_a_child_prints_is_logged_line_by_line_with_its_service_and_pid() {
     for text in ["first", "second", "a?b?[31m"] {
         standalone.wait_for_line(&format!("master: talker/{pid}: {text}\n"));
     }
-    // A line without an end is one when the child has ended.
+    // A last line without a newline is logged when the child has ended.
     assert!(!standalone.said().contains(": last"));
     Process(pid).signal(Signal::SIGKILL);
     standalone.wait_for_line(&format!("master: talker/{pid}: last\n"));
@@ -100,13 +100,13 @@ fn a_child_that_floods_is_cut_short_and_others_are_served() {
         lines(&mut standalone) >= 100
     });
     standalone.wait_for_line("lines of output were not logged");
-    // Meanwhile clients of another service are taken to children.
+    // In the meantime, clients of another service get children.
     let mark = standalone.process().children().len();
     let socket = standalone.queue().join("public/other");
     let _client = UnixStream::connect(&socket).expect("a connection");
     let master = standalone.process();
     until(SOON, "another child", || master.children().len() > mark);
-    // Neither the log nor the master's time goes to the flood.
+    // The flood fills neither the log nor the master's time.
     let busy = master.busy();
     let before = lines(&mut standalone);
     until(SOON, "two seconds of lines", || {

@@ -1,4 +1,4 @@
-//! What a service manager such as systemd is told.
+//! Notifications to a service manager such as systemd, and sockets from it.
 
 use std::net::TcpStream;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -17,11 +17,11 @@ use testkit::{needs_root, skip, test};
 
 const TABLE: &str = "a unix - - - - - true\nb unix - - - - - true\n";
 
-/// The place of a service manager, who hears what a master says.
+/// A fake service manager that receives the master's notifications.
 struct Manager(UnixDatagram);
 
 impl Manager {
-    /// Starts the master with more in its environment.
+    /// Starts the master with these variables in its environment.
     #[track_caller]
     fn of(standalone: &mut Standalone, variables: &[(&str, &str)]) -> Self {
         let path = standalone.path().join("notify");
@@ -79,7 +79,7 @@ fn a_service_manager_that_watches_hears_twice_in_its_interval() {
             other => assert!(other.starts_with("READY=1\n"), "{other}"),
         }
     }
-    // No more often than twice a second, either: the first comes before READY.
+    // Not more often than twice a second; the first comes before READY.
     let start = std::time::Instant::now();
     for _ in 0..2 {
         assert_eq!(manager.hears(), "WATCHDOG=1\n");
@@ -101,10 +101,10 @@ fn a_service_manager_that_is_not_there_is_a_warning() {
     standalone.wait_for_line("NOTIFY_SOCKET: cannot reach the service manager: No such file");
 }
 
-/// systemd's own way to hand listeners over without systemd.
+/// systemd's own program to pass listeners without systemd.
 const ACTIVATE: &str = "/usr/bin/systemd-socket-activate";
 
-/// Starts the master when the first client comes to one of `listeners`, with options for
+/// Starts the master when the first client connects to one of `listeners`, with options for
 /// systemd-socket-activate(1).
 #[track_caller]
 fn activated(standalone: &mut Standalone, options: &[&str]) {
@@ -124,7 +124,7 @@ fn activated(standalone: &mut Standalone, options: &[&str]) {
     standalone.run(command.env("PATH", "/usr/bin:/bin").process_group(0));
 }
 
-/// A program for services: that it runs shows by a file.
+/// A program for a service that creates a file when it runs.
 fn mark(standalone: &Standalone) -> (String, impl Fn() -> bool + use<>) {
     let mark = standalone.path().join("mark");
     let script = standalone.script(
@@ -155,7 +155,7 @@ fn a_listener_that_is_handed_over_is_served() {
     activated(&mut standalone, &["-l", &listener, "-l", &other]);
     let _client = until(SOON, "the listener", || UnixStream::connect(&socket).ok());
     standalone.wait_for_line("daemon started");
-    until(SOON, "a child for the client who came first", ran);
+    until(SOON, "a child for the first client", ran);
     standalone.wait_for_line(&format!(
         "no service listens on {}, which the service manager handed over",
         stray.display()
@@ -174,8 +174,8 @@ fn a_user_serves_a_port_of_roots_that_is_handed_over() {
         standalone.write_table(&format!("127.0.0.1:79 inet n - - - 1 {program}\n"));
         activated(&mut standalone, &["-l", "127.0.0.1:79"]);
         let _client = until(SOON, "the port", || TcpStream::connect("127.0.0.1:79").ok());
-        until(SOON, "a child for the client who came first", ran);
-        // It is the service manager's, and listens also without the service.
+        until(SOON, "a child for the first client", ran);
+        // It belongs to the service manager, and listens even without the service.
         standalone.write_table("a unix n - - - 1 true\n").reload();
         assert!(TcpStream::connect("127.0.0.1:79").is_ok());
     });
@@ -199,6 +199,6 @@ fn the_unit_for_systemd_is_valid_and_hardened() {
     };
     let verified = analyze(&["verify", "--man=no"]).expect_success();
     assert_eq!(verified.stderr, "");
-    // In tenths; 20 is where systemd stops to say "OK".
+    // In tenths; up to 20, systemd rates the exposure as "OK".
     analyze(&["security", "--offline=true", "--threshold=20"]).expect_success();
 }

@@ -1,4 +1,4 @@
-//! What is seen on the terminal.
+//! Output on a terminal.
 
 use std::fs;
 
@@ -8,13 +8,15 @@ use testkit::run::run;
 use testkit::standalone::Standalone;
 use testkit::test;
 
-/// What a master with a faulty table shows on a terminal, with a variable in its environment.
+/// The output of a master with a faulty table on a terminal, with this variable in its environment.
 fn shown(name: &str, value: &str) -> String {
     let mut standalone = Standalone::of_a_user();
     standalone.write_table("a tcp - - - - - true\n");
     let master = standalone.master(&["-d"]);
-    let words = std::iter::once(master.get_program()).chain(master.get_args());
-    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let words: Vec<_> = std::iter::once(master.get_program())
+        .chain(master.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect();
     let mut script = Command::new("script");
     script
         .args(["-qec", &words.join(" "), "/dev/null"])

@@ -1,4 +1,4 @@
-//! What somebody without root's privileges has.
+//! A master without root's privileges.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +11,7 @@ use testkit::run::run;
 use testkit::standalone::Standalone;
 use testkit::{skip, test};
 
-/// A service that is woken up at once, with a program that writes down what it was given.
+/// A service that is woken up at once, whose program writes its environment to a file.
 fn witness(standalone: &Standalone) -> String {
     let facts = standalone.path().join("facts");
     let facts = facts.display();
@@ -38,7 +38,7 @@ fn anybody_runs_a_table_of_their_own() {
     standalone.write_table(&table).start();
     let facts = facts(&mut standalone);
     let lines: Vec<&str> = facts.lines().collect();
-    // Neither -u nor -c: there is nothing to give up.
+    // Neither -u nor -c: the child has no privileges to give up.
     assert!(
         lines[0].ends_with("/witness -l -n woken -t fifo -d more"),
         "{facts}"
@@ -99,7 +99,7 @@ fn a_second_master_is_refused_and_told_how_to_be_one() {
     let said = standalone.fail(&["-d"]).stderr;
     assert!(said.contains("master.pid: locked by process"), "{said}");
     assert!(said.contains("queue_directory"), "{said}");
-    // -t says the same by its status.
+    // -t has the corresponding exit status.
     run(&mut standalone.master(&["-t"]), SOON).expect_failure();
     standalone.stop_by(Signal::SIGTERM);
     run(&mut standalone.master(&["-t"]), SOON).expect_success();

@@ -1,4 +1,4 @@
-//! Chromium, as one who looks at the page.
+//! Chromium, as a user's browser.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,18 +9,18 @@ use testkit::run::{Finished, run};
 use testkit::skip;
 
 const CHROMIUM: &str = "/usr/bin/chromium";
-/// It takes its time to start on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Its start takes long on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How somebody looks at a page.
+/// The display settings for a page.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub struct Viewport {
     pub width: u32,
     pub height: u32,
     pub dark: bool,
 }
 
-pub const DESK: Look = Look {
+pub const DESK: Viewport = Viewport {
     width: 1200,
     height: 760,
     dark: false,
@@ -30,24 +30,25 @@ pub fn is_installed() -> bool {
     Path::new(CHROMIUM).exists()
 }
 
-/// Ends the test unless there is a browser.
+/// Skips the test if there is no browser.
 pub fn needs_chromium() {
     if !is_installed() {
         skip("chromium is not installed");
     }
 }
 
-/// The page as it is after its first seconds, as text with all elements.
+/// The page after its first seconds, as HTML text.
 #[track_caller]
 pub fn dom(url: &str) -> String {
     chromium(DESK, &["--dump-dom", url]).stdout
 }
 
-/// The page as text, once it has this in it: it follows the master a few seconds later.
+/// The page as HTML text, once it contains `what`: it follows the master with a delay of some
+/// seconds.
 #[track_caller]
 pub fn dom_with(url: &str, what: &str) -> String {
     let mut page = String::new();
-    within(PATIENCE, || {
+    within(TIMEOUT, || {
         page = dom(url);
         page.contains(what)
     });
@@ -55,13 +56,13 @@ pub fn dom_with(url: &str, what: &str) -> String {
     page
 }
 
-/// The page has this in it.
+/// Asserts that the page contains `what`.
 #[track_caller]
 pub fn expect(page: &str, what: &str) {
     assert!(page.contains(what), "no {what:?} in\n{page}");
 }
 
-/// The text of the status line, which a screen reader reads out.
+/// The text of the status line, for screen readers.
 pub fn summary(page: &str) -> &str {
     let start = page.find("id=\"summary\"").expect("a status line");
     let text = &page[start..];
@@ -69,20 +70,20 @@ pub fn summary(page: &str) -> &str {
     &text[..text.find('<').expect("an end")]
 }
 
-/// Where pictures are kept, if somebody wants them.
+/// The directory for pictures, if the environment sets one.
 fn album() -> Option<PathBuf> {
     std::env::var_os("MASTER_TEST_SCREENSHOTS").map(PathBuf::from)
 }
 
-/// Whether somebody wants pictures.
+/// Whether pictures are kept.
 pub fn are_kept() -> bool {
     album().is_some()
 }
 
-/// Draws the page, and returns the size of the image. It is kept where `MASTER_TEST_SCREENSHOTS`
-/// says, under its name with `.png`.
+/// Draws the page and returns the size of the image. It is stored in the directory in
+/// `MASTER_TEST_SCREENSHOTS`, as NAME.png.
 #[track_caller]
-pub fn draw(url: &str, look: Look, name: &str) -> usize {
+pub fn draw(url: &str, look: Viewport, name: &str) -> usize {
     let scratch = tempfile::tempdir().expect("a directory");
     let directory = album().unwrap_or(scratch.path().to_owned());
     std::fs::create_dir_all(&directory).expect("a directory");
@@ -90,7 +91,7 @@ pub fn draw(url: &str, look: Look, name: &str) -> usize {
     let screenshot = format!("--screenshot={}", file.display());
     chromium(look, &[&screenshot, url]);
     let image = std::fs::read(&file).expect("an image");
-    // Width and height are where the format has them.
+    // Width and height are at fixed offsets in PNG.
     let number = |at: usize| u32::from_be_bytes(image[at..at + 4].try_into().expect("4 bytes"));
     let size = (number(16), number(20));
     assert_eq!(size, (look.width, look.height), "{name}");
@@ -98,7 +99,7 @@ pub fn draw(url: &str, look: Look, name: &str) -> usize {
 }
 
 #[track_caller]
-fn chromium(look: Look, arguments: &[&str]) -> Finished {
+fn chromium(look: Viewport, arguments: &[&str]) -> Finished {
     let home = tempfile::tempdir().expect("a directory");
     let mut command = Command::new(CHROMIUM);
     command
@@ -110,7 +111,7 @@ fn chromium(look: Look, arguments: &[&str]) -> Finished {
             "--hide-scrollbars",
         ])
         .args(["--no-first-run", "--disable-dev-shm-usage"])
-        // The page's own clock goes fast when it waits for nothing.
+        // The page's virtual clock runs fast while it waits for nothing.
         .arg("--virtual-time-budget=3000")
         .arg(format!(
             "--user-data-dir={}",
@@ -122,5 +123,5 @@ fn chromium(look: Look, arguments: &[&str]) -> Finished {
             u8::from(!look.dark)
         ))
         .args(arguments);
-    run(&mut command, PATIENCE).expect_success()
+    run(&mut command, TIMEOUT).expect_success()
 }

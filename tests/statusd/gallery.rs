@@ -1,7 +1,7 @@
-//! The page with ten minutes behind it: statusd would need as long to see them. A small server has
-//! the page's own files and a past that was made up.
+//! The page with ten minutes of history, for which statusd would need ten minutes. A small server
+//! provides the page's own files and an invented history.
 //!
-//! `MASTER_TEST_SCREENSHOTS=DIRECTORY` keeps what is drawn. Those in `docs` are made with
+//! `MASTER_TEST_SCREENSHOTS=DIRECTORY` keeps the pictures. Those in `docs` are made with
 //!
 //! ```text
 //! MASTER_TEST_SCREENSHOTS=docs cargo test --test statusd gallery::the_pictures_of_the_manual
@@ -17,12 +17,12 @@ use testkit::documents::{calm, crowd, failed_reload, loaded, stressed, throttled
 use testkit::test;
 
 use crate::browser::needs_chromium;
-use crate::browser::{DESK, Look, dom, draw};
+use crate::browser::{DESK, Viewport, dom, draw};
 
-/// How many samples the page has room for.
+/// Maximum number of samples on the page.
 const SAMPLES: u32 = 300;
 
-const PHONE: Look = Look {
+const PHONE: Viewport = Viewport {
     width: 390,
     height: 844,
     dark: false,
@@ -33,7 +33,7 @@ fn gallery(document: &Document) -> SocketAddr {
     gallery_with(document, "")
 }
 
-/// With a visitor, who does what the script says when the page is there.
+/// Adds a script to the page, which acts like a user.
 fn gallery_with(document: &Document, visitor: &str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -41,7 +41,7 @@ fn gallery_with(document: &Document, visitor: &str) -> SocketAddr {
     let visitor = format!("setTimeout(() => {{ {visitor} }}, 1000);");
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            // A browser may connect and say nothing.
+            // A browser may connect without a request.
             let _ = serve(stream.expect("a client"), &view, &visitor);
         }
     });
@@ -75,7 +75,7 @@ fn file(name: &str) -> String {
     std::fs::read_to_string(pages.join(name)).expect("a file of the page")
 }
 
-/// What statusd would say after ten minutes.
+/// statusd's answer after ten minutes.
 fn view(document: &Document) -> Value {
     let services: Vec<Value> = document.services.iter().map(past).collect();
     json!({
@@ -87,7 +87,7 @@ fn view(document: &Document) -> Value {
     })
 }
 
-/// Load that rises from a third in the middle of the time, with waves on it.
+/// Load that rises from a third of the time on, with waves.
 fn past(service: &Service) -> Value {
     let now = f64::from(service.busy);
     let at = |n: u32| {
@@ -119,8 +119,8 @@ fn past(service: &Service) -> Value {
     })
 }
 
-/// Draws pages, each a name, what is shown, the service that is opened, and how it is looked at.
-fn draw_all(pages: &[(&str, Document, &str, Look)]) -> Vec<usize> {
+/// Draws pages: the name, the document, the opened service, and the display settings.
+fn draw_all(pages: &[(&str, Document, &str, Viewport)]) -> Vec<usize> {
     let sizes = pages.iter().map(|(name, document, opened, look)| {
         let url = format!("http://{}/#{opened}", gallery(document));
         draw(&url, *look, &format!("statusd-{name}"))
@@ -128,11 +128,11 @@ fn draw_all(pages: &[(&str, Document, &str, Look)]) -> Vec<usize> {
     sizes.collect()
 }
 
-fn dark(look: Look) -> Look {
-    Look { dark: true, ..look }
+fn dark(look: Viewport) -> Viewport {
+    Viewport { dark: true, ..look }
 }
 
-/// Everything at once: what an operator sees on a bad day.
+/// Several problems at once.
 fn incident() -> Document {
     let mut document = stressed();
     document.services[6] = throttled().services[6].clone();
@@ -142,7 +142,7 @@ fn incident() -> Document {
 #[test]
 fn the_pictures_of_the_manual_are_small() {
     needs_chromium();
-    let short = Look {
+    let short = Viewport {
         height: 640,
         ..DESK
     };
@@ -158,7 +158,7 @@ fn the_pictures_of_the_manual_are_small() {
 #[test]
 fn the_page_can_be_drawn_in_light_and_dark_on_a_desk_and_on_a_phone() {
     needs_chromium();
-    let tall = Look {
+    let tall = Viewport {
         height: 1400,
         ..DESK
     };
@@ -173,7 +173,7 @@ fn the_page_can_be_drawn_in_light_and_dark_on_a_desk_and_on_a_phone() {
     ]);
 }
 
-/// The page after a visitor has done something.
+/// The page after the script has run.
 #[track_caller]
 fn visited(document: &Document, visitor: &str) -> String {
     dom(&format!("http://{}/", gallery_with(document, visitor)))

@@ -1,5 +1,5 @@
-//! A walk through an incident, with what somebody sees who looks at every step: on the page in a
-//! browser, and in masterctl. The README shows some of it:
+//! A walk through an incident, with the display of each step on the page in a browser and in
+//! masterctl. The README shows a part of it:
 //!
 //! ```text
 //! MASTER_TEST_SCREENSHOTS=docs cargo test --test statusd incident::
@@ -17,24 +17,23 @@ use testkit::standalone::Standalone;
 use testkit::{needs_root, programs, test};
 
 use crate::browser::needs_chromium;
-use crate::browser::{DESK, Look, are_kept, dom_with, draw, expect};
+use crate::browser::{DESK, Viewport, are_kept, dom_with, draw, expect};
 use crate::real::Real;
 use crate::site::Site;
 
-/// For how many seconds each step lasts when pictures are kept: they are to show what the page makes
-/// of an incident that takes its time.
+/// The duration of each step in seconds when pictures are kept, so that they show a slow incident.
 const STEP: f64 = 40.0;
 const LONG: Duration = Duration::from_secs(300);
 
 const README: &str = include_str!("../../README.md");
 const PORT: &str = "7070";
-/// The limit, and what it is raised to.
+/// The process limit, and the raised limit.
 const FEW: u32 = 5;
 const MORE: u32 = 20;
-/// Clients who find no room with few.
+/// Clients that have to wait under the first limit.
 const WAITING: u32 = 3;
 
-/// The service in masterctl top: busy, idle, limit, waiting, clients, and a moment of the curve.
+/// The service in masterctl top: busy, idle, limit, waiting, clients, and a part of the curve.
 const BEFORE: &str =
     "7070/inet                          4     0      5     0        4               ▇";
 const AT_LIMIT: &str =
@@ -49,13 +48,13 @@ services: 0 added, 0 removed, 1 changed, 1 unchanged
 6 children of 2 services that stay would leave when they have finished with their client
 ";
 
-/// As much of the page as there is to see of two services.
-const SHORT: Look = Look {
+/// The height that two services need.
+const SHORT: Viewport = Viewport {
     height: 330,
     ..DESK
 };
 
-/// A service for strangers, and clients who stay.
+/// A service for remote clients, and clients that stay.
 struct Incident {
     real: Real,
     clients: Vec<Client>,
@@ -91,7 +90,7 @@ impl Incident {
         self.let_time_pass();
     }
 
-    /// One client less than there is room for.
+    /// One client less than the limit.
     fn load_rises(&mut self) {
         for n in 1..FEW {
             self.come(1);
@@ -144,7 +143,7 @@ impl Incident {
         assert!(document.last_reload.expect("a reload").succeeded);
     }
 
-    /// Everybody has somebody who serves them, and is served.
+    /// Every client gets a child and is served.
     fn the_backlog_drains(&mut self) {
         self.wait_until("the backlog to drain", |shout| {
             shout.backlog == Some(0) && shout.busy == FEW + WAITING
@@ -153,7 +152,7 @@ impl Incident {
         self.let_time_pass();
         let page = self.page("8 busy, 0 idle; limit 20");
         expect(&page, "2 services. 1 in stress mode: 7070/inet.");
-        // The past is not forgotten.
+        // The history still shows it.
         expect(&page, "between 0 and 8 busy, at the limit for ");
         self.picture("incident-over");
         self.top("2 services, 1 stress", AFTER);
@@ -161,12 +160,12 @@ impl Incident {
             client.say("hello");
             assert_eq!(client.line(), "HELLO");
         }
-        // Those who were there before the reload leave.
+        // Children from before the reload leave.
         self.page("0 busy, 3 idle; limit 20");
     }
 }
 
-/// What is done, and how it is seen.
+/// Actions, and what is displayed.
 impl Incident {
     fn come(&mut self, clients: u32) {
         let address = format!("{REMOTE}:{PORT}");
@@ -183,7 +182,7 @@ impl Incident {
         until(SOON, what, || holds(&self.shout()));
     }
 
-    /// The page, once it shows this.
+    /// Waits until the page contains `what`.
     #[track_caller]
     fn page(&self, what: &str) -> String {
         dom_with(&self.real.url("/"), what)
@@ -201,7 +200,7 @@ impl Incident {
         assert!(size < 80_000, "{name} is for the README: {size} bytes");
     }
 
-    /// Waits until masterctl top says this of all, and shows the service like this.
+    /// Waits until masterctl top shows this event and this row of the service.
     #[track_caller]
     fn top(&self, news: &str, row: &str) {
         until(SOON, format!("{news:?} and {row:?}"), || {

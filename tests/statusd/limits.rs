@@ -1,4 +1,4 @@
-//! What a client may cost, and how statusd lives among the master's children.
+//! Limits on statusd's clients, and statusd as a child of the master.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -87,8 +87,8 @@ fn nobody_may_be_slow_for_long() {
     let mut mute = TcpStream::connect(stage.address()).expect("a listener");
     let mut slow = TcpStream::connect(stage.address()).expect("a listener");
     slow.set_nonblocking(true).expect("a mode");
-    // A byte now and then does not help.
-    until(SOON, "the end of who is slow", || {
+    // Sending single bytes does not extend the time.
+    until(SOON, "the end of the slow client", || {
         let failed = slow.write(b"G").err().map(|error| error.kind());
         let read = slow.read(&mut [0; 512]);
         let ended = matches!(read, Ok(0)) || failed.is_some_and(|why| why != ErrorKind::WouldBlock);
@@ -104,7 +104,7 @@ fn nobody_may_be_slow_for_long() {
 fn a_reader_who_does_not_read_delays_nobody_and_is_left() {
     needs_root("a mail system");
     let stage = Stage::with(&calm(), "-o statusd_timeout=5s");
-    // More than the system takes off statusd's hands.
+    // More than the kernel's buffers hold.
     let mut document = serde_json::to_value(calm()).expect("JSON");
     document["ballast"] = "x".repeat(20_000_000).into();
     stage.master.say_bytes(document.to_string());
@@ -169,7 +169,7 @@ fn the_history_survives_a_reload() {
     until(SOON, "the old process to leave", || !old.runs());
     assert!(
         stage.get("/view.json").samples() >= 4,
-        "those of before, and one"
+        "the previous ones, and one more"
     );
     assert_ne!(stage.children_named("statusd"), [old]);
     assert_eq!(stage.log_lines("warning: "), [""; 0]);

@@ -1,19 +1,19 @@
-//! The package `statusd`: its program under the master, and the page in a browser. Mostly, what it
-//! shows is prepared, so that everything that may happen to a mail system can be seen; and there is
-//! a master that runs the statusd that shows it.
+//! Tests of the package `statusd`: its program under the master, and the page in a browser. Most
+//! tests use prepared documents, so that every situation can be shown; some use the master that
+//! runs statusd.
 
 mod browser; // Chromium, without a display
 mod gallery; // the page, with a past of ten minutes
-mod incident; // from the first sign to the end
-mod limits; // what a client may cost
+mod incident; // a walk through an incident
+mod limits; // limits on clients
 mod metrics; // for monitoring
-mod mistakes; // in the files of a master that runs
+mod mistakes; // errors in the files of a running master
 mod page; // for people
 mod probes; // for load balancers
-mod real; // a master that statusd shows and that runs it
-mod site; // what statusd answers
-mod stage; // statusd under the master, and another in that one's place
-mod truth; // what the master that runs it tells, and it shows
+mod real; // a master that runs statusd, which shows this master
+mod site; // statusd's answers
+mod stage; // statusd under the master, with a fake master to show
+mod truth; // statusd's data is the master's
 
 fn main() -> std::process::ExitCode {
     testkit::main()

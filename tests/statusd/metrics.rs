@@ -1,4 +1,4 @@
-//! What Prometheus gets, as its own tool sees it.
+//! The metrics, checked with Prometheus' own tool.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::stage::Stage;
 
 const PROMTOOL: &str = "/usr/bin/promtool";
 
-/// promtool finds nothing wrong, where it is installed.
+/// Asserts that promtool, if installed, finds no error.
 #[track_caller]
 pub fn expect_clean(metrics: &str) {
     if !Path::new(PROMTOOL).exists() {

@@ -1,5 +1,5 @@
-//! A mistake in the configuration of a master that runs: whoever is asked says the same about the
-//! same line.
+//! Errors in the configuration of a running master: all programs report the same line in the same
+//! words.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use crate::site::Site;
 
 const GOOD: &str = "hello unix n - - - 5 true\n";
 
-/// A master that serves, and somebody who has edited its files since.
+/// A running master whose files have been edited.
 fn with_mistake(edit: impl FnOnce(&mut Real) -> &mut Real) -> Real {
     let mut real = Real::new();
     real.configure("").write(GOOD).start();
@@ -23,12 +23,12 @@ fn with_mistake(edit: impl FnOnce(&mut Real) -> &mut Real) -> Real {
     real
 }
 
-/// The file, the line and the column, what is wrong there and what was expected; all this is said
-/// by everybody.
+/// Asserts that all programs report this file, line and column, what is wrong there, and what was
+/// expected.
 #[track_caller]
-fn everybody_says(real: &mut Real, mistake: &str) {
+fn expect_all_report(real: &mut Real, mistake: &str) {
     let mistake = format!("error: {mistake}");
-    // Before anything happens,
+    // Before the reload,
     for command in ["check", "plan", "reload"] {
         let refused = masterctl(real, &[command]);
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
@@ -67,7 +67,7 @@ fn the_page_says(real: &Real, mistake: &str) {
     assert!(summary(&page).ends_with("The last reload failed."));
 }
 
-/// And when it is corrected, nobody says it any more.
+/// After the correction, no program reports it any more.
 #[track_caller]
 fn all_is_well_after(real: &mut Real, correction: impl FnOnce(&mut Real) -> &mut Real) {
     correction(real);
@@ -85,7 +85,7 @@ fn a_mistake_in_the_table_is_told_by_everybody_in_the_same_words() {
          processes, 0 for no limit, or \"-\"",
         real.table().display()
     );
-    everybody_says(&mut real, &mistake);
+    expect_all_report(&mut real, &mistake);
     all_is_well_after(&mut real, |real| real.write(GOOD));
 }
 
@@ -97,7 +97,7 @@ fn a_mistake_in_master_toml_keeps_nobody_from_being_told_of_it() {
          \"default_process_limit\"?",
         real.path().join("master.toml").display()
     );
-    everybody_says(&mut real, &mistake);
+    expect_all_report(&mut real, &mistake);
     all_is_well_after(&mut real, |real| real.configure(""));
 }
 

@@ -1,4 +1,4 @@
-//! What people see, in a browser, of a real statusd.
+//! The page of a real statusd, in a browser.
 
 use testkit::documents::{at_the_limit, calm, crowd, failed_reload, hostile, stressed, throttled};
 use testkit::{needs_root, test};
@@ -153,7 +153,7 @@ fn the_page_needs_nothing_from_elsewhere_and_may_have_nothing() {
         let policy =
             "content-security-policy: default-src 'none'; style-src 'self'; script-src 'self'";
         assert!(answer.head.contains(policy), "{answer:?}");
-        // SVG's name looks like an address.
+        // SVG's namespace looks like an address.
         let body = answer.body.replace("http://www.w3.org/2000/svg", "");
         assert!(!body.contains("//www") && !body.contains("http"), "{path}");
         assert!(!body.contains("innerHTML"), "{path}");

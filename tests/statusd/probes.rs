@@ -1,4 +1,4 @@
-//! What a load balancer and a watchdog ask.
+//! The probes of load balancers and watchdogs.
 
 use std::fs::File;
 use std::process::Command;

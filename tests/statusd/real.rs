@@ -1,4 +1,4 @@
-//! A master that stands alone and runs statusd, which shows that very master.
+//! A stand-alone master that runs statusd, which shows this master.
 
 use std::ops::{Deref, DerefMut};
 
@@ -15,7 +15,7 @@ pub struct Real {
 }
 
 impl Real {
-    /// At a port that nobody else has; run by whoever runs the tests.
+    /// On a port of its own, run by the user of the tests.
     pub fn new() -> Self {
         let port = Port::reserve();
         Self {
@@ -25,7 +25,7 @@ impl Real {
         }
     }
 
-    /// At an address of a network of its own.
+    /// On an address in its own network.
     pub fn at(standalone: Standalone, address: &str) -> Self {
         standalone.install(&statusd());
         Self {
@@ -35,12 +35,12 @@ impl Real {
         }
     }
 
-    /// statusd's line of the table: its own slot, and a wake-up so that it sees all from the start.
+    /// statusd's line in the table: one process, and a wake-up so that it has data from the start.
     pub fn line(&self) -> String {
         format!("{} inet n - - 60 1 statusd\n", self.address)
     }
 
-    /// Writes `master.toml`: this, below directories of the test's own.
+    /// Writes `master.toml`: this text, and the test's own directories.
     pub fn configure(&mut self, toml: &str) -> &mut Self {
         let (queue, data) = (self.queue(), self.path().join("data"));
         self.write_toml(&format!(
@@ -51,7 +51,7 @@ impl Real {
         self
     }
 
-    /// Writes the table: these services, and statusd below them.
+    /// Writes the table: these services, and statusd.
     pub fn write(&mut self, services: &str) -> &mut Self {
         let table = format!("{services}{}", self.line());
         self.standalone.write_table(&table);

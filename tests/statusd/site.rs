@@ -1,4 +1,4 @@
-//! What statusd answers, wherever it runs.
+//! statusd's HTTP answers.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use testkit::instance::SOON;
 use testkit::poll::until;
 
-/// What a web server says.
+/// A web server's answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -17,7 +17,7 @@ pub struct Answer {
 }
 
 pub trait Site {
-    /// Where it listens.
+    /// The server's address.
     fn address(&self) -> String;
 
     fn url(&self, path: &str) -> String {
@@ -29,13 +29,13 @@ pub trait Site {
         self.get_with(path, "")
     }
 
-    /// With more headers, each with its end of line.
+    /// Gets a path, with additional headers, each with its line end.
     #[track_caller]
     fn get_with(&self, path: &str, headers: &str) -> Answer {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n"))
     }
 
-    /// What is answered to a request as it stands here.
+    /// The answer to a request, which is sent unchanged.
     #[track_caller]
     fn ask(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address()).expect("a listener");
@@ -46,7 +46,7 @@ pub trait Site {
         Answer::parse(&String::from_utf8(answer).expect("text"))
     }
 
-    /// Waits for an answer that is as it is to be, and returns it.
+    /// Waits for an answer that satisfies `right`, and returns it.
     #[track_caller]
     fn wait_for(&self, path: &str, right: impl Fn(&Answer) -> bool) -> Answer {
         until(SOON, format!("another answer at {path}"), || {
@@ -67,7 +67,7 @@ impl Answer {
         }
     }
 
-    /// How long the history of the first service is, in what the page is told.
+    /// The number of samples of the first service in the page's data.
     #[track_caller]
     pub fn samples(&self) -> usize {
         let view: Value = serde_json::from_str(&self.body).expect("JSON");

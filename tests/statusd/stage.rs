@@ -1,4 +1,4 @@
-//! A master that runs statusd, which shows what another tells.
+//! A master that runs statusd, which shows a fake master.
 
 use std::ops::{Deref, DerefMut};
 

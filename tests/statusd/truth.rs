@@ -1,4 +1,4 @@
-//! statusd and the master that runs it: what one shows is what the other tells.
+//! statusd and the master that runs it: statusd shows what the master reports.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ use crate::metrics::expect_clean;
 use crate::real::Real;
 use crate::site::Site;
 
-/// A master with a service, and a client whom it serves.
+/// A master with a service, and a client that is served.
 fn with_client() -> (Real, Client) {
     let mut real = Real::new();
     real.install(&programs::service("shout"));
@@ -32,8 +32,7 @@ fn client(real: &Real) -> Client {
     Client::connect(&socket.to_string_lossy())
 }
 
-/// A document without what differs from one moment to the next, and what those who look change
-/// themselves.
+/// A document without values that change all the time, or by the requests themselves.
 fn at_rest(document: &str) -> Value {
     const MOVES: [&str; 2] = ["time", "age"];
     const COUNTS: [&str; 10] = [
@@ -77,7 +76,7 @@ fn the_document_is_the_one_that_masterctl_shows() {
         let shown = at_rest(&real.get("/status.json").body);
         (shown == at_rest(&told(&real, &["status", "--json"]))).then_some(shown)
     });
-    // All that is left is as much as there is to see.
+    // The remaining document is not empty.
     assert_eq!(shown["services"][0]["children"][0]["state"], "busy");
     assert_eq!(shown["services"][1]["total"], 1);
 }

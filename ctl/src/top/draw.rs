@@ -1,4 +1,4 @@
-//! A picture of the state, as wide as there is room for.
+//! Renders the state in the given width.
 
 use master::status::{Document, Service};
 use ratatui::buffer::Buffer;
@@ -9,10 +9,10 @@ use ratatui::widgets::{Block, Clear, Paragraph, Widget};
 
 use super::state::{FRAME, State, Trouble, title, trouble, troubles, words};
 
-/// Eighths of a line, for the curve of busy children.
+/// Eighths of a line's height, for the curve of busy children.
 const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Columns of numbers: title, the least width of the screen that shows it, and the number.
+/// A column of numbers: its title, the minimum screen width at which it is shown, and its number.
 type Column = (&'static str, u16, fn(&Service) -> String);
 
 const COLUMNS: [Column; 5] = [
@@ -43,7 +43,7 @@ const HELP: [&str; 9] = [
     "The curve is BUSY, a character a second.",
 ];
 
-/// The whole screen.
+/// Renders the whole screen.
 pub fn draw(state: &mut State, area: Rect, picture: &mut Buffer) {
     state.settle(area.height.saturating_sub(FRAME).into());
     let [above, below] = Layout::vertical([Constraint::Fill(1), Constraint::Length(1)]).areas(area);
@@ -54,7 +54,7 @@ pub fn draw(state: &mut State, area: Rect, picture: &mut Buffer) {
     }
 }
 
-/// The master, and below it the services.
+/// Renders the master's state, and below it the services.
 pub fn services(state: &State, area: Rect, picture: &mut Buffer) {
     let [first, second, titles, rows] = Layout::vertical([
         Constraint::Length(1),
@@ -86,7 +86,7 @@ fn about(document: &Document) -> Line<'_> {
     ])
 }
 
-/// What deserves attention.
+/// The most important event.
 fn news(state: &State) -> Line<'static> {
     if let Some(problem) = &state.problem {
         let old = if state.document.is_some() {
@@ -121,7 +121,7 @@ fn news(state: &State) -> Line<'static> {
     }
 }
 
-/// That the last reload failed, and the first reason.
+/// A message that the last reload failed, with the first reason.
 fn failed_reload(document: &Document) -> Option<String> {
     let reload = document.last_reload.as_ref();
     let reload = reload.filter(|reload| !reload.succeeded)?;
@@ -139,7 +139,7 @@ fn counted(services: usize) -> String {
     }
 }
 
-/// The names get a quarter of the line.
+/// The names use a quarter of the line.
 fn name_width(width: u16) -> u16 {
     (width / 4).clamp(12, 40)
 }
@@ -148,7 +148,7 @@ fn columns(width: u16) -> impl Iterator<Item = &'static Column> {
     COLUMNS.iter().filter(move |(_, least, _)| *least <= width)
 }
 
-/// Numbers, or the titles above them, each as wide as its column.
+/// The cells of a row (numbers, or their titles), each as wide as its column.
 fn cells(width: u16, text: impl Fn(&Column) -> String) -> String {
     let cells = columns(width).map(|column| {
         let width = column.0.len() + 2;
@@ -185,8 +185,9 @@ fn row(state: &State, service: &Service, names: u16, width: u16) -> Line<'static
     ])
 }
 
-/// Busy children, a character a sample, the newest at the right. The limit is the measure once half
-/// of it is reached, so that little is to be seen as well.
+/// The number of busy children as a curve: one character per sample, the latest at the right. The
+/// scale is the process limit if at least half of it was in use, otherwise the maximum, so that
+/// small numbers are visible.
 fn curve(past: &[u32], limit: u32, width: usize) -> String {
     let shown = &past[past.len().saturating_sub(width)..];
     let most = shown.iter().copied().max().unwrap_or(0);
@@ -197,7 +198,7 @@ fn curve(past: &[u32], limit: u32, width: usize) -> String {
     };
     let level = |busy: u32| match busy {
         0 => 0,
-        // What is there is seen.
+        // Rounded up: one busy child is visible.
         n => (u64::from(n) * 8).div_ceil(u64::from(whole.max(n))) as usize,
     };
     let before = " ".repeat(width - shown.len());
@@ -239,7 +240,7 @@ fn help(area: Rect, picture: &mut Buffer) {
     Paragraph::new(lines).block(frame).render(place, picture);
 }
 
-/// A length of time in at most two units.
+/// A duration in at most two units.
 fn span(seconds: f64) -> String {
     let s = seconds.max(0.0).round() as u64;
     match s {
@@ -250,7 +251,7 @@ fn span(seconds: f64) -> String {
     }
 }
 
-/// A text in exactly `width` characters; a longer one ends with an ellipsis.
+/// A text in exactly `width` characters. A longer one is cut, with an ellipsis at its end.
 fn pad(text: &str, width: u16) -> String {
     let width = usize::from(width);
     let text = clean(text);
@@ -261,7 +262,7 @@ fn pad(text: &str, width: u16) -> String {
     start.chain(['…']).collect()
 }
 
-/// Without what could move other characters about.
+/// A text without characters that would shift others, such as control characters.
 fn clean(text: &str) -> String {
     let moves = |c: char| {
         c.is_control()
@@ -289,18 +290,18 @@ mod tests {
         text(terminal.backend().buffer())
     }
 
-    /// A master that has got into trouble within some seconds.
+    /// A master some seconds after the beginning of an incident.
     fn incident() -> State {
         let mut state = State::default();
         for busy in (0..=100).step_by(7) {
             let mut document = stressed();
             document.services[0].busy = busy;
             document.services[0].stress_until = None;
-            state.learn(Ok(document));
+            state.update(Ok(document));
         }
         let mut document = stressed();
         document.services[6] = throttled().services[6].clone();
-        state.learn(Ok(document));
+        state.update(Ok(document));
         state
     }
 
@@ -396,10 +397,10 @@ smtp/inet    full        100    100  ███
     fn a_master_that_does_not_answer_is_said_to() {
         let mut state = State::default();
         assert_eq!(screen(&mut state, 80, 5)[1], "asking the master");
-        state.learn(Err("no master runs on /queue".into()));
+        state.update(Err("no master runs on /queue".into()));
         assert_eq!(screen(&mut state, 80, 5)[1], "no master runs on /queue");
-        state.learn(Ok(calm()));
-        state.learn(Err("no master runs on /queue".into()));
+        state.update(Ok(calm()));
+        state.update(Err("no master runs on /queue".into()));
         let shown = screen(&mut state, 80, 12);
         assert_eq!(shown[1], "no master runs on /queue; this is how it was");
         assert!(shown[3].starts_with("smtp/inet"), "{shown:?}");

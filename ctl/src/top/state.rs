@@ -1,21 +1,21 @@
-//! What is known of the master, and what the user has chosen to see of it.
+//! The data about the master, and the user's choices.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use master::status::{Document, Service};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::News;
+use super::PollResult;
 
-/// How many samples of each service are kept: no terminal is wider.
+/// Maximum number of samples of each service, one per column of a terminal.
 const SAMPLES: usize = 500;
 const FILTER_MAX: usize = 100;
-/// Lines around the services: two of the master, one of titles, one of keys.
+/// Lines around the services: two for the master, one for titles, one for keys.
 pub const FRAME: u16 = 4;
 
-/// What a key leads to.
+/// The effect of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum KeyEffect {
     Stay,
     Leave,
 }
@@ -23,7 +23,7 @@ pub enum Then {
 /// The order of the services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// The worst first.
+    /// The services with the worst problems first.
     #[default]
     Trouble,
     /// As in the service table.
@@ -32,7 +32,7 @@ pub enum Order {
     Name,
 }
 
-/// What is wrong with a service, from little to much.
+/// The problems of a service, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {
     None,
@@ -42,28 +42,28 @@ pub enum Trouble {
     Throttled,
 }
 
-/// What a service keeps for life: its canonical name and type.
+/// The identity of a service: its canonical name and type.
 type Key = (String, String);
 
 #[derive(Debug, Default)]
 pub struct State {
     pub document: Option<Document>,
-    /// Why the last question had no answer.
+    /// Why the last request failed.
     pub problem: Option<String>,
     past: HashMap<Key, VecDeque<u32>>,
     pub order: Order,
     pub filter: String,
-    /// Whether keys go to the filter.
+    /// Whether keys are added to the filter.
     pub is_typing: bool,
     pub shows_help: bool,
-    /// The first service on the screen, and how many there is room for.
+    /// The index of the first visible service, and the number of visible lines.
     pub first: usize,
     pub room: usize,
 }
 
 impl State {
-    /// Takes what a question brought.
-    pub fn learn(&mut self, news: News) {
+    /// Stores the result of a request.
+    pub fn update(&mut self, news: PollResult) {
         let document = match news {
             Ok(document) => document,
             Err(problem) => {
@@ -84,7 +84,7 @@ impl State {
         self.problem = None;
     }
 
-    /// The services that the filter lets through, in the order that was chosen.
+    /// The services that match the filter, in the chosen order.
     pub fn chosen(&self) -> Vec<&Service> {
         let services = self.document.iter().flat_map(|document| &document.services);
         let mut chosen: Vec<&Service> = services.filter(|service| self.lets(service)).collect();
@@ -103,41 +103,41 @@ impl State {
             title(service),
             service.endpoint,
             words(trouble(service))
-        );
-        let text = text.to_lowercase();
+        )
+        .to_lowercase();
         let filter = self.filter.to_lowercase();
         filter.split_whitespace().all(|word| text.contains(word))
     }
 
-    /// The last numbers of busy children, the newest last.
+    /// The recent numbers of busy children, the latest last.
     pub fn past(&self, service: &Service) -> Vec<u32> {
         let past = self.past.get(&key(service));
         past.map_or_else(Vec::new, |past| past.iter().copied().collect())
     }
 
-    /// As many lines as all services need.
+    /// The height for all services, in lines.
     pub fn height_of_all(&self) -> u16 {
-        // Buffers have an end; more services than this are cut off.
+        // The terminal library's buffers are limited; further services are not shown.
         let services = u16::try_from(self.chosen().len().min(20_000)).unwrap_or(u16::MAX);
         services.saturating_add(FRAME - 1)
     }
 
-    /// Does what a key is for.
-    pub fn press(&mut self, key: KeyEvent) -> Then {
+    /// Executes a key's command.
+    pub fn press(&mut self, key: KeyEvent) -> KeyEffect {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
-            KeyCode::Char('c' | 'd') if control => return Then::Leave,
+            KeyCode::Char('c' | 'd') if control => return KeyEffect::Leave,
             _ if self.shows_help => self.shows_help = false,
             _ if self.is_typing => self.type_filter(key.code),
-            KeyCode::Char('q') => return Then::Leave,
-            KeyCode::Esc if self.filter.is_empty() => return Then::Leave,
+            KeyCode::Char('q') => return KeyEffect::Leave,
+            KeyCode::Esc if self.filter.is_empty() => return KeyEffect::Leave,
             KeyCode::Esc => self.filter.clear(),
             KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.shows_help = true,
             KeyCode::Char('/') => self.is_typing = true,
             KeyCode::Char('s') => self.order = self.order.next(),
             code => self.scroll(code),
         }
-        Then::Stay
+        KeyEffect::Stay
     }
 
     fn type_filter(&mut self, code: KeyCode) {
@@ -169,7 +169,7 @@ impl State {
         self.settle(self.room);
     }
 
-    /// Shows no empty lines below the last service while there are others above.
+    /// Scrolls back if there would be empty lines below the last service.
     pub fn settle(&mut self, room: usize) {
         self.room = room;
         self.first = self.first.min(self.chosen().len().saturating_sub(room));
@@ -204,19 +204,20 @@ pub fn title(service: &Service) -> String {
     format!("{}/{}", service.name, service.kind)
 }
 
-/// All that is wrong with a service, the worst first.
+/// All problems of a service, the worst first.
 pub fn troubles(service: &Service) -> Vec<Trouble> {
     let found = [
         (service.throttled_until.is_some(), Trouble::Throttled),
         (service.is_full(), Trouble::Limit),
         (service.stress_until.is_some(), Trouble::Stress),
         (service.paused, Trouble::Paused),
-    ];
-    let found = found.into_iter().filter(|(is_there, _)| *is_there);
+    ]
+    .into_iter()
+    .filter(|(is_there, _)| *is_there);
     found.map(|(_, trouble)| trouble).collect()
 }
 
-/// The worst that there is to say of it.
+/// The worst problem of a service.
 pub fn trouble(service: &Service) -> Trouble {
     troubles(service).first().copied().unwrap_or(Trouble::None)
 }
@@ -233,10 +234,10 @@ pub fn words(trouble: Trouble) -> &'static str {
 
 #[cfg(test)]
 impl State {
-    /// The state after one answer.
+    /// The state after one successful request.
     pub fn knowing(document: Document) -> Self {
         let mut state = Self::default();
-        state.learn(Ok(document));
+        state.update(Ok(document));
         state
     }
 }
@@ -246,7 +247,7 @@ mod tests {
     use super::*;
     use crate::pictures::{calm, crowd, loaded, stressed, throttled};
 
-    fn press(state: &mut State, code: KeyCode) -> Then {
+    fn press(state: &mut State, code: KeyCode) -> KeyEffect {
         state.press(KeyEvent::new(code, KeyModifiers::NONE))
     }
 
@@ -295,13 +296,13 @@ mod tests {
         assert_eq!(names(&state), ["qmgr"]);
         assert_eq!(
             press(&mut state, KeyCode::Char('q')),
-            Then::Stay,
+            KeyEffect::Stay,
             "it is typed"
         );
         press(&mut state, KeyCode::Backspace);
         press(&mut state, KeyCode::Enter);
         assert_eq!(names(&state), ["qmgr"]);
-        assert_eq!(press(&mut state, KeyCode::Esc), Then::Stay);
+        assert_eq!(press(&mut state, KeyCode::Esc), KeyEffect::Stay);
         assert_eq!(names(&state).len(), 7);
         write(&mut state, "/private unix p");
         assert_eq!(names(&state).len(), 6);
@@ -321,9 +322,9 @@ mod tests {
         let mut state = State::knowing(calm());
         press(&mut state, KeyCode::Char('?'));
         assert!(state.shows_help);
-        assert_eq!(press(&mut state, KeyCode::Char('q')), Then::Stay);
+        assert_eq!(press(&mut state, KeyCode::Char('q')), KeyEffect::Stay);
         assert!(!state.shows_help);
-        assert_eq!(press(&mut state, KeyCode::Char('q')), Then::Leave);
+        assert_eq!(press(&mut state, KeyCode::Char('q')), KeyEffect::Leave);
     }
 
     #[test]
@@ -331,7 +332,7 @@ mod tests {
         let mut state = State::knowing(calm());
         write(&mut state, "/x");
         let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        assert_eq!(state.press(key), Then::Leave);
+        assert_eq!(state.press(key), KeyEffect::Leave);
     }
 
     #[test]
@@ -354,22 +355,22 @@ mod tests {
     #[test]
     fn a_past_is_kept_and_has_an_end() {
         let mut state = State::knowing(calm());
-        (0..SAMPLES).for_each(|_| state.learn(Ok(loaded())));
+        (0..SAMPLES).for_each(|_| state.update(Ok(loaded())));
         let past = state.past(&calm().services[0]);
         assert_eq!((past.len(), past[0]), (SAMPLES, 73));
         let mut other = calm();
         other.services.remove(0);
-        state.learn(Ok(other));
+        state.update(Ok(other));
         assert!(state.past(&calm().services[0]).is_empty());
     }
 
     #[test]
     fn the_last_document_stays_when_the_master_does_not_answer() {
         let mut state = State::knowing(calm());
-        state.learn(Err("gone".into()));
+        state.update(Err("gone".into()));
         assert_eq!(state.problem.as_deref(), Some("gone"));
         assert_eq!(names(&state).len(), 7);
-        state.learn(Ok(calm()));
+        state.update(Ok(calm()));
         assert_eq!(state.problem, None);
     }
 }

@@ -1,4 +1,4 @@
-//! The daytime service (RFC 867): a client gets the date and time, in UTC, as people read it.
+//! The daytime service (RFC 867): sends the date and time, in UTC, as text.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     services::run(|service| {
         service.single(|client| {
             let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            // A clock that stands before 1970 is as wrong as one that stands at its beginning.
+            // A clock before 1970 is wrong; the answer is then 1970.
             let seconds = since.map_or(0, |time| time.as_secs());
             client.write_all(daytime(seconds).as_bytes())?;
             client.shutdown_write()
@@ -41,7 +41,7 @@ const MONTHS: [(&str, u64); 12] = [
     ("December", 31),
 ];
 
-/// The time so many seconds after the beginning of 1970, which was a Thursday.
+/// The text for a number of seconds since the beginning of 1970, which was a Thursday.
 fn daytime(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     let weekday = WEEKDAYS[(days % 7) as usize];
@@ -50,7 +50,7 @@ fn daytime(seconds: u64) -> String {
     format!("{weekday}, {month} {day}, {year} {hour:02}:{minute:02}:{second:02}-UTC\r\n")
 }
 
-/// The date so many days after January 1, 1970.
+/// The date `days` days after January 1, 1970.
 fn date(mut days: u64) -> (u64, &'static str, u64) {
     let mut year = 1970;
     while days >= days_of(year) {

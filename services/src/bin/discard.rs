@@ -1,4 +1,4 @@
-//! The discard service (RFC 863): what a client sends is read and thrown away.
+//! The discard service (RFC 863): reads a client's data and discards it.
 
 use std::io::Read;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! The echo service (RFC 862): a client gets back what it sends.
+//! The echo service (RFC 862): sends a client's data back.
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;

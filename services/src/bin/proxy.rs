@@ -1,5 +1,5 @@
-//! Connects each client to another address, and passes on what either says until both have said
-//! all, or nothing moves for a while.
+//! Connects each client to another address and forwards data in both directions, until both sides
+//! have closed or no data has moved for some time.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use services::multi::{Client, Patient};
+use services::multi::{Client, TimeoutStream};
 use services::{Error, Service};
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpStream, UnixStream};
@@ -24,10 +24,10 @@ fn main() -> ExitCode {
     })
 }
 
-/// Where clients are connected to.
+/// The address that clients are connected to.
 #[derive(Debug, PartialEq, Eq)]
 enum Target {
-    /// A host and port.
+    /// A host and a port.
     Inet(String),
     Unix(PathBuf),
 }
@@ -74,28 +74,31 @@ async fn proxy(client: Client, target: Rc<Target>, limits: Limits) -> io::Result
     }
 }
 
-/// Connects. That it fails is the target's fault and not the client's.
+/// Connects within a time limit. A failure is logged as an error, because it is not the client's
+/// fault.
 async fn within<S>(
     limit: Duration,
     target: &str,
     connect: impl Future<Output = io::Result<S>>,
 ) -> io::Result<S> {
-    let connected = timeout(limit, connect).await;
-    let connected = connected.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+    let connected = timeout(limit, connect)
+        .await
+        .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
     connected.map_err(|error| {
         let reason = master::errors::describe_error(&error);
         io::Error::other(format!("cannot connect to {target}: {reason}"))
     })
 }
 
-/// Passes on what either says. The end of what one says reaches the other, who may go on.
+/// Forwards data in both directions. When one side stops sending, the other is told and can
+/// continue.
 async fn splice(
     mut client: Client,
     server: impl AsyncRead + AsyncWrite + Unpin,
     silence: Duration,
 ) -> io::Result<()> {
     client.set_timeout(silence);
-    let mut server = Patient::new(server, silence);
+    let mut server = TimeoutStream::new(server, silence);
     copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
 }

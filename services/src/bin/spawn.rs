@@ -1,5 +1,5 @@
-//! Runs a command for each client, as a user without privileges, with the connection as its
-//! standard input, output and error, and for a limited time (Postfix, `spawn.c`).
+//! Runs a command for each client, as an unprivileged user and for a limited time. The connection
+//! is the command's standard input, output and error (Postfix, `spawn.c`).
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -15,7 +15,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Gid, Group, Pid, Uid, User, geteuid, getuid, setegid, seteuid, setgroups};
 use services::{Client, Error, Log, Service};
 
-/// Where commands are looked for (`_PATH_DEFPATH`).
+/// The search path for commands (`_PATH_DEFPATH`).
 const PATH: &str = "/usr/bin:/bin";
 
 fn main() -> ExitCode {
@@ -23,17 +23,17 @@ fn main() -> ExitCode {
         service.require_privileges()?;
         let spawner = Spawner::new(&mut service)?;
         service.drop_privileges()?;
-        spawner.rest()?;
+        spawner.drop_root()?;
         service.single(move |client| spawner.serve(client))
     })
 }
 
-/// What to run, and as whom.
+/// The command, and the user that runs it.
 struct Spawner {
     command: Vec<OsString>,
-    /// None when the process is not root: the command has its user then.
+    /// `None` if this process is not root: the command then runs as this process's user.
     user: Option<(Uid, Gid)>,
-    /// Who this process is while it needs no privileges.
+    /// The effective user of this process while it does not need privileges.
     owner: (Uid, Gid),
     environment: Vec<(OsString, OsString)>,
     limit: Duration,
@@ -57,8 +57,8 @@ impl Spawner {
         })
     }
 
-    /// Lays root's privileges aside until a command is to be started or killed.
-    fn rest(&self) -> Result<(), Error> {
+    /// Gives up root's effective privileges until a command is started or killed.
+    fn drop_root(&self) -> Result<(), Error> {
         if self.user.is_none() {
             return Ok(());
         }
@@ -69,15 +69,15 @@ impl Spawner {
             .map_err(Error::system("cannot become mail_owner"))
     }
 
-    /// Does something as root, if this process can be root.
+    /// Runs `act` with root's privileges if this process has them.
     fn as_root<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         if self.user.is_none() {
             return act();
         }
         seteuid(getuid())?;
         let result = act();
-        // Going on as root would be worse than to end.
-        seteuid(self.owner.0).expect("root can become anybody");
+        // To continue with root's privileges would be worse than to end.
+        seteuid(self.owner.0).expect("root can become any user");
         result
     }
 
@@ -115,23 +115,23 @@ impl Spawner {
             .stdin(input)
             .stdout(output)
             .stderr(error)
-            // So that its offspring can be killed with it.
+            // The command's children are in its process group, so that they can be killed together.
             .process_group(0);
         if let Some((uid, gid)) = self.user {
-            // With the user the supplementary groups are gone, too.
+            // `uid` also removes the supplementary groups.
             command.uid(uid.as_raw()).gid(gid.as_raw());
         }
         self.as_root(|| command.spawn())
     }
 
-    /// Waits for the command's end, and brings it about when its time is over; false then.
+    /// Waits for the command's end. When its time is over, kills it and returns false.
     fn wait(&self, child: &mut Child) -> io::Result<(ExitStatus, bool)> {
-        // No process ID is larger than a pid_t.
+        // A process ID fits into a `pid_t`.
         let pid = Pid::from_raw(child.id() as i32);
         let (ended, end) = sync_channel(1);
         let in_time = thread::scope(|scope| {
             let wait = move || {
-                // It is not reaped here: until it is, its number is nobody else's.
+                // WNOWAIT: the process ID is not reused until the command is reaped, below.
                 let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
                 while waitid(Id::Pid(pid), flags) == Err(nix::errno::Errno::EINTR) {}
                 let _ = ended.send(());
@@ -140,7 +140,8 @@ impl Spawner {
             let in_time = started.is_ok() && end.recv_timeout(self.limit).is_ok();
             if !in_time {
                 self.as_root(|| {
-                    // It may have left the group that was made for it.
+                    // Kill the process group, too: the command may have left it, and its children
+                    // may be in it.
                     let _ = killpg(pid, Signal::SIGKILL);
                     Ok(kill(pid, Signal::SIGKILL)?)
                 })?;
@@ -151,7 +152,7 @@ impl Spawner {
     }
 }
 
-/// `user=USER[:GROUP] argv=COMMAND...`: the user, and the command with its arguments.
+/// Reads `user=USER[:GROUP] argv=COMMAND...`: the user, and the command with its arguments.
 fn attributes(arguments: &[OsString]) -> Result<(Option<String>, Vec<OsString>), Error> {
     let mut user = None;
     for (at, argument) in arguments.iter().enumerate() {
@@ -160,9 +161,10 @@ fn attributes(arguments: &[OsString]) -> Result<(Option<String>, Vec<OsString>),
         } else if let Some(program) = value(argument, "argv=") {
             let rest = arguments[at + 1..].iter().cloned();
             let command: Vec<OsString> = std::iter::once(program.to_owned()).chain(rest).collect();
-            return match command[0].is_empty() {
-                true => Err(Error::Usage("argv=: expected a command".into())),
-                false => Ok((user, command)),
+            return if command[0].is_empty() {
+                Err(Error::Usage("argv=: expected a command".into()))
+            } else {
+                Ok((user, command))
             };
         } else {
             let argument = argument.to_string_lossy();
@@ -175,21 +177,22 @@ fn attributes(arguments: &[OsString]) -> Result<(Option<String>, Vec<OsString>),
     Err(Error::Usage("missing argv= attribute".into()))
 }
 
-/// What follows a name, which may be in capitals.
+/// The text after the attribute name, which may be in capitals.
 fn value<'a>(argument: &'a OsStr, name: &str) -> Option<&'a OsStr> {
     let (head, value) = argument.as_bytes().split_at_checked(name.len())?;
     head.eq_ignore_ascii_case(name.as_bytes())
         .then(|| OsStr::from_bytes(value))
 }
 
-/// The user and group of the command: never root's, nor those of the mail system, to which its
-/// files belong. Only root has a choice.
+/// The user and group of the command. They must not be root's, and not the mail system's, which
+/// owns the queue. Only root can choose.
 fn user_of(user: Option<&str>, owner: (Uid, Gid)) -> Result<Option<(Uid, Gid)>, Error> {
     let uid = geteuid();
     let Some(text) = user else {
-        return match uid.is_root() {
-            true => Err(Error::Usage("missing user= attribute".into())),
-            false => Ok(None),
+        return if uid.is_root() {
+            Err(Error::Usage("missing user= attribute".into()))
+        } else {
+            Ok(None)
         };
     };
     let (name, group) = match text.split_once(':') {
@@ -199,7 +202,7 @@ fn user_of(user: Option<&str>, owner: (Uid, Gid)) -> Result<Option<(Uid, Gid)>, 
     let found = User::from_name(name).map_err(Error::system(format!("user {name}")))?;
     let found = found.ok_or_else(|| Error::Usage(format!("unknown user name: {name}")))?;
     if !uid.is_root() {
-        // Like the table's columns for privileges: there are none to give up.
+        // As with the table's columns for privileges: this process has none to give up.
         return Ok(None);
     }
     let gid = match group {
@@ -225,7 +228,7 @@ fn group_id(name: &str) -> Result<Gid, Error> {
     Ok(found.ok_or_else(unknown)?.gid)
 }
 
-/// What of the environment the command gets: `NAME` as it is here, `NAME=VALUE` as it is written.
+/// The command's environment: `NAME` is copied from this process, `NAME=VALUE` is set.
 fn environment(list: &str) -> Vec<(OsString, OsString)> {
     let words = list.split(|c: char| c == ',' || c.is_ascii_whitespace());
     let variables = words.filter_map(|word| match word.split_once('=') {
@@ -237,7 +240,7 @@ fn environment(list: &str) -> Vec<(OsString, OsString)> {
         .collect()
 }
 
-/// How a command ended that did not end well.
+/// A description of an unsuccessful end; `None` for exit status 0.
 fn failure(status: ExitStatus) -> Option<String> {
     match (status.code(), status.signal()) {
         (Some(0), _) => None,

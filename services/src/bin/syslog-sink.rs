@@ -1,5 +1,5 @@
-//! Takes syslog messages from a datagram socket and writes them to a file, one a line, in such a
-//! form that no message can pass for another.
+//! Receives syslog messages from a datagram socket and writes each as one line to a file. The
+//! format guarantees that no message can forge another.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use master::config::SYSLOG_FACILITIES;
 use master::log::facility_number;
 use services::{Error, Log, Service};
 
-/// Longer messages are cut.
+/// Maximum length of a message in bytes; longer messages are cut.
 const MESSAGE_MAX: usize = 8192;
 /// The mode of a new file.
 const FILE_MODE: u32 = 0o600;
@@ -20,15 +20,16 @@ const FILE_MODE: u32 = 0o600;
 const SEVERITIES: [&str; 8] = [
     "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug",
 ];
-/// What a message without a priority has: user.notice (RFC 3164, 4.3.3).
+/// The priority of messages without one: user.notice (RFC 3164, 4.3.3).
 const PRIORITY: u8 = 13;
-/// The largest: local7.debug.
+/// The largest priority: local7.debug.
 const PRIORITY_MAX: u8 = 191;
 
 fn main() -> ExitCode {
     services::run(|mut service| {
         service.require_alone()?;
-        // Each message counts as a client: a busy log would need a new process all the time.
+        // Each message counts as one use: with the default, a busy log would start new processes
+        // all the time.
         service.set_default("max_use", "0");
         let limit = service.number("syslog_sink_size_limit", "1000000000", 1)?;
         let mut sink = Sink::open(&service, limit.into())?;
@@ -36,9 +37,9 @@ fn main() -> ExitCode {
     })
 }
 
-/// Where messages go.
+/// The destination of messages.
 struct Sink {
-    /// Standard error, if none.
+    /// `None` for standard error.
     file: Option<File>,
     limit: u64,
     full: bool,
@@ -46,7 +47,7 @@ struct Sink {
 }
 
 impl Sink {
-    /// Opens what the argument names. The process is privileged still.
+    /// Opens the file in the argument. The process is still privileged.
     fn open(service: &Service, limit: u64) -> Result<Self, Error> {
         let usage = || {
             Error::Usage("expected one argument: file=PATH, or file=- for standard error".into())
@@ -65,7 +66,7 @@ impl Sink {
             _ => {
                 let mut options = OpenOptions::new();
                 options.append(true).create(true).mode(FILE_MODE);
-                // Root does not follow a link, and waits for no reader of a fifo.
+                // Root must not follow a symbolic link, nor block on a FIFO.
                 options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
                 let opened = options.open(path);
                 Some(opened.map_err(Error::system(format!("open {}", path.display())))?)
@@ -100,8 +101,8 @@ impl Sink {
     }
 }
 
-/// A message as a line: its facility and severity by name, then what it says, with everything in
-/// it that is no text shown as `\xHH`.
+/// A message as a line: the names of its facility and severity, and the text. Bytes that are not
+/// text are written as `\xHH`.
 fn line(message: &[u8]) -> String {
     let (priority, text) = split(message);
     let text = match text {
@@ -117,23 +118,25 @@ fn line(message: &[u8]) -> String {
     format!("{facility}.{severity} {}{more}\n", visible(cut))
 }
 
-/// The priority in angle brackets at the beginning, and what follows.
+/// Splits the priority in angle brackets from the text.
 fn split(message: &[u8]) -> (u8, &[u8]) {
-    let number = |message: &[u8]| {
-        let digits = message.strip_prefix(b"<")?;
-        let end = digits.iter().take(4).position(|&b| b == b'>')?;
-        let digits = &digits[..end];
-        let digits = digits.iter().all(u8::is_ascii_digit).then_some(digits)?;
+    let priority = |message: &[u8]| {
+        let rest = message.strip_prefix(b"<")?;
+        let end = rest.iter().take(4).position(|&b| b == b'>')?;
+        let digits = &rest[..end];
+        if !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
         let number: u8 = std::str::from_utf8(digits).ok()?.parse().ok()?;
         (number <= PRIORITY_MAX).then_some((number, end + 2))
     };
-    match number(message) {
+    match priority(message) {
         Some((number, length)) => (number, &message[length..]),
         None => (PRIORITY, message),
     }
 }
 
-/// UTF-8 stays as it is, but for control characters and the backslash.
+/// Keeps UTF-8, except for control characters and the backslash.
 fn visible(text: &[u8]) -> String {
     let mut line = String::with_capacity(text.len());
     for chunk in text.utf8_chunks() {

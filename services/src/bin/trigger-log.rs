@@ -1,4 +1,4 @@
-//! Shows in the log what wakes it up: for who wants to see the master's wake-ups.
+//! Logs each wake-up that it gets, for observing the master's wake-ups.
 
 use std::process::ExitCode;
 

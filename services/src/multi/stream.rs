@@ -1,4 +1,4 @@
-//! Asynchronous connections, with a limit on their silence.
+//! Asynchronous connections with a timeout.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,10 +17,10 @@ use crate::Peer;
 use crate::pass::Arrival;
 
 /// An asynchronous connection to one client. Reading and writing fail with
-/// [`TimedOut`](ErrorKind::TimedOut) when nothing moves for `ipc_timeout` (an hour, if not set).
+/// [`TimedOut`](ErrorKind::TimedOut) when no data has moved for `ipc_timeout` (default: 3600s).
 #[derive(Debug)]
 pub struct Client {
-    stream: Patient<Stream>,
+    stream: TimeoutStream<Stream>,
     peer: Peer,
     attributes: BTreeMap<String, String>,
 }
@@ -34,12 +34,12 @@ enum Stream {
 impl Client {
     pub(super) fn new(arrival: Arrival, silence: Duration) -> io::Result<Self> {
         let peer = Peer::of(arrival.descriptor.as_fd());
-        // Nothing that is done with a stream depends on its family.
+        // The type does not matter: all stream operations are the same for all families.
         let stream = StdStream::from(arrival.descriptor);
         stream.set_nonblocking(true)?;
         let stream = Stream::Socket(UnixStream::from_std(stream)?);
         Ok(Self {
-            stream: Patient::new(stream, silence),
+            stream: TimeoutStream::new(stream, silence),
             peer,
             attributes: arrival.attributes,
         })
@@ -48,41 +48,41 @@ impl Client {
     pub(super) fn standard(silence: Duration) -> Self {
         let stream = Stream::Standard(tokio::io::stdin(), tokio::io::stdout());
         Self {
-            stream: Patient::new(stream, silence),
+            stream: TimeoutStream::new(stream, silence),
             peer: Peer::Standard,
             attributes: BTreeMap::new(),
         }
     }
 
-    /// Who the client is.
+    /// The client's identity.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// What the process that handed on the connection says of it, such as `client_address`; empty
+    /// Attributes from the process that passed the connection, such as `client_address`. Empty
     /// unless the service's type is `pass`.
     pub fn attributes(&self) -> &BTreeMap<String, String> {
         &self.attributes
     }
 
-    /// How long the client may take from now on to send or receive something.
+    /// Sets the timeout for reading and writing from now on.
     pub fn set_timeout(&mut self, silence: Duration) {
         self.stream.set_timeout(silence);
     }
 }
 
-/// A stream with a limit on its silence: reading and writing fail with
-/// [`TimedOut`](ErrorKind::TimedOut) when nothing moves for so long, in either direction.
+/// A stream with a timeout: reading and writing fail with [`TimedOut`](ErrorKind::TimedOut) when no
+/// data has moved in either direction for that time.
 #[derive(Debug)]
-pub struct Patient<S> {
+pub struct TimeoutStream<S> {
     stream: S,
     silence: Duration,
-    /// When the present silence is too long.
+    /// When the current wait times out.
     end: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Patient<S> {
-    /// Limits the silence of a stream.
+impl<S> TimeoutStream<S> {
+    /// Adds a timeout to a stream.
     pub fn new(stream: S, silence: Duration) -> Self {
         Self {
             stream,
@@ -91,14 +91,14 @@ impl<S> Patient<S> {
         }
     }
 
-    /// Sets another limit from now on.
+    /// Sets another timeout from now on.
     pub fn set_timeout(&mut self, silence: Duration) {
         self.silence = silence;
         self.end = None;
     }
 
-    /// Passes on what the stream has done, or that it has done nothing for too long.
-    fn listen<T>(
+    /// Returns the result of an operation on the stream, or the timeout.
+    fn check_timeout<T>(
         &mut self,
         context: &mut Context<'_>,
         result: Poll<io::Result<T>>,
@@ -114,35 +114,35 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.listen(context, result)
+        self.check_timeout(context, result)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.listen(context, result)
+        self.check_timeout(context, result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(context);
-        self.listen(context, result)
+        self.check_timeout(context, result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.listen(context, result)
+        self.check_timeout(context, result)
     }
 }
 

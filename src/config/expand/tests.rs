@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::Source;
 
-/// What the expressions below refer to.
+/// The parameters to which the expressions below refer.
 const PARAMETERS: &str = "compatibility_level = 3.6
 set = value
 empty =
@@ -34,7 +34,7 @@ fn expansion(expression: &str) -> String {
     output[1..output.len() - 1].to_owned()
 }
 
-/// The error of an expression, and its offset in it.
+/// The error of an expression, and its offset in the expression.
 fn error(expression: &str) -> (usize, String) {
     let main_cf = format!("x={expression}\n{PARAMETERS}");
     let text = expand_x(&main_cf)
@@ -117,7 +117,7 @@ fn expressions_expand_as_in_postfix() {
     }
 }
 
-/// That these are errors was checked with `postconf -x` of Postfix 3.7.11.
+/// `postconf -x` of Postfix 3.7.11 reports an error for each of these.
 #[test]
 fn an_error_has_the_place_of_what_is_wrong() {
     for (expression, offset, message) in [
@@ -171,7 +171,7 @@ fn a_parameter_that_refers_to_itself_is_an_error() {
     }
 }
 
-/// A hundred levels of reference, as in Postfix, and one more.
+/// 100 levels of reference, as in Postfix; level 101 is an error.
 #[test]
 fn references_may_nest_a_hundred_times() {
     let chain = |levels: usize| {

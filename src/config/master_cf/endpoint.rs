@@ -1,4 +1,4 @@
-//! Where a service listens, and its canonical name.
+//! The endpoint of a service and its canonical name.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,17 +10,17 @@ use crate::config::text::shown;
 use crate::config::{Endpoint, Kind, Resolver};
 use crate::protocol::LISTENERS_MAX;
 
-/// The longest path of a socket, without the null byte that ends it (unix(7)).
+/// Maximum length of a socket's path in bytes, without the terminating null byte (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
 
-/// Where a service listens, and what identifies it together with its type.
+/// The endpoint of a service, and the name that, together with the type, identifies the service.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Location {
     pub(super) canonical: String,
     pub(super) endpoint: Endpoint,
 }
 
-/// Why there is nowhere to listen.
+/// Why the first column gives no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BadEndpoint {
     Syntax(BadHostPort, String),
@@ -67,7 +67,7 @@ impl fmt::Display for BadEndpoint {
     }
 }
 
-/// Finds out what the first column of a service's line stands for.
+/// Resolves the first column of a service's line.
 pub(super) fn locate(
     name: &str,
     kind: Kind,
@@ -107,8 +107,8 @@ fn locate_inet(
     })
 }
 
-/// Numbers instead of names, where that needs no resolver, so that a reload knows a service
-/// again after its entry was changed from `25` to `smtp`.
+/// Ports by number, so that a reload finds the same service after its entry was changed from `25`
+/// to `smtp`. Host names stay, because they would need a resolver.
 fn canonical_inet(host: Option<&str>, port: u16) -> String {
     match host.map(|host| (host, host.parse::<IpAddr>())) {
         None => port.to_string(),
@@ -117,7 +117,7 @@ fn canonical_inet(host: Option<&str>, port: u16) -> String {
     }
 }
 
-/// Port 0 would let the kernel choose another port with each start.
+/// Port 0 is an error: the kernel would choose a different port at each start.
 fn port_number(port: &str, network: &Network, resolver: &dyn Resolver) -> Option<u16> {
     let number = if is_digits(port.as_bytes()) {
         port.parse().ok()

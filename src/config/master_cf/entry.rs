@@ -1,4 +1,4 @@
-//! One line of the table: its eight columns and the arguments.
+//! One line of the table: eight columns and the arguments.
 
 use std::ffi::OsString;
 use std::ops::Range;
@@ -13,16 +13,16 @@ use crate::config::text::{Text, is_blank, shown};
 use crate::config::words::{Words, unbraced};
 use crate::config::{Diagnostic, Diagnostics, Kind, Resolver, Service, Wakeup};
 
-/// Reads a line column by column and reports what is wrong with each.
+/// Reads a line column by column and reports the errors of each column.
 pub(super) struct Entry<'a, 'f> {
     line: &'a Text,
     words: Words<'a>,
     findings: &'f mut Diagnostics,
-    /// Whether a column was missing, and so are those after it.
+    /// Whether a column was missing; then all later ones are missing, too.
     is_short: bool,
 }
 
-/// A column as written.
+/// A column, as written.
 #[derive(Clone, Copy)]
 struct Column<'a> {
     text: &'a [u8],
@@ -35,10 +35,10 @@ impl Column<'_> {
     }
 }
 
-/// What a column says, or nothing when that is wrong and has been reported.
+/// The value of a column; `None` after an error, which has been reported.
 type Read<T> = Option<T>;
 
-/// A number in a column, and what stands behind it.
+/// A number in a column, and the text that follows it.
 struct Number<'a> {
     value: u32,
     suffix: &'a [u8],
@@ -47,7 +47,7 @@ struct Number<'a> {
 
 /// The columns between the type and the arguments.
 struct Columns {
-    /// And where it says so.
+    /// The value, and the offset of the column.
     private: Read<(bool, usize)>,
     unprivileged: Read<bool>,
     chroot: Read<bool>,
@@ -67,7 +67,7 @@ impl<'a, 'f> Entry<'a, 'f> {
         }
     }
 
-    /// The service of the line, unless it is disabled or wrong.
+    /// The service of the line; `None` if it is disabled or has an error.
     pub(super) fn service(
         mut self,
         settings: &TableSettings,
@@ -111,7 +111,7 @@ impl<'a, 'f> Entry<'a, 'f> {
         self.error(column.offset, &message);
     }
 
-    /// The next column; the first that is missing is reported, those after it are not.
+    /// The next column. Only the first missing column is reported.
     fn column(&mut self, name: &str) -> Read<Column<'a>> {
         if let Some(Range { start, end }) = self.words.word() {
             return Some(Column {
@@ -129,7 +129,7 @@ impl<'a, 'f> Entry<'a, 'f> {
         None
     }
 
-    /// A column without a default.
+    /// A column that has no default.
     fn required(&mut self, name: &str) -> Read<Column<'a>> {
         let column = self.column(name)?;
         if column.is_default() {
@@ -163,7 +163,7 @@ impl<'a, 'f> Entry<'a, 'f> {
         kind
     }
 
-    /// `y` or `n`, and where it is written.
+    /// `y` or `n`, and the offset of the column.
     fn flag(&mut self, name: &str, default: bool) -> Read<(bool, usize)> {
         let column = self.column(name)?;
         let flag = match column.text {
@@ -189,8 +189,8 @@ impl<'a, 'f> Entry<'a, 'f> {
         Some(chroot)
     }
 
-    /// As with `atoi(3)`, a number ends where the digits do. Postfix says nothing of what follows;
-    /// yet `60m` is not what its author thinks.
+    /// As with `atoi(3)`, a number ends at the first character that is not a digit. Postfix ignores
+    /// the rest silently; a warning is better, because `60m` does not mean 60 minutes.
     fn number(
         &mut self,
         name: &str,
@@ -258,13 +258,14 @@ impl<'a, 'f> Entry<'a, 'f> {
         self.utf8(name, column).map(str::to_owned)
     }
 
-    /// The rest of the line; braces keep words together and are removed.
+    /// The rest of the line. Braces group words and are removed.
     fn args(&mut self) -> Read<Vec<OsString>> {
         let mut args = Vec::new();
         while let Some(Range { start, end }) = self.words.braced_word() {
             match unbraced(&self.line.bytes()[start..end]) {
                 Ok(arg) => {
-                    // They stay as long as the service does, and most services have few.
+                    // The arguments live as long as the service, and most services have few: waste
+                    // no memory.
                     args.reserve_exact(1);
                     args.push(OsString::from_vec(arg.to_vec()));
                 }
@@ -321,12 +322,12 @@ impl<'a, 'f> Entry<'a, 'f> {
     }
 }
 
-/// The program of a command.
+/// The path of a command's program.
 fn program(command: &str, settings: &TableSettings) -> PathBuf {
     if settings.absolute_commands {
         return settings.daemon_directory.join(command);
     }
-    // For Postfix, a command that begins with a slash does not replace the directory.
+    // As in Postfix, a command that begins with a slash is appended to the directory, too.
     let directory = settings.daemon_directory.as_os_str();
     let mut path = OsString::with_capacity(directory.len() + 1 + command.len());
     path.push(directory);

@@ -1,4 +1,4 @@
-//! The table's text from its services: what is read from that is the same table.
+//! Writes services as a service table. Reading that text gives the same services.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -8,8 +8,9 @@ use crate::config::text::is_blank;
 use crate::config::words::{Words, unbraced};
 use crate::config::{Endpoint, Service};
 
-/// One line a service, in their order, with every column written out but for a wake-up that there
-/// is not. What a file cannot contain, such as an argument with a line end, cannot be written.
+/// One line for each service, in their order. All columns are written out, except for a wake-up
+/// time that is not set. An argument that the file format cannot express, such as one with a line
+/// end, cannot be written.
 pub(in crate::config) fn print(services: &[Arc<Service>]) -> Vec<u8> {
     let mut text = Vec::new();
     for service in services {
@@ -54,13 +55,14 @@ fn is_private(endpoint: &Endpoint) -> bool {
     }
 }
 
-/// An argument in braces if it would be read as another one, or as several, without.
+/// The argument, in braces if it would otherwise be read as a different argument or as several.
 fn written(arg: &OsStr) -> Vec<u8> {
     let arg = arg.as_bytes();
     let is_read_back = Words::new(arg, is_blank).braced_word() == Some(0..arg.len());
-    match is_read_back && unbraced(arg) == Ok(arg) {
-        true => arg.to_vec(),
-        false => [b"{", arg, b"}"].concat(),
+    if is_read_back && unbraced(arg) == Ok(arg) {
+        arg.to_vec()
+    } else {
+        [b"{", arg, b"}"].concat()
     }
 }
 
@@ -78,7 +80,7 @@ mod tests {
         String::from_utf8(print(&services(master_cf))).expect("a test's text")
     }
 
-    /// All of the services but the lines where they were written.
+    /// The services without their line numbers.
     fn contents(services: &[Arc<Service>]) -> Vec<Service> {
         let unplaced = |service: &Arc<Service>| Service {
             line: 0,

@@ -1,7 +1,7 @@
-//! `[service."name/type"]`: what the service table's columns have no room for.
+//! `[service."name/type"]`: settings for which the service table has no columns.
 //!
-//! The tables are kept as they were read until the service table is known; then each changes its
-//! service, or is in error. What contradicts itself is corrected as spamd corrects it.
+//! The tables are kept until the service table is known. Then each table changes its service, or is
+//! an error. Contradictory settings are corrected in the same way as spamd does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::config::{
     Accept, ChildLimits, Diagnostic, Diagnostics, Extra, Kind, Place, Pool, Ramp, Service,
 };
 
-/// A value of the file, as far as a service's table can use it.
+/// A TOML value, reduced to the types that a service's table uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
     Text(String),
@@ -22,7 +22,7 @@ pub(super) enum Value {
     Other,
 }
 
-/// One line of a service's table.
+/// One setting in a service's table.
 #[derive(Debug)]
 pub(super) struct Setting {
     pub(super) key: String,
@@ -31,7 +31,7 @@ pub(super) struct Setting {
     pub(super) value_place: Place,
 }
 
-/// One table.
+/// The table of one service.
 #[derive(Debug)]
 pub(in crate::config) struct ServiceTable {
     /// The service table's first two columns: `name/type`.
@@ -40,10 +40,10 @@ pub(in crate::config) struct ServiceTable {
     pub(super) settings: Vec<Setting>,
 }
 
-/// A key's effect, or what was expected instead of the value.
+/// Stores a value in the draft, or returns what was expected instead.
 type Set = fn(&mut Draft, &Value) -> Result<(), &'static str>;
 
-/// All keys.
+/// All keys of a service's table.
 const KEYS: [(&str, Set); 12] = [
     ("accept", |draft, value| {
         word(value, &mut draft.accept, &ACCEPT)
@@ -83,7 +83,7 @@ const KEYS: [(&str, Set); 12] = [
     }),
 ];
 
-/// Those that mean something only where the master decides who accepts.
+/// Keys that are valid only for ordered pools, where the master decides which child accepts.
 const ORDERED_ONLY: [&str; 4] = ["min_children", "max_idle", "reply_timeout", "ping_interval"];
 
 const ACCEPT: Words<Accept> = Words {
@@ -96,7 +96,7 @@ const RAMP: Words<Ramp> = Words {
     expected: "\"single\" or \"double\"",
 };
 
-/// The words that a key takes.
+/// The words that a key accepts.
 struct Words<T: 'static> {
     words: &'static [(&'static str, T)],
     expected: &'static str,
@@ -113,7 +113,7 @@ fn word<T: Copy>(value: &Value, to: &mut Option<T>, words: &Words<T>) -> Result<
 
 fn number(value: &Value, to: &mut Option<u32>) -> Result<(), &'static str> {
     let number = match value {
-        // More children than there can be processes are none that anybody means.
+        // A process ID fits into an `i32`, so a larger number is a mistake.
         Value::Integer(number) => i32::try_from(*number)
             .ok()
             .and_then(|n| u32::try_from(n).ok()),
@@ -139,7 +139,7 @@ fn at_least_one_second(seconds: i32) -> Option<Duration> {
     seconds.map(Duration::from_secs)
 }
 
-/// A time, or a shorter and a longer one.
+/// One time, or two: `FIRST..MOST`.
 fn range(value: &Value, to: &mut Option<Throttle>) -> Result<(), &'static str> {
     let ends = match value {
         Value::Text(text) => text.split_once(".."),
@@ -178,14 +178,14 @@ fn yes(value: &Value, to: &mut bool) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// How long a service is throttled: first, and at most.
+/// How long a service is throttled after its first failure, and at most.
 #[derive(Debug)]
 struct Throttle {
     first: Duration,
     most: Option<Duration>,
 }
 
-/// A table's settings, as far as it has them.
+/// The settings of a table; `None` where the table does not set them.
 #[derive(Debug, Default)]
 struct Draft {
     accept: Option<Accept>,
@@ -205,9 +205,10 @@ impl Draft {
     }
 
     fn pool(&self) -> Pool {
-        let default = match self.is_ordered() {
-            true => Pool::ordered(),
-            false => Pool::default(),
+        let default = if self.is_ordered() {
+            Pool::ordered()
+        } else {
+            Pool::default()
         };
         Pool {
             accept: default.accept,
@@ -221,14 +222,14 @@ impl Draft {
     }
 }
 
-/// Gives every table's settings to its service.
+/// Applies each table to its service.
 pub(in crate::config) fn apply(
     tables: Vec<ServiceTable>,
     services: &mut [Arc<Service>],
     disabled: &Disabled,
     findings: &mut Diagnostics,
 ) {
-    // A line of the service table that is in error left no service behind.
+    // A line of the service table with an error gives no service, so its table would seem unknown.
     let complete = !findings.has_errors();
     for table in tables {
         let found = services.iter_mut().find(|service| table.is_for(service));
@@ -254,8 +255,10 @@ impl ServiceTable {
     }
 
     fn unknown(&self, services: &[Arc<Service>]) -> Diagnostic {
-        let known = services.iter().map(|s| format!("{}/{}", s.name, s.kind));
-        let known: Vec<String> = known.collect();
+        let known: Vec<String> = services
+            .iter()
+            .map(|s| format!("{}/{}", s.name, s.kind))
+            .collect();
         let nearest = nearest(&self.name, known.iter().map(String::as_str));
         let expected = "expected the first two columns of a line of master.cf, as \"smtp/inet\"";
         let message = format!(
@@ -287,7 +290,7 @@ impl ServiceTable {
         service.extra = Extra { pool, limits }.boxed();
     }
 
-    /// What the table says that has no meaning for its service.
+    /// An error for a setting that has no meaning for the service.
     fn misplaced(&self, draft: &Draft, kind: Kind) -> Option<Diagnostic> {
         if draft.is_ordered() && matches!(kind, Kind::Fifo | Kind::UnixDgram) {
             let message = format!(
@@ -302,7 +305,7 @@ impl ServiceTable {
         (!draft.is_ordered()).then(|| Diagnostic::error(setting.key_place.clone(), message))
     }
 
-    /// Where a key stands, or the table when it does not have it.
+    /// The position of a key; the table's position if the key is not set.
     fn place_of(&self, key: &str) -> Place {
         let setting = self.settings.iter().find(|setting| setting.key == key);
         setting
@@ -330,8 +333,9 @@ impl Setting {
     }
 }
 
-/// Corrects what contradicts itself, and says which key and how (spamd, "ensure scaling parameters
-/// are logical"; of more children than the limit allows it starts that many, and we do not).
+/// Corrects contradictory settings. Returns the key and the explanation of each correction (spamd,
+/// "ensure scaling parameters are logical"; spamd starts more children than its limit allows, we do
+/// not).
 fn correct(pool: &mut Pool, max: u32) -> Vec<(&'static str, String)> {
     let mut corrections = Vec::new();
     let mut correct = |key, value: &mut u32, to: u32, why: &str| {

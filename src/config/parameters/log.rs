@@ -1,4 +1,4 @@
-//! The parameters that say where log lines go, and in which form.
+//! The parameters for the destination and the format of log lines.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::config::Resolver;
 use crate::config::text::{is_list_separator, shown};
 use crate::config::words::Words;
 
-/// The names of syslog(3) that Postfix knows (`msg_syslog.c`).
+/// The facility names of syslog(3) that Postfix accepts (`msg_syslog.c`).
 pub const SYSLOG_FACILITIES: [&str; 20] = [
     "auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user",
     "uucp", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
@@ -28,7 +28,7 @@ pub(super) fn syslog_facility(reader: &mut Reader<'_>) -> Option<String> {
     Some(facility)
 }
 
-/// A regular file in one of the places that the administrator allows, or standard output.
+/// A regular file under a prefix that the administrator allows, or standard output.
 pub(super) fn maillog_file(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Option<String> {
     let name = "maillog_file";
     let file = reader.string(name)?;
@@ -52,7 +52,7 @@ pub(super) fn maillog_file(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> 
     Some(file)
 }
 
-/// The journal is a place as well as a form, and there is only one place.
+/// The format `journal` is also a destination, so no log file may be set with it.
 pub(super) fn log_format(reader: &mut Reader<'_>, maillog_file: Option<&str>) -> Option<LogFormat> {
     let name = "log_format";
     let format = match reader.nonempty(name)?.as_str() {
@@ -74,8 +74,8 @@ pub(super) fn log_format(reader: &mut Reader<'_>, maillog_file: Option<&str>) ->
     Some(format)
 }
 
-/// The mode of a log file that has to be made, in octal; a bad value is ignored with a warning, as in
-/// Postfix.
+/// The mode, in octal, of a log file that the master creates. As in Postfix, a bad value is ignored
+/// with a warning.
 pub(super) fn maillog_file_permissions(reader: &mut Reader<'_>) -> Option<u32> {
     let name = "maillog_file_permissions";
     let value = reader.nonempty(name)?;

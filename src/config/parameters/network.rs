@@ -9,7 +9,7 @@ use crate::config::text::{is_list_separator, shown, trimmed};
 use crate::config::words::Words;
 use crate::config::{Family, Resolver};
 
-/// Reads where services without a host listen.
+/// Reads the network parameters.
 pub(super) fn network(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Network {
     let families = enabled_families(reader, resolver);
     Network {
@@ -19,8 +19,8 @@ pub(super) fn network(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Netwo
     }
 }
 
-/// The families that are asked for and that the kernel has. As in Postfix, none is a warning:
-/// the other services can run.
+/// The requested families that the kernel supports. As in Postfix, an empty result is only a
+/// warning, because services of other types can run.
 fn enabled_families(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Vec<Family> {
     let name = "inet_protocols";
     let value = reader.value(name).unwrap_or_default();
@@ -80,7 +80,7 @@ fn interfaces(reader: &mut Reader<'_>, families: &[Family], resolver: &dyn Resol
     Interfaces::Only(chosen)
 }
 
-/// The addresses that names and addresses in a list stand for; all of them must be local.
+/// Resolves a list of host names and addresses. All results must be local addresses.
 fn listed(
     reader: &mut Reader<'_>,
     list: &str,
@@ -89,9 +89,12 @@ fn listed(
     resolver: &dyn Resolver,
 ) -> Vec<IpAddr> {
     let name = "inet_interfaces";
-    // Each once: references to references make a long list of few names, and lookups take long.
-    let hosts = list.split([' ', '\t', ',']).filter(|host| !host.is_empty());
-    let hosts: BTreeSet<&str> = hosts.collect();
+    // Look up each name once: nested references can repeat a few names very often, and a lookup is
+    // slow.
+    let hosts: BTreeSet<&str> = list
+        .split([' ', '\t', ','])
+        .filter(|host| !host.is_empty())
+        .collect();
     let mut chosen = BTreeSet::new();
     for host in hosts {
         match addresses(host, families, resolver) {
@@ -108,7 +111,7 @@ fn listed(
     chosen.into_iter().collect()
 }
 
-/// As in Postfix, what is wrong with an item is a warning, and the others count.
+/// As in Postfix, an invalid item is a warning, and the other items are used.
 fn known_ports(reader: &mut Reader<'_>) -> KnownPorts {
     let name = "known_tcp_ports";
     let value = reader.value(name).unwrap_or_default();

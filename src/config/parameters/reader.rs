@@ -1,5 +1,5 @@
-//! Values of certain types, with Postfix's words for what is wrong (`mail_conf_str.c`,
-//! `mail_conf_int.c`, `mail_conf_time.c`). Each getter reports an error once and then has none.
+//! Values of certain types, with Postfix's error messages (`mail_conf_str.c`, `mail_conf_int.c`,
+//! `mail_conf_time.c`). Each getter reports an error and then returns `None`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -12,7 +12,7 @@ use crate::config::numbers::{integer, seconds};
 use crate::config::text::shown;
 use crate::config::{Diagnostic, Diagnostics};
 
-/// Reads parameters out of a dictionary that has all of them.
+/// Reads parameters from a complete dictionary.
 pub(super) struct Reader<'a> {
     dictionary: &'a Dictionary,
     findings: &'a mut Diagnostics,
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
         self.error(name, format!("parameter {name}: {problem}"));
     }
 
-    /// The value after expansion.
+    /// The expanded value.
     pub(super) fn value(&mut self, name: &str) -> Option<Vec<u8>> {
         let text = self.dictionary.get(name.as_bytes())?;
         match expand(text, self.dictionary, self.findings) {
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An integer that is at least `least`.
+    /// An integer of at least `least`.
     pub(super) fn number(&mut self, name: &str, least: i32) -> Option<i32> {
         let value = self.value(name)?;
         let Some(number) = integer(&value) else {

@@ -305,8 +305,9 @@ fn interfaces_are_names_and_addresses() {
 
 #[test]
 fn a_host_of_inet_interfaces_is_looked_up_once() {
-    let doubled = (0..8).map(|n| format!("a{n} = $a{m}, $a{m}\n", m = n + 1));
-    let doubled = doubled.collect::<String>();
+    let doubled = (0..8)
+        .map(|n| format!("a{n} = $a{m}, $a{m}\n", m = n + 1))
+        .collect::<String>();
     let main_cf = format!("inet_interfaces = $a0\n{doubled}a8 = mail.example.com\n");
     let system = FakeSystem::default();
     let addresses = listener_ips(&main_cf, &system);
@@ -421,7 +422,7 @@ fn read_stand_alone(user: Option<User>, master_toml: &str) -> Result<Parameters,
     Parameters::parse(&sources, &FakeSystem::default())
 }
 
-const SOMEBODY: User = User {
+const ORDINARY_USER: User = User {
     uid: 1000,
     gid: 1000,
 };
@@ -441,9 +442,9 @@ fn without_postfix_defaults_are_for_anybody() {
 
 #[test]
 fn without_root_everything_runs_as_one_user() {
-    let parameters = read_stand_alone(Some(SOMEBODY), "maillog_file = \"/home/a/log\"\n");
-    let parameters = parameters.expect("a user's own file");
-    assert_eq!(parameters.mail_owner, ("1000".to_owned(), SOMEBODY));
+    let parameters = read_stand_alone(Some(ORDINARY_USER), "maillog_file = \"/home/a/log\"\n")
+        .expect("a user's own file");
+    assert_eq!(parameters.mail_owner, ("1000".to_owned(), ORDINARY_USER));
     assert_eq!(parameters.maillog_file, "/home/a/log");
 }
 
@@ -469,7 +470,7 @@ fn what_no_file_says_is_looked_for_in_master_toml() {
     );
 }
 
-/// The parameters that a section of the manual page has, with what is in parentheses.
+/// The parameters in a section of the manual page, each with the text in parentheses.
 fn manual(section: &str) -> Vec<(String, String)> {
     let page = include_str!("../../../man/master.5");
     let start = page.find(section).expect("the section");

@@ -1,5 +1,5 @@
-//! The parameters as the master's children read them: any name, settings of a command line that
-//! come before those of the files, and defaults of the program's own.
+//! Parameters for programs that run as children of the master: any name, settings of a command line
+//! that override the files, and the program's own defaults.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,44 +16,44 @@ pub struct Values {
 }
 
 impl Values {
-    /// No file has been read yet; `directory` is `config_directory`.
+    /// An empty set of parameters; `directory` is `config_directory`.
     pub fn new(directory: &Path) -> Self {
         let mut dictionary = Dictionary::new(&directory.join("main.cf"));
         predefine(&mut dictionary, directory);
         Self { dictionary }
     }
 
-    /// Reads `main.cf`; what is wrong in it is left out and returned.
+    /// Reads `main.cf`. Skips entries with errors and returns the errors.
     pub fn load(&mut self, main_cf: &Source) -> Vec<Diagnostic> {
         let mut findings = Diagnostics::default();
         self.dictionary.load(main_cf, &mut findings);
         findings.0
     }
 
-    /// Reads `master.toml`; what is wrong in it is left out and returned.
+    /// Reads `master.toml`. Skips entries with errors and returns the errors.
     pub fn load_toml(&mut self, master_toml: &Source) -> Vec<Diagnostic> {
         let mut findings = Diagnostics::default();
         master_toml::merge(master_toml, &mut self.dictionary, &mut findings);
         findings.0
     }
 
-    /// Sets a parameter, whatever the files say.
+    /// Sets a parameter. This overrides the files.
     pub fn set(&mut self, name: &str, value: impl Into<Vec<u8>>) {
         self.dictionary.define(name, value);
     }
 
-    /// Sets a parameter, unless it has a value.
+    /// Sets a parameter that has no value yet.
     pub fn default(&mut self, name: &str, value: impl Into<Vec<u8>>) {
         self.dictionary.default(name, value);
     }
 
-    /// Gives the directories the defaults of a master without Postfix, unless they have values.
+    /// Sets the default directories of a stand-alone installation.
     pub fn default_directories(&mut self, stand_alone: &StandAlone) {
         default_directories(&mut self.dictionary, stand_alone);
     }
 
-    /// Gives the master's parameters their defaults, where there is no Postfix with `stand_alone`
-    /// those of that. `hostname` is the machine's own name.
+    /// Sets the defaults of the master's parameters; with `stand_alone`, those of an installation
+    /// without Postfix. `hostname` is the machine's own name.
     pub fn complete(&mut self, stand_alone: bool, hostname: &str, process_id: u32) {
         if stand_alone {
             for (name, value) in STAND_ALONE_DEFAULTS {
@@ -66,15 +66,15 @@ impl Values {
     /// The expanded value; it may be empty.
     ///
     /// # Errors
-    /// What is wrong with it, and where it is written.
+    /// What is wrong with the value, and where it is written.
     pub fn string(&self, name: &str) -> Result<String, Diagnostics> {
         self.get(|reader| reader.string(name))
     }
 
-    /// A number that is at least `least`.
+    /// A number of at least `least`.
     ///
     /// # Errors
-    /// What is wrong with it, and where it is written.
+    /// What is wrong with the value, and where it is written.
     pub fn number(&self, name: &str, least: i32) -> Result<i32, Diagnostics> {
         self.get(|reader| reader.number(name, least))
     }
@@ -82,12 +82,12 @@ impl Values {
     /// A time of at least one second.
     ///
     /// # Errors
-    /// What is wrong with it, and where it is written.
+    /// What is wrong with the value, and where it is written.
     pub fn time(&self, name: &str) -> Result<Duration, Diagnostics> {
         self.get(|reader| reader.time(name))
     }
 
-    /// That a parameter has a value which cannot be used, and where that is written.
+    /// A finding that a parameter's value cannot be used, with its position.
     pub fn reject(&self, name: &str, problem: &str) -> Diagnostics {
         let mut findings = Diagnostics::default();
         Reader::new(&self.dictionary, &mut findings).reject(name, problem.to_owned());

@@ -1,10 +1,10 @@
-// Asks statusd for news every few seconds and shows them. What the master says goes into the page
-// as text, never as markup.
+// Requests data from statusd every few seconds and shows it. The master's texts are inserted as
+// text, never as markup.
 "use strict";
 
-// Of a service with more children these are shown.
+// Maximum number of children that are shown for a service.
 const CHILDREN_MAX = 200;
-// How long an answer may take, in milliseconds.
+// Timeout of a request, in milliseconds.
 const PATIENCE = 10000;
 const SVG = "http://www.w3.org/2000/svg";
 // Marks of a sample in the history.
@@ -12,10 +12,10 @@ const FULL = 1, THROTTLED = 2, STRESSED = 4;
 
 const byId = (id) => document.getElementById(id);
 const rows = new Map(); // by key, each with the elements of a service
-const past = new Map(); // by key, what the history has: {busy, marks}
-let known = 0; // how many samples of the history this page has been told of
+const past = new Map(); // by key, the history: {busy, marks}
+let known = 0; // the number of samples of the history that this page has
 let kept = 300;
-let latest = null; // the last document
+let latest = null; // the latest document
 
 // ---- words
 
@@ -24,7 +24,7 @@ const number = (value) => value.toLocaleString("en");
 const key = (service) => `${service.endpoint} ${service.type}`;
 const title = (service) => `${service.name}/${service.type}`;
 
-// A length of time in at most two units.
+// A duration in at most two units.
 function span(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 100) return `${s} s`;
@@ -33,7 +33,7 @@ function span(seconds) {
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
 
-// Swedish has 2026-11-21 17:05:38, which nobody takes for another day.
+// The Swedish format is 2026-11-21 17:05:38, which is unambiguous.
 const moment = (seconds) => new Date(seconds * 1000).toLocaleString("sv-SE");
 
 // ---- elements
@@ -51,7 +51,7 @@ function shape(name, attributes) {
   return made;
 }
 
-// Changes text only when it is another, so that nothing is read out twice.
+// Sets a text only if it differs, so that a screen reader does not repeat it.
 function say(where, text) {
   if (where.textContent !== text) where.textContent = text;
 }
@@ -61,16 +61,16 @@ function facts(where, pairs) {
     element("div", {}, element("dt", {}, term), element("dd", {}, value))));
 }
 
-// ---- what a service is like
+// ---- the state of a service
 
-// What its troubles mean, and what to do.
+// The meaning of each problem, and the advice.
 const ADVICE = {
-  throttled: "Children have failed; the log says why. None is started for a while, and then it is tried again.",
-  full: "All processes that maxproc allows have a client; others have to wait. To allow more: raise maxproc in "
-    + "the table, see what masterctl plan says, and masterctl reload.",
-  stressed: "The limit was reached a short while ago: children are told to be quick with clients (-o stress=yes).",
-  paused: "Somebody has its clients wait, until masterctl resume.",
-  near: "Nearly all processes that maxproc allows have a client.",
+  throttled: "Children have failed; the log says why. None is started until the throttle time is over.",
+  full: "All processes that maxproc allows are busy, and further clients wait. To allow more, raise maxproc in "
+    + "the table, check with masterctl plan, and run masterctl reload.",
+  stressed: "The limit was reached a short while ago: children are told of stress (-o stress=yes).",
+  paused: "An operator has paused it: clients wait until masterctl resume.",
+  near: "Nearly all processes that maxproc allows are busy.",
 };
 
 const TAKERS = {
@@ -78,7 +78,7 @@ const TAKERS = {
   ordered: "the child that the master chooses (ordered)",
 };
 
-// Its troubles, the worst first; each a class, words, and how bad it is.
+// The problems of a service, the worst first; each has a class, words, and a rank.
 function troubles(service, now) {
   const found = [];
   if (service.throttled_until !== null) {
@@ -97,7 +97,7 @@ function troubles(service, now) {
 
 const isFull = (service) => service.maximum > 1
   ? service.busy >= service.maximum
-  // To be busy is what the only process is there for; that somebody waits is trouble.
+  // With a limit of one, a busy process is normal; it is a problem only if clients wait.
   : service.maximum === 1 && service.busy === 1 && service.backlog > 0;
 
 const badness = (service, now) => Math.max(0, ...troubles(service, now).map(([, , bad]) => bad));
@@ -142,7 +142,7 @@ function makeRow(service) {
   const row = { body, main, button, name, endpoint, badges: badges.firstChild, numbers, bar, children,
     history, clients, waiting, details, inside, service };
   button.addEventListener("click", () => open(row, details.hidden));
-  // A link to the page may name the service that it is about.
+  // A link to the page may name its service.
   const fragment = location.hash.slice(1);
   if ([title(service), encodeURIComponent(title(service))].includes(fragment)) open(row, true);
   return row;
@@ -176,7 +176,7 @@ function showChildren(row, service) {
   const limit = service.maximum > 0 ? `limit ${number(service.maximum)}` : "no limit";
   const starting = service.starting > 0 ? `, ${number(service.starting)} starting` : "";
   say(row.numbers, `${number(service.busy)} busy, ${number(service.available)} idle${starting}; ${limit}`);
-  // Without a limit, what there has been is the measure.
+  // Without a limit, the scale is the maximum so far.
   const whole = service.maximum || Math.max(service.total, service.peak, 1);
   const share = (count) => `${Math.min(100, (100 * count) / whole)}%`;
   row.bar.classList.toggle("unlimited", service.maximum === 0);
@@ -185,12 +185,12 @@ function showChildren(row, service) {
   row.bar.children[1].style.width = share(service.available);
 }
 
-// The curve of busy children; where nothing is known there is a gap.
+// The curve of busy children; unknown values are gaps.
 function showPast(row, service) {
   const { busy = [], marks = [] } = past.get(key(service)) ?? {};
   const some = busy.filter((value) => value !== null);
   const most = Math.max(0, ...some);
-  // The limit is shown when it is in sight.
+  // The limit is drawn if it is within the scale.
   const inSight = service.maximum > 0 && most >= service.maximum / 2;
   const top = Math.max(1, inSight ? service.maximum : most) * 1.1;
   const svg = shape("svg", { viewBox: `0 0 ${kept} 36`, preserveAspectRatio: "none", role: "img" });
@@ -211,7 +211,7 @@ function showPast(row, service) {
   if (inSight) {
     svg.append(shape("line", { class: "limit", x1: 0, x2: kept, y1: y(service.maximum), y2: y(service.maximum) }));
   }
-  // Each has a place of its own, for those who see no colours; stress is dotted.
+  // Each mark has its own position, for colour-blind users; stress is dotted.
   for (const [mark, name, at] of [[FULL, "full", 1.5], [STRESSED, "stressed", 30], [THROTTLED, "throttled", 34.5]]) {
     for (const [from, to] of runs(marks, (value) => (value & mark) !== 0)) {
       svg.append(shape("line", { class: name, x1: first + from, x2: first + to, y1: at, y2: at }));
@@ -220,7 +220,7 @@ function showPast(row, service) {
   row.history.replaceChildren(svg);
 }
 
-// The stretches of a list in which something holds: [from, to).
+// The ranges of a list for which a condition holds: [from, to).
 function runs(list, holds) {
   const found = [];
   list.forEach((value, i) => {
@@ -252,7 +252,7 @@ function showDetails(row) {
     ["Most busy", service.peak_time === null ? null
       : `${number(service.peak)}, ${span(now - service.peak_time)} ago`],
     ["Limit reached", plural(service.limit_reached, "time")],
-    // What a master before this version does not tell is not there, which is as good as null.
+    // A field that an older master does not send is undefined, which is handled like null.
     ["Next throttled for", service.throttle_next == null ? null : span(service.throttle_next)],
     ["Ended abnormally", service.recent_clients == null ? null
       : `the child of ${number(service.recent_crashes)} of the last ${plural(service.recent_clients, "client")}`],
@@ -285,7 +285,7 @@ function childrenTable(service) {
 
 // ---- the page
 
-// Those that the filter lets through, in the order that was chosen.
+// The services that match the filter, in the chosen order.
 function chosen(services, now) {
   const words = byId("filter").value.toLowerCase().split(/\s+/);
   const text = (service) => [title(service), service.endpoint, service.program,
@@ -322,7 +322,7 @@ function showServices(services, now) {
   for (const [name, row] of rows) {
     if (!shown.has(name)) row.body.remove();
   }
-  // Who moves with a row keeps the focus.
+  // A moved row keeps the focus.
   if (focus !== document.activeElement && focus.isConnected) focus.focus({ preventScroll: true });
 }
 
@@ -362,8 +362,8 @@ function showProblem(text) {
   say(byId("summary"), latest === null ? "Nothing is known." : "This is how it was:");
 }
 
-// Takes what is new of the history. Another process knows nothing of what this page has seen; so
-// what it tells is put after that.
+// Stores the new samples of the history. A new statusd process does not have the samples of this
+// page, so its samples are appended to them.
 function remember(history) {
   kept = history.kept;
   known = history.taken;

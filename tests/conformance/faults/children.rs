@@ -15,7 +15,7 @@ use testkit::{needs_root, test};
 use super::crowd::{self, Crowd};
 use crate::lines::Line;
 
-/// Numbers that look random and are the same in each run (Marsaglia's xorshift).
+/// Reproducible pseudo-random numbers (Marsaglia's xorshift).
 struct Random(u64);
 
 impl Random {
@@ -27,7 +27,7 @@ impl Random {
     }
 }
 
-/// A client whose child is killed finds its connection closed. Nobody else notices.
+/// The client of a killed child finds its connection closed. No other client is affected.
 #[test]
 fn children_that_are_killed_let_down_nobody_but_their_own_clients() {
     needs_root("to run a master");
@@ -35,7 +35,7 @@ fn children_that_are_killed_let_down_nobody_but_their_own_clients() {
     let mut postfix = Instance::bare();
     let path = postfix.socket("private", "a").display().to_string();
     crowd::add_service(&mut postfix, "a", "unix - - n - 6");
-    // A child that is killed before it has served throttles.
+    // A child that is killed before it has served throttles its service.
     postfix.set("service_throttle_time", "1s");
     postfix.start();
     let addresses = [&*path; 6];
@@ -61,14 +61,14 @@ fn children_that_are_killed_let_down_nobody_but_their_own_clients() {
     for child in tally.by_child.keys() {
         assert!(killed.contains(child), "{child} lived: {tally:?}");
     }
-    // The process limit is for those that live.
+    // Children that have ended do not count towards the process limit.
     postfix.reload();
     vitals.expect_again(&postfix);
     let again = Crowd::new(&addresses, 100).visit(|| ());
     assert_eq!(again.served, 100, "{again:?}");
 }
 
-/// A stopped child has not ended: its client, and those that it could take, wait for it.
+/// A stopped child has not ended: its client, and clients that it could accept, wait for it.
 #[test]
 fn clients_of_stopped_children_are_served_when_these_go_on() {
     needs_root("to run a master");

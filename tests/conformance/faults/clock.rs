@@ -1,4 +1,4 @@
-//! The system's clock, set back and forward.
+//! The system's clock is set back or forward.
 
 use std::fs;
 use std::time::Duration;
@@ -23,9 +23,8 @@ fn minutes(line: &str) -> i64 {
     number(7) * 60 + number(10)
 }
 
-/// A throttled service with a client that waits, after the clock was turned by so many seconds.
-/// The log tells that the master sees it: the clock of a master that does not look at it could be
-/// turned at will.
+/// A throttled service with a waiting client, after the clock was changed by this number of
+/// seconds. The log shows that the master sees the change; otherwise the test would prove nothing.
 #[track_caller]
 fn throttled_when_the_clock_is_turned(
     postfix: &mut Instance,
@@ -89,7 +88,7 @@ fn a_clock_that_is_set_forward_cuts_no_wait_short() {
     );
 }
 
-/// Nor do the timers that the kernel keeps for it follow the time of day.
+/// The kernel's timers for the master do not use the time of day, either.
 #[test]
 fn no_timer_of_the_master_follows_the_systems_clock() {
     needs_root("to run a master");

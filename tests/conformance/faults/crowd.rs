@@ -1,4 +1,4 @@
-//! Many clients, each of which knows what became of it.
+//! Many clients, each of which records its result.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -11,25 +11,25 @@ use testkit::poll::until;
 use testkit::programs::example;
 use testkit::vitals::Vitals;
 
-/// What became of the clients.
+/// The clients' results.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub served: u32,
-    /// Those that were let down in the middle, by the child that had taken them.
+    /// Clients that were disconnected by the child that had accepted them, by its process ID.
     pub by_child: BTreeMap<i32, u32>,
-    /// Those that were let down before a child said who it is, each with the reason.
-    pub by_nobody: Vec<String>,
+    /// Clients that were disconnected before a child sent its process ID, each with the reason.
+    pub before_greeting: Vec<String>,
 }
 
 impl Tally {
-    /// How many were not served.
+    /// The number of clients that were not served.
     pub fn let_down(&self) -> u32 {
-        self.by_child.values().sum::<u32>() + self.by_nobody.len() as u32
+        self.by_child.values().sum::<u32>() + self.before_greeting.len() as u32
     }
 
     fn add(&mut self, other: Self) {
         self.served += other.served;
-        self.by_nobody.extend(other.by_nobody);
+        self.before_greeting.extend(other.before_greeting);
         for (child, number) in other.by_child {
             *self.by_child.entry(child).or_default() += number;
         }
@@ -39,7 +39,7 @@ impl Tally {
         match outcome {
             Outcome::Served => self.served += 1,
             Outcome::LetDownBy(child) => *self.by_child.entry(child).or_default() += 1,
-            Outcome::Lost(why) => self.by_nobody.push(why),
+            Outcome::Lost(why) => self.before_greeting.push(why),
         }
     }
 }
@@ -50,14 +50,14 @@ enum Outcome {
     Lost(String),
 }
 
-/// A service whose children serve for themselves, by its columns from the type to the process
+/// A service whose children serve without instructions, by its columns from the type to the process
 /// limit.
 pub fn add_service(postfix: &mut Instance, name: &str, columns: &str) {
     postfix.install(&example("puppet"), "server");
     postfix.service(&format!("{name} {columns} server serve"));
 }
 
-/// Has a reload end the children, and tells what the master has without them.
+/// Reloads, so that all children end, and returns the master's vitals without children.
 #[track_caller]
 pub fn vitals_without_children(postfix: &mut Instance) -> Vitals {
     postfix.reload();
@@ -65,10 +65,10 @@ pub fn vitals_without_children(postfix: &mut Instance) -> Vitals {
     Vitals::of(postfix)
 }
 
-/// Clients that come one after the other, as many at once as there are addresses.
+/// Clients that connect one after the other, at all addresses in parallel.
 pub struct Crowd {
     addresses: Vec<String>,
-    /// How many come in all.
+    /// The number of clients in all.
     size: AtomicU32,
     come: AtomicU32,
 }
@@ -85,27 +85,27 @@ impl Crowd {
         }
     }
 
-    /// A crowd that comes until it is [ended](Self::end).
+    /// A crowd that continues until it is [ended](Self::end).
     pub fn endless(addresses: &[&str]) -> Self {
         Self::new(addresses, u32::MAX)
     }
 
-    /// Lets no more of them come.
+    /// Stops further clients.
     pub fn end(&self) {
         self.size.store(0, Ordering::Relaxed);
     }
 
-    /// How many have come so far.
+    /// The number of clients so far.
     pub fn come(&self) -> u32 {
         self.come.load(Ordering::Relaxed)
     }
 
-    /// Whether all have come.
+    /// Whether all clients have connected.
     pub fn is_over(&self) -> bool {
         self.come() >= self.size.load(Ordering::Relaxed)
     }
 
-    /// Lets all of them come while `meanwhile` goes on, and tells what became of them.
+    /// Runs all clients while `meanwhile` runs, and returns their results.
     pub fn visit(&self, meanwhile: impl FnOnce()) -> Tally {
         thread::scope(|scope| {
             let addresses = self.addresses.iter();
@@ -113,7 +113,7 @@ impl Crowd {
                 .map(|address| scope.spawn(move || self.keep_coming(address)))
                 .collect();
             if let Err(panic) = catch_unwind(AssertUnwindSafe(meanwhile)) {
-                // The scope waits for them.
+                // The scope waits for the clients.
                 self.end();
                 resume_unwind(panic);
             }

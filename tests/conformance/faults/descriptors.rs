@@ -1,4 +1,4 @@
-//! No descriptor is free.
+//! The process has no free descriptor.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,10 +16,10 @@ use testkit::{is_original, needs_ours, needs_root, test};
 use crate::lines::Line;
 use crate::logging::start_with_syslog;
 
-/// What a log line must say of it, so that somebody can do something about it.
+/// The log line must tell the operator what to do.
 const ADVICE: &str = "Too many open files: raise the limit on descriptors";
 
-/// Leaves a running master this many descriptors more than it has, until told otherwise.
+/// Limits a running master to this number of additional descriptors; dropping it lifts the limit.
 struct Exhausted {
     master: Process,
     former: u64,
@@ -51,7 +51,7 @@ impl Exhausted {
     }
 }
 
-/// Who is served goes on being served; who is not is told of in the log, and served in the end.
+/// Running children continue to serve. Failures are logged, and their clients are served later.
 #[test]
 fn a_master_without_free_descriptors_serves_and_says_what_it_cannot() {
     needs_root("to run a master");
@@ -63,7 +63,7 @@ fn a_master_without_free_descriptors_serves_and_says_what_it_cannot() {
     let (_client, mut busy) = used.serve();
     let vitals = Vitals::of(&postfix);
 
-    // A child takes two of the master's descriptors, and a third while it is started.
+    // A child needs two of the master's descriptors, and a third one while it is started.
     let exhausted = Exhausted::but(postfix.master_process(), 3);
     busy.finish_client();
     let _client = used.connect();
@@ -71,7 +71,7 @@ fn a_master_without_free_descriptors_serves_and_says_what_it_cannot() {
     let (client, puppet) = used.serve();
     let mut waiting = fresh.connect();
     if !is_original() {
-        // The original has made the descriptors that its children get in advance, for all services.
+        // The original has opened the descriptors for its children in advance, for all services.
         Line::SpawnFailed.wait(&postfix, &["service \"b\"", ADVICE]);
         expect_rest(postfix.master_process(), Duration::from_millis(700));
     }
@@ -84,7 +84,7 @@ fn a_master_without_free_descriptors_serves_and_says_what_it_cannot() {
     drop((client, waiting));
     puppet.exit(0);
     late.exit(0);
-    // Services that have had children lose what they keep for others.
+    // Services that have had children release the descriptors that they keep for others.
     postfix.reload();
     let (_client, _puppet) = used.serve();
     vitals.expect_again(&postfix);
@@ -130,7 +130,7 @@ fn a_reload_that_finds_no_descriptor_free_changes_nothing() {
     );
 }
 
-/// A log that is opened anew by a reload, and cannot be, is that of before.
+/// If a reload cannot reopen the log, the old one stays open.
 #[test]
 fn a_reload_that_takes_the_last_descriptor_leaves_the_log_open() {
     needs_root("to make a mount namespace");

@@ -1,4 +1,4 @@
-//! No room for the log, nor for the lock files.
+//! The disk is full, for the log or for the lock files.
 
 use nix::sys::signal::Signal;
 use testkit::differs::{Observed, differs};
@@ -36,7 +36,7 @@ fn without_room(postfix: &mut Instance, disk: &Disk) -> &'static str {
     let vitals = Vitals::of(postfix);
     let master = postfix.master_process();
     disk.fill();
-    // There may be room to the end of the file's last block, for some forty lines.
+    // The file's last block may have room for about forty lines.
     for _ in 0..100 {
         postfix.hang_up();
         until(SOON, "the end of a reload, or of the master", || {
@@ -53,7 +53,7 @@ fn without_room(postfix: &mut Instance, disk: &Disk) -> &'static str {
     second.wait_for_end();
     postfix.wait_for_log(" log lines before this one could not be written");
     for line in postfix.log().lines() {
-        // What the disk cut short ends its line.
+        // A line that was cut by the full disk is terminated.
         assert!(line.matches("host postfix/master[").count() <= 1, "{line}");
     }
     let (_client, _third) = service.serve();

@@ -16,17 +16,17 @@ use testkit::poll::until;
 use testkit::puppet_service::PuppetService;
 use testkit::{needs_ours, needs_root, test};
 
-/// The name server of a network of its own (RFC 1035), and a host that it knows.
+/// The name server of the test's network (RFC 1035), which knows one host.
 struct NameServer(UdpSocket);
 
-/// A question that somebody waits for the answer to.
+/// A query that has not been answered yet.
 struct Question {
     message: Vec<u8>,
     from: SocketAddr,
 }
 
 const HOST: &str = "host.test";
-/// Where that is.
+/// The host's address.
 const ADDRESS: &str = LOOPBACK_2;
 
 impl NameServer {
@@ -47,7 +47,7 @@ impl NameServer {
         self.wait(SOON).expect("a question")
     }
 
-    /// Says where the host is; it has no address but of IPv4.
+    /// Answers with the host's address; the host has only an IPv4 address.
     fn answer(&self, question: &Question) {
         const HEADER: usize = 12;
         let message = &question.message;
@@ -55,17 +55,17 @@ impl NameServer {
         let end = HEADER + name.expect("a name") + 1 + 4;
         let wants_ipv4 = message[end - 4..end - 2] == [0, 1];
         let mut answer = message[..end].to_vec();
-        // A response to a recursive query; as many answers; nothing else.
+        // A response to a recursive query, with one answer for IPv4 and none otherwise.
         answer[2..HEADER].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(wants_ipv4), 0, 0, 0, 0]);
         if wants_ipv4 {
-            // The name of the question, type A, class IN, a minute, an address.
+            // The queried name, type A, class IN, a TTL of a minute, an address.
             answer.extend([0xc0, HEADER as u8, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
             answer.extend(ADDRESS.parse::<Ipv4Addr>().expect("an address").octets());
         }
         self.0.send_to(&answer, question.from).expect("an answer");
     }
 
-    /// Answers this question and all others, for as long as somebody `waits`.
+    /// Answers this query and all others until `waits` returns.
     fn answer_while(&self, question: &Question, waits: impl FnOnce() + Send) {
         thread::scope(|scope| {
             let waiting = scope.spawn(waits);
@@ -79,7 +79,7 @@ impl NameServer {
     }
 }
 
-/// Starts a master that has its host names from the name server alone, which it asks but once.
+/// Starts a master whose only source of host names is the name server, with one attempt per query.
 fn start(postfix: &mut Instance) {
     let resolv_conf = "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n";
     fs::write(postfix.path().join("resolv.conf"), resolv_conf).expect("a file");
@@ -94,8 +94,8 @@ fn start(postfix: &mut Instance) {
     postfix.run_in_foreground(&mut command);
 }
 
-/// A running master with a service, and one that it is to have from the next reload on, whose
-/// address only the name server knows.
+/// A running master with a service, and a service for the next reload whose address only the name
+/// server knows.
 fn with_a_name(postfix: &mut Instance) -> (PuppetService, PuppetService) {
     let service = PuppetService::add(postfix, "a", "unix - - n - -");
     start(postfix);
@@ -116,7 +116,7 @@ fn a_name_server_that_does_not_answer_delays_nobody() {
         "A name server that does not answer during a reload keeps no client waiting.",
         Observed {
             ours: "clients are served while the reload waits",
-            original: "nobody is served while the reload waits",
+            original: "no client is served while the reload waits",
         },
         |postfix| {
             let mut served = false;
@@ -134,15 +134,17 @@ fn a_name_server_that_does_not_answer_delays_nobody() {
                     named.next().take_client();
                 });
             });
-            match served {
-                true => "clients are served while the reload waits",
-                false => "nobody is served while the reload waits",
+            if served {
+                "clients are served while the reload waits"
+            } else {
+                "no client is served while the reload waits"
             }
         },
     );
 }
 
-/// A reload of ours that waits for a name: what it waits for, and the log's length before it.
+/// Starts a reload of ours that waits for a name. Returns the query, and the log's length before
+/// it.
 fn waiting(postfix: &mut Instance, server: &NameServer) -> (Question, usize) {
     with_a_name(postfix);
     let mark = postfix.log().len();
@@ -175,7 +177,7 @@ fn a_name_that_nobody_answers_for_fails_the_reload() {
         clock.turn(&postfix, 60);
         postfix.wait_for_log_after(mark, "host.test: no answer within 60 s");
         postfix.wait_for_log_after(mark, "reload failed and changed nothing");
-        until(SOON, "nobody to look names up", || {
+        until(SOON, "no process that resolves names", || {
             master.children().is_empty()
         });
     });
@@ -195,7 +197,7 @@ fn a_reload_that_waits_gives_way_to_another() {
         postfix.reload();
         postfix.wait_for_log_after(mark, "reload done: services: 1 added");
         known.serve();
-        // Nobody waits for this any more.
+        // No reload waits for this answer any more.
         server.answer(&question);
         expect_refusal(&format!("{ADDRESS}:7070"));
         let news = postfix.log().split_off(mark);
@@ -207,7 +209,7 @@ fn a_reload_that_waits_gives_way_to_another() {
 #[test]
 fn a_master_whose_reload_waits_can_be_stopped() {
     needs_root("to have a network and files of its own");
-    needs_ours("the original does not promise that a reload keeps nobody waiting");
+    needs_ours("the original does not promise that a reload delays no client");
     in_own_network(|| {
         let mut postfix = Instance::bare();
         let server = NameServer::start();

@@ -1,4 +1,4 @@
-//! Somebody puts something else where sockets are, or takes them away.
+//! Sockets are replaced by other files, or removed.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, chown, symlink};
@@ -14,7 +14,7 @@ use testkit::run::run;
 use testkit::vitals::Vitals;
 use testkit::{is_original, needs_root, test};
 
-/// A directory that somebody put in the place of a socket, with something in it.
+/// Replaces a socket by a directory that is not empty.
 fn put_directory(at: &Path) {
     let _ = fs::remove_file(at);
     fs::create_dir(at).expect("a directory");
@@ -28,7 +28,7 @@ fn remove_directory(at: &Path) {
     fs::remove_dir_all(at).expect("the directory");
 }
 
-/// A directory may hold anything, so that nobody removes it but who made it.
+/// A directory may contain data, so only its owner may remove it.
 #[test]
 fn a_directory_in_the_place_of_a_socket_keeps_the_master_from_starting() {
     needs_root("to start a master");
@@ -48,7 +48,7 @@ fn a_directory_in_the_place_of_a_socket_keeps_the_master_from_starting() {
     service.serve();
 }
 
-/// The transaction of a reload has what a start has: all or nothing.
+/// A reload requires the same as a start, as a transaction: all or nothing.
 #[test]
 fn a_directory_in_the_place_of_a_socket_fails_a_reload_that_needs_it() {
     needs_root("to run a master");
@@ -64,7 +64,7 @@ fn a_directory_in_the_place_of_a_socket_fails_a_reload_that_needs_it() {
             let (_client, busy) = service.serve();
             let vitals = Vitals::of(postfix);
             let master = postfix.master_process();
-            // What would have been replaced, had the reload been done.
+            // A successful reload would have replaced this.
             let first = Path::new(&service.address);
             fs::remove_file(first).expect("a socket");
             fs::write(first, "precious").expect("a file");
@@ -93,10 +93,10 @@ fn a_directory_in_the_place_of_a_socket_fails_a_reload_that_needs_it() {
     );
 }
 
-/// Does something to a socket's name; the other path is that of a file that nobody may touch.
+/// Changes a socket's path; the second path is a file that must not be changed.
 type Fault = fn(&Path, &Path);
 
-/// What is done to a socket's name while the master runs.
+/// Changes to a socket's path while the master runs.
 const FAULTS: [(&str, Fault); 4] = [
     ("removed", |at, _| fs::remove_file(at).expect("a socket")),
     ("another's socket", |at, _| {
@@ -121,7 +121,7 @@ fn a_socket_that_was_removed_or_replaced_is_back_after_a_reload() {
         "A socket that was removed or replaced is made anew by a reload.",
         Observed {
             ours: "clients are served again",
-            original: "nobody is served until the master is started anew",
+            original: "no client is served until the master is restarted",
         },
         |postfix| {
             postfix.unwatched("the sockets are counted");
@@ -139,7 +139,7 @@ fn a_socket_that_was_removed_or_replaced_is_back_after_a_reload() {
                 let text = fs::read_to_string(&target).expect("the file");
                 assert_eq!(text, "precious", "{fault}");
                 let Ok(_client) = Client::try_connect(&service.address) else {
-                    return "nobody is served until the master is started anew";
+                    return "no client is served until the master is restarted";
                 };
                 let mut puppet = service.next();
                 puppet.take_client();
@@ -150,7 +150,7 @@ fn a_socket_that_was_removed_or_replaced_is_back_after_a_reload() {
                 let mut puppet = fifo.next();
                 assert_eq!(puppet.tell("receive-from 6"), "78", "{fault}");
                 puppet.exit(0);
-                // Nothing is left of what was there.
+                // Nothing else is left in the directory.
                 assert_eq!(postfix.queued("private").len(), 1, "{fault}");
                 let vitals = vitals.get_or_insert_with(|| Vitals::of(postfix));
                 vitals.expect_again(postfix);

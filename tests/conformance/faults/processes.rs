@@ -1,4 +1,4 @@
-//! No process can be made.
+//! No process can be started.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use testkit::{needs_root, skip, test};
 
 use crate::lines::Line;
 
-/// "So it is when the system cannot start a process": who waits is served when it can again.
+/// "So it is when the system cannot start a process": waiting clients are served once it can again.
 #[test]
 fn a_master_that_can_make_no_process_waits_and_serves_when_it_can() {
     needs_root("to run a master");
@@ -37,7 +37,7 @@ fn a_master_that_can_make_no_process_waits_and_serves_when_it_can() {
     Line::SpawnFailed.wait(&postfix, &details);
     expect_rest(master, Duration::from_millis(2500));
     let (attempts, passed) = (Line::SpawnFailed.count(&postfix), begin.elapsed());
-    // One in a second, by a clock that may count whole seconds.
+    // One attempt per second; the clock may count whole seconds.
     let most = 2 * passed.as_secs() as usize + 2;
     assert!(attempts <= most, "{attempts} attempts in {passed:?}");
     busy.tell("write hello");

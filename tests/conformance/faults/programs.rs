@@ -1,4 +1,4 @@
-//! A daemon's program is replaced or removed, as an upgrade does.
+//! A service's program is replaced or removed, as during an upgrade.
 
 use std::fs;
 use std::process::Command;
@@ -12,7 +12,7 @@ use testkit::{needs_root, test};
 
 use crate::lines::Line;
 
-/// The children of the old program go on; the next is of the new one.
+/// Children of the old program continue; the next child runs the new program.
 #[test]
 fn a_program_that_is_replaced_is_that_of_the_next_child() {
     needs_root("to run a master");
@@ -22,7 +22,7 @@ fn a_program_that_is_replaced_is_that_of_the_next_child() {
     let vitals = Vitals::of(&postfix);
     let program = postfix.daemons().join("puppet");
     let new = program.with_extension("new");
-    // By cp(1): a program cannot be run while it is open for writing.
+    // Copied by cp(1): a program that is open for writing cannot be run.
     let mut copy = Command::new("cp");
     run(copy.arg("-a").arg(&program).arg(&new), SOON).expect_success();
     fs::rename(&new, &program).expect("another program");
@@ -37,7 +37,7 @@ fn a_program_that_is_replaced_is_that_of_the_next_child() {
     assert_eq!(postfix.log_lines("warning: "), [""; 0]);
 }
 
-/// "exec PROGRAM: REASON", and when it is there again the clients that waited are served.
+/// "exec PROGRAM: REASON"; when the program is back, the waiting clients are served.
 #[test]
 fn a_program_that_is_removed_throttles_its_service_until_it_is_back() {
     needs_root("to run a master");

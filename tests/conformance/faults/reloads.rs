@@ -1,4 +1,4 @@
-//! Reloads while clients come.
+//! Reloads under load.
 
 use testkit::instance::{Instance, SOON};
 use testkit::poll::{until, within};
@@ -21,7 +21,7 @@ fn a_thousand_reloads_lose_no_client() {
     crowd::add_service(&mut postfix, &address, "inet n - n - -");
     crowd::add_service(&mut postfix, "a", "unix - - n - -");
     postfix.start();
-    // One reload and some clients, for what is made when it is first needed.
+    // One reload and some clients first, because some memory is allocated on first use.
     let addresses = [&*address, &path, &address, &path];
     Crowd::new(&addresses, 100).visit(|| postfix.hang_up());
     let vitals = crowd::vitals_without_children(&mut postfix);
@@ -34,7 +34,7 @@ fn a_thousand_reloads_lose_no_client() {
             until(SOON, "more clients", due);
             let before = done();
             postfix.hang_up();
-            // The original takes a signal that comes between this line and the reload for the same.
+            // The original merges a signal that arrives between this line and the reload.
             while within(SOON / 20, || done() > before).is_none() {
                 postfix.hang_up();
             }

@@ -1,8 +1,9 @@
-//! What must hold for the findings of any configuration.
+//! Requirements for the findings of any configuration.
 
 use super::{Base, Config, Diagnostic, Diagnostics, Severity, Source, Sources};
 
-/// Reads a configuration. An error has a reason, and every finding points into its file.
+/// Reads a configuration. Checks that a failure has an error, and that every finding points into
+/// its file.
 pub fn parse(sources: &Sources) -> Result<Config, Diagnostics> {
     let result = Config::parse(sources, &super::testing::FakeSystem::default());
     let findings = match &result {
@@ -17,7 +18,7 @@ pub fn parse(sources: &Sources) -> Result<Config, Diagnostics> {
     result
 }
 
-/// What is about a file as a whole may be about one that is missing.
+/// A finding about a whole file may concern a missing file.
 fn points_into(sources: &Sources, finding: &Diagnostic) -> bool {
     let Some(at) = finding.position else {
         return true;
@@ -26,17 +27,18 @@ fn points_into(sources: &Sources, finding: &Diagnostic) -> bool {
         Base::Postfix(main_cf) => Some(main_cf),
         Base::StandAlone(_) => None,
     };
-    let files = [
+    let mut files = [
         main_cf,
         Some(&sources.master_cf),
         sources.master_toml.as_ref(),
-    ];
-    let mut files = files.into_iter().flatten();
+    ]
+    .into_iter()
+    .flatten();
     let file = files.find(|file| file.path == finding.path);
     file.is_some_and(|file| is_inside(file, at.line, at.column))
 }
 
-/// The end of a line is inside, too: something is missing there.
+/// The end of a line is inside, too: findings about missing text point there.
 fn is_inside(file: &Source, line: u32, column: u32) -> bool {
     let mut lines = file.text.split(|&byte| byte == b'\n');
     let line = lines.nth((line as usize).wrapping_sub(1));

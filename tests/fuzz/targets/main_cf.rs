@@ -1,4 +1,4 @@
-//! `main.cf`, and the value of every parameter in it.
+//! `main.cf`, and the values of all its parameters.
 
 use std::collections::BTreeSet;
 
@@ -12,13 +12,13 @@ pub fn run(input: &[u8]) {
     match (&config, &alone) {
         (Ok(config), Ok(parameters)) => assert_eq!(config.parameters, *parameters),
         (Ok(_), Err(findings)) => panic!("{findings}"),
-        // The table can have errors of its own.
+        // The table can have errors.
         (Err(_), _) => {}
     }
     let _ = findings::parse(&sources(expanding(input), ""));
 }
 
-/// The file with references to all its parameters, most of which the master never reads.
+/// The file with references to all its parameters, because the master itself reads only a few.
 fn expanding(input: &[u8]) -> Vec<u8> {
     let lines = input.split(|&byte| byte == b'\n');
     let names = lines.map(|line| line.iter().take_while(|&&b| is_name(b)).count());

@@ -1,4 +1,4 @@
-//! The service table, and the table that is printed from it.
+//! The service table, and the table that is printed from the result.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ pub fn run(input: &[u8]) {
     };
     let printed = config.master_cf();
     let shown = String::from_utf8_lossy(&printed);
-    let again = findings::parse(&sources(MAIN_CF, printed.as_slice()));
-    let again = again.unwrap_or_else(|findings| panic!("{findings}\n{shown}"));
+    let again = findings::parse(&sources(MAIN_CF, printed.as_slice()))
+        .unwrap_or_else(|findings| panic!("{findings}\n{shown}"));
     assert_eq!(
         contents(&again.services),
         contents(&config.services),
@@ -23,7 +23,7 @@ pub fn run(input: &[u8]) {
     assert_eq!(again.master_cf(), printed, "{shown}");
 }
 
-/// All of the services but the lines where they were written.
+/// The services without their line numbers.
 fn contents(services: &[Arc<Service>]) -> Vec<Service> {
     let unplaced = |service: &Arc<Service>| Service {
         line: 0,

@@ -1,8 +1,8 @@
-//! What is fuzzed, and what must hold whatever the input is: everything that takes bytes from
-//! files and children, and the policy. With a new target goes a line in [`TARGETS`], a directory
-//! of `seeds`, a file of `words`, and in `fuzz/` a program like the others.
+//! The fuzz targets and their requirements: the policy, and all code that parses bytes from files
+//! and children. A new target needs a line in [`TARGETS`], a directory of `seeds`, a file of
+//! `words`, and a program in `fuzz/`.
 //!
-//! Both `tests/fuzz` and the programs of `fuzz/` are made from this.
+//! Both `tests/fuzz` and the programs in `fuzz/` include this.
 
 mod findings;
 mod main_cf;
@@ -11,17 +11,17 @@ mod master_toml;
 mod pool;
 mod status;
 mod step;
-/// The configuration's own stand-in for the system's names.
+/// The resolver of the configuration's own tests.
 #[allow(dead_code)] // its tests use more of it
 #[path = "../../../src/config/testing.rs"]
 mod testing;
 
 use master::config::*;
 
-/// Takes any bytes, and panics if something does not hold.
+/// Takes any bytes, and panics if a requirement is violated.
 type Run = fn(&[u8]);
 
-/// By name.
+/// The targets by name.
 pub const TARGETS: [(&str, Run); 6] = [
     ("main_cf", main_cf::run),
     ("master_cf", master_cf::run),
@@ -31,7 +31,7 @@ pub const TARGETS: [(&str, Run); 6] = [
     ("step", step::run),
 ];
 
-/// Gives the target an input.
+/// Runs a target with an input.
 pub fn run(target: &str, input: &[u8]) {
     let found = TARGETS.iter().find(|(name, _)| *name == target);
     let (_, run) = found.expect("a target's name");

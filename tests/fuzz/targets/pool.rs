@@ -1,10 +1,10 @@
-//! The messages between the master and a child of an ordered pool, from a stream that is cut
-//! anywhere.
+//! The messages between the master and a child of an ordered pool, from a stream that is split at
+//! any byte.
 
 use master::protocol::pool::{Assembler, Message, Order, Report, SIZE};
 
-/// The first byte says how long the first piece of the stream is, and so on; what is in the pieces
-/// is the stream.
+/// The first byte is the length of the first piece of the stream, and so on; the pieces are the
+/// stream.
 pub fn run(input: &[u8]) {
     let mut stream = Vec::new();
     let mut assembled = Vec::new();
@@ -26,7 +26,7 @@ pub fn run(input: &[u8]) {
     assembled.into_iter().for_each(check);
 }
 
-/// A message is an order, a report or neither, and says again what it said.
+/// A message is an order, a report, or invalid. Encoding the decoded message gives the same bytes.
 fn check(message: Message) {
     let order = Order::decode(message);
     let report = Report::decode(message);

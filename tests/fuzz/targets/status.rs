@@ -1,4 +1,4 @@
-//! What a child writes to its status channel, whatever it is.
+//! Bytes that a child writes to its status channel.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::step::configured;
 const CHILD: i32 = 7;
 const GENERATION: u32 = 1;
 
-/// The first byte is the length of what is read at a time, which follows, and so on.
+/// The first byte is the length of the data of one read, which follows, and so on.
 pub fn run(input: &[u8]) {
     let now = Duration::from_secs(1);
     let (mut table, service) = table_with_child(now);

@@ -1,27 +1,29 @@
-//! The policy, which is told anything: what is true, what was true, and what never was.
+//! The policy with arbitrary events: true, outdated and invented ones.
 //!
-//! The input is a list of letters, each with an operand of one byte, so that a person can write
-//! `+1 c0 s0 b0 a0 x0`: a service, a client, a child that serves it and leaves. A number means one
-//! of what there is, modulo how many there are. What is no letter is left out.
+//! The input is a list of letters, each with an operand of one byte, so that `+1 c0 s0 b0 a0 x0`
+//! can be written by hand: a service, a client, a child that serves it and leaves. An operand
+//! selects an existing object, modulo the number of objects. Other bytes are ignored.
 //!
 //! | | |
 //! |---|---|
-//! | `+` `-` | a reload with these lines; with none, and so many seconds to leave |
-//! | `c` `w` `q` `g` | of this service: a connection, a watch or a channel that fails, garbage |
-//! | `s` `f` | a spawn that the table asked for succeeds, or fails |
-//! | `S` `F` | of this service, nobody asked: a child, whose pid comes next, or a failure |
-//! | `b` `a` | a child says that it is taken, or available |
-//! | `i` `u` `h` `y` `n` | a child of an ordered pool is idle or busy, closes its channel, sends garbage, or cannot be written to |
+//! | `+` `-` | a reload with these lines; with none, and this many seconds to leave |
+//! | `c` `w` `q` `g` | for this service: a connection, a failed watch, a failed channel, garbage |
+//! | `s` `f` | a requested spawn succeeds, or fails |
+//! | `S` `F` | for this service, not requested: a child, whose pid follows, or a failure |
+//! | `b` `a` | a child reports that it is taken, or available |
+//! | `i` `u` `h` `y` `n` | a child of an ordered pool is idle or busy, closes its channel, sends
+//! garbage, or cannot be written to |
 //! | `o` `H` | a child sends descriptors, or hangs in exec |
-//! | `R` | to this service, a report that is wrong in ways that come next |
-//! | `x` `k` `K` | a child ends well, with an error, or by this signal |
-//! | `X` | this pid ends, whoever it is |
+//! | `R` | for this service, a report with errors that follow |
+//! | `x` `k` `K` | a child ends with status 0, with another status, or by this signal |
+//! | `X` | a process with this pid ends |
 //! | `t` `T` | time passes, a little or a lot |
-//! | `p` `r` `e` `W` | of this service, an operator wants: a pause, its end, other children, a wake-up |
-//! | `v` | an operator wants to hear more, or less |
-//! | `d` `D` | a deadline's turn, now or when it has come |
+//! | `p` `r` `e` `W` | for this service, an operator's request: pause, resume, replace children,
+//! wake up |
+//! | `v` | an operator sets the log level |
+//! | `d` `D` | a deadline event, now or when it is due |
 //! | `!` | the end, by this signal |
-//! | `(` `)` | no operand: the events between are one turn |
+//! | `(` `)` | no operand: the events between them are in one turn |
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
@@ -35,13 +37,13 @@ use master::protocol::{StatusReport, pool::Report};
 use super::testing::{FakeSystem, sources};
 use super::{Config, Service, Source};
 
-/// No input is to take long.
+/// Maximum number of letters, because no input may take long.
 const LETTERS_MAX: usize = 2000;
 
-/// All that take an operand.
+/// All letters with an operand.
 const LETTERS: &[u8] = b"+-cwqgsfSFbaiuhynoHRxkKXtTpreWvdD!";
 
-/// The lines that a reload chooses from. There are several of one service.
+/// The lines that a reload selects from. Some services have several lines.
 const LINES: [&str; 8] = [
     "25 inet n - - - 2 a",
     "a unix - - - 30 1 a",
@@ -53,8 +55,8 @@ const LINES: [&str; 8] = [
     "d fifo n - - 1 1 d",
 ];
 
-/// A pool whose children accept when they are told to, one that keeps some warm, and a service
-/// that a reload makes a pool of, or no longer; and services that look after their children.
+/// An ordered pool, a pool with idle children, a service that a reload turns into a pool or back,
+/// and services with child limits.
 const TABLES: [(&str, &str); 5] = [
     (
         LINES[0],
@@ -89,7 +91,8 @@ static SERVICES: LazyLock<Vec<Arc<Service>>> = LazyLock::new(|| {
     LINES.iter().map(one).collect()
 });
 
-/// The services of the lines whose bits are set. The last of several is the one.
+/// The services of the lines whose bits are set. Of several lines for a service, the last one
+/// counts.
 pub fn configured(lines: u8) -> Vec<Arc<Service>> {
     let mut services: Vec<Arc<Service>> = Vec::new();
     for (bit, service) in SERVICES.iter().enumerate() {
@@ -102,22 +105,22 @@ pub fn configured(lines: u8) -> Vec<Arc<Service>> {
 }
 
 pub fn run(input: &[u8]) {
-    let mut world = World::new();
+    let mut driver = Driver::new();
     let mut bytes = input.iter().copied();
     for _ in 0..LETTERS_MAX {
         let Some(letter) = bytes.next() else {
             break;
         };
-        world.letter(letter, &mut bytes);
+        driver.letter(letter, &mut bytes);
     }
-    world.end_turn();
+    driver.end_turn();
 }
 
-/// The table, and what it has been told and has asked for.
-struct World {
+/// The table, its history and its requests.
+struct Driver {
     table: Table,
     now: Duration,
-    /// Several events come before the table settles.
+    /// Whether several events precede the next `settle`.
     in_turn: bool,
     watched: BTreeSet<ServiceId>,
     spawning: Vec<(ServiceId, u32)>,
@@ -125,7 +128,7 @@ struct World {
     last_pid: Pid,
 }
 
-impl World {
+impl Driver {
     fn new() -> Self {
         Self {
             table: Table::new(Duration::from_secs(10), true),
@@ -152,7 +155,7 @@ impl World {
         }
     }
 
-    /// What a letter stands for, unless that is impossible or only that time passes.
+    /// The event that a letter stands for; `None` if it is impossible, or if only time passes.
     fn event(&mut self, letter: u8, n: u8, bytes: &mut impl Iterator<Item = u8>) -> Option<Event> {
         let service = ServiceId::from_index(usize::from(n % 16));
         let error = Errno(n.into());
@@ -194,7 +197,7 @@ impl World {
         Some(event)
     }
 
-    /// Time goes by, or stands still.
+    /// Lets time pass.
     fn pass(&mut self, letter: u8, n: u8) -> Option<Event> {
         match letter {
             b't' => self.now += Duration::from_millis(u64::from(n).pow(2)),
@@ -210,7 +213,7 @@ impl World {
         Event::Reload(self.table.plan(&configured(lines), kill_time))
     }
 
-    /// A spawn that the table asked for has succeeded.
+    /// A requested spawn has succeeded.
     fn spawned(&mut self, nth: u8) -> Option<Event> {
         let (service, generation) = remove(&mut self.spawning, nth)?;
         self.last_pid += 1;
@@ -223,7 +226,7 @@ impl World {
         })
     }
 
-    /// A child that nobody asked for, perhaps with a pid that is in use.
+    /// An unrequested child, perhaps with a pid that is in use.
     fn adopted(&mut self, service: ServiceId, pid: Option<u8>) -> Event {
         let pid = pid.unwrap_or(0).into();
         self.children.push((service, 0, pid));
@@ -249,7 +252,7 @@ impl World {
         })
     }
 
-    /// What happens to a child, which is one of a pool, or should not have a channel.
+    /// An event for a child, which may be one without a channel.
     fn member(&self, letter: u8, nth: u8) -> Option<Event> {
         let nth = usize::from(nth).checked_rem(self.children.len())?;
         let (_, _, pid) = self.children[nth];
@@ -273,7 +276,7 @@ impl World {
         })
     }
 
-    /// A report that is wrong in one way or several.
+    /// A report with one or several errors.
     fn nonsense(&self, service: ServiceId, how: Option<u8>) -> Event {
         let how = how.unwrap_or(0);
         let nth = usize::from(how).checked_rem(self.children.len());
@@ -322,7 +325,7 @@ impl World {
         }
     }
 
-    /// The wish must be one that can be granted.
+    /// Checks that the request is valid, and executes it.
     fn carry_out(&mut self, action: &Action, stop: bool) {
         let possible = match *action {
             Action::Watch(id) => self.is_open(id) && self.watched.insert(id),

@@ -1,4 +1,4 @@
-//! What a service and its children look like to the master, by the model.
+//! The master's view of a service and its children, according to the model.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use super::{CLIENTS, HANGING_MAX, log};
 /// A child, as the master knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {
-    /// As it said last, and counted on if it was not told to leave.
+    /// Its last report was "available", and it was not told to leave.
     pub idle: bool,
     pub leaving: bool,
-    /// It has not executed its program.
+    /// Its exec hangs.
     pub hanging: bool,
     pub used: bool,
     pub generation: u32,
-    /// It said then that it has a client.
+    /// When it reported that it has a client.
     pub busy_since: Option<Time>,
     pub told_to_leave: Option<Time>,
     pub ended: Ended,
 }
 
-/// Whether somebody stayed too long.
+/// Whether a child has exceeded its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ended {
     No,
@@ -38,12 +38,12 @@ impl Member {
         self.idle && !self.leaving
     }
 
-    /// Told to leave, and idle: no client waits for it.
+    /// Whether it is told to leave, and idle: no client waits for it.
     pub fn departing(&self) -> bool {
         self.idle && self.leaving
     }
 
-    /// When it has stayed too long.
+    /// When its time is over.
     pub fn due(&self, service: &Service, kill_time: Duration) -> Option<Time> {
         let request = self.busy_since.zip(service.limits().request_timeout);
         let leave = self.told_to_leave.zip(service.limits().stop_timeout);
@@ -60,7 +60,7 @@ impl Member {
     }
 }
 
-/// What is counted for who looks on.
+/// The statistics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counted {
     pub peak: (u32, Option<Time>),
@@ -80,9 +80,10 @@ impl Counted {
             && self.clients == stats.connections
             && self.peak == (stats.peak, stats.peak_at)
             && self.limit_reached == stats.limit_reached;
-        match right {
-            true => Ok(()),
-            false => Err(format!("counted {stats:?} instead of {self:?}")),
+        if right {
+            Ok(())
+        } else {
+            Err(format!("counted {stats:?} instead of {self:?}"))
         }
     }
 }
@@ -94,26 +95,27 @@ pub struct Account {
     pub members: BTreeMap<Pid, Member>,
     pub watched: bool,
     pub paused: bool,
-    /// A child was asked for, and is not there yet.
+    /// A requested child that has not been started yet.
     pub spawning: bool,
-    /// What is counted for who looks on.
+    /// The statistics.
     pub counted: Counted,
     pub throttled_until: Option<Time>,
-    /// How long that was, and has not been forgiven.
+    /// The last throttle time, until a success resets it.
     pub throttle: Option<Duration>,
-    /// The last clients, and whether they lost their child.
+    /// The last clients, and whether their child ended abnormally.
     pub clients: VecDeque<bool>,
     pub stress_until: Option<Time>,
     pub wake_at: Option<Time>,
     pub wake_waits: bool,
-    /// Removed; who is still there then is killed.
+    /// For a removed service: when the remaining children are killed.
     pub kill_at: Option<Time>,
     pub killed: bool,
     pub warned_at: Option<Time>,
     pub at_limit: bool,
-    /// Available and all children, as a verbose master said last.
+    /// The numbers of available and of all children in the last log line of a verbose master.
     pub said: Option<(usize, usize)>,
-    /// Since when lines about bad reports are counted, and how many were written and left out.
+    /// The start of the interval for lines about bad reports, and the numbers of written and
+    /// suppressed lines.
     pub counted_since: Option<Time>,
     pub written: u32,
     pub left_out: u64,
@@ -158,7 +160,7 @@ impl Account {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Who has stayed for too long first. Those of a removed service go together.
+    /// The child whose time is over first. The children of a removed service have the same time.
     pub fn next_to_go(&self, kill_time: Duration) -> Option<(Time, Pid)> {
         let open = self.kill_at.is_none();
         let members = self.members.iter().filter(|_| open);
@@ -166,7 +168,7 @@ impl Account {
         due.min()
     }
 
-    /// What has to be done about somebody who stays too long.
+    /// The actions for a child whose time is over.
     pub fn end(&mut self, now: Time, pid: Pid) -> [Action; 2] {
         let service = self.service.clone();
         let member = self.members.get_mut(&pid).expect("a member");
@@ -211,12 +213,12 @@ impl Account {
         self.members.values().filter(|m| m.available()).count()
     }
 
-    /// The available children and all of them.
+    /// The numbers of available and of all children.
     pub fn counts(&self) -> (usize, usize) {
         (self.available(), self.members.len())
     }
 
-    /// Counts those that have a client, at the end of a turn.
+    /// Counts the busy children at the end of a turn.
     pub fn take_stock(&mut self, now: Time) {
         let idle = |m: &&Member| m.idle;
         let busy = self.members.len() - self.members.values().filter(idle).count();
@@ -249,19 +251,19 @@ impl Account {
         self.throttled_until.is_none() && self.kill_at.is_none()
     }
 
-    /// So many children more would not be too many.
+    /// Whether `more` children can be started.
     pub fn has_room_for(&self, more: usize) -> bool {
         let max = self.service.max as usize;
         max == 0 || self.members.len() + more <= max
     }
 
-    /// Whether a client would have to be taken to a new child.
+    /// Whether a new client needs a new child.
     pub fn wants_clients(&self) -> bool {
         let may_start = !self.spawning && self.hanging() < HANGING_MAX && self.has_room_for(1);
         self.open() && !self.paused && self.available() == 0 && may_start
     }
 
-    /// Whether clients have to wait for a child that is busy.
+    /// Whether clients must wait for a busy child.
     pub fn makes_clients_wait(&self) -> bool {
         let stay = self.members.values().filter(|m| !m.departing()).count();
         let max = self.service.max as usize;

@@ -1,4 +1,4 @@
-//! Facts, and what they oblige the master to.
+//! Events, and the actions that they require.
 
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ impl Model {
         self.owed.push(log(service, child, kind));
     }
 
-    /// What only a verbose master says.
+    /// Removes the lines that only a verbose master logs.
     pub(super) fn leave_out_details(&mut self) {
         let detail = |owed: &Action| matches!(owed, Action::Log(record) if record.severity == Severity::Detail);
         if !self.verbose {
@@ -137,7 +137,7 @@ impl Model {
         if member.idle == idle {
             return;
         }
-        // A child that is to leave has written it before it knew, and it counts.
+        // A child that is told to leave has sent this report before, so it counts.
         member.idle = idle;
         member.used |= idle;
         member.busy_since = (!idle).then_some(now);
@@ -176,7 +176,7 @@ impl Model {
         }
     }
 
-    /// Whose child it is.
+    /// The service of a child.
     fn account_of(&mut self, pid: Pid) -> Option<(ServiceId, &mut Account)> {
         let mut accounts = self.accounts.iter_mut();
         let found = accounts.find(|(_, account)| account.members.contains_key(&pid));
@@ -217,7 +217,7 @@ impl Model {
     }
 
     fn spawned(&mut self, now: Time, id: ServiceId, generation: u32, pid: Pid) {
-        // Who had the pid before is no more, whether its end was heard of or not.
+        // The previous process with this pid has ended, whether its end was seen or not.
         self.strike_out(pid);
         let Some(account) = self.accounts.get_mut(&id) else {
             return;
@@ -316,9 +316,10 @@ impl Model {
         if member.idle || member.leaving {
             return;
         }
-        match failed || too_long {
-            true => self.lost(now, id),
-            false => self.served(id),
+        if failed || too_long {
+            self.lost(now, id)
+        } else {
+            self.served(id)
         }
     }
 
@@ -344,7 +345,7 @@ impl Model {
         let due = |at: Option<Time>| at.is_some_and(|at| at <= now);
         for (&id, account) in &mut self.accounts {
             if due(account.wake_at) {
-                // What comes first counts, also when both are late.
+                // The earlier time counts, even if both are over.
                 let free = |until| Some(until) <= account.wake_at;
                 if account.throttled_until.is_none_or(free) && !account.paused {
                     let record = log(&account.service, None, Kind::Waking);
@@ -429,8 +430,11 @@ impl Model {
         let Some(account) = self.accounts.get_mut(&id) else {
             return;
         };
-        let every = account.service.wakeup.map(|wakeup| wakeup.every);
-        let every = every.filter(|_| !account.wake_waits);
+        let every = account
+            .service
+            .wakeup
+            .map(|wakeup| wakeup.every)
+            .filter(|_| !account.wake_waits);
         account.wake_at = every.map(|every| now + every);
         if every.is_some() && account.throttled_until.is_none() && !account.paused {
             let service = account.service.clone();
@@ -439,7 +443,7 @@ impl Model {
         }
     }
 
-    // What an operator wants.
+    // Requests of an operator.
 
     fn in_service(&mut self, id: ServiceId) -> Option<&mut Account> {
         let account = self.accounts.get_mut(&id)?;

@@ -1,8 +1,8 @@
-//! The simulation's own model of what the master was told, and of what it therefore owes.
+//! The simulation's own model of the master's knowledge, and of the actions that are due.
 //!
-//! The rules are written down here a second time, from the manual and not from the code, and in
-//! the most simple-minded way: for every fact, all that has to be done about it. Whatever the
-//! table asks for must be owed, and whatever is owed must be asked for.
+//! It repeats the rules of the manual, independent of the code and in the simplest way: for every
+//! event, all actions that it requires. Every action of the table must be due, and every due action
+//! must be taken.
 
 mod account;
 mod facts;
@@ -18,15 +18,15 @@ pub use account::{Account, Ended, Member};
 
 const STRESS_TIME: Duration = Duration::from_secs(1000);
 const WARNING_TIME: Duration = Duration::from_secs(1000);
-/// Lines a minute about what is wrong with a service's reports.
+/// Maximum number of lines per minute about a service's bad reports.
 const BAD_REPORTS: u32 = 10;
-/// The number of clients that are remembered.
+/// The number of remembered clients.
 const CLIENTS: usize = 20;
 const MINUTE: Duration = Duration::from_secs(60);
-/// No more are started of a service of which this many hang in exec.
+/// If this many processes of a service hang in exec, no more are started.
 const HANGING_MAX: u32 = 3;
 
-/// What is to be logged.
+/// A log action.
 fn log(service: &Arc<Service>, child: Option<Pid>, kind: Kind) -> Action {
     Action::Log(Record {
         service: Some(service.clone()),
@@ -40,16 +40,16 @@ fn log(service: &Arc<Service>, child: Option<Pid>, kind: Kind) -> Action {
 pub struct Model {
     pub accounts: BTreeMap<ServiceId, Account>,
     verbose: bool,
-    /// There was a configuration before.
+    /// Whether a configuration has been loaded.
     loaded: bool,
     pub kill_time: Duration,
     generations: u32,
-    /// What is to be done about the last fact.
+    /// The actions that the last event requires.
     owed: Vec<Action>,
 }
 
 impl Model {
-    /// The model about a master that is verbose or not.
+    /// The model of a master, verbose or not.
     pub fn new(verbose: bool) -> Self {
         Self {
             verbose,
@@ -57,14 +57,15 @@ impl Model {
         }
     }
 
-    /// The turn ends: who is watched and should not be, who should be and is not.
+    /// Ends a turn: adds the due changes of watched listeners.
     pub fn settle(&mut self, now: Time) {
         for (&id, account) in &mut self.accounts {
             let wants = account.wants_clients();
             if wants != std::mem::replace(&mut account.watched, wants) {
-                self.owed.push(match wants {
-                    true => Action::Watch(id),
-                    false => Action::Unwatch(id),
+                self.owed.push(if wants {
+                    Action::Watch(id)
+                } else {
+                    Action::Unwatch(id)
                 });
             }
             account.take_stock(now);
@@ -84,12 +85,12 @@ impl Model {
         self.leave_out_details();
     }
 
-    // Wishes.
+    // Actions.
 
-    /// Takes note of what the table wishes.
+    /// Checks and removes a due action.
     ///
     /// # Errors
-    /// Nobody asked for it.
+    /// The action was not due.
     pub fn wish(&mut self, now: Time, action: &Action) -> Result<(), String> {
         let mut known = action.clone();
         let about_limit = |record: &&Record| record.kind == Kind::LimitReached;
@@ -114,9 +115,9 @@ impl Model {
         }
         match action {
             Action::Log(record) => match record.kind {
-                // The table need not notice at once that another 1000 s are over.
+                // The table may be late to notice that another 1000 s are over.
                 Kind::LimitReached => Ok(()),
-                // It may repeat itself, but say nothing wrong.
+                // It may be repeated, but must be correct.
                 Kind::Counts(_) if self.verbose => {
                     let mut accounts = self.accounts.values();
                     let right = accounts.any(|account| account.log_counts() == known);
@@ -136,8 +137,9 @@ impl Model {
 
     fn check_warning(&mut self, now: Time, service: &Service) -> Result<(), String> {
         let mut accounts = self.accounts.values_mut();
-        let account = accounts.find(|a| a.kill_at.is_none() && *a.service == *service);
-        let account = account.ok_or("a warning about a service that is not there")?;
+        let account = accounts
+            .find(|a| a.kill_at.is_none() && *a.service == *service)
+            .ok_or("a warning about a service that is not there")?;
         let last = account.warned_at.replace(now);
         if last.is_some_and(|at| now - at <= WARNING_TIME) {
             return Err("a warning about the limit too soon after the last".into());
@@ -148,12 +150,12 @@ impl Model {
             .ok_or("a warning about a limit that is not reached".into())
     }
 
-    // What must hold.
+    // Invariants.
 
-    /// That everything owed was done, and that the table knows what the model knows.
+    /// Checks that all due actions were taken, and that the table's state is the model's.
     ///
     /// # Errors
-    /// What is not as it should be.
+    /// The difference.
     pub fn compare(&self, table: &Table) -> Result<(), String> {
         if !self.owed.is_empty() {
             return Err(format!("not done: {:?}", self.owed));
@@ -200,17 +202,17 @@ impl Model {
         Ok(())
     }
 
-    /// When something is to be done without another fact.
+    /// When the next action is due without another event.
     pub fn next_deadline(&self) -> Option<Time> {
         let accounts = self.accounts.values();
         let deadlines = accounts.filter_map(|account| account.next_deadline(self.kill_time));
         deadlines.min()
     }
 
-    /// That the listeners are watched exactly as they should be, at the end of a turn.
+    /// Checks that exactly the right listeners are watched at the end of a turn.
     ///
     /// # Errors
-    /// Which are not.
+    /// The wrong listeners.
     pub fn compare_watched(&self, table: &Table) -> Result<(), String> {
         for (id, account) in &self.accounts {
             let listening = table.service(*id).map(|service| service.listening());

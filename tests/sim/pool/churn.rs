@@ -1,7 +1,7 @@
-//! A steady load on an ordered pool: how many children are started and ended for it in an hour, by
-//! our rules and by those of SpamAssassin's `SpamdForkScaling.pm`, side by side.
+//! A steady load on an ordered pool: the number of children that are started and ended in an hour,
+//! by our rules and by those of SpamAssassin's `SpamdForkScaling.pm`, in comparison.
 //!
-//! Clients come at random (Poisson), and each takes a random time (exponential); a child takes two
+//! Clients come at random (Poisson), with random service times (exponential); a child takes two
 //! seconds to start.
 
 use std::cmp::Reverse;
@@ -25,15 +25,15 @@ const SETTINGS: Settings = Settings {
     double: false,
     limits: NO_LIMITS,
 };
-/// Clients come so often, and each takes so long, on average: eight are there at a time.
+/// The mean interval between clients and the mean service time: eight clients at a time on average.
 const BETWEEN: Duration = Duration::from_millis(25);
 const TAKES: Duration = Duration::from_millis(200);
 const STARTS: Duration = Duration::from_secs(2);
-/// The pool finds its size, and then is watched for an hour.
+/// The time until the pool's size is stable; then it is measured for an hour.
 const WARM_UP: Duration = Duration::from_secs(600);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a parent hears.
+/// An event for a parent.
 enum Fact {
     Connection,
     Said(Pid, Report),
@@ -42,7 +42,7 @@ enum Fact {
     Deadline,
 }
 
-/// What a parent wants.
+/// A request of a parent.
 enum Wish {
     Start,
     End(Pid),
@@ -51,12 +51,12 @@ enum Wish {
 
 trait Parent {
     fn hear(&mut self, now: Time, fact: Fact) -> Vec<Wish>;
-    /// Whether it wants to hear of connections.
+    /// Whether it needs connection events.
     fn listens(&self) -> bool;
     fn deadline(&mut self) -> Option<Time>;
 }
 
-/// The real policy.
+/// Our policy.
 struct Ours {
     table: Table,
     listens: bool,
@@ -132,7 +132,7 @@ impl Parent for Ours {
     }
 }
 
-/// The module's rules, and those of spamd that keep its pool filled.
+/// The module's rules, and those of spamd for filling its pool.
 #[derive(Default)]
 struct Spamds {
     children: BTreeSet<Pid>,
@@ -172,7 +172,7 @@ impl Parent for Spamds {
                 }
                 self.adapt(&mut wishes);
             }
-            // The parent waits for this word and does nothing else then.
+            // The parent blocks until this report comes.
             Fact::Said(_, Report::Busy) => {}
             Fact::Ended(pid) => {
                 self.children.remove(&pid);
@@ -234,7 +234,7 @@ impl<P: Parent> Steady<P> {
         }
     }
 
-    /// Starts and ends in an hour after the pool has found its size.
+    /// The number of starts and ends in an hour after the size is stable.
     fn hour(mut self) -> (u32, u32) {
         self.hear(Fact::Deadline);
         self.come();
@@ -286,7 +286,7 @@ impl<P: Parent> Steady<P> {
         }
     }
 
-    /// The next client is on the way.
+    /// Schedules the next client.
     fn come(&mut self) {
         let after = self.about(BETWEEN);
         self.due.push(Reverse((self.now + after, Due::Client)));
@@ -335,7 +335,7 @@ impl<P: Parent> Steady<P> {
     }
 }
 
-/// Compares the two.
+/// Compares the two parents.
 pub fn run(options: &Options) -> Outcome {
     if !options.choose("steady load", "") {
         return Ok("no steady load".into());
@@ -346,8 +346,9 @@ pub fn run(options: &Options) -> Outcome {
         "an hour of steady load: ours starts {} children and ends {}, by spamd's rules {} and {}",
         ours.0, ours.1, spamds.0, spamds.1
     );
-    match (ours.0 + ours.1) * 20 <= spamds.0 + spamds.1 {
-        true => Ok(text),
-        false => Err(text),
+    if (ours.0 + ours.1) * 20 <= spamds.0 + spamds.1 {
+        Ok(text)
+    } else {
+        Err(text)
     }
 }

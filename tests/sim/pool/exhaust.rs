@@ -1,5 +1,5 @@
-//! All that can happen in a small pool, up to a number of happenings: breadth first, states with
-//! the same future are one, and from every state the pool comes to rest with everybody served.
+//! All possible sequences in a small pool, up to a number of happenings: breadth first, with equal
+//! states merged, and from every state the pool must come to rest with all clients served.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::Outcome;
 use crate::options::Options;
 use crate::replay::guarded;
 
-/// Room for two children, of whom one is started at once.
+/// A limit of two children, with one at the start.
 const SETTINGS: Settings = Settings {
     max: 2,
     min_children: 1,
@@ -32,10 +32,10 @@ const HAPPENINGS: [Happening; 9] = [
     Reload,
 ];
 const DEPTH: usize = 9;
-/// States and transitions. The numbers are exact, as those of the other exhaustion.
+/// The number of states and of transitions; exact, as in the other exhaustion.
 const EXPECTED: (usize, usize) = (17_003, 72_693);
 
-/// Goes through all of it.
+/// Runs the search.
 pub fn run(options: &Options) -> Outcome {
     if !options.choose("all states of a pool", "") {
         return Ok("no state of a pool".into());
@@ -61,15 +61,16 @@ pub fn run(options: &Options) -> Outcome {
     }
     let found = (seen.len(), transitions);
     let text = format!("a pool: {} states, {transitions} transitions", seen.len());
-    match found == EXPECTED {
-        true => Ok(text),
-        false => Err(format!(
+    if found == EXPECTED {
+        Ok(text)
+    } else {
+        Err(format!(
             "{text}\ninstead of {EXPECTED:?}: what else can happen now?"
-        )),
+        ))
     }
 }
 
-/// Whether the way leads to a new state. From every state the pool comes to rest.
+/// Whether the path leads to a new state. From every state the pool must come to rest.
 fn arrive(way: &[Happening], seen: &mut HashSet<u64>) -> Result<bool, String> {
     let mut simulation = Simulation::new();
     way.iter()

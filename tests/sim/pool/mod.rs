@@ -1,5 +1,5 @@
-//! Ordered pools, in a simulated world of their own: children that talk to the master one by one,
-//! keep to the rules or do not, and a master that has promises to keep about each of them.
+//! Simulates ordered pools: children that talk to the master one by one and may violate the
+//! protocol, and the promises of the master about each of them.
 
 pub mod churn;
 pub mod exhaust;
@@ -11,82 +11,82 @@ use master::config::{ChildLimits, Pool, Ramp};
 
 use crate::Outcome;
 use crate::coverage::Coverage;
-use crate::happening::Steering;
+use crate::happening::OperatorRequest;
 use crate::options::Options;
 use crate::random::Random;
 use crate::replay::guarded;
 use crate::shrink::leave_out;
 use simulation::Simulation;
 
-/// Happenings in one run.
+/// Number of happenings in one run.
 const RUN: usize = 500;
-/// For every so many steps of the rest of the simulation, one of this one.
+/// One step of this simulation for this many steps of the other one.
 const SHARE: u64 = 20;
-/// In so many steps there is room for every sort of event, action and record that pools have.
+/// After this many steps, every kind of event, action and record of pools must have occurred.
 const ALL_COVERED: u64 = 400_000;
 
-/// What can happen. A number says to which child, modulo how many there are.
+/// What can happen. A number selects a child, modulo their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// The master has a turn.
+    /// The master makes a turn.
     Turn,
-    /// Nothing happens until the master's next deadline, which gets its turn.
+    /// Time passes until the master's next deadline, which is then due.
     Sleep,
-    /// Milliseconds go by.
+    /// Milliseconds pass.
     Pass(u32),
     Client,
-    /// A child does what comes next in its life.
+    /// A child takes its next step.
     Live(u8),
-    /// A child has served enough, and leaves.
+    /// A child has served enough clients, and leaves.
     Retire(u8),
-    /// A child fails with an exit code, whatever it does.
+    /// A child fails with an exit code, in any state.
     Fail(u8),
-    /// Somebody kills a child.
+    /// A child is killed.
     Crash(u8),
-    /// A child does nothing until it is continued.
+    /// A child is stopped until it is continued.
     Stop(u8),
     Continue(u8),
-    /// A child does not end for any signal but SIGKILL.
+    /// A child ignores all signals except SIGKILL.
     Defy(u8),
-    /// A child does nothing more, without having said so.
+    /// A child does nothing more and sends nothing.
     Silence(u8),
-    /// A child says something that nobody understands, and nothing more.
+    /// A child sends an unknown message, and nothing more.
     Letter(u8),
-    /// A child says the contrary of the truth, and nothing more.
+    /// A child sends a false report, and nothing more.
     Lie(u8),
-    /// A child closes its channel, and lives on.
+    /// A child closes its channel and stays.
     HangUp(u8),
     /// A child sends file descriptors.
     SendDescriptors(u8),
-    /// A child that is starting does not execute its program.
+    /// The exec of a starting child hangs.
     Hang(u8),
-    /// From now on, the master carries out only so many actions a turn, at its end; for 0, it
-    /// carries out all at once again.
+    /// From now on, the master executes at most this many actions per turn, at its end; 0 means all
+    /// at once again.
     Late(u8),
-    /// The next child that is ordered to accept seems dead.
+    /// The next child that is ordered to accept appears dead.
     ChildFails,
-    /// The next order can only be written a turn later.
+    /// The next order is written a turn later.
     WriteWaits,
-    /// The next child that is pinged seems dead.
+    /// The next child that is pinged appears dead.
     PingFails,
     SpawnFails,
     WatchFails,
-    /// From now on the system counts who waits, as for TCP, or no longer.
+    /// Toggles whether the system counts waiting clients, as for TCP.
     Count,
-    /// Somebody edits the settings and the process limit.
+    /// An administrator edits the settings and the process limit.
     Edit(Settings),
-    /// Somebody asks for a reload.
+    /// An administrator requests a reload.
     Reload,
-    /// An operator wants something of the service.
-    Steer(Steering),
-    /// The faults end, everybody is served, and the pool comes to rest within its bounds.
+    /// An operator's request for the service.
+    Operator(OperatorRequest),
+    /// The faults end, all clients are served, and the pool comes to rest within its bounds.
     Calm,
 }
 
-/// Those of Postfix.
+/// Postfix's behavior.
 const NO_LIMITS: ChildLimits = ChildLimits::DEFAULT;
 
-/// What somebody may write into the files.
+/// Settings of the service in the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub max: u32,
@@ -98,7 +98,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// As the parser would have corrected it.
+    /// Random settings, as corrected by the parser.
     fn random(random: &mut Random) -> Self {
         let max = random.pick(&[0, 1, 2, 3, 5, 8]);
         let most = if max == 0 { 8 } else { max };
@@ -113,7 +113,7 @@ impl Settings {
         }
     }
 
-    /// Half of all have none.
+    /// Random limits; none in half of the cases.
     fn random_limits(random: &mut Random) -> ChildLimits {
         let time = |random: &mut Random| {
             let seconds = random.pick(&[0, 0, 0, 1, 4, 30]);
@@ -147,7 +147,7 @@ impl Settings {
 
 type Sort = fn(&mut Random) -> Happening;
 
-/// Without these nothing goes on.
+/// The happenings without which nothing proceeds.
 const LIFE: [Sort; 4] = [
     |_| Happening::Turn,
     |random| Happening::Live(random.byte()),
@@ -181,17 +181,17 @@ const SOMETIMES: [Sort; 29] = [
     |_| Happening::Count,
     |random| Happening::Edit(Settings::random(random)),
     |_| Happening::Reload,
-    |_| Happening::Steer(Steering::Pause),
-    |_| Happening::Steer(Steering::Resume),
-    |_| Happening::Steer(Steering::Replace),
+    |_| Happening::Operator(OperatorRequest::Pause),
+    |_| Happening::Operator(OperatorRequest::Resume),
+    |_| Happening::Operator(OperatorRequest::Replace),
     |_| Happening::Calm,
 ];
 
-/// Simulates as long as the options say, or until something breaks.
+/// Simulates as long as the options say, or until a failure.
 pub fn run(options: &Options) -> Outcome {
     let mut steps = 0;
     let mut seed = options.seed;
-    // The other simulation goes on for ever, when one does.
+    // With `--forever`, the other simulation does not end.
     let most = options.steps.unwrap_or(1_000_000) / SHARE;
     let mut coverage = Coverage::default();
     while options.choose("pools", "") && steps < most {
@@ -243,7 +243,7 @@ fn replay(list: &[Happening], coverage: &mut Coverage) -> Result<(), String> {
     })
 }
 
-/// The seed, and the shortest list that shows what is wrong.
+/// The message with the seed and the shortest failing list.
 fn explain(seed: u64, list: Vec<Happening>, what: &str) -> String {
     let all = list.len();
     let mut list = list;
@@ -257,7 +257,7 @@ fn explain(seed: u64, list: Vec<Happening>, what: &str) -> String {
     )
 }
 
-/// The list as a test would have it.
+/// The list in the form of a test.
 fn written(list: &[Happening]) -> String {
     let items: String = list.iter().map(|h| format!("    {h:?},\n")).collect();
     format!("&[\n{items}]")

@@ -1,5 +1,5 @@
-//! The simulated world: the kernel, the table's file, the model, and in their midst the real
-//! policy, driven as the runtime drives it.
+//! The simulated world: the kernel, the table's file, the model, and the real policy, driven like
+//! by the runtime.
 
 mod promises;
 
@@ -15,7 +15,8 @@ use crate::kernel::{End, Kernel, Message, Phase, Port};
 use crate::lines::Lines;
 use crate::model::Model;
 
-/// The endpoints' places, those of two that were removed and are there still, and one of nobody.
+/// The number of places: the endpoints', two of removed services that still have children, and an
+/// unused one.
 const PLACES: usize = 7;
 /// ENOMEM.
 const NO_ROOM: Errno = Errno(12);
@@ -57,17 +58,17 @@ pub struct Simulation {
     pub coverage: Coverage,
     table: Table,
     hangup: bool,
-    /// A stop, and whether the next master is verbose.
+    /// Whether to stop, and whether the next master is verbose.
     stop: Option<bool>,
-    /// How many actions a turn carries out, at its end; otherwise all are carried out at once.
+    /// The number of actions per turn, executed at its end; `None` executes all at once.
     pub late: Option<u8>,
-    /// What the table asked for and was not carried out yet.
+    /// Actions that have not been executed yet.
     pub queue: VecDeque<Action>,
-    /// Kept for its memory.
+    /// A buffer that is reused.
     actions: Vec<Action>,
 }
 
-/// A promise that was broken, in words.
+/// A description of a broken promise.
 pub type Broken = String;
 
 impl Simulation {
@@ -92,10 +93,10 @@ impl Simulation {
         }
     }
 
-    /// Whether the happening could happen.
+    /// Whether the happening was possible.
     ///
     /// # Errors
-    /// What it broke.
+    /// The promise that it broke.
     pub fn apply(&mut self, happening: Happening) -> Result<bool, Broken> {
         let kernel = &mut self.kernel;
         match happening {
@@ -118,12 +119,12 @@ impl Simulation {
                 self.lines.kill_time = Duration::from_secs(seconds.into());
             }
             Happening::Hangup => self.hangup = true,
-            Happening::Steer(place, steering) => {
+            Happening::Operator(place, request) => {
                 let place = ServiceId::from_index(usize::from(place) % PLACES);
-                return self.steer(steering.event(place)).map(|()| true);
+                return self.operate(request.event(place)).map(|()| true);
             }
             Happening::Verbose(verbose) => {
-                return self.steer(Event::Verbose(verbose)).map(|()| true);
+                return self.operate(Event::Verbose(verbose)).map(|()| true);
             }
             Happening::Stop(verbose) => self.stop = Some(verbose),
             Happening::Late(actions) => {
@@ -150,7 +151,7 @@ impl Simulation {
         Ok(true)
     }
 
-    /// What is about to happen in the next turn.
+    /// What the next turn will do.
     pub fn pending(&self) -> ([bool; 3], Option<bool>) {
         let Kernel {
             spawn_fails,
@@ -198,8 +199,8 @@ impl Simulation {
         }
     }
 
-    /// A turn in which only an operator has something to say.
-    fn steer(&mut self, event: Event) -> Result<(), Broken> {
+    /// A turn with only an operator's request.
+    fn operate(&mut self, event: Event) -> Result<(), Broken> {
         self.step(event)?;
         self.settle()?;
         self.check()
@@ -227,9 +228,10 @@ impl Simulation {
         if self.deadline().is_some_and(|at| at <= now) {
             self.step(Event::Deadline)?;
         }
-        match self.deadline().is_some_and(|at| at < now) {
-            true => Err("a deadline was passed over".into()),
-            false => Ok(()),
+        if self.deadline().is_some_and(|at| at < now) {
+            Err("a deadline was passed over".into())
+        } else {
+            Ok(())
         }
     }
 
@@ -238,7 +240,7 @@ impl Simulation {
     }
 
     fn reload(&mut self) -> Result<(), Broken> {
-        // A configuration is taken up when all has been carried out.
+        // A configuration takes effect after all actions are executed.
         if !self.hangup || !self.queue.is_empty() {
             return Ok(());
         }
@@ -259,9 +261,8 @@ impl Simulation {
         self.check_open(&services)
     }
 
-    /// Until there is nothing left to do. What the kernel refuses to watch is to be settled in the
-    /// same turn: by the next one the throttle may be over, and nobody would notice that the
-    /// listener is not watched.
+    /// Settles until nothing is left to do. A refused watch must be handled in the same turn: by
+    /// the next one the throttle may be over, and the unwatched listener would not be noticed.
     fn settle(&mut self) -> Result<(), Broken> {
         loop {
             let now = self.kernel.now;
@@ -289,7 +290,7 @@ impl Simulation {
         self.take_actions()
     }
 
-    /// Queues what the table asks for, which must be owed, and possible.
+    /// Queues the table's actions, which must be due and possible.
     fn take_actions(&mut self) -> Result<(), Broken> {
         for action in self.actions.drain(..) {
             self.coverage.action(&action);
@@ -309,7 +310,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Everything, unless actions are late.
+    /// Executes all queued actions, or as many as `late` allows.
     fn carry_out(&mut self) -> Result<(), Broken> {
         while self.late.is_none() && !self.queue.is_empty() {
             self.carry_out_next()?;
@@ -328,7 +329,7 @@ impl Simulation {
         let kernel = &mut self.kernel;
         let possible = match *action {
             Action::Watch(id) => return self.watch(id),
-            // A removed service's listeners are closed without.
+            // A removed service's listeners are closed without being unwatched.
             Action::Unwatch(id) => kernel.unwatch(id),
             Action::Spawn {
                 service,
@@ -347,7 +348,7 @@ impl Simulation {
                 true
             }
             Action::Order { .. } => false,
-            // A wake-up that finds the queue full is given up.
+            // A wake-up is dropped if the queue is full.
             Action::Wake(id) => kernel.port_mut(id).map(Port::connect).is_some(),
             Action::Close(id) => kernel.close(id),
             Action::Terminate { .. } => true,
@@ -430,7 +431,7 @@ fn happen_to(kernel: &mut Kernel, at: usize, happening: Happening) -> bool {
     true
 }
 
-/// The process that an action is about.
+/// The process that an action is for.
 fn pid_of(action: &Action) -> Option<Pid> {
     match *action {
         Action::Signal { pid, .. } | Action::CloseChannel { pid } => Some(pid),

@@ -1,4 +1,4 @@
-//! What must hold in the simulated world, after every turn and in the end.
+//! The invariants of the simulation, after every turn and at the end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use master::policy::{Event, Time};
 use super::{Broken, PARTS, Simulation, pid_of};
 use crate::kernel::Kernel;
 
-/// The runtime's loop sleeps no longer.
+/// Maximum sleep of the runtime's loop.
 const TURN_MAX: Duration = Duration::from_secs(500);
-/// Every process does something in a round, so it takes few to serve all clients; but wake-ups go
-/// on while a service is throttled.
+/// Every process takes a step in each round, so few rounds serve all clients; but wake-ups continue
+/// while a service is throttled.
 const ROUNDS_MAX: usize = 2000;
 
 impl Simulation {
-    /// The kernel has the listeners of these services, and, until they are closed, of those that
-    /// were removed.
+    /// The kernel has the listeners of these services and of removed services whose listeners are
+    /// not closed yet.
     pub(super) fn check_open(&self, services: &[Arc<Service>]) -> Result<(), Broken> {
         if !self.queue.is_empty() {
             return Ok(());
@@ -34,7 +34,7 @@ impl Simulation {
         }
     }
 
-    /// After every turn.
+    /// Checked after every turn.
     pub(super) fn check(&mut self) -> Result<(), Broken> {
         self.table.check()?;
         self.model.compare_watched(&self.table)?;
@@ -65,7 +65,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// The master has ended, and so have its children.
+    /// Starts a new master after the old one and its children have ended.
     pub(super) fn start_again(&mut self, verbose: bool) -> Result<(), Broken> {
         let next = Self::with(Kernel::at(self.kernel.now), self.lines.clone(), verbose);
         *self = Self {
@@ -77,7 +77,7 @@ impl Simulation {
         self.settle()
     }
 
-    /// Whether there was nothing else to do.
+    /// Sleeps until the next deadline; true if nothing else was to do.
     pub(super) fn sleep(&mut self) -> Result<bool, Broken> {
         let idle = self.kernel.connections().is_empty() && !self.hangup && self.stop.is_none();
         if !idle || !self.kernel.is_quiet() {
@@ -90,13 +90,13 @@ impl Simulation {
         Ok(true)
     }
 
-    /// The faults end: everybody who waits is served, without more time than the throttle takes.
+    /// The faults end: all waiting clients must be served within the throttle time.
     pub(super) fn calm(&mut self) -> Result<(), Broken> {
         self.kernel.calm = true;
         self.late = None;
         let paused = self.model.accounts.iter().filter(|(_, a)| a.paused);
         for service in paused.map(|(&id, _)| id).collect::<Vec<_>>() {
-            self.steer(Event::Resume { service })?;
+            self.operate(Event::Resume { service })?;
         }
         self.turn(PARTS)?;
         let throttles = self.model.accounts.values().map(|a| a.throttled_until);
@@ -118,17 +118,18 @@ impl Simulation {
         Err("a client is not served".into())
     }
 
-    /// Whether any process had something to do.
+    /// Lets all processes take a step; false if none had one.
     fn live_all(&mut self) -> bool {
         let count = self.kernel.processes.len();
         (0..count).fold(false, |any, at| self.kernel.live(at) | any)
     }
 }
 
-/// Every record can be said.
+/// Checks that a record has words.
 pub(super) fn said(line: &str) -> Result<(), Broken> {
-    match line.is_empty() {
-        true => Err("a record without words".into()),
-        false => Ok(()),
+    if line.is_empty() {
+        Err("a record without words".into())
+    } else {
+        Ok(())
     }
 }

@@ -1,10 +1,10 @@
-//! The canary: while a test runs a master of ours, a client comes every 10 ms to a service that the
-//! test does not touch. Nothing that a test does to the master or to other services may keep this
-//! client waiting.
+//! The canary: while a test runs our master, a client connects every 10 ms to a service that the
+//! test does not use. Nothing that a test does to the master or to other services may delay this
+//! client.
 //!
-//! `MASTER_TEST_CANARY=1` turns it on. An installation then has a service more, whose every client
-//! needs a child of its own, so that each sample needs a turn of the master. A test that it
-//! would disturb, because it counts all services or lets the master start no child, says
+//! `MASTER_TEST_CANARY=1` enables it. Each installation then has an additional service that starts
+//! a child for each client, so that each sample needs a turn of the master. A test that this would
+//! disturb, because it counts all services or prevents the master from starting children, calls
 //! [`Instance::unwatched`].
 //!
 //! [`Instance::unwatched`]: crate::instance::Instance::unwatched
@@ -22,15 +22,15 @@ use crate::noise;
 use crate::poll::until;
 use crate::process::{Process, thread_waited_to_run};
 
-/// The name of the service and of its command.
+/// The name of the service, and of its command.
 pub const NAME: &str = "canary";
 const PERIOD: Duration = Duration::from_millis(10);
-/// No client waits longer for its first byte.
+/// Maximum time to a client's first byte.
 const LIMIT: Duration = Duration::from_millis(250);
-/// A client that waits this long has waited for the master, which may have come back meanwhile.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Timeout of a client.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether masters are watched.
+/// Whether the canary is enabled.
 pub fn is_on() -> bool {
     std::env::var_os("MASTER_TEST_CANARY").is_some()
 }
@@ -40,29 +40,30 @@ pub fn line() -> String {
     format!("{NAME} unix - - n - 0 {NAME}")
 }
 
-/// A client that comes again and again.
+/// A client that connects repeatedly.
 pub struct Canary {
     stop: Arc<AtomicBool>,
-    /// Held while a client is there.
+    /// Locked while a client is connected.
     turn: Arc<Mutex<()>>,
     thread: Option<JoinHandle<Samples>>,
     master: Process,
     log: Box<dyn Fn() -> String + Send + Sync>,
 }
 
-/// What the clients have seen.
+/// The measurements.
 #[derive(Default)]
 struct Samples {
     count: usize,
     worst: Wait,
 }
 
-/// How long a client waited.
+/// The wait of a client.
 #[derive(Clone, Copy, Debug, Default)]
 struct Wait {
     all: Duration,
-    /// How much of that the client, the master and the child were ready to run, and others ran; or,
-    /// if more, every program's start was late. That is the machine's doing, and not the master's.
+    /// The part of it for which the client, the master and the child were ready to run but did not
+    /// run; or, if longer, for which the start of any program was late. The machine causes it, not
+    /// the master.
     machine: Duration,
 }
 
@@ -73,7 +74,7 @@ impl Wait {
 }
 
 impl Canary {
-    /// Begins to sample a socket of a master; `log` is what that has logged so far.
+    /// Starts sampling a master's socket; `log` returns the master's log.
     pub fn watch(
         socket: PathBuf,
         master: Process,
@@ -81,9 +82,10 @@ impl Canary {
     ) -> Self {
         let (stop, turn) = (Arc::default(), Arc::default());
         let (stopped, turns) = (Arc::clone(&stop), Arc::clone(&turn));
-        // In the caller's namespaces, as all that the test starts.
-        let thread = thread::Builder::new().name(NAME.to_owned());
-        let thread = thread.spawn(move || sample(&socket, master, &stopped, &turns));
+        // In the caller's namespaces, like everything that the test starts.
+        let thread = thread::Builder::new()
+            .name(NAME.to_owned())
+            .spawn(move || sample(&socket, master, &stopped, &turns));
         Self {
             stop,
             turn,
@@ -93,7 +95,7 @@ impl Canary {
         }
     }
 
-    /// Keeps clients away while this is held, and waits until the last one's child is gone.
+    /// Keeps clients away while the guard is held, and waits until the last one's child has ended.
     #[track_caller]
     pub fn pause(&self) -> MutexGuard<'_, ()> {
         let paused = self.turn.lock().expect("no panic holds it");
@@ -103,12 +105,12 @@ impl Canary {
         paused
     }
 
-    /// Ends, says what was seen, and returns a complaint if that was too much.
+    /// Ends the sampling, prints the result, and returns a complaint if a wait was too long.
     pub fn finish(mut self) -> Option<String> {
         let Samples { count, worst } = self.end();
         let name = thread::current().name().unwrap_or("test").to_owned();
         eprintln!("{name}: canary: {count} samples, at most {worst:?}");
-        // Clients of a master that ends are told so by the end of their connections.
+        // A master that ends closes its clients' connections.
         let ends = (self.log)().contains("terminating on signal");
         (worst.own() > LIMIT && !ends).then(|| {
             let own = worst.own();
@@ -147,7 +149,7 @@ fn sample(socket: &Path, master: Process, stop: &AtomicBool, turn: &Mutex<()>) -
     samples
 }
 
-/// What a client waits for the master, if it does.
+/// Connects once and returns the wait; `None` if the master was not responsible for it.
 fn visit(socket: &Path, master: Process, stop: &AtomicBool) -> Option<Wait> {
     let waited = || master.waited_to_run() + thread_waited_to_run();
     let (begin, before) = (Instant::now(), waited());
@@ -161,9 +163,8 @@ fn visit(socket: &Path, master: Process, stop: &AtomicBool) -> Option<Wait> {
     })
 }
 
-/// Waits for the first byte, and returns how long the child waited to run. Nothing, where the
-/// client has not waited for the master: not for one that a test has stopped or killed, nor for a
-/// service that a test has removed.
+/// Waits for the first byte, and returns how long the child waited to run. `None` if the master was
+/// not responsible for the wait: a test has stopped or killed it, or has removed the service.
 fn first_byte(
     client: &mut UnixStream,
     begin: Instant,
@@ -175,19 +176,19 @@ fn first_byte(
     loop {
         let late = (begin.elapsed() > LIMIT).then_some(Duration::ZERO);
         match client.read(&mut bytes) {
-            // It ends, or has removed the service.
+            // The master ends, or has removed the service.
             Ok(0) => return late,
             Ok(length) => return Some(ready_time(&bytes[1..length])),
             Err(why) if why.kind() != ErrorKind::WouldBlock => return late,
             Err(_) if master.is_stopped() => return None,
             Err(_) if stop.load(Ordering::Relaxed) => return late,
-            Err(_) if begin.elapsed() > PATIENCE => return late,
+            Err(_) if begin.elapsed() > TIMEOUT => return late,
             Err(_) => {}
         }
     }
 }
 
-/// What the child says of itself, in nanoseconds.
+/// The child's own waiting time, which it sends in nanoseconds.
 fn ready_time(text: &[u8]) -> Duration {
     let text = String::from_utf8_lossy(text);
     Duration::from_nanos(text.parse().unwrap_or_default())

@@ -1,4 +1,4 @@
-//! A limit on the number of processes that binds root too.
+//! A limit on the number of processes that also applies to root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use crate::instance::SOON;
 use crate::poll::within;
 use crate::process::Process;
 
-/// A control group in which no more processes can be made than it has, when it is told so.
+/// A control group that can be limited to its current number of processes.
 pub struct Group(PathBuf);
 
 impl Group {
-    /// An empty group; none where the system has no such groups or keeps them to itself.
+    /// An empty group; `None` if the system has no such groups, or no permission.
     pub fn make() -> Option<Self> {
         let name = format!("master-test-{}", gettid());
         let group = Self(parent()?.join(name));
@@ -22,18 +22,18 @@ impl Group {
         Some(group)
     }
 
-    /// Takes in a process, and all that it will start.
+    /// Adds a process, and all that it will start.
     pub fn take_in(&self, process: Process) {
         fs::write(self.0.join("cgroup.procs"), process.0.to_string()).expect("a member");
     }
 
-    /// No process more than there are.
+    /// Limits the group to its current number of processes.
     pub fn close(&self) {
         let now = fs::read_to_string(self.0.join("pids.current")).expect("a number");
         self.limit(now.trim());
     }
 
-    /// As many as they like.
+    /// Removes the limit.
     pub fn open(&self) {
         self.limit("max");
     }
@@ -45,12 +45,12 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The last who were in it may be about to go.
+        // The last members may just be ending.
         within(SOON, || fs::remove_dir(&self.0).is_ok());
     }
 }
 
-/// Where groups that count processes can be made: of the old kind, or of the new.
+/// The directory for groups with a process limit, in cgroup v1 or v2.
 fn parent() -> Option<PathBuf> {
     let ours = fs::read_to_string("/proc/self/cgroup").ok()?;
     let below = |root: &str, path: &str| Path::new(root).join(path.trim_start_matches('/'));

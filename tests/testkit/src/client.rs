@@ -11,7 +11,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use crate::instance::SOON;
 use crate::poll::until;
 
-/// A connection to a service, where lines are spoken.
+/// A connection to a service that sends and receives lines.
 pub struct Client {
     stream: BufReader<TcpStream>,
 }
@@ -24,15 +24,16 @@ impl Client {
     }
 
     pub fn try_connect(address: &str) -> std::io::Result<Self> {
-        match address.contains('/') {
-            true => Self::on(UnixStream::connect(address)?.into()),
-            false => Self::on(TcpStream::connect(address)?.into()),
+        if address.contains('/') {
+            Self::on(UnixStream::connect(address)?.into())
+        } else {
+            Self::on(TcpStream::connect(address)?.into())
         }
     }
 
-    /// A connection that was made otherwise.
+    /// A client on an existing connection.
     pub fn on(connection: OwnedFd) -> std::io::Result<Self> {
-        // Nothing that we do with a stream depends on its family.
+        // The type does not matter: all stream operations are the same for all families.
         let stream = TcpStream::from(connection);
         stream.set_read_timeout(Some(SOON))?;
         Ok(Self {
@@ -40,20 +41,20 @@ impl Client {
         })
     }
 
-    /// The next line that the service says, empty at its end.
+    /// The next line from the service; empty at end of file.
     #[track_caller]
     pub fn line(&mut self) -> String {
         self.try_line().expect("a line")
     }
 
-    /// The next line, unless the connection breaks or it takes too long.
+    /// The next line, or an error when the connection breaks or times out.
     pub fn try_line(&mut self) -> std::io::Result<String> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         Ok(line.trim_end().to_owned())
     }
 
-    /// The next line, unless it takes longer than this.
+    /// The next line; `None` if it takes longer than this.
     pub fn line_within(&mut self, limit: Duration) -> Option<String> {
         let stream = self.stream.get_ref();
         stream.set_read_timeout(Some(limit)).expect("a time limit");
@@ -64,19 +65,19 @@ impl Client {
         matches!(read, Ok(1..)).then(|| line.trim_end().to_owned())
     }
 
-    /// Says a line.
+    /// Sends a line.
     #[track_caller]
     pub fn say(&mut self, line: &str) {
         self.try_say(line).expect("a listener");
     }
 
-    /// Says a line, unless the connection breaks.
+    /// Sends a line, or returns an error when the connection breaks.
     pub fn try_say(&mut self, line: &str) -> std::io::Result<()> {
         let text = format!("{line}\r\n");
         self.stream.get_mut().write_all(text.as_bytes())
     }
 
-    /// Says no more, and waits for the service to close the connection.
+    /// Sends no more, and waits until the service closes the connection.
     #[track_caller]
     pub fn finish(mut self) {
         let said = self.stream.get_ref().shutdown(Shutdown::Write);
@@ -84,7 +85,7 @@ impl Client {
         self.wait_for_end();
     }
 
-    /// Waits for the service to close the connection.
+    /// Waits until the service closes the connection.
     #[track_caller]
     pub fn wait_for_end(&mut self) {
         let mut rest = Vec::new();
@@ -92,8 +93,8 @@ impl Client {
     }
 }
 
-/// Hands on a connection to a service of type pass at a path, with names and values. Whoever serves
-/// it reads them from what this returns.
+/// Passes a connection to a service of type pass at a path, with attributes. Returns the other end
+/// of the connection to that service.
 #[track_caller]
 pub fn hand_on(path: &str, connection: UnixStream, attributes: &[&str]) -> UnixStream {
     let mut service = UnixStream::connect(path).expect("a listener");
@@ -106,7 +107,7 @@ pub fn hand_on(path: &str, connection: UnixStream, attributes: &[&str]) -> UnixS
     service
 }
 
-/// Asserts that a mail server greets who connects.
+/// Asserts that a mail server greets its client.
 #[track_caller]
 pub fn expect_greeting(address: &str) -> Client {
     let mut client = Client::connect(address);
@@ -115,8 +116,8 @@ pub fn expect_greeting(address: &str) -> Client {
     client
 }
 
-/// Waits until nobody listens at an address: a child that has the listener may take a moment to
-/// leave.
+/// Waits until connections to an address are refused: a child that has the listener may need some
+/// time to leave.
 #[track_caller]
 pub fn expect_refusal(address: &str) {
     until(SOON, format_args!("{address} to be refused"), || {

@@ -1,4 +1,4 @@
-//! Clocks that can be turned: that of a master of ours, and the time of day of any.
+//! Clocks that can be turned: our master's clock, and the time of day of any master.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,7 +15,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Puts it in the place of the instance's master.
+    /// Installs it as the instance's master.
     pub fn install(postfix: &mut Instance) -> Self {
         postfix.use_master(&example("turned_clock"));
         let file = postfix.path().join("clock");
@@ -24,20 +24,20 @@ impl Clock {
         Self { file }
     }
 
-    /// So many seconds after it was installed, in addition to the time that has passed.
+    /// Sets the clock to this many seconds after its installation, plus the time that has passed.
     pub fn turn(&self, postfix: &Instance, seconds: u32) {
         std::fs::write(&self.file, seconds.to_string()).expect("a clock");
-        // A reader of the status has the master take another turn, which looks at the clock.
+        // A status request makes the master take another turn, which reads the clock.
         let socket = postfix.queue().join(SOCKET);
         drop(UnixStream::connect(socket).expect("the status socket"));
     }
 }
 
-/// The time of day that a master sees.
+/// The time of day of a master.
 pub struct WallClock(PathBuf);
 
 impl WallClock {
-    /// Gives the instance's master one, from its next start on.
+    /// Installs it for the instance's master, from its next start on.
     pub fn install(postfix: &mut Instance) -> Self {
         let clock = Self(postfix.path().join("wall-clock"));
         clock.turn(0);
@@ -47,9 +47,9 @@ impl WallClock {
         clock
     }
 
-    /// Sets it to so many seconds after what it is for everybody else.
+    /// Sets it to this many seconds after the machine's.
     pub fn turn(&self, seconds: i64) {
-        // Not a new file, nor an empty one for a moment: the master has it in its memory.
+        // Overwritten in place, because the master has mapped the file.
         let file = File::options()
             .write(true)
             .create(true)

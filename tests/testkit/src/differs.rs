@@ -1,5 +1,5 @@
-//! Where ours differs from the original on purpose. Every difference is shown by a test that runs
-//! under both, and the list of them (`man/differences.md`) is made from these tests.
+//! Deliberate differences between our master and the original. Each difference is shown by a test
+//! that runs under both, and the list (`man/differences.md`) is generated from these tests.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -7,17 +7,17 @@ use std::thread;
 use crate::instance::Instance;
 use crate::{is_original, original, programs, under_test};
 
-/// What is observed of each master.
+/// The expected observation for each master.
 pub struct Observed {
     pub ours: &'static str,
     pub original: &'static str,
 }
 
-/// Shows a deliberate difference: both masters go through the scenario, each in an instance of its
-/// own without other daemons, and of each must be observed what is said here. So a difference that
-/// has gone away makes the test fail, whichever master the tests are run for.
+/// Shows a deliberate difference: both masters run the scenario, each in an instance of its own
+/// without other daemons, and the observations must be as expected. If a difference disappears, the
+/// test fails, whichever master is tested.
 ///
-/// The list is made from the text of such calls, so the arguments must be literals.
+/// The list is generated from the text of these calls, so the arguments must be literals.
 #[track_caller]
 pub fn differs(
     what: &str,
@@ -42,10 +42,11 @@ pub fn differs(
     });
 }
 
-/// The master that is not the original: the one under test, if that is ours.
+/// Our master: the tested one, if it is ours.
 fn ours() -> PathBuf {
-    match is_original() {
-        true => programs::master(),
-        false => under_test(),
+    if is_original() {
+        programs::master()
+    } else {
+        under_test()
     }
 }

@@ -1,4 +1,4 @@
-//! A small disk of a test's own.
+//! A small disk for a test.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -12,14 +12,14 @@ use crate::instance::SOON;
 use crate::namespace;
 use crate::run::run;
 
-/// A disk that can be filled up.
+/// A disk that can be filled.
 pub struct Disk {
     filler: PathBuf,
 }
 
 impl Disk {
-    /// Has the test see a disk of so many KiB at a directory, which keeps owner and mode. Only the
-    /// test and what it starts see it.
+    /// Mounts a disk of this many KiB at a directory, with the same owner and mode. Only the test
+    /// and its processes see it.
     pub fn mount(directory: &Path, kilobytes: u32, test: impl FnOnce(Self) + Send) {
         namespace::in_own(CloneFlags::CLONE_NEWNS, || {
             let facts = directory.metadata().expect("a directory");
@@ -38,7 +38,7 @@ impl Disk {
         });
     }
 
-    /// Leaves no room, not for a byte.
+    /// Fills the disk completely.
     pub fn fill(&self) {
         let mut file = File::create(&self.filler).expect("a file");
         let mut size = 4096;
@@ -51,7 +51,7 @@ impl Disk {
         }
     }
 
-    /// Makes room again.
+    /// Frees the space.
     pub fn free(&self) {
         std::fs::remove_file(&self.filler).expect("the filler");
     }

@@ -1,12 +1,12 @@
-//! What a master may tell of itself, prepared: for those who read it. Other packages' tests have
-//! this file, too.
+//! Prepared status documents, for tests of their readers. Tests of other packages include this
+//! file, too.
 
 use master::status::{Child, Document, FORMAT, Reload, Service, State};
 
-/// When all these documents were written down.
+/// The time of all these documents.
 pub const NOW: f64 = 1_795_280_400.0;
 
-/// A service with so many children; the limit is 0 for none.
+/// A service with these numbers of children; a maximum of 0 is no limit.
 pub fn service(place: u32, name: &str, busy: u32, available: u32, maximum: u32) -> Service {
     let children = (0..busy + available).map(|n| Child {
         pid: (10_000 + place * 1000 + n) as i32,
@@ -112,7 +112,7 @@ pub fn loaded() -> Document {
     document
 }
 
-/// A service has all the processes that it may have, and clients wait.
+/// A service is at its process limit, and clients wait.
 pub fn at_the_limit() -> Document {
     let mut document = loaded();
     let smtp = &mut document.services[0];
@@ -122,7 +122,7 @@ pub fn at_the_limit() -> Document {
     document
 }
 
-/// The same, and children are told to hurry.
+/// The same in stress mode.
 pub fn stressed() -> Document {
     let mut document = at_the_limit();
     document.services[0].stress_until = Some(NOW + 871.0);
@@ -160,7 +160,7 @@ pub fn failed_reload() -> Document {
     document
 }
 
-/// As many services as a large site has.
+/// The number of services of a large site.
 pub fn crowd(services: u32) -> Document {
     let mut document = calm();
     let many = (0..services).map(|n| service(n, &format!("tenant{n}"), n % 23, n % 3, 25));
@@ -168,7 +168,7 @@ pub fn crowd(services: u32) -> Document {
     document
 }
 
-/// Names that a table may have and a reader must not believe.
+/// Valid names that a reader must escape.
 pub fn hostile() -> Document {
     let mut document = failed_reload();
     let evil = "<img src=x onerror=document.title='pwned'>&amp;\u{202e}\u{1b}[31m";

@@ -1,4 +1,4 @@
-//! Answers in the master's place, at a socket of its own. Other packages' tests have this file, too.
+//! A fake master that answers on a status socket. Tests of other packages include this file, too.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -9,47 +9,47 @@ use std::sync::{Arc, Mutex};
 
 use master::status::Document;
 
-/// What somebody who asks gets.
+/// The answer to a reader.
 #[derive(Clone)]
-enum Manner {
+enum Answer {
     Says(Vec<u8>),
-    /// Nothing, and no end of it.
+    /// No data and no end of file.
     Hangs,
 }
 
-/// A socket, and a thread that answers at it as long as the process lives.
+/// A socket, and a thread that answers on it as long as the process lives.
 pub struct FakeMaster {
     path: PathBuf,
-    manner: Arc<Mutex<Manner>>,
+    answer: Arc<Mutex<Answer>>,
 }
 
 impl FakeMaster {
-    /// Who asks at `path` gets this document.
+    /// Answers on `path` with this document.
     pub fn new(path: &Path, document: &Document) -> Self {
         let fake = Self {
             path: path.to_owned(),
-            manner: Arc::new(Mutex::new(Manner::Hangs)),
+            answer: Arc::new(Mutex::new(Answer::Hangs)),
         };
         fake.say(document);
         fake.listen();
         fake
     }
 
-    /// Listens where nobody does.
+    /// Starts to listen on its path.
     pub fn listen(&self) {
         let listener = UnixListener::bind(&self.path).expect("a socket");
-        // For mail_owner, who asks.
+        // mail_owner reads it.
         fs::set_permissions(&self.path, Permissions::from_mode(0o666)).expect("a mode");
-        let manner = Arc::clone(&self.manner);
+        let answer = Arc::clone(&self.answer);
         std::thread::spawn(move || {
             let mut silenced: Vec<UnixStream> = Vec::new();
             for stream in listener.incoming() {
                 let mut stream = stream.expect("a client");
-                let manner = manner.lock().expect("a manner").clone();
-                match manner {
-                    // Who has seen enough is no failure.
-                    Manner::Says(text) => drop(stream.write_all(&text)),
-                    Manner::Hangs => silenced.push(stream),
+                let answer = answer.lock().expect("an answer").clone();
+                match answer {
+                    // The reader may disconnect early.
+                    Answer::Says(text) => drop(stream.write_all(&text)),
+                    Answer::Hangs => silenced.push(stream),
                 }
             }
         });
@@ -60,14 +60,14 @@ impl FakeMaster {
     }
 
     pub fn say_bytes(&self, bytes: impl Into<Vec<u8>>) {
-        *self.manner.lock().expect("a manner") = Manner::Says(bytes.into());
+        *self.answer.lock().expect("an answer") = Answer::Says(bytes.into());
     }
 
     pub fn hang(&self) {
-        *self.manner.lock().expect("a manner") = Manner::Hangs;
+        *self.answer.lock().expect("an answer") = Answer::Hangs;
     }
 
-    /// Has nobody find the socket any more.
+    /// Removes the socket's path.
     pub fn vanish(&self) {
         fs::remove_file(&self.path).expect("a socket");
     }

@@ -1,9 +1,9 @@
-//! Runs the tests of a crate as libtest does, and reports a test that cannot run here as ignored:
-//! whether it can (as root, with a program that is installed, on this kernel, under this master) is
-//! known only when it runs.
+//! Runs the tests of a crate like libtest, and reports tests that cannot run here as ignored.
+//! Whether a test can run (as root, with an installed program, on this kernel, under this master)
+//! is known only when it runs.
 //!
-//! A crate says `harness = false` in Cargo.toml and has [`main`] for its own; its tests are marked
-//! with [`crate::test`].
+//! A crate sets `harness = false` in Cargo.toml and uses [`main`] as its own; its tests have the
+//! attribute [`crate::test`].
 
 use std::any::Any;
 use std::panic::resume_unwind;
@@ -14,7 +14,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::{canary, noise, trace};
 
-/// A function that [`crate::test`] marks.
+/// A function with the attribute [`crate::test`].
 pub struct Test {
     pub name: &'static str,
     pub run: fn(),
@@ -22,7 +22,7 @@ pub struct Test {
 
 inventory::collect!(Test);
 
-/// What the attribute makes of a function, in the module that has it.
+/// The attribute's expansion, in the module of the function.
 #[macro_export]
 macro_rules! register {
     ($function:ident) => {
@@ -35,33 +35,33 @@ macro_rules! register {
     };
 }
 
-/// What [`skip`] unwinds with.
+/// The payload of [`skip`]'s unwinding.
 struct Skipped(String);
 
-/// Ends a test that cannot run here: cargo reports it as ignored, with the reason.
+/// Ends a test that cannot run here; cargo reports it as ignored, with the reason.
 pub fn skip(reason: &str) -> ! {
-    // Not a panic: nothing is printed.
+    // Unlike panic!, this prints nothing.
     resume_unwind(Box::new(Skipped(reason.to_owned())))
 }
 
-/// Ends the test unless it runs as root, and says what root is needed for.
+/// Skips the test unless it runs as root, which is needed for `purpose`.
 pub fn needs_root(purpose: &str) {
     if !nix::unistd::geteuid().is_root() {
         skip(&format!("needs root ({purpose})"));
     }
 }
 
-/// Says that a test goes on without a part of it, and why.
+/// Prints that a part of a test is left out, and why.
 pub fn note(reason: &str) {
     let name = thread::current().name().unwrap_or("test").to_owned();
     eprintln!("{name}: in part: {reason}");
 }
 
-/// Runs the tests of the crate that calls this, with the arguments of its command line.
+/// Runs the tests of the calling crate, with the arguments of its command line.
 pub fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     if canary::is_on() || trace::is_on() {
-        // Not in a test, which may be in a namespace of its own.
+        // Not from a test, which may be in a namespace of its own.
         noise::watch();
     }
     let threads = std::env::var("RUST_TEST_THREADS");
@@ -75,12 +75,12 @@ pub fn main() -> ExitCode {
 }
 
 fn trial(test: &'static Test) -> Trial {
-    // libtest's names begin below the crate.
+    // libtest's names do not contain the crate.
     let (_, name) = test.name.split_once("::").expect("a path");
     Trial::ignorable_test(name, || run(name, test.run))
 }
 
-/// Runs a test in a thread of its name.
+/// Runs a test in a thread with its name.
 fn run(name: &str, test: fn()) -> Result<Completion, Failed> {
     let thread = thread::Builder::new().name(name.to_owned()).spawn(test);
     thread
@@ -90,7 +90,7 @@ fn run(name: &str, test: fn()) -> Result<Completion, Failed> {
         .or_else(outcome)
 }
 
-/// What it means that a test has unwound.
+/// The result of a test that has unwound.
 fn outcome(payload: Box<dyn Any + Send>) -> Result<Completion, Failed> {
     match payload.downcast::<Skipped>() {
         Ok(skipped) => Ok(Completion::ignored_with(skipped.0)),
@@ -99,7 +99,9 @@ fn outcome(payload: Box<dyn Any + Send>) -> Result<Completion, Failed> {
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("it panicked").to_owned()
 }

@@ -1,6 +1,6 @@
-//! A private Postfix: its own configuration, queue, data and daemon directory below one temporary
-//! directory. In the daemon directory only `master` is the binary under test; everything else is
-//! the distribution's.
+//! A private Postfix: its own configuration, queue, data and daemon directory below a temporary
+//! directory. In the daemon directory, `master` is the tested binary; everything else is the
+//! distribution's.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -22,7 +22,7 @@ use crate::run::{Finished, Running, contents, run};
 use crate::watch::Watch;
 use crate::{canary, layout, original, programs, under_test};
 
-/// Long enough for anything on a busy machine; nothing waits for all of it when all is well.
+/// Timeout for any event on a busy machine. A successful test does not wait for it.
 pub const SOON: Duration = Duration::from_secs(20);
 
 pub struct Instance {
@@ -32,28 +32,28 @@ pub struct Instance {
     parameters: Vec<(String, String)>,
     /// Lines of master.cf, in order.
     services: Vec<String>,
-    /// Variables in the environment that it is started with.
+    /// Variables for the master's environment.
     environment: Vec<(String, String)>,
     /// A master that was started in the foreground.
     foreground: Option<Running>,
-    /// Whether the master is ours, and the test does not mind that it is watched.
+    /// Whether the master is ours and the test allows that it is watched.
     is_watched: AtomicBool,
     watch: Watch,
 }
 
 impl Instance {
-    /// An instance with the distribution's daemons and no service but `postlog`, which writes the
-    /// log.
+    /// An instance with the distribution's daemons and only one service, `postlog`, which writes
+    /// the log.
     pub fn new() -> Self {
         let mut instance = Self::without_daemons();
-        // Before there is a link to another master, which must not be written to.
+        // Before there is a link to another master, which must not be overwritten.
         layout::copy_daemons(&instance);
         instance.use_master(&under_test());
         instance.service("postlog unix-dgram n - n - 1 postlogd");
         instance
     }
 
-    /// An instance with no daemon but the master under test, which then writes the log itself.
+    /// An instance without daemons except the tested master, which then writes the log itself.
     pub fn bare() -> Self {
         Self::bare_with(&under_test())
     }
@@ -87,7 +87,8 @@ impl Instance {
         instance
     }
 
-    /// An instance that takes mail on [`Instance::port`] and delivers it to [`Instance::mailbox`].
+    /// An instance that receives mail on [`Instance::port`] and delivers it to
+    /// [`Instance::mailbox`].
     pub fn mail() -> Self {
         let mut instance = Self::new();
         for line in layout::MAIL_SERVICES.lines() {
@@ -97,7 +98,7 @@ impl Instance {
         instance
     }
 
-    // ---- what is configured
+    // ---- configuration
 
     /// Sets a parameter of main.cf. Takes effect with the next start or reload.
     pub fn set(&mut self, name: &str, value: impl ToString) -> &mut Self {
@@ -131,13 +132,13 @@ impl Instance {
         self
     }
 
-    /// Sets a variable in the environment that the master is started with.
+    /// Sets a variable for the master's environment.
     pub fn environment(&mut self, name: &str, value: impl ToString) -> &mut Self {
         self.environment.push((name.to_owned(), value.to_string()));
         self
     }
 
-    /// Puts a master into the daemon directory.
+    /// Installs a master into the daemon directory.
     pub fn use_master(&self, binary: &Path) {
         if binary.canonicalize().ok() == original().canonicalize().ok() {
             self.is_watched.store(false, Relaxed);
@@ -147,14 +148,15 @@ impl Instance {
         self.install(binary, "master");
     }
 
-    /// Leaves the master alone, whatever the environment says: for a test that the canary or the
+    /// Does not watch the master, whatever the environment says: for a test that the canary or the
     /// trace would disturb, with the reason.
     pub fn unwatched(&mut self, _reason: &str) -> &mut Self {
         self.is_watched.store(false, Relaxed);
         self
     }
 
-    /// Keeps the canary away while this is held: what the master has then is what the test gave it.
+    /// Keeps the canary away while the guard is held, so that the master has no descriptors or
+    /// children of it.
     #[track_caller]
     pub fn pause_canary(&self) -> Option<MutexGuard<'_, ()>> {
         self.watch.pause()
@@ -164,7 +166,7 @@ impl Instance {
         self.is_watched.load(Relaxed)
     }
 
-    /// Begins to watch a master that serves.
+    /// Starts to watch a serving master.
     #[track_caller]
     fn begin_watch(&mut self) {
         let master = self.own_master().filter(|_| self.is_watched());
@@ -176,7 +178,7 @@ impl Instance {
         }
     }
 
-    /// Puts a program into the daemon directory.
+    /// Installs a program into the daemon directory.
     pub fn install(&self, program: &Path, name: &str) {
         let target = self.daemons().join(name);
         let _ = fs::remove_file(&target);
@@ -187,12 +189,12 @@ impl Instance {
         }
     }
 
-    /// Puts a shell script into the daemon directory.
+    /// Installs a shell script into the daemon directory.
     pub fn install_script(&self, name: &str, commands: &str) {
         let draft = self.path().join(format!("{name}.sh"));
         fs::write(&draft, format!("#!/bin/sh\n{commands}\n")).expect("a script");
         fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).expect("a mode");
-        // A script must not be open for writing when it is run either.
+        // A script that is open for writing cannot be run, either.
         let mut copy = Command::new("cp");
         copy.arg("-a").arg(draft).arg(self.daemons().join(name));
         run(&mut copy, SOON).expect_success();
@@ -223,7 +225,7 @@ impl Instance {
         layout::replace(&self.master_cf(), &text);
     }
 
-    // ---- where things are
+    // ---- paths
 
     pub fn path(&self) -> &Path {
         self.directory.path()
@@ -279,14 +281,14 @@ impl Instance {
         command
     }
 
-    /// The master, with options; `-c` is among them.
+    /// The master's command, with `-c` and these options.
     pub fn master(&self, options: &[&str]) -> Command {
         let mut command = self.command(self.daemons().join("master"));
         command.arg("-c").arg(self.configuration()).args(options);
         command
     }
 
-    /// The master in the foreground, with a program before it that becomes the master.
+    /// The master's command in the foreground, executed through another program.
     pub fn under(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = self.command(program);
         command
@@ -297,14 +299,14 @@ impl Instance {
         command
     }
 
-    /// postfix(1), with its arguments; `-c` is among them.
+    /// The command postfix(1), with `-c` and these arguments.
     pub fn postfix(&self, arguments: &[&str]) -> Command {
         let mut command = self.command("postfix");
         command.arg("-c").arg(self.configuration()).args(arguments);
         command
     }
 
-    /// sendmail(1), with its arguments; `-C` is among them.
+    /// The command sendmail(1), with `-C` and these arguments.
     pub fn sendmail(&self, arguments: &[&str]) -> Command {
         let mut command = self.command("sendmail");
         command.arg("-C").arg(self.configuration()).args(arguments);
@@ -321,7 +323,7 @@ impl Instance {
         command
     }
 
-    // ---- its life
+    // ---- start and stop
 
     /// Starts the master and waits until it serves.
     #[track_caller]
@@ -337,20 +339,20 @@ impl Instance {
     pub fn start_in_foreground(&mut self, options: &[&str]) -> &mut Self {
         let mut command = self.master(options);
         if options.contains(&"-d") || options.contains(&"-D") {
-            // Then it stays in the process group that it is started in, and kills all of that
-            // when it is stopped. Otherwise it must not be a leader, to begin a session.
+            // With it, the master stays in its process group and kills the group when it is
+            // stopped. Otherwise it must not be a group leader, because it starts a session.
             command.process_group(0);
         }
         self.run_in_foreground(&mut command)
     }
 
-    /// Starts a command that becomes the master, and waits for nothing: its log is elsewhere.
+    /// Starts a command that executes the master, without waiting: its log is elsewhere.
     pub fn run_unseen(&mut self, command: &mut Command) -> &mut Self {
         self.foreground = Some(Running::start(command));
         self
     }
 
-    /// Starts a command that becomes or holds the master, and waits until that serves.
+    /// Starts a command that executes or contains the master, and waits until it serves.
     #[track_caller]
     pub fn run_in_foreground(&mut self, command: &mut Command) -> &mut Self {
         self.write_configuration();
@@ -383,7 +385,7 @@ impl Instance {
             .finish(SOON)
     }
 
-    /// Writes the configuration and has the master read it.
+    /// Writes the configuration and reloads the master.
     #[track_caller]
     pub fn reload(&mut self) -> &mut Self {
         self.write_configuration();
@@ -396,8 +398,8 @@ impl Instance {
     /// Waits for the end of a reload that began when the log had this length.
     #[track_caller]
     pub fn wait_for_reload_after(&self, mark: usize) {
-        // Said at the beginning, or the end; in either case the master rests when it is done, and
-        // no copy of it looks up host names.
+        // This is logged at the beginning or at the end. In both cases the master is idle when the
+        // reload is done, and no helper process resolves names.
         self.wait_for_log_after(mark, "reload -- version");
         let master = self.master_process();
         let copy = |child: &Process| child.executable() == master.executable();
@@ -407,7 +409,7 @@ impl Instance {
         });
     }
 
-    /// The same for a master that never rests: the reload is over when the last line is said.
+    /// The same for a master that is never idle: the reload is over with its last log line.
     #[track_caller]
     pub fn reload_while_busy(&mut self) -> &mut Self {
         self.write_configuration();
@@ -417,13 +419,13 @@ impl Instance {
         self
     }
 
-    /// Tells the master to read its configuration, and waits for nothing.
+    /// Sends SIGHUP, without waiting.
     #[track_caller]
     pub fn hang_up(&self) {
         self.master_process().signal(Signal::SIGHUP);
     }
 
-    /// Stops the master and waits until it and its children are gone.
+    /// Stops the master and waits until it and its children have ended.
     #[track_caller]
     pub fn stop(&mut self) -> &mut Self {
         let complaints = self.watch.end();
@@ -456,7 +458,7 @@ impl Drop for Instance {
 
 impl Instance {
     fn kill_all(&mut self) {
-        // The master may start children while they are being killed: until there is nobody left.
+        // The master may start children while they are being killed, so repeat until none is left.
         let gone = within(SOON, || {
             let processes = self.processes();
             for process in &processes {

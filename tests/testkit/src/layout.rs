@@ -1,5 +1,5 @@
-//! What a private Postfix finds on the disk: directories as post-install(1) makes them, and
-//! settings that keep it to itself.
+//! The files of a private Postfix: directories as post-install(1) creates them, and settings that
+//! isolate it from the machine.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -13,7 +13,7 @@ use crate::POSTFIX_DAEMONS;
 use crate::instance::{Instance, SOON};
 use crate::run::run;
 
-/// What a private Postfix runs when it is to deliver mail. `PORT` is the instance's own port.
+/// The services of an instance that delivers mail. `PORT` is the instance's port.
 pub const MAIL_SERVICES: &str = "\
 127.0.0.1:PORT inet n - n - - smtpd
 pickup     unix n - n 60    1 pickup
@@ -41,10 +41,10 @@ anvil      unix - - n -     1 anvil
 scache     unix - - n -     1 scache
 ";
 
-/// A user without privileges, who owns the mail that is delivered.
-const NOBODY: u32 = 65534;
+/// An unprivileged user, who owns delivered mail.
+const MAIL_RECIPIENT: u32 = 65534;
 
-/// The queue's directories, their modes, and whether they belong to the group `postdrop`.
+/// The queue's directories, their modes, and whether their group is `postdrop`.
 const QUEUE: [(&str, u32, bool); 14] = [
     ("active", 0o700, false),
     ("bounce", 0o700, false),
@@ -59,10 +59,10 @@ const QUEUE: [(&str, u32, bool); 14] = [
     ("trace", 0o700, false),
     ("maildrop", 0o730, true),
     ("public", 0o710, true),
-    ("pid", 0o755, false), // this one is root's
+    ("pid", 0o755, false), // owned by root
 ];
 
-/// Makes everything that is not configuration.
+/// Creates everything except the configuration.
 pub fn make_directories(instance: &Instance) {
     mkdir(instance.path(), 0o755);
     for name in ["etc", "queue", "log", "mail", "sbin"] {
@@ -83,17 +83,22 @@ pub fn make_directories(instance: &Instance) {
         let owner = if name == "pid" { 0 } else { uid };
         let group = if setgid { postdrop } else { 0 };
         chown(&path, Some(owner), Some(group)).expect("queue, owned by postfix");
-        // The owner first, the mode again: a change of owner takes bits away.
+        // The owner first, then the mode: chown(2) clears mode bits.
         mkdir(&path, mode);
     }
-    chown(instance.path().join("mail"), Some(NOBODY), Some(NOBODY)).expect("mail, of nobody");
+    chown(
+        instance.path().join("mail"),
+        Some(MAIL_RECIPIENT),
+        Some(MAIL_RECIPIENT),
+    )
+    .expect("a directory for mail");
 }
 
-/// Puts the distribution's daemons into the daemon directory.
+/// Copies the distribution's daemons into the daemon directory.
 pub fn copy_daemons(instance: &Instance) {
-    // Copies, because `postfix check` complains of links that leave the directory. By cp(1),
-    // because a program cannot be run while it is open for writing, and another thread's child
-    // may hold our descriptor for a moment.
+    // Copies, because `postfix check` complains about links that leave the directory. By cp(1),
+    // because a program that is open for writing cannot be run, and another thread's child may
+    // inherit our descriptor for a moment.
     let mut copy = Command::new("cp");
     copy.arg("-aT").arg(POSTFIX_DAEMONS).arg(instance.daemons());
     run(&mut copy, SOON).expect_success();
@@ -130,8 +135,8 @@ pub fn parameters(directory: &Path) -> Vec<(&'static str, String)> {
         ("virtual_mailbox_domains", "example.test".to_owned()),
         ("virtual_mailbox_maps", "static:box/".to_owned()),
         ("virtual_mailbox_base", path("mail")),
-        ("virtual_uid_maps", format!("static:{NOBODY}")),
-        ("virtual_gid_maps", format!("static:{NOBODY}")),
+        ("virtual_uid_maps", format!("static:{MAIL_RECIPIENT}")),
+        ("virtual_gid_maps", format!("static:{MAIL_RECIPIENT}")),
     ]
 }
 
@@ -150,9 +155,9 @@ fn mkdir(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
 }
 
-/// Replaces a configuration file as a careful administrator does: a daemon that starts at this
-/// moment reads the old or the new one, and never half of it. The file looks older than it is,
-/// because everything of Postfix that reads main.cf waits until it is more than a second old.
+/// Replaces a configuration file atomically, so that a starting daemon reads either the old or the
+/// new one. The file looks older than it is, because Postfix's programs wait until main.cf is more
+/// than a second old.
 pub fn replace(path: &Path, text: &str) {
     let draft = path.with_extension("new");
     fs::write(&draft, text).expect("a draft");

@@ -1,9 +1,9 @@
-//! What every test of a running master shares: a private Postfix installation, a table without
-//! Postfix, reserved ports, facts about processes, children that do as a test tells them, and the
-//! one way to wait.
+//! The shared parts of all tests with a running master: a private Postfix installation, a
+//! stand-alone table, reserved ports, facts about processes, children that execute a test's
+//! commands, and one way to wait.
 //!
-//! `MASTER_UNDER_TEST` names the binary to test; without it, it is the one that cargo builds. So
-//! the same tests run against Postfix's own master, which is how they were found to be right:
+//! `MASTER_UNDER_TEST` names the binary to test; by default it is the one that cargo builds. The
+//! same tests therefore run against Postfix's own master, which verifies the tests themselves:
 //!
 //! ```text
 //! MASTER_UNDER_TEST=/usr/lib/postfix/sbin/master cargo test --test conformance --test postfix
@@ -50,31 +50,30 @@ pub use testkit_macros::test;
 /// Where the distribution keeps Postfix's daemons, its own master among them.
 pub const POSTFIX_DAEMONS: &str = "/usr/lib/postfix/sbin";
 
-/// Postfix's own master, the oracle.
+/// Postfix's own master, the reference.
 pub fn original() -> PathBuf {
     Path::new(POSTFIX_DAEMONS).join("master")
 }
 
-/// The master that the tests are about.
+/// The tested master.
 pub fn under_test() -> PathBuf {
     std::env::var_os("MASTER_UNDER_TEST").map_or_else(programs::master, PathBuf::from)
 }
 
-/// Whether the master under test is Postfix's own.
+/// Whether the tested master is Postfix's own.
 pub fn is_original() -> bool {
     under_test().canonicalize().ok() == original().canonicalize().ok()
 }
 
-/// Ends a test that is of our master alone: cargo reports it as ignored, with the reason.
+/// Skips a test of our master alone; cargo reports it as ignored, with the reason.
 pub fn needs_ours(reason: &str) {
     if is_original() {
         skip(reason);
     }
 }
 
-/// Whether the master under test is one that keeps a promise which Postfix's own does not. Where
-/// it is not, the test goes on to check what the original does instead, which proves that there is
-/// a difference.
+/// Whether the tested master keeps a promise that Postfix's own does not. If it does not, the test
+/// continues with what the original does instead, which proves the difference.
 pub fn ours_promises(promise: &str) -> bool {
     if is_original() {
         note(&format!("the original does not promise that {promise}"));

@@ -1,17 +1,17 @@
-//! A part of the system of a test's own, which it can change without harm to others.
+//! Namespaces of a test, in which it can change the system without harm to others.
 
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 
-/// Runs a test in new namespaces. They belong to threads: what the test starts is in them as well.
+/// Runs a test in new namespaces. They belong to a thread and its child processes.
 pub fn in_own(namespaces: CloneFlags, test: impl FnOnce() + Send) {
     let isolated = || {
         unshare(namespaces).expect("a namespace");
         test();
     };
     thread::scope(|scope| {
-        // Not the caller's thread, which would stay in the namespace.
+        // A new thread, because the caller's thread would stay in the namespace.
         let name = thread::current().name().unwrap_or("test").to_owned();
         let started = thread::Builder::new()
             .name(name)

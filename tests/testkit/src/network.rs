@@ -1,4 +1,4 @@
-//! A network of a test's own, with addresses that a machine may not have.
+//! A network for a test, with addresses that the machine may not have.
 
 use std::process::Command;
 
@@ -10,12 +10,11 @@ use crate::run::run;
 
 /// A second address of the loopback network.
 pub const LOOPBACK_2: &str = "127.0.0.2";
-/// An address that is not of the loopback network, so its services are for remote clients. No
-/// remote client is there.
+/// An address outside the loopback network, so that its services are for remote clients. It has
+/// none.
 pub const REMOTE: &str = "192.0.2.1";
 
-/// Runs a test in a network namespace of its own, where the loopback interface has the addresses
-/// above.
+/// Runs a test in a new network namespace, whose loopback interface has the addresses above.
 pub fn in_own_network(test: impl FnOnce() + Send) {
     namespace::in_own(CloneFlags::CLONE_NEWNET, || {
         ip(&["link", "set", "lo", "up"]);

@@ -1,5 +1,6 @@
-//! What the machine makes every program wait: a thread of the test starts a small program again and
-//! again, as a master does, and notes how long its first byte takes. That is no master's fault.
+//! Measures the delays that the machine causes for any program: a thread starts a small program
+//! again and again, like a master, and records when its first byte is late. No master is
+//! responsible for that.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -10,21 +11,22 @@ use std::time::{Duration, Instant};
 use crate::{canary, programs};
 
 const PERIOD: Duration = Duration::from_millis(20);
-/// A program needs its time to start.
+/// The usual time of a start.
 const USUAL: Duration = Duration::from_millis(5);
 
-/// When a first byte was late: from when it was due until it came.
+/// The intervals in which a first byte was late: from its expected to its actual time.
 static LATE: Mutex<Vec<(Instant, Instant)>> = Mutex::new(Vec::new());
 
-/// Begins to watch, once for the whole process.
+/// Starts the measurement, once per process.
 pub fn watch() {
     static BEGIN: Once = Once::new();
     BEGIN.call_once(|| {
         let program = programs::example(canary::NAME);
         let mut command = Command::new(program);
         command.arg("first-byte").stdout(Stdio::piped());
-        let thread = thread::Builder::new().name("noise".to_owned());
-        let thread = thread.spawn(move || watch_forever(command));
+        let thread = thread::Builder::new()
+            .name("noise".to_owned())
+            .spawn(move || watch_forever(command));
         thread.expect("a thread");
     });
 }
@@ -44,7 +46,7 @@ fn watch_forever(mut command: Command) {
     }
 }
 
-/// For how much of a time every program was late.
+/// How long programs were late in this interval.
 pub fn within(begin: Instant, end: Instant) -> Duration {
     let late = LATE.lock().expect("no panic holds it");
     late.iter()

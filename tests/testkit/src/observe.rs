@@ -1,4 +1,4 @@
-//! What can be seen of a private Postfix: its processes, its log, its queue and its mail.
+//! Observations of a private Postfix: its processes, its log, its queue and its mail.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,9 +11,9 @@ use crate::poll::{until, within};
 use crate::process::Process;
 
 impl Instance {
-    // ---- its processes
+    // ---- processes
 
-    /// The id that the master wrote into its lock file.
+    /// The process ID in the master's lock file.
     #[track_caller]
     pub fn master_pid(&self) -> i32 {
         let path = self.queue().join("pid/master.pid");
@@ -21,11 +21,11 @@ impl Instance {
         text.trim().parse().expect("a process id")
     }
 
-    /// The master that runs.
+    /// The running master.
     ///
     /// # Panics
-    /// When none does. The number in the lock file alone proves nothing: a dead master's may be
-    /// somebody else's by now, and a container's is one of another world.
+    /// When none runs. The number in the lock file is not sufficient: after a master's death
+    /// another process may have it, and in a container it is from another PID namespace.
     #[track_caller]
     pub fn master_process(&self) -> Process {
         let process = Process(self.master_pid());
@@ -35,7 +35,7 @@ impl Instance {
         process
     }
 
-    /// The master that runs, if the lock file tells which it is.
+    /// The running master, if the lock file identifies it.
     pub fn own_master(&self) -> Option<Process> {
         let text = fs::read_to_string(self.queue().join("pid/master.pid")).ok()?;
         let process = Process(text.trim().parse().ok()?);
@@ -45,7 +45,7 @@ impl Instance {
             .then_some(process)
     }
 
-    /// The master's children, without those of the canary.
+    /// The master's children, without the canary's.
     pub fn children(&self) -> Vec<Process> {
         let mut children = self.master_process().children();
         if canary::is_on() {
@@ -66,7 +66,7 @@ impl Instance {
         children
     }
 
-    /// All that run in this instance's queue directory or have its configuration, without tests.
+    /// All processes with this instance's queue directory or configuration, except for tests.
     pub fn processes(&self) -> Vec<Process> {
         let ourselves = nix::unistd::getpid().as_raw();
         let configuration = self.configuration().to_string_lossy().into_owned();
@@ -80,33 +80,33 @@ impl Instance {
         all
     }
 
-    // ---- its log
+    // ---- log
 
     pub fn log(&self) -> String {
         let bytes = fs::read(self.path().join("log/maillog")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The lines of the log that have a text.
+    /// The lines of the log that contain a text.
     pub fn log_lines(&self, text: &str) -> Vec<String> {
         let log = self.log();
         let lines = log.lines().filter(|line| line.contains(text));
         lines.map(str::to_owned).collect()
     }
 
-    /// Waits for a line with a text, and returns the first.
+    /// Waits for a line that contains a text, and returns the first one.
     #[track_caller]
     pub fn wait_for_log(&self, text: &str) -> String {
         self.wait_for_log_after(0, text)
     }
 
-    /// Waits for a line with a text, in what was logged since the log had this length.
+    /// Waits for a line that contains a text, after this length of the log.
     #[track_caller]
     pub fn wait_for_log_after(&self, mark: usize, text: &str) -> String {
         until(SOON, format_args!("{text:?} in the log"), || {
             let log = self.log();
             let news = log.get(mark..)?;
-            // A line is there when its end is.
+            // A line is complete when its newline is there.
             news.split_inclusive('\n')
                 .find(|line| line.ends_with('\n') && line.contains(text))
                 .map(|line| line.trim_end().to_owned())
@@ -120,19 +120,19 @@ impl Instance {
         fs::read_dir(self.mailbox()).map_or(0, Iterator::count)
     }
 
-    /// The names of delivered messages' files are all different, so this counts each once.
+    /// Waits until this number of messages have been delivered.
     #[track_caller]
     pub fn wait_for_delivery(&self, messages: usize, limit: Duration) {
         within(limit, || self.delivered() >= messages);
         assert_eq!(self.delivered(), messages, "messages delivered");
     }
 
-    /// The socket of a service that has one in the file system.
+    /// The socket of a service in the file system.
     pub fn socket(&self, class: &str, name: &str) -> PathBuf {
         self.queue().join(class).join(name)
     }
 
-    /// What is in a directory of the queue.
+    /// The names in a directory of the queue.
     pub fn queued(&self, directory: &str) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         let mut pending = vec![self.queue().join(directory)];

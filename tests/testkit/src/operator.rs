@@ -1,4 +1,4 @@
-//! What an operator of a master that stands alone does and sees.
+//! An operator's commands for a stand-alone master.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -15,13 +15,13 @@ pub fn masterctl(standalone: &Standalone, arguments: &[&str]) -> Finished {
     run(&mut standalone.masterctl(arguments), SOON)
 }
 
-/// What masterctl says when all goes well.
+/// The output of a successful masterctl command.
 #[track_caller]
 pub fn told(standalone: &Standalone, arguments: &[&str]) -> String {
     masterctl(standalone, arguments).expect_success().stdout
 }
 
-/// The document, as anybody reads it.
+/// The status document, read from its socket.
 pub fn read_document(standalone: &Standalone) -> Document {
     let path = standalone.queue().join(master::status::SOCKET);
     let mut stream = UnixStream::connect(path).expect("the status socket");
@@ -31,11 +31,10 @@ pub fn read_document(standalone: &Standalone) -> Document {
     serde_json::from_str(&text).expect("a document of this format")
 }
 
-/// What the document says of one service.
+/// The status of one service in the document.
 #[track_caller]
 pub fn service(standalone: &Standalone, name: &str) -> Service {
-    let services = read_document(standalone).services;
-    let mut services = services.into_iter();
+    let mut services = read_document(standalone).services.into_iter();
     let found = services.find(|service| service.name == name);
     found.unwrap_or_else(|| panic!("no service {name}"))
 }

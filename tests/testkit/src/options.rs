@@ -1,4 +1,4 @@
-//! The command line of tests that could go on for ever.
+//! The command line of tests of unlimited duration.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ pub struct Options {
     pub steps: Option<u64>,
     /// With `--minutes`.
     end: Option<Instant>,
-    /// As with other tests, a word chooses the parts whose names have it.
+    /// Words that select parts by their names, as with other tests.
     words: Vec<String>,
 }
 
 impl Options {
-    /// So many `steps` are made unless the arguments say otherwise, or a taste of them in a hurry.
+    /// Parses the arguments. The default is `steps`, or a fraction of it for quick runs.
     ///
     /// # Errors
-    /// What is wrong with the arguments.
+    /// An argument is invalid.
     pub fn parse(arguments: impl Iterator<Item = String>, steps: u64) -> Result<Self, String> {
         let mut options = Self {
             seed: 1,
@@ -36,7 +36,7 @@ impl Options {
                     options.end = Some(Instant::now() + Duration::from_secs(60 * minutes));
                     options.steps = None;
                 }
-                // What cargo's users say to all tests at once.
+                // Options that cargo's users give to all tests.
                 "--nocapture" | "--no-capture" | "--quiet" | "-q" => {}
                 "--test-threads" => drop(arguments.next()),
                 option if option.starts_with('-') => {
@@ -50,25 +50,25 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether more is to be done after so many steps.
+    /// Whether to continue after this many steps.
     pub fn go_on(&self, steps: u64) -> bool {
         self.steps.is_none_or(|most| steps < most)
             && self.end.is_none_or(|end| Instant::now() < end)
     }
 
-    /// Whether something of this part of the tests is to be run, by its name in there.
+    /// Whether a part of the tests is selected by its name or its part's.
     pub fn choose(&self, part: &str, name: &str) -> bool {
         let whole = format!("{part}::{name}");
         self.words.is_empty() || self.words.iter().any(|word| whole.contains(word.as_str()))
     }
 }
 
-/// Whether the same was done a moment ago, and a taste of it will do.
+/// Whether a small fraction is enough, because the full tests have been run before.
 pub fn in_a_hurry() -> bool {
     std::env::var_os("MASTER_TEST_SHORT").is_some()
 }
 
-/// Whether these tests are left out here, because they run beside the others.
+/// Whether these tests are left out, because they run in parallel elsewhere.
 pub fn are_apart() -> bool {
     std::env::var_os("MASTER_TEST_APART").is_some()
 }

@@ -1,10 +1,10 @@
-//! The one way to wait: try, look at the clock, try again.
+//! The only way to wait in tests: try, check the time, try again.
 
 use std::fmt::Display;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// What an attempt may return: `bool`, or `Option` when there is something to bring back.
+/// The result of an attempt: `bool`, or `Option` with a value.
 pub trait Attempt {
     type Success;
     fn success(self) -> Option<Self::Success>;
@@ -24,10 +24,10 @@ impl<T> Attempt for Option<T> {
     }
 }
 
-/// Tries until the attempt succeeds, and returns its success.
+/// Repeats an attempt until it succeeds, and returns its value.
 ///
 /// # Panics
-/// When it has not succeeded within `limit`, with `what` was waited for.
+/// When it has not succeeded within `limit`; the message contains `what`.
 #[track_caller]
 pub fn until<A: Attempt>(
     limit: Duration,
@@ -40,13 +40,13 @@ pub fn until<A: Attempt>(
     }
 }
 
-/// Like [`until`], for those who want to go on after a failure.
+/// Like [`until`], but returns `None` on failure.
 pub fn within<A: Attempt>(limit: Duration, mut attempt: impl FnMut() -> A) -> Option<A::Success> {
     let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
     loop {
         // The clock is read first, so that there is a last attempt after the deadline: on a busy
-        // machine the pause may have been a long one.
+        // machine the pause may have been long.
         let last = Instant::now() >= deadline;
         if let Some(success) = attempt().success() {
             return Some(success);
@@ -59,8 +59,8 @@ pub fn within<A: Attempt>(limit: Duration, mut attempt: impl FnMut() -> A) -> Op
     }
 }
 
-/// Watches that something stays true for a while. This is for promises that something does *not*
-/// happen; it waits for nothing.
+/// Asserts that a condition stays true for a period. Only for promises that something does *not*
+/// happen; do not use it to wait.
 #[track_caller]
 pub fn stays(period: Duration, what: impl Display, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + period;

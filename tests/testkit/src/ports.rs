@@ -1,6 +1,6 @@
-//! Ports that belong to one test. A port is held by a socket that is bound and never listens; with
-//! `SO_REUSEPORT` the master, which sets it as well and has the same user, can bind the port too,
-//! and nobody else can.
+//! Ports that belong to one test. A socket that is bound and never listens reserves the port. With
+//! `SO_REUSEPORT`, the master, which sets it as well and has the same user, can bind the port, too,
+//! and no other program can.
 
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,7 +9,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket, sockopt,
 };
 
-/// A TCP port (of all IPv4 addresses) that nobody else gets while this lives.
+/// A TCP port (of all IPv4 addresses) that is reserved until this is dropped.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -27,7 +27,7 @@ impl Port {
         .expect("a socket");
         setsockopt(&holder, sockopt::ReuseAddr, &true).expect("SO_REUSEADDR");
         setsockopt(&holder, sockopt::ReusePort, &true).expect("SO_REUSEPORT");
-        // All addresses, so that other tests' wildcard listeners stay away as well.
+        // All addresses, to exclude other tests' wildcard listeners as well.
         bind(holder.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, 0)).expect("a free port");
         let address: SockaddrIn = getsockname(holder.as_raw_fd()).expect("an address");
         Self {

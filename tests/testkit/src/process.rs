@@ -1,4 +1,4 @@
-//! Facts about running processes, as the kernel tells them.
+//! The kernel's facts about running processes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::canary;
 
-/// A process, by its id.
+/// A process, by its ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Process(pub i32);
 
@@ -27,7 +27,7 @@ pub struct Signals {
 }
 
 impl Process {
-    /// All that run now; those that have ended and wait for their parent do not.
+    /// All running processes, without zombies.
     pub fn all() -> Vec<Self> {
         let mut all: Vec<Self> = fs::read_dir("/proc")
             .expect("/proc")
@@ -60,10 +60,10 @@ impl Process {
         }
     }
 
-    /// A number of `/proc/PID/stat`, counted as in proc(5), from 3 up.
+    /// A field of `/proc/PID/stat`, numbered as in proc(5), from 3 up.
     fn stat(self, number: usize) -> Option<String> {
         let text = self.text("stat");
-        // The second is the name in parentheses, which may hold anything.
+        // The second field is the name in parentheses, which may contain any characters.
         let (_, rest) = text.rsplit_once(')')?;
         rest.split_whitespace().nth(number - 3).map(str::to_owned)
     }
@@ -84,7 +84,7 @@ impl Process {
         !matches!(self.stat(3).as_deref(), None | Some("Z" | "X"))
     }
 
-    /// Whether it waits for something.
+    /// Whether it sleeps.
     pub fn sleeps(self) -> bool {
         self.stat(3).as_deref() == Some("S")
     }
@@ -94,18 +94,18 @@ impl Process {
         matches!(self.stat(3).as_deref(), Some("T" | "t"))
     }
 
-    /// Whether strace(1) or a debugger looks on.
+    /// Whether strace(1) or a debugger traces it.
     pub fn is_traced(self) -> bool {
         self.status("TracerPid").is_some_and(|pid| pid != "0")
     }
 
-    /// Whether it has nothing to do: it waits for events (or, unusually, has just been woken up).
+    /// Whether it waits for events (or, rarely, has just been woken up).
     pub fn is_idle(self) -> bool {
         waits_for_events(&self.text("wchan"))
     }
 
-    /// For how long it has run or has waited for a processor: on a busy machine, one that has
-    /// always something to do does not always run.
+    /// How long it has run or was ready to run: on a busy machine, a process that is always busy
+    /// does not always run.
     pub fn busy(self) -> Duration {
         let text = self.text("schedstat");
         let numbers = text.split_whitespace().take(2);
@@ -113,17 +113,17 @@ impl Process {
         Duration::from_nanos(nanoseconds.sum())
     }
 
-    /// For how long it was ready to run and did not, because others did.
+    /// How long it was ready to run but did not run, because others ran.
     pub fn waited_to_run(self) -> Duration {
         ready_time(&self.text("schedstat"))
     }
 
-    /// The memory that it occupies, in KiB.
+    /// Its resident memory, in KiB.
     pub fn memory(self) -> u64 {
         self.kilobytes("VmRSS")
     }
 
-    /// What of that no file holds.
+    /// Its anonymous memory, in KiB.
     pub fn own_memory(self) -> u64 {
         self.kilobytes("RssAnon")
     }
@@ -134,7 +134,7 @@ impl Process {
         number.and_then(|n| n.parse().ok()).unwrap_or_default()
     }
 
-    /// Whether it waits for somebody to say something: in poll(2), select(2), or reading a socket.
+    /// Whether it waits for data: in poll(2), select(2), or reading a socket.
     pub fn waits(self) -> bool {
         let place = self.text("wchan");
         ["poll", "select", "unix_stream", "wait_for_more_packets"]
@@ -154,7 +154,8 @@ impl Process {
         self.stat_number(6)
     }
 
-    /// When it was started, in clock ticks since boot: tells it from a later one with its id.
+    /// Its start time, in clock ticks since boot: it distinguishes it from a later process with its
+    /// ID.
     pub fn started(self) -> i32 {
         self.stat_number(22)
     }
@@ -166,8 +167,7 @@ impl Process {
             .collect()
     }
 
-    /// Whether a program of this name is among its children, or was until it ended and was not
-    /// reaped yet.
+    /// Whether one of its children, including zombies, has a program with this name.
     pub fn has_child_with_name(self, name: &str) -> bool {
         let children = self.text(&format!("task/{}/children", self.0));
         let mut children = children.split_whitespace().filter_map(|id| id.parse().ok());
@@ -241,14 +241,14 @@ impl Process {
         }
     }
 
-    /// Whether a signal waits to be taken, because it is blocked.
+    /// Whether a blocked signal is pending.
     pub fn has_pending(self, signal: Signal) -> bool {
         let text = self.status("ShdPnd").unwrap_or_default();
         let mask = u64::from_str_radix(&text, 16).unwrap_or_default();
         mask & (1 << (signal as i32 - 1)) != 0
     }
 
-    /// A file of each of its threads.
+    /// The content of a file for each of its threads.
     fn of_threads(self, name: &str) -> Vec<String> {
         let threads = fs::read_dir(self.file("task")).expect("a process");
         let ids = threads.filter_map(|thread| Some(thread.ok()?.file_name()));
@@ -257,13 +257,13 @@ impl Process {
         ids.map(text).collect()
     }
 
-    /// Whether none of its threads has anything to do.
+    /// Whether all of its threads are idle.
     pub fn rests(self) -> bool {
         let places = self.of_threads("wchan");
         places.iter().all(|place| waits_for_events(place))
     }
 
-    /// How often its threads have given up the processor to wait for something.
+    /// The number of its threads' voluntary context switches.
     pub fn voluntary_switches(self) -> u64 {
         let count = |status: &String| -> Option<u64> {
             let (_, rest) = status.split_once("\nvoluntary_ctxt_switches:")?;
@@ -313,18 +313,18 @@ impl Process {
     }
 }
 
-/// The same of the thread that asks.
+/// The same for the calling thread.
 pub fn thread_waited_to_run() -> Duration {
     ready_time(&fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default())
 }
 
-/// The second number of a file `schedstat`; see the kernel's documentation of that.
+/// The second number in a `schedstat` file; see the kernel's documentation.
 fn ready_time(schedstat: &str) -> Duration {
     let nanoseconds = schedstat.split_whitespace().nth(1);
     Duration::from_nanos(nanoseconds.and_then(|n| n.parse().ok()).unwrap_or_default())
 }
 
-/// Whether the place in the kernel where a thread is waits for events of many descriptors.
+/// Whether a thread's kernel function waits for events of many descriptors.
 fn waits_for_events(place: &str) -> bool {
     place.contains("ep_poll") || place.contains("epoll")
 }
@@ -333,9 +333,9 @@ fn waits_for_events(place: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     pub kind: Kind,
-    /// Access mode, status flags and close-on-exec, as of open(2).
+    /// Access mode, status flags and close-on-exec, as in open(2).
     pub flags: u32,
-    /// What the link in `/proc` says, with inode numbers of sockets and pipes.
+    /// The target of the link in `/proc`, with inode numbers of sockets and pipes.
     pub target: String,
 }
 
@@ -349,15 +349,15 @@ impl Descriptor {
     }
 }
 
-/// What a descriptor is, without what differs from run to run.
+/// The kind of a descriptor, without details that vary between runs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     File(String),
     Pipe,
     Socket(Socket),
-    /// A socket that is in none of the kernel's lists, for instance one that is not bound.
+    /// A socket that is in none of the kernel's lists, for instance an unbound one.
     UnknownSocket,
-    /// `anon_inode:`, such as an epoll description.
+    /// `anon_inode:`, such as an epoll instance.
     Anonymous(String),
 }
 
@@ -377,8 +377,8 @@ impl Kind {
         }
     }
 
-    /// Whether it listens for a service's clients, as the master's own two sockets do not. That of
-    /// the canary is no test's.
+    /// Whether it is a listener for a service's clients, not one of the master's own sockets or the
+    /// canary's.
     pub fn is_listener(&self) -> bool {
         let other = |socket: &Socket| {
             socket.local.starts_with("pid/master.")
@@ -419,7 +419,7 @@ pub fn socket_inode(target: &str) -> Option<u64> {
         .ok()
 }
 
-/// A socket that the kernel lists.
+/// A socket in the kernel's lists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Socket {
     /// `tcp`, `tcp6`, `udp`, `udp6` or `unix`.
@@ -431,7 +431,7 @@ pub struct Socket {
     pub local: String,
 }
 
-/// The sockets of a process' network namespace, by inode number.
+/// The sockets of a process's network namespace, by inode number.
 struct Sockets(BTreeMap<u64, Socket>);
 
 impl Sockets {

@@ -1,8 +1,8 @@
-//! The programs that tests start: the master, what lies beside it, and the helpers of
+//! The programs that tests start: the master, the programs in its directory, and the helpers of
 //! `tests/programs`.
 //!
-//! They are where cargo puts them, beside the test. `cargo test --test NAME` builds the master and
-//! the test, and no other package: so under cargo the others are built here when first needed.
+//! They are in cargo's output directory. `cargo test --test NAME` builds the master and the test,
+//! and no other package, so the others are built here when first needed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::file;
 use crate::run::run;
 
-/// A build from nothing, on a slow machine.
+/// Timeout for a build from scratch on a slow machine.
 const BUILD: Duration = Duration::from_secs(600);
 
 /// Our master.
@@ -41,7 +41,7 @@ pub fn service(name: &str) -> PathBuf {
     }
 }
 
-/// The operator's command.
+/// masterctl.
 pub fn masterctl() -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     let what = "--package masterctl";
@@ -56,7 +56,7 @@ pub fn statusd() -> PathBuf {
     built(profile().join("statusd"), what)
 }
 
-/// The directory of what is built: a test is target/PROFILE/deps/TEST.
+/// The directory of built programs: a test is target/PROFILE/deps/TEST.
 fn profile() -> PathBuf {
     let test = std::env::current_exe().expect("the test's path");
     let profile = test.parent().and_then(Path::parent);
@@ -67,7 +67,7 @@ fn is_release() -> bool {
     profile().ends_with("release")
 }
 
-/// Builds programs, where cargo runs the test.
+/// Builds programs, if cargo runs the test.
 fn build(what: &str) {
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut build = Command::new(cargo);
@@ -82,7 +82,7 @@ fn build(what: &str) {
     }
 }
 
-/// A program that must be there by now.
+/// A program that must have been built.
 #[track_caller]
 fn built(program: PathBuf, what: &str) -> PathBuf {
     let release = if is_release() { " --release" } else { "" };

@@ -1,4 +1,4 @@
-//! The test's side of `programs/puppet.rs`: children that do as they are told.
+//! The test's side of `programs/puppet.rs`: children that execute a test's commands.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -14,25 +14,25 @@ use crate::poll::{until, within};
 use crate::process::Process;
 use crate::programs::example;
 
-/// Bytes as puppets are told of them.
+/// Bytes in the puppets' hexadecimal form.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Where a service's puppets report.
+/// The socket to which a service's puppets connect.
 pub struct Puppets {
     listener: UnixListener,
     path: PathBuf,
 }
 
 impl Puppets {
-    /// Makes `puppet` a command of the instance, and a place for puppets to report at.
+    /// Makes `puppet` a command of the instance, and creates a socket for its puppets.
     pub fn new(instance: &Instance, name: &str) -> Self {
         instance.install(&example("puppet"), "puppet");
         Self::at(instance.path(), name)
     }
 
-    /// A place in this directory, where puppets of any user may report.
+    /// Creates a socket in this directory for puppets of any user.
     pub fn at(directory: &Path, name: &str) -> Self {
         let path = directory.join(format!("{name}.control"));
         let listener = UnixListener::bind(&path).expect("a control socket");
@@ -42,18 +42,18 @@ impl Puppets {
         Self { listener, path }
     }
 
-    /// What to write after `puppet` in the table.
+    /// The arguments of `puppet` in the table.
     pub fn arguments(&self) -> String {
         format!("-o control={}", self.path.display())
     }
 
-    /// The next puppet that the master starts.
+    /// Waits for the next puppet that the master starts.
     #[track_caller]
     pub fn next(&self) -> Puppet {
         until(SOON, "a child to be started", || self.arrived())
     }
 
-    /// The next puppet, if one is started within a time.
+    /// Waits for the next puppet; `None` if none is started within `limit`.
     pub fn next_within(&self, limit: Duration) -> Option<Puppet> {
         within(limit, || self.arrived())
     }
@@ -64,7 +64,7 @@ impl Puppets {
     }
 }
 
-/// A child that does as it is told.
+/// A child that executes commands.
 pub struct Puppet {
     pub process: Process,
     pub generation: u32,
@@ -104,12 +104,12 @@ impl Puppet {
         line.trim_end().to_owned()
     }
 
-    /// Tells it something and does not wait for an answer.
+    /// Sends a command without waiting for the answer.
     pub fn send(&mut self, command: &str) {
         let _ = writeln!(self.answers.get_mut(), "{command}");
     }
 
-    /// Tells it to do something that it survives, and returns its answer.
+    /// Sends a command that does not end it, and returns its answer.
     #[track_caller]
     pub fn tell(&mut self, command: &str) -> String {
         self.send(command);
@@ -120,28 +120,28 @@ impl Puppet {
         }
     }
 
-    /// Takes a client, as a server of Postfix does: it says that it is taken.
+    /// Accepts a client and reports that it is taken, like a server of Postfix.
     #[track_caller]
     pub fn take_client(&mut self) {
         self.tell("accept");
         self.tell("report taken");
     }
 
-    /// Lets the client go, and says that it is available.
+    /// Closes the client's connection and reports that it is available.
     #[track_caller]
     pub fn finish_client(&mut self) {
         self.tell("hangup");
         self.tell("report available");
     }
 
-    /// Its name and arguments, up to those that make it a puppet.
+    /// Its name and arguments, without those that make it a puppet.
     pub fn given(&self) -> String {
         let ours = |text: &String| text.starts_with("control=");
         let end = self.arguments.iter().position(ours).map(|at| at - 1);
         self.arguments[..end.expect("control=PATH")].join(" ")
     }
 
-    /// A report that bears its name.
+    /// A report with its process ID and generation.
     pub fn report(&self, available: i32) -> StatusReport {
         StatusReport {
             pid: self.process.0,
@@ -156,8 +156,8 @@ impl Puppet {
         self.tell(&format!("raw {}", hex(bytes)));
     }
 
-    /// Waits until the master has read its reports. A child that ends before may be taken for one
-    /// that has never served.
+    /// Waits until the master has read its reports. Otherwise a child that ends could count as
+    /// unused.
     #[track_caller]
     pub fn wait_until_heard(&mut self) {
         self.tell("heard");

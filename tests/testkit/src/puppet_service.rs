@@ -6,14 +6,14 @@ use crate::client::Client;
 use crate::instance::Instance;
 use crate::puppet::{Puppet, Puppets};
 
-/// How long nothing must happen to be called nothing. Too short a time hides a failure; it never
-/// makes one.
+/// How long to wait for something that must not happen. Too short a time can hide a failure, but
+/// never causes one.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A service whose children are puppets.
 pub struct PuppetService {
     name: String,
-    /// Where its clients go.
+    /// The address for its clients.
     pub address: String,
     puppets: Puppets,
 }
@@ -39,19 +39,19 @@ impl PuppetService {
         service
     }
 
-    /// Gives the service other columns.
+    /// Changes the service's columns.
     pub fn set(&self, postfix: &mut Instance, columns: &str) {
         self.set_command(postfix, columns, "puppet");
     }
 
-    /// Gives the service other columns and another command, which must be a puppet too. Arguments
-    /// may follow the command.
+    /// Changes the service's columns and its command, which must be a puppet, too. Arguments may
+    /// follow the command.
     pub fn set_command(&self, postfix: &mut Instance, columns: &str, command: &str) {
         let (name, arguments) = (&self.name, self.puppets.arguments());
         postfix.service(&format!("{name} {columns} {command} {arguments}"));
     }
 
-    /// What a command needs to be one of these puppets.
+    /// The arguments that make a command one of these puppets.
     pub fn arguments(&self) -> String {
         self.puppets.arguments()
     }
@@ -61,18 +61,18 @@ impl PuppetService {
         Client::connect(&self.address)
     }
 
-    /// The next child that the master starts.
+    /// Waits for the next child.
     #[track_caller]
     pub fn next(&self) -> Puppet {
         self.puppets.next()
     }
 
-    /// The next child, if one is started within a time.
+    /// Waits for the next child; `None` if none is started within `limit`.
     pub fn next_within(&self, limit: Duration) -> Option<Puppet> {
         self.puppets.next_within(limit)
     }
 
-    /// A client, and the new child that serves it.
+    /// Connects a client. Returns it and the new child that serves it.
     #[track_caller]
     pub fn serve(&self) -> (Client, Puppet) {
         let client = self.connect();
@@ -81,16 +81,16 @@ impl PuppetService {
         (client, puppet)
     }
 
-    /// Has so many clients served at a time, each by a new child that leaves afterwards.
+    /// Serves this many clients at a time, each by a new child that leaves afterwards.
     #[track_caller]
     pub fn serve_and_exit(&self, children: usize) {
         let served: Vec<_> = (0..children).map(|_| self.serve()).collect();
         served.into_iter().for_each(|(_, child)| child.exit(0));
     }
 
-    /// Whether the master starts a child, for tests in which both may be.
+    /// Whether the master starts a child, in tests that allow both.
     pub fn starts_a_child(&self) -> bool {
-        // Longer than where nobody is expected: this must not be wrong either way.
+        // Longer than usual, because neither answer may be wrong.
         self.next_within(10 * PAUSE).is_some()
     }
 
@@ -98,18 +98,19 @@ impl PuppetService {
     #[track_caller]
     pub fn expect_no_child(&self) {
         let surplus = self.next_within(PAUSE);
-        assert!(surplus.is_none(), "a child that nobody needs");
+        assert!(surplus.is_none(), "a child that is not needed");
     }
 }
 
-/// A running master with one service, by the columns from its type to its process limit. Its name
-/// is `a`, or the instance's own address.
+/// A running master with one service, with these columns from type to process limit. Its name is
+/// `a`, or the instance's own address.
 #[track_caller]
 pub fn one_service(columns: &str) -> (Instance, PuppetService) {
     let mut postfix = Instance::bare();
-    let name = match columns.starts_with("inet") {
-        true => postfix.address(),
-        false => "a".to_owned(),
+    let name = if columns.starts_with("inet") {
+        postfix.address()
+    } else {
+        "a".to_owned()
     };
     let service = PuppetService::add(&mut postfix, &name, columns);
     postfix.start();

@@ -1,7 +1,7 @@
-//! Numbers that look random and are the same for the same seed, on every machine and for ever.
+//! Pseudo-random numbers, the same for the same seed on every machine and in all versions.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): our own, so that a seed stays valid whatever becomes of
-/// other people's generators.
+/// SplitMix64 (Steele, Lea, Flood 2014): our own, so that seeds stay valid when other generators
+/// change.
 #[derive(Debug)]
 pub struct Random(u64);
 
@@ -18,7 +18,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which is small, so that the bias does not matter.
+    /// A number below `end`, which must be small, so that the bias is negligible.
     pub fn below(&mut self, end: u32) -> u32 {
         (((self.next() >> 32) * u64::from(end)) >> 32) as u32
     }

@@ -1,4 +1,4 @@
-//! Commands that end: run them with a time limit and keep what they said.
+//! Runs commands with a time limit, and keeps their output.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ impl Finished {
     }
 }
 
-/// A command that runs, with its output kept. It is killed when this is dropped before it ended.
+/// A running command with recorded output. It is killed on drop.
 pub struct Running {
     child: Child,
     name: String,
@@ -44,8 +44,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// The output goes to files: with pipes a daemon that keeps them open would make the reader
-    /// wait for ever. The files have names because Postfix writes no log to one that has none.
+    /// The output is written to files: with pipes, a daemon that keeps them open would block the
+    /// reader. The files have names because Postfix does not log to a file without one.
     pub fn start(command: &mut Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let file = || NamedTempFile::new().expect("a temporary file");
@@ -73,17 +73,17 @@ impl Running {
         self.child.try_wait().expect("a child").is_some()
     }
 
-    /// What it has written to standard output so far.
+    /// Its standard output so far.
     pub fn stdout(&self) -> String {
         contents(self.stdout.path())
     }
 
-    /// What it has written to standard error so far.
+    /// Its standard error so far.
     pub fn stderr(&self) -> String {
         contents(self.stderr.path())
     }
 
-    /// Where that is kept.
+    /// The file with its standard error.
     pub fn stderr_path(&self) -> PathBuf {
         self.stderr.path().to_owned()
     }
@@ -115,7 +115,7 @@ impl Drop for Running {
     }
 }
 
-/// A file that a program writes to, so far; nothing once it is gone.
+/// The content of a file that a program writes; empty if it does not exist.
 pub fn contents(file: &Path) -> String {
     let text = fs::read(file).unwrap_or_default();
     String::from_utf8_lossy(&text).into_owned()

@@ -1,4 +1,4 @@
-//! A directory with a table and what its services run, and a master in the foreground on it.
+//! A directory with a table and programs, and a master that runs on it in the foreground.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -19,13 +19,13 @@ use crate::run::{Finished, Running, contents, run};
 use crate::watch::Watch;
 use crate::{canary, programs};
 
-/// A user of no account: not even a name.
+/// A user ID without a name.
 const STRANGER: u32 = 47_110;
 
-/// One configuration of services that stand alone.
+/// A stand-alone configuration.
 pub struct Standalone {
     directory: TempDir,
-    /// The user and group of the master; who runs the tests, unless they are another.
+    /// The user and group of the master; by default those of the tests.
     uid: u32,
     running: Option<Running>,
     is_watched: bool,
@@ -33,12 +33,12 @@ pub struct Standalone {
 }
 
 impl Standalone {
-    /// Run by whoever runs the tests.
+    /// Run by the user of the tests.
     pub fn new() -> Self {
         Self::of(geteuid().as_raw())
     }
 
-    /// Run by root, if that is who runs the tests, and by somebody who is not.
+    /// One run by root, if root runs the tests, and one run by another user.
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::of_a_user()];
         if geteuid().is_root() {
@@ -47,7 +47,7 @@ impl Standalone {
         all
     }
 
-    /// Run by somebody who is not root.
+    /// Run by a user other than root.
     pub fn of_a_user() -> Self {
         match geteuid() {
             root if root.is_root() => Self::of(STRANGER),
@@ -69,7 +69,7 @@ impl Standalone {
         if geteuid().is_root() {
             chown(standalone.path(), Some(uid), Some(uid)).expect("an owner");
         }
-        // Where another user can reach it.
+        // In a directory that another user can access.
         copy(&programs::master(), &standalone.binary());
         standalone
     }
@@ -90,7 +90,7 @@ impl Standalone {
         self.path().join("services.cf")
     }
 
-    /// Where sockets and locks are.
+    /// The queue directory.
     pub fn queue(&self) -> PathBuf {
         self.path().join("run/master")
     }
@@ -107,7 +107,7 @@ impl Standalone {
         self
     }
 
-    /// Leaves the master alone, whatever the environment says: for a test that the canary or the
+    /// Does not watch the master, whatever the environment says: for a test that the canary or the
     /// trace would disturb, with the reason.
     pub fn unwatched(&mut self, _reason: &str) -> &mut Self {
         self.is_watched = false;
@@ -120,7 +120,7 @@ impl Standalone {
         self
     }
 
-    /// Makes a shell script, and returns its path for the table.
+    /// Creates a shell script, and returns its path for the table.
     pub fn script(&self, name: &str, commands: &str) -> PathBuf {
         let path = self.path().join(name);
         fs::write(&path, format!("#!/bin/sh\n{commands}\n")).expect("a script");
@@ -128,7 +128,7 @@ impl Standalone {
         path
     }
 
-    /// The master, with options; `-c` is among them.
+    /// The master's command, with `-c` and these options.
     pub fn master(&self, options: &[&str]) -> Command {
         let mut command = self.as_user(&self.binary());
         command.arg("-c").arg(self.table()).args(options);
@@ -149,7 +149,7 @@ impl Standalone {
         command
     }
 
-    /// Makes a program that another user can run, and returns its path for the table.
+    /// Copies a program so that other users can run it, and returns its path for the table.
     pub fn install(&self, program: &Path) -> PathBuf {
         let copy = self
             .path()
@@ -160,14 +160,14 @@ impl Standalone {
         copy
     }
 
-    /// `masterctl`, with arguments, asked by the user who runs the master.
+    /// The command `masterctl`, run by the user of the master.
     pub fn masterctl(&self, arguments: &[&str]) -> Command {
         let mut command = self.as_user(&self.install(&masterctl()));
         command.arg("-c").arg(self.table()).args(arguments);
         command
     }
 
-    /// Puts root's sockets and locks below a directory of its own too.
+    /// Sets directories below its own for root's sockets and locks, too.
     fn keep_to_itself(&self) {
         let toml = self.path().join("master.toml");
         if self.uid == 0 && !toml.exists() {
@@ -180,7 +180,7 @@ impl Standalone {
         }
     }
 
-    /// Starts the master on the terminal and waits until it serves.
+    /// Starts the master with standard error as its log, and waits until it serves.
     #[track_caller]
     pub fn start(&mut self) -> &mut Self {
         self.keep_to_itself();
@@ -188,7 +188,7 @@ impl Standalone {
         self.start_as(command.process_group(0))
     }
 
-    /// Starts a command that becomes the master, and waits until it serves.
+    /// Starts a command that executes the master, and waits until it serves.
     #[track_caller]
     pub fn start_as(&mut self, command: &mut Command) -> &mut Self {
         self.run(command);
@@ -202,12 +202,12 @@ impl Standalone {
         self
     }
 
-    /// Starts a command that becomes the master in its own time.
+    /// Starts a command that executes the master, without waiting.
     pub fn run(&mut self, command: &mut Command) {
         self.running = Some(Running::start(command));
     }
 
-    /// Runs the master to its end, which comes at once.
+    /// Runs a master that ends at once.
     #[track_caller]
     pub fn fail(&self, options: &[&str]) -> Finished {
         self.keep_to_itself();
@@ -222,7 +222,7 @@ impl Standalone {
         Process(self.running().pid())
     }
 
-    /// What the master has said.
+    /// The master's output.
     pub fn said(&mut self) -> String {
         self.running().stderr()
     }
@@ -237,7 +237,7 @@ impl Standalone {
         });
     }
 
-    /// Tells the master to read its configuration, and returns what it says of that.
+    /// Sends SIGHUP, and returns the lines of the reload.
     #[track_caller]
     pub fn reload(&mut self) -> String {
         let mark = self.said().len();
@@ -249,7 +249,7 @@ impl Standalone {
         })
     }
 
-    /// Sends a signal, and waits for the end.
+    /// Sends a signal, and waits for the master's end.
     #[track_caller]
     pub fn stop_by(&mut self, signal: Signal) -> Finished {
         let complaints = self.watch.end();
@@ -261,8 +261,9 @@ impl Standalone {
     }
 }
 
-/// Copies a program for anybody to run. A process of its own does that: a child that another test
-/// starts meanwhile would inherit the copy, open for writing, and nobody could run it.
+/// Copies a program so that all users can run it. A separate process does it: a child that another
+/// test starts in this moment would inherit the copy's descriptor, open for writing, and the
+/// program could not be run.
 fn copy(program: &Path, to: &Path) {
     let mut install = Command::new("install");
     run(install.args(["-m", "755"]).arg(program).arg(to), SOON).expect_success();
@@ -271,7 +272,7 @@ fn copy(program: &Path, to: &Path) {
 impl Drop for Standalone {
     fn drop(&mut self) {
         if self.running.is_some() {
-            // A test may have made it stand still.
+            // A test may have stopped it.
             self.process().signal(Signal::SIGCONT);
             self.stop_by(Signal::SIGTERM);
         }

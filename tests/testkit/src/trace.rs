@@ -1,9 +1,9 @@
-//! The master's system calls: none but its wait for events may take long, for in such a call it
-//! serves no client.
+//! Traces the master's system calls: except for its wait for events, none may take long, because
+//! the master serves no client during a call.
 //!
-//! `MASTER_TEST_STRACE=1` turns it on: strace(1) looks at each master of ours from when it serves,
-//! and at no process that it starts. A test that traces the master itself, or makes its calls slow,
-//! says [`Instance::unwatched`].
+//! `MASTER_TEST_STRACE=1` enables it: strace(1) traces each of our masters from the time it serves,
+//! without its children. A test that traces the master itself, or slows its calls down, calls
+//! [`Instance::unwatched`].
 //!
 //! [`Instance::unwatched`]: crate::instance::Instance::unwatched
 
@@ -23,9 +23,9 @@ use crate::poll::until;
 use crate::process::Process;
 use crate::run::Running;
 
-/// No call takes longer.
+/// Maximum duration of a call.
 const LIMIT: Duration = Duration::from_millis(50);
-/// Those that wait for events, and those that do not return.
+/// Calls that wait for events, or that do not return.
 const WAITS: [&str; 5] = [
     "epoll_wait(",
     "epoll_pwait(",
@@ -38,21 +38,21 @@ pub fn is_on() -> bool {
     std::env::var_os("MASTER_TEST_STRACE").is_some()
 }
 
-/// How often it is noted for how long master and strace had to wait for a processor.
+/// Interval at which the processor waiting times of master and strace are recorded.
 const PERIOD: Duration = Duration::from_millis(5);
 
-/// For how long two processes have waited for a processor until a moment.
+/// A point in time, and how long two processes have waited for a processor until then.
 type ReadyTime = (Instant, Duration);
 
-/// A look at a master's calls.
+/// A trace of a master's calls.
 pub struct Trace {
     strace: Option<Running>,
-    /// Notes how long the machine keeps master and strace waiting.
+    /// Records how long the machine makes master and strace wait.
     machine: Option<JoinHandle<Vec<ReadyTime>>>,
     stop: Arc<AtomicBool>,
-    /// Not where a test can fill the disk up.
+    /// Not in a directory that a test can fill up.
     directory: TempDir,
-    /// Both clocks at one moment: strace tells the time of day.
+    /// Both clocks at the same moment, because strace prints the time of day.
     began: (Instant, SystemTime),
 }
 
@@ -81,7 +81,7 @@ impl Trace {
         }
     }
 
-    /// Ends, and returns a complaint if a call took too long.
+    /// Ends the trace, and returns a complaint if a call took too long.
     pub fn finish(mut self) -> Option<String> {
         let machine = self.detach();
         let calls = fs::read(self.directory.path().join("calls")).unwrap_or_default();
@@ -95,8 +95,8 @@ impl Trace {
         (!slow.is_empty()).then(|| format!("slow system calls:\n{}", slow.join("\n")))
     }
 
-    /// Whether a line of strace tells of a call that took too long, and not for the machine's sake:
-    /// `1764267432.123456 read(3, "", 1) = 0 <0.000012>`.
+    /// Whether a line of strace shows a call that took too long, and the machine was not
+    /// responsible for it: `1764267432.123456 read(3, "", 1) = 0 <0.000012>`.
     fn is_slow(&self, line: &str, machine: &[ReadyTime]) -> bool {
         let Some((start, call)) = line.split_once(' ') else {
             return false;
@@ -135,7 +135,7 @@ fn note_ready_time(both: [Process; 2], stop: &AtomicBool) -> Vec<ReadyTime> {
     let mut noted = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let ready = both.map(Process::waited_to_run).into_iter().sum();
-        // Times that nothing was waited in are between those noted.
+        // Only changes are recorded; in between, the value is constant.
         if noted.last().is_none_or(|&(_, last)| last != ready) {
             noted.push((Instant::now(), ready));
         }
@@ -144,7 +144,8 @@ fn note_ready_time(both: [Process; 2], stop: &AtomicBool) -> Vec<ReadyTime> {
     noted
 }
 
-/// How much longer was waited at the first note after a time than at the last one before it.
+/// The increase of the waiting time from the last record before `begin` to the first one after
+/// `end`.
 fn between(noted: &[ReadyTime], begin: Instant, end: Instant) -> Duration {
     let before = noted.iter().rev().find(|(at, _)| *at <= begin);
     let after = noted.iter().find(|(at, _)| *at >= end).or(noted.last());

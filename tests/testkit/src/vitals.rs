@@ -1,4 +1,4 @@
-//! That a fault leaves nothing behind, and that the master rests while it lasts.
+//! Checks that a fault leaves nothing behind, and that the master is idle during it.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -8,10 +8,10 @@ use crate::instance::{Instance, SOON};
 use crate::poll::until;
 use crate::process::Process;
 
-/// How much more memory, in KiB, is no leak: buffers that were not needed before.
+/// A smaller increase of memory, in KiB, is not a leak but buffers that were not needed before.
 const MEMORY_SLACK: u64 = 1024;
 
-/// How many descriptors of each kind a process has.
+/// The number of descriptors of each kind.
 fn kinds(process: Process) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();
     for descriptor in process.descriptors().values() {
@@ -21,7 +21,7 @@ fn kinds(process: Process) -> BTreeMap<String, usize> {
     kinds
 }
 
-/// What the descriptors are when the master has nothing to do.
+/// The descriptors of an idle master.
 pub fn kinds_at_rest(master: Process) -> BTreeMap<String, usize> {
     until(SOON, "the master to rest", || {
         let before = kinds(master);
@@ -29,7 +29,7 @@ pub fn kinds_at_rest(master: Process) -> BTreeMap<String, usize> {
     })
 }
 
-/// What a master has when it has nothing to do.
+/// The resources of an idle master.
 pub struct Vitals {
     master: Process,
     descriptors: BTreeMap<String, usize>,
@@ -50,7 +50,7 @@ impl Vitals {
         }
     }
 
-    /// Asserts that the same master has no more than this now, and no less.
+    /// Asserts that the same master has the same resources again.
     #[track_caller]
     pub fn expect_again(&self, postfix: &Instance) {
         until(SOON, "as many children as before", || {
@@ -65,8 +65,8 @@ impl Vitals {
     }
 }
 
-/// Asserts that a master that can do nothing does nothing: over a time it runs, or waits for a
-/// processor, for no more than a small part of it.
+/// Asserts that a master that can do nothing is idle: it runs, or is ready to run, for only a small
+/// part of the period.
 #[track_caller]
 pub fn expect_rest(master: Process, period: Duration) {
     let (begin, before) = (Instant::now(), master.busy());

@@ -1,4 +1,4 @@
-//! What is watched of a master of ours while a test runs it, if the environment asks for it.
+//! Watches our masters during tests, if the environment requests it.
 
 use std::path::PathBuf;
 use std::sync::MutexGuard;
@@ -7,7 +7,7 @@ use crate::canary::{self, Canary};
 use crate::process::Process;
 use crate::trace::{self, Trace};
 
-/// Both ways to watch a master; each may be off.
+/// Both ways to watch a master; each may be disabled.
 #[derive(Default)]
 pub struct Watch {
     canary: Option<Canary>,
@@ -15,7 +15,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch a master that serves: by a socket of its own, and by what it logs.
+    /// Starts to watch a serving master, by its canary's socket and its log.
     #[track_caller]
     pub fn begin(
         master: Process,
@@ -28,13 +28,14 @@ impl Watch {
         }
     }
 
-    /// Keeps the canary away while this is held: what the master has then is what the test gave it.
+    /// Keeps the canary away while the guard is held, so that the master has no descriptors or
+    /// children of it.
     #[track_caller]
     pub fn pause(&self) -> Option<MutexGuard<'_, ()>> {
         self.canary.as_ref().map(Canary::pause)
     }
 
-    /// Ends while the master still runs, and returns what was wrong with it.
+    /// Ends while the master still runs, and returns the complaints.
     pub fn end(&mut self) -> Complaints {
         let canary = self.canary.take().and_then(Canary::finish);
         let trace = self.trace.take().and_then(Trace::finish);
@@ -42,13 +43,13 @@ impl Watch {
     }
 }
 
-/// What was wrong with a master.
+/// Complaints about a master.
 #[must_use]
 pub struct Complaints(Vec<String>);
 
 impl Complaints {
-    /// Fails the test if there are any, once what it has started is gone. A test that fails for
-    /// its own reason has enough to say.
+    /// Fails the test if there are complaints, after everything it has started has ended. A test
+    /// that already fails does not report them.
     #[track_caller]
     pub fn expect_none(self) {
         let all_well = self.0.is_empty() || std::thread::panicking();

@@ -18,7 +18,7 @@ fn parse(master_toml: &str) -> Result<Config, Diagnostics> {
     Config::parse(&sources, &FakeSystem::default())
 }
 
-/// The pool of the service `spamd/inet`, of five children at most, under these settings.
+/// The pool of the service `spamd/inet`, with at most five children, under these settings.
 fn spamd(settings: &str) -> Pool {
     let text = format!("[service.\"spamd/inet\"]\n{settings}");
     *parse(&text).expect("a good file").services[0].pool()
@@ -34,7 +34,7 @@ fn error(master_toml: &str) -> String {
     errors[0].clone()
 }
 
-/// The corrections of an ordered pool of five children, without their places.
+/// The corrections of an ordered pool with at most five children, without their positions.
 fn corrections(settings: &str) -> Vec<String> {
     let text = format!("[service.\"spamd/inet\"]\naccept = \"ordered\"\n{settings}");
     let warnings = warnings(parse(&text));
@@ -227,9 +227,10 @@ fn values_of_a_wrong_type_say_what_was_expected() {
             "17: bad value of \"ping_interval\": expected a time of at least",
         ),
     ] {
-        let ordered = match setting.starts_with("accept") {
-            true => "",
-            false => "\naccept = \"ordered\"",
+        let ordered = if setting.starts_with("accept") {
+            ""
+        } else {
+            "\naccept = \"ordered\""
         };
         let error = error(&format!("[service.\"spamd/inet\"]\n{setting}{ordered}\n"));
         let expected = format!("master.toml: line 2: column {expected}");
@@ -270,7 +271,7 @@ fn a_service_has_a_table() {
     }
 }
 
-/// How the service `spamd/inet` is looked after under these settings, and its throttle time.
+/// The child limits and the throttle time of the service `spamd/inet` under these settings.
 fn limits(settings: &str) -> (ChildLimits, Duration) {
     let text = format!("[service.\"spamd/inet\"]\n{settings}");
     let service = parse(&text).expect("a good file").services[0].clone();

@@ -1,4 +1,4 @@
-//! What the policy asks for, and how the simulation does it.
+//! The execution of the policy's actions.
 
 use master::policy::{Action, Event, OrderFailure, Pid, ServiceId, Signal};
 use master::protocol::pool::Order;
@@ -7,7 +7,7 @@ use super::process::Process;
 use super::{BROKEN_PIPE, Broken, NO_ROOM, PROCESSES_MAX, Simulation};
 
 impl Simulation {
-    /// Queues what the table asks for, and what the master knows then.
+    /// Queues the table's actions, and updates what the master knows.
     pub(super) fn take_actions(&mut self) -> Result<(), Broken> {
         for action in std::mem::take(&mut self.actions) {
             self.coverage.action(&action);
@@ -27,7 +27,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Everything, unless actions are late.
+    /// Executes all queued actions, or as many as `late` allows.
     pub(super) fn carry_out(&mut self) -> Result<(), Broken> {
         while self.late.is_none() && !self.queue.is_empty() {
             self.carry_out_next()?;
@@ -42,15 +42,16 @@ impl Simulation {
         }
     }
 
-    /// What is about a child that has ended meanwhile is left out.
+    /// Executes one action. It has no effect on a child that has ended in the meantime.
     fn act(&mut self, action: &Action) -> Result<(), Broken> {
         match *action {
             Action::Watch(_) => self.watch(),
             Action::Unwatch(_) => {
                 self.refused = false;
-                match std::mem::take(&mut self.watched) {
-                    true => Ok(()),
-                    false => Err("unwatched, and not watched before".into()),
+                if std::mem::take(&mut self.watched) {
+                    Ok(())
+                } else {
+                    Err("unwatched, and not watched before".into())
                 }
             }
             Action::Spawn {
@@ -75,11 +76,14 @@ impl Simulation {
                 }
                 Ok(())
             }
-            Action::Log(ref record) => match record.to_string().is_empty() {
-                true => Err("a record without words".into()),
-                false => Ok(()),
-            },
-            ref other => Err(format!("nobody asked for {other:?}")),
+            Action::Log(ref record) => {
+                if record.to_string().is_empty() {
+                    Err("a record without words".into())
+                } else {
+                    Ok(())
+                }
+            }
+            ref other => Err(format!("not requested: {other:?}")),
         }
     }
 
@@ -106,29 +110,28 @@ impl Simulation {
             return Err(format!("one more than {max} children"));
         }
         let fails = std::mem::take(&mut self.faults.spawn);
-        let event = match fails || self.processes.len() >= PROCESSES_MAX {
-            true => Event::SpawnFailed {
+        let event = if fails || self.processes.len() >= PROCESSES_MAX {
+            Event::SpawnFailed {
                 service,
                 error: NO_ROOM,
-            },
-            false => {
-                // The runtime does what is pending to the process that was meant.
-                let pending = |pid| self.queue.iter().any(|action| pid_of(action) == Some(pid));
-                let used = |&pid: &Pid| self.processes.iter().any(|p| p.pid == pid) || pending(pid);
-                let pid = (100..).find(|pid| !used(pid)).ok_or("pids without end")?;
-                self.processes.push(Process::new(pid));
-                self.started += 1;
-                Event::Spawned {
-                    service,
-                    generation,
-                    pid,
-                }
+            }
+        } else {
+            // The runtime's pending actions must not reach a new process with the same pid.
+            let pending = |pid| self.queue.iter().any(|action| pid_of(action) == Some(pid));
+            let used = |&pid: &Pid| self.processes.iter().any(|p| p.pid == pid) || pending(pid);
+            let pid = (100..).find(|pid| !used(pid)).ok_or("pids without end")?;
+            self.processes.push(Process::new(pid));
+            self.started += 1;
+            Event::Spawned {
+                service,
+                generation,
+                pid,
             }
         };
         self.take_in(event)
     }
 
-    /// The table gives an order: it must be one that the child can be given.
+    /// Checks that the child may get this order.
     fn check_order(&mut self, pid: Pid, order: Order) -> Result<(), Broken> {
         let (now, paused) = (self.now, self.paused);
         if order != Order::Accept {
@@ -170,9 +173,10 @@ impl Simulation {
         } else if fails || !process.open {
             OrderFailure::System(BROKEN_PIPE)
         } else {
-            match waits || !process.unwritten.is_empty() {
-                true => process.unwritten.push_back(order),
-                false => process.orders.push_back(order),
+            if waits || !process.unwritten.is_empty() {
+                process.unwritten.push_back(order)
+            } else {
+                process.orders.push_back(order)
             }
             return Ok(());
         };
@@ -180,7 +184,7 @@ impl Simulation {
     }
 }
 
-/// The process that an action is about.
+/// The process that an action is for.
 fn pid_of(action: &Action) -> Option<Pid> {
     match *action {
         Action::Signal { pid, .. } | Action::Order { pid, .. } | Action::CloseChannel { pid } => {

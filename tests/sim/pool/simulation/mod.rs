@@ -1,5 +1,5 @@
-//! One ordered pool: the kernel and the children as they are, and the policy as it is driven by
-//! the runtime. What the master was told is noted here a second time, in the most simple way.
+//! One ordered pool: the true state of kernel and children, and the policy, driven like by the
+//! runtime. What the master knows is recorded here a second time, in the simplest way.
 
 mod actions;
 mod process;
@@ -17,22 +17,22 @@ use master::protocol::pool::Report;
 
 use super::{Happening, NO_LIMITS, Settings};
 use crate::coverage::Coverage;
-use crate::happening::Steering;
+use crate::happening::OperatorRequest;
 use process::{Phase, Process, Word, advance};
 
 type Broken = String;
 
 const KILL_TIME: Duration = Duration::from_secs(3);
 const THROTTLE_TIME: Duration = Duration::from_secs(20);
-/// Processes while there are faults; a pool without limit would go on for ever.
+/// Maximum number of processes during faults; a pool without a limit would start more and more.
 const PROCESSES_MAX: usize = 20;
-/// Clients that can wait.
+/// Maximum number of waiting clients.
 const BACKLOG: u32 = 6;
 /// ENOMEM and EPIPE.
 const NO_ROOM: Errno = Errno(12);
 const BROKEN_PIPE: Errno = Errno(32);
 
-/// What goes wrong at the next opportunity.
+/// Faults for the next opportunity.
 #[derive(Debug, Default)]
 struct Faults {
     child: bool,
@@ -48,27 +48,27 @@ pub struct Simulation {
     table: Table,
     place: ServiceId,
     settings: Settings,
-    /// Those in force.
+    /// The settings in force.
     in_force: Settings,
     processes: Vec<Process>,
     waiting: u32,
     watched: bool,
     refused: bool,
-    /// An operator has clients wait.
+    /// Whether an operator has paused the service.
     paused: bool,
-    steerings: Vec<Steering>,
+    steerings: Vec<OperatorRequest>,
     pub coverage: Coverage,
-    /// Whether the system counts who waits.
+    /// Whether the system counts waiting clients.
     counts: bool,
     faults: Faults,
     reload: bool,
-    /// How many actions a turn carries out, at its end; otherwise all are carried out at once.
+    /// The number of actions per turn, executed at its end; `None` executes all at once.
     late: Option<u8>,
-    /// What the table asked for and was not carried out yet.
+    /// Actions that have not been executed yet.
     queue: VecDeque<Action>,
-    /// Kept for its memory.
+    /// A buffer that is reused.
     actions: Vec<Action>,
-    /// Starts and orders to end, for who counts them.
+    /// Counters of starts and of orders to end.
     pub started: u32,
     pub ended: u32,
 }
@@ -124,7 +124,7 @@ impl Simulation {
             Happening::Count => self.counts = !self.counts,
             Happening::Edit(settings) => self.settings = settings,
             Happening::Reload => self.reload = true,
-            Happening::Steer(steering) => self.steerings.push(steering),
+            Happening::Operator(request) => self.steerings.push(request),
             Happening::Late(actions) => {
                 self.late = Some(actions).filter(|actions| *actions > 0);
                 return self.settle();
@@ -150,7 +150,7 @@ impl Simulation {
             Happening::Stop(nth) => self.happen(nth, |p| p.stopped = true),
             Happening::Continue(nth) => self.happen(nth, |p| p.stopped = false),
             Happening::Defy(nth) => self.happen(nth, |p| p.defiant = true),
-            // A child that has a client may take as long as it likes.
+            // A busy child may take as long as it likes.
             Happening::Silence(nth) => self.happen(nth, |p| p.rogue |= p.phase != Phase::Busy),
             Happening::Letter(nth) => self.happen(nth, |p| {
                 p.say(Word::Letter);
@@ -159,7 +159,7 @@ impl Simulation {
             Happening::Lie(nth) => self.happen(nth, |p| {
                 let ordered = !p.orders.is_empty() || !p.unwritten.is_empty();
                 let report = match p.phase {
-                    // It could be what the master is about to ask for.
+                    // It could be what the master is about to request.
                     _ if !p.words.is_empty() => return,
                     Phase::Starting => Report::Busy,
                     Phase::Waiting if !ordered => Report::Busy,
@@ -177,10 +177,11 @@ impl Simulation {
         Ok(())
     }
 
-    /// The nth process that has not ended.
+    /// The index of the nth process that has not ended.
     fn nth(&self, nth: u8) -> Option<usize> {
-        let living = (0..self.processes.len()).filter(|&at| self.processes[at].end.is_none());
-        let living: Vec<usize> = living.collect();
+        let living: Vec<usize> = (0..self.processes.len())
+            .filter(|&at| self.processes[at].end.is_none())
+            .collect();
         let nth = usize::from(nth).checked_rem(living.len())?;
         Some(living[nth])
     }
@@ -191,7 +192,7 @@ impl Simulation {
         }
     }
 
-    /// What comes next in a process's life; whether anything did.
+    /// Lets a process take its next step; false if there is none.
     fn live(&mut self, at: usize) -> bool {
         let waiting = &mut self.waiting;
         let process = &mut self.processes[at];
@@ -231,10 +232,10 @@ impl Simulation {
             let clients = if self.counts { self.waiting } else { 1 };
             self.step(Event::Connection { service, clients })?;
         }
-        for steering in std::mem::take(&mut self.steerings) {
-            self.steer(steering)?;
+        for request in std::mem::take(&mut self.steerings) {
+            self.operate(request)?;
         }
-        // A configuration is taken up when all has been carried out.
+        // A configuration takes effect after all actions are executed.
         if self.queue.is_empty() && std::mem::take(&mut self.reload) {
             self.in_force = self.settings;
             let services = [Arc::new(service(self.settings))];
@@ -249,14 +250,14 @@ impl Simulation {
         self.check()
     }
 
-    /// An operator has something to say.
-    fn steer(&mut self, steering: Steering) -> Result<(), Broken> {
-        match steering {
-            Steering::Pause => self.paused = self.table.service(self.place).is_some(),
-            Steering::Resume => self.paused = false,
-            Steering::Replace | Steering::Wake => {}
+    /// Handles an operator's request.
+    fn operate(&mut self, request: OperatorRequest) -> Result<(), Broken> {
+        match request {
+            OperatorRequest::Pause => self.paused = self.table.service(self.place).is_some(),
+            OperatorRequest::Resume => self.paused = false,
+            OperatorRequest::Replace | OperatorRequest::Wake => {}
         }
-        self.step(steering.event(self.place))
+        self.step(request.event(self.place))
     }
 
     fn read_channels(&mut self) -> Result<(), Broken> {
@@ -337,7 +338,7 @@ impl Simulation {
         self.take_actions()
     }
 
-    /// Equal for worlds that differ only in pids and in the time of day.
+    /// Equal for states that differ only in pids and in the time of day.
     pub fn fingerprint(&mut self) -> u64 {
         let mut hasher = DefaultHasher::new();
         let (now, until) = (self.now, self.table.next_deadline());
@@ -356,7 +357,7 @@ impl Simulation {
         for process in order {
             let age = process.ordered_at.map(|at| now - at);
             let state = self.table.state_of(process.pid);
-            // Their words are few and have no pid in them.
+            // The messages are few and contain no pid.
             let rest = (
                 &process.phase,
                 &process.orders,
@@ -376,7 +377,7 @@ impl Simulation {
     }
 }
 
-/// What the parser would make of the settings.
+/// The service, as the parser would return it.
 pub fn service(settings: Settings) -> Service {
     Service {
         name: "spamd".into(),

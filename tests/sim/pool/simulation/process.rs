@@ -1,4 +1,4 @@
-//! A child of the pool, as it is.
+//! The true state of a child of the pool.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use master::protocol::pool::{Order, Report};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Has not executed its program, and does not.
+    /// Its exec hangs.
     Hanging,
     Starting,
     Waiting,
@@ -15,7 +15,7 @@ pub(super) enum Phase {
     Busy,
 }
 
-/// What a child says, the end of its channel included.
+/// A message of a child, including the end of its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     Report(Report),
@@ -31,25 +31,25 @@ pub(super) struct Process {
     /// Orders that the master keeps until they can be written.
     pub(super) unwritten: VecDeque<Order>,
     pub(super) words: VecDeque<Word>,
-    /// The child's end of the channel, and the master's.
+    /// Whether the child's end of the channel is open, and the master's.
     pub(super) open: bool,
     pub(super) held: bool,
     pub(super) stopped: bool,
     pub(super) defiant: bool,
-    /// Does nothing more by itself.
+    /// Whether it takes no more steps.
     pub(super) rogue: bool,
-    /// The master has read the end of its channel.
+    /// Whether the master has read the end of its channel.
     pub(super) end_read: bool,
-    /// The master was told that it hangs.
+    /// Whether the master was told that its exec hangs.
     pub(super) hang_reported: bool,
-    /// The master has decided that it is to end.
+    /// Whether the master has decided to end it.
     pub(super) ending: bool,
     pub(super) signal: Option<Signal>,
     pub(super) end: Option<ExitStatus>,
-    /// As the master knows it: said to be idle, and since when it has an order to answer.
+    /// The master's knowledge: whether it is idle, and since when an order is unanswered.
     pub(super) idle: bool,
     pub(super) ordered_at: Option<Time>,
-    /// And since when it has a client.
+    /// The master's knowledge: since when it has a client.
     pub(super) busy_since: Option<Time>,
 }
 
@@ -83,7 +83,7 @@ impl Process {
         }
     }
 
-    /// The master does not count on it any more, whatever it says.
+    /// The master does not count it any more, whatever it sends.
     pub(super) fn no_longer_counts(&mut self) {
         self.ending = true;
         self.idle = false;
@@ -97,7 +97,7 @@ impl Process {
     }
 }
 
-/// The next step of a child that keeps to the rules; whether there was one.
+/// Lets a correct child take its next step; false if there is none.
 pub(super) fn advance(process: &mut Process, waiting: &mut u32) -> bool {
     match process.phase {
         Phase::Hanging => return false,
@@ -112,7 +112,7 @@ pub(super) fn advance(process: &mut Process, waiting: &mut u32) -> bool {
             Some(Order::Accept) => process.phase = Phase::Ordered,
         },
         Phase::Ordered => {
-            // Another child may have been faster.
+            // Another child may have accepted the client.
             *waiting = waiting.saturating_sub(1);
             process.phase = Phase::Busy;
             process.say(Word::Report(Report::Busy));

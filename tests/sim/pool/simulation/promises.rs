@@ -1,4 +1,4 @@
-//! What must hold of the pool, after every turn and in the end.
+//! The invariants of the pool, after every turn and at the end.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use master::policy::State;
 
 use super::process::{Phase, Process};
 use super::{Broken, Faults, Settings, Simulation};
-use crate::happening::Steering;
+use crate::happening::OperatorRequest;
 
-/// An order that is not answered holds others back no longer (master(8)).
-const PATIENCE: Duration = Duration::from_millis(50);
-/// All timeouts of a rogue and those of a throttle, one after the other, are over before.
+/// How long an unanswered order delays other orders (master(8)).
+const TIMEOUT: Duration = Duration::from_millis(50);
+/// Longer than all timeouts of a child and of a throttle in sequence.
 const CALM: Duration = Duration::from_secs(500);
 const ROUNDS_MAX: usize = 20_000;
 
 impl Simulation {
-    /// After the deadlines have had their turn.
+    /// Checked after the deadlines.
     pub(super) fn check_clients_time(&self) -> Result<(), Broken> {
         let limit = self.in_force.limits.request_timeout;
         let too_long = |p: &Process| {
@@ -28,7 +28,7 @@ impl Simulation {
         }
     }
 
-    /// After every turn.
+    /// Checked after every turn.
     pub(super) fn check(&self) -> Result<(), Broken> {
         self.table.check()?;
         let Some(service) = self.table.service(self.place) else {
@@ -45,7 +45,7 @@ impl Simulation {
         if self.queue.is_empty() && service.listening() != self.watched {
             return Err("the table believes something else to be watched".into());
         }
-        let recent = |p: &Process| p.ordered_at.is_some_and(|at| self.now < at + PATIENCE);
+        let recent = |p: &Process| p.ordered_at.is_some_and(|at| self.now < at + TIMEOUT);
         let excused = self.watched
             || self.refused
             || !self.queue.is_empty()
@@ -76,7 +76,7 @@ impl Simulation {
     pub(super) fn calm(&mut self) -> Result<(), Broken> {
         self.faults = Faults::default();
         self.late = None;
-        self.steerings.push(Steering::Resume);
+        self.steerings.push(OperatorRequest::Resume);
         for process in &mut self.processes {
             process.stopped = false;
             process.defiant = false;
@@ -90,21 +90,19 @@ impl Simulation {
             }
             let count = self.processes.len();
             let lived = (0..count).fold(false, |any, at| self.live(at) | any);
-            match lived {
-                true => self.turn()?,
-                false => self.sleep()?,
-            }
+            if lived { self.turn()? } else { self.sleep()? }
         }
         if self.table.service(self.place).is_none() {
             return Ok(());
         }
-        match served {
-            true => self.check_rest(),
-            false => Err("a client is not served".into()),
+        if served {
+            self.check_rest()
+        } else {
+            Err("a client is not served".into())
         }
     }
 
-    /// The pool rests: it is within its bounds.
+    /// Checks that a pool at rest is within its bounds.
     fn check_rest(&self) -> Result<(), Broken> {
         let Settings {
             max,
@@ -123,9 +121,10 @@ impl Simulation {
             .all(|s| matches!(s, State::Idle | State::Busy));
         let enough = idle >= min_idle || total == most;
         let surplus = idle > max_idle && total > min_children;
-        match rest && total >= min_children && total <= most && enough && !surplus {
-            true => Ok(()),
-            false => Err(format!("at rest: {states:?} under {:?}", self.in_force)),
+        if rest && total >= min_children && total <= most && enough && !surplus {
+            Ok(())
+        } else {
+            Err(format!("at rest: {states:?} under {:?}", self.in_force))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use proc_macro::{TokenStream, TokenTree};
 
-/// Has `testkit::main` run this function, as the built-in attribute has libtest do.
+/// Registers the function for `testkit::main`, as the built-in attribute does for libtest.
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, function: TokenStream) -> TokenStream {
     assert!(arguments.is_empty(), "#[test] takes no arguments");

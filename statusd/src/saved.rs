@@ -1,4 +1,4 @@
-//! What one process leaves to the next, which takes its place after a reload: the history.
+//! Saves the history for the next process, which takes over after a reload.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -8,34 +8,35 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use master::files::open_regular;
 use serde_derive::{Deserialize, Serialize};
 
-use crate::history::{History, Told};
+use crate::history::{History, Samples};
 use crate::watch::INTERVAL;
 
-/// The most bytes of a history file: more are cut off, and what is left is no JSON.
+/// Maximum size of the history file in bytes. The rest of a longer file is not read, and the
+/// truncated JSON is ignored.
 const FILE_MAX: u64 = 64 * 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
-struct Legacy {
-    /// When it was left.
+struct SavedHistory {
+    /// When it was saved.
     time: f64,
-    history: Told,
+    history: Samples,
 }
 
-/// Writes the history into a file, in one move.
+/// Writes the history to a file, atomically.
 ///
 /// # Errors
-/// The system's.
-pub fn leave(history: &History, file: &Path) -> io::Result<()> {
-    let legacy = Legacy {
+/// The system's error.
+pub fn save(history: &History, file: &Path) -> io::Result<()> {
+    let saved = SavedHistory {
         time: now(),
         history: history.since(0),
     };
     let draft = file.with_extension("new");
-    write_new(&draft, &serde_json::to_vec(&legacy)?)?;
+    write_new(&draft, &serde_json::to_vec(&saved)?)?;
     fs::rename(draft, file)
 }
 
-/// Writes a file in the place of whatever has its name, which is not opened: it might be a FIFO.
+/// Creates a new file in place of an existing one, which is not opened because it might be a FIFO.
 fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -44,24 +45,24 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     File::create_new(path)?.write_all(text)
 }
 
-/// The history that the former process has left; a new one, if there is none that is of use.
+/// The history that the previous process has saved; an empty one if there is no usable file.
 ///
 /// # Errors
-/// The file is no regular file, in words.
-pub fn inherit(file: &Path) -> io::Result<History> {
+/// The path is not a regular file.
+pub fn load(file: &Path) -> io::Result<History> {
     let file = match open_regular(file) {
         Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
         opened => opened.ok(),
     };
-    let Some(legacy) = file.and_then(read) else {
+    let Some(saved) = file.and_then(read) else {
         return Ok(History::default());
     };
-    // A clock that was set back leaves no gap.
-    let gap = (now() - legacy.time).max(0.0) / INTERVAL.as_secs_f64();
-    Ok(History::resume(legacy.history, gap.round() as u64))
+    // No gap if the clock was set back.
+    let gap = (now() - saved.time).max(0.0) / INTERVAL.as_secs_f64();
+    Ok(History::resume(saved.history, gap.round() as u64))
 }
 
-fn read(file: File) -> Option<Legacy> {
+fn read(file: File) -> Option<SavedHistory> {
     let mut text = Vec::new();
     file.take(FILE_MAX).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
@@ -91,10 +92,10 @@ mod tests {
         let file = directory.path().join("history");
         let mut history = History::default();
         history.take(Some(&calm()));
-        leave(&history, &file).expect("a file");
-        // There may be a gap, on a busy machine.
+        save(&history, &file).expect("a file");
+        // On a busy machine there may be a gap.
         let services = |history: &History| told(history)["services"].as_array().map(Vec::len);
-        assert_eq!(services(&inherit(&file).expect("a history")), Some(7));
+        assert_eq!(services(&load(&file).expect("a history")), Some(7));
         let names = fs::read_dir(directory.path()).expect("a directory");
         assert_eq!(names.count(), 1, "no draft stays");
     }
@@ -103,7 +104,7 @@ mod tests {
     fn what_is_old_or_broken_or_not_there_is_not_inherited() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("history");
-        let taken = |file: &Path| told(&inherit(file).expect("a history"))["taken"].as_u64();
+        let taken = |file: &Path| told(&load(file).expect("a history"))["taken"].as_u64();
         assert_eq!(taken(&file), Some(0));
         fs::write(&file, "{\"time\":").expect("a file");
         assert_eq!(taken(&file), Some(0));
@@ -112,7 +113,7 @@ mod tests {
         let old = json!({ "time": now() - 3600.0, "history": told(&history) });
         fs::write(&file, old.to_string()).expect("a file");
         assert_eq!(
-            told(&inherit(&file).expect("a history"))["services"],
+            told(&load(&file).expect("a history"))["services"],
             json!([])
         );
     }
@@ -128,7 +129,7 @@ mod tests {
             (directory.path(), "a directory"),
             (Path::new("/dev/zero"), "a device"),
         ] {
-            let error = inherit(file).expect_err("an error");
+            let error = load(file).expect_err("an error");
             let expected = format!("it is {kind}, expected a regular file");
             assert_eq!(error.to_string(), expected);
         }
@@ -142,7 +143,7 @@ mod tests {
             .arg(file.with_extension("new"))
             .status();
         assert!(made.expect("mkfifo").success());
-        leave(&History::default(), &file).expect("a file");
+        save(&History::default(), &file).expect("a file");
         assert!(file.is_file());
     }
 }

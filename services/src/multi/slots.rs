@@ -1,4 +1,4 @@
-//! How many clients a process has, has room for, and has told the master of.
+//! Counts the clients of a process, and reports to the master whether it can take more.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,9 +7,9 @@ use master::protocol::Availability;
 
 use crate::status::Status;
 
-/// How many clients are being served, and what the master knows of it.
+/// The slots for clients, and what was reported to the master.
 #[derive(Debug)]
-pub(super) struct Seats {
+pub(super) struct Slots {
     limit: u32,
     status: Status,
     state: Mutex<State>,
@@ -19,14 +19,14 @@ pub(super) struct Seats {
 #[derive(Debug)]
 struct State {
     taken: u32,
-    /// When the last client left, if none is there.
+    /// When the last client left; valid while no slot is taken.
     idle_since: Instant,
-    /// Whether the master knows that this process has served.
+    /// Whether the process has reported its first client.
     known: bool,
     closed: bool,
 }
 
-impl Seats {
+impl Slots {
     pub(super) fn new(status: Status, limit: u32) -> Self {
         Self {
             limit,
@@ -41,16 +41,18 @@ impl Seats {
         }
     }
 
-    /// The state. Nothing is done with it that could panic half-way.
+    /// The locked state. Poisoning is ignored: no code that holds the lock can panic half-way.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a seat is free; since when all have been.
+    /// Waits until a slot is free. Returns the time since which all slots are free, or now.
     pub(super) fn wait_for_one(&self) -> Instant {
         let full = |state: &mut State| state.taken >= self.limit;
-        let state = self.freed.wait_while(self.state(), full);
-        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let state = self
+            .freed
+            .wait_while(self.state(), full)
+            .unwrap_or_else(PoisonError::into_inner);
         match state.taken {
             0 => state.idle_since,
             _ => Instant::now(),
@@ -62,19 +64,19 @@ impl Seats {
         state.taken == 0 && state.idle_since.elapsed() >= time
     }
 
-    /// Takes a free seat. With the last one the process is no longer available.
-    pub(super) fn take(self: &Arc<Self>) -> Seat {
+    /// Takes a free slot. When it is the last one, the process reports that it is taken.
+    pub(super) fn take(self: &Arc<Self>) -> Slot {
         let mut state = self.state();
         state.taken += 1;
         if state.taken == self.limit {
-            // Without a master the door is about to be closed.
+            // A failure means that the master has ended; the accepting thread notices that, too.
             let _ = self.status.report(Availability::Taken);
         }
-        Seat(Arc::clone(self))
+        Slot(Arc::clone(self))
     }
 
-    /// Frees a seat. The first time the master is told in any case: a process that ends badly
-    /// after it has served is another matter than one that has never served.
+    /// Frees a slot. After the first client the process reports even if it was never full, because
+    /// the master treats a failure of an unused process differently.
     fn leave(&self) {
         let mut state = self.state();
         let was_full = state.taken == self.limit;
@@ -89,7 +91,7 @@ impl Seats {
         self.freed.notify_one();
     }
 
-    /// Nobody comes in any more, and the master must not believe that.
+    /// The process accepts no more clients, so it must not be counted as available.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -99,11 +101,11 @@ impl Seats {
     }
 }
 
-/// A seat that is taken.
+/// A taken slot; dropping it frees the slot.
 #[derive(Debug)]
-pub(super) struct Seat(Arc<Seats>);
+pub(super) struct Slot(Arc<Slots>);
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.0.leave();
     }
@@ -115,50 +117,50 @@ mod tests {
     use crate::status::testing::Master;
     use Availability::{Available, Taken};
 
-    fn seats(limit: u32) -> (Arc<Seats>, Master) {
+    fn slots(limit: u32) -> (Arc<Slots>, Master) {
         let (status, master) = Master::new();
-        (Arc::new(Seats::new(status, limit)), master)
+        (Arc::new(Slots::new(status, limit)), master)
     }
 
     #[test]
     fn the_master_learns_when_the_last_seat_is_taken_and_when_one_is_free_again() {
-        let (seats, master) = seats(2);
-        let first = seats.take();
-        assert_eq!(master.heard(), []);
-        let second = seats.take();
-        assert_eq!(master.heard(), [Taken]);
+        let (slots, master) = slots(2);
+        let first = slots.take();
+        assert_eq!(master.received(), []);
+        let second = slots.take();
+        assert_eq!(master.received(), [Taken]);
         drop(first);
-        assert_eq!(master.heard(), [Available]);
+        assert_eq!(master.received(), [Available]);
         drop(second);
-        assert_eq!(master.heard(), []);
+        assert_eq!(master.received(), []);
     }
 
     #[test]
     fn the_master_learns_of_the_first_client_that_was_served() {
-        let (seats, master) = seats(2);
-        drop(seats.take());
-        assert_eq!(master.heard(), [Taken, Available]);
-        drop(seats.take());
-        assert_eq!(master.heard(), []);
+        let (slots, master) = slots(2);
+        drop(slots.take());
+        assert_eq!(master.received(), [Taken, Available]);
+        drop(slots.take());
+        assert_eq!(master.received(), []);
     }
 
     #[test]
     fn the_master_does_not_count_on_a_closed_process() {
-        let (seats, master) = seats(2);
-        let clients = [seats.take()];
-        seats.close();
-        assert_eq!(master.heard(), [Taken]);
+        let (slots, master) = slots(2);
+        let clients = [slots.take()];
+        slots.close();
+        assert_eq!(master.received(), [Taken]);
         drop(clients);
-        assert_eq!(master.heard(), []);
+        assert_eq!(master.received(), []);
     }
 
     #[test]
     fn a_full_process_that_is_closed_has_said_all() {
-        let (seats, master) = seats(1);
-        let client = seats.take();
-        seats.close();
-        assert_eq!(master.heard(), [Taken]);
+        let (slots, master) = slots(1);
+        let client = slots.take();
+        slots.close();
+        assert_eq!(master.received(), [Taken]);
         drop(client);
-        assert_eq!(master.heard(), []);
+        assert_eq!(master.received(), []);
     }
 }

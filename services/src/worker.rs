@@ -1,6 +1,6 @@
-//! A child's working life: it waits, says that it is taken, serves, says that it is available
-//! again, and leaves when it has served enough clients, when none has come for a while, or when the
-//! master is gone or wants it to leave.
+//! The main loop of a child. It waits, reports that it is taken, serves, and reports that it is
+//! available. It ends after a number of clients, after some time without clients, or when the
+//! master ends or tells it to leave.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -15,23 +15,23 @@ use crate::status::Status;
 use crate::waiting::{Waiting, Woken};
 use crate::{Error, Log};
 
-/// When to leave.
+/// The limits after which a child leaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// After so many clients; 0: no limit.
+    /// Maximum number of clients; 0 for no limit.
     pub(crate) uses: u32,
-    /// After so long without one.
+    /// Maximum time without a client.
     pub(crate) idle: Duration,
-    /// The longest that one client may take.
+    /// Maximum time for one client.
     pub(crate) client: Duration,
-    /// When idle, from this moment on.
+    /// An idle child leaves at this time.
     pub(crate) retire: Option<Instant>,
 }
 
 impl Limits {
-    /// When to leave if nothing happens from `since` on.
+    /// When a child that is idle since `since` leaves.
     pub(crate) fn deadline(&self, since: Instant) -> Option<Instant> {
-        // A time beyond what the clock can say does not come.
+        // `None` if the time is beyond the range of the clock.
         let idle = since.checked_add(self.idle);
         match (idle, self.retire) {
             (Some(idle), Some(retire)) => Some(idle.min(retire)),
@@ -40,13 +40,13 @@ impl Limits {
     }
 }
 
-/// Up to `percent` less than `uses`, so that children that were started together do not all leave
-/// together.
+/// `uses`, reduced by a random part of at most `percent` percent, so that children that were
+/// started together do not end together.
 pub(crate) fn spread(uses: u32, percent: u32) -> u32 {
     let range = u64::from(uses) * u64::from(percent) / 100;
-    // The standard library's hash tables have a different seed in every process.
+    // The standard library's hash tables have a random seed in each process.
     let random = RandomState::new().build_hasher().finish();
-    // What is taken away is no more than there was.
+    // The reduction is at most `uses`, so it fits.
     let less = (random % (range + 1)) as u32;
     match uses {
         0 => 0,
@@ -54,9 +54,9 @@ pub(crate) fn spread(uses: u32, percent: u32) -> u32 {
     }
 }
 
-/// One child's working life, with what it waits by.
+/// The main loop of a child, and what it waits with.
 #[derive(Debug)]
-pub(crate) struct Shift<W = Waiting> {
+pub(crate) struct Worker<W = Waiting> {
     pub(crate) status: Status,
     listeners: Arc<[OwnedFd]>,
     pub(crate) waiting: W,
@@ -66,7 +66,7 @@ pub(crate) struct Shift<W = Waiting> {
     idle_since: Instant,
 }
 
-impl Shift {
+impl Worker {
     pub(crate) fn begin(
         status: Status,
         listeners: Vec<OwnedFd>,
@@ -78,13 +78,14 @@ impl Shift {
         Ok(Self::new(status, listeners, waiting, limits, log))
     }
 
-    /// Waits for a client: the listener at which one may be, or nothing when it is time to leave.
+    /// Waits for a client. Returns the index of a ready listener, or `None` when it is time to
+    /// leave.
     pub(crate) fn next(&self) -> Result<Option<usize>, Error> {
         let deadline = self.limits.deadline(self.idle_since);
         let woken = self.waiting.wait(deadline);
         match woken.map_err(Error::system("cannot wait for clients"))? {
             Woken::Listener(index) => Ok(Some(index)),
-            Woken::Dismissed => {
+            Woken::ToldToLeave => {
                 self.log.detail("master disconnect -- exiting");
                 Ok(None)
             }
@@ -96,7 +97,7 @@ impl Shift {
     }
 }
 
-impl<W> Shift<W> {
+impl<W> Worker<W> {
     pub(crate) fn new(
         status: Status,
         listeners: Vec<OwnedFd>,
@@ -115,17 +116,18 @@ impl<W> Shift<W> {
         }
     }
 
-    /// The listeners, which [`next`](Shift::next) names by their index.
+    /// The listeners; [`next`](Worker::next) returns an index into them.
     pub(crate) fn listeners(&self) -> Arc<[OwnedFd]> {
         Arc::clone(&self.listeners)
     }
 
-    /// Serves clients, as many as `act` says; false when it is time to leave. A child that leaves
-    /// does not say that it is available: clients would wait for it in vain.
+    /// Serves clients by a call of `act`, which returns their number. Returns false when it is time
+    /// to leave. A child that leaves does not report that it is available, because clients would
+    /// wait for it in vain.
     ///
-    /// A client that takes too long ends the process by SIGALRM, which the master reports.
+    /// A client that takes too long ends the process by SIGALRM, which the master logs.
     pub(crate) fn serve(&mut self, act: impl FnOnce() -> u32) -> bool {
-        // A client that is there is served, even if there is no master any more.
+        // The client is served even if the master has ended.
         let _ = self.status.report(Availability::Taken);
         alarm::set(seconds(self.limits.client));
         let served = act();
@@ -140,7 +142,7 @@ impl<W> Shift<W> {
     }
 }
 
-/// Whole seconds, of which there is at least one.
+/// The time in whole seconds, at least 1.
 fn seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1)
 }
@@ -161,17 +163,17 @@ mod tests {
             client: Duration::from_secs(60),
             retire: None,
         };
-        let mut shift = Shift::begin(status, Vec::new(), limits, first_log("test")).unwrap();
-        let served = |shift: &mut Shift| {
-            shift.serve(|| {
-                assert_eq!(master.heard(), [Taken]);
+        let mut worker = Worker::begin(status, Vec::new(), limits, first_log("test")).unwrap();
+        let served = |worker: &mut Worker| {
+            worker.serve(|| {
+                assert_eq!(master.received(), [Taken]);
                 1
             })
         };
-        assert!(served(&mut shift));
-        assert_eq!(master.heard(), [Available]);
-        assert!(!served(&mut shift));
-        assert_eq!(master.heard(), [], "it leaves, and is not available");
+        assert!(served(&mut worker));
+        assert_eq!(master.received(), [Available]);
+        assert!(!served(&mut worker));
+        assert_eq!(master.received(), [], "it leaves, and is not available");
     }
 
     #[test]
@@ -184,9 +186,9 @@ mod tests {
             client: Duration::from_secs(60),
             retire: None,
         };
-        let mut shift = Shift::begin(status, Vec::new(), limits, first_log("test")).unwrap();
+        let mut worker = Worker::begin(status, Vec::new(), limits, first_log("test")).unwrap();
         let mut served = false;
-        assert!(!shift.serve(|| {
+        assert!(!worker.serve(|| {
             served = true;
             1
         }));

@@ -1,5 +1,5 @@
-//! What goes through the control socket: one service's pause, end of pause, other children and
-//! wake-up, and how much the master logs.
+//! The commands that use the control socket: pause, resume, replace children, wake up, and log
+//! level.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,24 +8,24 @@ use anyhow::Result;
 use master::control::{Request, Target};
 
 use crate::arguments::{Arguments, Level};
-use crate::connection::Place;
+use crate::connection::MasterClient;
 use crate::names::{find, full_name, target};
 
-/// Asks the master to do something with a service.
+/// Sends a request for a service.
 ///
 /// # Errors
-/// There is no such service; the master's.
+/// The service does not exist, or the master refuses or does not answer.
 pub fn service(
     arguments: &Arguments,
     name: &str,
     request: fn(Target) -> Request,
     out: &mut impl Write,
 ) -> Result<ExitCode> {
-    let place = Place::of(arguments)?;
-    let look = place.look()?;
-    let service = find(&look.document, name)?;
+    let client = MasterClient::new(arguments)?;
+    let reply = client.status()?;
+    let service = find(&reply.document, name)?;
     let request = request(target(service));
-    place.ask(request)?;
+    client.request(request)?;
     writeln!(out, "{}: {}", full_name(service), done(request))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -40,12 +40,12 @@ fn done(request: Request) -> &'static str {
     }
 }
 
-/// Has the master log more, or less.
+/// Sets how much the master logs.
 ///
 /// # Errors
-/// The master's.
+/// The master refuses or does not answer.
 pub fn log_level(arguments: &Arguments, level: Level) -> Result<ExitCode> {
     let verbose = level == Level::Verbose;
-    Place::of(arguments)?.ask(Request::Verbose(verbose))?;
+    MasterClient::new(arguments)?.request(Request::Verbose(verbose))?;
     Ok(ExitCode::SUCCESS)
 }
