@@ -134,7 +134,7 @@ impl Extra {
         limits: ChildLimits::DEFAULT,
     };
 
-    /// The value for [`Service::extra`]: the default needs no memory.
+    /// The value for the rare settings of a service: the default needs no memory.
     pub fn boxed(self) -> Option<Box<Self>> {
         (self != Self::DEFAULT).then(|| Box::new(self))
     }
