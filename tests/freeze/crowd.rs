@@ -14,6 +14,8 @@ use testkit::process::Process;
 use testkit::programs::example;
 use testkit::{needs_root, test};
 
+/// The wait that is accepted, as a multiple of that under Postfix's master in the same run.
+const ACCEPTED: f64 = 1.2;
 /// Minimum duration of the measurement.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
@@ -93,7 +95,12 @@ fn expect_unnoticed(longest_wait: impl Fn(&Crowd) -> Duration) {
     let size = size();
     let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
     println!("{size} children: {ours:?}, Postfix's master {theirs:?}, ratio {ratio:.2}");
-    assert!(ours <= NOTICED, "a client waited {ours:?}");
+    // On a machine that is too busy for this, Postfix's master shows what it is capable of.
+    let accepted = NOTICED.max(theirs.mul_f64(ACCEPTED));
+    assert!(
+        ours <= accepted,
+        "a client waited {ours:?}, of {accepted:?}"
+    );
 }
 
 /// Without the fix: passes with 2,000; with 5,000, in about half the runs, "a client waited 330 ms".
