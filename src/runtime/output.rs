@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Runtime;
@@ -37,6 +38,8 @@ pub(super) type Rate = Limiter<100, 1>;
 #[derive(Debug)]
 pub(super) struct Output {
     pipe: OwnedFd,
+    /// The child's, which may be removed by now.
+    service: Arc<Service>,
     /// A line of which the end was not read yet.
     line: Vec<u8>,
     /// Whether it is in the poller's set.
@@ -44,9 +47,10 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(pipe: OwnedFd) -> Self {
+    pub(super) fn new(pipe: OwnedFd, service: Arc<Service>) -> Self {
         Self {
             pipe,
+            service,
             line: Vec::new(),
             watched: false,
         }
@@ -132,6 +136,8 @@ impl Lines<'_> {
 pub(super) struct Outputs {
     /// Children that are not read for a while, and until when, in this order.
     resting: VecDeque<(Time, Pid)>,
+    /// Lines of services that were removed, of which children live on.
+    removed: Rate,
     buffer: Box<[u8; READ]>,
 }
 
@@ -139,6 +145,7 @@ impl Default for Outputs {
     fn default() -> Self {
         Self {
             resting: VecDeque::new(),
+            removed: Rate::default(),
             buffer: Box::new([0; READ]),
         }
     }
@@ -175,38 +182,34 @@ impl Runtime {
             return;
         };
         output.unwatch(&self.poll);
-        if let Some(io) = self.services.get_mut(id) {
-            let service = io.service.clone();
-            let mut lines = Lines {
-                now,
-                pid,
-                service: &service,
-                rate: &mut io.activity().output,
-                log: &mut self.log,
-            };
-            lines.write(&mut output.line);
-            let left_out = lines.rate.take_suppressed();
-            lines.report_left_out(left_out);
-        }
+        let io = self.services.get_mut(id);
+        let mut lines = Lines {
+            now,
+            pid,
+            service: &output.service,
+            rate: io.map_or(&mut self.outputs.removed, |io| &mut io.activity().output),
+            log: &mut self.log,
+        };
+        lines.write(&mut output.line);
+        let left_out = lines.rate.take_suppressed();
+        lines.report_left_out(left_out);
     }
 
-    fn read_output(&mut self, now: Time, pid: Pid, reads: usize) {
+    /// Logs what a child has printed, with at most so many reads.
+    pub(super) fn read_output(&mut self, now: Time, pid: Pid, reads: usize) {
         let Some(child) = self.children.get_mut(pid) else {
             return;
         };
-        let Some((output, io)) = child
-            .output
-            .as_mut()
-            .zip(self.services.get_mut(child.service))
-        else {
+        let Some(output) = child.output.as_mut() else {
             return;
         };
-        let service = io.service.clone();
+        let io = self.services.get_mut(child.service);
+        let service = output.service.clone();
         let mut lines = Lines {
             now,
             pid,
             service: &service,
-            rate: &mut io.activity().output,
+            rate: io.map_or(&mut self.outputs.removed, |io| &mut io.activity().output),
             log: &mut self.log,
         };
         for _ in 0..reads {

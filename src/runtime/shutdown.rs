@@ -77,11 +77,8 @@ impl Runtime {
             children.into_iter().for_each(|pid| self.close_channel(pid));
         }
         loop {
-            leaving.retain(|pid, _| {
-                let child = self.children.get(*pid);
-                child.is_some_and(|child| child.process.reap().is_none())
-            });
             let now = self.now();
+            self.read_leaving(now, &mut leaving);
             let late = leaving.iter().filter(|(_, until)| **until <= now);
             for pid in late.map(|(pid, _)| *pid).collect::<Vec<_>>() {
                 leaving.remove(&pid);
@@ -95,6 +92,20 @@ impl Runtime {
                 poll::wait_until_readable(child.process.as_fd(), timeout);
             }
         }
+    }
+
+    /// Logs what the children print that are waited for, and forgets the ones that have ended.
+    fn read_leaving(&mut self, now: Time, leaving: &mut BTreeMap<Pid, Time>) {
+        leaving.retain(|pid, _| {
+            let child = self.children.get(*pid);
+            let lives = child.is_some_and(|child| child.process.reap().is_none());
+            if lives {
+                self.read_output(now, *pid, 1);
+            } else {
+                self.finish_output(now, *pid);
+            }
+            lives
+        });
     }
 
     fn kill(&mut self, pid: Pid) {

@@ -92,7 +92,7 @@ impl Runtime {
             service: id,
             process,
             channel: Some(channel),
-            output: pipe.map(Output::new),
+            output: pipe.map(|pipe| Output::new(pipe, io.service.clone())),
         })
     }
 

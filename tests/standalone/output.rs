@@ -136,6 +136,32 @@ fn a_childs_pipe_is_closed_with_its_end() {
     });
 }
 
+/// Without the fix, the rest is lost, and the master spins until the child has ended.
+#[test]
+fn what_a_child_of_a_removed_service_prints_is_logged_until_its_end() {
+    let ends_late = "trap '' TERM; while :; do echo here; sleep 0.1; done";
+    let mut standalone = standalone(ends_late, &captured(""));
+    standalone.start();
+    let pid = child(&mut standalone);
+    standalone.wait_for_line(": here\n");
+    let other = standalone.script("other", "exec sleep 1000");
+    standalone.write_table(&format!("other unix n - - 0 0 {}\n", other.display()));
+    set(&standalone, "");
+    standalone.reload();
+    standalone.wait_for_line("1 removed");
+    let lines = |standalone: &mut Standalone| standalone.said().matches(": here\n").count();
+    let before = lines(&mut standalone);
+    let master = standalone.process();
+    let busy = master.busy();
+    until(SOON, "ten more lines", || {
+        lines(&mut standalone) >= before + 10
+    });
+    let busy = master.busy() - busy;
+    assert!(busy.as_secs_f64() < 0.5, "{busy:?} of the processor");
+    Process(pid).signal(Signal::SIGKILL);
+    until(SOON, "its end", || !Process(pid).runs());
+}
+
 #[test]
 fn a_reload_turns_the_capture_on_for_new_children() {
     let mut standalone = standalone("echo here >&2; exec sleep 1000", "");
