@@ -172,23 +172,25 @@ impl Runtime {
         }
     }
 
-    /// Reads what children of a service have reported. The number of channels that had something.
+    /// Reads what children of a service have reported. The number of channels that had something,
+    /// where that is known.
     fn read_reports_of(&mut self, now: Time, id: ServiceId) -> usize {
         let Some(set) = self.services.get_mut(id).and_then(|io| io.reports()) else {
             return 0;
         };
         let mut children = mem::take(&mut self.turn.children);
         children.clear();
-        if set.channels.len() <= FEW {
+        let count = if set.channels.len() <= FEW {
             children.extend(self.table.pids_of(id));
+            0
         } else {
             set.ready(&mut self.turn.ready);
             children.extend(self.turn.ready.iter().map(|ready| ready.key as Pid));
-        }
+            children.len()
+        };
         for &pid in &children {
             self.read_status_channel(now, pid);
         }
-        let count = children.len();
         self.turn.children = children;
         count
     }

@@ -113,19 +113,23 @@ impl<'a> Reusable<'a> {
     }
 
     /// The listener that `id` may have for this address: its own, or one that its service gives up.
-    fn at_address(&self, id: ServiceId, address: SocketAddr) -> Option<Arc<Listener>> {
-        let holders = self.addresses.get(&address)?;
-        let own = holders.iter().find(|(holder, _)| *holder == id);
+    /// No other service gets it.
+    fn at_address(&mut self, id: ServiceId, address: SocketAddr) -> Option<Arc<Listener>> {
+        let holders = self.addresses.get_mut(&address)?;
+        let own = holders.iter().position(|(holder, _)| *holder == id);
         let given_up = |holder| !self.kept.contains(&(holder, address));
-        let free = || holders.iter().find(|(holder, _)| given_up(*holder));
-        let (_, listener) = own.or_else(free)?;
+        let free = || holders.iter().position(|(holder, _)| given_up(*holder));
+        let place = own.or_else(free)?;
+        let (_, listener) = holders.swap_remove(place);
         Some(Arc::clone(listener))
     }
 
-    /// The listener that a removed service leaves at a path, if it is of this kind.
-    fn at_path(&self, path: &Path, kind: PathKind) -> Option<Arc<Listener>> {
-        let (found, listener) = (*self.paths.get(path)?)?;
-        (found == kind).then(|| Arc::clone(listener))
+    /// The listener that a removed service leaves at a path, if it is of this kind. No other service
+    /// gets it.
+    fn at_path(&mut self, path: &Path, kind: PathKind) -> Option<Arc<Listener>> {
+        let left = self.paths.get_mut(path)?;
+        let (_, listener) = left.take_if(|(found, _)| *found == kind)?;
+        Some(Arc::clone(listener))
     }
 }
 
