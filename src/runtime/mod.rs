@@ -92,7 +92,7 @@ pub struct Runtime {
     faults: faults::Faults,
 }
 
-/// What one turn has found, by what is to be done with it. It is kept for its memory.
+/// What one turn has found, by what is to be done with it.
 #[derive(Debug, Default)]
 struct Turn {
     ready: Vec<Ready>,
@@ -102,6 +102,8 @@ struct Turn {
     children: Vec<Pid>,
     pool_channels: Vec<Pid>,
     outputs: Vec<Pid>,
+    /// Services of which a listener was shut down.
+    hung_up: Vec<ServiceId>,
     /// Services with clients that wait.
     clients: Vec<ServiceId>,
     admin: Vec<Token>,
@@ -137,6 +139,7 @@ impl Runtime {
         let now = self.now();
         self.spawner.clear_slots();
         self.sort_ready(now);
+        self.mend_listeners(now);
         self.read_signals(now)?;
         if self.lifecycle.ending().is_some() {
             return Ok(());
@@ -184,9 +187,9 @@ impl Runtime {
             };
             match token {
                 Token::Signals => self.lifecycle.signalled(),
-                Token::Listener(id) if hung_up => self.listen_again(now, id),
+                Token::Listener(id) if hung_up => self.turn.hung_up.push(id),
                 Token::Listener(id) => self.turn.clients.push(id),
-                Token::Hangups => self.hangups_ready(now),
+                Token::Hangups => self.turn.hung_up.extend(self.services.hung_up()),
                 Token::Reports(id) => self.reports_ready(now, id),
                 Token::Exit(pid) => self.exits.ended(pid),
                 Token::PoolChannel(pid) => self.turn.pool_channels.push(pid),
@@ -218,9 +221,13 @@ impl Runtime {
         Ok(())
     }
 
-    /// Tells the policy of clients that wait, once for each service.
+    /// Tells the policy of clients that wait, once for each service. They wait on while a reload or
+    /// an operator waits for what is queued to be done: the queue must become empty.
     fn report_clients(&mut self, now: Time) {
         let mut services = mem::take(&mut self.turn.clients);
+        if !self.queue.is_empty() && (self.reloader.is_due() || self.admin.awaits_answer()) {
+            services.clear();
+        }
         services.dedup();
         for service in services.drain(..) {
             let clients = self.services.get(service).map_or(0, |io| io.clients());
@@ -261,6 +268,7 @@ impl Runtime {
     /// Has the policy settle, and carries out what is queued, as far as the turn's budget goes. The
     /// rest is for the next turn.
     fn perform(&mut self, now: Time) {
+        self.settle(now);
         let mut budget = TURN_BUDGET;
         // Starts that must wait for the child before. All else goes on: its end may be among it.
         let mut waiting = Vec::new();
@@ -363,5 +371,6 @@ impl Runtime {
 
 /// The number of a system's error, for the policy.
 fn errno(error: &io::Error) -> Errno {
-    Errno(error.raw_os_error().unwrap_or_default())
+    // The few errors without a number are about an argument.
+    Errno(error.raw_os_error().unwrap_or(libc::EINVAL))
 }

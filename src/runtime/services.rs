@@ -12,7 +12,7 @@ use super::status::ReportSet;
 use super::token::Token;
 use crate::config::{Endpoint, RunOptions, Service};
 use crate::log::About;
-use crate::policy::{Pid, Plan, ServiceId, Time};
+use crate::policy::{Limiter, Pid, Plan, ServiceId};
 use crate::sys::hangups::Hangups;
 use crate::sys::listen::{FileId, Listener};
 use crate::sys::poll::{Interest, Poll};
@@ -51,8 +51,9 @@ pub(super) struct Activity {
     pub(super) reports: Option<ReportSet>,
     /// Lines of output that were logged.
     pub(super) output: Rate,
-    /// When a listener was last made to listen again that a child had shut down.
-    pub(super) listened_again: Option<Time>,
+    /// How often a listener was made to listen again that a child had shut down. Where that is too
+    /// often, the service is throttled.
+    pub(super) listened_again: Limiter<8, 1>,
 }
 
 impl ServiceIo {
@@ -259,6 +260,23 @@ impl Services {
                 // What is reported in spite of this changes nothing.
                 let _ = io.set_interest(id, Interest::Hangup, sets);
             }
+        }
+    }
+
+    /// Has the poller report that a listener was shut down, where it reports nothing yet.
+    pub(super) fn watch_hangup(&mut self, id: ServiceId, poll: &Poll) {
+        if let Some((io, sets)) = self.with_sets(id, poll) {
+            if io.interest.is_none() {
+                // Where the system refuses it, the next reload tries again.
+                let _ = io.set_interest(id, Interest::Hangup, sets);
+            }
+        }
+    }
+
+    /// The same of all services, also of those whose children all wait for clients.
+    pub(super) fn watch_hangups(&mut self, poll: &Poll) {
+        for index in 0..self.places.len() {
+            self.watch_hangup(ServiceId::from_index(index), poll);
         }
     }
 

@@ -178,5 +178,6 @@ impl Runtime {
         for action in others {
             self.carry_out(now, action);
         }
+        self.services.watch_hangups(&self.poll);
     }
 }

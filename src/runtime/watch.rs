@@ -2,7 +2,7 @@
 //! (shutdown(2) on a descriptor that all children share).
 
 use std::io;
-use std::time::Duration;
+use std::mem;
 
 use super::reload::open_again;
 use super::services::{about, described};
@@ -10,10 +10,6 @@ use super::{Runtime, errno};
 use crate::config::Kind;
 use crate::log::Severity;
 use crate::policy::{Event, ServiceId, Time};
-
-/// A listener that is shut down again within this time is not made to listen at once: its service
-/// is throttled.
-const AGAIN: Duration = Duration::from_secs(1);
 
 impl Runtime {
     /// Has the poller report clients of the service.
@@ -24,27 +20,28 @@ impl Runtime {
         }
     }
 
-    /// Local listeners were shut down.
-    pub(super) fn hangups_ready(&mut self, now: Time) {
-        for id in self.services.hung_up() {
+    /// Has the services listen again of which children have shut down listeners.
+    pub(super) fn mend_listeners(&mut self, now: Time) {
+        let mut services = mem::take(&mut self.turn.hung_up);
+        services.sort_unstable();
+        services.dedup();
+        for id in services {
             self.listen_again(now, id);
         }
     }
 
-    /// Has a service listen again, of which a child has shut down a listener.
-    pub(super) fn listen_again(&mut self, now: Time, id: ServiceId) {
+    fn listen_again(&mut self, now: Time, id: ServiceId) {
         let owner = self.config.parameters.mail_owner.1;
         let Some(io) = self.services.get_mut(id) else {
             return;
         };
         let service = io.service.clone();
-        let last = io.activity().listened_again.replace(now);
-        let too_often = last.is_some_and(|at| now.saturating_sub(at) < AGAIN);
+        let too_often = io.activity().listened_again.allow(now).is_none();
         let local = service.kind != Kind::Inet;
         let inherited = io.listeners.iter().any(|l| l.is_inherited());
         let was_watched = self.services.forget(id, &self.poll);
         let (result, what) = if too_often {
-            (invalid(), "throttling, for that has happened before")
+            (invalid(), "throttling, for that happens too often")
         } else if local && inherited {
             (
                 invalid(),
@@ -77,6 +74,8 @@ impl Runtime {
         }
         if was_watched {
             self.watch(now, id);
+        } else {
+            self.services.watch_hangup(id, &self.poll);
         }
     }
 }

@@ -68,6 +68,11 @@ impl ControlSocket {
             .with_context(|| format!("no control socket: {SOCKET}"))
     }
 
+    /// Whether operators wait for an answer.
+    pub(super) fn awaits_answer(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Time> {
         self.operators.next_deadline()
     }

@@ -66,6 +66,11 @@ impl Admin {
         self.status.renew();
     }
 
+    /// Whether operators wait until their requests are carried out.
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.control.awaits_answer()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let deadlines = [self.status.next_deadline(), self.control.next_deadline()];
         deadlines.into_iter().flatten().min()

@@ -109,12 +109,16 @@ impl Reloader {
         &self.history
     }
 
+    /// Whether it goes on as soon as all is done that is queued.
+    pub(super) fn is_due(&self) -> bool {
+        self.requested || matches!(self.state, State::Committed(_))
+    }
+
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
         match &self.state {
-            _ if self.requested => Some(now),
-            State::None => None,
+            _ if self.is_due() => Some(now),
             State::Names(waiting) => Some(waiting.slow_at.unwrap_or(waiting.until)),
-            State::Committed(_) => Some(now),
+            _ => None,
         }
     }
 
@@ -242,6 +246,7 @@ impl Runtime {
     fn reload_done(&mut self, done: Done) {
         close_listeners(done.replaced);
         self.services.trim(&self.poll);
+        self.services.watch_hangups(&self.poll);
         process::trim_memory();
         self.log.info(format!("reload done: {}", done.what));
         let state = self.state();
