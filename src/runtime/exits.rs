@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Children that have ended, or may have.
 #[derive(Debug, Default)]
 pub(super) struct Exits {
-    /// In the order in which the poller has reported them, each once.
+    /// In the order in which they were reported, some of them twice.
     ended: VecDeque<Pid>,
     /// Children that the poller has refused, and when they are tried again.
     unwatched: Vec<Pid>,

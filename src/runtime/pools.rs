@@ -36,9 +36,8 @@ impl Runtime {
         };
         if *interest == Interest::ReadableOrWritable {
             // An order that cannot be written need not be: the end is about to be read.
-            if let Ok(written) = backchannel.flush() {
-                let _ = wait_for(written, backchannel, interest, pid, &self.poll);
-            }
+            let written = backchannel.flush().unwrap_or(Written::All);
+            let _ = wait_for(written, backchannel, interest, pid, &self.poll);
         }
         let mut messages = Vec::new();
         let found = backchannel.read(&mut messages);
@@ -94,6 +93,11 @@ impl Runtime {
             }
             // A child that leaves of itself closes its end before its end is known.
             Err(SendError::System(SystemErrno::EPIPE | SystemErrno::ECONNRESET)) => {
+                // What it has said before comes first.
+                self.read_pool_channel(now, pid);
+                if self.children.get(pid).is_none_or(|c| c.channel.is_none()) {
+                    return;
+                }
                 self.close_channel(pid);
                 return self.step(now, Event::ChannelClosed { pid });
             }

@@ -168,7 +168,7 @@ impl Service {
     fn start_lacking(&mut self, cx: &mut Context) {
         let lacking = self.wants_another();
         let pace = &mut self.rare_mut().pace;
-        pace.start_at = None;
+        let former = pace.start_at.take();
         if !lacking {
             pace.filling = 0;
             return;
@@ -182,7 +182,9 @@ impl Service {
         let at = pace.next(ramp, starting, urgent);
         if at > cx.now {
             pace.start_at = Some(at);
-            cx.set_timer(at, Timer::Start);
+            if former != Some(at) {
+                cx.set_timer(at, Timer::Start);
+            }
         } else {
             pace.start(cx.now, ramp);
             self.request_spawn(cx);
