@@ -95,9 +95,17 @@ impl Listener {
             return;
         }
         // A fifo is no socket, and has no queue.
+        let Ok(address) = getsockname::<SockaddrStorage>(self.fd.as_raw_fd()) else {
+            return;
+        };
+        let is_local = address.family() == Some(AddressFamily::Unix);
+        // A child can have made a connection of it, which may linger.
+        let is_connection = !is_local && self.waiting().is_none();
         let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Read);
-        let is_local = |address: SockaddrStorage| address.family() == Some(AddressFamily::Unix);
-        if !getsockname(self.fd.as_raw_fd()).is_ok_and(is_local) {
+        if is_connection {
+            return closer::close(vec![self.fd]);
+        }
+        if !is_local {
             return;
         }
         // What is in the queue of a local socket may have sockets with it, see `closer`.
