@@ -78,6 +78,10 @@ impl Channel {
     /// A connected socket, for which [`refuse_descriptors`] has had this result before anything
     /// could be sent to it.
     pub(super) fn new(fd: OwnedFd, refuses: bool) -> Self {
+        if !refuses {
+            // A look would skip a byte that is out of band, and the descriptors that came with it.
+            let _ = setsockopt(&fd, sockopt::OobInline, &true);
+        }
         Self {
             fd: Some(fd),
             refuses,
