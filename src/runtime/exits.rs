@@ -1,5 +1,6 @@
-//! The ends of children: their pidfds become readable. Process 1 and subreapers also reap processes
-//! that they have inherited.
+//! The ends of children: their pidfds become readable. Other processes are reaped, too, that became
+//! the master's: process 1 and subreapers inherit some, and a child can make some with
+//! `CLONE_PARENT`.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -10,12 +11,12 @@ use super::children::{ChildChannel, Children};
 use super::token::Token;
 use crate::policy::{Event, ExitStatus, Pid, Time};
 use crate::sys::child::{self, End};
-use crate::sys::poll::{Interest, Poll};
+use crate::sys::poll::{self, Interest, Poll};
 
 /// Ends that are processed in a turn, which takes some milliseconds: clients wait meanwhile, and
 /// thousands of children may end at a time.
 const EXITS_MAX: usize = 64;
-/// When the poller is asked again to watch a child that it has refused.
+/// When a child is looked at again that the poller does not report.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Children that have ended, or may have.
@@ -23,10 +24,11 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Exits {
     /// In the order in which they were reported, some of them twice.
     ended: VecDeque<Pid>,
-    /// Children that the poller has refused, and when they are tried again.
+    /// Children that the poller has refused, or that have ended and cannot be reaped yet, and when
+    /// they are looked at again.
     unwatched: Vec<Pid>,
     retry_at: Option<Time>,
-    /// A process that was inherited may have ended.
+    /// A process that is no child may have ended.
     orphans: bool,
 }
 
@@ -61,14 +63,10 @@ impl Exits {
         self.retry_at
     }
 
-    fn retry(&mut self, now: Time, children: &Children, poll: &Poll) {
-        if self.retry_at.is_none_or(|at| now < at) {
-            return;
+    fn retry(&mut self, now: Time) {
+        if self.retry_at.take_if(|at| *at <= now).is_some() {
+            self.ended.extend(self.unwatched.drain(..));
         }
-        for pid in std::mem::take(&mut self.unwatched) {
-            self.watch(pid, children, poll);
-        }
-        self.retry_at = (!self.unwatched.is_empty()).then(|| now + RETRY);
     }
 }
 
@@ -76,7 +74,7 @@ impl Runtime {
     /// Processes the ends of some of the children that have ended. What each has sent and printed
     /// comes first.
     pub(super) fn process_exits(&mut self, now: Time) {
-        self.exits.retry(now, &self.children, &self.poll);
+        self.exits.retry(now);
         for _ in 0..EXITS_MAX {
             let Some(pid) = self.exits.ended.pop_front() else {
                 break;
@@ -96,14 +94,20 @@ impl Runtime {
             return;
         };
         let id = child.service;
-        let Some(end) = child.process.reap() else {
-            // It lives still.
-            let key = Token::Exit(pid).key();
-            let interest = Interest::ReadableOnce;
-            if self
-                .poll
-                .modify(child.process.as_fd(), key, interest)
-                .is_err()
+        let fd = child.process.as_fd();
+        let mut is_traced = false;
+        let reaped = child.process.reap().or_else(|| {
+            // A process that traces it can keep its end to itself. Or it has ended just now.
+            is_traced = poll::wait_until_readable(fd, Duration::ZERO);
+            is_traced.then(|| child.process.reap()).flatten()
+        });
+        let Some(end) = reaped else {
+            let (key, interest) = (Token::Exit(pid).key(), Interest::ReadableOnce);
+            let watch = || self.poll.modify(fd, key, interest);
+            if is_traced
+                || watch()
+                    .or_else(|_| self.poll.add(fd, key, interest))
+                    .is_err()
             {
                 self.exits.unwatched.push(pid);
                 self.exits.retry_at.get_or_insert(now + RETRY);
@@ -132,7 +136,7 @@ impl Runtime {
         }
     }
 
-    /// Reaps a process that was inherited, or processes the end of a child. Whether one had ended.
+    /// Reaps a process that is no child, or processes the end of a child. Whether one had ended.
     fn reap_orphan(&mut self, now: Time) -> bool {
         if !self.exits.orphans {
             return false;

@@ -18,6 +18,8 @@ const WATCHDOG: Duration = Duration::from_secs(1000);
 const WATCHDOG_RESET: Duration = Duration::from_secs(100);
 /// A turn is taken at least this often, so that the watchdog is reset in time.
 const TURN_MAX: Duration = Duration::from_secs(500);
+/// How long no SIGCHLD is taken after one.
+const SIGCHLD_REST: Duration = Duration::from_secs(1);
 /// Signals that are read in a turn: more than there are kinds.
 const SIGNALS_MAX: usize = 8;
 
@@ -42,13 +44,15 @@ pub(super) struct Lifecycle {
     alive_at: Time,
     /// A signal may wait to be read.
     signalled: bool,
+    /// When SIGCHLD is taken again.
+    sigchld_at: Option<Time>,
 }
 
 impl Lifecycle {
     /// # Errors
     /// The system's: there are no signals to be had as events.
     pub(super) fn new(supervisor: Supervisor, exit_at: Option<Time>) -> anyhow::Result<Self> {
-        let signals = Signals::open(signal::inherits_orphans()).context("cannot take signals")?;
+        let signals = Signals::open().context("cannot take signals")?;
         Ok(Self {
             signals,
             supervisor,
@@ -57,6 +61,7 @@ impl Lifecycle {
             watchdog_at: None,
             alive_at: Time::ZERO,
             signalled: false,
+            sigchld_at: None,
         })
     }
 
@@ -69,6 +74,9 @@ impl Lifecycle {
         if self.alive_due().is_some_and(|at| at <= now) {
             self.alive_at = now;
             self.supervisor.alive();
+        }
+        if self.sigchld_at.take_if(|at| *at <= now).is_some() {
+            self.signals.take_sigchld(true)?;
         }
         let recent = |at: Time| now.saturating_sub(at) < WATCHDOG_RESET;
         if self.watchdog_at.is_some_and(recent) {
@@ -90,7 +98,12 @@ impl Lifecycle {
     }
 
     pub(super) fn next_deadline(&self, now: Time) -> Time {
-        let deadlines = [self.alive_due(), self.exit_at, Some(now + TURN_MAX)];
+        let deadlines = [
+            self.alive_due(),
+            self.exit_at,
+            self.sigchld_at,
+            Some(now + TURN_MAX),
+        ];
         deadlines.into_iter().flatten().min().unwrap_or(now)
     }
 
@@ -112,6 +125,16 @@ impl Lifecycle {
             .take(SIGNALS_MAX)
             .collect::<Result<_, _>>()
             .context("cannot read signals")
+    }
+
+    /// Takes no SIGCHLD for a while: each child's end sends one, and only those of other processes
+    /// are of interest.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn rest_from_sigchld(&mut self, now: Time) -> anyhow::Result<()> {
+        self.sigchld_at = Some(now + SIGCHLD_REST);
+        Ok(self.signals.take_sigchld(false)?)
     }
 
     /// Ends the loop, unless it ends already.

@@ -209,7 +209,10 @@ impl Runtime {
         for number in self.lifecycle.take_signals()? {
             match number {
                 libc::SIGHUP => self.reloader.request(),
-                libc::SIGCHLD => self.exits.orphan_ended(),
+                libc::SIGCHLD => {
+                    self.exits.orphan_ended();
+                    self.lifecycle.rest_from_sigchld(now)?;
+                }
                 signal => {
                     self.step(now, Event::Stop { signal });
                     // The signal that the whole group gets reaches the master, too.

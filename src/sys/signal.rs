@@ -54,19 +54,29 @@ fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks the signals and opens the descriptor through which they come; with `orphans`, also
-    /// SIGCHLD. A blocked signal also reaches process 1, which the kernel otherwise spares.
+    /// Blocks the signals and opens the descriptor through which they come. A blocked signal also
+    /// reaches process 1, which the kernel otherwise spares.
     ///
     /// # Errors
     /// The system's, when descriptors have run out.
-    pub fn open(orphans: bool) -> io::Result<Self> {
-        let mut set: SigSet = HANDLED.into_iter().collect();
-        if orphans {
-            set.add(Signal::SIGCHLD);
-        }
+    pub fn open() -> io::Result<Self> {
+        let set = Self::set(true);
         set.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self(SignalFd::with_flags(&set, flags)?))
+    }
+
+    fn set(sigchld: bool) -> SigSet {
+        let sigchld = sigchld.then_some(Signal::SIGCHLD);
+        HANDLED.into_iter().chain(sigchld).collect()
+    }
+
+    /// Has SIGCHLD come as an event, or wait.
+    ///
+    /// # Errors
+    /// The system's, which cannot happen for a descriptor of this kind.
+    pub fn take_sigchld(&mut self, taken: bool) -> io::Result<()> {
+        Ok(self.0.set_mask(&Self::set(taken))?)
     }
 
     /// The number of a signal that has come, if there is one.
@@ -167,12 +177,6 @@ pub fn is_init() -> bool {
     nix::unistd::getpid().as_raw() == 1
 }
 
-/// Whether processes that lose their parent become children of this one: it is the system's first,
-/// or a subreaper (`PR_SET_CHILD_SUBREAPER`, which survives exec).
-pub fn inherits_orphans() -> bool {
-    is_init() || nix::sys::prctl::get_child_subreaper().unwrap_or(false)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,7 +215,7 @@ mod tests {
     #[test]
     fn a_blocked_signal_is_taken_as_an_event() {
         if in_own_process("sys::signal::tests::a_blocked_signal_is_taken_as_an_event") {
-            let signals = Signals::open(true).unwrap();
+            let signals = Signals::open().unwrap();
             let taken = || {
                 let numbers = std::iter::from_fn(|| signals.take().unwrap());
                 numbers.collect::<Vec<_>>()

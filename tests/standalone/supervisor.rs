@@ -202,3 +202,31 @@ fn the_unit_for_systemd_is_valid_and_hardened() {
     // In tenths; up to 20, systemd rates the exposure as "OK".
     analyze(&["security", "--offline=true", "--threshold=20"]).expect_success();
 }
+
+/// `clone(CLONE_PARENT)` makes processes whose parent is the master, which has not started them.
+///
+/// Without the fix: "waited 20s in vain for none of them to be left".
+#[test]
+fn processes_that_a_child_makes_children_of_the_master_are_reaped() {
+    let mut standalone = Standalone::of_a_user();
+    let made = standalone.path().join("made");
+    // clone(2) on x86_64, and on the machines that have their numbers from asm-generic.
+    let clone = if cfg!(target_arch = "x86_64") {
+        56
+    } else {
+        220
+    };
+    let program = format!(
+        "for (1..100) {{ exit if syscall({clone}, 0x8011, 0, 0, 0, 0) == 0 }} \
+         open(F, \">\", \"{}\"); exec \"sleep\", 1000",
+        made.display()
+    );
+    let script = standalone.script("maker", &format!("exec perl -e '{program}'"));
+    standalone.write_table(&format!("maker fifo n - - 1000 1 {}\n", script.display()));
+    standalone.start();
+    until(SOON, "the processes", || made.exists());
+    let master = standalone.process();
+    until(SOON, "none of them to be left", || {
+        !master.has_child_with_name("perl")
+    });
+}
