@@ -127,6 +127,9 @@ const SHARED: &str = "serve";
 const ORDERED: &str = "ordered";
 const POOL: &str = "accept = \"ordered\"\nmin_children = 1\nmin_idle = 1\nmax_idle = 2\n";
 
+/// No client ever waits for such a service, and the poller is never asked for one.
+const WARM: &str = "min_idle = 3\n";
+
 macro_rules! mended {
     ($($name:ident: $kind:ident($arguments:expr, $settings:expr), $how:expr, $culprit:ident;)*) => {
         $(
@@ -153,6 +156,8 @@ mended! {
     a_tcp_listener_of_a_pool_that_a_busy_child_shuts_down_is_mended: inet(ORDERED, POOL), BOTH, Busy;
     a_unix_listener_of_a_pool_that_the_only_child_shuts_down_is_mended: unix(ORDERED, POOL), BOTH, Only;
     a_unix_listener_of_a_pool_that_a_busy_child_shuts_down_is_mended: unix(ORDERED, POOL), BOTH, Busy;
+    a_tcp_listener_of_a_service_whose_children_all_wait_is_mended: inet(SHARED, WARM), BOTH, Only;
+    a_unix_listener_of_a_service_whose_children_all_wait_is_mended: unix(SHARED, WARM), BOTH, Only;
 }
 
 /// A service with a socket of the service manager.
