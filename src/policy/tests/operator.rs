@@ -79,7 +79,7 @@ fn a_paused_pool_gives_no_orders_and_keeps_its_children() {
     let pids = fixture.start(actions);
     fixture.idle(pids[0]);
     fixture.served_by(pids[0]);
-    // Somebody waits, and nobody is idle.
+    // A client waits, and no child is idle.
     fixture.connect(FIRST);
     fixture.step(PAUSE);
     assert_eq!(fixture.idle(pids[0]), []);

@@ -1,4 +1,4 @@
-//! What is counted for those who look on.
+//! The numbers that the status shows.
 
 use super::ordered::pool;
 use super::*;

@@ -98,7 +98,7 @@ impl StatusSocket {
         Some(last.document.clone())
     }
 
-    /// Keeps a document for further readers that took so long to make.
+    /// Keeps a document for other readers, longer if it took long to make.
     fn set_document(&mut self, now: Time, document: Arc<[u8]>, took: Duration) {
         self.last = Some(Last {
             document,
