@@ -67,15 +67,17 @@ impl<T: AsFd> Admission<T> {
         group: Option<u32>,
         poll: &Poll,
     ) -> io::Result<()> {
-        let listener = self
-            .listener
-            .insert(LocalListener::open(path, kind, group)?);
-        poll.add(
-            listener.as_fd(),
-            self.listener_token.key(),
-            Interest::Readable,
-        )?;
-        self.watched = true;
+        self.listener = Some(LocalListener::open(path, kind, group)?);
+        self.watch(poll)
+    }
+
+    /// Has the poller report clients.
+    fn watch(&mut self, poll: &Poll) -> io::Result<()> {
+        if let Some(listener) = &self.listener {
+            let key = self.listener_token.key();
+            poll.add(listener.as_fd(), key, Interest::Readable)?;
+            self.watched = true;
+        }
         Ok(())
     }
 
@@ -163,18 +165,12 @@ impl<T: AsFd> Admission<T> {
             }
             self.remove(at, poll);
         }
-        let disabled = self.listener.as_ref().filter(|_| !self.watched);
-        let Some(listener) = disabled.filter(|_| self.enabled_at() <= now) else {
+        if self.listener.is_none() || self.watched || now < self.enabled_at() {
             return Ok(());
-        };
+        }
         // Where the poller refuses it, it is asked again in the next period.
         self.paused_until = now + PERIOD;
-        poll.add(
-            listener.as_fd(),
-            self.listener_token.key(),
-            Interest::Readable,
-        )?;
-        self.watched = true;
+        self.watch(poll)?;
         self.paused_until = Time::ZERO;
         Ok(())
     }
