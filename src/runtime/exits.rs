@@ -41,10 +41,14 @@ impl Exits {
         let key = Token::Exit(pid).key();
         let added = poll.add(child.process.as_fd(), key, Interest::ReadableOnce);
         if added.is_err() {
-            self.unwatched.push(pid);
-            // The next turn sets the time.
-            self.retry_at.get_or_insert(Time::ZERO);
+            // In the next turn.
+            self.look_again(Time::ZERO, pid);
         }
+    }
+
+    fn look_again(&mut self, at: Time, pid: Pid) {
+        self.unwatched.push(pid);
+        self.retry_at.get_or_insert(at);
     }
 
     /// The child has ended, or is about to: its channel has.
@@ -104,13 +108,9 @@ impl Runtime {
         let Some(end) = reaped else {
             let (key, interest) = (Token::Exit(pid).key(), Interest::ReadableOnce);
             let watch = || self.poll.modify(fd, key, interest);
-            if is_traced
-                || watch()
-                    .or_else(|_| self.poll.add(fd, key, interest))
-                    .is_err()
-            {
-                self.exits.unwatched.push(pid);
-                self.exits.retry_at.get_or_insert(now + RETRY);
+            let watch = || watch().or_else(|_| self.poll.add(fd, key, interest));
+            if is_traced || watch().is_err() {
+                self.exits.look_again(now + RETRY, pid);
             }
             return;
         };

@@ -195,7 +195,7 @@ impl Runtime {
         lines.report_left_out(left_out);
     }
 
-    /// Logs what a child has printed, with at most so many reads.
+    /// Logs what a child has printed, with at most `reads` reads of its pipe.
     pub(super) fn read_output(&mut self, now: Time, pid: Pid, reads: usize) {
         let Some(child) = self.children.get_mut(pid) else {
             return;
