@@ -2,14 +2,15 @@
 //! the master's: process 1 and subreapers inherit some, and a child can make some with
 //! `CLONE_PARENT`.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::Runtime;
 use super::children::{ChildChannel, Children};
 use super::token::Token;
-use crate::policy::{Event, ExitStatus, Pid, Time};
+use super::{Runtime, TURN_BUDGET};
+use crate::policy::{Event, ExitStatus, Pid, ServiceId, Time};
 use crate::sys::child::{self, End};
 use crate::sys::poll::{self, Interest, Poll};
 
@@ -19,11 +20,17 @@ const EXITS_MAX: usize = 64;
 /// When a child is looked at again that the poller does not report.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Children of a service that wait for their turn and for which memory is kept.
+const ENDED_KEPT: usize = 16;
+
 /// Children that have ended, or may have.
 #[derive(Debug, Default)]
 pub(super) struct Exits {
     /// In the order in which they were reported, some of them twice.
-    ended: VecDeque<Pid>,
+    ended: HashMap<ServiceId, VecDeque<Pid>>,
+    /// The services of which some have ended, each once. They take turns: a crowd of one service
+    /// must not stand before the only child of another.
+    services: VecDeque<ServiceId>,
     /// Children that the poller has refused, or that have ended and cannot be reaped yet, and when
     /// they are looked at again.
     unwatched: Vec<Pid>,
@@ -51,9 +58,25 @@ impl Exits {
         self.retry_at.get_or_insert(at);
     }
 
-    /// The child has ended, or is about to: its channel has.
-    pub(super) fn ended(&mut self, pid: Pid) {
-        self.ended.push_back(pid);
+    fn ended(&mut self, id: ServiceId, pid: Pid) {
+        let ended = self.ended.entry(id).or_default();
+        if ended.is_empty() {
+            self.services.push_back(id);
+        }
+        ended.push_back(pid);
+    }
+
+    /// The next child to be looked at.
+    fn next(&mut self) -> Option<Pid> {
+        let id = self.services.pop_front()?;
+        let ended = self.ended.get_mut(&id)?;
+        let pid = ended.pop_front();
+        if ended.is_empty() {
+            ended.shrink_to(ENDED_KEPT);
+        } else {
+            self.services.push_back(id);
+        }
+        pid
     }
 
     pub(super) fn orphan_ended(&mut self) {
@@ -61,26 +84,35 @@ impl Exits {
     }
 
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
-        if self.orphans || !self.ended.is_empty() {
+        if self.orphans || !self.services.is_empty() {
             return Some(now);
         }
         self.retry_at
     }
-
-    fn retry(&mut self, now: Time) {
-        if self.retry_at.take_if(|at| *at <= now).is_some() {
-            self.ended.extend(self.unwatched.drain(..));
-        }
-    }
 }
 
 impl Runtime {
+    /// A child has ended, or is about to.
+    pub(super) fn child_ended(&mut self, pid: Pid) {
+        if let Some(child) = self.children.get(pid) {
+            self.exits.ended(child.service, pid);
+        }
+    }
+
     /// Processes the ends of some of the children that have ended. What each has sent and printed
     /// comes first.
     pub(super) fn process_exits(&mut self, now: Time) {
-        self.exits.retry(now);
+        if self.exits.retry_at.take_if(|at| *at <= now).is_some() {
+            for pid in mem::take(&mut self.exits.unwatched) {
+                self.child_ended(pid);
+            }
+        }
         for _ in 0..EXITS_MAX {
-            let Some(pid) = self.exits.ended.pop_front() else {
+            // What one turn asks for must be done in the next: others wait behind it.
+            if self.queue.len() >= TURN_BUDGET as usize {
+                break;
+            }
+            let Some(pid) = self.exits.next() else {
                 break;
             };
             self.process_exit(now, pid);
@@ -150,5 +182,26 @@ impl Runtime {
             child::reap_by_pid(pid);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_only_child_of_a_service_does_not_wait_for_a_crowd_of_another() {
+        let [crowd, other, alone] = [0, 1, 2].map(ServiceId::from_index);
+        let mut exits = Exits::default();
+        for pid in 1..=100 {
+            exits.ended(crowd, pid);
+        }
+        exits.ended(other, 201);
+        exits.ended(other, 202);
+        exits.ended(alone, 301);
+        let first: Vec<_> = (0..6).map_while(|_| exits.next()).collect();
+        assert_eq!(first, [1, 201, 301, 2, 202, 3]);
+        let rest: Vec<_> = std::iter::from_fn(|| exits.next()).collect();
+        assert_eq!(rest, (4..=100).collect::<Vec<_>>());
     }
 }

@@ -191,7 +191,7 @@ impl Runtime {
                 Token::Listener(id) => self.turn.clients.push(id),
                 Token::Hangups => self.turn.hung_up.extend(self.services.hung_up()),
                 Token::Reports(id) => self.reports_ready(now, id),
-                Token::Exit(pid) => self.exits.ended(pid),
+                Token::Exit(pid) => self.child_ended(pid),
                 Token::PoolChannel(pid) => self.turn.pool_channels.push(pid),
                 Token::Output(pid) => self.turn.outputs.push(pid),
                 Token::Wakeup(at) => self.wakeups.ready(at, &self.poll, &mut self.log),

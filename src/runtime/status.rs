@@ -226,7 +226,7 @@ impl Runtime {
                 // The child has ended; or it, or a process that has the channel from it, has shut
                 // it down.
                 self.close_channel(pid);
-                self.exits.ended(pid);
+                self.child_ended(pid);
                 false
             }
             Found::Descriptors => {
