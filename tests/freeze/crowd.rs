@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::stage::{NOTICED, alone, longest_first_byte};
+use crate::stage::{NOTICED, longest_first_byte};
 use testkit::client::Client;
 use testkit::instance::{Instance, SOON};
 use testkit::original;
@@ -16,6 +16,8 @@ use testkit::{needs_root, test};
 
 /// The wait that is accepted, as a multiple of that under Postfix's master in the same run.
 const ACCEPTED: f64 = 1.2;
+/// Measurements of both masters at the most.
+const ROUNDS: usize = 5;
 /// Minimum duration of the measurement.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
@@ -57,8 +59,11 @@ impl Crowd {
         let longest = longest_first_byte(&hello, AFTERWARDS, || {
             begin();
             let master = self.postfix.master_pid();
+            // Each child is looked at until it is gone, and no more: to look costs the masters time.
+            let mut seen = self.children.iter().peekable();
             until(SOON * 3, "the master to have seen the ends of all", || {
-                !self.children.iter().any(|child| child.parent() == master)
+                while seen.next_if(|child| child.parent() != master).is_some() {}
+                seen.peek().is_none()
             });
         });
         longest.time
@@ -85,33 +90,42 @@ fn idle_children(postfix: &Instance) -> Vec<Process> {
     children
 }
 
-/// Measures our master, then Postfix's, and checks ours.
+/// Measures our master and Postfix's in turn, and checks ours. Where a machine is too busy for one
+/// measurement, the median of up to [`ROUNDS`] counts.
 #[track_caller]
 fn expect_unnoticed(longest_wait: impl Fn(&Crowd) -> Duration) {
-    let _alone = alone();
     let of = |master: &Path| longest_wait(&Crowd::of(master));
-    let ours = of(Path::new(env!("CARGO_BIN_EXE_master")));
-    let theirs = of(&original());
-    let size = size();
-    let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
-    println!("{size} children: {ours:?}, Postfix's master {theirs:?}, ratio {ratio:.2}");
-    // On a machine that is too busy for this, Postfix's master shows what it is capable of.
-    let accepted = NOTICED.max(theirs.mul_f64(ACCEPTED));
-    assert!(
-        ours <= accepted,
-        "a client waited {ours:?}, of {accepted:?}"
-    );
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let mut accepted = Duration::ZERO;
+    for round in 0..ROUNDS {
+        ours.push(of(Path::new(env!("CARGO_BIN_EXE_master"))));
+        theirs.push(of(&original()));
+        let size = size();
+        println!("{size} children: {ours:?}, Postfix's master {theirs:?}");
+        // On a machine that is too busy for this, Postfix's master shows what it is capable of.
+        accepted = NOTICED.max(median(&theirs).mul_f64(ACCEPTED));
+        if round % 2 == 0 && median(&ours) <= accepted {
+            return;
+        }
+    }
+    panic!("clients waited {ours:?}, of {accepted:?}");
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 /// Without the fix: passes with 2,000; with 5,000, in about half the runs, "a client waited 330 ms".
-#[test]
+#[test(alone)]
 fn a_crowd_of_children_that_end_delays_no_client_of_another_service() {
     needs_root("a mail system");
     expect_unnoticed(|crowd| crowd.longest_wait(|| crowd.kill()));
 }
 
 /// The master is stopped while they end, so that it finds all ends at once.
-#[test]
+#[test(alone)]
 fn a_crowd_of_children_that_have_ended_delays_no_client_of_another_service() {
     needs_root("a mail system");
     expect_unnoticed(|crowd| {

@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -36,17 +35,8 @@ pub const THROTTLE: &str = "2s";
 /// Maximum time for the master to end, see `postfix stop`.
 pub const STOP: Duration = Duration::from_secs(5);
 
-/// A test that needs the whole machine holds it for writing, all others for reading.
-static MACHINE: RwLock<()> = RwLock::new(());
-
-/// Waits until no other test of this crate runs, and blocks new ones.
-pub fn alone() -> RwLockWriteGuard<'static, ()> {
-    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 pub struct Stage {
     pub standalone: Standalone,
-    _machine: RwLockReadGuard<'static, ()>,
     master: Option<Process>,
     services: Vec<String>,
 }
@@ -64,7 +54,6 @@ impl Stage {
     pub fn on(standalone: Standalone) -> Self {
         Self {
             standalone,
-            _machine: MACHINE.read().unwrap_or_else(PoisonError::into_inner),
             master: None,
             services: Vec::new(),
         }

@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::panic::resume_unwind;
 use std::process::ExitCode;
+use std::sync::{PoisonError, RwLock};
 use std::thread;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -18,6 +19,8 @@ use crate::{canary, noise, trace};
 pub struct Test {
     pub name: &'static str,
     pub run: fn(),
+    /// Whether it needs the machine for itself.
+    pub alone: bool,
 }
 
 inventory::collect!(Test);
@@ -25,15 +28,19 @@ inventory::collect!(Test);
 /// The attribute's expansion, in the module of the function.
 #[macro_export]
 macro_rules! register {
-    ($function:ident) => {
+    ($function:ident, $alone:literal) => {
         $crate::inventory::submit! {
             $crate::harness::Test {
                 name: concat!(module_path!(), "::", stringify!($function)),
                 run: $function,
+                alone: $alone,
             }
         }
     };
 }
+
+/// A test that needs the machine for itself holds it for writing, all others for reading.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 /// The payload of [`skip`]'s unwinding.
 struct Skipped(String);
@@ -77,7 +84,15 @@ pub fn main() -> ExitCode {
 fn trial(test: &'static Test) -> Trial {
     // libtest's names do not contain the crate.
     let (_, name) = test.name.split_once("::").expect("a path");
-    Trial::ignorable_test(name, || run(name, test.run))
+    Trial::ignorable_test(name, || {
+        if test.alone {
+            let _machine = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+            run(name, test.run)
+        } else {
+            let _machine = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+            run(name, test.run)
+        }
+    })
 }
 
 /// Runs a test in a thread with its name.
