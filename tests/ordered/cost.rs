@@ -17,8 +17,8 @@ use crate::pool::{HANDFUL, Pool, STRACE};
 
 /// The number of clients, one after the other, for which calls are counted.
 const CLIENTS: u64 = 200;
-/// On a busy machine the master may become idle while it serves a client, which costs additional
-/// calls. At least one of this many rounds is undisturbed.
+/// The master may become idle while it serves a client, which costs additional calls. At least one
+/// of this many rounds is undisturbed.
 const ROUNDS: usize = 10;
 
 /// The number of system calls of a process while `meanwhile` runs, by name.
@@ -65,6 +65,11 @@ fn idle_pool() -> Pool {
         .unwatched("wake-ups and system calls are counted");
     pool.start();
     pool.wait_for_idle(8);
+    let client = Process(nix::unistd::gettid().as_raw());
+    let master = pool.postfix.master_process();
+    for process in pool.children().into_iter().chain([master, client]) {
+        process.prefer();
+    }
     pool
 }
 
@@ -76,8 +81,10 @@ fn visit(pool: &Pool) {
     }
 }
 
-#[test]
-fn a_client_wakes_the_master_up_once() {
+/// For the client, and for the child's two reports, which come together. Where the child is fast, or
+/// the master slow, it is once.
+#[test(alone)]
+fn a_client_wakes_the_master_up_twice_at_the_most() {
     needs_root("a mail system");
     let pool = idle_pool();
     let master = pool.postfix.master_process();
@@ -89,12 +96,12 @@ fn a_client_wakes_the_master_up_once() {
     let rounds: Vec<u64> = rounds.collect();
     let fewest = rounds.iter().min();
     assert!(
-        fewest.is_some_and(|wakes| *wakes <= CLIENTS * 3 / 2),
+        fewest.is_some_and(|wakes| *wakes <= CLIENTS * 2),
         "{rounds:?}"
     );
 }
 
-#[test]
+#[test(alone)]
 fn a_client_costs_the_master_two_waits_and_no_other_call_twice() {
     needs_root("a mail system");
     if !Path::new(STRACE).exists() {

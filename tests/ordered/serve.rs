@@ -35,7 +35,7 @@ fn children_in_python_serve_every_client() {
     serve_all(&pool.address, || {});
 }
 
-#[test]
+#[test(alone)]
 fn one_client_after_the_other_is_served_by_the_child_with_the_lowest_pid() {
     needs_module();
     let pool = Pool::perl(4, "accept = \"ordered\"\nmax_idle = 4\n");
