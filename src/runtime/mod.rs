@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::config::Config;
+use crate::config::{Config, Kind};
 use crate::log::{About, Log, Severity};
 use crate::policy::{self, Action, Errno, Event, Pid, Record, ServiceId, Table, Time};
 use crate::sys::inherited::InheritedListener;
@@ -349,7 +349,10 @@ impl Runtime {
 
     fn wake(&mut self, now: Time, id: ServiceId) {
         if let Some(io) = self.services.get(id) {
-            let owner = self.config.parameters.mail_owner.1;
+            // A service manager makes its socket for root, where it likes.
+            let is_owners = io.service.kind != Kind::Inet
+                && !io.listeners.iter().any(|listener| listener.is_inherited());
+            let owner = is_owners.then_some(self.config.parameters.mail_owner.1);
             self.wakeups
                 .start(now, &io.service, owner, &self.poll, &mut self.log);
         }

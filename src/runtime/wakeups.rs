@@ -15,7 +15,7 @@ use crate::log::{Log, Severity};
 use crate::policy::Time;
 use crate::sys::poll::Poll;
 use crate::sys::privilege;
-use crate::sys::trigger::{self, Trigger};
+use crate::sys::trigger::Trigger;
 
 /// How long a service may take to close the connection (Postfix, `unix_trigger.c`).
 const TIMEOUT: Duration = Duration::from_secs(101);
@@ -32,39 +32,47 @@ pub(super) struct Wakeups {
 }
 
 impl Wakeups {
-    /// Wakes the service up.
+    /// Wakes the service up, whose path belongs to `owner`, if it is not root's.
     pub(super) fn start(
         &mut self,
         now: Time,
         service: &Arc<Service>,
-        owner: User,
+        owner: Option<User>,
         poll: &Poll,
         log: &mut Log,
     ) {
-        let added = self
-            .trigger(service, owner)
-            .and_then(|trigger| match trigger {
-                Some(trigger) => self.add(now, trigger, service, poll),
-                None => Ok(()),
-            });
-        if let Err(error) = added {
+        if self.hangs(service) {
+            return;
+        }
+        let trigger = self.trigger(service, owner);
+        if let Err(error) = trigger.and_then(|trigger| self.add(now, trigger, service, poll)) {
             failed(service, &error, log);
         }
     }
 
-    /// The beginning of a wake-up; none if there is nothing to wait for.
-    fn trigger(&self, service: &Service, owner: User) -> io::Result<Option<Trigger>> {
+    /// Whether a process still writes to the service's fifo, which could last for ever.
+    fn hangs(&self, service: &Service) -> bool {
+        let mut running = self.running.values();
+        service.kind == Kind::Fifo && running.any(|(_, other)| other.endpoint == service.endpoint)
+    }
+
+    /// The beginning of a wake-up: as the owner of the path, so that a link in its place leads to
+    /// nothing that only root may use.
+    fn trigger(&self, service: &Service, owner: Option<User>) -> io::Result<Trigger> {
         if self.running.len() >= MAX {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        match (&service.endpoint, service.kind) {
+        let start = || match (&service.endpoint, service.kind) {
             (Endpoint::Path(path), Kind::Fifo) => {
-                let User { uid, gid } = owner;
-                privilege::as_user(uid, gid, || trigger::fifo(path)).map(|()| None)
+                Trigger::fifo(path, |error| describe_error(error))
             }
             (Endpoint::Path(_), Kind::UnixDgram) => Err(io::ErrorKind::Unsupported.into()),
-            (Endpoint::Path(path), kind) => Trigger::unix(path, kind == Kind::Pass).map(Some),
-            (Endpoint::Inet(addresses), _) => Trigger::inet(reachable(addresses[0])).map(Some),
+            (Endpoint::Path(path), kind) => Trigger::unix(path, kind == Kind::Pass),
+            (Endpoint::Inet(addresses), _) => Trigger::inet(reachable(addresses[0])),
+        };
+        match owner {
+            Some(User { uid, gid }) => privilege::as_user(uid, gid, start),
+            None => start(),
         }
     }
 
@@ -104,10 +112,10 @@ impl Wakeups {
         }
     }
 
-    fn finish(&mut self, at: usize, poll: &Poll) -> Option<Arc<Service>> {
-        let (trigger, service) = self.running.remove(&at)?;
-        let _ = poll.remove(&trigger);
-        Some(service)
+    fn finish(&mut self, at: usize, poll: &Poll) {
+        if let Some((trigger, _)) = self.running.remove(&at) {
+            let _ = poll.remove(&trigger);
+        }
     }
 
     /// When the next wake-up has taken too long.
@@ -124,11 +132,18 @@ impl Wakeups {
     /// Gives up the wake-ups that have taken too long.
     pub(super) fn expire(&mut self, now: Time, poll: &Poll, log: &mut Log) {
         while self.next_deadline().is_some_and(|deadline| deadline <= now) {
-            let expired = self.deadlines.pop_front();
-            if let Some(service) = expired.and_then(|(_, at)| self.finish(at, poll)) {
-                let (name, seconds) = (described(&service), TIMEOUT.as_secs());
-                let text = format!("{name}: wake-up not answered within {seconds} seconds");
-                log.write_about(Severity::Warning, about(&service), text);
+            let Some((_, at)) = self.deadlines.pop_front() else {
+                return;
+            };
+            let Some((_, service)) = self.running.get(&at) else {
+                continue;
+            };
+            let (name, seconds) = (described(service), TIMEOUT.as_secs());
+            let text = format!("{name}: wake-up not answered within {seconds} seconds");
+            log.write_about(Severity::Warning, about(service), text);
+            // A process that hangs is not left for another.
+            if service.kind != Kind::Fifo {
+                self.finish(at, poll);
             }
         }
     }

@@ -2,8 +2,8 @@
 //! `unix_trigger.c`, `pass_trigger.c`, `fifo_trigger.c`). Nothing here waits: what cannot go on
 //! yet is asked again when its descriptor is ready.
 
-use std::fs::OpenOptions;
-use std::io::{self, IoSlice, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -17,13 +17,26 @@ use nix::sys::socket::{
 };
 use nix::unistd::pipe2;
 
+use super::detached;
 use super::listen::new_socket;
 use super::poll::Interest;
 use crate::protocol::WAKEUP;
 
-/// A connection on which the service is being woken up; it stays open until the service closes it.
+/// Bytes of a fifo's error that are read.
+const ERROR_MAX: u64 = 500;
+
+/// A wake-up on its way.
 #[derive(Debug)]
-pub struct Trigger {
+pub enum Trigger {
+    /// It stays open until the service closes it.
+    Connection(Connection),
+    /// Another process writes to a fifo; this is what it says of an error.
+    Fifo(File),
+}
+
+/// A connection on which the service is being woken up.
+#[derive(Debug)]
+pub struct Connection {
     socket: OwnedFd,
     is_local: bool,
     connecting: bool,
@@ -38,7 +51,7 @@ impl Trigger {
     /// # Errors
     /// The system's, when that fails at once.
     pub fn inet(address: SocketAddr) -> io::Result<Self> {
-        Self::start(&SockaddrStorage::from(address), false)
+        Connection::start(&SockaddrStorage::from(address), false).map(Self::Connection)
     }
 
     /// Connects to a service of type unix or, with `pass`, of type pass.
@@ -46,9 +59,55 @@ impl Trigger {
     /// # Errors
     /// The system's; `WouldBlock` when the service's queue is full, so that it needs no waking.
     pub fn unix(path: &Path, pass: bool) -> io::Result<Self> {
-        Self::start(&UnixAddr::new(path)?, pass)
+        Connection::start(&UnixAddr::new(path)?, pass).map(Self::Connection)
     }
 
+    /// Writes the request into a fifo, in another process: a user who may write to it can hold its
+    /// lock with a write of a page of memory which never comes. [`Self::ready`] has that one's
+    /// errors, as `describe` says.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn fifo(path: &Path, describe: impl FnOnce(&io::Error) -> String) -> io::Result<Self> {
+        let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+        detached::run(|| {
+            if let Err(error) = write_to_fifo(path) {
+                // The master has it in time, or has ended.
+                let _ = File::from(theirs).write_all(describe(&error).as_bytes());
+            }
+        })?;
+        Ok(Self::Fifo(ours.into()))
+    }
+
+    /// What the descriptor is to be waited for, before [`Self::ready`] is called.
+    pub fn interest(&self) -> Interest {
+        match self {
+            Self::Connection(connection) => connection.interest(),
+            Self::Fifo(_) => Interest::Readable,
+        }
+    }
+
+    /// Goes on after the descriptor became ready. Whether there is something to wait for again: if
+    /// not, the service has closed the connection.
+    ///
+    /// # Errors
+    /// The system's, when the wake-up came to nothing.
+    pub fn ready(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Connection(connection) => connection.ready(),
+            Self::Fifo(file) => {
+                let mut error = String::new();
+                file.take(ERROR_MAX).read_to_string(&mut error)?;
+                if error.is_empty() {
+                    return Ok(false);
+                }
+                Err(io::Error::other(error))
+            }
+        }
+    }
+}
+
+impl Connection {
     fn start(to: &dyn SockaddrLike, pass: bool) -> io::Result<Self> {
         let socket = new_socket(to, SockType::Stream)?;
         let is_local = to.family() == Some(AddressFamily::Unix);
@@ -75,8 +134,7 @@ impl Trigger {
         Ok(trigger)
     }
 
-    /// What the descriptor is to be waited for, before [`Self::ready`] is called.
-    pub fn interest(&self) -> Interest {
+    fn interest(&self) -> Interest {
         if self.connecting {
             Interest::Writable
         } else if self.is_local {
@@ -86,12 +144,7 @@ impl Trigger {
         }
     }
 
-    /// Goes on after the descriptor became ready. Whether there is something to wait for again: if
-    /// not, the service has closed the connection.
-    ///
-    /// # Errors
-    /// The system's, when the connection came to nothing.
-    pub fn ready(&mut self) -> io::Result<bool> {
+    fn ready(&mut self) -> io::Result<bool> {
         if !self.connecting {
             return Ok(false);
         }
@@ -125,16 +178,15 @@ impl Trigger {
 
 impl AsFd for Trigger {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        match self {
+            Self::Connection(connection) => connection.socket.as_fd(),
+            Self::Fifo(file) => file.as_fd(),
+        }
     }
 }
 
-/// Writes the request into a fifo: as its owner and not through a link, so that who takes over
-/// that account cannot have root write elsewhere.
-///
-/// # Errors
-/// The system's; `ENXIO` when nobody reads.
-pub fn fifo(path: &Path) -> io::Result<()> {
+/// Not through a link, so that the owner of the directory cannot have the master write elsewhere.
+fn write_to_fifo(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)

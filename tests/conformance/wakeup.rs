@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Instant;
 
 use testkit::differs::{Observed, differs};
-use testkit::instance::Instance;
+use testkit::instance::{Instance, SOON};
 use testkit::layout::mail_owner;
+use testkit::poll::until;
 use testkit::puppet::Puppet;
 use testkit::puppet_service::{PuppetService, one_service};
 use testkit::{needs_root, test};
@@ -247,6 +248,36 @@ fn a_fifo_that_mail_owner_may_not_write_to_is_not_written_to() {
     puppet.tell("report taken");
     assert_eq!(puppet.tell("receive-from 6"), "78");
     postfix.wait_for_log("Permission denied");
+}
+
+/// A service is woken up as mail_owner, to whom its directory belongs.
+#[test]
+fn a_socket_that_was_replaced_by_a_link_to_roots_is_not_connected_to() {
+    needs_root("to run a master");
+    differs(
+        "A wake-up does not follow a link to a socket that mail_owner may not use.",
+        Observed {
+            ours: "a warning",
+            original: "a connection",
+        },
+        |postfix| {
+            let service = PuppetService::add(postfix, "a", "unix n - n 1 1");
+            let target = postfix.path().join("target");
+            let roots = UnixListener::bind(&target).expect("a socket");
+            roots.set_nonblocking(true).expect("a socket");
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            fs::set_permissions(&target, mode).expect("a mode");
+            postfix.start();
+            fs::remove_file(&service.address).expect("a socket");
+            symlink(&target, &service.address).expect("a link");
+            until(SOON, "a wake-up", || {
+                let refused = !postfix.log_lines("Permission denied").is_empty();
+                let connected = roots.accept().is_ok();
+                let found = [(refused, "a warning"), (connected, "a connection")];
+                found.iter().find_map(|(seen, what)| seen.then_some(*what))
+            })
+        },
+    );
 }
 
 /// Wake-ups are for services with connections, and for FIFOs.
