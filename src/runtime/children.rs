@@ -1,4 +1,4 @@
-//! What each child has of the system: its process, its channel, and the pipe of what it prints.
+//! What each child has of the system: its process, its channel, and what it prints.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -2,14 +2,17 @@
 //! and the child's pid.
 //!
 //! A child that prints a lot must neither cost other services their turns nor fill the disk. So its
-//! pipe is read once in a turn, and not again for [`REST`] when there was more; the child waits
-//! meanwhile, as with any full pipe. A service has a hundred lines logged in a second, and the others
+//! channel is read once in a turn, and not again for [`REST`] when there was more; the child waits
+//! meanwhile, as with a full pipe. A service has a hundred lines logged in a second, and the others
 //! are counted.
+//!
+//! It is a socket, as systemd's journal has it, and no pipe: of a pipe, a child can hold the lock with
+//! a write of a page of memory which never comes, and a read would wait for that.
 
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,25 +22,24 @@ use super::token::Token;
 use crate::config::Service;
 use crate::log::{Log, Severity};
 use crate::policy::{Limiter, Pid, Time};
-use crate::sys::channel::Found;
-use crate::sys::output;
+use crate::sys::channel::{Channel, Found};
 use crate::sys::poll::{Interest, Poll};
 
 /// Bytes read from one child in one turn.
 const READ: usize = 16 * 1024;
 /// How long a child that has more to read is not read again.
 const REST: Duration = Duration::from_millis(100);
-/// Reads of a child that has ended: as much as fits into a pipe.
-const LAST_READS: usize = 4;
+/// Reads of a child that has ended: as much as fits into a channel (`net.core.wmem_default`).
+const LAST_READS: usize = 16;
 /// Bytes of a line. A longer one is logged as several.
 const LINE_MAX: usize = 1000;
 /// Lines of one service that are logged in a second.
 pub(super) type Rate = Limiter<100, 1>;
 
-/// The pipe of one child's standard output and standard error.
+/// The channel of one child's standard output and standard error.
 #[derive(Debug)]
 pub(super) struct Output {
-    pipe: OwnedFd,
+    channel: Channel,
     /// The child's, which may be removed by now.
     service: Arc<Service>,
     /// A line of which the end was not read yet.
@@ -47,9 +49,9 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(pipe: OwnedFd, service: Arc<Service>) -> Self {
+    pub(super) fn new(channel: Channel, service: Arc<Service>) -> Self {
         Self {
-            pipe,
+            channel,
             service,
             line: Vec::new(),
             watched: false,
@@ -61,7 +63,7 @@ impl Output {
     pub(super) fn watch(&mut self, pid: Pid, poll: &Poll) -> io::Result<()> {
         if !self.watched {
             let key = Token::Output(pid).key();
-            poll.add(self.pipe.as_fd(), key, Interest::Readable)?;
+            poll.add(self.channel.as_fd(), key, Interest::Readable)?;
             self.watched = true;
         }
         Ok(())
@@ -69,7 +71,7 @@ impl Output {
 
     fn unwatch(&mut self, poll: &Poll) {
         if mem::take(&mut self.watched) {
-            let _ = poll.remove(&self.pipe);
+            let _ = poll.remove(&self.channel);
         }
     }
 
@@ -173,8 +175,8 @@ impl Runtime {
         }
     }
 
-    /// Logs what a child has left that has ended, and closes the pipe, which its own children may
-    /// have, too.
+    /// Logs what a child has left that has ended, and closes the channel, which its own children
+    /// may have, too.
     pub(super) fn finish_output(&mut self, now: Time, pid: Pid) {
         self.read_output(now, pid, LAST_READS);
         let child = self.children.get_mut(pid);
@@ -195,7 +197,7 @@ impl Runtime {
         lines.report_left_out(left_out);
     }
 
-    /// Logs what a child has printed, with at most `reads` reads of its pipe.
+    /// Logs what a child has printed, with at most `reads` reads.
     pub(super) fn read_output(&mut self, now: Time, pid: Pid, reads: usize) {
         let Some(child) = self.children.get_mut(pid) else {
             return;
@@ -213,7 +215,7 @@ impl Runtime {
             log: &mut self.log,
         };
         for _ in 0..reads {
-            match output::read(&output.pipe, &mut *self.outputs.buffer) {
+            match output.channel.read(&mut *self.outputs.buffer) {
                 Found::Nothing => return,
                 // The child has closed it, and may live on.
                 Found::End | Found::Descriptors => return output.unwatch(&self.poll),

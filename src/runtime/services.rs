@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::config::{Endpoint, RunOptions, Service};
 use crate::log::About;
 use crate::policy::{Limiter, Pid, Plan, ServiceId};
 use crate::sys::hangups::Hangups;
-use crate::sys::listen::{FileId, Listener};
+use crate::sys::listen::{self, FileId, Listener};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::queues::Queues;
 use crate::sys::spawn::Program;
@@ -25,8 +25,7 @@ pub(super) type Listeners = Vec<Arc<Listener>>;
 
 /// Closes listeners that no other service has, also for the children that have them.
 pub(super) fn close_listeners(listeners: Listeners) {
-    let unused = listeners.into_iter().filter_map(Arc::into_inner);
-    unused.for_each(Listener::close);
+    listen::close(listeners.into_iter().filter_map(Arc::into_inner));
 }
 
 /// All that one service has.
@@ -54,6 +53,8 @@ pub(super) struct Activity {
     /// How often a listener was made to listen again that a child had shut down. Where that is too
     /// often, the service is throttled.
     pub(super) listened_again: Limiter<8, 1>,
+    /// A listener of the service manager is about to listen again; readable when that is done.
+    pub(super) listening_again: Option<OwnedFd>,
 }
 
 impl ServiceIo {
@@ -175,11 +176,24 @@ impl ServiceIo {
 
     /// Puts other listeners in the place of those there are, which are returned.
     fn replace_listeners(&mut self, listeners: Listeners) -> Listeners {
+        self.look_for_file();
+        std::mem::replace(&mut self.listeners, listeners)
+    }
+
+    /// Puts a listener in the place of one that a child has shut down.
+    pub(super) fn set_listener(&mut self, place: usize, listener: Listener) {
+        self.look_for_file();
+        let former = std::mem::replace(&mut self.listeners[place], Arc::new(listener));
+        if let Some(former) = Arc::into_inner(former) {
+            former.abandon();
+        }
+    }
+
+    fn look_for_file(&mut self) {
         self.file = match &self.service.endpoint {
             Endpoint::Path(path) => FileId::of(path),
             Endpoint::Inet(_) => None,
         };
-        std::mem::replace(&mut self.listeners, listeners)
     }
 
     /// Closes the listeners, also for children that do not leave.
@@ -291,13 +305,6 @@ impl Services {
         // Where the system does not say which, the next turn asks again.
         let keys = self.hangups.take().unwrap_or_default();
         keys.into_iter().map(ServiceId::from_index).collect()
-    }
-
-    /// Puts a listener in the place of a service's only one, which a child has shut down.
-    pub(super) fn set_listener(&mut self, id: ServiceId, listener: Listener) {
-        if let Some(io) = self.get_mut(id) {
-            close_listeners(io.replace_listeners(vec![Arc::new(listener)]));
-        }
     }
 
     /// Closes all that a service has.

@@ -12,7 +12,6 @@ use crate::log::Severity;
 use crate::policy::{Event, Pid, ServiceId, Time};
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::Channel;
-use crate::sys::output;
 use crate::sys::poll::Interest;
 use crate::sys::spawn::Descriptors;
 
@@ -62,12 +61,8 @@ impl Runtime {
     ) -> io::Result<ChildIo> {
         let io = self.services.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
         let program = io.program(self.setup.run, stress)?;
-        let (pipe, printed) = if io.service.limits().capture_output {
-            let (ours, theirs) = output::pipe()?;
-            (Some(ours), Some(theirs))
-        } else {
-            (None, None)
-        };
+        let output = io.service.limits().capture_output.then(Channel::pair);
+        let (output, printed) = output.transpose()?.unzip();
         let (channel, status) = if io.service.is_ordered() {
             let (backchannel, theirs) = Backchannel::pair()?;
             let channel = ChildChannel::Pool {
@@ -79,6 +74,7 @@ impl Runtime {
             let (channel, theirs) = Channel::pair()?;
             (ChildChannel::Status(channel), theirs)
         };
+        io.listeners.iter().for_each(|listener| listener.give());
         let descriptors = Descriptors {
             status: status.as_fd(),
             listeners: &io.listeners,
@@ -92,7 +88,7 @@ impl Runtime {
             service: id,
             process,
             channel: Some(channel),
-            output: pipe.map(|pipe| Output::new(pipe, io.service.clone())),
+            output: output.map(|channel| Output::new(channel, io.service.clone())),
         })
     }
 

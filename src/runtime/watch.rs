@@ -3,13 +3,16 @@
 
 use std::io;
 use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use super::reload::open_again;
-use super::services::{about, described};
+use super::services::{ServiceIo, about, described};
 use super::{Runtime, errno};
-use crate::config::Kind;
+use crate::config::{Kind, User};
 use crate::log::Severity;
 use crate::policy::{Event, ServiceId, Time};
+use crate::sys::poll;
 
 impl Runtime {
     /// Has the poller report clients of the service.
@@ -31,46 +34,34 @@ impl Runtime {
     }
 
     fn listen_again(&mut self, now: Time, id: ServiceId) {
-        let owner = self.config.parameters.mail_owner.1;
+        let was_watched = self.services.forget(id, &self.poll);
+        let parameters = &self.config.parameters;
         let Some(io) = self.services.get_mut(id) else {
             return;
         };
         let service = io.service.clone();
-        let too_often = io.activity().listened_again.allow(now).is_none();
-        let local = service.kind != Kind::Inet;
-        let inherited = io.listeners.iter().any(|l| l.is_inherited());
-        let was_watched = self.services.forget(id, &self.poll);
-        let (result, what) = if too_often {
-            (invalid(), "throttling, for that happens too often")
-        } else if local && inherited {
-            (
-                invalid(),
-                "throttling, for it is the service manager's: restart its socket unit",
-            )
-        } else if local {
-            let opened = open_again(&service, owner);
-            (
-                opened.map(|listener| self.services.set_listener(id, listener)),
-                "it listens again",
-            )
+        let (what, done) = if io.activity().listened_again.allow(now).is_none() {
+            ("throttling, for that happens too often", Err(refused()))
+        } else if service.kind != Kind::Inet && io.listeners.iter().any(|l| l.is_inherited()) {
+            let what = "throttling, for it is the service manager's: restart its socket unit";
+            (what, Err(refused()))
         } else {
-            let listeners = self.services.get(id).map_or(&[][..], |io| &io.listeners);
-            let mut listeners = listeners.iter();
-            let result = listeners.try_for_each(|listener| listener.listen_again(service.backlog));
-            (result, "it listens again")
+            let owner = parameters.mail_owner.1;
+            let done = io.listen_again(owner, parameters.inet_windowsize);
+            ("it listens again", done)
         };
         let name = described(&service);
         let text = format!("{name}: a child has shut down the listener -- {what}");
         self.log
             .write_about(Severity::Warning, about(&service), text);
         self.turn.clients.retain(|other| *other != id);
-        if let Err(error) = result {
-            let error = errno(&error);
-            return self.step(now, Event::WatchFailed { service: id, error });
-        }
-        if local {
-            // The children have the former listener.
-            self.step(now, Event::Replace { service: id });
+        match done {
+            Ok(Opened::Others) => self.step(now, Event::Replace { service: id }),
+            Ok(Opened::Same) => {}
+            Err(error) => {
+                let error = errno(&error);
+                return self.step(now, Event::WatchFailed { service: id, error });
+            }
         }
         if was_watched {
             self.watch(now, id);
@@ -80,7 +71,48 @@ impl Runtime {
     }
 }
 
+/// What a service listens with again.
+enum Opened {
+    /// The listeners that its children have.
+    Same,
+    /// Others: the children must be replaced.
+    Others,
+}
+
+impl ServiceIo {
+    /// Opens listeners in the place of those that are shut down. One of the service manager cannot
+    /// be opened by the master: it is made to listen again.
+    fn listen_again(&mut self, owner: User, window: u32) -> io::Result<Opened> {
+        let mut result = Opened::Same;
+        for place in 0..self.listeners.len() {
+            let listener = &self.listeners[place];
+            if self.service.kind == Kind::Inet && listener.is_listening() {
+                continue;
+            }
+            if listener.is_inherited() {
+                let backlog = self.service.backlog;
+                // A child keeps it from that, which could last for ever: one attempt at a time.
+                let former = self.activity().listening_again.take_if(|f| is_readable(f));
+                if former.is_none() && self.activity().listening_again.is_some() {
+                    return Err(refused());
+                }
+                let done = self.listeners[place].listen_again(backlog)?;
+                self.activity().listening_again = Some(done);
+            } else {
+                let opened = open_again(&self.service, place, owner, window)?;
+                self.set_listener(place, opened);
+                result = Opened::Others;
+            }
+        }
+        Ok(result)
+    }
+}
+
+fn is_readable(fd: &OwnedFd) -> bool {
+    poll::wait_until_readable(fd.as_fd(), Duration::ZERO)
+}
+
 /// What the system would say of an accept(2) from such a listener.
-fn invalid() -> io::Result<()> {
-    Err(io::Error::from_raw_os_error(libc::EINVAL))
+fn refused() -> io::Error {
+    io::Error::from_raw_os_error(libc::EINVAL)
 }

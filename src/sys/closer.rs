@@ -1,29 +1,70 @@
-//! Closes sockets that may have received other sockets which linger (`SO_LINGER`), without waiting.
+//! Closes sockets in another process, because what the kernel does then can wait, and the master must
+//! not.
 //!
-//! The kernel closes received sockets together with the socket that has received them, in the time
-//! of the process that does the last close; but it does not let a process linger that is about to
-//! end. So another process has the sockets, too, and ends after the master has closed them.
+//! A socket that may have received other sockets which linger (`SO_LINGER`): the kernel closes those
+//! in the time of the process that does the last close; but it does not let a process linger that is
+//! about to end. So another process has the sockets, too, and ends after the master has closed them.
+//!
+//! A listener that children have: a child can hold its lock for as long as it likes, with a system
+//! call that reads a page of memory which never comes (userfaultfd, FUSE). Closing a duplicate does
+//! not need the lock, shutdown(2) does.
 
 use std::fs::File;
 use std::io::Read;
 use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use nix::sys::socket::{Shutdown, shutdown};
+use nix::unistd::{ForkResult, pipe2};
 
-use super::detached;
+use super::{detached, poll, process};
+
+/// How long the master waits for listeners to be shut down, which takes microseconds where no child
+/// keeps it from being done.
+const SHUTDOWN_TIME: Duration = Duration::from_millis(20);
 
 /// Closes these sockets. Where the system makes no other process they stay open: the master must
 /// not wait, and the limit on descriptors is a limit for these, too.
 pub fn close(sockets: Vec<OwnedFd>) {
+    close_with(sockets, |_| {});
+}
+
+/// Shuts listeners down, so that clients are refused and do not wait in their queues, and closes
+/// them.
+pub fn shut_down(listeners: Vec<OwnedFd>) {
+    let Ok((all_done, done)) = pipe2(OFlag::O_CLOEXEC) else {
+        return close(listeners);
+    };
+    let mut done = Some(done);
+    close_with(listeners, |listeners| {
+        for listener in listeners {
+            // Each in a process of its own: one that waits keeps no other.
+            let copy = process::fork();
+            if !matches!(copy, Ok(ForkResult::Parent { .. })) {
+                let _ = shutdown(listener.as_raw_fd(), Shutdown::Read);
+            }
+            if matches!(copy, Ok(ForkResult::Child)) {
+                process::leave(0);
+            }
+        }
+        done = None;
+    });
+    drop(done);
+    poll::wait_until_readable(all_done.as_fd(), SHUTDOWN_TIME);
+}
+
+/// Closes these sockets after another process, which has them too, has begun to `act` on them.
+fn close_with(sockets: Vec<OwnedFd>, act: impl FnOnce(&[OwnedFd])) {
     let Ok((end, closed)) = pipe2(OFlag::O_CLOEXEC) else {
         return mem::forget(sockets);
     };
     let mut closed = Some(closed);
     let copied = detached::run(|| {
         closed = None;
-        // It comes when this process has closed the sockets.
+        act(&sockets);
+        // It comes when the first process has closed the sockets.
         let _ = File::from(end).read_to_end(&mut Vec::new());
     });
     match copied {

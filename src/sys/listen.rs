@@ -8,18 +8,24 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage,
-    UnixAddr, bind, getsockname, getsockopt, listen, recv, setsockopt, shutdown, socket, sockopt,
+    Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind,
+    getsockopt, listen, recv, setsockopt, shutdown, socket, sockopt,
 };
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{mkfifo, pipe2};
 
-use super::closer;
 use super::local::accept;
+use super::{closer, detached, poll};
 
+/// How long the master waits until an inherited listener listens again, which takes microseconds
+/// where no child keeps it from that.
+const LISTEN_TIME: Duration = Duration::from_millis(20);
 /// The state of a TCP listener (Linux, include/net/tcp_states.h).
 const TCP_LISTEN: u8 = 10;
 
@@ -37,12 +43,18 @@ pub struct Listener {
     fd: OwnedFd,
     /// The service manager has it, too: it must not be shut down.
     inherited: bool,
+    /// A child has it, or had it, and may have changed it, see [`closer`].
+    given: AtomicBool,
 }
 
 impl Listener {
     /// One that the service manager has handed over, if it is `inherited`.
     pub(super) fn new(fd: OwnedFd, inherited: bool) -> Self {
-        Self { fd, inherited }
+        Self {
+            fd,
+            inherited,
+            given: AtomicBool::new(false),
+        }
     }
 
     /// Another descriptor of the same listener.
@@ -52,12 +64,31 @@ impl Listener {
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
             fd: self.fd.try_clone()?,
-            ..*self
+            inherited: self.inherited,
+            given: AtomicBool::new(self.is_given()),
         })
+    }
+
+    /// A child is about to get it.
+    pub fn give(&self) {
+        self.given.store(true, Ordering::Relaxed);
+    }
+
+    fn is_given(&self) -> bool {
+        self.given.load(Ordering::Relaxed)
+    }
+
+    /// Whether it listens. The system says so of a local one, too, that a child has shut down.
+    pub fn is_listening(&self) -> bool {
+        getsockopt(self, sockopt::AcceptConn).unwrap_or(false)
     }
 
     /// The connections that wait in a TCP listener's queue, if the system tells.
     pub fn waiting(&self) -> Option<u32> {
+        // Of a connection, which a child can make of it, TCP_INFO waits for the socket's lock.
+        if !self.is_listening() {
+            return None;
+        }
         // SAFETY: a structure of numbers, for which all bytes zero is a value.
         let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
         let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -75,52 +106,67 @@ impl Listener {
         (told == 0 && info.tcpi_state == TCP_LISTEN).then_some(info.tcpi_unacked)
     }
 
-    /// Has a TCP listener listen again that a child has shut down.
+    /// Has a TCP listener listen again that a child has shut down. That can wait for the child, so
+    /// another process does it. What becomes readable when it is done, see [`poll`].
     ///
     /// # Errors
     /// The system's.
-    pub fn listen_again(&self, backlog: u32) -> io::Result<()> {
-        start_listening(&self.fd, backlog)
+    pub fn listen_again(&self, backlog: u32) -> io::Result<OwnedFd> {
+        let (done, end) = pipe2(OFlag::O_CLOEXEC)?;
+        detached::run(|| {
+            let _ = start_listening(&self.fd, backlog);
+            drop(end);
+        })?;
+        poll::wait_until_readable(done.as_fd(), LISTEN_TIME);
+        Ok(done)
+    }
+
+    /// Closes one that a child has shut down: there is no queue any more.
+    pub fn abandon(self) {
+        closer::close(vec![self.fd]);
     }
 
     /// Whether the service manager has it, too.
     pub fn is_inherited(&self) -> bool {
         self.inherited
     }
+}
 
-    /// Closes a listener of which children may have duplicates. It is shut down, so that clients
-    /// are refused and do not wait in its queue, unless it is the service manager's.
-    pub fn close(self) {
-        if self.inherited {
-            return;
-        }
-        // A fifo is no socket, and has no queue.
-        let Ok(address) = getsockname::<SockaddrStorage>(self.fd.as_raw_fd()) else {
-            return;
-        };
-        let is_local = address.family() == Some(AddressFamily::Unix);
-        // A child can have made a connection of it, which may linger.
-        let is_connection = !is_local && self.waiting().is_none();
-        let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Read);
-        if is_connection {
-            return closer::close(vec![self.fd]);
-        }
-        if !is_local {
-            return;
-        }
-        // What is in the queue of a local socket may have sockets with it, see `closer`.
-        let queued = if getsockopt(&self.fd, sockopt::SockType) == Ok(SockType::Datagram) {
-            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-            recv(self.fd.as_raw_fd(), &mut [0], flags).map(|_| None)
-        } else {
-            accept(&self.fd).map(Some)
-        };
-        // These errors are those of an empty queue.
-        if !matches!(queued, Err(Errno::EAGAIN | Errno::EINVAL)) {
-            let connection = queued.ok().flatten();
-            closer::close(connection.into_iter().chain([self.fd]).collect());
-        }
+/// Closes listeners of which children may have duplicates. They are shut down, so that clients are
+/// refused and do not wait in their queues, unless they are the service manager's.
+pub fn close(listeners: impl IntoIterator<Item = Listener>) {
+    let own = listeners.into_iter().filter(|listener| !listener.inherited);
+    let (given, others): (Vec<_>, Vec<_>) = own.partition(Listener::is_given);
+    let given: Vec<_> = given.into_iter().map(|listener| listener.fd).collect();
+    if !given.is_empty() {
+        closer::shut_down(given);
     }
+    // Sockets may have been sent to one that no child has, too.
+    let queued: Vec<_> = others.into_iter().flat_map(|l| with_queue(l.fd)).collect();
+    if !queued.is_empty() {
+        closer::close(queued);
+    }
+}
+
+/// Closes a listener that no child has; or returns it, with a connection, if a client is in the queue
+/// of a local one.
+fn with_queue(fd: OwnedFd) -> Vec<OwnedFd> {
+    let _ = shutdown(fd.as_raw_fd(), Shutdown::Read);
+    let queued = match getsockopt(&fd, sockopt::SockType) {
+        Ok(SockType::Datagram) => {
+            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            recv(fd.as_raw_fd(), &mut [0], flags).map(|_| None)
+        }
+        Ok(_) => accept(&fd).map(Some),
+        // A fifo.
+        Err(_) => return Vec::new(),
+    };
+    // These errors are those of an empty queue.
+    if matches!(queued, Err(Errno::EAGAIN | Errno::EINVAL)) {
+        return Vec::new();
+    }
+    let connection = queued.ok().flatten();
+    connection.into_iter().chain([fd]).collect()
 }
 
 impl AsFd for Listener {
@@ -333,13 +379,17 @@ mod tests {
     fn a_listener_is_shut_down_for_children_unless_it_is_the_service_managers() {
         let own = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
         let childs = own.try_clone().unwrap();
-        own.close();
+        own.give();
+        close([own]);
+        assert!(!childs.is_listening());
         assert!(client_of(&childs).is_err());
-        childs.listen_again(10).unwrap();
+        let done = childs.listen_again(10).unwrap();
+        assert!(poll::wait_until_readable(done.as_fd(), SOON));
         assert!(client_of(&childs).is_ok());
         let managers = Listener::new(childs.fd, true);
         let childs = managers.try_clone().unwrap();
-        managers.close();
+        managers.give();
+        close([managers]);
         assert!(client_of(&childs).is_ok());
     }
 
@@ -362,11 +412,13 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().join("service");
-        for (kind, bytes) in [
+        let cases = [
             (PathKind::Stream, &b"x"[..]),
             (PathKind::Datagram, b"x"),
             (PathKind::Datagram, b""),
-        ] {
+        ];
+        let cases = [false, true].map(|given| cases.map(|(kind, bytes)| (given, kind, bytes)));
+        for (given, kind, bytes) in cases.into_iter().flatten() {
             let listener = path(&at, kind, 10).unwrap();
             let address = UnixAddr::new(&at).unwrap();
             let kind = getsockopt(&listener, sockopt::SockType).unwrap();
@@ -376,7 +428,10 @@ mod tests {
             send_descriptor(&client, &lingering, bytes).unwrap();
             drop(lingering);
             let begin = Instant::now();
-            listener.close();
+            if given {
+                listener.give();
+            }
+            close([listener]);
             assert!(begin.elapsed() < SOON, "{kind:?} {}", bytes.len());
         }
     }

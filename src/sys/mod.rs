@@ -15,7 +15,6 @@ pub mod listen;
 pub mod local;
 pub mod lookup;
 pub mod names;
-pub mod output;
 pub mod poll;
 pub mod privilege;
 pub mod process;

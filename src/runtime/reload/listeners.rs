@@ -318,12 +318,19 @@ fn cannot_listen(service: &Service, place: impl Display, error: &io::Error) -> S
 ///
 /// # Errors
 /// The system's.
-pub(in crate::runtime) fn open_again(service: &Service, owner: User) -> io::Result<Listener> {
-    let Endpoint::Path(path) = &service.endpoint else {
-        return Err(io::ErrorKind::Unsupported.into());
-    };
-    let open = || listen::path(path, path_kind(service.kind), service.backlog);
-    privilege::as_user(owner.uid, owner.gid, open)
+pub(in crate::runtime) fn open_again(
+    service: &Service,
+    place: usize,
+    owner: User,
+    window: u32,
+) -> io::Result<Listener> {
+    match &service.endpoint {
+        Endpoint::Path(path) => {
+            let open = || listen::path(path, path_kind(service.kind), service.backlog);
+            privilege::as_user(owner.uid, owner.gid, open)
+        }
+        Endpoint::Inet(addresses) => listen::inet(addresses[place], service.backlog, window),
+    }
 }
 
 /// Listeners that were opened for a plan. Unless the plan is carried out, dropping this takes back
