@@ -143,6 +143,12 @@ fn a_child_that_closes_its_channel_is_killed_and_its_client_goes_to_another() {
 }
 
 #[test]
+fn a_child_that_shuts_its_channel_down_for_reading_is_ended_and_its_client_goes_to_another() {
+    needs_module();
+    every_client_is_served_despite("deaf", "it did not answer an order");
+}
+
+#[test]
 fn a_child_that_dies_of_an_order_leaves_its_client_to_another() {
     needs_module();
     every_client_is_served_despite("die", "killed by signal 9");

@@ -23,6 +23,7 @@ my %misbehave = (
     flood => \&flood,
     silent => sub { },
     hangup => sub { POSIX::close(5) },
+    deaf => sub { open(my $channel, '+<&=', 5); shutdown($channel, 0) },
     stop => sub { kill STOP => $$ },
     die => sub { kill KILL => $$ },
     old => undef,

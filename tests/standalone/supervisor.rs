@@ -1,5 +1,6 @@
 //! Notifications to a service manager such as systemd, and sockets from it.
 
+use std::fs;
 use std::net::TcpStream;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -11,8 +12,10 @@ use nix::sys::signal::Signal;
 use testkit::instance::SOON;
 use testkit::network::in_own_network;
 use testkit::poll::until;
+use testkit::process::Process;
 use testkit::run::run;
 use testkit::standalone::Standalone;
+use testkit::vitals::expect_rest;
 use testkit::{needs_root, skip, test};
 
 const TABLE: &str = "a unix - - - - - true\nb unix - - - - - true\n";
@@ -27,7 +30,7 @@ impl Manager {
         let path = standalone.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        std::fs::set_permissions(&path, open).expect("a mode");
+        fs::set_permissions(&path, open).expect("a mode");
         socket.set_read_timeout(Some(SOON)).expect("a time limit");
         standalone.write_table(TABLE);
         let mut master = standalone.master(&["-d"]);
@@ -145,7 +148,7 @@ fn a_listener_that_is_handed_over_is_served() {
     let socket = standalone.queue().join("public/a");
     for directory in ["", "public", "private", "pid"] {
         let path = standalone.queue().join(directory);
-        std::fs::create_dir_all(&path).unwrap();
+        fs::create_dir_all(&path).unwrap();
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(standalone.uid()), None).unwrap();
         }
@@ -192,7 +195,7 @@ fn the_unit_for_systemd_is_valid_and_hardened() {
     assert!(unit.contains(installed));
     let unit = unit.replace(installed, concat!(env!("CARGO_BIN_EXE_master"), " "));
     let path = standalone.path().join("master.service");
-    std::fs::write(&path, unit).unwrap();
+    fs::write(&path, unit).unwrap();
     let analyze = |arguments: &[&str]| {
         let mut command = Command::new("systemd-analyze");
         run(command.args(arguments).arg(&path), SOON)
@@ -228,5 +231,40 @@ fn processes_that_a_child_makes_children_of_the_master_are_reaped() {
     let master = standalone.process();
     until(SOON, "none of them to be left", || {
         !master.has_child_with_name("perl")
+    });
+}
+
+/// A process that traces a child keeps its end to itself, and the master cannot reap it.
+///
+/// Without the fix: "busy for 1s of 1s".
+#[test]
+fn a_child_whose_end_another_process_keeps_costs_no_time() {
+    if !cfg!(target_arch = "x86_64") {
+        skip("the test has the numbers of x86_64");
+    }
+    let mut standalone = Standalone::of_a_user();
+    let tracer = standalone.path().join("tracer");
+    // prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY); ptrace(PTRACE_SEIZE, parent)
+    let program = format!(
+        "open(L, \"<&=6\"); sysread(L, $_, 1); syscall(157, 0x59616d61, -1, 0, 0, 0); pipe(R, W); \
+         if (fork == 0) {{ syscall(101, 0x4206, getppid(), 0, 0) == 0 or die; \
+         open(F, \">\", \"{}.new\"); print F $$; close F; rename \"{0}.new\", \"{0}\"; \
+         close W; close R; exec \"sleep\", 1000 }} close W; <R>;",
+        tracer.display()
+    );
+    let script = standalone.script("traced", &format!("exec perl -e '{program}'"));
+    standalone.write_table(&format!("traced fifo n - - 1000 1 {}\n", script.display()));
+    standalone.start();
+    until(SOON, "the tracer", || tracer.exists());
+    let pid = fs::read_to_string(&tracer).expect("its process ID");
+    let tracer = Process(pid.parse().expect("a number"));
+    let master = standalone.process();
+    until(SOON, "the child's end", || {
+        master.children_and_zombies().iter().any(|c| !c.runs())
+    });
+    expect_rest(master, Duration::from_secs(1));
+    tracer.signal(Signal::SIGKILL);
+    until(SOON, "the child to be reaped", || {
+        master.children_and_zombies().is_empty()
     });
 }

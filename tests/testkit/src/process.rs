@@ -168,11 +168,16 @@ impl Process {
             .collect()
     }
 
+    pub fn children_and_zombies(self) -> Vec<Self> {
+        let children = self.text(&format!("task/{}/children", self.0));
+        let children = children.split_whitespace().filter_map(|id| id.parse().ok());
+        children.map(Self).collect()
+    }
+
     /// Whether one of its children, including zombies, has a program with this name.
     pub fn has_child_with_name(self, name: &str) -> bool {
-        let children = self.text(&format!("task/{}/children", self.0));
-        let mut children = children.split_whitespace().filter_map(|id| id.parse().ok());
-        children.any(|id| Self(id).text("comm").trim_end() == name)
+        let mut children = self.children_and_zombies().into_iter();
+        children.any(|child| child.text("comm").trim_end() == name)
     }
 
     pub fn signal(self, signal: Signal) {
