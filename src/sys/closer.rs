@@ -39,17 +39,21 @@ pub fn shut_down(listeners: Vec<OwnedFd>) {
     };
     let mut done = Some(done);
     close_with(listeners, |listeners| {
-        for listener in listeners {
+        let done = done.take();
+        for listener in listeners.iter().map(AsRawFd::as_raw_fd) {
             // Each in a process of its own: one that waits keeps no other.
-            let copy = process::fork();
-            if !matches!(copy, Ok(ForkResult::Parent { .. })) {
-                let _ = shutdown(listener.as_raw_fd(), Shutdown::Read);
-            }
-            if matches!(copy, Ok(ForkResult::Child)) {
-                process::leave(0);
+            match process::fork() {
+                Ok(ForkResult::Parent { .. }) => {}
+                Ok(ForkResult::Child) => {
+                    let done = done.as_ref().map_or(listener, AsRawFd::as_raw_fd);
+                    // SAFETY: this copy leaves here.
+                    unsafe { process::keep_only([listener, done]) };
+                    let _ = shutdown(listener, Shutdown::Read);
+                    process::leave(0)
+                }
+                Err(_) => drop(shutdown(listener, Shutdown::Read)),
             }
         }
-        done = None;
     });
     drop(done);
     poll::wait_until_readable(all_done.as_fd(), SHUTDOWN_TIME);

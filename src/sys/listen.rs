@@ -21,7 +21,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{mkfifo, pipe2};
 
 use super::local::accept;
-use super::{closer, detached, poll};
+use super::{closer, detached, poll, process};
 
 /// How long the master waits until an inherited listener listens again, which takes microseconds
 /// where no child keeps it from that.
@@ -114,9 +114,11 @@ impl Listener {
     pub fn listen_again(&self, backlog: u32) -> io::Result<OwnedFd> {
         let (done, end) = pipe2(OFlag::O_CLOEXEC)?;
         detached::run(|| {
+            // SAFETY: this copy leaves after that.
+            unsafe { process::keep_only([self.fd.as_raw_fd(), end.as_raw_fd()]) };
             let _ = start_listening(&self.fd, backlog);
-            drop(end);
         })?;
+        drop(end);
         poll::wait_until_readable(done.as_fd(), LISTEN_TIME);
         Ok(done)
     }

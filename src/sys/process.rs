@@ -37,6 +37,23 @@ pub(super) unsafe fn close_range(first: RawFd, last: RawFd) {
     unsafe { libc::close_range(first as u32, last as u32, 0) };
 }
 
+/// Has a copy of this process keep the standard descriptors and these only: the copy can outlive what
+/// the others are for.
+///
+/// # Safety
+/// This process is a copy that never goes back to values which own other descriptors.
+pub(super) unsafe fn keep_only<const N: usize>(mut kept: [RawFd; N]) {
+    kept.sort_unstable();
+    let mut first = libc::STDERR_FILENO + 1;
+    for fd in kept {
+        // SAFETY: the caller guarantees that nothing owns what is between those that are kept.
+        unsafe { close_range(first, fd - 1) };
+        first = fd + 1;
+    }
+    // SAFETY: as above.
+    unsafe { close_range(first, RawFd::MAX) };
+}
+
 /// Another descriptor of an open file, with a number from `first` on, which is closed on exec.
 ///
 /// # Errors

@@ -17,9 +17,9 @@ use nix::sys::socket::{
 };
 use nix::unistd::pipe2;
 
-use super::detached;
 use super::listen::new_socket;
 use super::poll::Interest;
+use super::{detached, process};
 use crate::protocol::WAKEUP;
 
 /// Bytes of a fifo's error that are read.
@@ -71,6 +71,8 @@ impl Trigger {
     pub fn fifo(path: &Path, describe: impl FnOnce(&io::Error) -> String) -> io::Result<Self> {
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
         detached::run(|| {
+            // SAFETY: this copy leaves after that.
+            unsafe { process::keep_only([theirs.as_raw_fd()]) };
             if let Err(error) = write_to_fifo(path) {
                 // The master has it in time, or has ended.
                 let _ = File::from(theirs).write_all(describe(&error).as_bytes());

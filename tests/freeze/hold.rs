@@ -57,6 +57,15 @@ impl Held {
         (held, address, port)
     }
 
+    /// The processes that are copies of the master.
+    fn copies(&self) -> Vec<Process> {
+        let master = self.stage.master();
+        let executable = master.executable();
+        let mut all = Process::all();
+        all.retain(|process| *process != master && process.executable() == executable);
+        all
+    }
+
     fn wait_until_held(&self) {
         until(SOON, "the call to wait", || self.sign.exists());
     }
@@ -65,6 +74,12 @@ impl Held {
     #[track_caller]
     fn expect_unnoticed(&self, happens: impl FnOnce() + Send) {
         self.stage.expect_unnoticed(AFTERWARDS, happens);
+        // A process that waits for the lock has nothing of other services, such as the channel of a
+        // child, which would not read its end.
+        until(SOON, "few descriptors of such a process", || {
+            let copies = self.copies().into_iter();
+            copies.map(|copy| copy.descriptors().len()).max() <= Some(6)
+        });
         // It still does all else.
         operator::read_document(&self.stage.standalone);
         self.stage.expect_first_byte(Duration::from_secs(1));
@@ -180,13 +195,7 @@ fn the_lock_of_a_fifo_that_is_woken_up_stops_no_other_service() {
     hold.arg(format!("call={}", fifo.display()));
     hold.arg(format!("sign={}", sign.display()));
     let user = User(hold.spawn().expect("a process"));
-    let master = held.stage.master();
-    let waiting = || {
-        let mut all = Process::all();
-        let executable = master.executable();
-        all.retain(|process| *process != master && process.executable() == executable);
-        all.len()
-    };
+    let waiting = || held.copies().len();
     held.expect_unnoticed(|| {
         held.wait_until_held();
         until(SOON, "a wake-up to wait for the lock", || waiting() == 1);
