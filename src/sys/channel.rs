@@ -8,13 +8,13 @@
 //! reads; what is found to have descriptors is not read any more, and its last close is that of a
 //! process that ends, for which the kernel does not wait.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, UnixCredentials, getsockopt, recv, send,
-    setsockopt, shutdown, socketpair, sockopt,
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, UnixCredentials, getsockopt, recv,
+    recvmsg, send, setsockopt, shutdown, socketpair, sockopt,
 };
 use nix::{setsockopt_impl, sockopt_impl};
 
@@ -123,22 +123,12 @@ impl Channel {
         if self.refuses {
             return Found::Bytes(bytes.len());
         }
-        let mut part = libc::iovec {
-            iov_base: bytes.as_mut_ptr().cast(),
-            iov_len: bytes.len(),
-        };
-        // SAFETY: a structure of numbers and pointers, for which all bytes zero is a value.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-        // SAFETY: the kernel writes to `bytes` and to `message`, which outlive the call.
-        let length = unsafe { libc::recvmsg(self.as_raw_fd(), &raw mut message, flags) };
-        let read = Errno::result(length);
-        if read.is_ok() && message.msg_flags & libc::MSG_CTRUNC != 0 {
-            return Found::Descriptors;
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let mut parts = [IoSliceMut::new(bytes)];
+        match recvmsg::<()>(self.as_raw_fd(), &mut parts, None, flags) {
+            Ok(message) if message.flags.contains(MsgFlags::MSG_CTRUNC) => Found::Descriptors,
+            read => read.map(|message| message.bytes).into(),
         }
-        read.map(|length| length as usize).into()
     }
 
     fn as_raw_fd(&self) -> RawFd {
