@@ -22,8 +22,11 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// What the environment asks for.
+    /// What the environment asks for, in a debug build.
     pub(super) fn new(environment: &Inherited) -> Self {
+        if !cfg!(debug_assertions) {
+            return Self::default();
+        }
         let number = |name: &str| {
             let value = environment.get(std::ffi::OsStr::new(name))?;
             value.to_str()?.parse().ok()
@@ -73,7 +76,12 @@ mod tests {
         let environment = environment.map(|(name, value)| (name.into(), value.into()));
         let mut faults = Faults::new(&environment.into());
         let count = (0..4000).filter(|_| faults.child(Order::Accept)).count();
-        assert!((800..1200).contains(&count), "{count} of 4000");
+        let expected = if cfg!(debug_assertions) {
+            800..1200
+        } else {
+            0..1
+        };
+        assert!(expected.contains(&count), "{count} of 4000");
         assert!((0..4000).all(|_| !faults.child(Order::Ping) && !faults.write()));
     }
 }

@@ -9,7 +9,6 @@
 mod admin;
 mod children;
 mod exits;
-#[cfg(debug_assertions)]
 mod faults;
 mod lifecycle;
 mod output;
@@ -88,7 +87,6 @@ pub struct Runtime {
     reloader: Reloader,
     lifecycle: Lifecycle,
     turn: Turn,
-    #[cfg(debug_assertions)]
     faults: faults::Faults,
 }
 

@@ -9,7 +9,6 @@ use anyhow::Context;
 use super::admin::Admin;
 use super::children::Children;
 use super::exits::Exits;
-#[cfg(debug_assertions)]
 use super::faults::Faults;
 use super::lifecycle::Lifecycle;
 use super::output::Outputs;
@@ -98,7 +97,6 @@ impl Runtime {
             reloader: Reloader::default(),
             lifecycle,
             turn: Turn::default(),
-            #[cfg(debug_assertions)]
             faults: Faults::new(&setup.inherited),
             setup,
             config: config.clone(),

@@ -10,6 +10,7 @@ use nix::sys::socket::setsockopt;
 use nix::{setsockopt_impl, sockopt_impl};
 
 use super::channel::{Channel, Found};
+use super::poll::Interest;
 use crate::protocol::pool::{Assembler, Message, SIZE};
 
 sockopt_impl!(
@@ -25,22 +26,6 @@ sockopt_impl!(
 const WAITING: usize = 8 * SIZE;
 /// Bytes read in one turn: a child that floods its channel must not keep the others waiting.
 const READ: usize = 16 * SIZE;
-
-/// Whether everything was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    All,
-    /// The rest is kept until the channel is writable.
-    Part,
-}
-
-/// Why an order was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendError {
-    /// The child has not read the orders before.
-    Full,
-    System(Errno),
-}
 
 /// The master's end of a child's channel.
 #[derive(Debug)]
@@ -68,40 +53,41 @@ impl Backchannel {
         Ok((channel, theirs))
     }
 
-    /// Puts a message behind those that wait, and writes what can be written.
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub fn send(&mut self, message: Message) -> Result<Written, SendError> {
-        self.keep(message)?;
-        self.flush().map_err(SendError::System)
-    }
-
-    /// Puts a message behind those that wait.
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub fn keep(&mut self, message: Message) -> Result<(), SendError> {
-        if self.waiting.len() + SIZE > WAITING {
-            return Err(SendError::Full);
+    /// Puts a message behind those that wait. False if there is no room: the child has not read the
+    /// messages before.
+    pub fn keep(&mut self, message: Message) -> bool {
+        let fits = self.waiting.len() + SIZE <= WAITING;
+        if fits {
+            self.waiting.extend(message);
         }
-        self.waiting.extend(message);
-        Ok(())
+        fits
     }
 
     /// Writes what waits, as far as the child has room for it.
     ///
     /// # Errors
-    /// The system's: the child has closed its end.
-    pub fn flush(&mut self) -> Result<Written, Errno> {
+    /// The system's: the child has closed its end. Nothing waits any more.
+    pub fn flush(&mut self) -> Result<(), Errno> {
         while !self.waiting.is_empty() {
-            let sent = self.channel.send(&self.waiting)?;
-            if sent == 0 {
-                return Ok(Written::Part);
+            match self.channel.send(&self.waiting) {
+                Ok(0) => break,
+                Ok(sent) => drop(self.waiting.drain(..sent)),
+                Err(errno) => {
+                    self.waiting.clear();
+                    return Err(errno);
+                }
             }
-            self.waiting.drain(..sent);
         }
-        Ok(Written::All)
+        Ok(())
+    }
+
+    /// What the channel is to be watched for: also for room, while something waits.
+    pub fn interest(&self) -> Interest {
+        if self.waiting.is_empty() {
+            Interest::Readable
+        } else {
+            Interest::ReadableOrWritable
+        }
     }
 
     /// Appends the messages that are whole. What was found counts messages' bytes, whole or not.
@@ -136,10 +122,17 @@ mod tests {
         (channel, File::from(theirs))
     }
 
+    /// Orders the child. Whether nothing waits then.
+    fn send(channel: &mut Backchannel, order: Order) -> Result<bool, Errno> {
+        assert!(channel.keep(order.encode()));
+        channel.flush()?;
+        Ok(channel.interest() == Interest::Readable)
+    }
+
     #[test]
     fn an_order_arrives_and_a_report_comes_back() {
         let (mut channel, mut child) = pair();
-        assert_eq!(channel.send(Order::Accept.encode()).unwrap(), Written::All);
+        assert_eq!(send(&mut channel, Order::Accept), Ok(true));
         let mut message = [0; SIZE];
         child.read_exact(&mut message).unwrap();
         assert_eq!(Order::decode(message), Some(Order::Accept));
@@ -156,7 +149,7 @@ mod tests {
         let patience = Duration::from_millis(20);
         child.set_read_timeout(Some(patience)).unwrap();
         let mut message = [0; SIZE];
-        channel.send(Order::Ping.encode()).unwrap();
+        send(&mut channel, Order::Ping).unwrap();
         assert_eq!(child.read(&mut message).unwrap(), SIZE);
         nix::unistd::write(&channel, b"P").unwrap();
         let begin = Instant::now();
@@ -184,21 +177,22 @@ mod tests {
         assert_eq!(channel.read(&mut messages), Found::Nothing);
         drop(child);
         assert_eq!(channel.read(&mut messages), Found::End);
-        let sent = channel.send(Order::Ping.encode());
-        assert_eq!(sent, Err(SendError::System(Errno::EPIPE)));
+        assert_eq!(send(&mut channel, Order::Ping), Err(Errno::EPIPE));
+        assert_eq!(channel.interest(), Interest::Readable, "nothing waits");
     }
 
     #[test]
     fn what_a_child_has_no_room_for_is_kept_and_arrives_later() {
         let (mut channel, mut child) = pair();
         let mut sent = 0;
-        while channel.send(Order::Ping.encode()).unwrap() == Written::All {
+        while send(&mut channel, Order::Ping).unwrap() {
             sent += 1;
         }
-        assert_eq!(channel.send(Order::Accept.encode()), Ok(Written::Part));
+        assert_eq!(send(&mut channel, Order::Accept), Ok(false));
         let mut bytes = vec![0; SIZE * sent];
         child.read_exact(&mut bytes).unwrap();
-        assert_eq!(channel.flush().unwrap(), Written::All);
+        channel.flush().unwrap();
+        assert_eq!(channel.interest(), Interest::Readable, "all was written");
         let mut rest = [0; 2 * SIZE];
         child.read_exact(&mut rest).unwrap();
         assert_eq!(rest[..SIZE], Order::Ping.encode());
@@ -208,8 +202,9 @@ mod tests {
     #[test]
     fn a_child_that_never_reads_is_an_error_in_the_end() {
         let (mut channel, _child) = pair();
-        let mut all = std::iter::from_fn(|| Some(channel.send(Order::Ping.encode())));
-        assert!(all.any(|sent| sent == Err(SendError::Full)));
+        while channel.keep(Order::Ping.encode()) {
+            channel.flush().unwrap();
+        }
         assert!(channel.waiting.len() <= WAITING);
     }
 }
