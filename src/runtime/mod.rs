@@ -193,10 +193,7 @@ impl Runtime {
                 Token::PoolChannel(pid) => self.turn.pool_channels.push(pid),
                 Token::Output(pid) => self.turn.outputs.push(pid),
                 Token::Wakeup(at) => self.wakeups.ready(at, &self.poll, &mut self.log),
-                Token::StatusListener
-                | Token::StatusConnection(_)
-                | Token::ControlListener
-                | Token::ControlConnection(_) => self.turn.admin.push(token),
+                Token::Status(_) | Token::Control(_) => self.turn.admin.push(token),
                 Token::Names => self.reloader.names_ready(),
             }
         }

@@ -20,10 +20,10 @@ pub(super) enum Token {
     Output(Pid),
     /// A wake-up goes on.
     Wakeup(usize),
-    StatusListener,
-    StatusConnection(usize),
-    ControlListener,
-    ControlConnection(usize),
+    /// Programs wait that read the status, or one of them can be sent some.
+    Status(usize),
+    /// Operators' programs wait, or one of them has sent a request.
+    Control(usize),
     /// Host names that a reload waits for were looked up.
     Names,
 }
@@ -43,12 +43,10 @@ impl Token {
             Self::PoolChannel(pid) => (4, pid as usize),
             Self::Output(pid) => (5, pid as usize),
             Self::Wakeup(index) => (6, index),
-            Self::StatusListener => (7, 0),
-            Self::StatusConnection(index) => (8, index),
-            Self::ControlListener => (9, 0),
-            Self::ControlConnection(index) => (10, index),
-            Self::Names => (11, 0),
-            Self::Hangups => (12, 0),
+            Self::Status(index) => (7, index),
+            Self::Control(index) => (8, index),
+            Self::Names => (9, 0),
+            Self::Hangups => (10, 0),
         };
         (index << Self::KIND_BITS) | kind
     }
@@ -65,12 +63,10 @@ impl Token {
             4 => Self::PoolChannel(index as Pid),
             5 => Self::Output(index as Pid),
             6 => Self::Wakeup(index),
-            7 => Self::StatusListener,
-            8 => Self::StatusConnection(index),
-            9 => Self::ControlListener,
-            10 => Self::ControlConnection(index),
-            11 => Self::Names,
-            12 => Self::Hangups,
+            7 => Self::Status(index),
+            8 => Self::Control(index),
+            9 => Self::Names,
+            10 => Self::Hangups,
             _ => return None,
         })
     }
@@ -92,10 +88,10 @@ mod tests {
             Token::PoolChannel(pid),
             Token::Output(pid),
             Token::Wakeup(Token::INDEX_MAX),
-            Token::StatusListener,
-            Token::StatusConnection(Token::INDEX_MAX),
-            Token::ControlListener,
-            Token::ControlConnection(Token::INDEX_MAX),
+            Token::Status(0),
+            Token::Status(Token::INDEX_MAX),
+            Token::Control(0),
+            Token::Control(Token::INDEX_MAX),
             Token::Names,
             Token::Hangups,
         ] {

@@ -24,13 +24,15 @@ const PERIOD: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT_WHEN_FULL: Duration = Duration::from_millis(500);
 
+/// The number of the socket itself; clients have higher ones.
+pub(super) const LISTENER: usize = 0;
+
 /// A socket and its clients. Until it is opened there are none.
 #[derive(Debug)]
 pub(super) struct Admission<T> {
     listener: Option<LocalListener>,
-    /// The tokens of the listener, and of a client.
-    listener_token: Token,
-    client_token: fn(usize) -> Token,
+    /// The token of the listener, for [`LISTENER`], and of each client.
+    token: fn(usize) -> Token,
     /// Whether the poller reports clients that wait.
     watched: bool,
     /// The clients so far have used up the time until then; each uses its share of a period.
@@ -43,16 +45,15 @@ pub(super) struct Admission<T> {
 }
 
 impl<T: AsFd> Admission<T> {
-    pub(super) fn new(listener_token: Token, client_token: fn(usize) -> Token) -> Self {
+    pub(super) fn new(token: fn(usize) -> Token) -> Self {
         Self {
             listener: None,
-            listener_token,
-            client_token,
+            token,
             watched: false,
             used_until: Time::ZERO,
             paused_until: Time::ZERO,
             clients: BTreeMap::new(),
-            next: 0,
+            next: LISTENER + 1,
         }
     }
 
@@ -74,7 +75,7 @@ impl<T: AsFd> Admission<T> {
     /// Has the poller report clients.
     fn watch(&mut self, poll: &Poll) -> io::Result<()> {
         if let Some(listener) = &self.listener {
-            let key = self.listener_token.key();
+            let key = (self.token)(LISTENER).key();
             poll.add(listener.as_fd(), key, Interest::Readable)?;
             self.watched = true;
         }
@@ -134,8 +135,8 @@ impl<T: AsFd> Admission<T> {
         poll: &Poll,
     ) -> io::Result<()> {
         let at = self.next;
-        poll.add(client.as_fd(), (self.client_token)(at).key(), interest)?;
-        self.next = (at + 1) % Token::INDEX_MAX;
+        poll.add(client.as_fd(), (self.token)(at).key(), interest)?;
+        self.next = at % Token::INDEX_MAX + 1;
         self.clients.insert(at, (now, client));
         Ok(())
     }
@@ -226,7 +227,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("socket");
             let poll = Poll::new().unwrap();
-            let mut admission = Admission::new(Token::StatusListener, Token::StatusConnection);
+            let mut admission = Admission::new(Token::Status);
             let opened = admission.open(&path, SockType::Stream, None, &poll);
             opened.unwrap();
             Self {
@@ -279,8 +280,7 @@ mod tests {
     #[test]
     fn a_socket_that_was_not_opened_has_no_clients() {
         let poll = Poll::new().unwrap();
-        let mut admission =
-            Admission::<Channel>::new(Token::StatusListener, Token::StatusConnection);
+        let mut admission = Admission::<Channel>::new(Token::Status);
         assert!(admission.accept(BEGIN, &poll).unwrap().is_none());
         admission.expire(BEGIN, &poll).unwrap();
         assert_eq!(admission.next_deadline(), None);
@@ -361,7 +361,12 @@ mod tests {
         let _one_more = socket.connect(1);
         let later = BEGIN + PERIOD;
         assert_eq!(socket.accept(later, true), 0);
-        assert!(socket.admission.remove(0, &socket.poll).is_some());
+        assert!(
+            socket
+                .admission
+                .remove(LISTENER + 1, &socket.poll)
+                .is_some()
+        );
         socket.expire(later);
         assert_eq!(socket.accept(later, true), 1);
     }

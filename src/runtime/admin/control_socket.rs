@@ -2,91 +2,23 @@
 //! sent it, whether it was granted or refused.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
-use nix::sys::socket::{SockType, UnixCredentials};
+use nix::sys::socket::UnixCredentials;
 
-use super::admission::Admission;
 use crate::config::{self, Kind};
-use crate::control::{Answer, Request, SOCKET, Target};
+use crate::control::{Answer, Request, Target};
 use crate::log::Severity;
 use crate::policy::{Event, Service, ServiceId, Time};
 use crate::runtime::Runtime;
 use crate::runtime::services::{about, described};
-use crate::runtime::token::Token;
 use crate::sys::channel::{Channel, Found};
-use crate::sys::poll::{Interest, Poll};
+use crate::sys::poll::Interest;
 use crate::sys::privilege;
-
-/// An operator's program that has not sent its request yet.
-#[derive(Debug)]
-struct Operator {
-    connection: Channel,
-    peer: UnixCredentials,
-}
-
-impl AsFd for Operator {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.connection.as_fd()
-    }
-}
-
-impl Operator {
-    fn answer(&self, answer: Answer) {
-        // One that has gone sees in the status what was done.
-        let _ = self.connection.send(&answer.encode());
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct ControlSocket {
-    operators: Admission<Operator>,
-    /// Operators whose requests are being carried out.
-    pending: Vec<(Operator, Outcome)>,
-}
-
-impl Default for ControlSocket {
-    fn default() -> Self {
-        Self {
-            operators: Admission::new(Token::ControlListener, Token::ControlConnection),
-            pending: Vec::new(),
-        }
-    }
-}
-
-impl ControlSocket {
-    /// Opens the socket, for this user alone.
-    ///
-    /// # Errors
-    /// The system's.
-    pub(super) fn open(&mut self, poll: &Poll) -> anyhow::Result<()> {
-        self.operators
-            .open(Path::new(SOCKET), SockType::SeqPacket, None, poll)
-            .with_context(|| format!("no control socket: {SOCKET}"))
-    }
-
-    /// Whether operators wait for an answer.
-    pub(super) fn awaits_answer(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Time> {
-        self.operators.next_deadline()
-    }
-
-    /// # Errors
-    /// The poller's.
-    pub(super) fn expire(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
-        self.operators.expire(now, poll)
-    }
-}
 
 /// What came of a request.
 #[derive(Debug)]
-struct Outcome {
+pub(super) struct Outcome {
     /// What was to be done, in words.
     what: String,
     service: Option<Arc<config::Service>>,
@@ -107,7 +39,7 @@ impl Outcome {
 impl Runtime {
     /// Accepts operators' programs.
     pub(super) fn accept_operators(&mut self, now: Time) -> io::Result<()> {
-        while let Some(connection) = self.admin.control.operators.accept(now, &self.poll)? {
+        while let Some(connection) = self.admin.operators.accept(now, &self.poll)? {
             self.authorize(now, connection)?;
         }
         Ok(())
@@ -117,33 +49,33 @@ impl Runtime {
     /// holds also where the mode was changed.
     fn authorize(&mut self, now: Time, connection: Channel) -> io::Result<()> {
         let peer = connection.peer()?;
-        let operator = Operator { connection, peer };
         if peer.uid() == 0 || peer.uid() == privilege::user().0 {
-            let operators = &mut self.admin.control.operators;
-            return operators.keep(now, operator, Interest::Readable, &self.poll);
+            let operators = &mut self.admin.operators;
+            return operators.keep(now, connection, Interest::Readable, &self.poll);
         }
         // To close the connection with an unread request would lose the answer.
-        operator.connection.read(&mut [0]);
-        operator.answer(Answer::Forbidden);
-        self.log_outcome(now, peer, &Outcome::new("a request", Answer::Forbidden));
+        connection.read(&mut [0]);
+        let outcome = Outcome::new("a request", Answer::Forbidden);
+        self.answer(now, &connection, peer, &outcome);
         Ok(())
     }
 
     /// Takes an operator's request.
-    pub(super) fn serve_operator(&mut self, now: Time, at: usize) {
-        let operator = self.admin.control.operators.remove(at, &self.poll);
-        let Some(operator) = operator else {
-            return;
+    pub(super) fn serve_operator(&mut self, now: Time, at: usize) -> io::Result<()> {
+        let Some(connection) = self.admin.operators.remove(at, &self.poll) else {
+            return Ok(());
         };
+        let peer = connection.peer()?;
         let mut message = [0; Request::SIZE + 1];
-        let Found::Bytes(length) = operator.connection.read(&mut message) else {
-            return;
+        let Found::Bytes(length) = connection.read(&mut message) else {
+            return Ok(());
         };
         let outcome = match Request::decode(&message[..length]) {
             Some(request) => self.execute(now, request),
             None => Outcome::new("a request", Answer::Malformed),
         };
-        self.admin.control.pending.push((operator, outcome));
+        self.admin.pending.push((connection, peer, outcome));
+        Ok(())
     }
 
     /// Answers the operators whose requests were carried out: all that they have asked for is done.
@@ -151,9 +83,8 @@ impl Runtime {
         if !self.is_settled() {
             return;
         }
-        for (operator, outcome) in std::mem::take(&mut self.admin.control.pending) {
-            operator.answer(outcome.answer);
-            self.log_outcome(now, operator.peer, &outcome);
+        for (connection, peer, outcome) in std::mem::take(&mut self.admin.pending) {
+            self.answer(now, &connection, peer, &outcome);
         }
     }
 
@@ -199,19 +130,25 @@ impl Runtime {
         (Target::new(target.place, kind, canonical) == target).then_some((id, service))
     }
 
-    fn log_outcome(&mut self, now: Time, peer: UnixCredentials, outcome: &Outcome) {
+    /// Answers an operator, and logs what came of the request.
+    fn answer(
+        &mut self,
+        now: Time,
+        connection: &Channel,
+        peer: UnixCredentials,
+        outcome: &Outcome,
+    ) {
+        // An operator that has gone sees in the status what was done.
+        let _ = connection.send(&outcome.answer.encode());
         let (uid, pid) = (peer.uid(), peer.pid());
-        let Outcome { what, service, .. } = outcome;
-        let about = service.as_deref().map(about).unwrap_or_default();
-        match outcome.answer.refusal() {
-            None => {
-                let text = format!("{what}: done, for uid {uid} pid {pid}");
-                self.log.write_about(Severity::Info, about, text);
-            }
-            Some(why) => {
-                let text = format!("{what}: refused to uid {uid} pid {pid}: {why}");
-                self.admin.warnings.write(now, &mut self.log, about, text);
-            }
+        let what = &outcome.what;
+        let about = outcome.service.as_deref().map(about).unwrap_or_default();
+        if let Some(why) = outcome.answer.refusal() {
+            let text = format!("{what}: refused to uid {uid} pid {pid}: {why}");
+            self.admin.warnings.write(now, &mut self.log, about, text);
+        } else {
+            let text = format!("{what}: done, for uid {uid} pid {pid}");
+            self.log.write_about(Severity::Info, about, text);
         }
     }
 }

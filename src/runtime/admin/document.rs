@@ -6,7 +6,6 @@ use serde::{Serialize, Serializer};
 
 use crate::policy::{ChildInfo, ChildState, Service, ServiceId, Time};
 use crate::runtime::Runtime;
-use crate::runtime::reload::History;
 use crate::status::{self, Child, Document, Reload, State};
 use crate::sys::clock;
 use crate::sys::queues::Queues;
@@ -43,14 +42,8 @@ impl Runtime {
         };
         let configuration = self.setup.location.path().display().to_string();
         let parameters = &self.config.parameters;
-        let History {
-            started,
-            generation,
-            loaded,
-            reloads,
-            ref last_reload,
-        } = *self.reloader.history();
-        let last_reload = last_reload.as_ref();
+        let history = self.reloader.history();
+        let last_reload = history.last_reload.as_ref();
         // Where the system does not tell, the field is null.
         let paths = Queues::read().unwrap_or_default();
         let document = Document {
@@ -58,14 +51,14 @@ impl Runtime {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             time: calendar.at(now),
-            started: calendar.at(started.unwrap_or(now)),
+            started: calendar.at(history.started.unwrap_or(now)),
             configuration,
             queue_directory: parameters.queue_directory.display().to_string(),
             settings: status::parameters(parameters),
             verbose: self.table.is_verbose(),
-            generation,
-            loaded: calendar.at(loaded),
-            reloads,
+            generation: history.generation,
+            loaded: calendar.at(history.loaded),
+            reloads: history.reloads,
             last_reload: last_reload.map(|(time, succeeded, findings)| Reload {
                 time: calendar.at(*time),
                 succeeded: *succeeded,

@@ -8,23 +8,45 @@ mod status_socket;
 
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
+
+use nix::sys::socket::{SockType, UnixCredentials};
 
 use crate::config::User;
+use crate::control;
 use crate::errors::describe_error;
 use crate::log::{About, Log, Severity};
 use crate::policy::{Limiter, Time};
+use crate::status;
+use crate::sys::channel::Channel;
 use crate::sys::poll::Poll;
+use crate::sys::privilege;
 
 use super::Runtime;
 use super::token::Token;
-use control_socket::ControlSocket;
+use admission::{Admission, LISTENER};
+use control_socket::Outcome;
 use status_socket::StatusSocket;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Admin {
     status: StatusSocket,
-    control: ControlSocket,
+    /// Operators' programs that have not sent their requests yet.
+    operators: Admission<Channel>,
+    /// Operators whose requests are being carried out.
+    pending: Vec<(Channel, UnixCredentials, Outcome)>,
     warnings: Warnings,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            status: StatusSocket::default(),
+            operators: Admission::new(Token::Control),
+            pending: Vec::new(),
+            warnings: Warnings::default(),
+        }
+    }
 }
 
 /// Warnings about clients of the master, which must not fill the log.
@@ -52,13 +74,21 @@ impl Warnings {
 }
 
 impl Admin {
-    /// Opens the sockets. The master serves without them where that is not possible.
+    /// Opens the sockets: status for root and the group of the mail owner, control for this user
+    /// alone. The master serves without them where that is not possible.
     pub(super) fn open(&mut self, owner: User, poll: &Poll, log: &mut Log) {
-        for opened in [self.status.open(owner, poll), self.control.open(poll)] {
+        let mut check = |name, path, opened| {
             if let Err(error) = opened {
-                log.warning(format!("{error:#}"));
+                log.warning(format!("no {name} socket: {path}: {error}"));
             }
-        }
+        };
+        let group = privilege::is_root().then_some(owner.gid);
+        let (path, readers) = (status::SOCKET, &mut self.status.readers);
+        let opened = readers.open(Path::new(path), SockType::Stream, group, poll);
+        check("status", path, opened);
+        let (path, operators) = (control::SOCKET, &mut self.operators);
+        let opened = operators.open(Path::new(path), SockType::SeqPacket, None, poll);
+        check("control", path, opened);
     }
 
     /// The next status document is to be made anew, because something was done just now.
@@ -68,11 +98,11 @@ impl Admin {
 
     /// Whether operators wait until their requests are carried out.
     pub(super) fn awaits_answer(&self) -> bool {
-        self.control.awaits_answer()
+        !self.pending.is_empty()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        let deadlines = [self.status.next_deadline(), self.control.next_deadline()];
+        let deadlines = [self.status.next_deadline(), self.operators.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -80,7 +110,7 @@ impl Admin {
     pub(super) fn expire(&mut self, now: Time, poll: &Poll, log: &mut Log) {
         for expired in [
             self.status.expire(now, poll),
-            self.control.expire(now, poll),
+            self.operators.expire(now, poll),
         ] {
             if let Err(error) = expired {
                 self.warnings.cannot_serve(now, log, &error);
@@ -94,16 +124,13 @@ impl Runtime {
     pub(super) fn administer(&mut self, now: Time) {
         for token in std::mem::take(&mut self.turn.admin) {
             let served = match token {
-                Token::StatusListener => self.accept_readers(now),
-                Token::StatusConnection(at) => {
+                Token::Status(LISTENER) => self.accept_readers(now),
+                Token::Status(at) => {
                     self.admin.status.send(at, &self.poll);
                     Ok(())
                 }
-                Token::ControlListener => self.accept_operators(now),
-                Token::ControlConnection(at) => {
-                    self.serve_operator(now, at);
-                    Ok(())
-                }
+                Token::Control(LISTENER) => self.accept_operators(now),
+                Token::Control(at) => self.serve_operator(now, at),
                 _ => Ok(()),
             };
             if let Err(error) = served {

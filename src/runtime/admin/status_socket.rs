@@ -3,22 +3,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use nix::sys::socket::SockType;
-
 use super::admission::Admission;
-use crate::config::User;
 use crate::policy::Time;
 use crate::runtime::Runtime;
 use crate::runtime::token::Token;
-use crate::status::SOCKET;
 use crate::sys::channel::Channel;
 use crate::sys::poll::{Interest, Poll};
-use crate::sys::{privilege, process};
+use crate::sys::process;
 
 /// How long a document is given to further readers.
 const CURRENT: Duration = Duration::from_millis(100);
@@ -31,7 +25,7 @@ const PORTION: usize = 256 * 1024;
 
 /// A reader, and how many bytes of its document it was sent.
 #[derive(Debug)]
-struct Reader {
+pub(super) struct Reader {
     connection: Channel,
     document: Arc<[u8]>,
     sent: usize,
@@ -61,31 +55,21 @@ struct Last {
 
 #[derive(Debug)]
 pub(super) struct StatusSocket {
-    readers: Admission<Reader>,
+    pub(super) readers: Admission<Reader>,
     last: Option<Last>,
 }
 
 impl Default for StatusSocket {
     fn default() -> Self {
         Self {
-            readers: Admission::new(Token::StatusListener, Token::StatusConnection),
+            readers: Admission::new(Token::Status),
             last: None,
         }
     }
 }
 
 impl StatusSocket {
-    /// Opens the socket: for root and the group of the mail owner, or for this user alone.
-    ///
-    /// # Errors
-    /// The system's.
-    pub(super) fn open(&mut self, owner: User, poll: &Poll) -> anyhow::Result<()> {
-        let group = privilege::is_root().then_some(owner.gid);
-        self.readers
-            .open(Path::new(SOCKET), SockType::Stream, group, poll)
-            .with_context(|| format!("no status socket: {SOCKET}"))
-    }
-
+    /// The next document is to be made anew.
     pub(super) fn renew(&mut self) {
         if let Some(last) = &mut self.last {
             last.old_at = Time::ZERO;
@@ -189,9 +173,11 @@ impl Runtime {
 
 #[cfg(test)]
 mod tests {
-    use super::super::admission::MAX;
+    use super::super::admission::{LISTENER, MAX};
     use super::*;
+    use nix::sys::socket::SockType;
     use std::os::unix::net::UnixStream;
+    use std::path::Path;
 
     const NOW: Time = Duration::from_secs(100);
     const QUICK: Duration = Duration::from_micros(50);
@@ -266,7 +252,7 @@ mod tests {
         socket.expire(old, &poll).unwrap();
         assert!(socket.last.is_some(), "it has a reader");
         assert!(socket.next_deadline() > Some(old));
-        socket.readers.remove(0, &poll);
+        socket.readers.remove(LISTENER + 1, &poll);
         drop(client);
         assert_eq!(socket.next_deadline(), Some(old));
         socket.expire(old - QUICK, &poll).unwrap();
