@@ -104,10 +104,9 @@ impl Runtime {
         for fd in handed_over {
             runtime.inherit(fd);
         }
-        let prepared = runtime.prepare(config)?;
-        let now = runtime.now();
-        runtime.commit(now, prepared);
+        runtime.commit(config)?;
         runtime.warn_of_unused_listeners();
+        let now = runtime.now();
         runtime.watch_all(now);
         let owner = runtime.config.parameters.mail_owner.1;
         runtime.admin.open(owner, &runtime.poll, &mut runtime.log);

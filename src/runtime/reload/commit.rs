@@ -1,61 +1,29 @@
 //! Puts a configuration in force, at the start and at each reload: all is opened first, and only
 //! then does anything change.
 
-use std::fmt;
-
-use anyhow::anyhow;
-
-use super::listeners::{self, OpenedListeners};
+use super::listeners;
 use crate::config::Config;
-use crate::policy::{Event, Plan, Time};
+use crate::policy::{Event, Plan};
 use crate::runtime::Runtime;
-use crate::runtime::services::{Listeners, Replaced};
+use crate::runtime::services::Listeners;
 use crate::runtime::settings::{as_strings, environment, log_settings};
 use crate::sys::process;
 
-/// A configuration that can be put in force without anything going wrong.
-pub(in crate::runtime) struct Prepared {
-    config: Config,
-    plan: Plan,
-    opened: OpenedListeners,
-}
-
-/// What changes: `services: 1 added, 2 removed, 30 kept`.
-impl fmt::Display for Prepared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = self.plan.entries.iter().filter(|e| e.known).count();
-        let added = self.plan.entries.len() - kept;
-        let removed = self.plan.removed.len();
-        write!(f, "services: {added} added, {removed} removed, {kept} kept")
-    }
-}
-
 impl Runtime {
-    /// Opens what a configuration needs and is not open yet; changes nothing.
+    /// Opens what a configuration needs and is not open yet, and puts it in force. What that asks for
+    /// is queued, and is not done yet. Returned is what changes, in words, and which listeners are to
+    /// be [closed](crate::runtime::services::close_listeners) when it is done: a child that finds its
+    /// listener shut down before it is told to leave would complain.
     ///
     /// # Errors
-    /// All endpoints that cannot be opened, one a line.
-    pub(in crate::runtime) fn prepare(&self, config: Config) -> anyhow::Result<Prepared> {
+    /// All endpoints that cannot be opened, one a line. Nothing has changed then.
+    pub(in crate::runtime) fn commit(
+        &mut self,
+        config: Config,
+    ) -> anyhow::Result<(String, Listeners)> {
         let kill_time = config.parameters.service_kill_time;
         let plan = self.table.plan(&config.services, kill_time);
-        let opened = listeners::open(&self.services, &self.inherited, &plan, &config);
-        let opened = opened.map_err(|errors| anyhow!(errors.join("\n")))?;
-        Ok(Prepared {
-            config,
-            plan,
-            opened,
-        })
-    }
-
-    /// Puts a configuration in force. What that asks for is queued, and is not done yet. The
-    /// listeners that it replaces are to be [closed](crate::runtime::services::close_listeners) then: a child that finds its
-    /// listener shut down before it is told to leave would complain.
-    pub(in crate::runtime) fn commit(&mut self, now: Time, prepared: Prepared) -> Listeners {
-        let Prepared {
-            config,
-            plan,
-            opened,
-        } = prepared;
+        let opened = listeners::open(&self.services, &self.inherited, &plan, &config)?;
         let variables = environment(&config.parameters, &self.setup.inherited);
         process::set_environment(&variables);
         self.environment = as_strings(variables).into();
@@ -67,16 +35,23 @@ impl Runtime {
             self.log.warning(warning);
         }
         self.config = config;
+        let what = summary(&plan);
+        // There may have been much to open; what is given time has all of it.
+        let now = self.now();
         let replaced = self.services.commit(&plan, opened.commit(), &self.poll);
-        let Replaced {
-            unwatched,
-            listeners,
-        } = replaced;
-        for id in unwatched {
+        for id in replaced.unwatched {
             self.watch(now, id);
         }
         self.step(now, Event::Reload(plan));
         self.reloader.history.loaded(now);
-        listeners
+        Ok((what, replaced.listeners))
     }
+}
+
+/// What changes: `services: 1 added, 2 removed, 30 kept`.
+fn summary(plan: &Plan) -> String {
+    let kept = plan.entries.iter().filter(|entry| entry.known).count();
+    let added = plan.entries.len() - kept;
+    let removed = plan.removed.len();
+    format!("services: {added} added, {removed} removed, {kept} kept")
 }

@@ -8,19 +8,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::anyhow;
+
 use crate::config::{Config, Endpoint, Kind, Service, User};
 use crate::errors::describe_error;
 use crate::policy::{Entry, Plan, ServiceId};
-use crate::runtime::services::{Listeners, Services, close_listeners, described};
+use crate::runtime::services::{Listeners, ServiceIo, Services, close_listeners, described};
 use crate::sys::inherited::{Address, InheritedListener};
 use crate::sys::listen::{self, Aside, Listener, PathKind};
 use crate::sys::privilege;
 
 /// Endpoints that cannot be opened and are named one by one.
 const ERRORS_MAX: usize = 10;
-
-/// What keeps a service from listening, with its line in the table.
-type Error = (u32, String);
 
 /// Opens all listeners that a plan needs and that are not open yet, or that clients do not find any
 /// more. Sockets whose endpoints stay in use are kept, whichever service they belong to, so that no
@@ -33,12 +32,17 @@ pub(super) fn open(
     inherited: &[InheritedListener],
     plan: &Plan,
     config: &Config,
-) -> Result<OpenedListeners, Vec<String>> {
-    let mut opened = OpenedListeners::new(config.parameters.mail_owner.clone());
+) -> anyhow::Result<OpenedListeners> {
     let mut opening = Opening {
-        opened: &mut opened,
-        inherited,
+        opened: OpenedListeners {
+            owner: config.parameters.mail_owner.1,
+            listeners: Vec::new(),
+            created: Vec::new(),
+            asides: Vec::new(),
+        },
+        errors: Vec::new(),
         reusable: Reusable::new(services, plan),
+        inherited,
         config,
     };
     let is_open = |entry: &&Entry| {
@@ -46,81 +50,62 @@ pub(super) fn open(
         io.is_some_and(|io| io.is_found_at(&entry.service.endpoint))
     };
     let new: Vec<&Entry> = plan.entries.iter().filter(|e| !is_open(e)).collect();
-    let mut errors = opening.open_paths(&new);
+    opening.open_paths(&new);
     for entry in new {
-        errors.extend(opening.open_addresses(entry));
+        opening.open_addresses(entry);
     }
-    errors.sort_by_key(|(line, _)| *line);
-    if errors.is_empty() {
-        Ok(opened)
-    } else {
-        Err(at_most(ERRORS_MAX, errors))
-    }
-}
-
-/// One missing directory can keep a thousand services from listening.
-fn at_most(limit: usize, errors: Vec<Error>) -> Vec<String> {
-    let more = errors.len().saturating_sub(limit);
-    let errors = errors.into_iter().take(limit).map(|(_, error)| error);
-    let mut errors: Vec<String> = errors.collect();
-    if more > 0 {
-        errors.push(format!("{more} more services cannot listen"));
-    }
-    errors
+    opening.finish()
 }
 
 /// The listeners that are open now and that a plan may use for other services.
 struct Reusable<'a> {
-    /// Several for an address that two services share.
-    addresses: HashMap<SocketAddr, Vec<(ServiceId, &'a Arc<Listener>)>>,
-    /// The addresses that services keep under the plan.
-    kept: HashSet<(ServiceId, SocketAddr)>,
-    /// Paths of services that the plan removes; with the listener, if clients find it there.
-    paths: HashMap<&'a Path, Option<(PathKind, &'a Arc<Listener>)>>,
+    services: &'a Services,
+    /// By address, those that their services give up; several where services share an address.
+    given_up: HashMap<SocketAddr, Vec<&'a Arc<Listener>>>,
+    /// Paths of services that the plan removes; with the service, if clients find it there.
+    paths: HashMap<&'a Path, Option<&'a ServiceIo>>,
 }
 
 impl<'a> Reusable<'a> {
     fn new(services: &'a Services, plan: &Plan) -> Self {
-        let mut addresses: HashMap<_, Vec<_>> = HashMap::new();
+        let known = plan.entries.iter().filter(|entry| entry.known);
+        let kept: HashSet<_> = known
+            .flat_map(|Entry { id, service, .. }| {
+                let addresses = service.endpoint.addresses().iter();
+                addresses.map(|address| (*id, *address))
+            })
+            .collect();
+        let mut given_up: HashMap<_, Vec<_>> = HashMap::new();
         for (id, io) in services.iter() {
-            let own = io.service.endpoint.addresses().iter().zip(&io.listeners);
-            for (address, listener) in own {
-                addresses.entry(*address).or_default().push((id, listener));
+            for (address, listener) in by_address(io) {
+                if !kept.contains(&(id, *address)) {
+                    given_up.entry(*address).or_default().push(listener);
+                }
             }
         }
-        let known = plan.entries.iter().filter(|entry| entry.known);
-        let kept = known.flat_map(|entry| {
-            let addresses = entry.service.endpoint.addresses();
-            addresses.iter().map(|address| (entry.id, *address))
-        });
         let mut paths = HashMap::new();
-        for &id in &plan.removed {
-            let Some(io) = services.get(id) else {
-                continue;
-            };
+        for io in plan.removed.iter().filter_map(|id| services.get(*id)) {
             if let Endpoint::Path(path) = &io.service.endpoint {
                 let found = io.is_found_at(&io.service.endpoint);
-                let listener = io.listeners.first().filter(|_| found);
-                let kind = path_kind(io.service.kind);
-                paths.insert(path.as_path(), listener.map(|l| (kind, l)));
+                paths.insert(path.as_path(), found.then_some(io));
             }
         }
         Self {
-            addresses,
-            kept: kept.collect(),
+            services,
+            given_up,
             paths,
         }
     }
 
-    /// The listener that `id` may have for this address: its own, or one that its service gives up.
+    /// The listener that a service may have for this address: its own, or one that another gives up.
     /// No other service gets it.
-    fn at_address(&mut self, id: ServiceId, address: SocketAddr) -> Option<Arc<Listener>> {
-        let holders = self.addresses.get_mut(&address)?;
-        let own = holders.iter().position(|(holder, _)| *holder == id);
-        let given_up = |holder| !self.kept.contains(&(holder, address));
-        let free = || holders.iter().position(|(holder, _)| given_up(*holder));
-        let place = own.or_else(free)?;
-        let (_, listener) = holders.swap_remove(place);
+    fn at_address(&mut self, entry: &Entry, address: SocketAddr) -> Option<Arc<Listener>> {
+        let io = self.services.get(entry.id).filter(|_| entry.known);
+        let own = io.and_then(|io| by_address(io).find(|(own, _)| **own == address));
+        let listener = match own {
+            Some((_, listener)) => listener,
+            None => self.given_up.get_mut(&address)?.pop()?,
+        };
         Some(Arc::clone(listener))
     }
 
@@ -128,9 +113,13 @@ impl<'a> Reusable<'a> {
     /// gets it.
     fn at_path(&mut self, path: &Path, kind: PathKind) -> Option<Arc<Listener>> {
         let left = self.paths.get_mut(path)?;
-        let (_, listener) = left.take_if(|(found, _)| *found == kind)?;
-        Some(Arc::clone(listener))
+        let left = left.take_if(|io| path_kind(io.service.kind) == kind)?;
+        left.listeners.first().cloned()
     }
+}
+
+fn by_address(io: &ServiceIo) -> impl Iterator<Item = (&SocketAddr, &Arc<Listener>)> {
+    io.service.endpoint.addresses().iter().zip(&io.listeners)
 }
 
 fn path_kind(kind: Kind) -> PathKind {
@@ -143,79 +132,91 @@ fn path_kind(kind: Kind) -> PathKind {
 
 /// Opens listeners one after the other.
 struct Opening<'a> {
-    opened: &'a mut OpenedListeners,
-    inherited: &'a [InheritedListener],
+    opened: OpenedListeners,
+    /// What keeps services from listening, with their lines in the table.
+    errors: Vec<(u32, String)>,
     reusable: Reusable<'a>,
+    inherited: &'a [InheritedListener],
     config: &'a Config,
 }
 
 impl Opening<'_> {
-    /// Opens the listeners of a service with addresses. What went wrong.
-    fn open_addresses(&mut self, Entry { id, service, .. }: &Entry) -> Option<Error> {
-        let Endpoint::Inet(addresses) = &service.endpoint else {
-            return None;
+    /// What was opened, or what went wrong: one missing directory can keep a thousand services from
+    /// listening.
+    fn finish(mut self) -> anyhow::Result<OpenedListeners> {
+        if self.errors.is_empty() {
+            return Ok(self.opened);
+        }
+        self.errors.sort_by_key(|(line, _)| *line);
+        let more = self.errors.len().saturating_sub(ERRORS_MAX);
+        let errors = self.errors.into_iter().take(ERRORS_MAX);
+        let mut errors: Vec<_> = errors.map(|(_, error)| error).collect();
+        if more > 0 {
+            errors.push(format!("{more} more services cannot listen"));
+        }
+        Err(anyhow!(errors.join("\n")))
+    }
+
+    /// Opens the listeners of a service with addresses.
+    fn open_addresses(&mut self, entry: &Entry) {
+        let Endpoint::Inet(addresses) = &entry.service.endpoint else {
+            return;
         };
         let (mut listeners, mut errors) = (Vec::new(), Vec::new());
         for &address in addresses {
-            match self.open_address(*id, address, service.backlog) {
+            match self.open_address(entry, address) {
                 Ok(listener) => listeners.push(listener),
                 Err(error) => {
                     let advice = self.inet_advice(&error, address);
-                    errors.push(cannot_listen(service, address, &error) + &advice);
+                    errors.push(cannot_listen(&entry.service, address, &error) + &advice);
                 }
             }
         }
+        self.opened.listeners.push((entry.id, listeners));
         if !errors.is_empty() {
-            return Some((service.line, errors.join("\n")));
+            let error = (entry.service.line, errors.join("\n"));
+            self.errors.push(error);
         }
-        self.opened.listeners.push((*id, listeners));
-        None
     }
 
-    fn open_address(
-        &mut self,
-        id: ServiceId,
-        address: SocketAddr,
-        backlog: u32,
-    ) -> io::Result<Arc<Listener>> {
-        if let Some(listener) = self.reusable.at_address(id, address) {
+    fn open_address(&mut self, entry: &Entry, address: SocketAddr) -> io::Result<Arc<Listener>> {
+        if let Some(listener) = self.reusable.at_address(entry, address) {
             return Ok(listener);
         }
         if let Some(inherited) = self.inherited.iter().find(|l| l.serves(address)) {
             return inherited.listener().map(Arc::new);
         }
-        listen::inet(address, backlog, self.config.parameters.inet_windowsize).map(Arc::new)
+        let window = self.config.parameters.inet_windowsize;
+        listen::inet(address, entry.service.backlog, window).map(Arc::new)
     }
 
     /// Opens all listeners with paths, as the owner of their directories: at one go, because a
     /// change of user costs more than a socket.
-    fn open_paths(&mut self, new: &[&Entry]) -> Vec<Error> {
-        let paths = new
-            .iter()
-            .filter_map(|entry| match &entry.service.endpoint {
-                Endpoint::Path(path) => Some((*entry, path.as_path())),
-                Endpoint::Inet(_) => None,
-            });
-        let paths: Vec<_> = paths.collect();
-        if paths.is_empty() {
-            return Vec::new();
+    fn open_paths(&mut self, new: &[&Entry]) {
+        let mut paths = Vec::new();
+        for &entry in new {
+            if let Endpoint::Path(path) = &entry.service.endpoint {
+                paths.push((entry, path.as_path()));
+            }
         }
-        let mut errors = Vec::new();
-        let User { uid, gid } = self.opened.owner.1;
+        if paths.is_empty() {
+            return;
+        }
+        let User { uid, gid } = self.opened.owner;
         let as_owner = privilege::as_user(uid, gid, || {
             for (entry, path) in &paths {
                 match self.open_path(path, entry) {
                     Ok(listener) => self.opened.listeners.push((entry.id, vec![listener])),
-                    Err(error) => errors.push(self.refusal(&entry.service, path, &error)),
+                    Err(error) => self.refuse(&entry.service, path, &error),
                 }
             }
             Ok(())
         });
         if let Err(error) = as_owner {
-            let refused = paths.iter();
-            errors.extend(refused.map(|(e, path)| self.refusal(&e.service, path, &error)));
+            for (entry, path) in paths {
+                self.refuse(&entry.service, path, &error);
+            }
         }
-        errors
     }
 
     fn open_path(&mut self, path: &Path, entry: &Entry) -> io::Result<Arc<Listener>> {
@@ -238,9 +239,10 @@ impl Opening<'_> {
         Ok(Arc::new(listener))
     }
 
-    fn refusal(&self, service: &Service, path: &Path, error: &io::Error) -> Error {
+    fn refuse(&mut self, service: &Service, path: &Path, error: &io::Error) {
         let problem = cannot_listen(service, path.display(), error);
-        (service.line, problem + &self.path_advice(error, path))
+        let problem = problem + &self.path_advice(error, path);
+        self.errors.push((service.line, problem));
     }
 
     fn path_advice(&self, error: &io::Error, path: &Path) -> String {
@@ -248,7 +250,7 @@ impl Opening<'_> {
         let directory = parameters
             .queue_directory
             .join(path.parent().unwrap_or(path));
-        let (directory, owner) = (directory.display(), &self.opened.owner.0);
+        let (directory, owner) = (directory.display(), &parameters.mail_owner.0);
         match error.kind() {
             io::ErrorKind::NotFound if parameters.stand_alone => format!(
                 "; the directory {directory} is missing: \"mkdir -p {directory}\", as {owner}"
@@ -335,58 +337,44 @@ pub(in crate::runtime) fn open_again(
 
 /// Listeners that were opened for a plan. Unless the plan is carried out, dropping this takes back
 /// what was made in the file system.
-#[derive(Debug)]
 pub(super) struct OpenedListeners {
+    owner: User,
     listeners: Vec<(ServiceId, Listeners)>,
-    owner: (String, User),
     created: Vec<PathBuf>,
     asides: Vec<Aside>,
 }
 
 impl OpenedListeners {
-    fn new(owner: (String, User)) -> Self {
-        Self {
-            listeners: Vec::new(),
-            owner,
-            created: Vec::new(),
-            asides: Vec::new(),
-        }
-    }
-
-    /// Works on the sockets' directories with no more rights than their owner has.
-    fn as_owner(&self, act: impl FnOnce()) {
-        let User { uid, gid } = self.owner.1;
-        // Without the change of user nothing is done, and the file system stays as it is.
-        let _ = privilege::as_user(uid, gid, || {
-            act();
-            Ok(())
-        });
-    }
-
     /// The plan is carried out: what was made stays, and what it replaced is removed.
     pub(super) fn commit(mut self) -> Vec<(ServiceId, Listeners)> {
         self.created.clear();
-        let asides = std::mem::take(&mut self.asides);
-        self.as_owner(|| asides.into_iter().for_each(Aside::forget));
+        as_owner(self.owner, || self.asides.drain(..).for_each(Aside::forget));
         std::mem::take(&mut self.listeners)
     }
 }
 
 impl Drop for OpenedListeners {
     fn drop(&mut self) {
-        let created = std::mem::take(&mut self.created);
-        let asides = std::mem::take(&mut self.asides);
-        self.as_owner(|| {
-            for path in created {
+        as_owner(self.owner, || {
+            for path in &self.created {
                 // A name that stays behind is removed by the next master that listens there.
                 let _ = std::fs::remove_file(path);
             }
             // This puts the former listeners back.
-            drop(asides);
+            self.asides.clear();
         });
         // Clients may have found them already.
-        for (_, listeners) in std::mem::take(&mut self.listeners) {
+        for (_, listeners) in self.listeners.drain(..) {
             close_listeners(listeners);
         }
     }
+}
+
+/// Works on the sockets' directories with no more rights than their owner has.
+fn as_owner(owner: User, act: impl FnOnce()) {
+    // Without the change of user nothing is done, and the file system stays as it is.
+    let _ = privilege::as_user(owner.uid, owner.gid, || {
+        act();
+        Ok(())
+    });
 }

@@ -8,6 +8,7 @@ mod listeners;
 mod names;
 
 use std::mem;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{Config, Sources};
@@ -62,18 +63,14 @@ enum State {
     /// It waits for host names.
     Names(Box<Waiting>),
     /// Its configuration is in force, and the changes are being carried out.
-    Committed(Done),
-}
-
-/// What is left of a reload when the changes are carried out.
-#[derive(Debug)]
-struct Done {
-    /// What has changed, in words.
-    what: String,
-    /// The warnings.
-    findings: Vec<String>,
-    /// Listeners to close.
-    replaced: Listeners,
+    Committed {
+        /// What has changed, in words.
+        what: String,
+        /// The warnings.
+        findings: Vec<String>,
+        /// Listeners to close then.
+        replaced: Listeners,
+    },
 }
 
 /// A reload that waits for host names.
@@ -90,8 +87,6 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Reloader {
     requested: bool,
-    /// Host names were looked up.
-    names_ready: bool,
     state: State,
     history: History,
 }
@@ -101,17 +96,13 @@ impl Reloader {
         self.requested = true;
     }
 
-    pub(super) fn names_ready(&mut self) {
-        self.names_ready = true;
-    }
-
     pub(super) fn history(&self) -> &History {
         &self.history
     }
 
     /// Whether it goes on as soon as all is done that is queued.
     pub(super) fn is_due(&self) -> bool {
-        self.requested || matches!(self.state, State::Committed(_))
+        self.requested || matches!(self.state, State::Committed { .. })
     }
 
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
@@ -138,8 +129,15 @@ impl Runtime {
             return;
         }
         match mem::take(&mut self.reloader.state) {
-            State::Committed(done) => self.reload_done(done),
-            State::Names(waiting) if !self.reloader.requested => self.wait_for_names(now, *waiting),
+            State::Committed {
+                what,
+                findings,
+                replaced,
+            } => {
+                close_listeners(replaced);
+                self.reload_done(&what, findings);
+            }
+            State::Names(waiting) if !self.reloader.requested => self.wait_for_names(now, waiting),
             state => self.reloader.state = state,
         }
         if mem::take(&mut self.reloader.requested) {
@@ -164,18 +162,18 @@ impl Runtime {
                     until: now + NAMES_TIME,
                     slow_at: Some(now + NAMES_SLOW),
                 };
-                self.parse(waiting);
+                self.parse(Box::new(waiting));
             }
             Err(error) => self.end_reload(Err(error)),
         }
     }
 
     /// Puts what was read in force, unless it has host names that must be looked up.
-    fn parse(&mut self, mut waiting: Waiting) {
+    fn parse(&mut self, mut waiting: Box<Waiting>) {
         let config = Config::parse(&waiting.sources, &waiting.names);
         match waiting.names.look_up(&self.poll) {
             Ok(false) => self.end_reload(config.map_err(Into::into)),
-            Ok(true) => self.reloader.state = State::Names(Box::new(waiting)),
+            Ok(true) => self.reloader.state = State::Names(waiting),
             Err(error) => {
                 let error = anyhow::Error::new(error).context("cannot look host names up");
                 self.end_reload(Err(error));
@@ -183,51 +181,36 @@ impl Runtime {
         }
     }
 
-    fn wait_for_names(&mut self, now: Time, mut waiting: Waiting) {
-        if !mem::take(&mut self.reloader.names_ready) && now < waiting.until {
-            self.log_slow_names(now, &mut waiting);
-            self.reloader.state = State::Names(Box::new(waiting));
-            return;
+    fn wait_for_names(&mut self, now: Time, mut waiting: Box<Waiting>) {
+        let late = waiting.until <= now;
+        let late = late.then(|| format!("no answer within {} s", NAMES_TIME.as_secs()));
+        if waiting.names.read(late.as_deref(), &self.poll) {
+            return self.parse(waiting);
         }
-        let expired = waiting.until <= now;
-        let missing = format!("no answer within {} s", NAMES_TIME.as_secs());
-        if waiting.names.read(expired.then_some(&missing), &self.poll) {
-            self.parse(waiting);
-        } else {
-            self.reloader.state = State::Names(Box::new(waiting));
-        }
-    }
-
-    fn log_slow_names(&mut self, now: Time, waiting: &mut Waiting) {
-        if waiting.slow_at.is_none_or(|at| now < at) {
-            return;
-        }
-        waiting.slow_at = None;
-        if let Some(host) = waiting.names.current() {
+        let slow = waiting.slow_at.take_if(|at| *at <= now);
+        if let Some(host) = slow.and_then(|_| waiting.names.current()) {
             self.log.warning(format!(
                 "the reload waits for a name server: looking up \"{host}\""
             ));
         }
+        self.reloader.state = State::Names(waiting);
     }
 
     /// Puts a configuration in force, or says why not and changes nothing.
     fn end_reload(&mut self, config: anyhow::Result<Config>) {
         self.log.keep_lines();
-        let prepared = config.and_then(|mut config| {
+        let committed = config.and_then(|mut config| {
             self.keep_directories(&mut config);
-            self.prepare(config)
+            self.commit(config)
         });
-        match prepared {
-            Ok(prepared) => {
-                let what = prepared.to_string();
-                // There may have been much to open; what is given time has all of it.
-                let replaced = self.commit(self.now(), prepared);
+        match committed {
+            Ok((what, replaced)) => {
                 let findings = self.log.take_kept();
-                self.reloader.state = State::Committed(Done {
+                self.reloader.state = State::Committed {
                     what,
                     findings,
                     replaced,
-                });
+                };
             }
             Err(error) => {
                 let configuration = self.setup.location.path().display().to_string();
@@ -243,14 +226,13 @@ impl Runtime {
         }
     }
 
-    fn reload_done(&mut self, done: Done) {
-        close_listeners(done.replaced);
+    fn reload_done(&mut self, what: &str, findings: Vec<String>) {
         self.services.trim(&self.poll);
         self.services.watch_hangups(&self.poll);
         process::trim_memory();
-        self.log.info(format!("reload done: {}", done.what));
+        self.log.info(format!("reload done: {what}"));
         let state = self.state();
-        self.report_reload(true, done.findings, &state);
+        self.report_reload(true, findings, &state);
     }
 
     fn report_reload(&mut self, succeeded: bool, findings: Vec<String>, state: &str) {
@@ -263,24 +245,12 @@ impl Runtime {
     /// The directories that are locked stay what they are.
     fn keep_directories(&mut self, config: &mut Config) {
         let (old, new) = (&self.config.parameters, &mut config.parameters);
-        let pairs = [
-            (
-                "queue_directory",
-                &old.queue_directory,
-                &mut new.queue_directory,
-            ),
-            (
-                "data_directory",
-                &old.data_directory,
-                &mut new.data_directory,
-            ),
-        ];
         let whole = if old.stand_alone {
             "the master"
         } else {
             "Postfix"
         };
-        for (name, old, new) in pairs {
+        let mut keep = |name, old: &PathBuf, new: &mut PathBuf| {
             if old != new {
                 self.log.warning(format!(
                     "ignoring {name} parameter value change\n\
@@ -291,6 +261,16 @@ impl Runtime {
                 ));
                 new.clone_from(old);
             }
-        }
+        };
+        keep(
+            "queue_directory",
+            &old.queue_directory,
+            &mut new.queue_directory,
+        );
+        keep(
+            "data_directory",
+            &old.data_directory,
+            &mut new.data_directory,
+        );
     }
 }
