@@ -1,10 +1,10 @@
 //! What each child has of the system: its process, its channel, and what it prints.
 
 use std::io;
-use std::os::fd::AsFd;
 
 use super::output::Output;
 use super::services::Services;
+use super::status::ReportSet;
 use super::token::Token;
 use crate::policy::{ByPid, Pid, ServiceId};
 use crate::sys::backchannel::Backchannel;
@@ -26,7 +26,7 @@ pub(super) struct ChildIo {
 /// The master's end of what is descriptor 5 to a child.
 #[derive(Debug)]
 pub(super) enum ChildChannel {
-    /// It is in the service's [`ReportSet`](super::status::ReportSet).
+    /// It is in the service's [`ReportSet`].
     Status(Channel),
     /// A child of an ordered pool. It is in the master's own set.
     Pool {
@@ -79,13 +79,18 @@ impl Children {
         match channel {
             ChildChannel::Status(channel) => {
                 let service = services.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
-                let reports = &mut service.activity().reports;
-                super::status::ReportSet::make(reports, id, poll)?.add(pid, channel)
+                let place = &mut service.activity().reports;
+                let reports = match place {
+                    Some(reports) => reports,
+                    None => place.insert(ReportSet::new(id, poll)?),
+                };
+                reports.add(pid, channel)
             }
-            ChildChannel::Pool { backchannel, .. } => {
-                let key = Token::PoolChannel(pid).key();
-                poll.add(backchannel.as_fd(), key, Interest::Readable)
-            }
+            ChildChannel::Pool { backchannel, .. } => poll.add(
+                &**backchannel,
+                Token::PoolChannel(pid).key(),
+                Interest::Readable,
+            ),
         }
     }
 
@@ -101,7 +106,7 @@ impl Children {
                 }
             }
             Some(ChildChannel::Pool { backchannel, .. }) => {
-                let _ = poll.remove(&backchannel.as_fd());
+                let _ = poll.remove(&*backchannel);
             }
             None => {}
         }

@@ -45,8 +45,11 @@ impl Exits {
         let Some(child) = children.get(pid) else {
             return;
         };
-        let key = Token::Exit(pid).key();
-        let added = poll.add(child.process.as_fd(), key, Interest::ReadableOnce);
+        let added = poll.add(
+            &child.process,
+            Token::Exit(pid).key(),
+            Interest::ReadableOnce,
+        );
         if added.is_err() {
             // In the next turn.
             self.look_again(Time::ZERO, pid);
@@ -118,10 +121,10 @@ impl Runtime {
             self.process_exit(now, pid);
         }
         for _ in 0..EXITS_MAX {
-            self.exits.orphans &= self.reap_orphan(now);
             if !self.exits.orphans {
                 break;
             }
+            self.exits.orphans = self.reap_orphan(now);
         }
     }
 
@@ -131,19 +134,19 @@ impl Runtime {
         };
         let id = child.service;
         let fd = child.process.as_fd();
-        let mut is_traced = false;
-        let reaped = child.process.reap().or_else(|| {
-            // A process that traces it can keep its end to itself. Or it has ended just now.
-            is_traced = poll::wait_until_readable(fd, Duration::ZERO);
-            is_traced.then(|| child.process.reap()).flatten()
-        });
-        let Some(end) = reaped else {
+        if !poll::wait_until_readable(fd, Duration::ZERO) {
+            // Its channel has ended, or the poller has refused it.
             let (key, interest) = (Token::Exit(pid).key(), Interest::ReadableOnce);
-            let watch = || self.poll.modify(fd, key, interest);
-            let watch = || watch().or_else(|_| self.poll.add(fd, key, interest));
-            if is_traced || watch().is_err() {
+            let watched = self.poll.modify(fd, key, interest);
+            let watched = watched.or_else(|_| self.poll.add(fd, key, interest));
+            if watched.is_err() {
                 self.exits.look_again(now + RETRY, pid);
             }
+            return;
+        }
+        let Some(end) = child.process.reap() else {
+            // A process that traces it keeps its end to itself.
+            self.exits.look_again(now + RETRY, pid);
             return;
         };
         self.read_last_words(now, pid);
@@ -170,9 +173,6 @@ impl Runtime {
 
     /// Reaps a process that is no child, or processes the end of a child. Whether one had ended.
     fn reap_orphan(&mut self, now: Time) -> bool {
-        if !self.exits.orphans {
-            return false;
-        }
         let Some(pid) = child::look_for_ended() else {
             return false;
         };

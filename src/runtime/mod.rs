@@ -272,7 +272,11 @@ impl Runtime {
         // Starts that must wait for the child before. All else goes on: its end may be among it.
         let mut waiting = Vec::new();
         while budget > 0 {
-            let Some(action) = self.next_action(now) else {
+            if self.queue.is_empty() {
+                // All that the events so far have asked for is done.
+                self.settle(now);
+            }
+            let Some(action) = self.queue.pop_front() else {
                 break;
             };
             match action {
@@ -299,14 +303,6 @@ impl Runtime {
         if self.queue.is_empty() {
             self.queue.shrink_to(QUEUE_KEPT);
         }
-    }
-
-    /// The next action. The policy settles when all that its events have asked for is done.
-    fn next_action(&mut self, now: Time) -> Option<Action> {
-        if self.queue.is_empty() {
-            self.settle(now);
-        }
-        self.queue.pop_front()
     }
 
     /// Carries out an action other than a start. What it is about may be gone by now.

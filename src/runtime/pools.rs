@@ -2,7 +2,6 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::AsFd;
 
 use super::children::ChildChannel;
 use super::token::Token;
@@ -104,7 +103,7 @@ fn watch_for_room(
 ) -> io::Result<()> {
     let wanted = backchannel.interest();
     if *interest != wanted {
-        poll.modify(backchannel.as_fd(), Token::PoolChannel(pid).key(), wanted)?;
+        poll.modify(backchannel, Token::PoolChannel(pid).key(), wanted)?;
         *interest = wanted;
     }
     Ok(())

@@ -1,24 +1,16 @@
 //! Sets the running master up: what it was started with, its listeners, and its parts.
 
-use std::collections::VecDeque;
 use std::mem;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use anyhow::Context;
 
-use super::admin::Admin;
-use super::children::Children;
-use super::exits::Exits;
+use super::Runtime;
 use super::faults::Faults;
 use super::lifecycle::Lifecycle;
-use super::output::Outputs;
-use super::reload::Reloader;
 use super::services::Services;
 use super::settings::Inherited;
-use super::status::Batches;
 use super::token::Token;
-use super::wakeups::Wakeups;
-use super::{Runtime, Turn};
 use crate::config::{Config, Endpoint, RunOptions};
 use crate::errors::describe_error;
 use crate::files::Location;
@@ -28,7 +20,7 @@ use crate::sys::clock;
 use crate::sys::inherited::InheritedListener;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process;
-use crate::sys::spawn::{Environment, Spawner};
+use crate::sys::spawn::Spawner;
 use crate::sys::supervisor::Supervisor;
 
 /// Where the loop has its time from; tests turn theirs.
@@ -77,26 +69,26 @@ impl Runtime {
         let poll = Poll::new().context("cannot make a poller")?;
         let flow = spawner.make_flow_pipe();
         flow.context("cannot make the flow pipe")?;
-        poll.add(lifecycle.as_fd(), Token::Signals.key(), Interest::Readable)?;
+        poll.add(&lifecycle, Token::Signals.key(), Interest::Readable)?;
         let services = Services::new(&poll).context("cannot make a poller")?;
         let mut runtime = Self {
             table: Table::new(config.parameters.service_kill_time, setup.run.verbose),
-            queue: VecDeque::new(),
+            queue: Default::default(),
             poll,
             log,
             services,
-            children: Children::default(),
-            inherited: Vec::new(),
+            children: Default::default(),
+            inherited: Default::default(),
             spawner,
-            environment: Environment::default(),
-            exits: Exits::default(),
-            batches: Batches::default(),
-            outputs: Outputs::default(),
-            wakeups: Wakeups::default(),
-            admin: Admin::default(),
-            reloader: Reloader::default(),
+            environment: Default::default(),
+            exits: Default::default(),
+            batches: Default::default(),
+            outputs: Default::default(),
+            wakeups: Default::default(),
+            admin: Default::default(),
+            reloader: Default::default(),
             lifecycle,
-            turn: Turn::default(),
+            turn: Default::default(),
             faults: Faults::new(&setup.inherited),
             setup,
             config: config.clone(),
@@ -169,11 +161,11 @@ impl Runtime {
     /// are for the turns to come, beside the clients.
     fn watch_all(&mut self, now: Time) {
         self.settle(now);
-        let is_start = |action: &Action| matches!(action, Action::Spawn { .. });
-        let (starts, others): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(is_start);
-        self.queue.extend(starts);
-        for action in others {
-            self.carry_out(now, action);
+        for action in mem::take(&mut self.queue) {
+            match action {
+                Action::Spawn { .. } => self.queue.push_back(action),
+                other => self.carry_out(now, other),
+            }
         }
         self.services.watch_hangups(&self.poll);
     }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::Runtime;
 use super::lifecycle::Ending;
 use crate::errors::describe_error;
-use crate::policy::{Action, Pid, Record, ServiceId, Time};
+use crate::policy::{Action, Pid, Record, ServiceId, Signal, Time};
 use crate::sys::poll;
-use crate::sys::signal::{self, Signal};
+use crate::sys::signal;
 
 /// Seconds that the end may take beside what services ask for (Postfix, `master_sig.c`).
 const END_TIME: u32 = 5;
@@ -45,9 +45,7 @@ impl Runtime {
             return;
         }
         for pid in self.table.pids() {
-            if let Some(child) = self.children.get(pid) {
-                child.process.send(Signal::SIGTERM);
-            }
+            self.signal(pid, Signal::Term);
         }
     }
 
@@ -72,9 +70,10 @@ impl Runtime {
         }
         let ids: Vec<ServiceId> = self.services.iter().map(|(id, _)| id).collect();
         for id in ids {
-            let children: Vec<Pid> = self.table.pids_of(id).collect();
             self.services.close(id, &self.poll);
-            children.into_iter().for_each(|pid| self.close_channel(pid));
+        }
+        for pid in self.table.pids().collect::<Vec<_>>() {
+            self.close_channel(pid);
         }
         loop {
             let now = self.now();
@@ -114,8 +113,6 @@ impl Runtime {
             let record = Record::overdue(service.config().clone(), pid);
             self.log_record(&record);
         }
-        if let Some(child) = self.children.get(pid) {
-            child.process.send(Signal::SIGKILL);
-        }
+        self.signal(pid, Signal::Kill);
     }
 }

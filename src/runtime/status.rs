@@ -28,6 +28,8 @@ const READS_MAX: usize = 128;
 /// Reads of the channel of a child that has ended or is told to leave: more than the kernel keeps
 /// in a channel (`net.core.wmem_default`).
 const LAST_READS: usize = 512;
+/// When the poller is asked again that has refused a change of interest.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// The status channels of a service's children. To the master's own poller, they are one.
 #[derive(Debug)]
@@ -40,29 +42,18 @@ pub(super) struct ReportSet {
 }
 
 impl ReportSet {
-    /// The set at this place, made when its service has its first child.
+    /// An empty set, for a service that has its first child.
     ///
     /// # Errors
     /// The system's, when descriptors have run out.
-    pub(super) fn make<'a>(
-        place: &'a mut Option<Self>,
-        id: ServiceId,
-        poll: &Poll,
-    ) -> io::Result<&'a mut Self> {
-        if place.is_none() {
-            let channels = Poll::new()?;
-            poll.add(
-                channels.as_fd(),
-                Token::Reports(id).key(),
-                Interest::Readable,
-            )?;
-            *place = Some(Self {
-                channels,
-                batched: false,
-                first: 0,
-            });
-        }
-        place.as_mut().ok_or(io::ErrorKind::NotFound.into())
+    pub(super) fn new(id: ServiceId, poll: &Poll) -> io::Result<Self> {
+        let channels = Poll::new()?;
+        poll.add(&channels, Token::Reports(id).key(), Interest::Readable)?;
+        Ok(Self {
+            channels,
+            batched: false,
+            first: 0,
+        })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -72,8 +63,8 @@ impl ReportSet {
     /// # Errors
     /// The system's.
     pub(super) fn add(&self, pid: Pid, channel: &Channel) -> io::Result<()> {
-        self.channels
-            .add(channel.as_fd(), pid as usize, Interest::Readable)
+        let key = pid as usize;
+        self.channels.add(channel, key, Interest::Readable)
     }
 
     pub(super) fn remove(&self, channel: &Channel) {
@@ -88,7 +79,7 @@ impl ReportSet {
         } else {
             Interest::Readable
         };
-        let set = poll.modify(self.as_fd(), Token::Reports(id).key(), interest);
+        let set = poll.modify(&self.channels, Token::Reports(id).key(), interest);
         if set.is_ok() {
             self.batched = batched;
         }
@@ -237,6 +228,3 @@ impl Runtime {
         }
     }
 }
-
-/// When the poller is asked again that has refused a change of interest.
-const RETRY: Duration = Duration::from_millis(1);

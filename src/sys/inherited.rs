@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
@@ -86,13 +86,11 @@ impl InheritedListener {
     /// Whether clients of this address are its own. What `ListenStream=PORT` of systemd makes
     /// serves both families.
     pub fn serves(&self, wanted: SocketAddr) -> bool {
-        match self.address {
-            Address::Inet { address, .. } if address == wanted => true,
-            Address::Inet { address, both } => {
-                both && wanted.ip() == Ipv4Addr::UNSPECIFIED && wanted.port() == address.port()
-            }
-            Address::Path(..) => false,
-        }
+        let Address::Inet { address, both } = self.address else {
+            return false;
+        };
+        let is_other_family = || wanted == (Ipv4Addr::UNSPECIFIED, address.port()).into();
+        wanted == address || both && is_other_family()
     }
 
     /// Whether it is the listener at a path, which may lead there through links.
@@ -127,17 +125,13 @@ fn address(fd: &OwnedFd) -> io::Result<Address> {
             None => unfit("it has no path"),
         };
     }
-    let v4 = name.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
-    let v6 = name
-        .as_sockaddr_in6()
-        .map(|v6| SocketAddr::V6((*v6).into()));
-    match v4.or(v6).filter(|_| kind == PathKind::Stream) {
-        Some(address) => {
+    match TcpListener::from(fd.try_clone()?).local_addr() {
+        Ok(address) if kind == PathKind::Stream => {
             let wildcard = address.ip() == Ipv6Addr::UNSPECIFIED;
             let both = wildcard && !getsockopt(fd, sockopt::Ipv6V6Only)?;
             Ok(Address::Inet { address, both })
         }
-        None => unfit("neither TCP nor local"),
+        _ => unfit("neither TCP nor local"),
     }
 }
 
@@ -155,7 +149,6 @@ mod tests {
     use super::*;
     use crate::sys::testing::in_own_process;
     use nix::fcntl::{FcntlArg, fcntl};
-    use std::net::TcpListener;
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
     fn count_of(pairs: &[(&str, &str)]) -> RawFd {

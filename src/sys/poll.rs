@@ -91,12 +91,13 @@ impl Poll {
     ///
     /// # Errors
     /// The system's.
-    pub fn add(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
+    pub fn add(&self, fd: impl AsFd, key: usize, interest: Interest) -> io::Result<()> {
         let (event, mode) = interest.of(key);
+        let fd = fd.as_fd().as_raw_fd();
         // SAFETY: the descriptor is open. On Linux the library keeps no more of it than the number,
         // in the kernel: one that is closed too early costs an event with its key, which all users
         // of keys bear.
-        unsafe { self.poller.add_with_mode(fd.as_raw_fd(), event, mode)? };
+        unsafe { self.poller.add_with_mode(fd, event, mode)? };
         self.size.set(self.size.get() + 1);
         Ok(())
     }
@@ -105,7 +106,7 @@ impl Poll {
     ///
     /// # Errors
     /// The system's.
-    pub fn modify(&self, fd: BorrowedFd<'_>, key: usize, interest: Interest) -> io::Result<()> {
+    pub fn modify(&self, fd: impl AsFd, key: usize, interest: Interest) -> io::Result<()> {
         let (event, mode) = interest.of(key);
         self.poller.modify_with_mode(fd, event, mode)
     }

@@ -75,8 +75,7 @@ impl<T: AsFd> Admission<T> {
     /// Has the poller report clients.
     fn watch(&mut self, poll: &Poll) -> io::Result<()> {
         if let Some(listener) = &self.listener {
-            let key = (self.token)(LISTENER).key();
-            poll.add(listener.as_fd(), key, Interest::Readable)?;
+            poll.add(listener, (self.token)(LISTENER).key(), Interest::Readable)?;
             self.watched = true;
         }
         Ok(())
@@ -135,7 +134,7 @@ impl<T: AsFd> Admission<T> {
         poll: &Poll,
     ) -> io::Result<()> {
         let at = self.next;
-        poll.add(client.as_fd(), (self.token)(at).key(), interest)?;
+        poll.add(&client, (self.token)(at).key(), interest)?;
         self.next = at % Token::INDEX_MAX + 1;
         self.clients.insert(at, (now, client));
         Ok(())

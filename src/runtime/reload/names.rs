@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::config::{Family, Resolver, User};
@@ -37,7 +36,7 @@ impl Names {
         let lookup = Lookup::start(unknown.into_iter().collect(), |name| {
             files::Names.host(name)
         })?;
-        poll.add(lookup.as_fd(), Token::Names.key(), Interest::Readable)?;
+        poll.add(&lookup, Token::Names.key(), Interest::Readable)?;
         self.lookup = Some(lookup);
         Ok(true)
     }
