@@ -141,26 +141,25 @@ impl Runtime {
     /// Reads the reports of all services that have some, and whose batches are due.
     pub(super) fn read_reports(&mut self, now: Time) {
         let mut reported = mem::take(&mut self.turn.reported);
+        if self.batches.until.take_if(|until| *until <= now).is_some() {
+            reported.append(&mut self.batches.services);
+        }
         for id in reported.drain(..) {
-            self.read_reports_of(now, id);
-        }
-        self.turn.reported = reported;
-        if self.batches.until.is_none_or(|until| now < until) {
-            return;
-        }
-        self.batches.until = None;
-        for id in mem::take(&mut self.batches.services) {
             let reports = self.read_reports_of(now, id);
+            let set = self.services.get_mut(id).and_then(|io| io.reports());
+            let Some(set) = set.filter(|set| set.batched) else {
+                continue;
+            };
             // After many reports more will come, and the next batch begins at once.
             let delay = self.table.report_delay(id).filter(|_| reports >= MANY);
-            let set = self.services.get_mut(id).and_then(|io| io.reports());
             if let Some(delay) = delay {
                 self.batches.add(id, now + delay);
-            } else if set.is_some_and(|set| !set.set_batched(false, id, &self.poll)) {
+            } else if !set.set_batched(false, id, &self.poll) {
                 // The poller must be asked again.
                 self.batches.add(id, now + RETRY);
             }
         }
+        self.turn.reported = reported;
     }
 
     /// Reads what children of a service have reported. The number of channels that had something,
