@@ -77,12 +77,7 @@ impl Runtime {
         }
         loop {
             let now = self.now();
-            self.read_leaving(now, &mut leaving);
-            let late = leaving.iter().filter(|(_, until)| **until <= now);
-            for pid in late.map(|(pid, _)| *pid).collect::<Vec<_>>() {
-                leaving.remove(&pid);
-                self.kill(pid);
-            }
+            leaving.retain(|pid, until| self.is_leaving(now, *pid, *until));
             let Some((first, until)) = leaving.iter().min_by_key(|(_, until)| **until) else {
                 return;
             };
@@ -93,26 +88,24 @@ impl Runtime {
         }
     }
 
-    /// Logs what the children print that are waited for, and forgets the ones that have ended.
-    fn read_leaving(&mut self, now: Time, leaving: &mut BTreeMap<Pid, Time>) {
-        leaving.retain(|pid, _| {
-            let child = self.children.get(*pid);
-            let lives = child.is_some_and(|child| child.process.reap().is_none());
-            if lives {
-                self.read_output(now, *pid, 1);
-            } else {
-                self.finish_output(now, *pid);
-            }
-            lives
-        });
-    }
-
-    fn kill(&mut self, pid: Pid) {
+    /// Whether a child is to be waited for: it has not ended, and its time is not over, when it is
+    /// killed. Logs what it prints.
+    fn is_leaving(&mut self, now: Time, pid: Pid, until: Time) -> bool {
+        let child = self.children.get(pid);
+        if child.is_none_or(|child| child.process.reap().is_some()) {
+            self.finish_output(now, pid);
+            return false;
+        }
+        self.read_output(now, pid, 1);
+        if now < until {
+            return true;
+        }
         let id = self.table.service_of(pid);
         if let Some(service) = id.and_then(|id| self.table.service(id)) {
             let record = Record::overdue(service.config().clone(), pid);
             self.log_record(&record);
         }
         self.signal(pid, Signal::Kill);
+        false
     }
 }
