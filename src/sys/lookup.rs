@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -94,18 +94,16 @@ fn look_up(hosts: Vec<String>, resolve: fn(&str) -> Answer, mut connection: Unix
     }
     // Otherwise who signals masters by name would mean this, too.
     let _kept = prctl::set_name(c"names");
-    let answering = connection.try_clone().and_then(|mut answers| {
+    let watched = connection.try_clone().and_then(|mut end| {
         thread::Builder::new().spawn(move || {
-            for host in &hosts {
-                if answers.write_all(&line(resolve(host))).is_err() {
-                    break;
-                }
-            }
-            answers.shutdown(Shutdown::Write)
+            let _end = end.read(&mut [0]);
+            process::leave(0)
         })
     });
-    if answering.is_ok() {
-        let _end = connection.read(&mut [0]);
+    if watched.is_ok() {
+        let mut answers = hosts.iter().map(|host| line(resolve(host)));
+        // An error is the end, which the other thread finds, too.
+        let _ = answers.try_for_each(|answer| connection.write_all(&answer));
     }
 }
 
