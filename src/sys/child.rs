@@ -57,9 +57,8 @@ pub fn look_for_ended() -> Option<i32> {
 }
 
 /// Reaps a child by its pid, if it has ended.
-pub fn reap_by_pid(pid: i32) -> Option<End> {
-    let pid = libc::id_t::try_from(pid).ok()?;
-    wait(libc::P_PID, pid, 0).map(|(_, end)| end)
+pub fn reap_by_pid(pid: i32) {
+    wait(libc::P_PID, pid as libc::id_t, 0);
 }
 
 /// waitid(2), which does not wait with these flags. (A wrapper that knows signals by name would lose
@@ -68,20 +67,17 @@ fn wait(which: libc::idtype_t, id: libc::id_t, flags: libc::c_int) -> Option<(i3
     let flags = flags | libc::WEXITED | libc::WNOHANG;
     // SAFETY: the call fills the structure in or leaves the zeroes, which are a value of it. The
     // fields are those of a child's end, and zero otherwise.
-    let (result, info, pid, status) = unsafe {
+    let (info, pid, status) = unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
-        let result = libc::waitid(which, id, &raw mut info, flags);
-        (result, info, info.si_pid(), info.si_status())
+        libc::waitid(which, id, &raw mut info, flags);
+        (info, info.si_pid(), info.si_status())
     };
-    if result < 0 || pid == 0 {
-        return None;
-    }
     let end = if info.si_code == libc::CLD_EXITED {
         End::Code(status)
     } else {
         End::Signal(status)
     };
-    Some((pid, end))
+    (pid != 0).then_some((pid, end))
 }
 
 #[cfg(test)]

@@ -26,18 +26,12 @@ pub(super) const CAUGHT: libc::c_int = libc::SIGALRM;
 /// # Errors
 /// The system's, which cannot happen for signals that exist.
 pub fn reset() -> io::Result<()> {
-    for signal in Signal::iterator() {
-        let handler = match signal {
-            Signal::SIGKILL | Signal::SIGSTOP => continue,
-            Signal::SIGPIPE => SigHandler::SigIgn,
-            _ => SigHandler::SigDfl,
-        };
-        set(signal, handler)?;
-    }
-    for number in libc::SIGRTMIN()..=libc::SIGRTMAX() {
-        // SAFETY: the default disposition runs no code of ours.
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: the default runs no code of ours. It cannot be set, and need not be, for SIGKILL,
+        // SIGSTOP and what the C library has for itself.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
+    set(Signal::SIGPIPE, SigHandler::SigIgn)?;
     Ok(SigSet::empty().thread_set_mask()?)
 }
 

@@ -211,8 +211,7 @@ impl Spawner {
     pub fn take_exec_error(&mut self, pid: i32) -> Option<io::Error> {
         let at = self.launches.iter().position(|launch| launch.pid == pid)?;
         let task = self.launches.remove(at).task;
-        let lives = task.lives.load(Ordering::Acquire) != 0;
-        let errno = task.error.load(Ordering::Relaxed);
+        let (lives, errno) = task.state();
         if !lives {
             self.keep(task);
         } else {
@@ -245,14 +244,14 @@ impl Spawner {
     fn collect(&mut self) {
         let mut at = 0;
         while let Some(launch) = self.launches.get_mut(at) {
-            let lives = launch.task.lives.load(Ordering::Acquire) != 0;
-            if !lives && launch.task.error.load(Ordering::Relaxed) == 0 {
-                let task = self.launches.remove(at).task;
-                self.keep(task);
-                continue;
-            }
-            if !lives {
-                launch.deadline = None;
+            match launch.task.state() {
+                (false, 0) => {
+                    let task = self.launches.remove(at).task;
+                    self.keep(task);
+                    continue;
+                }
+                (false, _) => launch.deadline = None,
+                (true, _) => {}
             }
             at += 1;
         }
@@ -323,6 +322,12 @@ impl Task {
         *self.borrows.get_mut() = BORROWED;
         *self.lives.get_mut() = 1;
         *self.error.get_mut() = 0;
+    }
+
+    /// Whether the child uses this memory, and why its exec has failed, which is 0 if it has not.
+    fn state(&self) -> (bool, i32) {
+        let lives = self.lives.load(Ordering::Acquire) != 0;
+        (lives, self.error.load(Ordering::Relaxed))
     }
 }
 
