@@ -2,7 +2,6 @@
 //! told, and why it ends.
 
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -34,7 +33,8 @@ pub enum Ending {
 
 #[derive(Debug)]
 pub(super) struct Lifecycle {
-    signals: Signals,
+    /// Readable when a signal has come.
+    pub(super) signals: Signals,
     pub(super) supervisor: Supervisor,
     /// When to end by itself.
     exit_at: Option<Time>,
@@ -43,7 +43,7 @@ pub(super) struct Lifecycle {
     /// When the supervisor was last told that the master lives.
     alive_at: Time,
     /// A signal may wait to be read.
-    signalled: bool,
+    pub(super) signalled: bool,
     /// When SIGCHLD is taken again.
     sigchld_at: Option<Time>,
 }
@@ -107,11 +107,6 @@ impl Lifecycle {
         deadlines.into_iter().flatten().min().unwrap_or(now)
     }
 
-    /// The poller says that a signal has come.
-    pub(super) fn signalled(&mut self) {
-        self.signalled = true;
-    }
-
     /// The numbers of the signals that have come.
     ///
     /// # Errors
@@ -151,12 +146,5 @@ impl Lifecycle {
         if self.exit_at.is_some_and(|at| at <= now) {
             self.end(Ending::ExitTime);
         }
-    }
-}
-
-/// Readable when a signal has come.
-impl AsFd for Lifecycle {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.signals.as_fd()
     }
 }

@@ -184,7 +184,7 @@ impl Runtime {
                 continue;
             };
             match token {
-                Token::Signals => self.lifecycle.signalled(),
+                Token::Signals => self.lifecycle.signalled = true,
                 Token::Listener(id) if hung_up => self.turn.hung_up.push(id),
                 Token::Listener(id) => self.turn.clients.push(id),
                 Token::Hangups => self.turn.hung_up.extend(self.services.hung_up()),

@@ -69,7 +69,7 @@ impl Runtime {
         let poll = Poll::new().context("cannot make a poller")?;
         let flow = spawner.make_flow_pipe();
         flow.context("cannot make the flow pipe")?;
-        poll.add(&lifecycle, Token::Signals.key(), Interest::Readable)?;
+        poll.add(&lifecycle.signals, Token::Signals.key(), Interest::Readable)?;
         let services = Services::new(&poll).context("cannot make a poller")?;
         let mut runtime = Self {
             table: Table::new(config.parameters.service_kill_time, setup.run.verbose),

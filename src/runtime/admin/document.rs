@@ -42,7 +42,7 @@ impl Runtime {
         };
         let configuration = self.setup.location.path().display().to_string();
         let parameters = &self.config.parameters;
-        let history = self.reloader.history();
+        let history = &self.reloader.history;
         let last_reload = history.last_reload.as_ref();
         // Where the system does not tell, the field is null.
         let paths = Queues::read().unwrap_or_default();

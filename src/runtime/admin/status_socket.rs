@@ -107,11 +107,10 @@ impl StatusSocket {
     pub(super) fn expire(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
         let expired = self.readers.expire(now, poll);
         let unread = self.readers.is_empty();
-        let forgotten = self.last.take_if(|last| last.old_at <= now && unread);
-        if let Some(Last { document, .. }) = forgotten {
-            let length = document.len();
-            drop(document);
-            if length > PORTION {
+        if let Some(last) = self.last.take_if(|last| last.old_at <= now && unread) {
+            let is_large = last.document.len() > PORTION;
+            drop(last);
+            if is_large {
                 process::trim_memory();
             }
         }

@@ -88,16 +88,12 @@ struct Waiting {
 pub(super) struct Reloader {
     requested: bool,
     state: State,
-    history: History,
+    pub(super) history: History,
 }
 
 impl Reloader {
     pub(super) fn request(&mut self) {
         self.requested = true;
-    }
-
-    pub(super) fn history(&self) -> &History {
-        &self.history
     }
 
     /// Whether it goes on as soon as all is done that is queued.
