@@ -34,6 +34,7 @@ use anyhow::Context;
 use crate::config::{Config, Kind};
 use crate::log::{About, Log, Severity};
 use crate::policy::{self, Action, Errno, Event, Pid, Record, ServiceId, Table, Time};
+use crate::sys::channel::Found;
 use crate::sys::inherited::InheritedListener;
 use crate::sys::poll::{Poll, Ready};
 use crate::sys::signal::Signal;
@@ -332,6 +333,22 @@ impl Runtime {
                 policy::Signal::Kill => Signal::SIGKILL,
             });
         }
+    }
+
+    /// Closes a child's channel of which nothing more is to be read.
+    fn close_if_ended(&mut self, now: Time, pid: Pid, found: Found) {
+        let event = match found {
+            Found::Bytes(_) | Found::Nothing => return,
+            Found::End => {
+                // The child has ended; or it, or a process that has the channel from it, has shut
+                // it down.
+                self.child_ended(pid);
+                Event::ChannelClosed { pid }
+            }
+            Found::Descriptors => Event::SentDescriptors { pid },
+        };
+        self.close_channel(pid);
+        self.step(now, event);
     }
 
     fn close_channel(&mut self, pid: Pid) {

@@ -41,13 +41,7 @@ impl Runtime {
         for message in messages {
             self.step(now, event(pid, message));
         }
-        let end = match found {
-            Found::Bytes(_) | Found::Nothing => return,
-            Found::End => Event::ChannelClosed { pid },
-            Found::Descriptors => Event::SentDescriptors { pid },
-        };
-        self.close_channel(pid);
-        self.step(now, end);
+        self.close_if_ended(now, pid, found);
     }
 
     /// Gives a child an order.
@@ -59,8 +53,7 @@ impl Runtime {
                 // What it has said before comes first.
                 self.read_pool_channel(now, pid);
                 if self.children.get(pid).is_some_and(|c| c.channel.is_some()) {
-                    self.close_channel(pid);
-                    self.step(now, Event::ChannelClosed { pid });
+                    self.close_if_ended(now, pid, Found::End);
                 }
             }
             Err(failure) => self.step(now, Event::OrderFailed { pid, failure }),

@@ -204,26 +204,13 @@ impl Runtime {
         };
         let id = child.service;
         let mut bytes = [0; READ];
-        match channel.read(&mut bytes) {
-            Found::Bytes(length) => {
-                for what in protocol::reports(pid, &bytes[..length]) {
-                    self.step(now, Event::written(id, pid, what));
-                }
-                length == READ
-            }
-            Found::Nothing => false,
-            Found::End => {
-                // The child has ended; or it, or a process that has the channel from it, has shut
-                // it down.
-                self.close_channel(pid);
-                self.child_ended(pid);
-                false
-            }
-            Found::Descriptors => {
-                self.close_channel(pid);
-                self.step(now, Event::SentDescriptors { pid });
-                false
+        let found = channel.read(&mut bytes);
+        if let Found::Bytes(length) = found {
+            for what in protocol::reports(pid, &bytes[..length]) {
+                self.step(now, Event::written(id, pid, what));
             }
         }
+        self.close_if_ended(now, pid, found);
+        found == Found::Bytes(READ)
     }
 }
