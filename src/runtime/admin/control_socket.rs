@@ -145,7 +145,7 @@ impl Runtime {
         let about = outcome.service.as_deref().map(about).unwrap_or_default();
         if let Some(why) = outcome.answer.refusal() {
             let text = format!("{what}: refused to uid {uid} pid {pid}: {why}");
-            self.admin.warnings.write(now, &mut self.log, about, text);
+            self.admin.warn(now, &mut self.log, about, text);
         } else {
             let text = format!("{what}: done, for uid {uid} pid {pid}");
             self.log.write_about(Severity::Info, about, text);

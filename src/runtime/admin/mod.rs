@@ -26,50 +26,31 @@ use super::Runtime;
 use super::token::Token;
 use admission::{Admission, LISTENER};
 use control_socket::Outcome;
-use status_socket::StatusSocket;
+use status_socket::{Last, Reader};
 
 #[derive(Debug)]
 pub(super) struct Admin {
-    status: StatusSocket,
+    /// Programs that read the status document.
+    readers: Admission<Reader>,
+    /// The document, while it is current or has readers.
+    last: Option<Last>,
     /// Operators' programs that have not sent their requests yet.
     operators: Admission<Channel>,
     /// Operators whose requests are being carried out.
     pending: Vec<(Channel, UnixCredentials, Outcome)>,
-    warnings: Warnings,
+    /// Warnings about clients of the master, which must not fill the log.
+    warnings: Limiter,
 }
 
 impl Default for Admin {
     fn default() -> Self {
         Self {
-            status: StatusSocket::default(),
+            readers: Admission::new(Token::Status),
+            last: None,
             operators: Admission::new(Token::Control),
             pending: Vec::new(),
-            warnings: Warnings::default(),
+            warnings: Limiter::default(),
         }
-    }
-}
-
-/// Warnings about clients of the master, which must not fill the log.
-#[derive(Debug, Default)]
-struct Warnings(Limiter);
-
-impl Warnings {
-    fn write(&mut self, now: Time, log: &mut Log, about: About<'_>, text: impl Display) {
-        let Some(suppressed) = self.0.allow(now) else {
-            return;
-        };
-        log.write_about(Severity::Warning, about, text);
-        if suppressed > 0 {
-            log.warning(format_args!(
-                "control socket: {suppressed} more such lines were not logged"
-            ));
-        }
-    }
-
-    fn cannot_serve(&mut self, now: Time, log: &mut Log, error: &io::Error) {
-        let reason = describe_error(error);
-        let text = format!("cannot serve the status or the control socket: {reason}");
-        self.write(now, log, About::default(), text);
     }
 }
 
@@ -83,17 +64,12 @@ impl Admin {
             }
         };
         let group = privilege::is_root().then_some(owner.gid);
-        let (path, readers) = (status::SOCKET, &mut self.status.readers);
+        let (path, readers) = (status::SOCKET, &mut self.readers);
         let opened = readers.open(Path::new(path), SockType::Stream, group, poll);
         check("status", path, opened);
         let (path, operators) = (control::SOCKET, &mut self.operators);
         let opened = operators.open(Path::new(path), SockType::SeqPacket, None, poll);
         check("control", path, opened);
-    }
-
-    /// The next status document is to be made anew, because something was done just now.
-    pub(super) fn renew_document(&mut self) {
-        self.status.renew();
     }
 
     /// Whether operators wait until their requests are carried out.
@@ -102,20 +78,44 @@ impl Admin {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        let deadlines = [self.status.next_deadline(), self.operators.next_deadline()];
+        let unread = self.last.as_ref().filter(|_| self.readers.is_empty());
+        let deadlines = [
+            self.readers.next_deadline(),
+            self.operators.next_deadline(),
+            unread.map(|last| last.old_at),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
     /// Ends the connections that have lasted too long, and lets others in.
     pub(super) fn expire(&mut self, now: Time, poll: &Poll, log: &mut Log) {
         for expired in [
-            self.status.expire(now, poll),
+            self.readers.expire(now, poll),
             self.operators.expire(now, poll),
         ] {
             if let Err(error) = expired {
-                self.warnings.cannot_serve(now, log, &error);
+                self.cannot_serve(now, log, &error);
             }
         }
+        self.forget_document(now);
+    }
+
+    fn warn(&mut self, now: Time, log: &mut Log, about: About<'_>, text: impl Display) {
+        let Some(suppressed) = self.warnings.allow(now) else {
+            return;
+        };
+        log.write_about(Severity::Warning, about, text);
+        if suppressed > 0 {
+            log.warning(format_args!(
+                "control socket: {suppressed} more such lines were not logged"
+            ));
+        }
+    }
+
+    fn cannot_serve(&mut self, now: Time, log: &mut Log, error: &io::Error) {
+        let reason = describe_error(error);
+        let text = format!("cannot serve the status or the control socket: {reason}");
+        self.warn(now, log, About::default(), text);
     }
 }
 
@@ -126,7 +126,7 @@ impl Runtime {
             let served = match token {
                 Token::Status(LISTENER) => self.accept_readers(now),
                 Token::Status(at) => {
-                    self.admin.status.send(at, &self.poll);
+                    self.admin.send(at, &self.poll);
                     Ok(())
                 }
                 Token::Control(LISTENER) => self.accept_operators(now),
@@ -134,7 +134,7 @@ impl Runtime {
                 _ => Ok(()),
             };
             if let Err(error) = served {
-                self.admin.warnings.cannot_serve(now, &mut self.log, &error);
+                self.admin.cannot_serve(now, &mut self.log, &error);
             }
         }
     }

@@ -6,10 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::Admission;
+use super::Admin;
 use crate::policy::Time;
 use crate::runtime::Runtime;
-use crate::runtime::token::Token;
 use crate::sys::channel::Channel;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process;
@@ -48,29 +47,14 @@ impl Reader {
 
 /// The last document, and when the next one may be made.
 #[derive(Debug)]
-struct Last {
+pub(super) struct Last {
     document: Arc<[u8]>,
-    old_at: Time,
+    pub(super) old_at: Time,
 }
 
-#[derive(Debug)]
-pub(super) struct StatusSocket {
-    pub(super) readers: Admission<Reader>,
-    last: Option<Last>,
-}
-
-impl Default for StatusSocket {
-    fn default() -> Self {
-        Self {
-            readers: Admission::new(Token::Status),
-            last: None,
-        }
-    }
-}
-
-impl StatusSocket {
-    /// The next document is to be made anew.
-    pub(super) fn renew(&mut self) {
+impl Admin {
+    /// The next document is to be made anew, because something was done just now.
+    pub(in crate::runtime) fn renew_document(&mut self) {
         if let Some(last) = &mut self.last {
             last.old_at = Time::ZERO;
         }
@@ -90,22 +74,8 @@ impl StatusSocket {
         });
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Time> {
-        let last = self.last.as_ref().filter(|_| self.readers.is_empty());
-        let forget_at = last.map(|last| last.old_at);
-        self.readers
-            .next_deadline()
-            .into_iter()
-            .chain(forget_at)
-            .min()
-    }
-
-    /// Removes readers whose time is over, and the document if it is old and has no readers.
-    ///
-    /// # Errors
-    /// The poller's.
-    pub(super) fn expire(&mut self, now: Time, poll: &Poll) -> io::Result<()> {
-        let expired = self.readers.expire(now, poll);
+    /// Forgets the document if it is old and has no readers.
+    pub(super) fn forget_document(&mut self, now: Time) {
         let unread = self.readers.is_empty();
         if let Some(last) = self.last.take_if(|last| last.old_at <= now && unread) {
             let is_large = last.document.len() > PORTION;
@@ -114,7 +84,6 @@ impl StatusSocket {
                 process::trim_memory();
             }
         }
-        expired
     }
 
     /// Goes on sending to a reader that has read some.
@@ -149,14 +118,12 @@ impl StatusSocket {
 impl Runtime {
     /// Accepts programs that read the status document.
     pub(super) fn accept_readers(&mut self, now: Time) -> io::Result<()> {
-        while let Some(connection) = self.admin.status.readers.accept(now, &self.poll)? {
-            let document = match self.admin.status.document(now) {
+        while let Some(connection) = self.admin.readers.accept(now, &self.poll)? {
+            let document = match self.admin.document(now) {
                 Some(document) => document,
                 None => self.make_document(now),
             };
-            self.admin
-                .status
-                .serve(now, connection, document, &self.poll)?;
+            self.admin.serve(now, connection, document, &self.poll)?;
         }
         Ok(())
     }
@@ -165,7 +132,7 @@ impl Runtime {
         let begun = self.now();
         let document: Arc<[u8]> = self.document(now).into();
         let took = self.now().saturating_sub(begun);
-        self.admin.status.set_document(now, document.clone(), took);
+        self.admin.set_document(now, document.clone(), took);
         document
     }
 }
@@ -187,37 +154,42 @@ mod tests {
 
     #[test]
     fn readers_that_come_within_a_tenth_of_a_second_get_the_same_document() {
-        let mut socket = StatusSocket::default();
-        assert_eq!(socket.document(NOW), None);
-        socket.set_document(NOW, document(1), QUICK);
-        assert_eq!(socket.document(NOW + CURRENT - QUICK), Some(document(1)));
-        assert_eq!(socket.document(NOW + CURRENT), None);
+        let mut admin = Admin::default();
+        assert_eq!(admin.document(NOW), None);
+        admin.set_document(NOW, document(1), QUICK);
+        assert_eq!(admin.document(NOW + CURRENT - QUICK), Some(document(1)));
+        assert_eq!(admin.document(NOW + CURRENT), None);
     }
 
     #[test]
     fn a_document_that_takes_long_to_make_is_made_less_often() {
-        let mut socket = StatusSocket::default();
+        let mut admin = Admin::default();
         let took = Duration::from_millis(20);
-        socket.set_document(NOW, document(1), took);
-        assert!(socket.document(NOW + 49 * took).is_some());
-        assert_eq!(socket.document(NOW + 50 * took), None);
+        admin.set_document(NOW, document(1), took);
+        assert!(admin.document(NOW + 49 * took).is_some());
+        assert_eq!(admin.document(NOW + 50 * took), None);
     }
 
     #[test]
     fn what_an_operator_has_just_done_is_in_the_next_document() {
-        let mut socket = StatusSocket::default();
-        socket.set_document(NOW, document(1), QUICK);
-        socket.renew();
-        assert_eq!(socket.document(NOW), None);
+        let mut admin = Admin::default();
+        admin.set_document(NOW, document(1), QUICK);
+        admin.renew_document();
+        assert_eq!(admin.document(NOW), None);
     }
 
-    /// A socket with a path, that has this document.
-    fn opened(directory: &Path, poll: &Poll) -> StatusSocket {
-        let mut socket = StatusSocket::default();
+    fn expire(admin: &mut Admin, now: Time, poll: &Poll) {
+        admin.readers.expire(now, poll).unwrap();
+        admin.forget_document(now);
+    }
+
+    /// With a socket at a path.
+    fn opened(directory: &Path, poll: &Poll) -> Admin {
+        let mut admin = Admin::default();
         let path = directory.join("socket");
-        let opened = socket.readers.open(&path, SockType::Stream, None, poll);
+        let opened = admin.readers.open(&path, SockType::Stream, None, poll);
         opened.unwrap();
-        socket
+        admin
     }
 
     #[test]
@@ -225,14 +197,14 @@ mod tests {
         let poll = Poll::new().unwrap();
         let directory = tempfile::tempdir().unwrap();
         for (portions, others) in [(1, MAX - 1), (MAX, 0)] {
-            let mut socket = opened(directory.path(), &poll);
+            let mut admin = opened(directory.path(), &poll);
             let connect = |_| UnixStream::connect(directory.path().join("socket")).unwrap();
             let _clients: Vec<_> = (0..2 * MAX).map(connect).collect();
-            let first = socket.readers.accept(NOW, &poll).unwrap();
+            let first = admin.readers.accept(NOW, &poll).unwrap();
             let document = document(portions * PORTION);
-            let served = socket.serve(NOW, first.expect("a reader"), document, &poll);
+            let served = admin.serve(NOW, first.expect("a reader"), document, &poll);
             served.unwrap();
-            let accept = || socket.readers.accept(NOW, &poll).unwrap();
+            let accept = || admin.readers.accept(NOW, &poll).unwrap();
             assert_eq!(std::iter::from_fn(accept).count(), others, "{portions}");
         }
     }
@@ -241,23 +213,23 @@ mod tests {
     fn an_old_document_without_readers_is_forgotten() {
         let poll = Poll::new().unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let mut socket = opened(directory.path(), &poll);
+        let mut admin = opened(directory.path(), &poll);
         let client = UnixStream::connect(directory.path().join("socket")).unwrap();
-        let connection = socket.readers.accept(NOW, &poll).unwrap().unwrap();
+        let connection = admin.readers.accept(NOW, &poll).unwrap().unwrap();
         let document = document(4 * PORTION);
-        socket.set_document(NOW, document.clone(), QUICK);
-        socket.serve(NOW, connection, document, &poll).unwrap();
+        admin.set_document(NOW, document.clone(), QUICK);
+        admin.serve(NOW, connection, document, &poll).unwrap();
         let old = NOW + CURRENT;
-        socket.expire(old, &poll).unwrap();
-        assert!(socket.last.is_some(), "it has a reader");
-        assert!(socket.next_deadline() > Some(old));
-        socket.readers.remove(LISTENER + 1, &poll);
+        expire(&mut admin, old, &poll);
+        assert!(admin.last.is_some(), "it has a reader");
+        assert!(admin.next_deadline() > Some(old));
+        admin.readers.remove(LISTENER + 1, &poll);
         drop(client);
-        assert_eq!(socket.next_deadline(), Some(old));
-        socket.expire(old - QUICK, &poll).unwrap();
-        assert!(socket.document(old - QUICK).is_some(), "it is not old");
-        socket.expire(old, &poll).unwrap();
-        assert!(socket.last.is_none());
-        assert_eq!(socket.next_deadline(), None);
+        assert_eq!(admin.next_deadline(), Some(old));
+        expire(&mut admin, old - QUICK, &poll);
+        assert!(admin.document(old - QUICK).is_some(), "it is not old");
+        expire(&mut admin, old, &poll);
+        assert!(admin.last.is_none());
+        assert_eq!(admin.next_deadline(), None);
     }
 }
