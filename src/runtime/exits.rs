@@ -36,7 +36,7 @@ pub(super) struct Exits {
     unwatched: Vec<Pid>,
     retry_at: Option<Time>,
     /// A process that is no child may have ended.
-    orphans: bool,
+    pub(super) orphans: bool,
 }
 
 impl Exits {
@@ -80,10 +80,6 @@ impl Exits {
             self.services.push_back(id);
         }
         pid
-    }
-
-    pub(super) fn orphan_ended(&mut self) {
-        self.orphans = true;
     }
 
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
@@ -134,19 +130,16 @@ impl Runtime {
         };
         let id = child.service;
         let fd = child.process.as_fd();
-        if !poll::wait_until_readable(fd, Duration::ZERO) {
-            // Its channel has ended, or the poller has refused it.
+        let has_ended = || poll::wait_until_readable(fd, Duration::ZERO);
+        let reap = || child.process.reap();
+        let Some(end) = reap().or_else(|| has_ended().then(reap).flatten()) else {
             let (key, interest) = (Token::Exit(pid).key(), Interest::ReadableOnce);
-            let watched = self.poll.modify(fd, key, interest);
-            let watched = watched.or_else(|_| self.poll.add(fd, key, interest));
-            if watched.is_err() {
+            let watch = || self.poll.modify(fd, key, interest);
+            let watch = || watch().or_else(|_| self.poll.add(fd, key, interest));
+            // A process that traces it can keep its end to itself.
+            if has_ended() || watch().is_err() {
                 self.exits.look_again(now + RETRY, pid);
             }
-            return;
-        }
-        let Some(end) = child.process.reap() else {
-            // A process that traces it keeps its end to itself.
-            self.exits.look_again(now + RETRY, pid);
             return;
         };
         self.read_last_words(now, pid);

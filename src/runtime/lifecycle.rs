@@ -19,8 +19,6 @@ const WATCHDOG_RESET: Duration = Duration::from_secs(100);
 const TURN_MAX: Duration = Duration::from_secs(500);
 /// How long no SIGCHLD is taken after one.
 const SIGCHLD_REST: Duration = Duration::from_secs(1);
-/// Signals that are read in a turn: more than there are kinds.
-const SIGNALS_MAX: usize = 8;
 
 /// Why the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +36,8 @@ pub(super) struct Lifecycle {
     pub(super) supervisor: Supervisor,
     /// When to end by itself.
     exit_at: Option<Time>,
-    ending: Option<Ending>,
+    /// Why the loop ends, if it does.
+    pub(super) ending: Option<Ending>,
     watchdog_at: Option<Time>,
     /// When the supervisor was last told that the master lives.
     alive_at: Time,
@@ -115,11 +114,7 @@ impl Lifecycle {
         if !mem::take(&mut self.signalled) {
             return Ok(Vec::new());
         }
-        let numbers = std::iter::from_fn(|| self.signals.take().transpose());
-        numbers
-            .take(SIGNALS_MAX)
-            .collect::<Result<_, _>>()
-            .context("cannot read signals")
+        self.signals.take().context("cannot read signals")
     }
 
     /// Takes no SIGCHLD for a while: each child's end sends one, and only those of other processes
@@ -135,11 +130,6 @@ impl Lifecycle {
     /// Ends the loop, unless it ends already.
     pub(super) fn end(&mut self, ending: Ending) {
         self.ending.get_or_insert(ending);
-    }
-
-    /// Why the loop ends, if it does.
-    pub(super) fn ending(&self) -> Option<Ending> {
-        self.ending
     }
 
     pub(super) fn pass_exit_time(&mut self, now: Time) {

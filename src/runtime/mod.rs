@@ -122,7 +122,7 @@ impl Runtime {
     pub fn run(&mut self) -> anyhow::Result<Ending> {
         loop {
             self.turn()?;
-            if let Some(ending) = self.lifecycle.ending() {
+            if let Some(ending) = self.lifecycle.ending {
                 return Ok(ending);
             }
         }
@@ -140,7 +140,7 @@ impl Runtime {
         self.sort_ready(now);
         self.mend_listeners(now);
         self.read_signals(now)?;
-        if self.lifecycle.ending().is_some() {
+        if self.lifecycle.ending.is_some() {
             return Ok(());
         }
         self.read_outputs(now);
@@ -205,9 +205,9 @@ impl Runtime {
     fn read_signals(&mut self, now: Time) -> anyhow::Result<()> {
         for number in self.lifecycle.take_signals()? {
             match number {
-                libc::SIGHUP => self.reloader.request(),
+                libc::SIGHUP => self.reloader.requested = true,
                 libc::SIGCHLD => {
-                    self.exits.orphan_ended();
+                    self.exits.orphans = true;
                     self.lifecycle.rest_from_sigchld(now)?;
                 }
                 signal => {

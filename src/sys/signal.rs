@@ -1,6 +1,7 @@
 //! Signals as descriptor events, and what children find of them.
 
 use std::io;
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -16,6 +17,9 @@ const HANDLED: [Signal; 4] = [
     Signal::SIGINT,
     Signal::SIGQUIT,
 ];
+
+/// Signals that are taken at a time: more than there are kinds.
+const SIGNALS_MAX: usize = 8;
 
 /// The only signal that has a handler here. A child must not run it, see `spawn`.
 pub(super) const CAUGHT: libc::c_int = libc::SIGALRM;
@@ -73,13 +77,14 @@ impl Signals {
         Ok(self.0.set_mask(&Self::set(taken))?)
     }
 
-    /// The number of a signal that has come, if there is one.
+    /// The numbers of the signals that have come.
     ///
     /// # Errors
     /// The system's.
-    pub fn take(&self) -> io::Result<Option<i32>> {
-        let info = self.0.read_signal()?;
-        Ok(info.map(|info| info.ssi_signo as i32))
+    pub fn take(&self) -> io::Result<Vec<i32>> {
+        let signals = iter::from_fn(|| self.0.read_signal().transpose());
+        let numbers = signals.map(|info| Ok(info?.ssi_signo as i32));
+        numbers.take(SIGNALS_MAX).collect()
     }
 }
 
@@ -210,10 +215,7 @@ mod tests {
     fn a_blocked_signal_is_taken_as_an_event() {
         if in_own_process("sys::signal::tests::a_blocked_signal_is_taken_as_an_event") {
             let signals = Signals::open().unwrap();
-            let taken = || {
-                let numbers = std::iter::from_fn(|| signals.take().unwrap());
-                numbers.collect::<Vec<_>>()
-            };
+            let taken = || signals.take().unwrap();
             assert_eq!(taken(), [0_i32; 0]);
             for signal in [Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGTERM] {
                 // To this thread: the test program has others, which block nothing.

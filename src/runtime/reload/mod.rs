@@ -55,22 +55,15 @@ impl History {
     }
 }
 
-/// What the reload does that is under way.
-#[derive(Debug, Default)]
-enum State {
-    #[default]
-    None,
-    /// It waits for host names.
-    Names(Box<Waiting>),
-    /// Its configuration is in force, and the changes are being carried out.
-    Committed {
-        /// What has changed, in words.
-        what: String,
-        /// The warnings.
-        findings: Vec<String>,
-        /// Listeners to close then.
-        replaced: Listeners,
-    },
+/// A reload whose configuration is in force, while the changes are being carried out.
+#[derive(Debug)]
+struct Committed {
+    /// What has changed, in words.
+    what: String,
+    /// The warnings.
+    findings: Vec<String>,
+    /// Listeners to close then.
+    replaced: Listeners,
 }
 
 /// A reload that waits for host names.
@@ -86,32 +79,29 @@ struct Waiting {
 
 #[derive(Debug, Default)]
 pub(super) struct Reloader {
-    requested: bool,
-    state: State,
+    pub(super) requested: bool,
+    waiting: Option<Box<Waiting>>,
+    committed: Option<Committed>,
     pub(super) history: History,
 }
 
 impl Reloader {
-    pub(super) fn request(&mut self) {
-        self.requested = true;
-    }
-
     /// Whether it goes on as soon as all is done that is queued.
     pub(super) fn is_due(&self) -> bool {
-        self.requested || matches!(self.state, State::Committed { .. })
+        self.requested || self.committed.is_some()
     }
 
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
-        match &self.state {
-            _ if self.is_due() => Some(now),
-            State::Names(waiting) => Some(waiting.slow_at.unwrap_or(waiting.until)),
-            _ => None,
+        if self.is_due() {
+            return Some(now);
         }
+        let waiting = self.waiting.as_ref()?;
+        Some(waiting.slow_at.unwrap_or(waiting.until))
     }
 
     /// Ends a reload that waits for host names.
     pub(super) fn cancel(&mut self, poll: &Poll) {
-        if let State::Names(waiting) = mem::take(&mut self.state) {
+        if let Some(waiting) = self.waiting.take() {
             waiting.names.forget(poll);
         }
     }
@@ -124,20 +114,13 @@ impl Runtime {
         if !self.is_settled() {
             return;
         }
-        match mem::take(&mut self.reloader.state) {
-            State::Committed {
-                what,
-                findings,
-                replaced,
-            } => {
-                close_listeners(replaced);
-                self.reload_done(&what, findings);
-            }
-            State::Names(waiting) if !self.reloader.requested => self.wait_for_names(now, waiting),
-            state => self.reloader.state = state,
+        if let Some(committed) = self.reloader.committed.take() {
+            self.reload_done(committed);
         }
         if mem::take(&mut self.reloader.requested) {
             self.begin_reload(now);
+        } else if let Some(waiting) = self.reloader.waiting.take() {
+            self.wait_for_names(now, waiting);
         }
     }
 
@@ -169,7 +152,7 @@ impl Runtime {
         let config = Config::parse(&waiting.sources, &waiting.names);
         match waiting.names.look_up(&self.poll) {
             Ok(false) => self.end_reload(config.map_err(Into::into)),
-            Ok(true) => self.reloader.state = State::Names(waiting),
+            Ok(true) => self.reloader.waiting = Some(waiting),
             Err(error) => {
                 let error = anyhow::Error::new(error).context("cannot look host names up");
                 self.end_reload(Err(error));
@@ -189,7 +172,7 @@ impl Runtime {
                 "the reload waits for a name server: looking up \"{host}\""
             ));
         }
-        self.reloader.state = State::Names(waiting);
+        self.reloader.waiting = Some(waiting);
     }
 
     /// Puts a configuration in force, or says why not and changes nothing.
@@ -202,11 +185,11 @@ impl Runtime {
         match committed {
             Ok((what, replaced)) => {
                 let findings = self.log.take_kept();
-                self.reloader.state = State::Committed {
+                self.reloader.committed = Some(Committed {
                     what,
                     findings,
                     replaced,
-                };
+                });
             }
             Err(error) => {
                 let configuration = self.setup.location.path().display().to_string();
@@ -222,13 +205,14 @@ impl Runtime {
         }
     }
 
-    fn reload_done(&mut self, what: &str, findings: Vec<String>) {
+    fn reload_done(&mut self, done: Committed) {
+        close_listeners(done.replaced);
         self.services.trim(&self.poll);
         self.services.watch_hangups(&self.poll);
         process::trim_memory();
-        self.log.info(format!("reload done: {what}"));
+        self.log.info(format!("reload done: {}", done.what));
         let state = self.state();
-        self.report_reload(true, findings, &state);
+        self.report_reload(true, done.findings, &state);
     }
 
     fn report_reload(&mut self, succeeded: bool, findings: Vec<String>, state: &str) {
