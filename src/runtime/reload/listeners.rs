@@ -41,7 +41,9 @@ pub(super) fn open(
             asides: Vec::new(),
         },
         errors: Vec::new(),
-        reusable: Reusable::new(services, plan),
+        services,
+        given_up: given_up(services, plan),
+        left: left(services, plan),
         inherited,
         config,
     };
@@ -57,65 +59,40 @@ pub(super) fn open(
     opening.finish()
 }
 
-/// The listeners that are open now and that a plan may use for other services.
-struct Reusable<'a> {
+/// The listeners that services give up under a plan, by address; several where services share one.
+fn given_up<'a>(
     services: &'a Services,
-    /// By address, those that their services give up; several where services share an address.
-    given_up: HashMap<SocketAddr, Vec<&'a Arc<Listener>>>,
-    /// Paths of services that the plan removes; with the service, if clients find it there.
-    paths: HashMap<&'a Path, Option<&'a ServiceIo>>,
+    plan: &Plan,
+) -> HashMap<SocketAddr, Vec<&'a Arc<Listener>>> {
+    let known = plan.entries.iter().filter(|entry| entry.known);
+    let kept: HashSet<_> = known
+        .flat_map(|Entry { id, service, .. }| {
+            let addresses = service.endpoint.addresses().iter();
+            addresses.map(|address| (*id, *address))
+        })
+        .collect();
+    let mut given_up: HashMap<_, Vec<_>> = HashMap::new();
+    for (id, io) in services.iter() {
+        for (address, listener) in by_address(io) {
+            if !kept.contains(&(id, *address)) {
+                given_up.entry(*address).or_default().push(listener);
+            }
+        }
+    }
+    given_up
 }
 
-impl<'a> Reusable<'a> {
-    fn new(services: &'a Services, plan: &Plan) -> Self {
-        let known = plan.entries.iter().filter(|entry| entry.known);
-        let kept: HashSet<_> = known
-            .flat_map(|Entry { id, service, .. }| {
-                let addresses = service.endpoint.addresses().iter();
-                addresses.map(|address| (*id, *address))
-            })
-            .collect();
-        let mut given_up: HashMap<_, Vec<_>> = HashMap::new();
-        for (id, io) in services.iter() {
-            for (address, listener) in by_address(io) {
-                if !kept.contains(&(id, *address)) {
-                    given_up.entry(*address).or_default().push(listener);
-                }
-            }
-        }
-        let mut paths = HashMap::new();
-        for io in plan.removed.iter().filter_map(|id| services.get(*id)) {
-            if let Endpoint::Path(path) = &io.service.endpoint {
-                let found = io.is_found_at(&io.service.endpoint);
-                paths.insert(path.as_path(), found.then_some(io));
-            }
-        }
-        Self {
-            services,
-            given_up,
-            paths,
-        }
-    }
-
-    /// The listener that a service may have for this address: its own, or one that another gives up.
-    /// No other service gets it.
-    fn at_address(&mut self, entry: &Entry, address: SocketAddr) -> Option<Arc<Listener>> {
-        let io = self.services.get(entry.id).filter(|_| entry.known);
-        let own = io.and_then(|io| by_address(io).find(|(own, _)| **own == address));
-        let listener = match own {
-            Some((_, listener)) => listener,
-            None => self.given_up.get_mut(&address)?.pop()?,
+/// The paths of services that a plan removes; with the service, if clients find it there.
+fn left<'a>(services: &'a Services, plan: &Plan) -> HashMap<&'a Path, Option<&'a ServiceIo>> {
+    let removed = plan.removed.iter().filter_map(|id| services.get(*id));
+    let paths = removed.filter_map(|io| {
+        let endpoint = &io.service.endpoint;
+        let Endpoint::Path(path) = endpoint else {
+            return None;
         };
-        Some(Arc::clone(listener))
-    }
-
-    /// The listener that a removed service leaves at a path, if it is of this kind. No other service
-    /// gets it.
-    fn at_path(&mut self, path: &Path, kind: PathKind) -> Option<Arc<Listener>> {
-        let left = self.paths.get_mut(path)?;
-        let left = left.take_if(|io| path_kind(io.service.kind) == kind)?;
-        left.listeners.first().cloned()
-    }
+        Some((path.as_path(), io.is_found_at(endpoint).then_some(io)))
+    });
+    paths.collect()
 }
 
 fn by_address(io: &ServiceIo) -> impl Iterator<Item = (&SocketAddr, &Arc<Listener>)> {
@@ -135,7 +112,10 @@ struct Opening<'a> {
     opened: OpenedListeners,
     /// What keeps services from listening, with their lines in the table.
     errors: Vec<(u32, String)>,
-    reusable: Reusable<'a>,
+    services: &'a Services,
+    /// What services give up under the plan. No two others get the same.
+    given_up: HashMap<SocketAddr, Vec<&'a Arc<Listener>>>,
+    left: HashMap<&'a Path, Option<&'a ServiceIo>>,
     inherited: &'a [InheritedListener],
     config: &'a Config,
 }
@@ -180,8 +160,11 @@ impl Opening<'_> {
     }
 
     fn open_address(&mut self, entry: &Entry, address: SocketAddr) -> io::Result<Arc<Listener>> {
-        if let Some(listener) = self.reusable.at_address(entry, address) {
-            return Ok(listener);
+        let io = self.services.get(entry.id).filter(|_| entry.known);
+        let own = io.and_then(|io| by_address(io).find(|(own, _)| **own == address));
+        let given_up = || self.given_up.get_mut(&address)?.pop();
+        if let Some(listener) = own.map(|(_, own)| own).or_else(given_up) {
+            return Ok(Arc::clone(listener));
         }
         if let Some(inherited) = self.inherited.iter().find(|l| l.serves(address)) {
             return inherited.listener().map(Arc::new);
@@ -228,10 +211,14 @@ impl Opening<'_> {
                 _ => Err(io::Error::other(wrong_kind(kind))),
             };
         }
-        if let Some(listener) = self.reusable.at_path(path, kind) {
-            return Ok(listener);
+        let left = self.left.get_mut(path);
+        let fits = |io: &mut &ServiceIo| path_kind(io.service.kind) == kind;
+        if let Some(io) = left.and_then(|left| left.take_if(fits)) {
+            if let Some(listener) = io.listeners.first() {
+                return Ok(Arc::clone(listener));
+            }
         }
-        if entry.known || self.reusable.paths.contains_key(path) {
+        if entry.known || self.left.contains_key(path) {
             self.opened.asides.extend(Aside::put(path)?);
         }
         let listener = listen::path(path, kind, service.backlog)?;
