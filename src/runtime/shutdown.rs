@@ -91,8 +91,10 @@ impl Runtime {
     /// Whether a child is to be waited for: it has not ended, and its time is not over, when it is
     /// killed. Logs what it prints.
     fn is_leaving(&mut self, now: Time, pid: Pid, until: Time) -> bool {
-        let child = self.children.get(pid);
-        if child.is_none_or(|child| child.process.reap().is_some()) {
+        let child = self.children.get(pid).map(|child| &child.process);
+        // Of one that is traced, another process keeps the end to itself.
+        let is_over = |fd| poll::wait_until_readable(fd, Duration::ZERO);
+        if child.is_none_or(|c| c.reap().is_some() || is_over(c.as_fd())) {
             self.finish_output(now, pid);
             return false;
         }

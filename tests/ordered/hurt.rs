@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::poll::until;
 use testkit::{needs_root, test};
 
 use crate::load::{clients, serve};
@@ -92,7 +94,7 @@ fn a_master_that_is_stopped_while_it_fills_a_pool_leaves_nobody_behind() {
     needs_module();
     let settings = "accept = \"ordered\"\nmin_children = 20\nmax_idle = 20\n";
     let mut pool = Pool::perl(20, settings);
-    assert!(!pool.children().is_empty(), "no child was started yet");
+    until(SOON, "a child", || !pool.children().is_empty());
     pool.postfix.stop();
     assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
 }
