@@ -108,19 +108,22 @@ impl Child {
 
     /// What its end says, of a service that is removed or not.
     pub(super) fn end(&self, status: ExitStatus, removed: bool) -> End {
-        let overstayed = self.termination != Termination::No && !self.hanging;
+        let told = self.termination != Termination::No && !self.hanging;
+        // A pool's child that does not end in time is killed, whatever it did.
+        let overstayed = told && self.member.is_none_or(|member| member.was_busy());
         // A child that was told to leave says nothing about the command of today.
-        let staying = !self.leaving && !overstayed && !self.hanging;
+        let staying = !self.leaving && !overstayed && !self.hanging && !removed;
         let mut indicts_command = self.uses == 0 && staying;
         let mut had_client = !self.is_idle() && !self.leaving;
         let mut expected = self.hanging
-            || (removed || overstayed)
+            || (removed || told)
                 && matches!(status, ExitStatus::Signal(n) if SENT_BY_US.contains(&n));
         let mut unready = false;
         if let Some(member) = &self.member {
             had_client = member.had_client(overstayed);
             indicts_command &= member.indicts_command();
             expected |= member.was_told(status);
+            expected &= !indicts_command;
             // Nothing else would show a command that does nothing.
             unready = indicts_command && member.was_starting();
         }

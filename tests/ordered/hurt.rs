@@ -155,3 +155,17 @@ fn a_child_that_dies_of_an_order_leaves_its_client_to_another() {
     needs_module();
     every_client_is_served_despite("die", "killed by signal 9");
 }
+
+#[test]
+fn children_that_send_an_unknown_letter_before_they_are_idle_throttle_their_service() {
+    needs_module();
+    let pool = Pool::rogue("early", 1, "accept = \"ordered\"\nmax_idle = 1\n");
+    let throttles = || {
+        pool.postfix
+            .log_lines("bad command startup -- throttling")
+            .len()
+    };
+    until(SOON, "three throttles of a second", || throttles() >= 3);
+    let rogues = pool.postfix.log_lines("ending rogue process").len();
+    assert!(rogues < 8, "{rogues} children in some seconds");
+}

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # services/examples/ordered.pl with an error: `rogue.pl EXAMPLE KIND N [USER]` violates the protocol
-# at one of N orders to accept, in the way that KIND names. The kind "old" is no error: children
-# before SpamAssassin 4 write their process ID in this way.
+# at one of N orders to accept, in the way that KIND names; with the kind "early" before the first
+# order. The kind "old" is no error: children before SpamAssassin 4 write their process ID in this way.
 use strict;
 use warnings;
 no warnings 'redefine';
@@ -26,6 +26,7 @@ my %misbehave = (
     deaf => sub { open(my $channel, '+<&=', 5); shutdown($channel, 0) },
     stop => sub { kill STOP => $$ },
     die => sub { kill KILL => $$ },
+    early => undef,
     old => undef,
 );
 exists $misbehave{$kind} or die "$0: unknown kind: $kind\n";
@@ -36,6 +37,12 @@ if ($kind eq 'old') {
         sub { $say->($_[0], $old->($_[0], 'I')) };
     *Mail::SpamAssassin::SpamdForkScaling::update_child_status_busy =
         sub { $say->($_[0], $old->($_[0], 'B')) };
+}
+elsif ($kind eq 'early') {
+    *Mail::SpamAssassin::SpamdForkScaling::update_child_status_idle = sub {
+        $say->($_[0], "X....\n");
+        sleep 1 while 1;    # until it is ended
+    };
 }
 else {
     *Mail::SpamAssassin::SpamdForkScaling::wait_for_orders = sub {

@@ -56,7 +56,7 @@ pub(super) struct Member {
     pub(super) state: State,
     /// It was started before the last reload.
     old: bool,
-    /// What it did before its channel ended.
+    /// What it did before it was told to end, or its channel ended.
     before: State,
 }
 
@@ -67,11 +67,19 @@ impl Member {
         self.state == State::Killed && matches!(status, ExitStatus::Signal(2 | 15 | 9))
     }
 
-    /// What it did last, whether its channel has ended since or not.
+    fn change_state(&mut self, to: State) {
+        if to.is_leaving() && !self.state.is_leaving() {
+            self.before = self.state;
+        }
+        self.state = to;
+    }
+
+    /// What it did last, whether it was told to end since or not.
     fn last(&self) -> State {
-        match self.state {
-            State::Gone => self.before,
-            state => state,
+        if self.state.is_leaving() {
+            self.before
+        } else {
+            self.state
         }
     }
 
@@ -80,15 +88,22 @@ impl Member {
         self.last() == State::Starting
     }
 
+    /// Whether it had a client when it was last heard.
+    pub(super) fn was_busy(&self) -> bool {
+        self.last() == State::Busy
+    }
+
     /// Whether a client is lost with it, as with one that had its client for too long.
     pub(super) fn had_client(&self, overstayed: bool) -> bool {
-        !self.old && (overstayed || self.last() == State::Busy)
+        let busy = self.state != State::Killed && self.was_busy();
+        !self.old && (overstayed || busy)
     }
 
     /// Whether its end, before it has served any client, says something about the command. One that
-    /// was ready and had no client has started well, and was ended by something else.
+    /// was ready and had no client has started well, and was ended by something else. The master
+    /// tells others to end for a fault of theirs only.
     pub(super) fn indicts_command(&self) -> bool {
-        !self.old && !matches!(self.last(), State::Idle | State::Killed)
+        !self.old && self.last() != State::Idle
     }
 
     fn is_old_and_idle(&self) -> bool {
@@ -186,7 +201,7 @@ impl Service {
     /// A child does something else. Its deadline was for what it did before.
     pub(super) fn set_state(&mut self, cx: &mut Context, pid: Pid, to: State) {
         let from = self.pool_state(pid);
-        self.change_member(pid, |member| member.state = to);
+        self.change_member(pid, |member| member.change_state(to));
         if from == Some(State::Ordered) {
             self.order_is_over(cx, pid);
         }

@@ -163,14 +163,14 @@ impl Service {
     /// A child's channel has ended, as it does a moment before the child's end is reported. A child
     /// that closes it and lives on can never be told anything.
     pub(in crate::policy) fn channel_closed(&mut self, cx: &mut Context, pid: Pid) {
-        let state = self.pool_state(pid);
-        let Some(before) = state.filter(|state| !state.is_leaving()) else {
-            return;
-        };
-        self.change_member(pid, |member| member.before = before);
-        self.set_state(cx, pid, State::Gone);
-        self.give_grace(cx, pid);
-        cx.close_channel(pid);
+        if self
+            .pool_state(pid)
+            .is_some_and(|state| !state.is_leaving())
+        {
+            self.set_state(cx, pid, State::Gone);
+            self.give_grace(cx, pid);
+            cx.close_channel(pid);
+        }
     }
 
     /// Ends a child that does not keep to the rules. A client that waits for it is given to another.

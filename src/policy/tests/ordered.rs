@@ -278,7 +278,7 @@ fn a_child_that_is_silent_after_an_order_is_ended_after_the_reply_timeout() {
 }
 
 #[test]
-fn a_child_that_is_not_ready_after_300_seconds_is_ended_and_replaced() {
+fn a_child_that_is_not_ready_after_300_seconds_is_ended_and_throttles_its_service() {
     let mut fixture = Fixture::new([]);
     let mut impatient = pool(1, 1);
     impatient.extra.get_or_insert_default().pool.reply_timeout = Duration::from_secs(1);
@@ -290,8 +290,113 @@ fn a_child_that_is_not_ready_after_300_seconds_is_ended_and_replaced() {
     let line = &logged(&actions)[0];
     assert!(line.ends_with("it was not ready within 300 s"), "{line}");
     let actions = fixture.exit((pid, 0), ExitStatus::Signal(2));
-    assert!(logged(&actions).is_empty(), "{actions:?}");
+    assert!(logged(&actions)[1].ends_with("bad command startup -- throttling"));
+    let actions = fixture.pass(THROTTLE_TIME);
     assert_eq!(fixture.start(actions).len(), 1);
+}
+
+#[test]
+fn a_child_that_closes_its_channel_before_it_was_ready_and_lives_on_throttles_its_service() {
+    let mut fixture = Fixture::new([]);
+    let actions = fixture.reload([pool(1, 1)]);
+    let pid = fixture.start(actions)[0];
+    fixture.step(Event::ChannelClosed { pid });
+    fixture.pass(KILL_TIME);
+    let actions = fixture.exit((pid, 0), ExitStatus::Signal(9));
+    assert!(logged(&actions)[1].ends_with("bad command startup -- throttling"));
+}
+
+/// Everything for which a child of a pool is ended, whatever it does.
+fn faults(pid: Pid) -> [Event; 4] {
+    let report = Report::Busy;
+    let failure = OrderFailure::NotRead;
+    [
+        Event::PoolGarbage { pid, letter: b'X' },
+        Event::PoolReport { pid, report },
+        Event::OrderFailed { pid, failure },
+        Event::SentDescriptors { pid },
+    ]
+}
+
+#[test]
+fn a_child_that_is_ended_before_it_was_ready_throttles_its_service_however_it_ends() {
+    let ends = [2, 15, 9].map(ExitStatus::Signal);
+    for status in ends.into_iter().chain([ExitStatus::Code(0)]) {
+        for nth in 0..4 {
+            let mut fixture = Fixture::new([]);
+            let actions = fixture.reload([pool(1, 1)]);
+            let pid = fixture.start(actions)[0];
+            let fault = faults(pid).into_iter().nth(nth).unwrap();
+            fixture.step(fault);
+            assert_eq!(fixture.state(pid), State::Killed);
+            if status == ExitStatus::Signal(9) {
+                fixture.pass(KILL_TIME);
+            }
+            let actions = fixture.exit((pid, 0), status);
+            assert!(
+                logged(&actions)[1].ends_with("bad command startup -- throttling"),
+                "{actions:?}"
+            );
+            assert_eq!(fixture.pass(THROTTLE_TIME - SECOND), []);
+            let again = fixture.pass(SECOND);
+            assert_eq!(fixture.start(again).len(), 1, "another one is started");
+        }
+    }
+}
+
+#[test]
+fn a_child_that_is_ended_with_its_first_order_throttles_its_service() {
+    for taken in [false, true] {
+        let (mut fixture, pids) = filled(pool(1, 1));
+        let (pid, letter) = (pids[0], b'X');
+        fixture.connect(FIRST);
+        if taken {
+            fixture.now_busy(pid);
+        }
+        fixture.step(Event::PoolGarbage { pid, letter });
+        let actions = fixture.exit((pid, 0), ExitStatus::Signal(2));
+        assert!(logged(&actions)[1].ends_with("bad command startup -- throttling"));
+    }
+}
+
+#[test]
+fn a_child_that_is_ended_after_it_has_served_or_while_it_is_idle_throttles_nothing() {
+    for served in [false, true] {
+        let (mut fixture, pids) = filled(pool(1, 1));
+        let (pid, letter) = (pids[0], b'X');
+        if served {
+            fixture.served_by(pid);
+            fixture.idle(pid);
+            fixture.connect(FIRST);
+        }
+        fixture.step(Event::PoolGarbage { pid, letter });
+        let actions = fixture.exit((pid, 0), ExitStatus::Signal(2));
+        assert!(logged(&actions).is_empty(), "{actions:?}");
+    }
+}
+
+#[test]
+fn a_child_from_before_a_reload_that_is_ended_before_it_was_ready_throttles_nothing() {
+    let mut fixture = Fixture::new([]);
+    let actions = fixture.reload([pool(1, 1)]);
+    let pid = fixture.start(actions)[0];
+    fixture.reload([pool(1, 1)]);
+    let letter = b'X';
+    fixture.step(Event::PoolGarbage { pid, letter });
+    let actions = fixture.exit((pid, 0), ExitStatus::Signal(2));
+    assert!(logged(&actions).is_empty(), "{actions:?}");
+}
+
+#[test]
+fn the_end_of_a_removed_pools_child_that_was_not_ready_is_not_logged() {
+    for status in [ExitStatus::Signal(15), ExitStatus::Code(0)] {
+        let mut fixture = Fixture::new([]);
+        let actions = fixture.reload([pool(1, 1)]);
+        let pid = fixture.start(actions)[0];
+        fixture.reload([]);
+        let actions = fixture.exit((pid, 0), status);
+        assert!(logged(&actions).is_empty(), "{actions:?}");
+    }
 }
 
 #[test]

@@ -240,6 +240,7 @@ impl Simulation {
             self.in_force = self.settings;
             let services = [Arc::new(service(self.settings))];
             let plan = self.table.plan(&services, KILL_TIME);
+            self.acquit();
             self.step(Event::Reload(plan))?;
         }
         self.settle()?;
@@ -255,9 +256,17 @@ impl Simulation {
         match request {
             OperatorRequest::Pause => self.paused = self.table.service(self.place).is_some(),
             OperatorRequest::Resume => self.paused = false,
-            OperatorRequest::Replace | OperatorRequest::Wake => {}
+            OperatorRequest::Replace => self.acquit(),
+            OperatorRequest::Wake => {}
         }
         self.step(request.event(self.place))
+    }
+
+    /// The children that are there say nothing about the program of from now on.
+    fn acquit(&mut self) {
+        for process in &mut self.processes {
+            process.on_trial = false;
+        }
     }
 
     fn read_channels(&mut self) -> Result<(), Broken> {
@@ -286,6 +295,7 @@ impl Simulation {
             Some(Word::Report(report)) => {
                 process.ordered_at = None;
                 process.idle = report == Report::Idle && !process.ending;
+                process.on_trial &= !process.idle;
                 process.busy_since = process.busy_since.filter(|_| !process.idle);
                 if report == Report::Busy && !process.ending {
                     process.busy_since.get_or_insert(self.now);
@@ -302,13 +312,19 @@ impl Simulation {
 
     fn process_exits(&mut self) -> Result<(), Broken> {
         while let Some(at) = self.processes.iter().position(|p| p.end.is_some()) {
-            let Process { pid, end, .. } = self.processes.remove(at);
+            let process = self.processes.remove(at);
+            let (pid, end) = (process.pid, process.end);
             let status = end.ok_or("a process that has ended")?;
             self.step(Event::Exited { pid, status })?;
+            let service = self.table.service(self.place);
+            if process.on_trial && !service.is_some_and(|service| service.throttled()) {
+                return Err(format!("{pid} was never idle, and throttles nothing"));
+            }
         }
         let hangs = |p: &&mut Process| p.phase == Phase::Hanging && !p.hang_reported;
         while let Some(process) = self.processes.iter_mut().find(hangs) {
             process.hang_reported = true;
+            process.on_trial = false;
             process.no_longer_counts();
             let pid = process.pid;
             self.step(Event::ExecHangs { pid })?;

@@ -42,6 +42,9 @@ pub(super) struct Process {
     pub(super) end_read: bool,
     /// Whether the master was told that its exec hangs.
     pub(super) hang_reported: bool,
+    /// Whether its end before it is idle shows that the program is broken: the master has not read
+    /// that it is idle, and has not replaced its children since.
+    pub(super) on_trial: bool,
     /// Whether the master has decided to end it.
     pub(super) ending: bool,
     pub(super) signal: Option<Signal>,
@@ -68,6 +71,7 @@ impl Process {
             rogue: false,
             end_read: false,
             hang_reported: false,
+            on_trial: true,
             ending: false,
             signal: None,
             end: None,
