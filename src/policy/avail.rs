@@ -7,7 +7,7 @@
 
 use super::service::Context;
 use super::status::{HANGING_MAX, HANGING_OF_ALL_MAX};
-use super::{Action, Kind, Service, SpawnFailure};
+use super::{Action, Kind, Service, SpawnFailure, State};
 
 impl Service {
     /// Whether the master has to hear of the next connection.
@@ -76,8 +76,14 @@ impl Service {
     /// Logs what [`Service::wants_clients`] is decided by.
     pub(super) fn log_counts(&self, cx: &mut Context) {
         self.log(cx, Kind::Counts(self.counts()));
-        if let Some(pool) = &self.pool {
-            self.log(cx, Kind::States(pool.counts()));
+        if cx.shared.verbose && self.pool.is_some() {
+            let mut counts = [0; State::ALL.len()];
+            let states = self
+                .children
+                .values()
+                .filter_map(|child| child.pool_state());
+            states.for_each(|state| counts[state as usize] += 1);
+            self.log(cx, Kind::States(counts));
         }
     }
 }

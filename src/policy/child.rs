@@ -1,142 +1,205 @@
-//! One child, and what its end says.
+//! One child: what it does, and what its end says.
 
 use super::deadlines::Termination;
-use super::pool::{Member, State};
+use super::service::Context;
 use super::{ExitStatus, Pid, Service, Time};
-use crate::protocol::Availability;
 
-/// SIGTERM and SIGKILL, the numbers of which are the same on every system.
-const SENT_BY_US: [i32; 2] = [15, 9];
+/// What a child does. One that shares its listeners is idle or busy, as it reported last; a new one
+/// counts as idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// It has not reported anything yet.
+    Starting,
+    /// It waits for a client, or for an order.
+    Idle,
+    /// It was ordered to accept, and has not answered.
+    Ordered,
+    /// It has a client.
+    Busy,
+    /// It was told to end.
+    Killed,
+    /// It cannot be heard any more: it has ended, or should have.
+    Gone,
+}
+
+impl State {
+    /// All states.
+    pub const ALL: [Self; 6] = [
+        Self::Starting,
+        Self::Idle,
+        Self::Ordered,
+        Self::Busy,
+        Self::Killed,
+        Self::Gone,
+    ];
+
+    /// The letter under which `spamd` logs it; an ordered child has none there.
+    pub fn letter(self) -> char {
+        char::from(b"SIABKZ"[self as usize])
+    }
+}
+
+/// Why a child is not counted on any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// It was told to leave, for no fault of its own or one that says nothing about its command.
+    Told,
+    /// A child of an ordered pool did not keep to the rules, and was told to end.
+    Rogue,
+    /// A child of an ordered pool has closed its channel.
+    Gone,
+    /// It has not executed its program.
+    Hanging,
+}
+
+/// As what a child counts in its service.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counted {
+    /// In [`Service::avail`].
+    pub(super) available: bool,
+    /// In [`Service::departing`]: nothing more is expected of it.
+    pub(super) departing: bool,
+    pub(super) starting: bool,
+    pub(super) has_order: bool,
+    /// Others are to take its place.
+    pub(super) old: bool,
+    pub(super) hanging: bool,
+    pub(super) deadline: Option<Time>,
+}
 
 /// One child: Postfix's `MASTER_PROC`.
 #[derive(Debug)]
 pub(super) struct Child {
     pub(super) generation: u32,
-    /// As it reported last; a new child counts as available. Not used in ordered pools.
-    pub(super) availability: Availability,
+    /// It accepts when it is told to: it is in an ordered pool.
+    pub(super) ordered: bool,
+    /// One of the first four. An ordered child that leaves is not heard any more: this is what it
+    /// did before.
+    pub(super) state: State,
+    pub(super) leaving: Option<Leaving>,
+    /// An ordered child from before the last reload.
+    pub(super) old: bool,
     /// How often it became available again, that is, how many clients it has served.
     pub(super) uses: u32,
     /// How many clients it has reported, the one that it has included.
     pub(super) clients: u32,
     pub(super) started: Time,
-    /// It was told to leave by the end of its status channel, or cannot be heard any more. Not used
-    /// in ordered pools.
-    pub(super) leaving: bool,
-    /// It has not executed its program.
-    pub(super) hanging: bool,
-    /// It has had its client since then, as it reported.
-    pub(super) busy_since: Option<Time>,
+    /// It has had its client since then, as it reported; or its order, once others do not wait for
+    /// the answer.
+    pub(super) since: Option<Time>,
     /// It was told to leave then.
     pub(super) leave_since: Option<Time>,
     pub(super) termination: Termination,
     pub(super) deadline: Option<Time>,
-    /// What it is to its ordered pool.
-    pub(super) member: Option<Member>,
 }
 
 impl Child {
-    pub(super) fn new(generation: u32, now: Time, member: Option<Member>) -> Self {
+    pub(super) fn new(generation: u32, now: Time, ordered: bool) -> Self {
         Self {
             generation,
-            availability: Availability::Available,
+            ordered,
+            state: if ordered {
+                State::Starting
+            } else {
+                State::Idle
+            },
+            leaving: None,
+            old: false,
             uses: 0,
             clients: 0,
             started: now,
-            leaving: false,
-            hanging: false,
-            busy_since: None,
+            since: None,
             leave_since: None,
             termination: Termination::No,
             deadline: None,
-            member,
         }
     }
 
     /// What it does in its ordered pool.
     pub(super) fn pool_state(&self) -> Option<State> {
-        self.member.as_ref().map(|member| member.state)
-    }
-
-    fn is_idle(&self) -> bool {
-        self.availability == Availability::Available
-    }
-
-    /// Whether it counts in [`Service::avail`].
-    pub(super) fn is_available(&self) -> bool {
-        match self.pool_state() {
-            Some(state) => state == State::Idle,
-            None => self.is_idle() && !self.leaving,
-        }
-    }
-
-    /// Whether it counts in [`Service::departing`].
-    pub(super) fn is_departing(&self) -> bool {
-        self.member.is_none() && self.is_idle() && self.leaving
-    }
-
-    /// Whether it counts as busy; one that was told to leave may still have its client.
-    pub(super) fn is_busy(&self) -> bool {
-        match self.pool_state() {
-            Some(state) => matches!(state, State::Ordered | State::Busy),
-            None => !self.is_idle(),
-        }
+        let state = match self.leaving {
+            None => self.state,
+            Some(Leaving::Gone) => State::Gone,
+            Some(_) => State::Killed,
+        };
+        self.ordered.then_some(state)
     }
 
     /// Whether its channel is open: it was not told to leave.
     pub(super) fn is_heard(&self) -> bool {
-        match self.pool_state() {
-            Some(state) => !state.is_leaving(),
-            None => !self.leaving,
+        self.leaving.is_none()
+    }
+
+    /// Whether it counts as busy; one that was told to leave may still have its client.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self.state, State::Ordered | State::Busy) && !self.counted().departing
+    }
+
+    pub(super) fn hangs(&self) -> bool {
+        self.leaving == Some(Leaving::Hanging)
+    }
+
+    #[inline]
+    pub(super) fn counted(&self) -> Counted {
+        let heard = self.is_heard();
+        Counted {
+            available: heard && self.state == State::Idle,
+            departing: !heard && (self.ordered || self.state == State::Idle),
+            starting: heard && self.state == State::Starting,
+            has_order: heard && self.state == State::Ordered,
+            old: heard && self.old,
+            hanging: self.hangs(),
+            deadline: self.deadline,
         }
     }
 
-    /// It has reported a client.
-    pub(super) fn take_client(&mut self, now: Time) {
-        self.busy_since = Some(now);
-        self.clients = self.clients.saturating_add(1);
-    }
-
-    pub(super) fn state(&self) -> ChildState {
-        match self.pool_state() {
-            Some(State::Starting) => ChildState::Starting,
-            Some(State::Killed | State::Gone) => ChildState::Leaving,
-            None if self.leaving => ChildState::Leaving,
-            _ if self.is_available() => ChildState::Available,
+    fn info(&self, pid: Pid) -> ChildInfo {
+        let state = match self.state {
+            _ if !self.is_heard() => ChildState::Leaving,
+            State::Starting => ChildState::Starting,
+            State::Idle => ChildState::Available,
             _ => ChildState::Busy,
+        };
+        ChildInfo {
+            pid,
+            generation: self.generation,
+            state,
+            clients: self.clients,
+            started: self.started,
         }
     }
 
     /// What its end says, of a service that is removed or not.
     pub(super) fn end(&self, status: ExitStatus, removed: bool) -> End {
-        let told = self.termination != Termination::No && !self.hanging;
-        // A pool's child that does not end in time is killed, whatever it did.
-        let overstayed = told && self.member.is_none_or(|member| member.was_busy());
-        // A child that was told to leave says nothing about the command of today.
-        let staying = !self.leaving && !overstayed && !self.hanging && !removed;
-        let mut indicts_command = self.uses == 0 && staying;
-        let mut had_client = !self.is_idle() && !self.leaving;
-        let mut expected = self.hanging
-            || (removed || told)
-                && matches!(status, ExitStatus::Signal(n) if SENT_BY_US.contains(&n));
-        let mut unready = false;
-        if let Some(member) = &self.member {
-            had_client = member.had_client(overstayed);
-            indicts_command &= member.indicts_command();
-            expected |= member.was_told(status);
-            expected &= !indicts_command;
-            // Nothing else would show a command that does nothing.
-            unready = indicts_command && member.was_starting();
-        }
-        let failed = (status != ExitStatus::Code(0) || unready) && !expected;
-        let client = if failed || overstayed {
-            Client::Lost
-        } else {
-            Client::Served
+        let rogue = self.leaving == Some(Leaving::Rogue);
+        let told = match self.leaving {
+            Some(Leaving::Hanging) => false,
+            Some(Leaving::Gone) => self.termination == Termination::Killed,
+            _ => self.termination != Termination::No,
         };
+        let busy = self.state == State::Busy;
+        let overstayed = told && !rogue && (busy || !self.ordered);
+        // A child that was told to leave says nothing about the command of today.
+        let old = self.old || !self.ordered && !self.is_heard();
+        // One that was ready and had no client has started well, and was ended by something else.
+        let started_well = self.ordered && self.state == State::Idle;
+        let excused = old || overstayed || self.hangs() || removed || started_well;
+        let indicts_command = self.uses == 0 && !excused;
+        // SIGTERM, SIGKILL and SIGINT, the numbers of which are the same on every system.
+        let by_us = match status {
+            ExitStatus::Signal(15 | 9) => removed || told,
+            ExitStatus::Signal(2) => self.ordered && told,
+            _ => false,
+        };
+        let expected = self.hangs() || by_us && !indicts_command;
+        // Nothing else would show a command that does nothing.
+        let unready = indicts_command && self.state == State::Starting;
+        let failed = (status != ExitStatus::Code(0) || unready) && !expected;
+        let had_client = busy && !old && !rogue && !self.hangs();
         End {
             failed,
             indicts_command,
-            client: had_client.then_some(client),
+            client_lost: had_client.then_some(failed || overstayed),
         }
     }
 }
@@ -147,16 +210,11 @@ pub(super) struct End {
     pub(super) failed: bool,
     /// A failure says something about the command: the child has not served any client.
     pub(super) indicts_command: bool,
-    pub(super) client: Option<Client>,
+    /// Whether the client that it had was lost, if it had one.
+    pub(super) client_lost: Option<bool>,
 }
 
-/// What became of the client that a child had when it ended.
-pub(super) enum Client {
-    Served,
-    Lost,
-}
-
-/// What a child does.
+/// What a child does, for the status document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildState {
     Starting,
@@ -180,15 +238,61 @@ pub struct ChildInfo {
 impl Service {
     /// The children, oldest first.
     pub(super) fn children_info(&self) -> Vec<ChildInfo> {
-        let children = self.children.iter().map(|(&pid, child)| ChildInfo {
-            pid,
-            generation: child.generation,
-            state: child.state(),
-            clients: child.clients,
-            started: child.started,
-        });
-        let mut children: Vec<_> = children.collect();
+        let children = self.children.iter();
+        let mut children: Vec<_> = children.map(|(&pid, child)| child.info(pid)).collect();
         children.sort_by_key(|child| child.started);
         children
+    }
+
+    /// The one place where a child changes, and with it its deadline and what is counted of it.
+    pub(super) fn change(
+        &mut self,
+        cx: &mut Context,
+        pid: Pid,
+        change: impl FnOnce(&mut Child, Time),
+    ) {
+        if let Some(child) = self.children.get_mut(&pid) {
+            let before = child.counted();
+            change(child, cx.now);
+            child.deadline = child.next_deadline(&self.config, self.removed, cx.shared.kill_time);
+            let after = child.counted();
+            self.recount(cx, pid, before, after);
+        }
+    }
+
+    pub(super) fn change_all(&mut self, cx: &mut Context, change: impl Fn(&mut Child, Time)) {
+        for pid in self.children.keys().copied().collect::<Vec<_>>() {
+            self.change(cx, pid, &change);
+        }
+    }
+
+    /// A child counts as `after` instead of `before`.
+    pub(super) fn recount(&mut self, cx: &mut Context, pid: Pid, before: Counted, after: Counted) {
+        let moved = |count: &mut u32, before: bool, after: bool| {
+            *count = *count + u32::from(after) - u32::from(before);
+        };
+        moved(&mut self.avail, before.available, after.available);
+        moved(&mut self.departing, before.departing, after.departing);
+        if before.hanging != after.hanging {
+            moved(&mut self.rare_mut().hanging, before.hanging, after.hanging);
+            moved(&mut cx.shared.hanging, before.hanging, after.hanging);
+        }
+        if let Some(pool) = &mut self.pool {
+            moved(&mut pool.starting, before.starting, after.starting);
+            moved(&mut pool.old, before.old, after.old);
+            pool.replaced = pool.replaced.min(pool.old);
+            match (before.available, after.available) {
+                (true, false) => drop(pool.idle.remove(&pid)),
+                (false, true) => drop(pool.idle.insert(pid)),
+                _ => {}
+            }
+            if before.has_order && !after.has_order {
+                pool.order_is_over(cx, pid);
+            }
+        }
+        if before.deadline != after.deadline {
+            self.move_deadline(cx, pid, before.deadline, after.deadline);
+        }
+        self.touch(cx);
     }
 }

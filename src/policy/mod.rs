@@ -33,10 +33,9 @@ mod wakeup;
 use std::time::Duration;
 
 pub use action::{Action, Signal};
-pub use child::{ChildInfo, ChildState};
+pub use child::{ChildInfo, ChildState, State};
 pub use event::{Errno, Event, ExitStatus, OrderFailure};
 pub use pids::ByPid;
-pub use pool::State;
 pub use record::{Counts, Kind, Limiter, Record, Rogue, Severity, SpawnFailure};
 pub use reload::{Entry, Plan};
 pub use service::Service;

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::child::Leaving;
+use super::deadlines::grace;
 use super::service::Context;
 use super::timers::Timer;
 use super::{Action, Kind, Record, Service, ServiceId, Signal, Table, Time};
@@ -163,7 +165,7 @@ impl Service {
     fn remove(&mut self, cx: &mut Context, is_replaced: bool) {
         self.log(cx, Kind::Removed(self.counts()));
         let may_stay = is_replaced && self.config.limits().stop_timeout.is_none();
-        let kill_at = (!may_stay).then(|| cx.now + self.grace(cx.shared.kill_time));
+        let kill_at = (!may_stay).then(|| cx.now + grace(&self.config, cx.shared.kill_time));
         if let Some(at) = kill_at {
             cx.set_timer(at, Timer::Kill);
         }
@@ -171,23 +173,28 @@ impl Service {
         self.listening = false;
         self.wakeup_at = None;
         self.wakeup_waits = false;
+        if let Some(pool) = &mut self.pool {
+            pool.ping_at = None;
+        }
         let rare = self.rare_mut();
         rare.kill_at = kill_at;
         rare.throttled_until = None;
         rare.stress_until = None;
         rare.pace.stop();
-        rare.deadlines.clear();
         // The children first: one that found its listener gone would complain.
-        for (&pid, child) in &mut self.children {
+        for (&pid, child) in &self.children {
             if !is_replaced {
                 cx.signal(pid, Signal::Term);
             }
             if child.is_heard() {
                 cx.close_channel(pid);
             }
-            child.deadline = None;
         }
-        self.end_pool(cx);
+        self.change_all(cx, |child, _| {
+            if child.ordered {
+                child.leaving.get_or_insert(Leaving::Told);
+            }
+        });
         cx.out.push(Action::Close(cx.id));
     }
 

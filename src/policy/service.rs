@@ -30,7 +30,8 @@ pub struct Service {
     pub(super) children: BTreeMap<Pid, Box<Child>>,
     /// Children that wait for a client, as far as the master was told, and were not told to leave.
     pub(super) avail: u32,
-    /// Children that wait for a client and were told to leave, which they do at once.
+    /// Children that were told to leave and wait for a client, which leave at once; in an ordered
+    /// pool, all that leave.
     pub(super) departing: u32,
     /// Whether the runtime was asked to watch the listeners.
     pub(super) listening: bool,
@@ -233,19 +234,20 @@ impl Service {
         let own = own.filter_map(|(&pid, child)| Some((child.deadline?, pid)));
         let (stats, rare) = (self.stats(), self.rare());
         let living = stats.started - stats.ended - stats.failed - stats.killed;
-        let members = if self.pool.is_some() { self.total() } else { 0 };
         require! {
-            "others are available": count(Child::is_available) == self.avail;
-            "others are departing": count(Child::is_departing) == self.departing;
-            "others hang in exec": count(|child| child.hanging) == rare.hanging;
+            "others are available": count(|child| child.counted().available) == self.avail;
+            "others are departing": count(|child| child.counted().departing) == self.departing;
+            "others hang in exec": count(Child::hangs) == rare.hanging;
             "others are busy": count(Child::is_busy) == self.busy();
-            "others are in the pool": count(|child| child.member.is_some()) == members;
+            "a child is of another kind": self.children.values().all(|child| child.ordered == self.pool.is_some());
             "children have other deadlines": own.collect::<Deadlines>() == rare.deadlines;
             "removed, and a child has a deadline": !self.removed || rare.deadlines.is_empty();
             "more are busy than ever were": self.busy() <= stats.peak;
             "more live than were started": u64::from(self.total()) <= living;
         }
-        self.check_pool()?;
+        self.pool
+            .as_ref()
+            .map_or(Ok(()), |pool| self.check_pool(pool))?;
         self.check_counts()
     }
 

@@ -1,6 +1,5 @@
 //! What the policy counts for the status document. Nothing here decides anything.
 
-use super::pool::{Pool, State};
 use super::{ExitStatus, Service, Time};
 
 /// What one service has seen since it was added.
@@ -51,15 +50,12 @@ impl Service {
 
     /// Children that have a client, as far as the master was told.
     pub fn busy(&self) -> u32 {
-        let pool = self.pool.as_deref();
-        let others = pool.map_or(0, |pool| pool.count(State::Starting) + pool.leaving());
-        self.total() - self.avail - self.departing - others
+        self.total() - self.avail - self.departing - self.starting()
     }
 
     /// Children of an ordered pool that are not ready yet.
     pub fn starting(&self) -> u32 {
-        let pool = self.pool.as_deref();
-        pool.map_or(0, |pool: &Pool| pool.count(State::Starting))
+        self.pool.as_ref().map_or(0, |pool| pool.starting)
     }
 
     /// Counts busy children at the end of a turn.

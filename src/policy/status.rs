@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::child::{Child, Client};
+use super::child::{Child, Counted, Leaving, State};
 use super::deadlines::Termination;
-use super::pool::{Member, State};
 use super::service::Context;
-use super::{ExitStatus, Kind, Pid, Service, Signal};
+use super::{Action, ExitStatus, Kind, Pid, Service, Signal};
 use crate::protocol::{Availability, StatusReport};
 
 /// The most children of one service that may hang in exec at a time: each keeps memory, and the
@@ -29,12 +28,13 @@ impl Service {
         (spare > 0).then(|| REPORT_DELAY * spare)
     }
 
-    /// A new child counts as available from the moment it is started.
+    /// A new child that shares its listeners counts as available from the moment it is started.
     pub(super) fn spawned(&mut self, cx: &mut Context, generation: u32, pid: Pid) {
         self.spawning = false;
         self.rare_mut().statistics.started += 1;
-        let member = self.pool.is_some().then(Member::default);
-        let child = Child::new(generation, cx.now, member);
+        let mut child = Child::new(generation, cx.now, self.pool.is_some());
+        child.deadline = child.next_deadline(&self.config, self.removed, cx.shared.kill_time);
+        self.recount(cx, pid, Counted::default(), child.counted());
         let place = match cx.shared.spare.take() {
             Some(mut place) => {
                 *place = child;
@@ -44,26 +44,11 @@ impl Service {
         };
         self.children.insert(pid, place);
         self.log_child(cx, pid, Kind::Spawned);
-        if member.is_some() {
-            self.join_pool(cx, pid);
-        } else {
-            self.avail += 1;
-        }
-        if self.paused && member.is_none() {
+        if self.paused && self.pool.is_none() {
             // The pause began after the child was asked for.
             self.tell_to_leave(cx);
         }
-        self.touch(cx);
         self.start_conditional_wakeups(cx);
-    }
-
-    /// The count that a child which shares its listeners is part of while it is idle.
-    fn idle_count(&mut self, leaving: bool) -> &mut u32 {
-        if leaving {
-            &mut self.departing
-        } else {
-            &mut self.avail
-        }
     }
 
     /// A report, which is believed only when all of it fits together.
@@ -72,7 +57,7 @@ impl Service {
         if writer != pid {
             return self.warn_limited(cx, writer, Kind::ForgedReport(pid));
         }
-        let child = self.children.get_mut(&pid).filter(|c| c.member.is_none());
+        let child = self.children.get(&pid).filter(|child| !child.ordered);
         let Some(child) = child else {
             // A child of a child, or one whose end was handled before its report was read; or one
             // of an ordered pool, which has a channel of its own.
@@ -82,34 +67,43 @@ impl Service {
             let generation = report.generation;
             return self.warn_limited(cx, pid, Kind::StaleReport(generation));
         }
-        let Some(availability) = report.availability() else {
-            let value = report.available;
-            return self.warn_limited(cx, pid, Kind::UnknownStatus(value));
-        };
-        if child.availability == availability {
-            return;
-        }
-        child.availability = availability;
         // A child that was told to leave has written this before it knew.
-        let leaving = child.leaving;
-        match availability {
-            Availability::Available => {
-                child.uses = child.uses.saturating_add(1);
-                child.busy_since = None;
-                *self.idle_count(leaving) += 1;
-                self.served();
-            }
-            Availability::Taken => {
-                child.take_client(cx.now);
-                if let (false, Termination::Asked(_)) = (leaving, child.termination) {
-                    child.termination = Termination::No;
-                }
-                *self.idle_count(leaving) -= 1;
-                self.rare_mut().statistics.connections += 1;
-            }
+        match (child.state, report.availability()) {
+            (_, None) => self.warn_limited(cx, pid, Kind::UnknownStatus(report.available)),
+            (State::Busy, Some(Availability::Available)) => self.turned_idle(cx, pid),
+            (State::Idle, Some(Availability::Taken)) => self.turned_busy(cx, pid),
+            _ => {}
         }
-        self.touch(cx);
-        self.update_deadline(cx, pid);
+    }
+
+    /// A child is ready, or has served its client.
+    pub(super) fn turned_idle(&mut self, cx: &mut Context, pid: Pid) {
+        let mut served = false;
+        self.change(cx, pid, |child, _| {
+            served = child.state == State::Busy;
+            child.state = State::Idle;
+            child.uses = child.uses.saturating_add(served.into());
+            child.since = None;
+            if child.is_heard() {
+                child.leave_since = None;
+            }
+        });
+        if served {
+            self.served();
+        }
+    }
+
+    /// A child has a client.
+    pub(super) fn turned_busy(&mut self, cx: &mut Context, pid: Pid) {
+        self.rare_mut().statistics.connections += 1;
+        self.change(cx, pid, |child, now| {
+            child.state = State::Busy;
+            child.since = Some(now);
+            child.clients = child.clients.saturating_add(1);
+            if child.is_heard() && child.termination != Termination::Killed {
+                child.termination = Termination::No;
+            }
+        });
     }
 
     /// Logs what is wrong with what a child sent, but not more often than a confused child deserves.
@@ -126,46 +120,37 @@ impl Service {
     /// their status channels. They are no longer counted on: Postfix goes on counting them, and so
     /// leaves a service without anyone to listen when one does not go.
     pub(super) fn tell_to_leave(&mut self, cx: &mut Context) {
-        for (&pid, child) in &mut self.children {
-            child.leave_since.get_or_insert(cx.now);
-            if !std::mem::replace(&mut child.leaving, true) {
-                self.departing += u32::from(child.is_departing());
-                cx.close_channel(pid);
-            }
-        }
-        self.avail = 0;
-        self.update_deadlines(cx);
-        self.touch(cx);
+        let heard = self.children.iter().filter(|(_, child)| child.is_heard());
+        cx.out
+            .extend(heard.map(|(&pid, _)| Action::CloseChannel { pid }));
+        self.change_all(cx, |child, now| {
+            child.leaving.get_or_insert(Leaving::Told);
+            child.leave_since.get_or_insert(now);
+        });
     }
 
-    /// Counts no longer on a child that shares the listeners.
-    fn set_leaving(&mut self, pid: Pid) {
-        let Some(child) = self.children.get_mut(&pid) else {
-            return;
-        };
-        self.avail -= u32::from(child.is_available());
-        self.departing -= u32::from(child.is_departing());
-        child.leaving = true;
-        self.departing += u32::from(child.is_departing());
+    /// Counts no longer on a child that is told to end, and is killed when it has not in time.
+    pub(super) fn leave(&mut self, cx: &mut Context, pid: Pid, why: Leaving) {
+        self.change(cx, pid, |child, now| {
+            child.leaving.get_or_insert(why);
+            child.leave_since.get_or_insert(now);
+            if child.termination == Termination::No {
+                child.termination = Termination::Asked(now);
+            }
+        });
     }
 
     /// A child's program does not start: its file system does not answer, or something holds the
     /// file. The process may not end even of SIGKILL, so it is not counted on any more.
     pub(super) fn exec_hangs(&mut self, cx: &mut Context, pid: Pid) {
-        let Some(child) = self.children.get_mut(&pid).filter(|c| !c.hanging) else {
+        let Some(child) = self.children.get(&pid).filter(|child| !child.hangs()) else {
             return;
         };
         let heard = child.is_heard();
-        child.hanging = true;
-        child.termination = Termination::Killed;
-        if child.member.is_some() {
-            self.set_state(cx, pid, State::Killed);
-        } else {
-            self.set_leaving(pid);
-            self.update_deadline(cx, pid);
-        }
-        cx.shared.hanging += 1;
-        self.rare_mut().hanging += 1;
+        self.change(cx, pid, |child, _| {
+            child.leaving = Some(Leaving::Hanging);
+            child.termination = Termination::Killed;
+        });
         let hanging = self.rare().hanging;
         self.log_child(cx, pid, Kind::ExecHangs(hanging));
         cx.signal(pid, Signal::Kill);
@@ -173,32 +158,26 @@ impl Service {
             cx.close_channel(pid);
         }
         self.throttle(cx);
-        self.touch(cx);
     }
 
     /// A child sent file descriptors, after which its channel is not read any more.
     pub(super) fn sent_descriptors(&mut self, cx: &mut Context, pid: Pid) {
         self.warn_limited(cx, pid, Kind::SentDescriptors);
-        let Some(child) = self.children.get_mut(&pid) else {
+        let Some(child) = self.children.get(&pid) else {
             return;
         };
-        let told = child.termination != Termination::No;
-        match child.pool_state() {
-            Some(state) if state.is_leaving() => return,
-            Some(_) => self.kill_member(cx, pid),
-            None => {
-                if !told {
-                    child.termination = Termination::Asked(cx.now);
-                }
-                child.leave_since.get_or_insert(cx.now);
-                self.set_leaving(pid);
-                self.update_deadline(cx, pid);
-            }
+        if child.ordered && !child.is_heard() {
+            return;
         }
-        if !told {
+        if child.termination == Termination::No {
             cx.signal(pid, Signal::Term);
         }
-        self.touch(cx);
+        let why = if child.ordered {
+            Leaving::Rogue
+        } else {
+            Leaving::Told
+        };
+        self.leave(cx, pid, why);
     }
 
     /// A child ended. One that fails before it has served any client is a symptom of something
@@ -218,9 +197,9 @@ impl Service {
             self.log(cx, Kind::BadStartup);
             self.throttle(cx);
         }
-        match end.client {
-            Some(Client::Lost) => self.crashed(cx),
-            Some(Client::Served) => self.served(),
+        match end.client_lost {
+            Some(true) => self.crashed(cx),
+            Some(false) => self.served(),
             None => {}
         }
     }
@@ -228,18 +207,7 @@ impl Service {
     /// Forgets a child.
     pub(super) fn release(&mut self, cx: &mut Context, pid: Pid) -> Option<Box<Child>> {
         let child = self.children.remove(&pid)?;
-        if let Some(member) = &child.member {
-            self.leave_pool(cx, pid, member);
-        } else {
-            self.avail -= u32::from(child.is_available());
-            self.departing -= u32::from(child.is_departing());
-        }
-        self.move_deadline(cx, pid, child.deadline, None);
-        if child.hanging {
-            cx.shared.hanging -= 1;
-            self.rare_mut().hanging -= 1;
-        }
-        self.touch(cx);
+        self.recount(cx, pid, child.counted(), Counted::default());
         Some(child)
     }
 }

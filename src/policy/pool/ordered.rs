@@ -17,7 +17,8 @@
 
 use std::time::Duration;
 
-use super::{Pool, State};
+use super::Pool;
+use crate::policy::child::{Leaving, State};
 use crate::policy::service::Context;
 use crate::policy::timers::Timer;
 use crate::policy::{Action, Kind, Pid, Rogue, Service, Signal, Time};
@@ -51,6 +52,19 @@ impl Pool {
         self.overloaded = left && lowest.is_none();
         lowest.filter(|_| left)
     }
+
+    /// The child has answered, or will not: its order no longer stands for a client.
+    pub(in crate::policy) fn order_is_over(&mut self, cx: &mut Context, pid: Pid) {
+        // Answers come in the order of the orders, nearly.
+        let Some(at) = self.outstanding.iter().position(|(_, of)| *of == pid) else {
+            return;
+        };
+        self.outstanding.remove(at);
+        self.recheck = true;
+        if let Some(next) = self.order_timeout().filter(|_| at == 0) {
+            cx.set_timer(next, Timer::OrderTimeout);
+        }
+    }
 }
 
 impl Service {
@@ -63,7 +77,7 @@ impl Service {
     }
 
     fn order(&mut self, cx: &mut Context, pid: Pid) {
-        self.set_state(cx, pid, State::Ordered);
+        self.change(cx, pid, |child, _| child.state = State::Ordered);
         let until = cx.now + ORDER_TIMEOUT;
         if let Some(pool) = &mut self.pool {
             if pool.outstanding.is_empty() {
@@ -75,26 +89,8 @@ impl Service {
         cx.out.push(Action::Order { pid, order });
     }
 
-    /// The child has answered, or will not: its order no longer stands for a client.
-    pub(super) fn order_is_over(&mut self, cx: &mut Context, pid: Pid) {
-        let Some(pool) = &mut self.pool else {
-            return;
-        };
-        // Answers come in the order of the orders, nearly.
-        let at = pool.outstanding.iter().position(|(_, of)| *of == pid);
-        let Some(at) = at else {
-            return;
-        };
-        pool.outstanding.remove(at);
-        pool.recheck = true;
-        if let Some(next) = pool.order_timeout().filter(|_| at == 0) {
-            cx.set_timer(next, Timer::OrderTimeout);
-        }
-    }
-
     /// Children have not answered yet; others need not wait for them.
     pub(in crate::policy) fn orders_timed_out(&mut self, cx: &mut Context) {
-        let timeout = self.config.pool().reply_timeout;
         while let Some(pool) = &mut self.pool {
             let Some(&(until, pid)) = pool.outstanding.front() else {
                 break;
@@ -105,52 +101,38 @@ impl Service {
             }
             pool.outstanding.pop_front();
             pool.recheck = true;
-            self.set_deadline(cx, pid, Some(until - ORDER_TIMEOUT + timeout));
+            self.change(cx, pid, |child, _| {
+                child.since = Some(until - ORDER_TIMEOUT);
+            });
         }
         self.touch(cx);
     }
 
     /// A child reported what it does.
     pub(in crate::policy) fn pool_report(&mut self, cx: &mut Context, pid: Pid, report: Report) {
-        let Some(child) = self.children.get_mut(&pid) else {
+        let Some(state) = self.pool_state(pid) else {
             return;
         };
-        let Some(member) = child.member else {
-            return;
-        };
-        match (member.state, report) {
-            (State::Starting, Report::Idle) => self.turned_idle(cx, pid, !member.old),
-            (State::Busy, Report::Idle) => {
-                child.uses = child.uses.saturating_add(1);
-                self.served();
-                self.turned_idle(cx, pid, false);
-            }
+        match (state, report) {
+            (State::Starting | State::Busy, Report::Idle) => self.idle_again(cx, pid, state),
             (State::Ordered, Report::Busy) => self.turned_busy(cx, pid),
             // Once more is no harm.
             (State::Idle, Report::Idle) | (State::Busy, Report::Busy) => {}
             (State::Killed | State::Gone, _) => {}
-            (state @ State::Ordered, Report::Idle)
-            | (state @ (State::Starting | State::Idle), Report::Busy) => {
+            (State::Ordered, Report::Idle) | (State::Starting | State::Idle, Report::Busy) => {
                 self.end_rogue(cx, pid, Rogue::OutOfTurn(state, report));
             }
         }
     }
 
-    fn turned_busy(&mut self, cx: &mut Context, pid: Pid) {
-        self.set_state(cx, pid, State::Busy);
-        if let Some(child) = self.children.get_mut(&pid) {
-            child.take_client(cx.now);
-            self.rare_mut().statistics.connections += 1;
-        }
-        self.update_deadline(cx, pid);
-    }
-
-    fn turned_idle(&mut self, cx: &mut Context, pid: Pid, new: bool) {
-        self.set_state(cx, pid, State::Idle);
+    /// A child has become idle. A new one takes the place of one from before the last reload.
+    fn idle_again(&mut self, cx: &mut Context, pid: Pid, before: State) {
+        self.turned_idle(cx, pid);
+        let old = self.children.get(&pid).is_some_and(|child| child.old);
         let Some(pool) = &mut self.pool else {
             return;
         };
-        if new && pool.replaced < pool.old {
+        if before == State::Starting && !old && pool.replaced < pool.old {
             pool.replaced += 1;
         }
         if pool.overloaded {
@@ -163,45 +145,31 @@ impl Service {
     /// A child's channel has ended, as it does a moment before the child's end is reported. A child
     /// that closes it and lives on can never be told anything.
     pub(in crate::policy) fn channel_closed(&mut self, cx: &mut Context, pid: Pid) {
-        if self
-            .pool_state(pid)
-            .is_some_and(|state| !state.is_leaving())
-        {
-            self.set_state(cx, pid, State::Gone);
-            self.give_grace(cx, pid);
+        if self.is_heard_in_pool(pid) {
+            self.leave(cx, pid, Leaving::Gone);
             cx.close_channel(pid);
         }
     }
 
+    fn is_heard_in_pool(&self, pid: Pid) -> bool {
+        let child = self.children.get(&pid);
+        child.is_some_and(|child| child.ordered && child.is_heard())
+    }
+
     /// Ends a child that does not keep to the rules. A client that waits for it is given to another.
     pub(in crate::policy) fn end_rogue(&mut self, cx: &mut Context, pid: Pid, how: Rogue) {
-        if self
-            .pool_state(pid)
-            .is_some_and(|state| !state.is_leaving())
-        {
+        if self.is_heard_in_pool(pid) {
             self.log_child(cx, pid, Kind::Rogue(how));
-            self.end_member(cx, pid);
+            self.end_member(cx, pid, Leaving::Rogue);
         }
     }
 
     /// Tells a child to end, in two ways: one that ignores the signal may read the end of its
     /// channel.
-    pub(in crate::policy) fn end_member(&mut self, cx: &mut Context, pid: Pid) {
-        self.kill_member(cx, pid);
+    pub(in crate::policy) fn end_member(&mut self, cx: &mut Context, pid: Pid, why: Leaving) {
+        self.leave(cx, pid, why);
         cx.signal(pid, Signal::Int);
         cx.close_channel(pid);
-    }
-
-    /// Counts no longer on a child that is about to be told to end.
-    pub(in crate::policy) fn kill_member(&mut self, cx: &mut Context, pid: Pid) {
-        self.set_state(cx, pid, State::Killed);
-        self.give_grace(cx, pid);
-    }
-
-    /// The child is killed when it has not ended in time.
-    fn give_grace(&mut self, cx: &mut Context, pid: Pid) {
-        let at = cx.now + self.grace(cx.shared.kill_time);
-        self.set_deadline(cx, pid, Some(at));
     }
 
     /// Tells the children that the master lives, and sets the next time.

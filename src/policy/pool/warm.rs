@@ -10,11 +10,11 @@
 
 use std::time::Duration;
 
-use super::State;
 use crate::config::Ramp;
+use crate::policy::child::Leaving;
 use crate::policy::service::Context;
 use crate::policy::timers::Timer;
-use crate::policy::{Service, Time};
+use crate::policy::{Pid, Service, Time};
 
 /// The next child is started when the last one is ready, or after this time (spamd,
 /// `server-scale-period`).
@@ -95,10 +95,7 @@ impl Pace {
 impl Service {
     /// Children that are there for clients: neither told to leave nor ended.
     fn staying(&self) -> u32 {
-        match &self.pool {
-            Some(pool) => pool.staying(),
-            None => self.total() - self.departing,
-        }
+        self.total() - self.departing
     }
 
     /// Children that are lacking for the clients to come.
@@ -217,7 +214,7 @@ impl Service {
         cx.set_timer(at, Timer::Surplus);
         let last = self.pool.as_ref().and_then(|pool| pool.idle.last());
         if let Some(&pid) = last {
-            self.end_member(cx, pid);
+            self.end_member(cx, pid, Leaving::Told);
         }
     }
 
@@ -226,28 +223,28 @@ impl Service {
     fn end_replaced(&mut self, cx: &mut Context) {
         let full = !self.throttled() && !self.has_room(self.total());
         while let Some(pool) = &mut self.pool {
-            let Some(&pid) = pool.old_idle.last() else {
-                return;
-            };
-            let on_the_way = pool.count(State::Starting) + pool.leaving();
-            let stuck = on_the_way == 0 && full;
-            if pool.replaced == 0 && !stuck {
+            let stuck = full && pool.starting + self.departing == 0;
+            if pool.old == 0 || pool.replaced == 0 && !stuck {
                 return;
             }
+            let is_old = |pid: &&Pid| self.children.get(pid).is_some_and(|child| child.old);
+            let Some(&pid) = pool.idle.iter().rev().find(is_old) else {
+                return;
+            };
             pool.replaced = pool.replaced.saturating_sub(1);
-            self.end_member(cx, pid);
+            self.end_member(cx, pid, Leaving::Told);
         }
     }
 
     /// Ends idle children beyond a limit that a reload has lowered.
     fn end_excess(&mut self, cx: &mut Context) {
         while let Some(pool) = &self.pool {
-            let staying = pool.staying();
+            let staying = self.staying();
             let excess = staying > 0 && !self.has_room(staying - 1);
             let Some(&pid) = pool.idle.last().filter(|_| excess) else {
                 return;
             };
-            self.end_member(cx, pid);
+            self.end_member(cx, pid, Leaving::Told);
         }
     }
 }
