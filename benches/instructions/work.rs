@@ -201,7 +201,7 @@ impl SimulatedMaster {
             Event::Report {
                 service,
                 writer: pid,
-                report,
+                report: Ok(report),
             },
         );
         self.settle(NOW);

@@ -7,7 +7,21 @@
 
 use super::service::Context;
 use super::status::{HANGING_MAX, HANGING_OF_ALL_MAX};
-use super::{Action, Kind, Service, SpawnFailure, State};
+use super::{Action, Kind, Service, ServiceId, SpawnFailure, State, Table, Time};
+
+impl Table {
+    /// [`Event::Connection`](super::Event::Connection): so many clients wait on a service's watched
+    /// listeners. An earlier event of the turn may have taken care of them.
+    pub fn connection(&mut self, now: Time, id: ServiceId, clients: u32, out: &mut Vec<Action>) {
+        self.turn(now, out, |table| {
+            table.at(id, |service, cx| match service.pool {
+                _ if !service.wants_clients() => {}
+                Some(_) => service.order_idle(cx, clients),
+                None => service.request_spawn(cx),
+            });
+        });
+    }
+}
 
 impl Service {
     /// Whether the master has to hear of the next connection.
@@ -40,30 +54,18 @@ impl Service {
         }
     }
 
-    /// Connections wait. An earlier event of the turn may have taken care of them.
-    pub(super) fn connection(&mut self, cx: &mut Context, clients: u32) {
-        if !self.wants_clients() {
-            return;
-        }
-        if self.pool.is_some() {
-            self.order_idle(cx, clients);
-        } else {
-            self.request_spawn(cx);
-        }
-    }
-
     /// Asks for a child. The last one that the limit allows is a sign of stress, unless all others
     /// are available, as in a service that is being filled.
     pub(super) fn request_spawn(&mut self, cx: &mut Context) {
-        if cx.shared.hanging >= HANGING_OF_ALL_MAX {
+        if cx.hanging >= HANGING_OF_ALL_MAX {
             return self.back_off(cx, Kind::SpawnFailed(SpawnFailure::TooManyHang));
         }
         let loaded = self.avail < self.total();
         if loaded && self.config.stress_eligible() && !self.has_room(self.total() + 1) {
             self.prolong_stress(cx);
         }
-        let generation = cx.shared.generation.wrapping_add(1);
-        cx.shared.generation = generation;
+        let generation = cx.generation.wrapping_add(1);
+        cx.generation = generation;
         self.spawning = true;
         cx.out.push(Action::Spawn {
             service: cx.id,
@@ -76,7 +78,7 @@ impl Service {
     /// Logs what [`Service::wants_clients`] is decided by.
     pub(super) fn log_counts(&self, cx: &mut Context) {
         self.log(cx, Kind::Counts(self.counts()));
-        if cx.shared.verbose && self.pool.is_some() {
+        if cx.verbose && self.pool.is_some() {
             let mut counts = [0; State::ALL.len()];
             let states = self
                 .children

@@ -254,7 +254,7 @@ impl Service {
         if let Some(child) = self.children.get_mut(&pid) {
             let before = child.counted();
             change(child, cx.now);
-            child.deadline = child.next_deadline(&self.config, self.removed, cx.shared.kill_time);
+            child.deadline = child.next_deadline(&self.config, self.removed, cx.kill_time);
             let after = child.counted();
             self.recount(cx, pid, before, after);
         }
@@ -275,7 +275,7 @@ impl Service {
         moved(&mut self.departing, before.departing, after.departing);
         if before.hanging != after.hanging {
             moved(&mut self.rare_mut().hanging, before.hanging, after.hanging);
-            moved(&mut cx.shared.hanging, before.hanging, after.hanging);
+            moved(&mut cx.hanging, before.hanging, after.hanging);
         }
         if let Some(pool) = &mut self.pool {
             moved(&mut pool.starting, before.starting, after.starting);

@@ -13,17 +13,12 @@ pub enum Event {
     /// Connections wait on the watched listeners of a service: in an ordered pool as many as the
     /// system counts, otherwise 1.
     Connection { service: ServiceId, clients: u32 },
-    /// A whole report came through the status channel of `writer`, a child of the service.
+    /// A report came through the status channel of `writer`, a child of the service, or a number of
+    /// bytes that are none; see [`crate::protocol::reports`].
     Report {
         service: ServiceId,
         writer: Pid,
-        report: StatusReport,
-    },
-    /// `length` bytes that are no report came through the status channel of `writer`.
-    Garbage {
-        service: ServiceId,
-        writer: Pid,
-        length: usize,
+        report: Result<StatusReport, usize>,
     },
     /// A child of an ordered pool reported through its channel.
     PoolReport { pid: Pid, report: Report },
@@ -66,25 +61,6 @@ pub enum Event {
     Verbose(bool),
     /// The master was told to end by this signal.
     Stop { signal: i32 },
-}
-
-impl Event {
-    /// What `writer`, a child of the service, has written to its status channel: a report, or a
-    /// number of bytes that are none; see [`crate::protocol::reports`].
-    pub fn written(service: ServiceId, writer: Pid, what: Result<StatusReport, usize>) -> Self {
-        match what {
-            Ok(report) => Self::Report {
-                service,
-                writer,
-                report,
-            },
-            Err(length) => Self::Garbage {
-                service,
-                writer,
-                length,
-            },
-        }
-    }
 }
 
 /// How a process ended.

@@ -7,7 +7,7 @@
 //! `master_spawn.c`, `master_status.c` and `master_wakeup.c`; where ours differ, the code says why.
 //!
 //! A [`Table`] owns the [`Service`]s, and each service owns its children. A method of a service
-//! takes a `Context`: the time, the timers, and where actions go.
+//! takes the table's `Context`: the time, the timers, and where actions go.
 
 mod action;
 mod avail;
@@ -50,7 +50,7 @@ pub type Pid = i32;
 
 /// A service's place in the table. A place is used again once its service was removed and the last
 /// child of that has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceId(u32);
 
 impl ServiceId {

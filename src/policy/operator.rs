@@ -9,10 +9,9 @@ impl Service {
     /// that share the listeners would go on taking clients, so they are told to leave; those of an
     /// ordered pool are given no orders.
     pub(super) fn pause(&mut self, cx: &mut Context) {
-        if self.removed || self.paused {
+        if std::mem::replace(&mut self.paused, true) {
             return;
         }
-        self.paused = true;
         if let Some(pool) = &mut self.pool {
             // Clients that wait are reported again after the pause.
             pool.overloaded = false;
@@ -23,23 +22,14 @@ impl Service {
     }
 
     pub(super) fn resume(&mut self, cx: &mut Context) {
-        if !self.removed {
-            self.paused = false;
-            self.touch(cx);
-        }
-    }
-
-    /// Replaces the children of one service as a reload does those of all.
-    pub(super) fn replace(&mut self, cx: &mut Context) {
-        if !self.removed {
-            self.replace_children(cx);
-        }
+        self.paused = false;
+        self.touch(cx);
     }
 
     /// Wakes the service up now, whatever the table says of wake-ups; the next one of those that
     /// the table asks for is a whole period away.
     pub(super) fn wake_now(&mut self, cx: &mut Context) {
-        if self.removed || !self.may_be_woken() {
+        if !self.may_be_woken() {
             return;
         }
         if self.wakeup_at.is_some() {

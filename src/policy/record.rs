@@ -125,12 +125,12 @@ impl Kind {
         }
     }
 
-    /// What happened to a service, without its name.
-    fn of_service(&self, service: &Service) -> Option<String> {
+    /// What happened, without the service's name.
+    fn words(&self, service: &Service, pid: Pid) -> String {
         let max = service.max;
         // As Postfix's master has it when it is verbose.
         let counts = |of: &Counts| format!("avail {} total {} max {max}", of.avail, of.total);
-        let words = match self {
+        match self {
             Self::Crashing(crashed) => format!(
                 "children ended abnormally with {crashed} of the last {CLIENTS} clients -- \
                  throttling"
@@ -141,6 +141,14 @@ impl Kind {
             Self::Unthrottled(now) => format!("no longer throttled, {}", counts(now)),
             Self::SpawnFailed(why) => format!("cannot start a process: {why} -- throttling"),
             Self::WatchFailed(why) => format!("cannot watch its listeners: {why} -- throttling"),
+            Self::LimitReached => format!(
+                "has reached its process limit \"{max}\": new clients may experience noticeable \
+                 delays\n\
+                 to let more clients in at a time, raise the maxproc column of this service in \
+                 master.cf, or shorten the time that a client takes\n\
+                 settings that adapt to such stress are explained in \
+                 https://www.postfix.org/STRESS_README.html"
+            ),
             Self::StressBegins(now) => format!(
                 "stress mode begins: the last process that the limit \"{max}\" allows is started, {}",
                 counts(now)
@@ -161,15 +169,18 @@ impl Kind {
                 format!("child states:{}", words.collect::<String>())
             }
             Self::Waking => "waking up".into(),
-            _ => return None,
-        };
-        Some(words)
+            of_child => of_child.of_child(&service.path, pid),
+        }
     }
 
-    /// What happened to a child, without its service's name.
     fn of_child(&self, path: &Path, pid: Pid) -> String {
         let path = path.display();
+        let process = format!("process {path} pid {pid}");
         match self {
+            Self::Ended(ExitStatus::Code(code)) => format!("{process} exit status {code}"),
+            Self::Ended(ExitStatus::Signal(n)) => format!("{process} killed by signal {n}"),
+            Self::BadStartup => format!("{path}: bad command startup -- throttling"),
+            Self::Killing => format!("{process} did not end in time, sending SIGKILL"),
             Self::PartialReport(length) => {
                 format!("child (pid {pid}) sent partial status update ({length} bytes)")
             }
@@ -183,27 +194,25 @@ impl Kind {
                 format!("ignoring unknown status {value} from child pid {pid}")
             }
             Self::SentDescriptors => format!("child (pid {pid}) sent descriptors -- ending it"),
-            Self::ExecHangs(hanging) => {
-                let rest = if *hanging < HANGING_MAX {
+            Self::ExecHangs(hanging) => format!(
+                "{path} hangs in exec: process pid {pid} has not started it within 1 s, because \
+                 its file system does not answer or a program holds the file; sending SIGKILL \
+                 -- throttling{}",
+                if *hanging < HANGING_MAX {
                     ""
                 } else {
                     "\nno more processes of this service are started until one that hangs has ended"
-                };
-                format!(
-                    "{path} hangs in exec: process pid {pid} has not started it within 1 s, because \
-                     its file system does not answer or a program holds the file; sending SIGKILL \
-                     -- throttling{rest}"
-                )
-            }
-            Self::Rogue(how) => format!("ending rogue process {path} pid {pid}: it {how}"),
-            Self::Overdue => format!("process {path} pid {pid} is still there, sending SIGKILL"),
+                }
+            ),
+            Self::Rogue(how) => format!("ending rogue {process}: it {how}"),
+            Self::Overdue => format!("{process} is still there, sending SIGKILL"),
             Self::TooLong(age) => {
                 let age = age.as_secs();
-                format!("process {path} pid {pid} has had its client for {age} s, ending it")
+                format!("{process} has had its client for {age} s, ending it")
             }
             Self::Lingering(age) => {
                 let age = age.as_secs();
-                format!("process {path} pid {pid} was told to leave {age} s ago, ending it")
+                format!("{process} was told to leave {age} s ago, ending it")
             }
             Self::Spawned => format!("started {path} pid {pid}"),
             other => format!("{other:?}"),
@@ -236,34 +245,12 @@ impl fmt::Display for Record {
             return write!(f, "{:?}", self.kind);
         };
         let name = format!("service \"{}\" ({})", service.name, service.canonical);
-        let (path, pid) = (service.path.display(), self.child.unwrap_or_default());
-        match &self.kind {
-            Kind::Ended(ExitStatus::Code(code)) => {
-                write!(f, "process {path} pid {pid} exit status {code}")
-            }
-            Kind::Ended(ExitStatus::Signal(signal)) => {
-                write!(f, "process {path} pid {pid} killed by signal {signal}")
-            }
-            Kind::BadStartup => write!(f, "{path}: bad command startup -- throttling"),
-            Kind::LimitReached => write!(
-                f,
-                "{name} has reached its process limit \"{}\": new clients may experience noticeable \
-                 delays\n\
-                 to let more clients in at a time, raise the maxproc column of this service in \
-                 master.cf, or shorten the time that a client takes\n\
-                 settings that adapt to such stress are explained in \
-                 https://www.postfix.org/STRESS_README.html",
-                service.max
-            ),
-            Kind::Killing => write!(
-                f,
-                "removed {name}: process {path} pid {pid} did not end in time, sending SIGKILL"
-            ),
-            kind => {
-                let words = kind.of_service(service);
-                let words = words.unwrap_or_else(|| kind.of_child(&service.path, pid));
-                write!(f, "{name}: {words}")
-            }
+        let words = self.kind.words(service, self.child.unwrap_or_default());
+        match self.kind {
+            Kind::Ended(_) | Kind::BadStartup => f.write_str(&words),
+            Kind::LimitReached => write!(f, "{name} {words}"),
+            Kind::Killing => write!(f, "removed {name}: {words}"),
+            _ => write!(f, "{name}: {words}"),
         }
     }
 }
@@ -287,8 +274,7 @@ impl fmt::Display for Rogue {
         match self {
             Self::Unwritable(why) => write!(f, "cannot be written to: {why}"),
             Self::OutOfTurn(state, report) => {
-                let report = format!("{report:?}").to_lowercase();
-                let state = state.letter();
+                let (report, state) = (format!("{report:?}").to_lowercase(), state.letter());
                 write!(
                     f,
                     "says that it is {report}, out of turn (in state {state})"

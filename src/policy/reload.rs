@@ -12,7 +12,7 @@ use super::child::Leaving;
 use super::deadlines::grace;
 use super::service::Context;
 use super::timers::Timer;
-use super::{Action, Kind, Record, Service, ServiceId, Signal, Table, Time};
+use super::{Action, Kind, Record, Service, ServiceId, Signal, Table};
 use crate::config::{self, ByIdentity};
 
 /// One service of a new configuration and its place in the table.
@@ -68,8 +68,8 @@ impl Table {
         same.then_some(id)
     }
 
-    pub(super) fn reload(&mut self, now: Time, plan: Plan, out: &mut Vec<Action>) {
-        self.shared.kill_time = plan.kill_time;
+    pub(super) fn reload(&mut self, plan: Plan) {
+        self.cx.kill_time = plan.kill_time;
         // At the start, one line for each service would say nothing that the table does not.
         let logs_added = std::mem::replace(&mut self.loaded, true);
         let more = plan.entries.iter().filter(|entry| !entry.known).count();
@@ -81,19 +81,19 @@ impl Table {
             self.places.remove(&ByIdentity(service.clone()));
             self.places.insert(ByIdentity(service.clone()), id);
             if known {
-                self.at(now, id, out, |s, cx| s.reconfigure(cx, service));
+                self.at(id, |s, cx| s.reconfigure(cx, service));
                 continue;
             }
             if logs_added {
                 let record = Record::new(Some(service.clone()), None, Kind::Added);
-                out.push(Action::Log(record));
+                self.cx.out.push(Action::Log(record));
             }
             self.insert(id, service);
-            self.at(now, id, out, Service::begin);
+            self.at(id, Service::begin);
         }
         for id in plan.removed {
             let is_replaced = !self.forget_name(id);
-            self.at(now, id, out, |s, cx| s.remove(cx, is_replaced));
+            self.at(id, |s, cx| s.remove(cx, is_replaced));
             self.forget_if_done(id);
         }
     }
@@ -165,7 +165,7 @@ impl Service {
     fn remove(&mut self, cx: &mut Context, is_replaced: bool) {
         self.log(cx, Kind::Removed(self.counts()));
         let may_stay = is_replaced && self.config.limits().stop_timeout.is_none();
-        let kill_at = (!may_stay).then(|| cx.now + grace(&self.config, cx.shared.kill_time));
+        let kill_at = (!may_stay).then(|| cx.now + grace(&self.config, cx.kill_time));
         if let Some(at) = kill_at {
             cx.set_timer(at, Timer::Kill);
         }

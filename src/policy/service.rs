@@ -42,7 +42,7 @@ pub struct Service {
     pub(super) removed: bool,
     /// Wake-ups wait for the first use (`?` in the table).
     pub(super) wakeup_waits: bool,
-    /// Whether the service is in [`Shared::touched`].
+    /// Whether the service is in [`Context::touched`].
     pub(super) touched: bool,
     pub(super) wakeup_at: Option<Time>,
     /// Of services with `accept = "ordered"`.
@@ -69,9 +69,13 @@ pub(super) struct Rare {
     pub(super) statistics: Statistics,
 }
 
-/// What all services of a table have in common.
+/// What all services of a table have in common, and what one of them is to know of a turn.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct Context {
+    /// The service that does something now.
+    pub(super) id: ServiceId,
+    pub(super) now: Time,
+    pub(super) out: Vec<Action>,
     pub(super) timers: Timers,
     /// The services that changed since they were settled.
     pub(super) touched: Vec<ServiceId>,
@@ -87,18 +91,9 @@ pub(super) struct Shared {
     pub(super) verbose: bool,
 }
 
-/// One service's access to the rest of the table.
-#[derive(Debug)]
-pub(super) struct Context<'a> {
-    pub(super) id: ServiceId,
-    pub(super) now: Time,
-    pub(super) shared: &'a mut Shared,
-    pub(super) out: &'a mut Vec<Action>,
-}
-
-impl Context<'_> {
+impl Context {
     pub(super) fn set_timer(&mut self, at: Time, timer: Timer) {
-        self.shared.timers.add(at, timer, self.id);
+        self.timers.add(at, timer, self.id);
     }
 
     pub(super) fn signal(&mut self, pid: Pid, signal: Signal) {
@@ -191,7 +186,7 @@ impl Service {
     /// Has [`Table::settle`](super::Table::settle) look at the service.
     pub(super) fn touch(&mut self, cx: &mut Context) {
         if !std::mem::replace(&mut self.touched, true) {
-            cx.shared.touched.push(cx.id);
+            cx.touched.push(cx.id);
         }
     }
 
@@ -204,7 +199,7 @@ impl Service {
     }
 
     fn write(&self, cx: &mut Context, child: Option<Pid>, kind: Kind) {
-        if cx.shared.verbose || kind.severity() != Severity::Detail {
+        if cx.verbose || kind.severity() != Severity::Detail {
             let record = Record::new(Some(self.config.clone()), child, kind);
             cx.out.push(Action::Log(record));
         }

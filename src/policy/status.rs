@@ -33,9 +33,9 @@ impl Service {
         self.spawning = false;
         self.rare_mut().statistics.started += 1;
         let mut child = Child::new(generation, cx.now, self.pool.is_some());
-        child.deadline = child.next_deadline(&self.config, self.removed, cx.shared.kill_time);
+        child.deadline = child.next_deadline(&self.config, self.removed, cx.kill_time);
         self.recount(cx, pid, Counted::default(), child.counted());
-        let place = match cx.shared.spare.take() {
+        let place = match cx.spare.take() {
             Some(mut place) => {
                 *place = child;
                 place
@@ -52,7 +52,16 @@ impl Service {
     }
 
     /// A report, which is believed only when all of it fits together.
-    pub(super) fn report(&mut self, cx: &mut Context, writer: Pid, report: StatusReport) {
+    pub(super) fn report(
+        &mut self,
+        cx: &mut Context,
+        writer: Pid,
+        report: Result<StatusReport, usize>,
+    ) {
+        let report = match report {
+            Ok(report) => report,
+            Err(length) => return self.warn_limited(cx, writer, Kind::PartialReport(length)),
+        };
         let pid = report.pid;
         if writer != pid {
             return self.warn_limited(cx, writer, Kind::ForgedReport(pid));
@@ -189,7 +198,7 @@ impl Service {
         let end = child.end(status, self.removed);
         let bad_startup = end.failed && end.indicts_command && self.may_throttle();
         self.rare_mut().statistics.count_end(status);
-        cx.shared.spare = Some(child);
+        cx.spare = Some(child);
         if end.failed {
             self.log_child(cx, pid, Kind::Ended(status));
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::service::{Context, Shared, require};
+use super::service::{Context, require};
 use super::timers::Timer;
 use super::{
     Action, ByPid, ChildInfo, Event, ExitStatus, Kind, Pid, Record, Rogue, Service, ServiceId,
@@ -26,7 +26,7 @@ pub struct Table {
     pub(super) places: HashMap<ByIdentity, ServiceId>,
     /// Never iterated, so that its order cannot matter.
     pub(super) pids: ByPid<ServiceId>,
-    pub(super) shared: Shared,
+    pub(super) cx: Context,
     /// There has been a configuration.
     pub(super) loaded: bool,
 }
@@ -35,13 +35,13 @@ impl Table {
     /// An empty table. Children of removed services get `kill_time` to leave. A `verbose` table
     /// logs what it does, not only what goes wrong.
     pub fn new(kill_time: Duration, verbose: bool) -> Self {
-        let shared = Shared {
+        let cx = Context {
             kill_time,
             verbose,
-            ..Shared::default()
+            ..Context::default()
         };
         Self {
-            shared,
+            cx,
             ..Self::default()
         }
     }
@@ -49,31 +49,40 @@ impl Table {
     /// Takes in one fact and appends what is to be done about it. Interest in listeners is not
     /// among it: that waits for [`Table::settle`].
     pub fn step(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
-        match event {
-            Event::Spawned { pid, .. } => self.spawned(now, pid, event, out),
-            Event::Exited { pid, status } => self.exited(now, pid, status, out),
-            Event::Deadline => self.deadline(now, out),
-            Event::Reload(plan) => self.reload(now, plan, out),
-            Event::Verbose(verbose) => self.shared.verbose = verbose,
+        if let Event::Connection { service, clients } = event {
+            return self.connection(now, service, clients, out);
+        }
+        self.turn(now, out, |table| match event {
+            Event::Spawned { service, pid, .. } => table.spawned(service, pid, event),
+            Event::Exited { pid, status } => table.exited(pid, status),
+            Event::Deadline => table.deadline(),
+            Event::Reload(plan) => table.reload(plan),
+            Event::Verbose(verbose) => table.cx.verbose = verbose,
             Event::Stop { signal } => {
                 let record = Record::new(None, None, Kind::Terminating(signal));
-                out.extend([Action::Log(record), Action::Terminate { signal }]);
+                let log = Action::Log(record);
+                table.cx.out.extend([log, Action::Terminate { signal }]);
             }
             event => {
-                if let Some(id) = self.subject(&event) {
-                    self.at(now, id, out, |service, cx| service.handle(cx, event));
+                if let Some(id) = table.subject(&event) {
+                    table.at(id, |service, cx| service.handle(cx, event));
                 }
             }
-        }
+        });
+    }
+
+    /// Has the table do something now; what it asks for is appended to `out`.
+    pub(super) fn turn(&mut self, now: Time, out: &mut Vec<Action>, act: impl FnOnce(&mut Self)) {
+        self.cx.now = now;
+        std::mem::swap(&mut self.cx.out, out);
+        act(self);
+        std::mem::swap(&mut self.cx.out, out);
     }
 
     /// The service that an event is about.
     fn subject(&self, event: &Event) -> Option<ServiceId> {
         match *event {
-            Event::Connection { service, .. }
-            | Event::Report { service, .. }
-            | Event::Garbage { service, .. }
-            | Event::Spawned { service, .. }
+            Event::Report { service, .. }
             | Event::SpawnFailed { service, .. }
             | Event::WatchFailed { service, .. }
             | Event::Pause { service }
@@ -91,55 +100,38 @@ impl Table {
     }
 
     /// Has a service do something. An event for a place without a service changes nothing.
-    pub(super) fn at(
-        &mut self,
-        now: Time,
-        id: ServiceId,
-        out: &mut Vec<Action>,
-        handle: impl FnOnce(&mut Service, &mut Context),
-    ) {
-        let Some(Some(service)) = self.services.get_mut(id.index()) else {
-            return;
-        };
-        let shared = &mut self.shared;
-        handle(
-            service,
-            &mut Context {
-                id,
-                now,
-                shared,
-                out,
-            },
-        );
+    pub(super) fn at(&mut self, id: ServiceId, act: impl FnOnce(&mut Service, &mut Context)) {
+        if let Some(Some(service)) = self.services.get_mut(id.index()) {
+            self.cx.id = id;
+            act(service, &mut self.cx);
+        }
     }
 
     /// The kernel gives no pid twice before its end was collected. Should that have been missed, the
     /// new process is the one.
-    fn spawned(&mut self, now: Time, pid: Pid, event: Event, out: &mut Vec<Action>) {
+    fn spawned(&mut self, id: ServiceId, pid: Pid, event: Event) {
         if let Some(former) = self.pids.remove(&pid) {
-            self.at(now, former, out, |s, cx| drop(s.release(cx, pid)));
+            self.at(former, |service, cx| drop(service.release(cx, pid)));
             self.forget_if_done(former);
         }
-        if let Some(id) = self
-            .subject(&event)
-            .filter(|id| self.service(*id).is_some())
-        {
+        if self.service(id).is_some() {
             self.pids.insert(pid, id);
-            self.at(now, id, out, |service, cx| service.handle(cx, event));
+            self.at(id, |service, cx| service.handle(cx, event));
         }
     }
 
-    fn exited(&mut self, now: Time, pid: Pid, status: ExitStatus, out: &mut Vec<Action>) {
+    fn exited(&mut self, pid: Pid, status: ExitStatus) {
         if let Some(id) = self.pids.remove(&pid) {
-            self.at(now, id, out, |s, cx| s.exited(cx, pid, status));
+            self.at(id, |service, cx| service.exited(cx, pid, status));
             self.forget_if_done(id);
         }
     }
 
-    fn deadline(&mut self, now: Time, out: &mut Vec<Action>) {
+    fn deadline(&mut self) {
+        let now = self.cx.now;
         while let Some((_, timer, id)) = self.next_timer().filter(|(at, ..)| *at <= now) {
-            self.shared.timers.pop();
-            self.at(now, id, out, |service, cx| match timer {
+            self.cx.timers.pop();
+            self.at(id, |service, cx| match timer {
                 Timer::Unthrottle => service.unthrottle(cx),
                 Timer::Wakeup => service.wake(cx),
                 Timer::StressEnd => service.end_stress(cx),
@@ -155,7 +147,7 @@ impl Table {
 
     fn next_timer(&mut self) -> Option<(Time, Timer, ServiceId)> {
         let services = &self.services;
-        self.shared.timers.next(|at, timer, id| {
+        self.cx.timers.next(|at, timer, id| {
             let service = services.get(id.index()).and_then(Option::as_ref);
             service.is_some_and(|service| timer.armed(service) == Some(at))
         })
@@ -167,10 +159,12 @@ impl Table {
     /// # Panics
     /// In debug builds, when an invariant does not hold; see [`Table::check`].
     pub fn settle(&mut self, now: Time, out: &mut Vec<Action>) {
-        while let Some(id) = self.shared.touched.pop() {
-            self.at(now, id, out, Service::settle);
-            debug_assert_eq!(self.check_settled(id), Ok(()), "{id:?}");
-        }
+        self.turn(now, out, |table| {
+            while let Some(id) = table.cx.touched.pop() {
+                table.at(id, Service::settle);
+                debug_assert_eq!(table.check_settled(id), Ok(()), "{id:?}");
+            }
+        });
     }
 
     /// Whether a service that has settled is as it should be.
@@ -186,7 +180,7 @@ impl Table {
 
     /// Whether nothing has changed since [`Table::settle`].
     pub fn is_settled(&self) -> bool {
-        self.shared.touched.is_empty()
+        self.cx.touched.is_empty()
     }
 
     /// When [`Event::Deadline`] is to be given next.
@@ -196,7 +190,7 @@ impl Table {
 
     /// Whether it logs what it does, and not only what goes wrong.
     pub fn is_verbose(&self) -> bool {
-        self.shared.verbose
+        self.cx.verbose
     }
 
     /// The service at this place.
@@ -273,7 +267,7 @@ impl Table {
         let hanging: u32 = self.services().map(|(_, s)| s.rare().hanging).sum();
         require! {
             "unknown children are known": self.pids().count() == self.pids.len();
-            "others hang in exec": hanging == self.shared.hanging;
+            "others hang in exec": hanging == self.cx.hanging;
         }
         Ok(())
     }
@@ -283,11 +277,13 @@ impl Service {
     /// Handles an event that is about the service or one of its children.
     fn handle(&mut self, cx: &mut Context, event: Event) {
         match event {
-            Event::Connection { clients, .. } => self.connection(cx, clients),
+            // It was removed after the operator's command was read.
+            Event::Pause { .. }
+            | Event::Resume { .. }
+            | Event::Replace { .. }
+            | Event::Wake { .. }
+                if self.removed => {}
             Event::Report { writer, report, .. } => self.report(cx, writer, report),
-            Event::Garbage { writer, length, .. } => {
-                self.warn_limited(cx, writer, Kind::PartialReport(length));
-            }
             Event::Spawned {
                 generation, pid, ..
             } => self.spawned(cx, generation, pid),
@@ -295,7 +291,7 @@ impl Service {
             Event::WatchFailed { error, .. } => self.watch_failed(cx, error),
             Event::Pause { .. } => self.pause(cx),
             Event::Resume { .. } => self.resume(cx),
-            Event::Replace { .. } => self.replace(cx),
+            Event::Replace { .. } => self.replace_children(cx),
             Event::Wake { .. } => self.wake_now(cx),
             Event::PoolReport { pid, report } => self.pool_report(cx, pid, report),
             Event::PoolGarbage { pid, letter } => self.end_rogue(cx, pid, Rogue::Unknown(letter)),

@@ -109,7 +109,6 @@ impl Service {
         if let Some(pool) = &mut self.pool {
             pool.watch_failed = true;
         }
-        self.touch(cx);
         self.back_off(cx, Kind::WatchFailed(error));
     }
 

@@ -231,8 +231,10 @@ impl Runtime {
         services.dedup();
         for service in services.drain(..) {
             let clients = self.services.get(service).map_or(0, |io| io.clients());
-            self.step(now, Event::Connection { service, clients });
+            let actions = &mut self.turn.actions;
+            self.table.connection(now, service, clients, actions);
         }
+        self.queue.extend(self.turn.actions.drain(..));
         self.turn.clients = services;
     }
 

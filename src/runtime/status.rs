@@ -206,8 +206,16 @@ impl Runtime {
         let mut bytes = [0; READ];
         let found = channel.read(&mut bytes);
         if let Found::Bytes(length) = found {
-            for what in protocol::reports(pid, &bytes[..length]) {
-                self.step(now, Event::written(id, pid, what));
+            for report in protocol::reports(pid, &bytes[..length]) {
+                let (service, writer) = (id, pid);
+                self.step(
+                    now,
+                    Event::Report {
+                        service,
+                        writer,
+                        report,
+                    },
+                );
             }
         }
         self.close_if_ended(now, pid, found);

@@ -27,7 +27,7 @@ macro_rules! sorts {
 struct Bit(u64);
 
 sorts! {
-    EVENTS of Event: Connection Report Garbage PoolReport PoolGarbage OrderFailed ChannelClosed
+    EVENTS of Event: Connection Report PoolReport PoolGarbage OrderFailed ChannelClosed
         SentDescriptors Spawned SpawnFailed ExecHangs WatchFailed Exited Deadline Reload Pause
         Resume Replace Wake Verbose Stop;
     ACTIONS of Action: Watch Unwatch Spawn Signal Order CloseChannel Wake Close Terminate Log;

@@ -70,9 +70,17 @@ pub enum Message {
 impl Record {
     fn event(self, service: ServiceId) -> Event {
         match self.message {
-            Message::Report(report) => Event::written(service, self.writer, Ok(report)),
-            Message::Garbage => Event::written(service, self.writer, Err(11)),
+            Message::Report(report) => self.written(service, Ok(report)),
+            Message::Garbage => self.written(service, Err(11)),
             Message::Descriptors => Event::SentDescriptors { pid: self.writer },
+        }
+    }
+
+    fn written(self, service: ServiceId, report: Result<StatusReport, usize>) -> Event {
+        Event::Report {
+            service,
+            writer: self.writer,
+            report,
         }
     }
 }

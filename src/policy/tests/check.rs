@@ -62,7 +62,7 @@ fn a_wrong_count_of_departing_children_is_found() {
 fn a_wrong_count_of_hanging_children_is_found() {
     let what = corrupted(|table| first(table).rare_mut().hanging += 1);
     assert!(what.ends_with("others hang in exec"), "{what}");
-    let what = corrupted(|table| table.shared.hanging += 1);
+    let what = corrupted(|table| table.cx.hanging += 1);
     assert_eq!(what, "others hang in exec");
 }
 

@@ -115,7 +115,7 @@ fn without_a_timeout_nobody_is_hurried() {
     fixture.busy(FIRST);
     fixture.reload([inet(25, 10)]);
     assert_eq!(fixture.pass(100 * REQUEST), []);
-    assert_eq!(fixture.table.shared.timers.len(), 0);
+    assert_eq!(fixture.table.cx.timers.len(), 0);
 }
 
 #[test]
@@ -218,9 +218,9 @@ fn many_clients_leave_few_deadlines_behind() {
         fixture.taken(FIRST, child);
     }
     assert!(
-        fixture.table.shared.timers.len() < 2000,
+        fixture.table.cx.timers.len() < 2000,
         "{}",
-        fixture.table.shared.timers.len()
+        fixture.table.cx.timers.len()
     );
 }
 

@@ -76,7 +76,7 @@ fn interest_is_reconciled_once_a_turn() {
         let event = Event::Report {
             service: FIRST,
             writer: pid,
-            report,
+            report: Ok(report),
         };
         fixture.table.step(fixture.now, event, &mut actions);
     }

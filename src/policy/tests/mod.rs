@@ -162,11 +162,11 @@ impl Fixture {
         self.step(Event::Report {
             service,
             writer: pid,
-            report: StatusReport {
+            report: Ok(StatusReport {
                 pid,
                 generation,
                 available,
-            },
+            }),
         })
     }
 

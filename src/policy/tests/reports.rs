@@ -33,7 +33,7 @@ fn reports_that_do_not_fit_change_nothing() {
         let event = Event::Report {
             service,
             writer,
-            report,
+            report: Ok(report),
         };
         let what = format!("{event:?}");
         let actions = without_logs(fixture.step(event));
@@ -57,10 +57,10 @@ fn a_repeated_report_counts_once() {
 fn a_confused_child_fills_no_log() {
     let mut fixture = Fixture::new([inet(25, 10)]);
     let (pid, _) = fixture.spawn(FIRST);
-    let garbage = || Event::Garbage {
+    let garbage = || Event::Report {
         service: FIRST,
         writer: pid,
-        length: 5,
+        report: Err(5),
     };
     let lines = (0..1000).flat_map(|_| logged(&fixture.step(garbage())));
     let lines: Vec<_> = lines.collect();

@@ -82,7 +82,7 @@ fn stress_mode_ends_1000_seconds_after_the_limit_was_last_in_reach() {
         let actions = fixture.connect(FIRST);
         assert_eq!(logged(&actions), [] as [&str; 0]);
         fixture.next_pid += 1;
-        let (pid, generation) = (fixture.next_pid, fixture.table.shared.generation);
+        let (pid, generation) = (fixture.next_pid, fixture.table.cx.generation);
         fixture.step(Event::Spawned {
             service: FIRST,
             generation,

@@ -21,7 +21,7 @@ fn ending_is_said_before_it_is_done() {
 #[test]
 fn a_verbose_table_says_what_it_does() {
     let mut fixture = Fixture::new([]);
-    fixture.table.shared.verbose = true;
+    fixture.table.cx.verbose = true;
     let actions = fixture.reload([waking(inet(25, 10), 60, false)]);
     assert_eq!(
         logged(&actions),
@@ -45,7 +45,7 @@ fn cancelled_deadlines_do_not_pile_up() {
         fixture.reload(services());
         fixture.table.next_deadline();
     }
-    assert!(fixture.table.shared.timers.len() < 5000);
+    assert!(fixture.table.cx.timers.len() < 5000);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn deadlines_that_hold_are_rarely_looked_at() {
 #[test]
 fn generations_go_round() {
     let mut fixture = Fixture::new([inet(25, 10)]);
-    fixture.table.shared.generation = u32::MAX;
+    fixture.table.cx.generation = u32::MAX;
     let child = fixture.busy(FIRST);
     assert_eq!(child.1, 0);
     assert_eq!(fixture.counts(FIRST), (0, 1), "its reports are believed");

@@ -32,7 +32,15 @@ pub fn run(input: &[u8]) {
                 expected = report.availability().filter(|_| own).unwrap_or(expected);
             }
             let mut actions = Vec::new();
-            table.step(now, Event::written(service, CHILD, said), &mut actions);
+            table.step(
+                now,
+                Event::Report {
+                    service,
+                    writer: CHILD,
+                    report: said,
+                },
+                &mut actions,
+            );
             table.settle(now, &mut actions);
             table.check().expect("the invariants hold");
             let quiet = |action: &Action| {

@@ -248,7 +248,7 @@ impl Driver {
         Some(Event::Report {
             service,
             writer: pid,
-            report,
+            report: Ok(report),
         })
     }
 
@@ -290,7 +290,7 @@ impl Driver {
         Event::Report {
             service,
             writer,
-            report,
+            report: Ok(report),
         }
     }
 
@@ -372,10 +372,10 @@ impl Driver {
 
 fn garbage(service: ServiceId, n: u8) -> Event {
     let (writer, length) = (n.into(), n.into());
-    Event::Garbage {
+    Event::Report {
         service,
         writer,
-        length,
+        report: Err(length),
     }
 }
 

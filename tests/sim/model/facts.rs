@@ -22,12 +22,12 @@ impl Model {
             Event::Report {
                 service,
                 writer,
-                report,
+                report: Ok(report),
             } => self.report(now, service, writer, report),
-            Event::Garbage {
+            Event::Report {
                 service,
                 writer,
-                length,
+                report: Err(length),
             } => self.bad_report(now, service, writer, Kind::PartialReport(length)),
             Event::Spawned {
                 service,
