@@ -47,7 +47,7 @@ const fn work(
 }
 
 pub const WORK: [Work; 14] = [
-    work("a report", (20_000, 1), 519, reports),
+    work("a report", (20_000, 1), 674, reports),
     work("a client of an ordered pool", (10_000, 1), 2_346, clients),
     work(
         "a child from connection to end",

@@ -2,6 +2,7 @@
 
 use super::deadlines::Termination;
 use super::service::Context;
+use super::timers::Timer;
 use super::{ExitStatus, Pid, Service, Time};
 
 /// What a child does. One that shares its listeners is idle or busy, as it reported last; a new one
@@ -116,6 +117,7 @@ impl Child {
     }
 
     /// What it does in its ordered pool.
+    #[inline]
     pub(super) fn pool_state(&self) -> Option<State> {
         let state = match self.leaving {
             None => self.state,
@@ -267,6 +269,7 @@ impl Service {
     }
 
     /// A child counts as `after` instead of `before`.
+    #[inline]
     pub(super) fn recount(&mut self, cx: &mut Context, pid: Pid, before: Counted, after: Counted) {
         let moved = |count: &mut u32, before: bool, after: bool| {
             *count = *count + u32::from(after) - u32::from(before);
@@ -286,12 +289,18 @@ impl Service {
                 (false, true) => drop(pool.idle.insert(pid)),
                 _ => {}
             }
-            if before.has_order && !after.has_order {
-                pool.order_is_over(cx, pid);
-            }
+        }
+        if before.has_order && !after.has_order {
+            self.order_is_over(cx, pid);
         }
         if before.deadline != after.deadline {
-            self.move_deadline(cx, pid, before.deadline, after.deadline);
+            let deadlines = &mut self.rare_mut().deadlines;
+            if let Some(at) = before.deadline {
+                deadlines.remove(&(at, pid));
+            }
+            deadlines.extend(after.deadline.map(|at| (at, pid)));
+            let first = deadlines.first().map(|(at, _)| *at);
+            self.set_timer(cx, Timer::Child, first);
         }
         self.touch(cx);
     }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::child::{Child, Leaving, State};
 use super::pool::START_TIME;
 use super::service::Context;
-use super::timers::Timer;
 use super::{Kind, Pid, Rogue, Service, Signal, Time};
 use crate::config;
 
@@ -63,31 +62,6 @@ impl Child {
 }
 
 impl Service {
-    /// The first deadline of a child.
-    pub(super) fn next_child_deadline(&self) -> Option<Time> {
-        Some(self.rare().deadlines.first()?.0)
-    }
-
-    /// Changes the list of deadlines, for a child that has `new` in the place of `old`.
-    pub(super) fn move_deadline(
-        &mut self,
-        cx: &mut Context,
-        pid: Pid,
-        old: Option<Time>,
-        new: Option<Time>,
-    ) {
-        let before = self.next_child_deadline();
-        let deadlines = &mut self.rare_mut().deadlines;
-        if let Some(old) = old {
-            deadlines.remove(&(old, pid));
-        }
-        deadlines.extend(new.map(|at| (at, pid)));
-        let first = self.next_child_deadline();
-        if let Some(at) = first.filter(|_| first != before) {
-            cx.set_timer(at, Timer::Child);
-        }
-    }
-
     /// Children have had their time to get ready, to answer, to serve, to leave, or to end.
     pub(super) fn children_overdue(&mut self, cx: &mut Context) {
         while let Some(&(at, pid)) = self.rare().deadlines.first() {

@@ -32,7 +32,7 @@ impl Service {
         if !self.may_be_woken() {
             return;
         }
-        if self.wakeup_at.is_some() {
+        if self.wakeup_at().is_some() {
             self.wake(cx);
         } else {
             self.send_wakeup(cx);

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use super::child::Leaving;
 use super::deadlines::grace;
+use super::pool::warm::Pace;
 use super::service::Context;
-use super::timers::Timer;
+use super::throttle::BackoffState;
+use super::timers::{self, Timer};
 use super::{Action, Kind, Record, Service, ServiceId, Signal, Table};
 use crate::config::{self, ByIdentity};
 
@@ -142,7 +144,15 @@ impl Service {
     fn reconfigure(&mut self, cx: &mut Context, config: Arc<config::Service>) {
         self.wakeup_waits = config.wakeup.is_some_and(|w| w.conditional);
         self.config = config;
-        self.reset_backoff();
+        // The command may be another, and so may the times.
+        let keeps_warm = self.keeps_warm();
+        if let Some(rare) = self.existing_rare() {
+            rare.backoff = BackoffState::default();
+            if !keeps_warm {
+                rare.pace = Pace::default();
+                rare.timers[Timer::Start as usize] = None;
+            }
+        }
         self.replace_children(cx);
         self.start_pings(cx);
     }
@@ -154,7 +164,7 @@ impl Service {
         } else {
             self.tell_to_leave(cx);
         }
-        self.wakeup_at = None;
+        self.set_timer(cx, Timer::Wakeup, None);
         self.start_wakeups(cx);
         self.touch(cx);
     }
@@ -165,22 +175,14 @@ impl Service {
     fn remove(&mut self, cx: &mut Context, is_replaced: bool) {
         self.log(cx, Kind::Removed(self.counts()));
         let may_stay = is_replaced && self.config.limits().stop_timeout.is_none();
-        let kill_at = (!may_stay).then(|| cx.now + grace(&self.config, cx.kill_time));
-        if let Some(at) = kill_at {
-            cx.set_timer(at, Timer::Kill);
-        }
         self.removed = true;
         self.listening = false;
-        self.wakeup_at = None;
         self.wakeup_waits = false;
-        if let Some(pool) = &mut self.pool {
-            pool.ping_at = None;
-        }
         let rare = self.rare_mut();
-        rare.kill_at = kill_at;
-        rare.throttled_until = None;
-        rare.stress_until = None;
-        rare.pace.stop();
+        rare.timers = timers::Deadlines::default();
+        rare.deadlines.clear();
+        let kill_at = cx.now + grace(&self.config, cx.kill_time);
+        self.set_timer(cx, Timer::Kill, (!may_stay).then_some(kill_at));
         // The children first: one that found its listener gone would complain.
         for (&pid, child) in &self.children {
             if !is_replaced {
@@ -200,7 +202,6 @@ impl Service {
 
     /// The children of a removed service have had their time.
     pub(super) fn kill_children(&mut self, cx: &mut Context) {
-        self.rare_mut().kill_at = None;
         for &pid in self.children.keys() {
             self.log_child(cx, pid, Kind::Killing);
             cx.signal(pid, Signal::Kill);

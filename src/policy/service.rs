@@ -8,7 +8,7 @@ use super::deadlines::Deadlines;
 use super::pool::Pool;
 use super::pool::warm::Pace;
 use super::throttle::BackoffState;
-use super::timers::{Timer, Timers};
+use super::timers::{self, Timers};
 use super::{
     Action, Counts, Kind, Limiter, Pid, Record, ServiceId, Severity, Signal, Statistics, Time,
 };
@@ -44,7 +44,6 @@ pub struct Service {
     pub(super) wakeup_waits: bool,
     /// Whether the service is in [`Context::touched`].
     pub(super) touched: bool,
-    pub(super) wakeup_at: Option<Time>,
     /// Of services with `accept = "ordered"`.
     pub(super) pool: Option<Box<Pool>>,
     rare: Option<Box<Rare>>,
@@ -53,15 +52,11 @@ pub struct Service {
 /// What most of thousands of services never have.
 #[derive(Debug, Default)]
 pub(super) struct Rare {
-    pub(super) throttled_until: Option<Time>,
+    pub(super) timers: timers::Deadlines,
     pub(super) backoff: BackoffState,
-    /// 1000 s after the limit was last in reach.
-    pub(super) stress_until: Option<Time>,
     pub(super) limit_warned: Option<Time>,
     /// Of lines about bad reports.
     pub(super) warnings: Limiter,
-    /// The children of a removed service are killed then.
-    pub(super) kill_at: Option<Time>,
     pub(super) deadlines: Deadlines,
     pub(super) pace: Pace,
     /// Children that hang in exec.
@@ -92,10 +87,6 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn set_timer(&mut self, at: Time, timer: Timer) {
-        self.timers.add(at, timer, self.id);
-    }
-
     pub(super) fn signal(&mut self, pid: Pid, signal: Signal) {
         self.out.push(Action::Signal { pid, signal });
     }
@@ -119,7 +110,6 @@ impl Service {
             paused: false,
             removed: false,
             touched: false,
-            wakeup_at: None,
             rare: None,
         }
     }
@@ -171,7 +161,7 @@ impl Service {
 
     pub(super) fn rare(&self) -> &Rare {
         static NONE: LazyLock<Rare> = LazyLock::new(Rare::default);
-        self.rare.as_deref().unwrap_or(&NONE)
+        self.rare.as_deref().unwrap_or_else(|| &NONE)
     }
 
     /// Makes room for it; to change what may not be there, use [`Service::existing_rare`].
@@ -210,7 +200,7 @@ impl Service {
     pub(super) fn settle(&mut self, cx: &mut Context) {
         self.touched = false;
         self.log_counts(cx);
-        if !self.keeps_nothing_warm() && !self.removed {
+        if self.keeps_warm() && !self.removed {
             self.adapt(cx);
         }
         self.update_watch(cx);

@@ -19,7 +19,7 @@ impl Service {
 
     /// When stress mode ends.
     pub fn stress_until(&self) -> Option<Time> {
-        self.rare().stress_until
+        self.timer(Timer::StressEnd)
     }
 
     /// Whether clients have to wait because every child is busy and no more may be started.
@@ -46,8 +46,7 @@ impl Service {
     pub(super) fn prolong_stress(&mut self, cx: &mut Context) {
         let entered = !self.stressed();
         let until = cx.now + STRESS_TIME;
-        self.rare_mut().stress_until = Some(until);
-        cx.set_timer(until, Timer::StressEnd);
+        self.set_timer(cx, Timer::StressEnd, Some(until));
         if entered {
             self.log(cx, Kind::StressBegins(self.counts()));
             // Children that know nothing of the stress make room for those that do.
@@ -56,7 +55,6 @@ impl Service {
     }
 
     pub(super) fn end_stress(&mut self, cx: &mut Context) {
-        self.rare_mut().stress_until = None;
         self.log(cx, Kind::StressEnds(self.counts()));
     }
 }

@@ -131,16 +131,19 @@ impl Table {
         let now = self.cx.now;
         while let Some((_, timer, id)) = self.next_timer().filter(|(at, ..)| *at <= now) {
             self.cx.timers.pop();
-            self.at(id, |service, cx| match timer {
-                Timer::Unthrottle => service.unthrottle(cx),
-                Timer::Wakeup => service.wake(cx),
-                Timer::StressEnd => service.end_stress(cx),
-                Timer::Kill => service.kill_children(cx),
-                Timer::OrderTimeout => service.orders_timed_out(cx),
-                Timer::Child => service.children_overdue(cx),
-                Timer::Ping => service.ping(cx),
-                Timer::Surplus => service.end_surplus(cx),
-                Timer::Start => service.start_again(cx),
+            self.at(id, |service, cx| {
+                service.set_timer(cx, timer, None);
+                match timer {
+                    Timer::Unthrottle => service.unthrottle(cx),
+                    Timer::Wakeup => service.wake(cx),
+                    Timer::StressEnd => service.end_stress(cx),
+                    Timer::Kill => service.kill_children(cx),
+                    Timer::OrderTimeout => service.orders_timed_out(cx),
+                    Timer::Child => service.children_overdue(cx),
+                    Timer::Ping => service.ping(cx),
+                    Timer::Surplus => service.end_surplus(cx),
+                    Timer::Start => service.touch(cx),
+                }
             });
         }
     }
@@ -149,7 +152,7 @@ impl Table {
         let services = &self.services;
         self.cx.timers.next(|at, timer, id| {
             let service = services.get(id.index()).and_then(Option::as_ref);
-            service.is_some_and(|service| timer.armed(service) == Some(at))
+            service.is_some_and(|service| service.timer(timer) == Some(at))
         })
     }
 

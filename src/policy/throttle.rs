@@ -66,7 +66,7 @@ impl Service {
 
     /// Until when no children are started, if it is throttled.
     pub fn throttled_until(&self) -> Option<Time> {
-        self.rare().throttled_until
+        self.timer(Timer::Unthrottle)
     }
 
     /// How long the service was throttled last, unless a client was served since.
@@ -89,13 +89,6 @@ impl Service {
     /// Whether it can be throttled: it is neither throttled nor removed.
     pub(super) fn may_throttle(&self) -> bool {
         !self.throttled() && !self.removed
-    }
-
-    /// A reload: the command may be another, and so may the times.
-    pub(super) fn reset_backoff(&mut self) {
-        if let Some(rare) = self.existing_rare() {
-            rare.backoff = BackoffState::default();
-        }
     }
 
     /// The system had no room for another process.
@@ -148,18 +141,13 @@ impl Service {
             return;
         }
         let time = self.rare().backoff.next(&self.config);
-        let until = cx.now + time;
-        let rare = self.rare_mut();
-        rare.backoff.last = Some(time);
-        rare.throttled_until = Some(until);
-        let counts = self.counts();
-        self.log(cx, Kind::Throttled(time, counts));
-        cx.set_timer(until, Timer::Unthrottle);
+        self.rare_mut().backoff.last = Some(time);
+        self.set_timer(cx, Timer::Unthrottle, Some(cx.now + time));
+        self.log(cx, Kind::Throttled(time, self.counts()));
         self.touch(cx);
     }
 
     pub(super) fn unthrottle(&mut self, cx: &mut Context) {
-        self.rare_mut().throttled_until = None;
         if let Some(pool) = &mut self.pool {
             pool.watch_failed = false;
         }

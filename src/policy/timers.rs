@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::service::Context;
 use super::{Service, ServiceId, Time};
 
 /// What to do when time has passed.
@@ -27,20 +28,20 @@ pub(super) enum Timer {
     Start,
 }
 
-impl Timer {
-    /// The time for which the service itself holds this deadline.
-    pub(super) fn armed(self, service: &Service) -> Option<Time> {
-        let (rare, pool) = (service.rare(), service.pool.as_deref());
-        match self {
-            Self::Unthrottle => rare.throttled_until,
-            Self::Wakeup => service.wakeup_at,
-            Self::StressEnd => rare.stress_until,
-            Self::Kill => rare.kill_at,
-            Self::OrderTimeout => pool?.order_timeout(),
-            Self::Child => service.next_child_deadline(),
-            Self::Ping => pool?.ping_at,
-            Self::Surplus => rare.pace.surplus_at,
-            Self::Start => rare.pace.start_at,
+/// When each [`Timer`] of a service is due.
+pub(super) type Deadlines = [Option<Time>; Timer::Start as usize + 1];
+
+impl Service {
+    pub(super) fn timer(&self, timer: Timer) -> Option<Time> {
+        self.rare().timers[timer as usize]
+    }
+
+    pub(super) fn set_timer(&mut self, cx: &mut Context, timer: Timer, at: Option<Time>) {
+        if self.timer(timer) != at {
+            self.rare_mut().timers[timer as usize] = at;
+            if let Some(at) = at {
+                cx.timers.add(at, timer, cx.id);
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Action, Kind, Service, Time};
 impl Service {
     /// When the service is woken up next.
     pub fn wakeup_at(&self) -> Option<Time> {
-        self.wakeup_at
+        self.timer(Timer::Wakeup)
     }
 
     /// Whether a wake-up could start a child.
@@ -35,9 +35,7 @@ impl Service {
         let Some(wakeup) = self.config.wakeup else {
             return;
         };
-        let next = cx.now + wakeup.every;
-        self.wakeup_at = Some(next);
-        cx.set_timer(next, Timer::Wakeup);
+        self.set_timer(cx, Timer::Wakeup, Some(cx.now + wakeup.every));
         if self.may_be_woken() {
             self.send_wakeup(cx);
         }

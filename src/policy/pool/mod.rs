@@ -24,7 +24,6 @@ pub(super) struct Pool {
     pub(super) overloaded: bool,
     /// The kernel refused to watch the listeners, and is asked again after a throttle.
     pub(super) watch_failed: bool,
-    pub(super) ping_at: Option<Time>,
     /// Children from before the last reload that are not leaving.
     pub(super) old: u32,
     /// So many of them are to end, because others have taken their places.

@@ -21,7 +21,7 @@ use super::Pool;
 use crate::policy::child::{Leaving, State};
 use crate::policy::service::Context;
 use crate::policy::timers::Timer;
-use crate::policy::{Action, Kind, Pid, Rogue, Service, Signal, Time};
+use crate::policy::{Action, Kind, Pid, Rogue, Service, Signal};
 use crate::protocol::pool::{Order, Report};
 
 /// How long an order that is not answered holds the next one back: many times what a child needs
@@ -39,11 +39,6 @@ impl Pool {
         (self.outstanding.is_empty() || self.recheck) && !self.overloaded && !self.watch_failed
     }
 
-    /// When the oldest outstanding order no longer stands for a client.
-    pub(in crate::policy) fn order_timeout(&self) -> Option<Time> {
-        Some(self.outstanding.front()?.0)
-    }
-
     /// The idle child to order, where a client is left beside those that orders stand for.
     fn next_to_order(&mut self, clients: u32) -> Option<Pid> {
         self.recheck = false;
@@ -51,19 +46,6 @@ impl Pool {
         let lowest = self.idle.first().copied();
         self.overloaded = left && lowest.is_none();
         lowest.filter(|_| left)
-    }
-
-    /// The child has answered, or will not: its order no longer stands for a client.
-    pub(in crate::policy) fn order_is_over(&mut self, cx: &mut Context, pid: Pid) {
-        // Answers come in the order of the orders, nearly.
-        let Some(at) = self.outstanding.iter().position(|(_, of)| *of == pid) else {
-            return;
-        };
-        self.outstanding.remove(at);
-        self.recheck = true;
-        if let Some(next) = self.order_timeout().filter(|_| at == 0) {
-            cx.set_timer(next, Timer::OrderTimeout);
-        }
     }
 }
 
@@ -78,34 +60,47 @@ impl Service {
 
     fn order(&mut self, cx: &mut Context, pid: Pid) {
         self.change(cx, pid, |child, _| child.state = State::Ordered);
-        let until = cx.now + ORDER_TIMEOUT;
         if let Some(pool) = &mut self.pool {
-            if pool.outstanding.is_empty() {
-                cx.set_timer(until, Timer::OrderTimeout);
-            }
-            pool.outstanding.push_back((until, pid));
+            pool.outstanding.push_back((cx.now + ORDER_TIMEOUT, pid));
         }
+        self.update_order_timer(cx);
         let order = Order::Accept;
         cx.out.push(Action::Order { pid, order });
+    }
+
+    /// The child has answered, or will not: its order no longer stands for a client.
+    pub(in crate::policy) fn order_is_over(&mut self, cx: &mut Context, pid: Pid) {
+        if let Some(pool) = &mut self.pool {
+            // Answers come in the order of the orders, nearly.
+            if let Some(at) = pool.outstanding.iter().position(|(_, of)| *of == pid) {
+                pool.outstanding.remove(at);
+                pool.recheck = true;
+            }
+        }
+        self.update_order_timer(cx);
+    }
+
+    /// The next order to time out is the oldest one.
+    fn update_order_timer(&mut self, cx: &mut Context) {
+        let oldest = self.pool.as_ref().and_then(|pool| pool.outstanding.front());
+        let until = oldest.map(|(until, _)| *until);
+        self.set_timer(cx, Timer::OrderTimeout, until);
     }
 
     /// Children have not answered yet; others need not wait for them.
     pub(in crate::policy) fn orders_timed_out(&mut self, cx: &mut Context) {
         while let Some(pool) = &mut self.pool {
-            let Some(&(until, pid)) = pool.outstanding.front() else {
+            let oldest = pool.outstanding.front().copied();
+            let Some((until, pid)) = oldest.filter(|(until, _)| *until <= cx.now) else {
                 break;
             };
-            if until > cx.now {
-                cx.set_timer(until, Timer::OrderTimeout);
-                break;
-            }
             pool.outstanding.pop_front();
             pool.recheck = true;
             self.change(cx, pid, |child, _| {
                 child.since = Some(until - ORDER_TIMEOUT);
             });
         }
-        self.touch(cx);
+        self.update_order_timer(cx);
     }
 
     /// A child reported what it does.
@@ -178,19 +173,15 @@ impl Service {
         let staying = self.children.iter().filter(|(_, child)| child.is_heard());
         cx.out
             .extend(staying.map(|(&pid, _)| Action::Order { pid, order }));
-        if let Some(pool) = &mut self.pool {
-            pool.ping_at = None;
-        }
         self.start_pings(cx);
     }
 
     /// Begins the pings, or goes on with another interval: reloads must not put them off for ever.
     pub(in crate::policy) fn start_pings(&mut self, cx: &mut Context) {
-        if let Some(pool) = &mut self.pool {
+        if self.pool.is_some() {
             let next = cx.now + self.config.pool().ping_interval;
-            let next = pool.ping_at.map_or(next, |before| before.min(next));
-            pool.ping_at = Some(next);
-            cx.set_timer(next, Timer::Ping);
+            let next = self.timer(Timer::Ping).map_or(next, |at| at.min(next));
+            self.set_timer(cx, Timer::Ping, Some(next));
         }
     }
 }

@@ -40,18 +40,9 @@ pub(in crate::policy) struct Pace {
     step: u32,
     left: u32,
     began: Option<Time>,
-    /// When to look again whether one may be started.
-    pub(in crate::policy) start_at: Option<Time>,
-    /// When one child too many is ended.
-    pub(in crate::policy) surplus_at: Option<Time>,
 }
 
 impl Pace {
-    /// Whether nothing is under way.
-    fn is_still(&self) -> bool {
-        self.filling == 0 && self.start_at.is_none() && self.surplus_at.is_none()
-    }
-
     /// When the next child may be started, with `starting` that are not ready yet; it is `urgent`
     /// where others have ended or are about to.
     fn next(&self, ramp: Ramp, starting: u32, urgent: bool) -> Time {
@@ -84,12 +75,6 @@ impl Pace {
         }
         self.left = self.left.saturating_sub(1);
     }
-
-    /// The service is removed.
-    pub(in crate::policy) fn stop(&mut self) {
-        self.start_at = None;
-        self.surplus_at = None;
-    }
 }
 
 impl Service {
@@ -114,10 +99,9 @@ impl Service {
         wanted.saturating_sub(self.starting())
     }
 
-    /// Whether clients alone decide how many children there are, as for most services.
-    pub(in crate::policy) fn keeps_nothing_warm(&self) -> bool {
-        let warm = self.pool.is_some() || self.config.pool().min_idle > 0;
-        !warm && self.rare().pace.is_still()
+    /// Whether not only clients decide how many children there are, as for most services.
+    pub(in crate::policy) fn keeps_warm(&self) -> bool {
+        self.pool.is_some() || self.config.pool().min_idle > 0
     }
 
     /// Whether others have ended or are about to, in whose places children are to be started.
@@ -163,55 +147,36 @@ impl Service {
     }
 
     fn start_lacking(&mut self, cx: &mut Context) {
-        let lacking = self.wants_another();
-        let pace = &mut self.rare_mut().pace;
-        let former = pace.start_at.take();
-        if !lacking {
-            pace.filling = 0;
-            return;
-        }
-        if !self.may_start() {
-            return;
-        }
-        let ramp = self.config.pool().spawn_ramp;
-        let (starting, urgent) = (self.starting(), self.has_gaps());
-        let pace = &mut self.rare_mut().pace;
-        let at = pace.next(ramp, starting, urgent);
-        if at > cx.now {
-            pace.start_at = Some(at);
-            if former != Some(at) {
-                cx.set_timer(at, Timer::Start);
+        let mut later = None;
+        if !self.wants_another() {
+            self.rare_mut().pace.filling = 0;
+        } else if self.may_start() {
+            let ramp = self.config.pool().spawn_ramp;
+            let (starting, urgent) = (self.starting(), self.has_gaps());
+            let pace = &mut self.rare_mut().pace;
+            let at = pace.next(ramp, starting, urgent);
+            if at > cx.now {
+                later = Some(at);
+            } else {
+                pace.start(cx.now, ramp);
+                self.request_spawn(cx);
             }
-        } else {
-            pace.start(cx.now, ramp);
-            self.request_spawn(cx);
         }
-    }
-
-    /// The pace allows another start.
-    pub(in crate::policy) fn start_again(&mut self, cx: &mut Context) {
-        self.rare_mut().pace.start_at = None;
-        self.touch(cx);
+        self.set_timer(cx, Timer::Start, later);
     }
 
     fn mark_surplus(&mut self, cx: &mut Context) {
-        let surplus = self.has_surplus();
-        let pace = &mut self.rare_mut().pace;
-        if !surplus {
-            pace.surplus_at = None;
-        } else if pace.surplus_at.is_none() {
-            let at = cx.now + SURPLUS_TIME;
-            pace.surplus_at = Some(at);
-            cx.set_timer(at, Timer::Surplus);
-        }
+        let marked = self.timer(Timer::Surplus);
+        let at = self
+            .has_surplus()
+            .then(|| marked.unwrap_or(cx.now + SURPLUS_TIME));
+        self.set_timer(cx, Timer::Surplus, at);
     }
 
     /// The surplus has lasted: the idle child whose turn comes last ends, and if there are still
     /// too many, another one a little later.
     pub(in crate::policy) fn end_surplus(&mut self, cx: &mut Context) {
-        let at = cx.now + PERIOD;
-        self.rare_mut().pace.surplus_at = Some(at);
-        cx.set_timer(at, Timer::Surplus);
+        self.set_timer(cx, Timer::Surplus, Some(cx.now + PERIOD));
         let last = self.pool.as_ref().and_then(|pool| pool.idle.last());
         if let Some(&pid) = last {
             self.end_member(cx, pid, Leaving::Told);
