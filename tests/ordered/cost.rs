@@ -82,10 +82,9 @@ fn visit(pool: &Pool) {
     }
 }
 
-/// For the client, and for the child's two reports, which come together. Where the child is fast, or
-/// the master slow, it is once.
+/// For the client, and for each of the child's two reports, where they do not come together.
 #[test(alone)]
-fn a_client_wakes_the_master_up_twice_at_the_most() {
+fn a_client_wakes_the_master_up_three_times_at_the_most() {
     needs_root("a mail system");
     let pool = idle_pool();
     let master = pool.postfix.master_process();
@@ -97,7 +96,7 @@ fn a_client_wakes_the_master_up_twice_at_the_most() {
     let rounds: Vec<u64> = rounds.collect();
     let fewest = rounds.iter().min();
     assert!(
-        fewest.is_some_and(|wakes| *wakes <= CLIENTS * 2),
+        fewest.is_some_and(|wakes| *wakes <= CLIENTS * 3),
         "{rounds:?}"
     );
 }
