@@ -99,6 +99,16 @@ fn a_new_pool_is_filled_at_once() {
     assert_eq!(fixture.counts(FIRST), (3, 3));
 }
 
+/// It has a channel of its own; a status report in its name is another service's mistake.
+#[test]
+fn a_status_report_of_a_pools_child_changes_nothing() {
+    let (mut fixture, pids) = filled(pool(1, 1));
+    let service = fixture.table.service(FIRST).expect("the pool");
+    let generation = service.children_info()[0].generation;
+    assert_eq!(fixture.taken(FIRST, (pids[0], generation)), []);
+    assert_eq!(fixture.state(pids[0]), State::Idle);
+}
+
 #[test]
 fn a_connection_goes_to_the_idle_child_with_the_lowest_pid() {
     let (mut fixture, pids) = filled(pool(3, 3));
