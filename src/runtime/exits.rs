@@ -106,9 +106,10 @@ impl Runtime {
                 self.child_ended(pid);
             }
         }
+        let began = self.now();
         for _ in 0..EXITS_MAX {
             // What one turn asks for must be done in the next: others wait behind it.
-            if self.queue.len() >= TURN_BUDGET as usize {
+            if self.queue.len() >= TURN_BUDGET as usize || self.has_taken_long(began) {
                 break;
             }
             let Some(pid) = self.exits.next() else {

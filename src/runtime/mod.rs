@@ -151,6 +151,7 @@ impl Runtime {
         self.report_clients(now);
         self.perform(now);
         self.administer(now);
+        self.admin.expire(now, &self.poll, &mut self.log);
         self.answer_operators(now);
         self.reload(now);
         Ok(())
@@ -246,7 +247,6 @@ impl Runtime {
             self.step(now, Event::ExecHangs { pid });
         }
         self.wakeups.expire(now, &self.poll, &mut self.log);
-        self.admin.expire(now, &self.poll, &mut self.log);
         self.lifecycle.pass_exit_time(now);
     }
 
@@ -271,6 +271,7 @@ impl Runtime {
     /// rest is for the next turn.
     fn perform(&mut self, now: Time) {
         self.settle(now);
+        let began = self.now();
         let mut budget = TURN_BUDGET;
         // Starts that must wait for the child before. All else goes on: its end may be among it.
         let mut waiting = Vec::new();
@@ -290,8 +291,6 @@ impl Runtime {
                 } => {
                     if !waiting.is_empty() || !self.spawn(now, service, generation, stress) {
                         waiting.push(action);
-                    } else if self.now().saturating_sub(now) > TURN_TIME {
-                        budget = 0;
                     } else {
                         budget = budget.saturating_sub(SPAWN_COST);
                     }
@@ -301,11 +300,20 @@ impl Runtime {
                     budget -= 1;
                 }
             }
+            if self.has_taken_long(began) {
+                break;
+            }
         }
         self.queue.extend(waiting);
         if self.queue.is_empty() {
             self.queue.shrink_to(QUEUE_KEPT);
         }
+    }
+
+    /// Whether a part of a turn that began then has taken so long that the rest waits for the next
+    /// turn. What a child has prepared can make single system calls slow.
+    fn has_taken_long(&self, began: Time) -> bool {
+        self.now().saturating_sub(began) > TURN_TIME
     }
 
     /// Carries out an action other than a start. What it is about may be gone by now.

@@ -151,7 +151,7 @@ impl ServiceIo {
         self.service.endpoint == *endpoint
             && match endpoint {
                 Endpoint::Path(path) => self.file.is_some() && self.file == FileId::of(path),
-                Endpoint::Inet(_) => true,
+                Endpoint::Inet(_) => self.listeners.iter().all(|l| l.is_listening()),
             }
     }
 

@@ -178,8 +178,13 @@ impl Runtime {
             children.extend(self.turn.ready.iter().map(|ready| ready.key as Pid));
             children.len()
         };
+        let began = self.now();
         for &pid in &children {
             self.read_status_channel(now, pid);
+            // What is left is reported again.
+            if self.has_taken_long(began) {
+                break;
+            }
         }
         self.turn.children = children;
         count
@@ -187,8 +192,9 @@ impl Runtime {
 
     /// Reads all that a child has reported that has ended or is told to leave.
     pub(super) fn read_last_reports(&mut self, now: Time, pid: Pid) {
+        let began = self.now();
         for _ in 0..LAST_READS {
-            if !self.read_status_channel(now, pid) {
+            if !self.read_status_channel(now, pid) || self.has_taken_long(began) {
                 return;
             }
         }

@@ -43,7 +43,8 @@ impl Interest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
     pub key: usize,
-    /// Both directions have ended. A listener in this state does not listen.
+    /// Both directions have ended, or there is an error. A listener in this state does not listen: a
+    /// child may have made a connection of it.
     pub hung_up: bool,
 }
 
@@ -142,7 +143,7 @@ impl Poll {
         self.poller.wait(&mut self.events, Some(timeout))?;
         found.extend(self.events.iter().map(|event| Ready {
             key: event.key,
-            hung_up: event.is_interrupt(),
+            hung_up: event.is_interrupt() || event.is_err() == Some(true),
         }));
         Ok(())
     }

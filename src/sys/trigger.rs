@@ -12,8 +12,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockType, SockaddrLike, SockaddrStorage,
-    UnixAddr, connect, getsockopt, send, sendmsg, shutdown, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, SockaddrLike,
+    SockaddrStorage, UnixAddr, connect, getsockopt, send, sendmsg, shutdown, socketpair, sockopt,
 };
 use nix::unistd::pipe2;
 
@@ -40,9 +40,10 @@ pub struct Connection {
     socket: OwnedFd,
     is_local: bool,
     connecting: bool,
-    /// Set for type pass: the service gets the read end, and the request comes through it.
+    /// Set for type pass: the service gets another socket, through which the request comes.
     pass: bool,
-    pipe: Option<(OwnedFd, OwnedFd)>,
+    /// The other end of that, which stays open as long as the connection.
+    passed: Option<OwnedFd>,
 }
 
 impl Trigger {
@@ -128,7 +129,7 @@ impl Connection {
             is_local,
             connecting,
             pass,
-            pipe: None,
+            passed: None,
         };
         if !connecting {
             trigger.send()?;
@@ -166,14 +167,18 @@ impl Connection {
             send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
             return Ok(());
         }
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        let rights = [read.as_raw_fd()];
+        // No pipe, as Postfix's has it: to close one can wait for a service that reads it.
+        let kind = SockType::Stream;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
+        // Descriptors that the service sends are refused.
+        shutdown(ours.as_raw_fd(), Shutdown::Read)?;
+        send(ours.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
+        let rights = [theirs.as_raw_fd()];
         let control = [ControlMessage::ScmRights(&rights)];
         let iov = [IoSlice::new(&[0])];
         let flags = MsgFlags::MSG_NOSIGNAL;
         sendmsg::<()>(self.socket.as_raw_fd(), &iov, &control, flags, None)?;
-        nix::unistd::write(&write, &request)?;
-        self.pipe = Some((read, write));
+        self.passed = Some(ours);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::manager::Socket;
 use crate::stage::Stage;
+use nix::sys::signal::Signal;
 use testkit::client::Client;
 use testkit::instance::SOON;
 use testkit::poll::{until, within};
@@ -158,6 +159,25 @@ mended! {
     a_unix_listener_of_a_pool_that_a_busy_child_shuts_down_is_mended: unix(ORDERED, POOL), BOTH, Busy;
     a_tcp_listener_of_a_service_whose_children_all_wait_is_mended: inet(SHARED, WARM), BOTH, Only;
     a_unix_listener_of_a_service_whose_children_all_wait_is_mended: unix(SHARED, WARM), BOTH, Only;
+}
+
+/// The child makes a connection of the listener before the master has looked, with an error that the
+/// poller reports for ever.
+///
+/// Without the fix: "no client is served within 2s", and the master turns without a rest.
+#[test]
+fn a_tcp_listener_that_a_child_has_connected_is_mended() {
+    needs_root("a master that keeps to itself");
+    let shut = Shut::inet(SHARED, "");
+    let mut first = Client::connect(&shut.address);
+    first.line();
+    shut.stage.master().signal(Signal::SIGSTOP);
+    first.say("connect");
+    assert_eq!(first.line(), "done");
+    shut.stage.master().signal(Signal::SIGCONT);
+    let served = within(MENDED, || is_served(&shut.address));
+    assert!(served.is_some(), "no client is served within {MENDED:?}");
+    expect_rest(shut.stage.master(), Duration::from_secs(1));
 }
 
 /// A service with a socket of the service manager.

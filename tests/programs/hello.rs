@@ -4,12 +4,14 @@
 //! Without one of the following arguments, a child serves one client and leaves, so that each
 //! client needs a start. With `serve` it serves one client after the other: it executes each line
 //! of the client and answers `done`, until the client disconnects. The lines are `shutdown` and
-//! `stop-reading`, which shut the listener down, and any other, which does nothing. With `ordered`
+//! `stop-reading`, which shut the listener down; `connect`, which makes a connection of a TCP
+//! listener, one with an error that nobody takes; and any other, which does nothing. With `ordered`
 //! it serves as a child of an ordered pool.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::mem::ManuallyDrop;
+use std::net::TcpListener;
 use std::os::fd::{BorrowedFd, FromRawFd};
 use std::thread::sleep;
 use std::time::Duration;
@@ -19,7 +21,10 @@ use master::protocol::pool::{Order, Report, SIZE};
 use master::protocol::{GENERATION, LISTEN, STATUS, StatusReport};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{Shutdown, accept, shutdown};
+use nix::sys::socket::{
+    MsgFlags, Shutdown, SockaddrStorage, TimestampingFlag, accept, connect, send, setsockopt,
+    shutdown, sockopt,
+};
 use nix::unistd::{alarm, getpid};
 
 /// The interval at which a child retries a listener that was shut down.
@@ -97,10 +102,30 @@ fn attend(mut client: File, alarm: u32, stays: bool) -> Result<()> {
         match line?.trim_end() {
             "shutdown" => shutdown(LISTEN, Shutdown::Both)?,
             "stop-reading" => shutdown(LISTEN, Shutdown::Read)?,
+            "connect" => connect_listener()?,
             _ => {}
         }
         client.write_all(b"done\n")?;
     }
+    Ok(())
+}
+
+/// Sent data with a time stamp leave the stamp in the queue of errors.
+fn connect_listener() -> Result<()> {
+    // SAFETY: the master opened it for this process, which never closes it.
+    let listener = unsafe { BorrowedFd::borrow_raw(LISTEN) };
+    let other = TcpListener::bind("127.0.0.1:0")?;
+    let address = SockaddrStorage::from(other.local_addr()?);
+    let stamps = TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE;
+    let stamps = stamps | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
+    setsockopt(&listener, sockopt::Timestamping, &stamps)?;
+    shutdown(LISTEN, Shutdown::Read)?;
+    match connect(LISTEN, &address) {
+        Ok(()) | Err(Errno::EINPROGRESS) => {}
+        Err(why) => return Err(why.into()),
+    }
+    let _ = other.accept()?;
+    send(LISTEN, b"x", MsgFlags::empty())?;
     Ok(())
 }
 

@@ -95,8 +95,10 @@ fn left<'a>(services: &'a Services, plan: &Plan) -> HashMap<&'a Path, Option<&'a
     paths.collect()
 }
 
+/// The listeners with addresses, but for what a child has shut down.
 fn by_address(io: &ServiceIo) -> impl Iterator<Item = (&SocketAddr, &Arc<Listener>)> {
-    io.service.endpoint.addresses().iter().zip(&io.listeners)
+    let all = io.service.endpoint.addresses().iter().zip(&io.listeners);
+    all.filter(|(_, listener)| listener.is_listening())
 }
 
 fn path_kind(kind: Kind) -> PathKind {
