@@ -175,7 +175,6 @@ impl Child {
     pub(super) fn end(&self, status: ExitStatus, removed: bool) -> End {
         let rogue = self.leaving == Some(Leaving::Rogue);
         let told = match self.leaving {
-            Some(Leaving::Hanging) => false,
             Some(Leaving::Gone) => self.termination == Termination::Killed,
             _ => self.termination != Termination::No,
         };
@@ -197,7 +196,7 @@ impl Child {
         // Nothing else would show a command that does nothing.
         let unready = indicts_command && self.state == State::Starting;
         let failed = (status != ExitStatus::Code(0) || unready) && !expected;
-        let had_client = busy && !old && !rogue && !self.hangs();
+        let had_client = busy && !old && !rogue;
         End {
             failed,
             indicts_command,
