@@ -12,8 +12,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, SockaddrLike,
-    SockaddrStorage, UnixAddr, connect, getsockopt, send, sendmsg, shutdown, socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockType, SockaddrLike, SockaddrStorage,
+    UnixAddr, connect, getsockopt, send, sendmsg, shutdown, sockopt,
 };
 use nix::unistd::pipe2;
 
@@ -40,10 +40,9 @@ pub struct Connection {
     socket: OwnedFd,
     is_local: bool,
     connecting: bool,
-    /// Set for type pass: the service gets another socket, through which the request comes.
+    /// Set for type pass: the service gets the read end, and the request comes through it.
     pass: bool,
-    /// The other end of that, which stays open as long as the connection.
-    passed: Option<OwnedFd>,
+    pipe: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Trigger {
@@ -129,7 +128,7 @@ impl Connection {
             is_local,
             connecting,
             pass,
-            passed: None,
+            pipe: None,
         };
         if !connecting {
             trigger.send()?;
@@ -167,18 +166,15 @@ impl Connection {
             send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
             return Ok(());
         }
-        // No pipe, as Postfix's has it: to close one can wait for a service that reads it.
-        let kind = SockType::Stream;
-        let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
-        // Descriptors that the service sends are refused.
-        shutdown(ours.as_raw_fd(), Shutdown::Read)?;
-        send(ours.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
-        let rights = [theirs.as_raw_fd()];
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        // Before others have it: they can hold its lock.
+        nix::unistd::write(&write, &request)?;
+        let rights = [read.as_raw_fd()];
         let control = [ControlMessage::ScmRights(&rights)];
         let iov = [IoSlice::new(&[0])];
         let flags = MsgFlags::MSG_NOSIGNAL;
         sendmsg::<()>(self.socket.as_raw_fd(), &iov, &control, flags, None)?;
-        self.passed = Some(ours);
+        self.pipe = Some((read, write));
         Ok(())
     }
 }
