@@ -48,41 +48,41 @@ const fn work(
 
 pub const WORK: [Work; 14] = [
     work("a report", (20_000, 1), 674, reports),
-    work("a client of an ordered pool", (10_000, 1), 2_346, clients),
+    work("a client of an ordered pool", (10_000, 1), 2_173, clients),
     work(
         "a child from connection to end",
         (10_000, 1),
-        1_904,
+        2_300,
         children,
     ),
-    work("a deadline among 1000", (20, 1_000), 575, |n| {
+    work("a deadline among 1000", (20, 1_000), 634, |n| {
         deadlines(1_000, n)
     }),
-    work("a deadline among 10000", (2, 10_000), 695, |n| {
+    work("a deadline among 10000", (2, 10_000), 756, |n| {
         deadlines(10_000, n)
     }),
     work(
         "a child among 500 that end at once",
         (20, 500),
-        2_438,
+        2_701,
         |n| ends(500, n),
     ),
     work(
         "a child among 5000 that end at once",
         (2, 5_000),
-        2_999,
+        3_262,
         |n| ends(5_000, n),
     ),
     work(
         "a child among 100 of a removed service",
         (40, 100),
-        2_711,
+        3_267,
         |n| removal(100, n),
     ),
     work(
         "a child among 1000 of a removed service",
         (4, 1_000),
-        3_095,
+        3_702,
         |n| removal(1_000, n),
     ),
     work("a reloaded service among 500", (20, 500), 1_891, |n| {
