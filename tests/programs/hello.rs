@@ -124,7 +124,8 @@ fn connect_listener() -> Result<()> {
         Ok(()) | Err(Errno::EINPROGRESS) => {}
         Err(why) => return Err(why.into()),
     }
-    let _ = other.accept()?;
+    // It stays.
+    std::mem::forget(other.accept()?);
     send(LISTEN, b"x", MsgFlags::empty())?;
     Ok(())
 }
