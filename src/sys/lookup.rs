@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
@@ -88,11 +88,8 @@ impl AsFd for Lookup {
 fn look_up(hosts: Vec<String>, resolve: fn(&str) -> Answer, mut connection: UnixStream) {
     let fd = connection.as_raw_fd();
     // SAFETY: this process is a copy that never goes back to the values which own these descriptors.
-    unsafe {
-        process::close_range(3, fd - 1);
-        process::close_range(fd + 1, RawFd::MAX);
-    }
-    // Otherwise who signals masters by name would mean this, too.
+    unsafe { process::keep_only([fd]) };
+    // A signal to all processes with the master's name is not for this one.
     let _kept = prctl::set_name(c"names");
     let watched = connection.try_clone().and_then(|mut end| {
         thread::Builder::new().spawn(move || {
