@@ -10,7 +10,7 @@ use super::status::{HANGING_MAX, HANGING_OF_ALL_MAX};
 use super::{Action, Kind, Service, ServiceId, SpawnFailure, State, Table, Time};
 
 impl Table {
-    /// [`Event::Connection`](super::Event::Connection): so many clients wait on a service's watched
+    /// [`Event::Connection`](super::Event::Connection): `clients` wait on a service's watched
     /// listeners. An earlier event of the turn may have taken care of them.
     pub fn connection(&mut self, now: Time, id: ServiceId, clients: u32, out: &mut Vec<Action>) {
         self.turn(now, out, |table| {

@@ -92,8 +92,8 @@ impl ServiceIo {
             if listener.is_inherited() {
                 let backlog = self.service.backlog;
                 // A child keeps it from that, which could last for ever: one attempt at a time.
-                let former = self.activity().listening_again.take_if(|f| is_readable(f));
-                if former.is_none() && self.activity().listening_again.is_some() {
+                let former = self.activity().listening_again.as_ref();
+                if former.is_some_and(|former| !is_readable(former)) {
                     return Err(refused());
                 }
                 let done = self.listeners[place].listen_again(backlog)?;
