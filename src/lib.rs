@@ -18,11 +18,12 @@
 //! | `runtime` | the loop: descriptors to events, actions to system calls | why an action was chosen |
 //! | [`status`] | the document that readers of the status socket get | who reads it |
 //! | [`control`] | what an operator's command and the master say to each other | how it gets there |
+//! | [`output`] | what a program answers on standard output | anything else |
 //! | [`options`], [`start`] | the command line, and from it to the loop | |
 //!
 //! Dependencies go one way: `protocol <- config <- policy <- runtime -> sys`, and only `start` uses
 //! `runtime`. A test enforces that (`tests/tidy.rs`). The package `services`, for people who write
-//! children, uses `protocol`, `config` and `log`.
+//! children, uses `protocol`, `config`, `log` and `output`.
 //!
 //! To read the program in the order in which it thinks, begin with [`policy`]: `avail.rs` is what
 //! all the rest is for.
@@ -36,6 +37,7 @@ pub mod errors;
 pub mod files;
 pub mod log;
 pub mod options;
+pub mod output;
 pub mod policy;
 pub mod protocol;
 pub(crate) mod runtime;

@@ -27,9 +27,9 @@ pub struct Options {
     pub verbose: u32,
     /// `-w`: wait in the foreground until the daemon is up.
     pub wait: bool,
-    /// `-h`: show the options.
+    /// `-h`, `--help`: show the options.
     pub help: bool,
-    /// `-V`: show the version.
+    /// `-V`, `--version`: show the version.
     pub version: bool,
 }
 
@@ -37,7 +37,7 @@ pub struct Options {
 pub const USAGE: &str = "\
 usage: master [-Ddisvw] [-c configuration] [-e exit_time]
        master -t [-c configuration]
-       master -h | -V
+       master --help | --version
   -c configuration
                  the directory of main.cf and master.cf, for Postfix; or that of master.cf,
                  or a service table, for services that stand alone; master.toml may be beside
@@ -45,11 +45,11 @@ usage: master [-Ddisvw] [-c configuration] [-e exit_time]
   -D             run debugger_command on this process and wait for it to return
   -d             do not detach from the terminal
   -e exit_time   end after this number of seconds
-  -h             show this
+  -h, --help     show this
   -i             run as process 1 of a container
   -s             keep standard output open
   -t             test: exit 0 when no master is running, 1 when one is
-  -V             show the version
+  -V, --version  show the version
   -v             say more; may be repeated
   -w             wait until the daemon is up, and exit 0 only then
 ";
@@ -78,14 +78,21 @@ impl Options {
                 Arg::Short('D') => options.debug = true,
                 Arg::Short('d') => options.attached = true,
                 Arg::Short('e') => options.exit_time = Some(seconds(&value(&mut parser, 'e')?)?),
-                Arg::Short('h') => options.help = true,
+                // Whatever follows, these are answered.
+                Arg::Short('h') | Arg::Long("help") => {
+                    options.help = true;
+                    return Ok(options);
+                }
+                Arg::Short('V') | Arg::Long("version") => {
+                    options.version = true;
+                    return Ok(options);
+                }
                 Arg::Short('i') => {
                     options.init = true;
                     options.keep_stdout = true;
                 }
                 Arg::Short('s') => options.keep_stdout = true,
                 Arg::Short('t') => options.test_lock = true,
-                Arg::Short('V') => options.version = true,
                 Arg::Short('v') => options.verbose = options.verbose.saturating_add(1),
                 Arg::Short('w') => options.wait = true,
                 Arg::Short(letter) => return Err(format!("unknown option -{letter}")),
@@ -154,6 +161,21 @@ mod tests {
     fn process_one_keeps_its_standard_output() {
         let options = parse("-i").unwrap();
         assert!(options.init && options.keep_stdout);
+    }
+
+    #[test]
+    fn help_and_version_are_answered_whatever_follows() {
+        for help in ["-h", "--help", "-dh", "-d --help --wait", "-t -w --help"] {
+            assert!(parse(help).unwrap().help, "{help}");
+        }
+        for version in ["-V", "--version", "-c x --version start"] {
+            assert!(parse(version).unwrap().version, "{version}");
+        }
+        assert!(parse("-- --help").is_err());
+        assert_eq!(
+            parse("-c --help").unwrap().configuration,
+            Some("--help".into())
+        );
     }
 
     #[test]

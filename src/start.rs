@@ -22,6 +22,7 @@ use crate::errors::describe_error;
 use crate::files::{Location, Names};
 use crate::log::{Log, Settings, Severity, Terminal};
 use crate::options::{Options, USAGE};
+use crate::output::answer;
 pub use crate::runtime::{Clock, SystemClock};
 use crate::runtime::{Ending, Inherited, Runtime, Setup, environment, log_error, log_settings};
 use crate::sys::supervisor::Supervisor;
@@ -42,10 +43,13 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
         Err(error) => return complain(&format!("{error}\n{USAGE}")),
     };
     if options.help {
-        return answer(USAGE);
+        return answer("master", USAGE);
     }
     if options.version {
-        return answer(concat!("master ", env!("CARGO_PKG_VERSION"), "\n"));
+        return answer(
+            "master",
+            concat!("master ", env!("CARGO_PKG_VERSION"), "\n"),
+        );
     }
     let inherited: Inherited = std::env::vars_os().collect();
     let process = match sanitize_process(&options, &inherited) {
@@ -63,13 +67,6 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
             log_error(&mut log, Severity::Fatal, &error);
             ExitCode::FAILURE
         }
-    }
-}
-
-fn answer(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -15,6 +15,7 @@ mod findings;
 mod manual;
 mod names;
 mod operator;
+mod output;
 mod plan;
 mod process;
 mod signals;
@@ -28,7 +29,7 @@ mod words;
 #[cfg(test)]
 use testkit::documents as pictures;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -36,18 +37,47 @@ use clap::{CommandFactory, Parser};
 use master::control::Request;
 
 use arguments::{Arguments, Command};
+use output::Output;
+
+/// The exit status when the command line is wrong.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let mut out = io::stdout().lock();
-    let result = run(&arguments, &mut out);
-    match result.and_then(|status| Ok(out.flush().map(|()| status)?)) {
-        Ok(status) => status,
-        Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
-        Err(error) => {
+    match Output::standard() {
+        Ok(mut out) => {
+            let result = parse_and_run(&mut out);
+            match out.finish() {
+                Some(error) => master::output::fail("masterctl", &error),
+                None => result.unwrap_or_else(|error| complain(&error)),
+            }
+        }
+        Err(error) => complain(&error),
+    }
+}
+
+fn complain(error: &anyhow::Error) -> ExitCode {
+    // If standard error cannot be written, the message is lost.
+    let _ = writeln!(io::stderr(), "masterctl: {error:#}");
+    failure::exit_code(error)
+}
+
+fn parse_and_run(out: &mut Output) -> Result<ExitCode> {
+    match Arguments::try_parse() {
+        Ok(arguments) => run(&arguments, out),
+        Err(error) if error.use_stderr() => {
             // If standard error cannot be written, the message is lost.
-            let _ = writeln!(io::stderr(), "masterctl: {error:#}");
-            failure::exit_code(&error)
+            let _ = error.print();
+            Ok(ExitCode::from(USAGE))
+        }
+        Err(answer) => {
+            // On a terminal, in colour.
+            let written = if io::stdout().is_terminal() {
+                answer.print()
+            } else {
+                write!(out, "{answer}")
+            };
+            written?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
@@ -69,14 +99,11 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
         Command::LogLevel { level } => operator::log_level(arguments, *level),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(*shell, &mut command, "masterctl", out);
+            // The function panics if it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut command, "masterctl", &mut script);
+            out.write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// Whether the reader of the output has closed it, as head(1) does. That is not an error.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<io::Error>();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use clap::CommandFactory;
+use master::output::OUTPUT_FAILED;
 use master::status::{Child, Reload, State};
 use serde_json::Value;
 
@@ -110,7 +111,7 @@ fn the_manual_has_every_exit_status() {
         Status::Gone,
         Status::Refused,
     ];
-    let numbers: Vec<String> = [0, 1, 2]
+    let numbers: Vec<String> = [0, 1, 2, OUTPUT_FAILED]
         .into_iter()
         .chain(own.map(|status| status as u8))
         .map(|n| n.to_string())

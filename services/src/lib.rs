@@ -60,6 +60,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_debug_implementations)]
 
+mod about;
 mod client;
 mod datagram;
 mod error;
@@ -82,11 +83,14 @@ mod worker;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use about::About;
 pub use client::{Client, Peer};
 pub use datagram::Datagram;
 pub use error::Error;
 pub use log::Log;
+use master::protocol::GENERATION;
 pub use master::protocol::WAKEUP;
+use options::Options;
 pub use options::Transport;
 pub use service::{Service, User};
 
@@ -94,14 +98,34 @@ pub use service::{Service, User};
 ///
 /// The program's `main` returns the result: 0 for a normal end, 1 after an error. The error has
 /// been logged, and written to standard error unless a master has started the process.
+///
+/// Without a master, `--help` and `--version` are answered on standard output; the status is 9 if
+/// that cannot be written.
 pub fn run(main: impl FnOnce(Service) -> Result<(), Error>) -> ExitCode {
+    run_as(&About::default(), main)
+}
+
+/// Runs a service, as [`run`] does, that has words of its own for `--help` and `--version`.
+pub fn run_as(about: &About, main: impl FnOnce(Service) -> Result<(), Error>) -> ExitCode {
     let program = std::env::args_os().next().unwrap_or_default();
     let program = Path::new(&program)
         .file_name()
         .unwrap_or_default()
         .to_string_lossy();
+    let options = Options::parse(std::env::args_os().skip(1));
+    let by_hand = std::env::var_os(GENERATION).is_none();
+    if let Ok(Options {
+        question: Some(question),
+        ..
+    }) = &options
+    {
+        if by_hand {
+            return about.answer(&program, *question);
+        }
+    }
     let log = log::first_log(&program);
-    match Service::start(&program, &log).and_then(main) {
+    let service = options.and_then(|options| Service::start(options, &program, &log));
+    match service.and_then(main) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log.fatal(error);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser};
 
 use crate::Error;
+use crate::about::Question;
 
 /// The type of the service's listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,8 @@ pub(crate) struct Options {
     pub(crate) to_stderr: bool,
     /// `-z`: there is no process limit.
     pub(crate) unlimited: bool,
+    /// `--help` or `--version`; what follows is not read.
+    pub(crate) question: Option<Question>,
     /// The arguments after the options.
     pub(crate) arguments: Vec<OsString>,
 }
@@ -96,6 +99,8 @@ impl Options {
         while let Some(argument) = next(&mut parser)? {
             match argument {
                 Arg::Short(letter) => options.option(letter, &mut parser)?,
+                Arg::Long("help") => return Ok(options.ask(Question::Help)),
+                Arg::Long("version") => return Ok(options.ask(Question::Version)),
                 Arg::Long(name) => return Err(invalid(&format!("--{name}"))),
                 // The first argument ends the options.
                 Arg::Value(first) => {
@@ -139,6 +144,13 @@ impl Options {
         Ok(())
     }
 
+    fn ask(self, question: Question) -> Self {
+        Self {
+            question: Some(question),
+            ..self
+        }
+    }
+
     fn set(&mut self, name: &str, value: OsString) {
         self.settings.push((name.into(), value.into_vec()));
     }
@@ -152,7 +164,7 @@ fn usage(error: lexopt::Error) -> Error {
     Error::Usage(error.to_string())
 }
 
-fn invalid(option: &str) -> Error {
+pub(crate) fn invalid(option: &str) -> Error {
     Error::Usage(format!("invalid option: {}", option.escape_default()))
 }
 
@@ -224,6 +236,16 @@ mod tests {
         let options = parse("-z argv=sh -c true").unwrap();
         assert!(options.unlimited && !options.chroot);
         assert_eq!(options.arguments, ["argv=sh", "-c", "true"]);
+    }
+
+    #[test]
+    fn a_question_is_noticed_among_the_options_only() {
+        let asked = |line| parse(line).unwrap().question;
+        assert_eq!(asked("-S --help --bogus"), Some(Question::Help));
+        assert_eq!(asked("--version"), Some(Question::Version));
+        for other in ["argv=ls --help", "-- --help", "-n --help", "-v"] {
+            assert_eq!(asked(other), None, "{other}");
+        }
     }
 
     #[test]

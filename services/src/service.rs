@@ -12,7 +12,7 @@ use master::log::{Format, Settings, Target, Terminal};
 use master::protocol::{FLOW_READ, FLOW_WRITE, GENERATION, LISTEN, LISTENERS_MAX, STATUS};
 use nix::unistd::{Gid, Uid, chdir, chroot, geteuid, getuid, initgroups, setgid, setuid};
 
-use crate::options::{Options, Transport};
+use crate::options::{self, Options, Transport};
 use crate::ordered::Orders;
 use crate::status::{self, Status};
 use crate::worker::{Limits, Worker, spread};
@@ -56,8 +56,11 @@ struct Inherited {
 
 impl Service {
     /// The service of this process. `log` is used for errors during the start.
-    pub(crate) fn start(program: &str, log: &Log) -> Result<Self, Error> {
-        let options = Options::parse(std::env::args_os().skip(1))?;
+    pub(crate) fn start(options: Options, program: &str, log: &Log) -> Result<Self, Error> {
+        if let Some(question) = options.question {
+            // The answer would not reach the person who wrote it into the service table.
+            return Err(options::invalid(question.option()));
+        }
         if options.attached || options.to_stderr {
             log.show();
         }

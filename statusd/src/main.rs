@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use services::{Error, Log, Service};
+use services::{About, Error, Log, Service};
 
 use answer::Site;
 use history::History;
@@ -33,8 +33,14 @@ use watch::Watch;
 /// The parameter that names the file of the history.
 const HISTORY_FILE: &str = "statusd_history_file";
 
+const ABOUT: About = About {
+    summary: "Shows the status of the master over HTTP.",
+    arguments: "",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
 fn main() -> ExitCode {
-    services::run(serve)
+    services::run_as(&ABOUT, serve)
 }
 
 fn serve(mut service: Service) -> Result<(), Error> {

@@ -4,8 +4,16 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use services::About;
+
+const ABOUT: About = About {
+    summary: "Sends the date and time, in UTC, to each client.",
+    arguments: "",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
 fn main() -> ExitCode {
-    services::run(|service| {
+    services::run_as(&ABOUT, |service| {
         service.single(|client| {
             let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             // A clock before 1970 is wrong; the answer is then 1970.

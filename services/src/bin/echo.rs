@@ -3,10 +3,16 @@
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-use services::Client;
+use services::{About, Client};
+
+const ABOUT: About = About {
+    summary: "Returns what a client sends.",
+    arguments: "",
+    version: env!("CARGO_PKG_VERSION"),
+};
 
 fn main() -> ExitCode {
-    services::run(|mut service| {
+    services::run_as(&ABOUT, |mut service| {
         let silence = service.time("echo_timeout", "300s")?;
         service.single(move |client| {
             client.set_timeout(silence);

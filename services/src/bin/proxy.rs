@@ -8,13 +8,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use services::multi::{Client, TimeoutStream};
-use services::{Error, Service};
+use services::{About, Error, Service};
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+const ABOUT: About = About {
+    summary: "Connects clients to another address.",
+    arguments: "to=HOST:PORT | to=PATH",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
 fn main() -> ExitCode {
-    services::run(|mut service| {
+    services::run_as(&ABOUT, |mut service| {
         let target = Rc::new(Target::of(&service)?);
         let limits = Limits {
             connect: service.time("proxy_connect_timeout", "30s")?,

@@ -13,13 +13,19 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Gid, Group, Pid, Uid, User, geteuid, getuid, setegid, seteuid, setgroups};
-use services::{Client, Error, Log, Service};
+use services::{About, Client, Error, Log, Service};
 
 /// The search path for commands (`_PATH_DEFPATH`).
 const PATH: &str = "/usr/bin:/bin";
 
+const ABOUT: About = About {
+    summary: "Runs a command for each client.",
+    arguments: "[user=USER[:GROUP]] argv=COMMAND [argument ...]",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
 fn main() -> ExitCode {
-    services::run(|mut service| {
+    services::run_as(&ABOUT, |mut service| {
         service.require_privileges()?;
         let spawner = Spawner::new(&mut service)?;
         service.drop_privileges()?;

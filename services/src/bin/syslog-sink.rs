@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use master::config::SYSLOG_FACILITIES;
 use master::log::facility_number;
-use services::{Error, Log, Service};
+use services::{About, Error, Log, Service};
 
 /// Maximum length of a message in bytes; longer messages are cut.
 const MESSAGE_MAX: usize = 8192;
@@ -25,8 +25,14 @@ const PRIORITY: u8 = 13;
 /// The largest priority: local7.debug.
 const PRIORITY_MAX: u8 = 191;
 
+const ABOUT: About = About {
+    summary: "Writes syslog messages to a file.",
+    arguments: "file=PATH | file=-",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
 fn main() -> ExitCode {
-    services::run(|mut service| {
+    services::run_as(&ABOUT, |mut service| {
         service.require_alone()?;
         // Each message counts as one use: with the default, a busy log would start new processes
         // all the time.
