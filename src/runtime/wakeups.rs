@@ -50,10 +50,11 @@ impl Wakeups {
         }
     }
 
-    /// Whether a process still writes to the service's fifo, which could last for ever.
+    /// Whether a process still wakes the service up, which could last for ever.
     fn hangs(&self, service: &Service) -> bool {
-        let mut running = self.running.values();
-        service.kind == Kind::Fifo && running.any(|(_, other)| other.endpoint == service.endpoint)
+        self.running.values().any(|(trigger, other)| {
+            matches!(trigger, Trigger::Process(_)) && other.endpoint == service.endpoint
+        })
     }
 
     /// The beginning of a wake-up: as the owner of the path, so that a link in its place leads to
@@ -63,11 +64,10 @@ impl Wakeups {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let start = || match (&service.endpoint, service.kind) {
-            (Endpoint::Path(path), Kind::Fifo) => {
-                Trigger::fifo(path, |error| describe_error(error))
-            }
+            (Endpoint::Path(path), Kind::Fifo) => Trigger::fifo(path, describe_error),
+            (Endpoint::Path(path), Kind::Pass) => Trigger::pass(path, TIMEOUT, describe_error),
             (Endpoint::Path(_), Kind::UnixDgram) => Err(io::ErrorKind::Unsupported.into()),
-            (Endpoint::Path(path), kind) => Trigger::unix(path, kind == Kind::Pass),
+            (Endpoint::Path(path), _) => Trigger::unix(path),
             (Endpoint::Inet(addresses), _) => Trigger::inet(reachable(addresses[0])),
         };
         match owner {
@@ -135,14 +135,14 @@ impl Wakeups {
             let Some((_, at)) = self.deadlines.pop_front() else {
                 return;
             };
-            let Some((_, service)) = self.running.get(&at) else {
+            let Some((trigger, service)) = self.running.get(&at) else {
                 continue;
             };
             let (name, seconds) = (described(service), TIMEOUT.as_secs());
             let text = format!("{name}: wake-up not answered within {seconds} seconds");
             log.write_about(Severity::Warning, about(service), text);
-            // A process that hangs is not left for another.
-            if service.kind != Kind::Fifo {
+            // A process ends by itself, and if it hangs, it is not left for another.
+            if matches!(trigger, Trigger::Connection(_)) {
                 self.finish(at, poll);
             }
         }

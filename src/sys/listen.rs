@@ -12,16 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::socket::{
     Backlog, MsgFlags, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind,
     getsockopt, listen, recv, setsockopt, shutdown, socket, sockopt,
 };
 use nix::sys::stat::Mode;
-use nix::unistd::{mkfifo, pipe2};
+use nix::unistd::mkfifo;
 
 use super::local::accept;
-use super::{closer, detached, poll, process};
+use super::{closer, detached, poll};
 
 /// How long the master waits until an inherited listener listens again, which takes microseconds
 /// where no child keeps it from that.
@@ -112,15 +111,11 @@ impl Listener {
     /// # Errors
     /// The system's.
     pub fn listen_again(&self, backlog: u32) -> io::Result<OwnedFd> {
-        let (done, end) = pipe2(OFlag::O_CLOEXEC)?;
-        detached::run(|| {
-            // SAFETY: this copy leaves after that.
-            unsafe { process::keep_only([self.fd.as_raw_fd(), end.as_raw_fd()]) };
+        let done = detached::start(Some(self.as_fd()), |_end| {
             let _ = start_listening(&self.fd, backlog);
         })?;
-        drop(end);
         poll::wait_until_readable(done.as_fd(), LISTEN_TIME);
-        Ok(done)
+        Ok(done.into())
     }
 
     /// Closes one that a child has shut down: there is no queue any more.

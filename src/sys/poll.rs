@@ -59,6 +59,14 @@ pub fn wait_until_readable(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
     wait_for(fd, PollFlags::POLLIN, timeout)
 }
 
+/// Waits until one of these is closed on its other side, for `timeout` at the most. A signal ends the
+/// wait, too.
+pub fn wait_for_hangup(fds: [BorrowedFd<'_>; 2], timeout: Duration) {
+    // The kernel reports that unasked. An error of the wait ends it as a signal does.
+    let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::empty()));
+    let _ = ppoll(&mut fds, Some(timeout.into()), None);
+}
+
 fn wait_for(fd: BorrowedFd<'_>, events: PollFlags, timeout: Duration) -> bool {
     let mut fds = [PollFd::new(fd, events)];
     matches!(ppoll(&mut fds, Some(timeout.into()), None), Ok(1..))

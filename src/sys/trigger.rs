@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -15,23 +16,29 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, Shutdown, SockType, SockaddrLike, SockaddrStorage,
     UnixAddr, connect, getsockopt, send, sendmsg, shutdown, sockopt,
 };
-use nix::unistd::pipe2;
+use nix::unistd::{pipe2, write};
 
+use super::detached;
 use super::listen::new_socket;
-use super::poll::Interest;
-use super::{detached, process};
+use super::poll::{self, Interest};
 use crate::protocol::WAKEUP;
 
-/// Bytes of a fifo's error that are read.
+/// What a service reads: Postfix's triggers send a zero byte, too.
+const REQUEST: [u8; 2] = [WAKEUP, 0];
+/// Bytes of another process's error that are read.
 const ERROR_MAX: u64 = 500;
+
+/// Puts an error into words.
+type Describe = fn(&(dyn std::error::Error + 'static)) -> String;
 
 /// A wake-up on its way.
 #[derive(Debug)]
 pub enum Trigger {
     /// It stays open until the service closes it.
     Connection(Connection),
-    /// Another process writes to a fifo; this is what it says of an error.
-    Fifo(File),
+    /// Another process does it all: others share what it writes to, and can hold its lock, with a
+    /// system call that reads a page of memory which never comes. This is what it says of an error.
+    Process(File),
 }
 
 /// A connection on which the service is being woken up.
@@ -40,9 +47,6 @@ pub struct Connection {
     socket: OwnedFd,
     is_local: bool,
     connecting: bool,
-    /// Set for type pass: the service gets the read end, and the request comes through it.
-    pass: bool,
-    pipe: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Trigger {
@@ -51,41 +55,53 @@ impl Trigger {
     /// # Errors
     /// The system's, when that fails at once.
     pub fn inet(address: SocketAddr) -> io::Result<Self> {
-        Connection::start(&SockaddrStorage::from(address), false).map(Self::Connection)
+        Connection::start(&SockaddrStorage::from(address)).map(Self::Connection)
     }
 
-    /// Connects to a service of type unix or, with `pass`, of type pass.
+    /// Connects to a service of type unix.
     ///
     /// # Errors
     /// The system's; `WouldBlock` when the service's queue is full, so that it needs no waking.
-    pub fn unix(path: &Path, pass: bool) -> io::Result<Self> {
-        Connection::start(&UnixAddr::new(path)?, pass).map(Self::Connection)
+    pub fn unix(path: &Path) -> io::Result<Self> {
+        Connection::start(&UnixAddr::new(path)?).map(Self::Connection)
     }
 
-    /// Writes the request into a fifo, in another process: a user who may write to it can hold its
-    /// lock with a write of a page of memory which never comes. [`Self::ready`] has that one's
-    /// errors, as `describe` says.
+    /// Passes one end of a pipe to a service of type pass, and the request through the pipe. The
+    /// service may take `timeout` to close the connection. `describe` puts an error of the other
+    /// process into words, for [`Self::ready`].
     ///
     /// # Errors
-    /// The system's.
-    pub fn fifo(path: &Path, describe: impl FnOnce(&io::Error) -> String) -> io::Result<Self> {
-        let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
-        detached::run(|| {
-            // SAFETY: this copy leaves after that.
-            unsafe { process::keep_only([theirs.as_raw_fd()]) };
-            if let Err(error) = write_to_fifo(path) {
+    /// The system's: there is no room for another process.
+    pub fn pass(path: &Path, timeout: Duration, describe: Describe) -> io::Result<Self> {
+        Self::in_process(|end| pass_pipe(path, timeout, end), describe)
+    }
+
+    /// Writes the request into a fifo. `describe` as with [`Self::pass`].
+    ///
+    /// # Errors
+    /// The system's: there is no room for another process.
+    pub fn fifo(path: &Path, describe: Describe) -> io::Result<Self> {
+        Self::in_process(|_| write_to_fifo(path), describe)
+    }
+
+    fn in_process(
+        act: impl FnOnce(&File) -> io::Result<()>,
+        describe: Describe,
+    ) -> io::Result<Self> {
+        let process = detached::start(None, |mut end| {
+            if let Err(error) = act(&end) {
                 // The master has it in time, or has ended.
-                let _ = File::from(theirs).write_all(describe(&error).as_bytes());
+                let _ = end.write_all(describe(&error).as_bytes());
             }
-        })?;
-        Ok(Self::Fifo(ours.into()))
+        });
+        process.map(Self::Process)
     }
 
     /// What the descriptor is to be waited for, before [`Self::ready`] is called.
     pub fn interest(&self) -> Interest {
         match self {
             Self::Connection(connection) => connection.interest(),
-            Self::Fifo(_) => Interest::Readable,
+            Self::Process(_) => Interest::Readable,
         }
     }
 
@@ -97,7 +113,7 @@ impl Trigger {
     pub fn ready(&mut self) -> io::Result<bool> {
         match self {
             Self::Connection(connection) => connection.ready(),
-            Self::Fifo(file) => {
+            Self::Process(file) => {
                 let mut error = String::new();
                 file.take(ERROR_MAX).read_to_string(&mut error)?;
                 if error.is_empty() {
@@ -110,25 +126,22 @@ impl Trigger {
 }
 
 impl Connection {
-    fn start(to: &dyn SockaddrLike, pass: bool) -> io::Result<Self> {
-        let socket = new_socket(to, SockType::Stream)?;
+    fn start(to: &dyn SockaddrLike) -> io::Result<Self> {
         let is_local = to.family() == Some(AddressFamily::Unix);
-        if is_local {
-            // The service's answer has no place to pile up, and descriptors that it sends are
-            // refused on any kernel. The end of the connection is a hang-up then.
-            shutdown(socket.as_raw_fd(), Shutdown::Read)?;
-        }
+        let socket = if is_local {
+            local_socket(to)?
+        } else {
+            new_socket(to, SockType::Stream)?
+        };
         let connecting = match connect(socket.as_raw_fd(), to) {
             Ok(()) => false,
             Err(Errno::EINPROGRESS) => true,
             Err(errno) => return Err(errno.into()),
         };
-        let mut trigger = Self {
+        let trigger = Self {
             socket,
             is_local,
             connecting,
-            pass,
-            pipe: None,
         };
         if !connecting {
             trigger.send()?;
@@ -159,22 +172,8 @@ impl Connection {
         Ok(true)
     }
 
-    /// Sends the request and a zero byte, as Postfix's triggers do.
-    fn send(&mut self) -> io::Result<()> {
-        let request = [WAKEUP, 0];
-        if !self.pass {
-            send(self.socket.as_raw_fd(), &request, MsgFlags::MSG_NOSIGNAL)?;
-            return Ok(());
-        }
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        // Before others have it: they can hold its lock.
-        nix::unistd::write(&write, &request)?;
-        let rights = [read.as_raw_fd()];
-        let control = [ControlMessage::ScmRights(&rights)];
-        let iov = [IoSlice::new(&[0])];
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        sendmsg::<()>(self.socket.as_raw_fd(), &iov, &control, flags, None)?;
-        self.pipe = Some((read, write));
+    fn send(&self) -> io::Result<()> {
+        send(self.socket.as_raw_fd(), &REQUEST, MsgFlags::MSG_NOSIGNAL)?;
         Ok(())
     }
 }
@@ -183,9 +182,34 @@ impl AsFd for Trigger {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Connection(connection) => connection.socket.as_fd(),
-            Self::Fifo(file) => file.as_fd(),
+            Self::Process(file) => file.as_fd(),
         }
     }
+}
+
+/// A socket for a connection to a local service. The service's answer has no place to pile up, and
+/// descriptors that it sends are refused on any kernel. The end of the connection is a hang-up then.
+fn local_socket(to: &dyn SockaddrLike) -> io::Result<OwnedFd> {
+    let socket = new_socket(to, SockType::Stream)?;
+    shutdown(socket.as_raw_fd(), Shutdown::Read)?;
+    Ok(socket)
+}
+
+/// Both ends of the pipe stay open until the service has closed the connection, `timeout` has passed,
+/// or the master has closed its side of `end`.
+fn pass_pipe(path: &Path, timeout: Duration, end: &File) -> io::Result<()> {
+    let address = UnixAddr::new(path)?;
+    let socket = local_socket(&address)?;
+    connect(socket.as_raw_fd(), &address)?;
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+    write(&writer, &REQUEST)?;
+    let rights = [reader.as_raw_fd()];
+    let control = [ControlMessage::ScmRights(&rights)];
+    let iov = [IoSlice::new(&[0])];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(socket.as_raw_fd(), &iov, &control, flags, None)?;
+    poll::wait_for_hangup([socket.as_fd(), end.as_fd()], timeout);
+    Ok(())
 }
 
 /// Not through a link, so that the owner of the directory cannot have the master write elsewhere.

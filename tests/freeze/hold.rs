@@ -173,6 +173,20 @@ fn the_lock_of_the_output_that_the_master_reads_stops_no_other_service() {
     });
 }
 
+/// The service reads what was passed to it, and closes the connection: the master closes its end.
+///
+/// Without the fix: "a client of another service waited 5s".
+#[test]
+fn the_lock_of_what_a_wake_up_has_passed_stops_no_other_service() {
+    needs_root("a master that keeps to itself");
+    let mut held = Held::new();
+    let command = held.command("passed");
+    held.stage
+        .line(&format!("held pass n n n 1 5 {command}"))
+        .start();
+    held.expect_unnoticed(|| held.wait_until_held());
+}
+
 /// The process of a local user, who may write to the fifo.
 struct User(Child);
 

@@ -7,10 +7,11 @@
 //!
 //! CALL is `shutdown`, which shuts the listener down before; `options` of the listener; `queue`, the
 //! next datagram; `order`, the same as `shutdown` in the child of an ordered pool; `output`, standard
-//! output, while another thread floods it; or the path of a fifo.
+//! output, while another thread floods it; `passed`, what a wake-up of a service of type pass passes,
+//! and closes the connection then; or the path of a fifo.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,9 +22,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use master::protocol::pool::Report;
 use master::protocol::{LISTEN, STATUS};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, Shutdown, accept, recvmsg, shutdown};
 use nix::unistd::{alarm, getpid, gettid};
 
 /// The largest time for a test, in seconds: nothing is left behind.
@@ -54,10 +56,17 @@ fn main() -> Result<()> {
             }
         });
     }
+    let mut connection = None;
+    let mut passed = -1;
+    if call == "passed" {
+        let client = accept_blocking(LISTEN)?;
+        passed = receive_descriptor(client)?;
+        connection = Some(client);
+    }
     let (tell, told) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let _ = tell.send(gettid());
-        let result = hold(&call, page);
+        let result = hold(&call, page, passed);
         eprintln!("{call} came to an end: {result:?}");
         exit(1)
     });
@@ -67,13 +76,16 @@ fn main() -> Result<()> {
     while !fs::read_to_string(&place)?.contains("userfault") {
         thread::sleep(Duration::from_millis(1));
     }
+    if let Some(connection) = connection {
+        nix::unistd::close(connection)?;
+    }
     File::create(sign)?;
     loop {
         thread::park();
     }
 }
 
-fn hold(call: &str, page: Missing) -> Result<isize> {
+fn hold(call: &str, page: Missing, passed: RawFd) -> Result<isize> {
     let file;
     Ok(match call {
         "shutdown" | "order" => {
@@ -82,6 +94,7 @@ fn hold(call: &str, page: Missing) -> Result<isize> {
         }
         "options" => page.set_options(LISTEN),
         "queue" => page.receive(LISTEN),
+        "passed" => page.read(passed),
         "output" => page.write(libc::STDOUT_FILENO),
         path => {
             let mut options = OpenOptions::new();
@@ -90,6 +103,30 @@ fn hold(call: &str, page: Missing) -> Result<isize> {
             page.write(file.as_raw_fd())
         }
     })
+}
+
+/// The next connection.
+fn accept_blocking(listener: RawFd) -> Result<RawFd> {
+    loop {
+        match accept(listener) {
+            Err(Errno::EAGAIN) => thread::sleep(Duration::from_millis(1)),
+            accepted => return Ok(accepted?),
+        }
+    }
+}
+
+/// The descriptor that comes with the next byte.
+fn receive_descriptor(connection: RawFd) -> Result<RawFd> {
+    let mut byte = [0];
+    let mut bytes = [IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!(RawFd);
+    let flags = MsgFlags::empty();
+    let message = recvmsg::<()>(connection, &mut bytes, Some(&mut space), flags)?;
+    let descriptor = message.cmsgs()?.find_map(|part| match part {
+        ControlMessageOwned::ScmRights(all) => all.first().copied(),
+        _ => None,
+    });
+    descriptor.context("a descriptor")
 }
 
 /// A page of memory that never comes.
@@ -136,6 +173,11 @@ impl Missing {
     fn receive(self, socket: RawFd) -> isize {
         // SAFETY: the kernel writes to the page, which is this process's.
         unsafe { libc::recv(socket, self.0 as _, PAGE, 0) }
+    }
+
+    fn read(self, fd: RawFd) -> isize {
+        // SAFETY: the kernel writes to the page, which is this process's.
+        unsafe { libc::read(fd, self.0 as _, PAGE) }
     }
 
     fn write(self, fd: RawFd) -> isize {
