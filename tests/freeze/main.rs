@@ -15,6 +15,7 @@ mod burden; // descriptors that are sent to the master
 mod crowd; // many children that end at once
 mod exec; // programs whose exec hangs
 mod files; // configuration that is no regular file
+mod flood; // clients that come faster than children start
 mod hold; // locks that a child holds
 mod leave; // children that are told to leave
 mod manager; // sockets of a service manager
