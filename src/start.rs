@@ -19,12 +19,15 @@ use self::monitor::{Monitor, Outcome, Reporter, fork_monitor};
 use self::sanitize::{Descriptors, Sanitized, sanitize_process};
 use crate::config::{Config, Parameters, RunOptions};
 use crate::errors::describe_error;
-use crate::files::{Location, Names};
+use crate::files::Location;
 use crate::log::{Log, Settings, Severity, Terminal};
 use crate::options::{Options, USAGE};
 use crate::output::answer;
 pub use crate::runtime::{Clock, SystemClock};
-use crate::runtime::{Ending, Inherited, Runtime, Setup, environment, log_error, log_settings};
+use crate::runtime::{
+    Ending, Inherited, Names, Runtime, Setup, environment, log_error, log_settings,
+};
+use crate::sys::signal::Interrupted;
 use crate::sys::supervisor::Supervisor;
 use crate::sys::{privilege, process, signal};
 
@@ -34,6 +37,13 @@ const START_TIME: Duration = Duration::from_secs(100);
 /// Runs the master, in a process that has no other thread. Time comes from `clock`, so that tests can
 /// turn it.
 pub fn main(clock: Box<dyn Clock>) -> ExitCode {
+    // First of all: whoever knows this process may send it signals from now on.
+    if let Err(error) = signal::hold() {
+        return complain(&format!(
+            "cannot take signals: {}\n",
+            describe_error(&error)
+        ));
+    }
     if !process::is_single_threaded() {
         return complain("the process has other threads: expected none\n");
     }
@@ -54,7 +64,10 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
     let inherited: Inherited = std::env::vars_os().collect();
     let process = match sanitize_process(&options, &inherited) {
         Ok(process) => process,
-        Err(error) => return complain(&format!("{}\n", describe_error(error.as_ref()))),
+        Err(error) => match error.downcast_ref() {
+            Some(&interrupted) => return end(&options, interrupted),
+            None => return complain(&format!("{}\n", describe_error(error.as_ref()))),
+        },
     };
     let mut log = Log::new(first_log(&inherited, "postfix", "mail"));
     if options.attached {
@@ -64,10 +77,22 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
         Ok(Exit::Status(status)) => ExitCode::from(status),
         Ok(Exit::Signal(number)) => signal::die_by(number),
         Err(error) => {
+            if let Some(&interrupted) = error.downcast_ref() {
+                log.info(interrupted);
+                return end(&options, interrupted);
+            }
             log_error(&mut log, Severity::Fatal, &error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ends as a master that serves does.
+fn end(options: &Options, Interrupted(number): Interrupted) -> ExitCode {
+    if options.init {
+        return ExitCode::SUCCESS;
+    }
+    signal::die_by(number)
 }
 
 fn complain(text: &str) -> ExitCode {
@@ -212,13 +237,14 @@ impl Master<'_> {
         let set = |parameters: &Parameters, log: &mut Log| {
             log.set(log_settings(parameters, log.settings().terminal));
         };
-        match Config::parse(&sources, &Names) {
+        let names = Names::look_up_all(|names| drop(Config::parse(&sources, names)))?;
+        match Config::parse(&sources, &names) {
             Ok(config) => {
                 set(&config.parameters, log);
                 Ok(config)
             }
             Err(findings) => {
-                if let Ok(parameters) = Parameters::parse(&sources, &Names) {
+                if let Ok(parameters) = Parameters::parse(&sources, &names) {
                     set(&parameters, log);
                 }
                 Err(findings.into())

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use super::FILE_MAX;
-use crate::sys::{file, poll, process};
+use crate::sys::{file, process, signal};
 
 /// The directories in which a process's descriptors have names (proc(5)).
 const DESCRIPTORS: [&str; 2] = ["/dev/fd", "/proc/self/fd"];
@@ -75,7 +75,7 @@ fn read(fd: RawFd) -> anyhow::Result<Vec<u8>> {
             "it has not come to its end within {} s",
             PIPE_TIME.as_secs()
         );
-        poll::wait_until_readable(file.as_fd(), left);
+        signal::wait_until_readable(file.as_fd(), left)?;
     }
 }
 

@@ -46,6 +46,7 @@ use exits::Exits;
 pub use lifecycle::Ending;
 use lifecycle::Lifecycle;
 use output::Outputs;
+pub use reload::Names;
 use reload::Reloader;
 use services::{Services, about};
 pub use settings::{Inherited, environment, log_error, log_settings};

@@ -9,8 +9,9 @@ use super::directory;
 use super::lock::LockFile;
 use crate::config::{Parameters, User};
 use crate::errors::describe_error;
-use crate::files::{Location, Names};
+use crate::files::Location;
 use crate::log::Log;
+use crate::runtime::Names;
 use crate::sys::privilege;
 
 /// The file that a running master holds locked, below the queue directory.
@@ -19,7 +20,8 @@ const PID_FILE: &str = "pid/master.pid";
 /// Whether a master is running, for `-t`.
 pub(super) fn is_locked(location: &Location, log: &mut Log) -> anyhow::Result<bool> {
     let sources = location.read_parameters()?;
-    let parameters = Parameters::parse(&sources, &Names)?;
+    let names = Names::look_up_all(|names| drop(Parameters::parse(&sources, names)))?;
+    let parameters = Parameters::parse(&sources, &names)?;
     let path = parameters.queue_directory.join(PID_FILE);
     if !path.try_exists().unwrap_or(true) {
         return Ok(false);

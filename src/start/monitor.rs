@@ -4,13 +4,14 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid};
 
-use crate::sys::{poll, process};
+use crate::sys::process;
+use crate::sys::signal::Signals;
 
 /// The two sides of [`fork_monitor`].
 pub(super) enum Monitor {
@@ -41,25 +42,45 @@ impl Reporter {
 }
 
 /// Forks: the daemon goes on, and the process that was started waits for its report, at most for
-/// `limit`.
+/// `limit`. Signals to that process are for the daemon.
 ///
 /// # Errors
 /// The system's.
 pub(super) fn fork_monitor(limit: Duration) -> io::Result<Monitor> {
     let (ours, theirs) = UnixStream::pair()?;
+    let signals = Signals::open()?;
     match process::fork()? {
         ForkResult::Child => Ok(Monitor::Daemon(Reporter(theirs))),
         ForkResult::Parent { child } => {
             drop(theirs);
-            Ok(Monitor::Waited(wait_for_report(ours, child, limit)))
+            Ok(Monitor::Waited(wait_for_report(
+                ours, &signals, child, limit,
+            )))
         }
     }
 }
 
-fn wait_for_report(mut ours: UnixStream, child: Pid, limit: Duration) -> Outcome {
-    if !poll::wait_until_readable(ours.as_fd(), limit) {
-        let _gone = kill(child, Signal::SIGKILL);
-        return Outcome::TimedOut;
+fn wait_for_report(
+    mut ours: UnixStream,
+    signals: &Signals,
+    child: Pid,
+    limit: Duration,
+) -> Outcome {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let reported = signals.wait(ours.as_fd(), left);
+        for number in signals.take().unwrap_or_default() {
+            let signal = Signal::try_from(number).ok();
+            let _gone = kill(child, signal.filter(|signal| *signal != Signal::SIGCHLD));
+        }
+        if reported {
+            break;
+        }
+        if left.is_zero() {
+            let _gone = kill(child, Signal::SIGKILL);
+            return Outcome::TimedOut;
+        }
     }
     match ours.read(&mut [0]) {
         Ok(1) => Outcome::Started,

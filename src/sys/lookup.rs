@@ -10,7 +10,7 @@ use std::thread;
 
 use nix::sys::prctl;
 
-use super::{detached, process};
+use super::{detached, privilege, process};
 
 /// A host's addresses in the resolver's order, or its words on why there are none.
 pub type Answer = Result<Vec<IpAddr>, String>;
@@ -82,13 +82,15 @@ impl AsFd for Lookup {
     }
 }
 
-/// What the other process does. It leaves when its answers are not wanted any more, which the end
+/// What the other process does, without root's rights: the C library reads what a name server sends.
+/// It leaves when its answers are not wanted any more, which the end
 /// of the connection tells: also where the resolver still waits, and where the master has died.
 /// Signals remain blocked, so that what is for the whole process group does not meet it.
 fn look_up(hosts: Vec<String>, resolve: fn(&str) -> Answer, mut connection: UnixStream) {
     let fd = connection.as_raw_fd();
     // SAFETY: this process is a copy that never goes back to the values which own these descriptors.
     unsafe { process::keep_only([fd]) };
+    privilege::become_nobody();
     // A signal to all processes with the master's name is not for this one.
     let _kept = prctl::set_name(c"names");
     let watched = connection.try_clone().and_then(|mut end| {

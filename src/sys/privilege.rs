@@ -3,8 +3,13 @@
 use std::io;
 
 use nix::unistd::{
-    Gid, Uid, getegid, geteuid, getgid, getgroups, getuid, setegid, seteuid, setgroups,
+    Gid, Uid, getegid, geteuid, getgid, getgroups, getuid, setegid, seteuid, setgroups, setresgid,
+    setresuid,
 };
+
+/// The user and group without rights of their own: the kernel's overflow ID, which systems call
+/// `nobody`.
+const NOBODY: u32 = 65_534;
 
 /// Whether the process may act for other users.
 pub fn is_root() -> bool {
@@ -29,6 +34,17 @@ pub fn is_setuid() -> bool {
 /// The system's, for a process that is not root's.
 pub fn drop_groups() -> io::Result<()> {
     Ok(setgroups(&[getgid()])?)
+}
+
+/// Gives up root's rights for good. A process that has no capability for it, or whose user namespace
+/// has no other user, keeps what it has.
+pub fn become_nobody() {
+    let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    if is_root() {
+        let _ = setgroups(&[]);
+        let _ = setresgid(gid, gid, gid);
+        let _ = setresuid(uid, uid, uid);
+    }
 }
 
 /// Runs `act` with the effective user and group of `uid` and `gid`, so that nothing that the user

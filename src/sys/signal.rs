@@ -1,10 +1,14 @@
 //! Signals as descriptor events, and what children find of them.
 
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::iter;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, ppoll};
 pub use nix::sys::signal::Signal;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, killpg, raise, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -18,14 +22,27 @@ const HANDLED: [Signal; 4] = [
     Signal::SIGQUIT,
 ];
 
+/// Those that end it.
+const STOP: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
+
 /// Signals that are taken at a time: more than there are kinds.
 const SIGNALS_MAX: usize = 8;
 
 /// The only signal that has a handler here. A child must not run it, see `spawn`.
 pub(super) const CAUGHT: libc::c_int = libc::SIGALRM;
 
+/// Has the signals that the master takes as events wait until it does so: during its start they
+/// would end it, or as process 1 be lost.
+///
+/// # Errors
+/// The system's, which cannot happen for signals that exist.
+pub fn hold() -> io::Result<()> {
+    Ok(Signals::set(true).thread_block()?)
+}
+
 /// Gives every signal its default meaning, whatever the parent process had set, except SIGPIPE,
-/// which is ignored here and in all children; and lets every signal through.
+/// which is ignored here and in all children; and lets every signal through that is not
+/// [held](hold).
 ///
 /// # Errors
 /// The system's, which cannot happen for signals that exist.
@@ -36,7 +53,7 @@ pub fn reset() -> io::Result<()> {
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
     set(Signal::SIGPIPE, SigHandler::SigIgn)?;
-    Ok(SigSet::empty().thread_set_mask()?)
+    Ok(Signals::set(true).thread_set_mask()?)
 }
 
 fn set(signal: Signal, handler: SigHandler) -> io::Result<()> {
@@ -58,10 +75,13 @@ impl Signals {
     /// # Errors
     /// The system's, when descriptors have run out.
     pub fn open() -> io::Result<Self> {
-        let set = Self::set(true);
-        set.thread_block()?;
+        hold()?;
+        Self::of(&Self::set(true))
+    }
+
+    fn of(set: &SigSet) -> io::Result<Self> {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self(SignalFd::with_flags(&set, flags)?))
+        Ok(Self(SignalFd::with_flags(set, flags)?))
     }
 
     fn set(sigchld: bool) -> SigSet {
@@ -86,6 +106,41 @@ impl Signals {
         let numbers = signals.map(|info| Ok(info?.ssi_signo as i32));
         numbers.take(SIGNALS_MAX).collect()
     }
+
+    /// Waits until a descriptor is readable or a signal has come, for `timeout` at the most. Whether
+    /// the descriptor is readable.
+    pub fn wait(&self, fd: BorrowedFd<'_>, timeout: Duration) -> bool {
+        let mut fds = [fd, self.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let found = ppoll(&mut fds, Some(timeout.into()), None);
+        found.is_ok() && fds[0].any() == Some(true)
+    }
+}
+
+/// A signal came during the start that ends the master.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted(pub i32);
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "terminating on signal {}", self.0)
+    }
+}
+
+impl Error for Interrupted {}
+
+/// Waits until a descriptor is readable, for `timeout` at the most. For the start, which takes no
+/// other signals meanwhile.
+///
+/// # Errors
+/// [`Interrupted`]; or the system's, when descriptors have run out.
+pub fn wait_until_readable(fd: BorrowedFd<'_>, timeout: Duration) -> anyhow::Result<()> {
+    let signals = Signals::of(&STOP.into_iter().collect())?;
+    if !signals.wait(fd, timeout) {
+        if let Some(&number) = signals.take()?.first() {
+            return Err(Interrupted(number).into());
+        }
+    }
+    Ok(())
 }
 
 impl AsFd for Signals {

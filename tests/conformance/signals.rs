@@ -146,6 +146,35 @@ fn signals_that_were_ignored_at_the_start_are_taken() {
     postfix.stop();
 }
 
+/// A signal is for the master as soon as its process is there, not only once it serves.
+#[test]
+fn a_signal_in_the_first_moments_of_a_start_is_remembered() {
+    needs_root("to run a master");
+    differs(
+        "SIGHUP during the start reloads the master once it serves.",
+        Observed {
+            ours: "a reload",
+            original: "the master ends",
+        },
+        |postfix| {
+            postfix.set("debugger_command", "kill -HUP $process_id");
+            postfix.write_configuration();
+            let mut command = postfix.master(&["-D"]);
+            postfix.run_unseen(command.process_group(0));
+            let outcome = until(SOON, "a reload or the end", || {
+                let reloaded = !postfix.log_lines("reload -- version").is_empty();
+                let ended = postfix.foreground().has_ended();
+                let outcome = if ended { "the master ends" } else { "a reload" };
+                (reloaded || ended).then_some(outcome)
+            });
+            if outcome == "a reload" {
+                postfix.stop();
+            }
+            outcome
+        },
+    );
+}
+
 /// A stopped child has not ended.
 #[test]
 fn a_child_that_is_stopped_and_goes_on_is_the_same_child() {

@@ -5,6 +5,7 @@ mod bundled; // the bundled services
 mod config_files; // files that are not regular, and a table from a pipe
 mod directories; // the directories for sockets and locks
 mod environment; // what execve(2) allows, and std::env does not
+mod first_signals; // signals before the master serves
 mod journal; // lines in systemd's journal
 mod newcomer; // common mistakes, and their messages
 mod output; // children's output, and the format of the log

@@ -20,7 +20,7 @@ use crate::sys::process;
 use super::Runtime;
 use super::services::{Listeners, close_listeners};
 use super::settings::log_error;
-use names::Names;
+pub use names::Names;
 
 pub(super) use listeners::open_again;
 

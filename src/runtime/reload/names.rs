@@ -5,7 +5,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
 
 use crate::config::{Family, Resolver, User};
 use crate::errors::describe_error;
@@ -13,10 +17,16 @@ use crate::files;
 use crate::runtime::token::Token;
 use crate::sys::lookup::{Answer, Lookup};
 use crate::sys::poll::{Interest, Poll};
+use crate::sys::signal;
 
-/// The host names of one reload.
+/// Why a name has no answer when no more will come.
+const ENDED: &str = "the process that looked it up has ended";
+/// A wait of the start, which begins anew when it is over.
+const AT_A_TIME: Duration = Duration::from_secs(1000);
+
+/// The host names of one start or reload.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub struct Names {
     known: BTreeMap<String, Answer>,
     /// Those that the last parse has asked for in vain.
     unknown: RefCell<BTreeSet<String>>,
@@ -24,21 +34,48 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// Looks up all names for which `parse` asks, at the start.
+    ///
+    /// # Errors
+    /// There can be no other process, or a signal has come that ends the master.
+    pub fn look_up_all(parse: impl Fn(&Self)) -> anyhow::Result<Self> {
+        let mut names = Self::default();
+        loop {
+            parse(&names);
+            names.begin().context("cannot look host names up")?;
+            let Some(lookup) = &mut names.lookup else {
+                return Ok(names);
+            };
+            let why_missing = loop {
+                match lookup.read() {
+                    Ok(true) => break ENDED.to_owned(),
+                    Ok(false) => signal::wait_until_readable(lookup.as_fd(), AT_A_TIME)?,
+                    Err(error) => break describe_error(&error),
+                }
+            };
+            names.finish(&why_missing);
+        }
+    }
+
     /// Begins to look up what the last parse has asked for in vain. False if that is nothing.
     ///
     /// # Errors
     /// The system's: there can be no other process.
     pub(super) fn look_up(&mut self, poll: &Poll) -> io::Result<bool> {
-        let unknown = self.unknown.take();
-        if unknown.is_empty() {
-            return Ok(false);
+        self.begin()?;
+        if let Some(lookup) = &self.lookup {
+            poll.add(lookup, Token::Names.key(), Interest::Readable)?;
         }
-        let lookup = Lookup::start(unknown.into_iter().collect(), |name| {
-            files::Names.host(name)
-        })?;
-        poll.add(&lookup, Token::Names.key(), Interest::Readable)?;
-        self.lookup = Some(lookup);
-        Ok(true)
+        Ok(self.lookup.is_some())
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        let unknown = self.unknown.take();
+        if !unknown.is_empty() {
+            let resolve = |name: &str| files::Names.host(name);
+            self.lookup = Some(Lookup::start(unknown.into_iter().collect(), resolve)?);
+        }
+        Ok(())
     }
 
     /// Takes the answers that have come. Whether these are all: `missing`, if it is there, ends the
@@ -48,15 +85,19 @@ impl Names {
             return true;
         };
         let why_missing = match (lookup.read(), missing) {
-            (Ok(true), _) => "the process that looked it up has ended".to_owned(),
+            (Ok(true), _) => ENDED.to_owned(),
             (Ok(false), Some(missing)) => missing.to_owned(),
             (Ok(false), None) => return false,
             (Err(error), _) => describe_error(&error),
         };
         let _ = poll.remove(lookup);
-        let answers = self.lookup.take().map(|l| l.into_answers(&why_missing));
-        self.known.extend(answers.unwrap_or_default());
+        self.finish(&why_missing);
         true
+    }
+
+    fn finish(&mut self, why_missing: &str) {
+        let answers = self.lookup.take().map(|l| l.into_answers(why_missing));
+        self.known.extend(answers.unwrap_or_default());
     }
 
     /// The host that is being looked up.

@@ -3,16 +3,20 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use testkit::client::{Client, expect_refusal};
 use testkit::clock::Clock;
 use testkit::differs::{Observed, differs};
 use testkit::instance::{Instance, SOON};
 use testkit::network::{LOOPBACK_2, in_own_network};
 use testkit::poll::until;
+use testkit::process::Process;
 use testkit::puppet_service::PuppetService;
 use testkit::{needs_ours, needs_root, test};
 
@@ -81,6 +85,11 @@ impl NameServer {
 
 /// Starts a master whose only source of host names is the name server, with one attempt per query.
 fn start(postfix: &mut Instance) {
+    let mut command = command(postfix);
+    postfix.run_in_foreground(&mut command);
+}
+
+fn command(postfix: &Instance) -> Command {
     let resolv_conf = "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n";
     fs::write(postfix.path().join("resolv.conf"), resolv_conf).expect("a file");
     fs::write(postfix.path().join("nsswitch.conf"), "hosts: dns\n").expect("a file");
@@ -90,8 +99,7 @@ fn start(postfix: &mut Instance) {
         postfix.path().display()
     );
     let options = ["--mount", "sh", "-ec", &script, "sh"];
-    let mut command = postfix.under(Path::new("unshare"), &options);
-    postfix.run_in_foreground(&mut command);
+    postfix.under(Path::new("unshare"), &options)
 }
 
 /// A running master with a service, and a service for the next reload whose address only the name
@@ -215,5 +223,81 @@ fn a_master_whose_reload_waits_can_be_stopped() {
         let server = NameServer::start();
         waiting(&mut postfix, &server);
         postfix.stop();
+    });
+}
+
+/// What a name server sends is read by a process that could not use root's rights.
+#[test]
+fn names_are_looked_up_without_roots_rights() {
+    needs_root("to have a network and files of its own");
+    differs(
+        "Host names are looked up by a process without root's rights.",
+        Observed {
+            ours: "by a process without them",
+            original: "by root",
+        },
+        |postfix| {
+            let mut who = "";
+            in_own_network(|| {
+                let server = NameServer::start();
+                let (_, named) = with_a_name(postfix);
+                let mark = postfix.log().len();
+                let master = postfix.master_process();
+                postfix.hang_up();
+                let question = server.question();
+                who = who_looks_up(master);
+                server.answer_while(&question, || {
+                    postfix.wait_for_reload_after(mark);
+                    let _client = connect_to_named();
+                    named.next().take_client();
+                });
+            });
+            who
+        },
+    );
+}
+
+fn who_looks_up(master: Process) -> &'static str {
+    let copies = Process::all().into_iter().filter(|other| {
+        other.cmdline() == master.cmdline() && other.executable() == master.executable()
+    });
+    let others: Vec<Process> = copies.filter(|other| other.0 != master.0).collect();
+    const NOBODY: [u32; 4] = [65_534; 4];
+    let has_none = |other: &Process| {
+        let without_groups = other.groups().is_empty();
+        without_groups && other.uids() == NOBODY && other.gids() == NOBODY
+    };
+    if !others.is_empty() && others.iter().all(has_none) {
+        "by a process without them"
+    } else {
+        "by root"
+    }
+}
+
+/// The same at the start, which an operator can end meanwhile.
+#[test]
+fn a_start_that_waits_for_a_name_server_can_be_stopped() {
+    needs_root("to have a network and files of its own");
+    needs_ours("the original ends without a line");
+    in_own_network(|| {
+        let mut postfix = Instance::bare();
+        let _server = NameServer::start();
+        PuppetService::add(&mut postfix, &format!("{HOST}:7070"), "inet n - n - -");
+        postfix.write_configuration();
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+            let mut command = command(&postfix);
+            postfix.run_unseen(&mut command);
+            let master = Process(postfix.foreground().pid());
+            until(SOON, "a process that looks the name up", || {
+                who_looks_up(master) == "by a process without them"
+            });
+            master.signal(Signal::SIGHUP);
+            master.signal(signal);
+            let ended = postfix.finish();
+            assert_eq!(ended.status.signal(), Some(signal as i32), "{ended:?}");
+            until(SOON, "no process that resolves names", || {
+                postfix.processes().is_empty()
+            });
+        }
     });
 }
