@@ -1,6 +1,7 @@
 //! What each child has of the system: its process, its channel, and what it prints.
 
 use std::io;
+use std::time::Duration;
 
 use super::output::Output;
 use super::services::Services;
@@ -19,6 +20,8 @@ pub(super) struct ChildIo {
     pub(super) process: ChildProcess,
     /// None once it is closed: the child is to leave, or has left.
     pub(super) channel: Option<ChildChannel>,
+    /// What the last reads of its reports took, as far as they were slow.
+    pub(super) slow_reads: Duration,
     /// What it prints, where that is logged.
     pub(super) output: Option<Output>,
 }
@@ -96,19 +99,28 @@ impl Children {
 
     /// Closes a child's channel, if it is open: the child finds out and leaves.
     pub(super) fn close_channel(&mut self, pid: Pid, services: &mut Services, poll: &Poll) {
-        let Some(child) = self.0.get_mut(&pid) else {
-            return;
-        };
-        match child.channel.take() {
-            Some(ChildChannel::Status(channel)) => {
+        drop(self.take_channel(pid, services, poll));
+    }
+
+    /// Takes a child's channel, to close it.
+    pub(super) fn take_channel(
+        &mut self,
+        pid: Pid,
+        services: &mut Services,
+        poll: &Poll,
+    ) -> Option<ChildChannel> {
+        let child = self.0.get_mut(&pid)?;
+        let channel = child.channel.take()?;
+        match &channel {
+            ChildChannel::Status(channel) => {
                 if let Some(reports) = services.get_mut(child.service).and_then(|s| s.reports()) {
-                    reports.remove(&channel);
+                    reports.remove(channel);
                 }
             }
-            Some(ChildChannel::Pool { backchannel, .. }) => {
-                let _ = poll.remove(&*backchannel);
+            ChildChannel::Pool { backchannel, .. } => {
+                let _ = poll.remove(&**backchannel);
             }
-            None => {}
         }
+        Some(channel)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use super::children::{ChildChannel, ChildIo};
 use super::output::Output;
@@ -88,6 +89,7 @@ impl Runtime {
             service: id,
             process,
             channel: Some(channel),
+            slow_reads: Duration::ZERO,
             output: output.map(|channel| Output::new(channel, io.service.clone())),
         })
     }

@@ -10,14 +10,22 @@ use std::time::Duration;
 
 use super::Runtime;
 use super::children::ChildChannel;
+use super::services::{about_child, described};
 use super::token::Token;
+use crate::log::Severity;
 use crate::policy::{Event, Pid, ServiceId, Time};
 use crate::protocol::{self, StatusReport};
 use crate::sys::channel::{Channel, Found};
 use crate::sys::poll::{Interest, Poll, Ready};
 
-/// Bytes of one read: as many reports as most children make in the longest batch.
-const READ: usize = 64 * StatusReport::SIZE;
+/// Bytes of one read: about as many reports as a child makes in a batch. The kernel tells those that
+/// wait to write to the channel of each.
+const READ: usize = 16 * StatusReport::SIZE;
+/// A read takes microseconds. One that takes longer than this is slow, and a child whose slow reads
+/// in a row have taken [`SLOW_READS`] together has made it so: hundreds of thousands of epoll(7) sets
+/// can wait for its channel.
+const SLOW_READ: Duration = Duration::from_millis(5);
+const SLOW_READS: Duration = Duration::from_millis(50);
 /// Channels that are all read, without a look at which of them have something: a look costs five
 /// system calls.
 const FEW: usize = 4;
@@ -210,7 +218,9 @@ impl Runtime {
         };
         let id = child.service;
         let mut bytes = [0; READ];
+        let began = self.now();
         let found = channel.read(&mut bytes);
+        let took = self.now().saturating_sub(began);
         if let Found::Bytes(length) = found {
             for report in protocol::reports(pid, &bytes[..length]) {
                 let (service, writer) = (id, pid);
@@ -224,7 +234,38 @@ impl Runtime {
                 );
             }
         }
+        if self.is_slow(pid, took) {
+            let (services, poll) = (&mut self.services, &self.poll);
+            let channel = self.children.take_channel(pid, services, poll);
+            if let Some(ChildChannel::Status(channel)) = channel {
+                channel.close_elsewhere();
+            }
+            self.step(now, Event::ChannelClosed { pid });
+            return false;
+        }
         self.close_if_ended(now, pid, found);
         found == Found::Bytes(READ)
+    }
+
+    /// Whether a child has made it slow to read its channel, which is said then.
+    fn is_slow(&mut self, pid: Pid, took: Duration) -> bool {
+        let Some(child) = self.children.get_mut(pid) else {
+            return false;
+        };
+        if took < SLOW_READ {
+            child.slow_reads = Duration::ZERO;
+            return false;
+        }
+        child.slow_reads += took;
+        let is_slow = child.slow_reads >= SLOW_READS;
+        if let (true, Some(io)) = (is_slow, self.services.get(child.service)) {
+            let (name, took) = (described(&io.service), child.slow_reads.as_millis());
+            let text = format!(
+                "{name}: reading what process {pid} reports took {took} ms -- its channel is closed"
+            );
+            let about = about_child(&io.service, pid);
+            self.log.write_about(Severity::Warning, about, text);
+        }
+        is_slow
     }
 }

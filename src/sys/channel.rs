@@ -56,7 +56,7 @@ impl From<Result<usize, Errno>> for Found {
 /// The master's end of a channel.
 #[derive(Debug)]
 pub struct Channel {
-    /// Taken by drop() alone.
+    /// Taken when it is closed.
     fd: Option<OwnedFd>,
     /// The kernel refuses descriptors that the other side sends.
     refuses: bool,
@@ -118,6 +118,12 @@ impl Channel {
         recv(self.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT).into()
     }
 
+    /// Closes it in another process: the kernel tells all that wait to write to it, once for each
+    /// message that was not read.
+    pub fn close_elsewhere(mut self) {
+        closer::close(self.fd.take().into_iter().collect());
+    }
+
     /// How much can be read without taking in descriptors.
     fn look(&self, bytes: &mut [u8]) -> Found {
         if self.refuses {
@@ -139,7 +145,7 @@ impl Channel {
 /// Drops what the other side has sent last, too.
 impl Drop for Channel {
     fn drop(&mut self) {
-        if self.refuses {
+        if self.refuses || self.fd.is_none() {
             return;
         }
         // From now on the other side cannot send.
@@ -156,7 +162,7 @@ impl Drop for Channel {
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         let fd = self.fd.as_ref();
-        fd.expect("it is taken by drop() alone").as_fd()
+        fd.expect("it is taken when it is closed").as_fd()
     }
 }
 

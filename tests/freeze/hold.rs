@@ -187,6 +187,23 @@ fn the_lock_of_what_a_wake_up_has_passed_stops_no_other_service() {
     held.expect_unnoticed(|| held.wait_until_held());
 }
 
+/// Without the fix: "a client of another service waited 900ms".
+#[test]
+fn many_waiters_for_the_channel_that_the_master_reads_stop_no_other_service() {
+    needs_root("a master that keeps to itself");
+    let mut stage = Stage::new();
+    let command = format!("{} serve", stage.hello());
+    stage.service("waits unix n", "5", &command).start();
+    let mut client = Client::connect(&stage.address("waits"));
+    client.line();
+    let child = stage.children()[0];
+    stage.expect_unnoticed(AFTERWARDS, || {
+        client.say("wait");
+        until(SOON, "the end of the child", || !child.runs());
+    });
+    stage.wait_for_line(&["warning: ", "waits", "its channel is closed"]);
+}
+
 /// The process of a local user, who may write to the fifo.
 struct User(Child);
 

@@ -5,7 +5,8 @@
 //! client needs a start. With `serve` it serves one client after the other: it executes each line
 //! of the client and answers `done`, until the client disconnects. The lines are `shutdown` and
 //! `stop-reading`, which shut the listener down; `connect`, which makes a connection of a TCP
-//! listener, one with an error that nobody takes; and any other, which does nothing. With `ordered`
+//! listener, one with an error that nobody takes; `wait`, which waits for the channel in 100,000 ways and
+//! reports without end; and any other, which does nothing. With `ordered`
 //! it serves as a child of an ordered pool.
 
 use std::fs::File;
@@ -21,11 +22,13 @@ use master::protocol::pool::{Order, Report, SIZE};
 use master::protocol::{GENERATION, LISTEN, STATUS, StatusReport};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
     MsgFlags, Shutdown, SockaddrStorage, TimestampingFlag, accept, connect, send, setsockopt,
     shutdown, sockopt,
 };
-use nix::unistd::{alarm, getpid};
+use nix::unistd::{alarm, dup, getpid};
 
 /// The interval at which a child retries a listener that was shut down.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -103,6 +106,7 @@ fn attend(mut client: File, alarm: u32, stays: bool) -> Result<()> {
             "shutdown" => shutdown(LISTEN, Shutdown::Both)?,
             "stop-reading" => shutdown(LISTEN, Shutdown::Read)?,
             "connect" => connect_listener()?,
+            "wait" => wait_and_report()?,
             _ => {}
         }
         client.write_all(b"done\n")?;
@@ -128,6 +132,30 @@ fn connect_listener() -> Result<()> {
     std::mem::forget(other.accept()?);
     send(LISTEN, b"x", MsgFlags::empty())?;
     Ok(())
+}
+
+/// The kernel walks through all epoll(7) waiters for each report that the master reads.
+fn wait_and_report() -> Result<()> {
+    const DUPLICATES: u64 = 1_000;
+    const SETS: usize = 100;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let sets = (0..SETS).map(|_| Epoll::new(EpollCreateFlags::empty()));
+    let sets = sets.collect::<nix::Result<Vec<_>>>()?;
+    // SAFETY: the master opened it for this process, which never closes it.
+    let channel = unsafe { BorrowedFd::borrow_raw(STATUS) };
+    let flags = EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+    for _ in 0..DUPLICATES {
+        // They stay.
+        let duplicate = ManuallyDrop::new(dup(channel)?);
+        for set in &sets {
+            set.add(&*duplicate, EpollEvent::new(flags, 0))?;
+        }
+    }
+    loop {
+        report(0)?;
+        report(1)?;
+    }
 }
 
 fn report(available: i32) -> Result<()> {
