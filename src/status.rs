@@ -323,6 +323,7 @@ pub fn parameters(parameters: &Parameters) -> Settings {
         ),
         ("mail_owner", parameters.mail_owner.0.clone()),
         ("service_kill_time", seconds(parameters.service_kill_time)),
+        ("allow_empty_table", yes_or_no(parameters.allow_empty_table)),
         (
             "import_environment",
             variables.collect::<Vec<_>>().join(" "),
@@ -337,6 +338,10 @@ pub fn parameters(parameters: &Parameters) -> Settings {
         ("inet_windowsize", parameters.inet_windowsize.to_string()),
     ];
     all.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+fn yes_or_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
 }
 
 fn seconds(time: Duration) -> String {

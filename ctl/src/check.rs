@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use master::config::{Config, Diagnostic, Diagnostics, Position, Service, Severity};
+use master::config::{Config, Diagnostic, Diagnostics, Position, Service, Severity, Sources};
 use master::errors::describe_error;
 use master::files::{Location, Names};
+use master::status::Document;
 
 use crate::arguments::Arguments;
 use crate::findings::Findings;
@@ -21,7 +22,7 @@ use crate::words::counted;
 /// A file cannot be read, or the output fails.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let location = arguments.location()?;
-    let config = match Config::parse(&location.read()?, &Names) {
+    let config = match Config::parse_to_replace(&location.read()?, true, &Names) {
         Ok(config) => config,
         Err(findings) => return refuse(&location, &findings, out),
     };
@@ -35,6 +36,14 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let services = counted(config.services.len(), "service", "services");
     writeln!(out, "{path}: {services}; a reload would succeed")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a configuration as the master that sent `document` does on a reload.
+///
+/// # Errors
+/// Why the reload would fail.
+pub fn parse(sources: &Sources, document: &Document) -> Result<Config, Diagnostics> {
+    Config::parse_to_replace(sources, !document.services.is_empty(), &Names)
 }
 
 /// Shows why a reload would fail.

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use master::config::{Base, Config, Sources};
-use master::files::Names;
 use master::status::{Document, Service, Settings, parameters};
 
 use crate::arguments::Arguments;
@@ -27,7 +26,7 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let reply = MasterClient::new(arguments)?.status()?;
     let location = arguments.location_of(&reply.document)?;
     let sources = sources(location.read()?, &reply);
-    let config = match Config::parse(&sources, &Names) {
+    let config = match check::parse(&sources, &reply.document) {
         Ok(config) => config,
         Err(findings) => return check::refuse(&location, &findings, out),
     };

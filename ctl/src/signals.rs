@@ -4,8 +4,6 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use master::config::Config;
-use master::files::Names;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -24,7 +22,7 @@ pub fn reload(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let client = MasterClient::new(arguments)?;
     let before = client.status()?;
     let location = arguments.location_of(&before.document)?;
-    if let Err(findings) = Config::parse(&location.read()?, &Names) {
+    if let Err(findings) = check::parse(&location.read()?, &before.document) {
         return check::refuse(&location, &findings, out);
     }
     let earlier = before.document.reloads;

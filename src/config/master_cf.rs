@@ -13,25 +13,23 @@ pub(super) use self::print::print;
 use super::lines::logical_lines;
 use super::parameters::TableSettings;
 use super::{
-    ByIdentity, Diagnostic, Diagnostics, Endpoint, Place, Position, Resolver, Service, Source,
+    ByIdentity, Diagnostic, Diagnostics, Endpoint, Place, Position, Resolver, Service, Severity,
+    Source,
 };
 
 /// Reads the table. Returns the services without errors, in the order of their lines. Services of
-/// `master_service_disable` are left out.
+/// `master_service_disable` are left out. `if_empty` is the severity of an empty table.
 pub(super) fn parse(
     source: &Source,
     settings: &TableSettings,
+    if_empty: Option<Severity>,
     resolver: &dyn Resolver,
     findings: &mut Diagnostics,
 ) -> Vec<Arc<Service>> {
     let mut services = HashSet::new();
     let lines = logical_lines(source, findings);
-    if lines.is_empty() {
-        let place = Place {
-            path: source.path.clone(),
-            position: None,
-        };
-        findings.push(Diagnostic::warning(place, "the service table is empty"));
+    if let Some(severity) = if_empty.filter(|_| lines.is_empty()) {
+        findings.push(empty(source, severity));
     }
     for line in &lines {
         if let Some(service) = Entry::new(line, findings).service(settings, resolver) {
@@ -46,6 +44,18 @@ pub(super) fn parse(
     refuse_shared_paths(&services, &source.path, findings);
     warn_of_shared_addresses(&services, &source.path, findings);
     services
+}
+
+/// An empty file is what a full disk leaves of a table.
+fn empty(source: &Source, severity: Severity) -> Diagnostic {
+    Diagnostic {
+        severity,
+        path: source.path.clone(),
+        position: None,
+        message: "the service table is empty: expected services; if none is meant, set \
+                  allow_empty_table to yes"
+            .to_owned(),
+    }
 }
 
 fn add(

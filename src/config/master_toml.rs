@@ -140,10 +140,14 @@ impl<'a> File<'a> {
         if !parameters::names().any(|known| known == name) {
             return Err(at_key(unknown(name)));
         }
-        let Some(text) = self.value(value) else {
-            let message = format!(
-                "bad value of \"{name}\": expected a string or an integer, without null bytes"
-            );
+        let is_boolean = parameters::is_boolean(name);
+        let Some(text) = self.value(value, is_boolean) else {
+            let expected = if is_boolean {
+                "true or false"
+            } else {
+                "a string or an integer, without null bytes"
+            };
+            let message = format!("bad value of \"{name}\": expected {expected}");
             let place = self.place(value.span().start);
             return Err(Diagnostic::error(place, message));
         };
@@ -153,8 +157,8 @@ impl<'a> File<'a> {
         }
     }
 
-    /// The value in `main.cf`'s form; `None` if `main.cf` cannot express it.
-    fn value(&self, value: &Spanned<DeValue<'_>>) -> Option<Text> {
+    /// The value in `main.cf`'s form; `None` if the parameter cannot have it.
+    fn value(&self, value: &Spanned<DeValue<'_>>, is_boolean: bool) -> Option<Text> {
         let span = value.span();
         match value.get_ref() {
             DeValue::String(string) if !string.contains('\0') => {
@@ -174,6 +178,9 @@ impl<'a> File<'a> {
             DeValue::Integer(integer) => {
                 let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok()?;
                 Some(self.verbatim(&number.to_string(), span.start))
+            }
+            DeValue::Boolean(yes) if is_boolean => {
+                Some(self.verbatim(if *yes { "yes" } else { "no" }, span.start))
             }
             _ => None,
         }

@@ -160,9 +160,39 @@ impl Config {
     /// # Errors
     /// All findings of all files, warnings included, when at least one of them is an error.
     pub fn parse(sources: &Sources, resolver: &dyn Resolver) -> Result<Self, Diagnostics> {
+        Self::read(sources, Severity::Warning, resolver)
+    }
+
+    /// Reads a configuration that replaces another one. If that `has_services`, an empty table is an
+    /// error: it would end all of them, and is rarely meant.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn parse_to_replace(
+        sources: &Sources,
+        has_services: bool,
+        resolver: &dyn Resolver,
+    ) -> Result<Self, Diagnostics> {
+        let if_empty = if has_services {
+            Severity::Error
+        } else {
+            Severity::Warning
+        };
+        Self::read(sources, if_empty, resolver)
+    }
+
+    fn read(
+        sources: &Sources,
+        if_empty: Severity,
+        resolver: &dyn Resolver,
+    ) -> Result<Self, Diagnostics> {
         let mut findings = Diagnostics::default();
         let (parameters, settings, tables) = sources.parameters(resolver, &mut findings);
-        let mut services = master_cf::parse(&sources.master_cf, &settings, resolver, &mut findings);
+        let allows_empty = parameters.as_ref().is_some_and(|p| p.allow_empty_table);
+        let if_empty = (!allows_empty).then_some(if_empty);
+        let master_cf = &sources.master_cf;
+        let mut services =
+            master_cf::parse(master_cf, &settings, if_empty, resolver, &mut findings);
         master_toml::apply(tables, &mut services, &settings.disabled, &mut findings);
         findings.tidy(&sources.paths());
         match parameters {

@@ -35,6 +35,15 @@ pub(super) fn digits(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// `yes` or `no`, as in Postfix (`mail_conf_bool.c`), or `true` or `false`, as in TOML.
+pub(super) fn boolean(text: &[u8]) -> Option<bool> {
+    match text.to_ascii_lowercase().as_slice() {
+        b"yes" | b"true" => Some(true),
+        b"no" | b"false" => Some(false),
+        _ => None,
+    }
+}
+
 /// Whether `text` is a non-empty string of digits.
 pub(super) fn is_digits(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)

@@ -19,7 +19,7 @@ use super::disabled::Disabled;
 use super::expand::expand;
 use super::inet::Network;
 use super::main_cf::Dictionary;
-use super::numbers::Level;
+use super::numbers::{Level, boolean};
 use super::text::{is_list_separator, shown};
 use super::words::{Words, name_and_value, unbraced};
 use super::{Diagnostics, Kind, Resolver, StandAlone, User};
@@ -75,6 +75,8 @@ pub struct Parameters {
     pub debugger_command: String,
     /// `tcp_windowsize`: the size of socket buffers in bytes; 0 for the system's default.
     pub inet_windowsize: u32,
+    /// Not in Postfix: whether a reload may find an empty service table.
+    pub allow_empty_table: bool,
     /// Whether the installation is not a Postfix installation; then the master creates its
     /// directories.
     pub stand_alone: bool,
@@ -97,7 +99,8 @@ pub(super) struct TableSettings {
 
 /// The parameters that the master reads, and their defaults. The defaults of `myhostname` and
 /// `mydomain` are computed from the machine's name.
-const DEFAULTS: [(&str, &str); 23] = [
+const DEFAULTS: [(&str, &str); 24] = [
+    ("allow_empty_table", "no"),
     ("compatibility_level", "0"),
     ("daemon_directory", "/usr/lib/postfix/sbin"),
     ("data_directory", "/var/lib/postfix"),
@@ -164,6 +167,12 @@ const REFERENCES: [(&str, &str); 8] = [
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     let defaults = DEFAULTS.iter().map(|(name, _)| *name);
     defaults.chain(["mydomain", "myhostname"])
+}
+
+/// Whether a parameter is true or false.
+pub(super) fn is_boolean(name: &str) -> bool {
+    let default = DEFAULTS.iter().find(|(known, _)| *known == name);
+    default.is_some_and(|(_, value)| boolean(value.as_bytes()).is_some())
 }
 
 /// Sets the parameters that Postfix's programs set before they read `main.cf`.
@@ -283,6 +292,7 @@ fn parameters(
     let debugger_command = reader.string("debugger_command");
     // As in Postfix, a negative size means the default.
     let inet_windowsize = reader.number("tcp_windowsize", i32::MIN);
+    let allow_empty_table = reader.boolean("allow_empty_table");
     Some(Parameters {
         daemon_directory: daemon_directory?.into(),
         queue_directory: queue_directory?.into(),
@@ -301,6 +311,7 @@ fn parameters(
         postlog_service_name: postlog_service_name?,
         debugger_command: debugger_command?,
         inet_windowsize: u32::try_from(inet_windowsize?).unwrap_or(0),
+        allow_empty_table: allow_empty_table?,
         stand_alone: stand_alone.is_some(),
     })
 }

@@ -83,6 +83,48 @@ fn a_reload_with_a_broken_service_table_changes_nothing() {
     );
 }
 
+/// "An empty table is an error of a reload": a full disk leaves one behind.
+#[test]
+fn a_reload_with_an_empty_service_table_takes_no_service_away() {
+    needs_root("to run a master");
+    differs(
+        "An empty master.cf, as a full disk leaves it, does not end all services on reload.",
+        Observed {
+            ours: "a line says why, and the master serves on as before",
+            original: "no client is served any more",
+        },
+        |postfix| {
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
+            postfix.start();
+            let (_client, busy) = service.serve();
+            let table = fs::read_to_string(postfix.master_cf()).expect("a table");
+            let mark = postfix.log().len();
+            replace(&postfix.master_cf(), "# saved by an editor\n");
+            postfix.hang_up();
+            let failed = "reload failed and changed nothing";
+            // Both masters tell a child of a removed service to leave, and no other one.
+            let removed = until(SOON, "the end of the reload", || {
+                let gone = !busy.process.runs();
+                let failed = postfix.log()[mark..].contains(failed);
+                (gone || failed).then_some(gone)
+            });
+            let refused = Client::try_connect(&service.address).is_err();
+            assert_eq!(refused, removed);
+            if removed {
+                return "no client is served any more";
+            }
+            postfix.wait_for_log_after(mark, "the service table is empty");
+            service.serve();
+            assert!(busy.process.runs(), "the busy child");
+            replace(&postfix.master_cf(), &table);
+            let mark = postfix.log().len();
+            postfix.hang_up();
+            postfix.wait_for_reload_after(mark);
+            SERVES_ON
+        },
+    );
+}
+
 /// "a missing file"
 #[test]
 fn a_reload_without_a_service_table_changes_nothing() {

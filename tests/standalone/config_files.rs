@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -161,6 +161,45 @@ fn a_master_toml_that_has_become_something_else_is_refused_by_a_reload() {
     let toml = standalone.path().join("master.toml");
     assert_refused_on_reload(&mut standalone, &toml, |kind| refusal(&toml, kind));
     assert!(standalone.reload().contains("reload done"));
+}
+
+#[test]
+fn a_reload_refuses_an_empty_table_unless_it_is_allowed() {
+    let mut standalone = Standalone::of_a_user();
+    standalone.unwatched("the table would not be empty with the canary in it");
+    standalone.write_table(TABLE).start();
+    let socket = standalone.queue().join("public/a");
+    for empty in [
+        "",
+        "# all of it is a comment\n",
+        "  \n\n",
+        " a line that continues none\n",
+    ] {
+        standalone.write_table(empty);
+        let said = standalone.reload();
+        assert!(said.contains("error: "), "{said}");
+        assert!(said.contains("the service table is empty"), "{said}");
+        assert!(said.contains("reload failed and changed nothing"), "{said}");
+        UnixStream::connect(&socket).expect("a listener");
+        for command in ["check", "plan", "reload"] {
+            let refused = run(&mut standalone.masterctl(&[command]), SOON);
+            assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+            assert!(
+                refused.stdout.contains("set allow_empty_table"),
+                "{refused:?}"
+            );
+        }
+    }
+    standalone.write_toml("allow_empty_table = true\n");
+    run(&mut standalone.masterctl(&["check"]), SOON).expect_success();
+    let said = standalone.reload();
+    assert!(said.contains("1 removed"), "{said}");
+    UnixStream::connect(&socket).expect_err("nothing listens");
+    // Nothing is left that an empty table could take away.
+    standalone.write_toml("");
+    let said = standalone.reload();
+    assert!(said.contains("warning: "), "{said}");
+    assert!(said.contains("reload done"), "{said}");
 }
 
 /// Writes `master.toml` with a log file. Returns its path, and the message for each other type.

@@ -433,11 +433,30 @@ fn an_absolute_command_is_a_path_of_its_own_only_without_postfix() {
 }
 
 #[test]
-fn an_empty_table_is_a_warning() {
-    assert_eq!(
-        warnings(parse_master("# nothing\n")),
-        ["master.cf: the service table is empty"]
-    );
+fn an_empty_table_is_a_warning_and_in_the_place_of_services_an_error() {
+    let finding = "master.cf: the service table is empty: expected services; if none is meant, set \
+                   allow_empty_table to yes";
+    for empty in ["", "# nothing\n", "\n \n", " continues nothing\n"] {
+        let warned = warnings(parse_master(empty));
+        assert!(warned.contains(&finding.to_owned()), "{warned:?}");
+        let read = |main_cf: &str, has_services| {
+            let sources = sources(main_cf, empty);
+            Config::parse_to_replace(&sources, has_services, &FakeSystem::default())
+        };
+        assert!(errors(read("", true)).contains(&finding.to_owned()));
+        read("", false).expect("no service ends");
+        let allowed = read("allow_empty_table = yes\n", true).expect("it is allowed");
+        assert_eq!(allowed.services, []);
+        assert!(!warnings(Ok(allowed)).contains(&finding.to_owned()));
+    }
+}
+
+#[test]
+fn a_table_of_disabled_services_is_not_empty() {
+    let main_cf = "compatibility_level = 3.6\nmaster_service_disable = unix\n";
+    let sources = sources(main_cf, "a unix - - - - - a\n");
+    let config = Config::parse_to_replace(&sources, true, &FakeSystem::default());
+    assert_eq!(warnings(config), [""; 0]);
 }
 
 #[test]

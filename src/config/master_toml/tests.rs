@@ -87,6 +87,19 @@ fn a_value_is_a_string_or_an_integer() {
 }
 
 #[test]
+fn a_boolean_is_true_or_false() {
+    for (value, expected) in [("true", true), ("false", false), ("\"yes\"", true)] {
+        let text = format!("allow_empty_table = {value}\n");
+        let parameters = parse(text.as_bytes(), "").expect("a good file").parameters;
+        assert_eq!(parameters.allow_empty_table, expected);
+    }
+    assert_eq!(
+        error("allow_empty_table = [true]\n"),
+        "master.toml: line 1: column 21: bad value of \"allow_empty_table\": expected true or false"
+    );
+}
+
+#[test]
 fn a_syntax_error_has_its_place() {
     for (text, place) in [
         ("a = 1\nb = ?\n", "master.toml: line 2: column 5: "),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::expand::expand;
 use crate::config::hostname::check_hostname;
 use crate::config::main_cf::Dictionary;
-use crate::config::numbers::{integer, seconds};
+use crate::config::numbers::{boolean, integer, seconds};
 use crate::config::text::shown;
 use crate::config::{Diagnostic, Diagnostics};
 
@@ -102,6 +102,19 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    pub(super) fn boolean(&mut self, name: &str) -> Option<bool> {
+        let value = self.value(name)?;
+        let boolean = boolean(&value);
+        if boolean.is_none() {
+            let value = shown(&value);
+            self.error(
+                name,
+                format!("bad boolean configuration: {name} = {value}: expected yes or no"),
+            );
+        }
+        boolean
     }
 
     /// An integer of at least `least`.

@@ -147,6 +147,23 @@ fn integers_are_checked() {
 }
 
 #[test]
+fn booleans_are_words_of_postfix_or_of_toml() {
+    assert!(!read("").allow_empty_table);
+    for (value, expected) in [("yes", true), ("YES", true), ("true", true), ("no", false)] {
+        let parameters = read(&format!("allow_empty_table = {value}\n"));
+        assert_eq!(parameters.allow_empty_table, expected);
+    }
+    for value in ["1", "", "maybe"] {
+        let error = only_error(&format!("allow_empty_table ={value}\n"));
+        let expected = format!(
+            "main.cf: line 1: column 20: bad boolean configuration: allow_empty_table = {value}: \
+             expected yes or no"
+        );
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
 fn times_are_checked() {
     assert_eq!(
         read("service_throttle_time = 2h\n")

@@ -149,7 +149,8 @@ impl Runtime {
 
     /// Puts what was read in force, unless it has host names that must be looked up.
     fn parse(&mut self, mut waiting: Box<Waiting>) {
-        let config = Config::parse(&waiting.sources, &waiting.names);
+        let serves = !self.config.services.is_empty();
+        let config = Config::parse_to_replace(&waiting.sources, serves, &waiting.names);
         match waiting.names.look_up(&self.poll) {
             Ok(false) => self.end_reload(config.map_err(Into::into)),
             Ok(true) => self.reloader.waiting = Some(waiting),
