@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::characters::visible;
+
 /// A position in a file. Lines and columns count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -67,7 +69,7 @@ impl Diagnostic {
             severity,
             path: place.path,
             position: place.position,
-            message,
+            message: visible(message),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use super::characters::is_utf16;
 use super::diagnostic::count;
 use super::text::{Text, is_space, shown};
 use super::{Diagnostic, Diagnostics, Position, Source};
@@ -14,6 +15,14 @@ use super::{Diagnostic, Diagnostics, Position, Source};
 /// file is ignored with a warning, and so is text after a null byte.
 pub(super) fn logical_lines(source: &Source, findings: &mut Diagnostics) -> Vec<Text> {
     let path: Rc<Path> = Rc::from(source.path.as_path());
+    if is_utf16(&source.text) {
+        let place = Text::new(path).place(0);
+        findings.push(Diagnostic::error(
+            place,
+            "the file is in UTF-16: expected UTF-8",
+        ));
+        return Vec::new();
+    }
     let mut orphan = Text::new(Rc::clone(&path));
     let mut lines: Vec<Text> = Vec::new();
     for (n, physical) in source.text.split(|&b| b == b'\n').enumerate() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
+use super::characters::odd;
 use super::lines::logical_lines;
 use super::text::{Text, is_space, shown, trimmed};
 use super::{Diagnostic, Diagnostics, Place, Source};
@@ -84,6 +85,9 @@ fn split(line: &Text) -> Result<(&[u8], Text), Diagnostic> {
     let bytes = line.bytes();
     let ends_name = |&b: &u8| b == b'=' || is_space(b);
     let name_end = bytes.iter().position(ends_name).unwrap_or(bytes.len());
+    if let Some(odd) = odd(&bytes[..name_end]) {
+        return Err(Diagnostic::error(line.place(odd.at), odd.message()));
+    }
     if name_end == 0 {
         let message = "missing attribute name: expected \"name = value\"";
         return Err(Diagnostic::error(line.place(0), message));
@@ -164,6 +168,33 @@ mod tests {
                  expected \"name = value\"",
             ]
         );
+    }
+
+    #[test]
+    fn a_character_of_a_name_that_cannot_be_seen_is_an_error() {
+        let text = "\u{feff}a = 1\nb\u{a0}= 2\n\u{feff}# c\n\u{a0}d = 3\n# \u{a0}\ne = \u{a0}4\n";
+        let (dictionary, findings) = load(text.as_bytes());
+        let found = |line, column, character: &str| {
+            format!("main.cf: line {line}: column {column}: unexpected character {character}")
+        };
+        let mark = "U+FEFF (byte-order mark): expected nothing in its place";
+        let space = "U+00A0 (no-break space): expected a space";
+        assert_eq!(
+            findings,
+            [
+                found(1, 1, mark),
+                found(2, 2, space),
+                found(3, 1, mark),
+                found(4, 1, space),
+            ]
+        );
+        assert_eq!(value(&dictionary, "e").as_deref(), Some("\u{a0}4"));
+    }
+
+    #[test]
+    fn a_file_in_utf_16_is_told_as_that() {
+        let (_, findings) = load(b"\xff\xfea\0=\0");
+        assert_eq!(findings, ["main.cf: the file is in UTF-16: expected UTF-8"]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) fn parse(
 ) -> Vec<Arc<Service>> {
     let mut services = HashSet::new();
     let lines = logical_lines(source, findings);
-    if let Some(severity) = if_empty.filter(|_| lines.is_empty()) {
+    if let Some(severity) = if_empty.filter(|_| lines.is_empty() && !findings.has_errors()) {
         findings.push(empty(source, severity));
     }
     for line in &lines {

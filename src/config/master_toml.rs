@@ -5,12 +5,14 @@
 mod services;
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
+use super::characters::{is_utf16, odd};
 use super::main_cf::Dictionary;
 use super::parameters;
 use super::text::Text;
@@ -37,7 +39,12 @@ pub(super) fn merge(
         Err(error) => {
             let good = String::from_utf8_lossy(&source.text[..error.valid_up_to()]);
             let place = File::new(&source.path, &good).place(good.len());
-            findings.push(Diagnostic::error(place, "expected UTF-8"));
+            let message = if is_utf16(&source.text) {
+                "the file is in UTF-16: expected UTF-8"
+            } else {
+                "expected UTF-8"
+            };
+            findings.push(Diagnostic::error(place, message));
             Vec::new()
         }
     }
@@ -52,11 +59,13 @@ struct File<'a> {
 
 impl<'a> File<'a> {
     fn new(path: &Path, text: &'a str) -> Self {
+        // A byte-order mark is allowed here, and counts in no column.
+        let begin = if text.starts_with('\u{feff}') { 3 } else { 0 };
         let ends = text.match_indices('\n').map(|(at, _)| at + 1);
         Self {
             path: Rc::from(path),
             text,
-            lines: std::iter::once(0).chain(ends).collect(),
+            lines: std::iter::once(begin).chain(ends).collect(),
         }
     }
 
@@ -87,6 +96,9 @@ impl<'a> File<'a> {
     ) -> Result<Vec<ServiceTable>, Diagnostic> {
         let tables = self.table(value)?.iter().map(|(name, value)| {
             let settings = self.table(value)?.iter();
+            if let Some(error) = self.odd_in(name.span()) {
+                return Err(error);
+            }
             Ok(ServiceTable {
                 name: name.get_ref().to_string(),
                 place: self.place(name.span().start),
@@ -121,12 +133,25 @@ impl<'a> File<'a> {
                 _ => Value::Other,
             },
             value_place: self.place(value.span().start),
+            odd: self.odd_in(value.span()),
         }
     }
 
     fn syntax_error(&self, error: &Error) -> Diagnostic {
         let start = error.span().map_or(0, |span| span.start);
-        Diagnostic::error(self.place(start), error.message())
+        // The parser does not say which character it has met, and not always where.
+        let mut line = self.line(start);
+        let comment = self.text[line.clone()].find('#');
+        line.end = comment.map_or(line.end, |at| line.start + at);
+        let error = || Diagnostic::error(self.place(start), error.message());
+        self.odd_in(line).unwrap_or_else(error)
+    }
+
+    /// An error about a character of the file that is not what it seems to be.
+    fn odd_in(&self, range: Range<usize>) -> Option<Diagnostic> {
+        let odd = odd(&self.text.as_bytes()[range.clone()])?;
+        let place = self.place(range.start + odd.at);
+        Some(Diagnostic::error(place, odd.message()))
     }
 
     fn set(
@@ -138,7 +163,8 @@ impl<'a> File<'a> {
         let name: &str = key.get_ref();
         let at_key = |message| Diagnostic::error(self.place(key.span().start), message);
         if !parameters::names().any(|known| known == name) {
-            return Err(at_key(unknown(name)));
+            let error = || at_key(unknown(name));
+            return Err(self.odd_in(key.span()).unwrap_or_else(error));
         }
         let is_boolean = parameters::is_boolean(name);
         let Some(text) = self.value(value, is_boolean) else {
@@ -201,13 +227,27 @@ impl<'a> File<'a> {
     }
 
     fn position(&self, offset: usize) -> Position {
-        let line = self.lines.partition_point(|&start| start <= offset);
-        let start = self.lines[line - 1];
         let first = Position {
-            line: super::diagnostic::count(line),
+            line: super::diagnostic::count(self.line_number(offset)),
             column: 1,
         };
+        let start = self.line(offset).start.min(offset);
         first.after(&self.text.as_bytes()[start..offset])
+    }
+
+    fn line_number(&self, offset: usize) -> usize {
+        self.lines.partition_point(|&start| start <= offset).max(1)
+    }
+
+    /// The line that contains the byte at `offset`, without its end.
+    fn line(&self, offset: usize) -> Range<usize> {
+        let number = self.line_number(offset);
+        let start = self.lines[number - 1];
+        let next = self
+            .lines
+            .get(number)
+            .map_or(self.text.len(), |&next| next - 1);
+        start..next
     }
 }
 

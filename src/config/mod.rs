@@ -3,6 +3,7 @@
 //! file, a line, a column and what was expected. All findings of all files are collected before a
 //! configuration is refused.
 
+mod characters;
 mod diagnostic;
 mod disabled;
 mod expand;

@@ -168,6 +168,42 @@ fn a_reload_with_a_broken_main_cf_changes_nothing() {
     );
 }
 
+/// "is named by its number": some editors write a byte-order mark, and none shows it.
+#[test]
+fn a_byte_order_mark_in_main_cf_is_named() {
+    needs_root("to run a master");
+    differs(
+        "A byte-order mark before the first parameter of main.cf does not hide that parameter.",
+        Observed {
+            ours: "a line names the character, and a reload changes nothing",
+            original: "the parameter has its default, and no line says so",
+        },
+        |postfix| {
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
+            postfix.start();
+            service.serve();
+            let mark = postfix.log().len();
+            let text = fs::read_to_string(postfix.main_cf()).expect("main.cf");
+            replace(&postfix.main_cf(), &format!("\u{feff}{text}"));
+            postfix.hang_up();
+            let failed = "reload failed and changed nothing";
+            postfix.wait_for_reload_after(mark);
+            let news = postfix.log().split_off(mark);
+            postfix.write_configuration();
+            if news.contains(failed) {
+                let named = "main.cf: line 1: column 1: unexpected character U+FEFF";
+                assert!(news.contains(named), "{news}");
+                return "a line names the character, and a reload changes nothing";
+            }
+            assert!(
+                !news.contains("FEFF") && !news.contains(" warning: "),
+                "{news}"
+            );
+            "the parameter has its default, and no line says so"
+        },
+    );
+}
+
 /// "nor a bad value"
 #[test]
 fn a_reload_with_a_bad_value_changes_nothing() {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::endpoint::{Location, locate};
+use crate::config::characters::{invisible, odd};
 use crate::config::numbers::digits;
 use crate::config::parameters::TableSettings;
 use crate::config::text::{Text, is_blank, shown};
@@ -114,8 +115,16 @@ impl<'a, 'f> Entry<'a, 'f> {
     /// The next column. Only the first missing column is reported.
     fn column(&mut self, name: &str) -> Read<Column<'a>> {
         if let Some(Range { start, end }) = self.words.word() {
+            let text = &self.line.bytes()[start..end];
+            if let Some(odd) = odd(text) {
+                self.error(start + odd.at, &odd.message());
+                // If a space was meant, the other columns are not what they seem to be.
+                self.words = Words::new(b"", is_blank);
+                self.is_short = true;
+                return None;
+            }
             return Some(Column {
-                text: &self.line.bytes()[start..end],
+                text,
                 offset: start,
             });
         }
@@ -262,7 +271,9 @@ impl<'a, 'f> Entry<'a, 'f> {
     fn args(&mut self) -> Read<Vec<OsString>> {
         let mut args = Vec::new();
         while let Some(Range { start, end }) = self.words.braced_word() {
-            match unbraced(&self.line.bytes()[start..end]) {
+            let word = &self.line.bytes()[start..end];
+            self.warn_of_odd(word, start);
+            match unbraced(word) {
                 Ok(arg) => {
                     // The arguments live as long as the service, and most services have few: waste
                     // no memory.
@@ -276,6 +287,17 @@ impl<'a, 'f> Entry<'a, 'f> {
             }
         }
         Some(args)
+    }
+
+    /// Inside braces, and after its first character, an argument may be any text.
+    fn warn_of_odd(&mut self, word: &[u8], start: usize) {
+        if word.first() == Some(&b'{') {
+            return;
+        }
+        let first = odd(word).filter(|odd| odd.at == 0);
+        if let Some(odd) = first.or_else(|| invisible(word)) {
+            self.warn(start + odd.at, &odd.message());
+        }
     }
 
     fn columns(&mut self, kind: Option<Kind>, settings: &TableSettings) -> Columns {

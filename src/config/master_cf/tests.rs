@@ -475,3 +475,78 @@ fn two_services_on_one_address_are_warned_about() {
     );
     assert_eq!(warnings.len(), 2, "{warnings:?}");
 }
+
+#[test]
+fn a_character_that_is_not_what_it_seems_to_be_is_the_only_error_of_its_line() {
+    let nothing = "expected nothing in its place";
+    for (line, column, expected) in [
+        (
+            "\u{feff}a unix - - - - - a",
+            1,
+            format!("U+FEFF (byte-order mark): {nothing}"),
+        ),
+        (
+            "a\u{a0}unix - - - - - a",
+            2,
+            "U+00A0 (no-break space): expected a space".to_owned(),
+        ),
+        (
+            "a unix -\u{a0}- - - - a",
+            9,
+            "U+00A0 (no-break space): expected a space".to_owned(),
+        ),
+        (
+            "a unix - - - - 1\u{200b} a",
+            17,
+            format!("U+200B (zero-width space): {nothing}"),
+        ),
+        (
+            "a unix - - - - - a\u{ad}b",
+            19,
+            format!("U+00AD (soft hyphen): {nothing}"),
+        ),
+        (
+            "a unix \u{2013} - - - - a",
+            8,
+            "U+2013 (a dash, not a hyphen): expected \"-\"".to_owned(),
+        ),
+        (
+            "\u{feff}# a",
+            1,
+            format!("U+FEFF (byte-order mark): {nothing}"),
+        ),
+    ] {
+        let found = errors(parse_master(line));
+        let expected =
+            format!("master.cf: line 1: column {column}: unexpected character {expected}");
+        assert_eq!(found, [expected], "{line}");
+    }
+}
+
+#[test]
+fn an_argument_may_be_any_text_but_is_warned_about() {
+    let table = "a unix - - - - - a \u{2013}o x\u{a0}y { b\u{a0}c } d\u{2013}e\n";
+    let config = parse_master(table).expect("arguments");
+    let given = ["\u{2013}o", "x\u{a0}y", "b\u{a0}c", "d\u{2013}e"];
+    assert_eq!(config.services[0].args, given);
+    assert_eq!(
+        warnings(Ok(config)),
+        [
+            "master.cf: line 1: column 20: unexpected character U+2013 (a dash, not a hyphen): \
+             expected \"-\"",
+            "master.cf: line 1: column 24: unexpected character U+00A0 (no-break space): \
+             expected a space",
+        ]
+    );
+}
+
+#[test]
+fn a_table_in_utf_16_is_told_as_that() {
+    assert_eq!(
+        errors(Config::parse(
+            &sources("", b"\xfe\xff\0a".as_slice()),
+            &FakeSystem::default()
+        )),
+        ["master.cf: the file is in UTF-16: expected UTF-8"]
+    );
+}

@@ -29,6 +29,8 @@ pub(super) struct Setting {
     pub(super) key_place: Place,
     pub(super) value: Value,
     pub(super) value_place: Place,
+    /// An error about a character of the value that is not what it seems to be.
+    pub(super) odd: Option<Diagnostic>,
 }
 
 /// The table of one service.
@@ -328,7 +330,8 @@ impl Setting {
         };
         set(draft, &self.value).map_err(|expected| {
             let message = format!("bad value of \"{}\": expected {expected}", self.key);
-            Diagnostic::error(self.value_place.clone(), message)
+            let error = || Diagnostic::error(self.value_place.clone(), message);
+            self.odd.clone().unwrap_or_else(error)
         })
     }
 }

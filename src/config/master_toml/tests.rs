@@ -143,3 +143,66 @@ fn the_nearest_name_is_a_slip_away() {
     assert_eq!(nearest("mail_ownr"), Some("mail_owner"));
     assert_eq!(nearest("mail"), None);
 }
+
+#[test]
+fn a_byte_order_mark_is_no_text_and_has_no_column() {
+    parse("\u{feff}default_process_limit = 7\n".as_bytes(), "").expect("a good file");
+    assert_eq!(
+        error("\u{feff}a = 1\n"),
+        "master.toml: line 1: column 1: unknown key \"a\": expected a parameter that the master reads"
+    );
+}
+
+#[test]
+fn a_character_that_is_not_what_it_seems_to_be_is_named() {
+    for (text, expected) in [
+        (
+            "mail_owner\u{a0}= \"postfix\"\n",
+            "line 1: column 11: unexpected character U+00A0 (no-break space): expected a space",
+        ),
+        (
+            "# \u{201c}x\u{201d}\nmail_owner = \u{201c}postfix\u{201d} # \u{2013}\n",
+            "line 2: column 14: unexpected character U+201C (a typographic quotation mark): \
+             expected \" or '",
+        ),
+        (
+            "\"mail_owner\u{200b}\" = \"postfix\"\n",
+            "line 1: column 12: unexpected character U+200B (zero-width space): \
+             expected nothing in its place",
+        ),
+        (
+            "[service.\"a/unix\u{feff}\"]\nmin_idle = 1\n",
+            "line 1: column 17: unexpected character U+FEFF (byte-order mark): \
+             expected nothing in its place",
+        ),
+        (
+            "[service.\"a/unix\"]\naccept = \"shared\u{a0}\"\n",
+            "line 2: column 17: unexpected character U+00A0 (no-break space): expected a space",
+        ),
+    ] {
+        let errors = errors(parse(text.as_bytes(), ""));
+        assert_eq!(errors[0], format!("master.toml: {expected}"));
+    }
+}
+
+#[test]
+fn a_character_of_a_value_that_cannot_be_seen_is_a_warning_beside_the_error() {
+    let text = "mail_owner = \"postfix\u{a0}\"\n";
+    assert_eq!(
+        errors(parse(text.as_bytes(), "")),
+        [
+            "master.toml: line 1: column 15: parameter mail_owner: unknown user name value: \
+             postfix<U+00A0>",
+            "master.toml: line 1: column 22: unexpected character U+00A0 (no-break space): \
+             expected a space",
+        ]
+    );
+}
+
+#[test]
+fn a_file_in_utf_16_is_told_as_that() {
+    assert_eq!(
+        errors(parse(b"\xff\xfea\0", "")),
+        ["master.toml: line 1: column 1: the file is in UTF-16: expected UTF-8"]
+    );
+}

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
+use crate::config::characters::invisible;
 use crate::config::expand::expand;
 use crate::config::hostname::check_hostname;
 use crate::config::main_cf::Dictionary;
@@ -44,6 +45,11 @@ impl<'a> Reader<'a> {
     /// The expanded value.
     pub(super) fn value(&mut self, name: &str) -> Option<Vec<u8>> {
         let text = self.dictionary.get(name.as_bytes())?;
+        if let Some(odd) = invisible(text.bytes()) {
+            let place = text.place(odd.at);
+            self.findings
+                .push(Diagnostic::warning(place, odd.message()));
+        }
         match expand(text, self.dictionary, self.findings) {
             Ok(value) => Some(value),
             Err(error) => {
