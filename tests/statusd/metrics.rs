@@ -10,7 +10,7 @@ use testkit::{needs_root, skip, test};
 use crate::site::Site;
 use crate::stage::Stage;
 
-const PROMTOOL: &str = "/usr/bin/promtool";
+pub const PROMTOOL: &str = "/usr/bin/promtool";
 
 /// Asserts that promtool, if installed, finds no error.
 #[track_caller]
