@@ -20,6 +20,7 @@ pub mod privilege;
 pub mod process;
 pub mod queues;
 pub mod signal;
+mod sock_diag;
 pub mod spawn;
 pub mod supervisor;
 #[cfg(test)]
