@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::output::Rate;
 use super::status::ReportSet;
 use super::token::Token;
-use crate::config::{Endpoint, RunOptions, Service};
+use crate::config::{Endpoint, Kind, RunOptions, Service};
 use crate::log::About;
 use crate::policy::{Limiter, Pid, Plan, ServiceId};
 use crate::sys::hangups::Hangups;
@@ -314,6 +314,19 @@ impl Services {
             let hangups = &self.hangups;
             io.close(Sets { poll, hangups });
         }
+    }
+
+    /// Has no service listen at TCP addresses any more. The listeners are to be
+    /// [closed](close_listeners), also for the children: the next master listens there anew.
+    pub(super) fn take_tcp_listeners(&mut self, poll: &Poll) -> Listeners {
+        let hangups = &self.hangups;
+        let services = self.places.iter_mut().flatten();
+        let services = services.filter(|io| io.service.kind == Kind::Inet);
+        let listeners = services.flat_map(|io| {
+            io.forget(Sets { poll, hangups });
+            std::mem::take(&mut io.listeners)
+        });
+        listeners.collect()
     }
 
     /// Drops what services keep for children that they do not have.

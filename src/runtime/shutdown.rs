@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Runtime;
 use super::lifecycle::Ending;
+use super::services::close_listeners;
 use crate::errors::describe_error;
 use crate::policy::{Action, Pid, Record, ServiceId, Signal, Time};
 use crate::sys::poll;
@@ -30,6 +31,7 @@ impl Runtime {
         signal::die_within(longest.saturating_add(END_TIME));
         self.finish_queue();
         self.signal_children();
+        close_listeners(self.services.take_tcp_listeners(&self.poll));
         self.wait_for_children();
     }
 

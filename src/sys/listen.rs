@@ -20,7 +20,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use super::local::accept;
-use super::{closer, detached, poll};
+use super::{closer, detached, poll, process};
 
 /// How long the master waits until an inherited listener listens again, which takes microseconds
 /// where no child keeps it from that.
@@ -56,6 +56,17 @@ impl Listener {
         }
     }
 
+    /// One that a former master has left to its children.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn left(fd: OwnedFd) -> io::Result<Self> {
+        process::set_nonblocking(&fd)?;
+        let listener = Self::new(fd, false);
+        listener.give();
+        Ok(listener)
+    }
+
     /// Another descriptor of the same listener.
     ///
     /// # Errors
@@ -73,7 +84,8 @@ impl Listener {
         self.given.store(true, Ordering::Relaxed);
     }
 
-    fn is_given(&self) -> bool {
+    /// Whether children have it, or had it.
+    pub fn is_given(&self) -> bool {
         self.given.load(Ordering::Relaxed)
     }
 
@@ -118,7 +130,7 @@ impl Listener {
         Ok(done.into())
     }
 
-    /// Closes one that a child has shut down: there is no queue any more.
+    /// Closes it without shutting it down: a child has done that, or it stays the children's.
     pub fn abandon(self) {
         closer::close(vec![self.fd]);
     }
@@ -172,11 +184,22 @@ impl AsFd for Listener {
     }
 }
 
-/// A TCP listener. A `window` other than 0 sets the sockets' buffer sizes, in bytes.
+/// How a TCP listener is made.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpOptions {
+    pub backlog: u32,
+    /// The sizes of the sockets' buffers, in bytes, unless it is 0.
+    pub window: u32,
+    /// Beside listeners of the same user at this port, with which it shares the clients if they have
+    /// the same address. Otherwise the system refuses an address at which somebody listens.
+    pub share: bool,
+}
+
+/// A TCP listener.
 ///
 /// # Errors
 /// The system's: the address is in use, is not this machine's, or needs privileges.
-pub fn inet(address: SocketAddr, backlog: u32, window: u32) -> io::Result<Listener> {
+pub fn inet(address: SocketAddr, options: TcpOptions) -> io::Result<Listener> {
     let address_of_system = SockaddrStorage::from(address);
     let fd = new_socket(&address_of_system, SockType::Stream)?;
     if address.is_ipv6() {
@@ -184,14 +207,18 @@ pub fn inet(address: SocketAddr, backlog: u32, window: u32) -> io::Result<Listen
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    setsockopt(&fd, sockopt::ReusePort, &true)?;
+    if options.share {
+        setsockopt(&fd, sockopt::ReusePort, &true)?;
+    }
     bind(fd.as_raw_fd(), &address_of_system)?;
-    if window > 0 {
-        let window = window as usize;
+    if options.window > 0 {
+        let window = options.window as usize;
         setsockopt(&fd, sockopt::SndBuf, &window)?;
         setsockopt(&fd, sockopt::RcvBuf, &window)?;
     }
-    start_listening(&fd, backlog)?;
+    start_listening(&fd, options.backlog)?;
+    // As under Postfix; a later listener of this master may be one for all addresses of the port.
+    setsockopt(&fd, sockopt::ReusePort, &true)?;
     Ok(Listener::new(fd, false))
 }
 
@@ -335,160 +362,4 @@ impl Drop for Aside {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::testing::{SOON, in_own_process, lingering, send_descriptor};
-    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-    use nix::sys::socket::connect;
-    use std::time::Instant;
-
-    fn flags(fd: &Listener) -> (OFlag, FdFlag) {
-        let status = fcntl(fd, FcntlArg::F_GETFL).unwrap();
-        let own = fcntl(fd, FcntlArg::F_GETFD).unwrap();
-        (
-            OFlag::from_bits_truncate(status),
-            FdFlag::from_bits_truncate(own),
-        )
-    }
-
-    fn assert_like_postfix(fd: &Listener) {
-        let (status, own) = flags(fd);
-        assert!(status.contains(OFlag::O_NONBLOCK | OFlag::O_RDWR));
-        assert!(own.contains(FdFlag::FD_CLOEXEC));
-    }
-
-    #[test]
-    fn two_masters_may_share_a_port_but_not_with_a_stranger() {
-        let first = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
-        assert_like_postfix(&first);
-        assert!(getsockopt(&first, sockopt::ReusePort).unwrap());
-        let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let taken = inet(stranger.local_addr().unwrap(), 10, 0);
-        assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
-    }
-
-    fn client_of(listener: &Listener) -> io::Result<std::net::TcpStream> {
-        let socket = std::net::TcpListener::from(listener.fd.try_clone().unwrap());
-        std::net::TcpStream::connect(socket.local_addr().unwrap())
-    }
-
-    #[test]
-    fn a_listener_is_shut_down_for_children_unless_it_is_the_service_managers() {
-        let own = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
-        let childs = own.try_clone().unwrap();
-        own.give();
-        close([own]);
-        assert!(!childs.is_listening());
-        assert!(client_of(&childs).is_err());
-        let done = childs.listen_again(10).unwrap();
-        assert!(poll::wait_until_readable(done.as_fd(), SOON));
-        assert!(client_of(&childs).is_ok());
-        let managers = Listener::new(childs.fd, true);
-        let childs = managers.try_clone().unwrap();
-        managers.give();
-        close([managers]);
-        assert!(client_of(&childs).is_ok());
-    }
-
-    #[test]
-    fn connections_that_wait_are_counted() {
-        let listener = inet("127.0.0.1:0".parse().unwrap(), 10, 0).unwrap();
-        assert_eq!(listener.waiting(), Some(0));
-        let clients = [(); 3].map(|()| client_of(&listener).unwrap());
-        assert_eq!(listener.waiting(), Some(3));
-        drop(clients);
-        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert_eq!(Listener::new(ours.into(), false).waiting(), None);
-    }
-
-    #[test]
-    fn sockets_that_linger_in_a_queue_are_closed_without_waiting() {
-        let name = "sys::listen::tests::sockets_that_linger_in_a_queue_are_closed_without_waiting";
-        if !in_own_process(name) {
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let at = dir.path().join("service");
-        let cases = [
-            (PathKind::Stream, &b"x"[..]),
-            (PathKind::Datagram, b"x"),
-            (PathKind::Datagram, b""),
-        ];
-        let cases = [false, true].map(|given| cases.map(|(kind, bytes)| (given, kind, bytes)));
-        for (given, kind, bytes) in cases.into_iter().flatten() {
-            let listener = path(&at, kind, 10).unwrap();
-            let address = UnixAddr::new(&at).unwrap();
-            let kind = getsockopt(&listener, sockopt::SockType).unwrap();
-            let client = new_socket(&address, kind).unwrap();
-            connect(client.as_raw_fd(), &address).unwrap();
-            let (lingering, _peer) = lingering();
-            send_descriptor(&client, &lingering, bytes).unwrap();
-            drop(lingering);
-            let begin = Instant::now();
-            if given {
-                listener.give();
-            }
-            close([listener]);
-            assert!(begin.elapsed() < SOON, "{kind:?} {}", bytes.len());
-        }
-    }
-
-    #[test]
-    fn what_a_killed_master_left_is_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = dir.path().join("service");
-        for kind in [PathKind::Stream, PathKind::Datagram, PathKind::Fifo] {
-            for _ in 0..2 {
-                let fd = path(&at, kind, 10).unwrap();
-                assert_like_postfix(&fd);
-            }
-            let mode = fs::metadata(&at).unwrap().permissions().mode() & 0o777;
-            let fifo = kind == PathKind::Fifo;
-            assert_eq!(mode, if fifo { 0o622 } else { 0o666 });
-        }
-    }
-
-    #[test]
-    fn a_replaced_listener_comes_back_unless_the_change_is_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = dir.path().join("service");
-        let _old = path(&at, PathKind::Stream, 10).unwrap();
-        let old = fs::metadata(&at).unwrap().ino();
-        let aside = Aside::put(&at).unwrap().unwrap();
-        let _new = path(&at, PathKind::Fifo, 10).unwrap();
-        drop(aside);
-        assert_eq!(fs::metadata(&at).unwrap().ino(), old);
-        let aside = Aside::put(&at).unwrap().unwrap();
-        let _new = path(&at, PathKind::Fifo, 10).unwrap();
-        aside.forget();
-        assert_ne!(fs::metadata(&at).unwrap().ino(), old);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert!(Aside::put(&dir.path().join("gone")).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_directory_stays_where_it_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = dir.path().join("service");
-        fs::create_dir(&at).unwrap();
-        let is_directory = Some(io::ErrorKind::IsADirectory);
-        assert_eq!(Aside::put(&at).err().map(|e| e.kind()), is_directory);
-        let listener = path(&at, PathKind::Stream, 10);
-        assert_eq!(listener.err().map(|e| e.kind()), is_directory);
-        assert!(at.is_dir());
-    }
-
-    #[test]
-    fn another_file_in_the_place_of_a_listener_is_known_for_what_it_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = dir.path().join("service");
-        assert_eq!(FileId::of(&at), None);
-        let _listener = path(&at, PathKind::Stream, 10).unwrap();
-        let id = FileId::of(&at);
-        assert!(id.is_some());
-        assert_eq!(FileId::of(&at), id);
-        fs::remove_file(&at).unwrap();
-        std::os::unix::fs::symlink("elsewhere", &at).unwrap();
-        assert_ne!(FileId::of(&at), id);
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ pub mod clock;
 mod closer;
 mod detached;
 pub mod file;
+pub mod foreign;
 pub mod hangups;
 pub mod inherited;
 pub mod listen;

@@ -2,15 +2,16 @@
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use testkit::client::Client;
 use testkit::differs::{Observed, differs};
 use testkit::instance::{Instance, SOON};
-use testkit::poll::until;
+use testkit::poll::{until, within};
 use testkit::puppet_service::{PuppetService, one_service};
 use testkit::run::{Running, run};
-use testkit::{needs_root, test};
+use testkit::{is_original, needs_root, test};
 
 use crate::lines::Line;
 
@@ -92,10 +93,118 @@ fn a_killed_masters_child_keeps_no_other_from_starting() {
     postfix.start();
     assert_ne!(postfix.master_process(), first);
     unix.serve();
+    assert!(has_all_clients(&inet) || is_original(), "new clients wait");
     for (client, puppet) in &mut children {
         puppet.tell("write hello");
         assert_eq!(client.line(), "hello");
     }
+}
+
+/// Whether the master starts a child for each of many clients, which a listener of a former master
+/// would get half of.
+fn has_all_clients(service: &PuppetService) -> bool {
+    let mut served = Vec::new();
+    (0..20).all(|_| {
+        let client = service.connect();
+        let puppet = service.next_within(Duration::from_secs(2));
+        puppet.is_some_and(|mut puppet| {
+            puppet.take_client();
+            served.push((client, puppet));
+            true
+        })
+    })
+}
+
+const ALL_SERVED: &str = "all new clients are served";
+
+/// Serves a client with a child that stays, ends the master, waits for the lock, and starts another.
+fn has_all_clients_after(postfix: &mut Instance, end: impl FnOnce(&Instance)) -> &'static str {
+    let address = postfix.address();
+    let service = PuppetService::add(postfix, &address, "inet n - n - -");
+    postfix.start();
+    let (mut client, mut puppet) = service.serve();
+    puppet.tell("ignore SIGTERM");
+    puppet.tell("stay");
+    end(postfix);
+    until(SOON, "the lock", || {
+        run(&mut postfix.master(&["-t"]), SOON).success()
+    });
+    postfix.start();
+    let all = has_all_clients(&service);
+    puppet.tell("write hello");
+    assert_eq!(client.line(), "hello");
+    if all {
+        ALL_SERVED
+    } else {
+        "the first master's child keeps new clients waiting"
+    }
+}
+
+/// Without the fix: ours, too, "the first master's child keeps new clients waiting".
+#[test]
+fn a_killed_masters_child_keeps_no_client_from_the_next_master() {
+    needs_root("to run a master");
+    differs(
+        "A master takes over TCP listeners that a killed master has left to its children, with the \
+         clients that wait there.",
+        Observed {
+            ours: "all new clients are served",
+            original: "the first master's child keeps new clients waiting",
+        },
+        |postfix| {
+            has_all_clients_after(postfix, |postfix| {
+                postfix.master_process().signal(Signal::SIGKILL);
+            })
+        },
+    );
+}
+
+/// Without the fix: ours, too, "clients connect and wait".
+#[test]
+fn a_stopped_masters_child_gets_no_new_client() {
+    needs_root("to run a master");
+    differs(
+        "A master that stops shuts its TCP listeners down: while a child finishes with its client, \
+         new ones are refused.",
+        Observed {
+            ours: "clients are refused",
+            original: "clients connect and wait",
+        },
+        |postfix| {
+            let address = postfix.address();
+            let service = PuppetService::add(postfix, &address, "inet n - n - -");
+            postfix.start();
+            let (mut client, mut puppet) = service.serve();
+            puppet.tell("ignore SIGTERM");
+            puppet.tell("stay");
+            let master = postfix.master_process();
+            master.signal(Signal::SIGTERM);
+            until(SOON, "the master's end", || !master.runs());
+            let process = puppet.process;
+            let shut_down = within(Duration::from_secs(2), || {
+                !process.descriptors()[&6].kind.is_listener()
+            });
+            assert_eq!(Client::try_connect(&address).is_err(), shut_down.is_some());
+            puppet.tell("write hello");
+            assert_eq!(client.line(), "hello");
+            match shut_down {
+                Some(()) => "clients are refused",
+                None => "clients connect and wait",
+            }
+        },
+    );
+}
+
+/// "`postfix stop` [...] and an immediate start", while a child finishes with its client.
+#[test]
+fn a_start_right_after_a_stop_serves_all_clients() {
+    needs_root("to run a master");
+    let mut postfix = Instance::bare();
+    let all = has_all_clients_after(&mut postfix, |postfix| {
+        postfix.master_process().signal(Signal::SIGTERM);
+    });
+    assert!(is_original() || all == ALL_SERVED, "{all}");
+    assert_eq!(postfix.log_lines("took over"), [""; 0]);
 }
 
 /// "SIGPIPE ignored"

@@ -1,5 +1,6 @@
 //! Services without Postfix: a stand-alone table, run by root or by an ordinary user.
 
+mod addresses; // TCP addresses at which something listens already
 mod answers; // questions to the programs, and output that cannot be written
 mod bundled; // the bundled services
 mod config_files; // files that are not regular, and a table from a pipe

@@ -23,7 +23,7 @@ impl Runtime {
     ) -> anyhow::Result<(String, Listeners)> {
         let kill_time = config.parameters.service_kill_time;
         let plan = self.table.plan(&config.services, kill_time);
-        let opened = listeners::open(&self.services, &self.inherited, &plan, &config)?;
+        let mut opened = listeners::open(&self.services, &self.inherited, &plan, &config)?;
         let variables = environment(&config.parameters, &self.setup.inherited);
         process::set_environment(&variables);
         self.environment = as_strings(variables).into();
@@ -32,6 +32,9 @@ impl Runtime {
         self.log.catch_panics();
         self.lifecycle.log_changed();
         for warning in &config.warnings {
+            self.log.warning(warning);
+        }
+        for warning in opened.warnings.drain(..) {
             self.log.warning(warning);
         }
         self.config = config;

@@ -15,8 +15,10 @@ use crate::errors::describe_error;
 use crate::policy::{Entry, Plan, ServiceId};
 use crate::runtime::services::{Listeners, ServiceIo, Services, close_listeners, described};
 use crate::sys::inherited::{Address, InheritedListener};
-use crate::sys::listen::{self, Aside, Listener, PathKind};
+use crate::sys::listen::{self, Aside, Listener, PathKind, TcpOptions};
 use crate::sys::privilege;
+
+use super::foreign::Foreign;
 
 /// Endpoints that cannot be opened and are named one by one.
 const ERRORS_MAX: usize = 10;
@@ -39,7 +41,9 @@ pub(super) fn open(
             listeners: Vec::new(),
             created: Vec::new(),
             asides: Vec::new(),
+            warnings: Vec::new(),
         },
+        foreign: Foreign::default(),
         errors: Vec::new(),
         services,
         given_up: given_up(services, plan),
@@ -101,6 +105,15 @@ fn by_address(io: &ServiceIo) -> impl Iterator<Item = (&SocketAddr, &Arc<Listene
     all.filter(|(_, listener)| listener.is_listening())
 }
 
+/// How a service's TCP listener is made that has its address for itself.
+fn tcp_options(service: &Service, window: u32) -> TcpOptions {
+    TcpOptions {
+        backlog: service.backlog,
+        window,
+        share: false,
+    }
+}
+
 fn path_kind(kind: Kind) -> PathKind {
     match kind {
         Kind::Fifo => PathKind::Fifo,
@@ -112,6 +125,7 @@ fn path_kind(kind: Kind) -> PathKind {
 /// Opens listeners one after the other.
 struct Opening<'a> {
     opened: OpenedListeners,
+    foreign: Foreign,
     /// What keeps services from listening, with their lines in the table.
     errors: Vec<(u32, String)>,
     services: &'a Services,
@@ -127,6 +141,7 @@ impl Opening<'_> {
     /// listening.
     fn finish(mut self) -> anyhow::Result<OpenedListeners> {
         if self.errors.is_empty() {
+            self.opened.warnings.append(&mut self.foreign.warnings);
             return Ok(self.opened);
         }
         self.errors.sort_by_key(|(line, _)| *line);
@@ -171,8 +186,31 @@ impl Opening<'_> {
         if let Some(inherited) = self.inherited.iter().find(|l| l.serves(address)) {
             return inherited.listener().map(Arc::new);
         }
+        self.open_new(&entry.service, address).map(Arc::new)
+    }
+
+    /// Where the system refuses the address because another listener has it, that is looked for. A
+    /// listener for all addresses of the port and one for this address do not disturb each other.
+    fn open_new(&mut self, service: &Service, address: SocketAddr) -> io::Result<Listener> {
         let window = self.config.parameters.inet_windowsize;
-        listen::inet(address, entry.service.backlog, window).map(Arc::new)
+        let alone = tcp_options(service, window);
+        let in_use = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+        let opened = listen::inet(address, alone);
+        if !opened.as_ref().is_err_and(in_use) {
+            return opened;
+        }
+        if let Some(left) = self.foreign.take_over(address)? {
+            return Ok(left);
+        }
+        let share = TcpOptions {
+            share: true,
+            ..alone
+        };
+        listen::inet(address, share).map_err(|error| {
+            let holder = Some(&error).filter(|error| in_use(error));
+            let explained = holder.and_then(|_| self.foreign.explain(address));
+            explained.unwrap_or(error)
+        })
     }
 
     /// Opens all listeners with paths, as the owner of their directories: at one go, because a
@@ -320,7 +358,11 @@ pub(in crate::runtime) fn open_again(
             let open = || listen::path(path, path_kind(service.kind), service.backlog);
             privilege::as_user(owner.uid, owner.gid, open)
         }
-        Endpoint::Inet(addresses) => listen::inet(addresses[place], service.backlog, window),
+        Endpoint::Inet(addresses) => {
+            let share = true;
+            let options = tcp_options(service, window);
+            listen::inet(addresses[place], TcpOptions { share, ..options })
+        }
     }
 }
 
@@ -331,6 +373,7 @@ pub(super) struct OpenedListeners {
     listeners: Vec<(ServiceId, Listeners)>,
     created: Vec<PathBuf>,
     asides: Vec<Aside>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl OpenedListeners {
@@ -352,9 +395,13 @@ impl Drop for OpenedListeners {
             // This puts the former listeners back.
             self.asides.clear();
         });
-        // Clients may have found them already.
         for (_, listeners) in self.listeners.drain(..) {
-            close_listeners(listeners);
+            // What was taken over stays where it was found; the service's own stay with it.
+            let (given, new): (Vec<_>, _) = listeners.into_iter().partition(|l| l.is_given());
+            let taken = given.into_iter().filter_map(Arc::into_inner);
+            taken.for_each(Listener::abandon);
+            // Clients may have found them already.
+            close_listeners(new);
         }
     }
 }

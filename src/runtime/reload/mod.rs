@@ -4,6 +4,7 @@
 //! close, listeners to watch) is carried out over some turns; then the reload is done.
 
 mod commit;
+mod foreign;
 mod listeners;
 mod names;
 
@@ -99,10 +100,13 @@ impl Reloader {
         Some(waiting.slow_at.unwrap_or(waiting.until))
     }
 
-    /// Ends a reload that waits for host names.
+    /// Ends a reload that waits for host names, and closes what one has left to be closed.
     pub(super) fn cancel(&mut self, poll: &Poll) {
         if let Some(waiting) = self.waiting.take() {
             waiting.names.forget(poll);
+        }
+        if let Some(committed) = self.committed.take() {
+            close_listeners(committed.replaced);
         }
     }
 }
