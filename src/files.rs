@@ -2,6 +2,7 @@
 //! and resolves names: the input of [`Config::parse`](crate::config::Config::parse). All files must
 //! be regular files. A FIFO or a device is an error, so that the master never waits for one.
 
+mod executor;
 mod names;
 mod pipe;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
 
+pub use self::executor::{beside_this_program, check_executor};
 pub use self::names::Names;
 pub use self::pipe::PipedTable;
 use crate::config::{Base, Source, Sources, StandAlone, User};

@@ -12,6 +12,7 @@
 //! | [`config`] | text to [`config::Config`] | descriptors, pids, the clock, the resolver |
 //! | [`policy`] | events to actions: who listens, when to start, throttle, wake, stress | descriptors, system calls, the clock, where logs go |
 //! | `sys` | the system calls, and the only unsafe code | the table, the configuration |
+//! | [`sandbox`] | what a child may do: the settings that `master-exec` applies | anything else |
 //! | [`errors`] | what errors are called in messages | anything else |
 //! | [`files`] | a configuration's files, and the system's names | what is configured |
 //! | [`log`] | syslog, postlogd, journal, file, terminal | what is logged |
@@ -41,6 +42,7 @@ pub mod output;
 pub mod policy;
 pub mod protocol;
 pub(crate) mod runtime;
+pub mod sandbox;
 pub mod start;
 pub mod status;
 pub(crate) mod sys;

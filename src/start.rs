@@ -19,7 +19,7 @@ use self::monitor::{Monitor, Outcome, Reporter, fork_monitor};
 use self::sanitize::{Descriptors, Sanitized, sanitize_process};
 use crate::config::{Config, Parameters, RunOptions};
 use crate::errors::describe_error;
-use crate::files::Location;
+use crate::files::{Location, beside_this_program};
 use crate::log::{Log, Settings, Severity, Terminal};
 use crate::options::{Options, USAGE};
 use crate::output::answer;
@@ -27,6 +27,7 @@ pub use crate::runtime::{Clock, SystemClock};
 use crate::runtime::{
     Ending, Inherited, Names, Runtime, Setup, environment, log_error, log_settings,
 };
+use crate::sandbox;
 use crate::sys::signal::Interrupted;
 use crate::sys::supervisor::Supervisor;
 use crate::sys::{privilege, process, signal};
@@ -261,6 +262,7 @@ impl Master<'_> {
                 verbose: self.options.verbose > 0,
                 without_root: !privilege::is_root(),
             },
+            executor: beside_this_program(sandbox::PROGRAM),
             exit_at: exit_time.map(|time| clock.now() + time),
             clock,
             inherited: self.inherited.clone(),

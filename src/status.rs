@@ -244,7 +244,9 @@ fn settings(service: &config::Service) -> Settings {
         .chain(pool(*service.pool()))
         .flatten()
         .chain(once_used);
-    all.map(|(name, value)| (name.to_owned(), value)).collect()
+    let all = all.map(|(name, value)| (name.to_owned(), value));
+    let sandbox = service.sandbox().map(|sandbox| sandbox.shown());
+    all.chain(sandbox.unwrap_or_default()).collect()
 }
 
 /// A setting that differs from its default.

@@ -123,17 +123,26 @@ impl<'a> File<'a> {
         Setting {
             key: key.get_ref().to_string(),
             key_place: self.place(key.span().start),
-            value: match value.get_ref() {
-                DeValue::String(text) => Value::Text(text.to_string()),
-                DeValue::Integer(integer) => {
-                    let number = i64::from_str_radix(integer.as_str(), integer.radix());
-                    number.map_or(Value::Other, Value::Integer)
-                }
-                DeValue::Boolean(yes) => Value::Bool(*yes),
-                _ => Value::Other,
-            },
+            value: self.setting_value(value),
             value_place: self.place(value.span().start),
             odd: self.odd_in(value.span()),
+        }
+    }
+
+    fn setting_value(&self, value: &Spanned<DeValue<'_>>) -> Value {
+        match value.get_ref() {
+            DeValue::String(text) => Value::Text(text.to_string()),
+            DeValue::Integer(integer) => {
+                let number = i64::from_str_radix(integer.as_str(), integer.radix());
+                number.map_or(Value::Other, Value::Integer)
+            }
+            DeValue::Boolean(yes) => Value::Bool(*yes),
+            DeValue::Array(items) => {
+                // The parser limits how deep arrays can be.
+                let item = |item| (self.setting_value(item), self.place(item.span().start));
+                Value::List(items.iter().map(item).collect())
+            }
+            _ => Value::Other,
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ChildLimits, Pool};
+use crate::sandbox::Sandbox;
 
 /// The table's second column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,16 +123,19 @@ pub struct Service {
 }
 
 /// Settings of `master.toml`. They are kept apart because most services do not have them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Extra {
     pub pool: Pool,
     pub limits: ChildLimits,
+    /// `None` when nothing of it is set.
+    pub sandbox: Option<Box<Sandbox>>,
 }
 
 impl Extra {
     const DEFAULT: Self = Self {
         pool: Pool::DEFAULT,
         limits: ChildLimits::DEFAULT,
+        sandbox: None,
     };
 
     /// The value for the rare settings of a service: the default needs no memory.
@@ -167,8 +171,14 @@ impl Service {
         &self.extra().limits
     }
 
+    /// What the children get before their program runs, if that is anything.
+    pub fn sandbox(&self) -> Option<&Sandbox> {
+        self.extra.as_ref()?.sandbox.as_deref()
+    }
+
     fn extra(&self) -> &Extra {
-        self.extra.as_deref().unwrap_or(&Extra::DEFAULT)
+        const DEFAULT: &Extra = &Extra::DEFAULT;
+        self.extra.as_deref().unwrap_or(DEFAULT)
     }
 
     /// Whether a child accepts only when it is ordered to.

@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::output::Rate;
@@ -13,11 +14,12 @@ use super::token::Token;
 use crate::config::{Endpoint, Kind, RunOptions, Service};
 use crate::log::About;
 use crate::policy::{Limiter, Pid, Plan, ServiceId};
+use crate::protocol;
 use crate::sys::hangups::Hangups;
 use crate::sys::listen::{self, FileId, Listener};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::queues::Queues;
-use crate::sys::spawn::Program;
+use crate::sys::spawn::{self, Program};
 
 /// The listeners of a service, in the order of the endpoint's addresses. A reload may give one to
 /// another service; it is closed when no service has it.
@@ -155,22 +157,40 @@ impl ServiceIo {
             }
     }
 
-    /// The service's program, made when it is first needed.
+    /// The service's program, made when it is first needed. With a sandbox it is `executor`, which
+    /// executes the service's own.
     ///
     /// # Errors
-    /// A zero byte in an argument, which the configuration does not let through.
-    pub(super) fn program(&mut self, run: RunOptions, stress: bool) -> io::Result<Arc<Program>> {
-        let program = &mut self.programs[usize::from(stress)];
-        if let Some(program) = program {
+    /// A zero byte in an argument, which the configuration does not let through; descriptors have run
+    /// out.
+    pub(super) fn program(
+        &mut self,
+        run: RunOptions,
+        executor: &Path,
+        stress: bool,
+    ) -> io::Result<Arc<Program>> {
+        let made = &self.programs[usize::from(stress)];
+        if let Some(program) = made {
             return Ok(program.clone());
         }
         let argv = self.service.argv(run, stress).into_iter();
         let argv = argv.map(|argument| CString::new(argument.into_vec()));
+        let mut argv: Vec<_> = argv.collect::<Result<_, _>>()?;
+        let mut path = CString::new(self.service.path.as_os_str().as_bytes())?;
+        let mut settings = None;
+        if let Some(sandbox) = self.service.sandbox() {
+            let bytes = sandbox.encode().ok_or(io::ErrorKind::FileTooLarge)?;
+            settings = Some(spawn::sealed_file(&bytes)?);
+            let number = protocol::LISTEN as usize + self.listeners.len();
+            argv.splice(..0, [CString::new(number.to_string())?, path]);
+            path = CString::new(executor.as_os_str().as_bytes())?;
+        }
         let made = Arc::new(Program {
-            path: CString::new(self.service.path.as_os_str().as_bytes())?,
-            argv: argv.collect::<Result<_, _>>()?,
+            path,
+            argv,
+            settings,
         });
-        *program = Some(made.clone());
+        self.programs[usize::from(stress)] = Some(made.clone());
         Ok(made)
     }
 

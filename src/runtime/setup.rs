@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use anyhow::Context;
 
@@ -44,6 +45,8 @@ impl Clock for SystemClock {
 pub struct Setup {
     pub location: Location,
     pub run: RunOptions,
+    /// The program that starts the children of services with a sandbox.
+    pub executor: PathBuf,
     /// When to end by itself.
     pub exit_at: Option<Time>,
     pub clock: Box<dyn Clock>,

@@ -2,19 +2,22 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use super::children::{ChildChannel, ChildIo};
 use super::output::Output;
 use super::services::{about_child, described};
 use super::{Runtime, errno};
+use crate::config::Service;
 use crate::errors::describe_error;
 use crate::log::Severity;
 use crate::policy::{Event, Pid, ServiceId, Time};
+use crate::sandbox::Failure;
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::Channel;
 use crate::sys::poll::Interest;
-use crate::sys::spawn::Descriptors;
+use crate::sys::spawn::{Descriptors, ExecError};
 
 impl Runtime {
     /// Starts a child, and tells the policy what came of it. False if that must wait for the child
@@ -61,7 +64,7 @@ impl Runtime {
         stress: bool,
     ) -> io::Result<ChildIo> {
         let io = self.services.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
-        let program = io.program(self.setup.run, stress)?;
+        let program = io.program(self.setup.run, &self.setup.executor, stress)?;
         let output = io.service.limits().capture_output.then(Channel::pair);
         let (output, printed) = output.transpose()?.unzip();
         let (channel, status) = if io.service.is_ordered() {
@@ -126,15 +129,35 @@ impl Runtime {
         let service = self.services.get(id).map(|io| &io.service);
         if let (Some(error), Some(service)) = (error, service) {
             let about = about_child(service, pid);
+            let executor = &self.setup.executor;
             let text = format!(
-                "exec {}: {} -- see line {} of {}: {}",
-                service.path.display(),
-                describe_error(&error),
+                "{} -- see line {} of {}: {}",
+                describe_exec_error(&error, service, executor),
                 service.line,
                 self.setup.location.table().display(),
                 described(service)
             );
             self.log.write_about(Severity::Warning, about, text);
         }
+    }
+}
+
+/// What could not be done, and why.
+fn describe_exec_error(error: &ExecError, service: &Service, executor: &Path) -> String {
+    let exec = |path: &Path, reason: &str| format!("exec {}: {reason}", path.display());
+    let text = match error {
+        ExecError::System(error) => {
+            let path = service.sandbox().map_or(&*service.path, |_| executor);
+            return exec(path, &describe_error(error));
+        }
+        ExecError::Report(text) => text,
+    };
+    let reason = match Failure::decode(text) {
+        None => return exec(executor, "it has not said what is wrong"),
+        Some(Failure { setting, reason }) => (setting, reason),
+    };
+    match reason {
+        (Some(setting), reason) => format!("cannot apply \"{setting}\": {reason}"),
+        (None, reason) => exec(&service.path, &reason),
     }
 }

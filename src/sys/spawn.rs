@@ -16,6 +16,8 @@
 //! - Until exec the child shares the master's fate (its `oom_score_adj`, its dumpable flag). So it
 //!   changes no identity, group or capability here.
 
+mod report;
+
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::mem;
@@ -31,6 +33,8 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::pipe2;
 use syscalls::{Sysno, raw_syscall};
 
+use self::report::Report;
+pub use self::report::sealed_file;
 use super::child::ChildProcess;
 use super::process::{open_dev_null, place};
 use super::signal;
@@ -57,6 +61,9 @@ pub struct Program {
     pub path: CString,
     /// It begins with the name under which the program is called.
     pub argv: Vec<CString>,
+    /// For a program that applies these and executes the service's own: it inherits them after the
+    /// listeners, and then a pipe, which says why it failed and is closed when it has executed that.
+    pub settings: Option<OwnedFd>,
 }
 
 /// The environment of all children, as `NAME=VALUE`; [`protocol::GENERATION`] is added for each.
@@ -95,11 +102,34 @@ struct Launch {
     /// When it has taken too long; none once that was said, or its exec has failed.
     deadline: Option<Duration>,
     task: Box<Task>,
+    /// What a program with [settings](Program::settings) says until it has executed another.
+    report: Option<Report>,
+}
+
+impl Launch {
+    /// Whether the program is being executed, and whether that has failed.
+    fn state(&mut self) -> (bool, bool) {
+        let (lives, errno) = self.task.state();
+        match &mut self.report {
+            Some(report) if !lives && errno == 0 => report.read(),
+            _ => (lives, errno != 0),
+        }
+    }
+}
+
+/// Why a program was not executed.
+#[derive(Debug)]
+pub enum ExecError {
+    /// The system's reason.
+    System(io::Error),
+    /// What a program with [settings](Program::settings) says.
+    Report(Vec<u8>),
 }
 
 impl Spawner {
-    /// The first descriptor that is no child's. (The output has a slot on its way.)
-    pub const END: RawFd = protocol::LISTEN + LISTENERS_MAX as RawFd + 1;
+    /// The first descriptor that is no child's. (Settings, their report and the output have a slot
+    /// on their way.)
+    pub const END: RawFd = protocol::LISTEN + LISTENERS_MAX as RawFd + 3;
 
     /// Takes the descriptors from 3 on, which must be free, for the children's.
     ///
@@ -149,10 +179,14 @@ impl Spawner {
         if !self.wait_for_slots() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        let pipe = program.settings.as_ref().map(|_| Report::pipe());
+        let (report, pipe) = pipe.transpose()?.unzip();
         let mut slot = protocol::STATUS;
         let listeners = descriptors.listeners.iter().map(AsFd::as_fd);
         let sockets = [descriptors.status].into_iter().chain(listeners);
-        for fd in sockets.chain(descriptors.output) {
+        let own = [&program.settings, &pipe].into_iter().flatten();
+        let given = sockets.chain(own.map(AsFd::as_fd));
+        for fd in given.chain(descriptors.output) {
             // SAFETY: nothing owns the reserved numbers, and no child borrows them.
             unsafe { place(&fd, slot, OFlag::empty())? };
             slot += 1;
@@ -167,6 +201,7 @@ impl Spawner {
             pid: child.pid(),
             deadline: Some(now + EXEC_TIME),
             task,
+            report,
         });
         Ok(child)
     }
@@ -208,9 +243,9 @@ impl Spawner {
 
     /// Why the child could not execute its program; it then ends with status 1. To be called when
     /// it has ended: nothing is kept of it afterwards.
-    pub fn take_exec_error(&mut self, pid: i32) -> Option<io::Error> {
+    pub fn take_exec_error(&mut self, pid: i32) -> Option<ExecError> {
         let at = self.launches.iter().position(|launch| launch.pid == pid)?;
-        let task = self.launches.remove(at).task;
+        let Launch { task, report, .. } = self.launches.remove(at);
         let (lives, errno) = task.state();
         if !lives {
             self.keep(task);
@@ -218,7 +253,10 @@ impl Spawner {
             // The kernel does not say of a process that ends with a core dump that it has left.
             mem::forget(task);
         }
-        (errno != 0).then(|| io::Error::from_raw_os_error(errno))
+        if errno != 0 {
+            return Some(ExecError::System(io::Error::from_raw_os_error(errno)));
+        }
+        report.and_then(Report::into_text).map(ExecError::Report)
     }
 
     /// A child that has not executed its program within [`EXEC_TIME`]; each is told once.
@@ -244,13 +282,13 @@ impl Spawner {
     fn collect(&mut self) {
         let mut at = 0;
         while let Some(launch) = self.launches.get_mut(at) {
-            match launch.task.state() {
-                (false, 0) => {
+            match launch.state() {
+                (false, false) => {
                     let task = self.launches.remove(at).task;
                     self.keep(task);
                     continue;
                 }
-                (false, _) => launch.deadline = None,
+                (false, true) => launch.deadline = None,
                 (true, _) => {}
             }
             at += 1;

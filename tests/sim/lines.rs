@@ -121,6 +121,7 @@ fn service(line: &Line, (kind, name, canonical): (Kind, &str, &str)) -> Service 
         extra: Extra {
             pool: Pool::default(),
             limits: limits(line),
+            ..Extra::default()
         }
         .boxed(),
         line: 1,

@@ -3,6 +3,9 @@
 //! The tables are kept until the service table is known. Then each table changes its service, or is
 //! an error. Contradictory settings are corrected in the same way as spamd does.
 
+mod sandbox;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +15,7 @@ use crate::config::numbers::seconds;
 use crate::config::{
     Accept, ChildLimits, Diagnostic, Diagnostics, Extra, Kind, Place, Pool, Ramp, Service,
 };
+use crate::sandbox::Sandbox;
 
 /// A TOML value, reduced to the types that a service's table uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub(super) enum Value {
     Text(String),
     Integer(i64),
     Bool(bool),
+    /// The values of an array, with their positions.
+    List(Vec<(Value, Place)>),
     Other,
 }
 
@@ -45,7 +51,24 @@ pub(in crate::config) struct ServiceTable {
 /// Stores a value in the draft, or returns what was expected instead.
 type Set = fn(&mut Draft, &Value) -> Result<(), &'static str>;
 
-/// All keys of a service's table.
+/// What is wrong with a value.
+#[derive(Debug)]
+struct Mistake {
+    /// Where in the value; `None` for all of it.
+    place: Option<Place>,
+    expected: Cow<'static, str>,
+}
+
+impl<T: Into<Cow<'static, str>>> From<T> for Mistake {
+    fn from(expected: T) -> Self {
+        Self {
+            place: None,
+            expected: expected.into(),
+        }
+    }
+}
+
+/// All keys of a service's table but those of [`sandbox`].
 const KEYS: [(&str, Set); 12] = [
     ("accept", |draft, value| {
         word(value, &mut draft.accept, &ACCEPT)
@@ -129,7 +152,7 @@ fn time(value: &Value, to: &mut Option<Duration>) -> Result<(), &'static str> {
     let number = match value {
         Value::Integer(number) => i32::try_from(*number).ok(),
         Value::Text(text) => seconds(text.as_bytes()),
-        Value::Bool(_) | Value::Other => None,
+        Value::Bool(_) | Value::List(_) | Value::Other => None,
     };
     let time = number.and_then(at_least_one_second);
     *to = Some(time.ok_or("a time of at least one second: an integer, or a string as \"5m\"")?);
@@ -199,6 +222,7 @@ struct Draft {
     ping_interval: Option<Duration>,
     throttle_time: Option<Throttle>,
     limits: ChildLimits,
+    sandbox: Sandbox,
 }
 
 impl Draft {
@@ -282,6 +306,7 @@ impl ServiceTable {
             findings.push(error);
         }
         let (mut pool, mut limits) = (draft.pool(), draft.limits);
+        let sandbox = (!draft.sandbox.is_empty()).then(|| Box::new(draft.sandbox));
         if let Some(Throttle { first, most }) = draft.throttle_time {
             service.throttle_time = first;
             limits.throttle_most = most;
@@ -289,7 +314,12 @@ impl ServiceTable {
         for (key, message) in correct(&mut pool, service.max) {
             findings.push(Diagnostic::warning(self.place_of(key), message));
         }
-        service.extra = Extra { pool, limits }.boxed();
+        service.extra = Extra {
+            pool,
+            limits,
+            sandbox,
+        }
+        .boxed();
     }
 
     /// An error for a setting that has no meaning for the service.
@@ -318,9 +348,13 @@ impl ServiceTable {
 
 impl Setting {
     fn set(&self, draft: &mut Draft) -> Result<(), Diagnostic> {
+        if let Some(set) = sandbox::find(&self.key) {
+            return set(&mut draft.sandbox, self).map_err(|mistake| self.error(mistake));
+        }
         let Some((_, set)) = KEYS.iter().find(|(key, _)| *key == self.key) else {
-            let nearest = nearest(&self.key, KEYS.iter().map(|(key, _)| *key));
-            let expected = format!("expected one of {}", KEYS.map(|(key, _)| key).join(", "));
+            let known = || KEYS.iter().map(|(key, _)| *key).chain(sandbox::names());
+            let nearest = nearest(&self.key, known());
+            let expected = format!("expected one of {}", known().collect::<Vec<_>>().join(", "));
             let message = format!(
                 "unknown key \"{}\": {}",
                 self.key,
@@ -328,11 +362,13 @@ impl Setting {
             );
             return Err(Diagnostic::error(self.key_place.clone(), message));
         };
-        set(draft, &self.value).map_err(|expected| {
-            let message = format!("bad value of \"{}\": expected {expected}", self.key);
-            let error = || Diagnostic::error(self.value_place.clone(), message);
-            self.odd.clone().unwrap_or_else(error)
-        })
+        set(draft, &self.value).map_err(|expected| self.error(expected.into()))
+    }
+
+    fn error(&self, Mistake { place, expected }: Mistake) -> Diagnostic {
+        let message = format!("bad value of \"{}\": expected {expected}", self.key);
+        let error = || Diagnostic::error(place.unwrap_or(self.value_place.clone()), message);
+        self.odd.clone().unwrap_or_else(error)
     }
 }
 

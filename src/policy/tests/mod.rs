@@ -38,7 +38,12 @@ const NO_ROOM: Errno = Errno(12);
 /// What `master.toml` says of a service whose children are kept like this.
 fn with_pool(pool: Pool) -> Option<Box<Extra>> {
     let limits = ChildLimits::default();
-    Extra { pool, limits }.boxed()
+    let extra = Extra {
+        pool,
+        limits,
+        ..Extra::default()
+    };
+    extra.boxed()
 }
 
 fn close_channel(pid: Pid) -> Action {

@@ -3,6 +3,7 @@
 
 use super::listeners;
 use crate::config::Config;
+use crate::files::check_executor;
 use crate::policy::{Event, Plan};
 use crate::runtime::Runtime;
 use crate::runtime::services::Listeners;
@@ -16,11 +17,14 @@ impl Runtime {
     /// listener shut down before it is told to leave would complain.
     ///
     /// # Errors
-    /// All endpoints that cannot be opened, one a line. Nothing has changed then.
+    /// All endpoints that cannot be opened, one a line, or a program that is needed. Nothing has changed then.
     pub(in crate::runtime) fn commit(
         &mut self,
         config: Config,
     ) -> anyhow::Result<(String, Listeners)> {
+        if config.services.iter().any(|s| s.sandbox().is_some()) {
+            check_executor(&self.setup.executor)?;
+        }
         let kill_time = config.parameters.service_kill_time;
         let plan = self.table.plan(&config.services, kill_time);
         let mut opened = listeners::open(&self.services, &self.inherited, &plan, &config)?;

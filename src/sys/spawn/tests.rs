@@ -31,6 +31,7 @@ fn shell(script: &str) -> Arc<Program> {
     Arc::new(Program {
         path: c"/bin/sh".to_owned(),
         argv: strings.to_vec(),
+        settings: None,
     })
 }
 
@@ -153,10 +154,14 @@ fn a_program_that_cannot_run_is_reported_and_ends_with_status_one() {
         let program = Program {
             path: c"/no/such/program".to_owned(),
             argv: vec![c"x".to_owned()],
+            settings: None,
         };
         let child = start(&mut spawner, &Arc::new(program), &null(), 1).unwrap();
         assert_eq!(end(&child), End::Code(1));
         let error = spawner.take_exec_error(child.pid()).expect("an error");
+        let ExecError::System(error) = error else {
+            panic!("{error:?}");
+        };
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(spawner.take_exec_error(child.pid()).is_none());
     }
@@ -181,6 +186,80 @@ fn an_exec_that_hangs_is_reported_once_and_keeps_no_other_from_starting() {
     assert_eq!(spawner.next_hanging(late), None);
     assert_eq!(spawner.next_deadline(NOW), None);
     assert_eq!(output(&mut spawner, "echo here >&6", 1), "here\n");
+    assert!(spawner.take_exec_error(child.pid()).is_none());
+    assert!(spawner.launches.is_empty());
+}
+
+/// A program with settings, which are the descriptor 7 beside one listener; it reports on 8.
+fn with_settings(script: &str) -> Arc<Program> {
+    let Ok(mut program) = Arc::try_unwrap(shell(script)) else {
+        unreachable!("it was made here");
+    };
+    program.settings = Some(sealed_file(b"settings").unwrap());
+    Arc::new(program)
+}
+
+#[test]
+fn a_program_with_settings_reads_them_and_another_one_has_neither() {
+    let name = "a_program_with_settings_reads_them_and_another_one_has_neither";
+    if !in_own_process(name) {
+        return;
+    }
+    let mut spawner = Spawner::new().unwrap();
+    spawner.make_flow_pipe().unwrap();
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    let script = "{ cat /proc/self/fd/7; (echo x >&7) 2>&- || echo ' sealed'; echo $(ls /proc/self/fd); } >&6";
+    let child = start(&mut spawner, &with_settings(script), &write, 1).unwrap();
+    drop(write);
+    assert_eq!(end(&child), End::Code(0));
+    while spawner.used > protocol::STATUS {
+        spawner.clear_slots();
+    }
+    assert!(spawner.take_exec_error(child.pid()).is_none());
+    let mut text = String::new();
+    File::from(read).read_to_string(&mut text).unwrap();
+    // 9 is what ls itself has open.
+    assert_eq!(text, "settings sealed\n0 1 2 3 4 5 6 7 8 9\n");
+    let free = output(&mut spawner, FACTS, 1);
+    assert!(free.starts_with("0 1 2 3 4 5 6 7\n"), "{free}");
+}
+
+#[test]
+fn what_a_program_with_settings_reports_is_an_error() {
+    if !in_own_process("what_a_program_with_settings_reports_is_an_error") {
+        return;
+    }
+    let mut spawner = Spawner::new().unwrap();
+    let flood = "head -c 5000 /dev/zero | tr '\\0' x >&8; exit 1";
+    for (script, expected) in [("printf no >&8; exit 1", "no"), (flood, &"x".repeat(1024))] {
+        let child = start(&mut spawner, &with_settings(script), &null(), 1).unwrap();
+        assert_eq!(end(&child), End::Code(1));
+        let error = spawner.take_exec_error(child.pid());
+        let Some(ExecError::Report(text)) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_program_with_settings_hangs_until_it_has_executed_the_other() {
+    if !in_own_process("a_program_with_settings_hangs_until_it_has_executed_the_other") {
+        return;
+    }
+    let mut spawner = Spawner::new().unwrap();
+    let script = "read line < /dev/zero";
+    let child = start(&mut spawner, &with_settings(script), &null(), 1).unwrap();
+    // It has executed the shell, and the shell keeps the pipe.
+    while spawner.launches[0].task.state().0 || spawner.used > protocol::STATUS {
+        spawner.clear_slots();
+    }
+    let late = NOW + EXEC_TIME;
+    assert_eq!(spawner.next_deadline(NOW), Some(late));
+    assert_eq!(spawner.next_hanging(late), Some(child.pid()));
+    assert_eq!(spawner.next_hanging(late), None);
+    child.send(nix::sys::signal::Signal::SIGKILL);
+    assert_eq!(end(&child), End::Signal(libc::SIGKILL));
     assert!(spawner.take_exec_error(child.pid()).is_none());
     assert!(spawner.launches.is_empty());
 }

@@ -49,6 +49,14 @@ pub fn masterctl() -> PathBuf {
     built(profile().join("masterctl"), what)
 }
 
+/// The program that applies limits and sandboxes.
+pub fn executor() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    let what = "--package master-exec";
+    BUILT.get_or_init(|| build(what));
+    built(profile().join("master-exec"), what)
+}
+
 pub fn statusd() -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     let what = "--package statusd";

@@ -134,7 +134,7 @@ fn an_unknown_key_suggests_the_nearest_one() {
         error("[service.\"spamd/inet\"]\n  min_idel = 1\n"),
         "master.toml: line 2: column 3: unknown key \"min_idel\": did you mean \"min_idle\"?"
     );
-    let error = error("[service.\"spamd/inet\"]\nnice = 1\n");
+    let error = error("[service.\"spamd/inet\"]\nkindness = 1\n");
     assert!(
         error.contains("expected one of accept, min_children, "),
         "{error}"

@@ -412,6 +412,7 @@ pub fn service(settings: Settings) -> Service {
         extra: Extra {
             pool: settings.pool(),
             limits: settings.limits,
+            ..Extra::default()
         }
         .boxed(),
         line: 1,

@@ -1,0 +1,202 @@
+//! What a child of a service may do and use, beyond what the master itself does before exec: limits,
+//! user and groups, capabilities, files, system calls.
+//!
+//! None of this is put into effect in memory that a child shares with the master. For a service with
+//! such settings the master starts [`PROGRAM`], which reads them from a descriptor, applies them to
+//! itself, and executes the service's program. This module is what both know: the settings, their
+//! form on the descriptor, and the form of an error.
+
+use std::collections::BTreeMap;
+
+use serde_derive::{Deserialize, Serialize};
+
+/// The name of the program, in the directory of the master.
+///
+/// Its first argument (`argv[0]`) is the number of the descriptor that has the settings. The next
+/// descriptor takes an [`Failure`]; it is closed when the service's program runs. The second argument
+/// is the path of the service's program, and the others are that program's, its name first.
+pub const PROGRAM: &str = "master-exec";
+
+/// The version of the form below. A master and a program of different versions do not work together.
+const VERSION: u32 = 1;
+
+/// The maximum size of encoded settings, in bytes.
+pub const SIZE_MAX: usize = 64 * 1024;
+/// The maximum size of an encoded [`Failure`]; a pipe takes it in one write.
+pub const FAILURE_MAX: usize = 1024;
+
+/// A resource of setrlimit(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    As,
+    Core,
+    Cpu,
+    Data,
+    Fsize,
+    Memlock,
+    Nofile,
+    Nproc,
+    Stack,
+}
+
+impl Limit {
+    /// All limits with the settings that set them, in the order of their names.
+    pub const ALL: [(&str, Self); 9] = [
+        ("limit_as", Self::As),
+        ("limit_core", Self::Core),
+        ("limit_cpu", Self::Cpu),
+        ("limit_data", Self::Data),
+        ("limit_fsize", Self::Fsize),
+        ("limit_memlock", Self::Memlock),
+        ("limit_nofile", Self::Nofile),
+        ("limit_nproc", Self::Nproc),
+        ("limit_stack", Self::Stack),
+    ];
+
+    /// The name of the setting.
+    pub fn setting(self) -> &'static str {
+        Self::ALL[self as usize].0
+    }
+}
+
+/// The soft and the hard limit; `u64::MAX` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// The class of input and output of ioprio_set(2), with a level from 0 (first) to 7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IoPriority {
+    Realtime(u8),
+    BestEffort(u8),
+    Idle,
+}
+
+/// The settings of a service; those that are `None` or empty change nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sandbox {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<Limit, Bounds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ionice: Option<IoPriority>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_score_adjust: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
+    /// Numbers of processors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cpu_affinity: Vec<usize>,
+}
+
+/// Settings, as they are on the descriptor.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Block<T> {
+    version: u32,
+    sandbox: T,
+}
+
+impl Sandbox {
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The settings by their names, with values as in `master.toml`.
+    pub fn shown(&self) -> Vec<(String, String)> {
+        let bound = |bound: u64| match bound {
+            u64::MAX => "infinity".to_owned(),
+            _ => bound.to_string(),
+        };
+        let limits = self.limits.iter().map(|(limit, bounds)| {
+            let bounds = format!("{}:{}", bound(bounds.soft), bound(bounds.hard));
+            (limit.setting().to_owned(), bounds)
+        });
+        let ionice = self.ionice.map(|priority| match priority {
+            IoPriority::Idle => "idle".to_owned(),
+            IoPriority::BestEffort(level) => format!("best-effort:{level}"),
+            IoPriority::Realtime(level) => format!("realtime:{level}"),
+        });
+        let number = |number: Option<i32>| number.map(|number| number.to_string());
+        let cpus = self.cpu_affinity.iter().map(usize::to_string);
+        let cpus = cpus.collect::<Vec<_>>().join(",");
+        let others = [
+            ("nice", number(self.nice)),
+            ("ionice", ionice),
+            ("oom_score_adjust", number(self.oom_score_adjust)),
+            ("umask", self.umask.map(|mask| format!("{mask:04o}"))),
+            ("cpu_affinity", Some(cpus).filter(|cpus| !cpus.is_empty())),
+        ];
+        let others = others.into_iter();
+        let others = others.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        limits.chain(others).collect()
+    }
+
+    /// The settings as they are on the descriptor. `None` if they are larger than [`SIZE_MAX`].
+    pub fn encode(&self) -> Option<Vec<u8>> {
+        let version = VERSION;
+        let sandbox = self;
+        let bytes = serde_json::to_vec(&Block { version, sandbox }).ok()?;
+        (bytes.len() <= SIZE_MAX).then_some(bytes)
+    }
+
+    /// Reads what is on the descriptor.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.len() > SIZE_MAX {
+            return Err(format!("more than {SIZE_MAX} bytes of settings"));
+        }
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        let head: Head = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if head.version != VERSION {
+            return Err(format!(
+                "settings of version {}, expected {VERSION}: restart the master after an upgrade",
+                head.version
+            ));
+        }
+        let block: Block<Self> =
+            serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        Ok(block.sandbox)
+    }
+}
+
+/// Why the service's program was not executed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The setting that could not be applied; `None` if all were, and the program could not be
+    /// executed.
+    pub setting: Option<String>,
+    /// The system's error, or what else was wrong.
+    pub reason: String,
+}
+
+impl Failure {
+    /// The failure as it is on the descriptor.
+    pub fn encode(&self) -> Vec<u8> {
+        // It has strings only, which can be written.
+        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+        bytes.truncate(FAILURE_MAX);
+        bytes
+    }
+
+    /// Reads what is on the descriptor; `None` if it is something else.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+//! What a program says that applies settings and then executes another, and the settings themselves.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::pipe2;
+
+use crate::sys::process::set_nonblocking;
+
+/// Longer texts are cut off.
+const TEXT_MAX: usize = 1024;
+
+/// A file in memory that cannot be changed any more.
+///
+/// # Errors
+/// The system's: descriptors have run out.
+pub fn sealed_file(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let file = memfd_create(
+        c"settings",
+        MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
+    )?;
+    let mut file = File::from(file);
+    file.write_all(bytes)?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+    Ok(file.into())
+}
+
+/// The master's end of the pipe. The program closes its own when it executes the other.
+#[derive(Debug)]
+pub(super) struct Report {
+    pipe: File,
+    text: Vec<u8>,
+    is_over: bool,
+}
+
+impl Report {
+    /// A new one, and the end of the pipe that is the program's.
+    pub(super) fn pipe() -> io::Result<(Self, OwnedFd)> {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        set_nonblocking(&read)?;
+        let report = Self {
+            pipe: read.into(),
+            text: Vec::new(),
+            is_over: false,
+        };
+        Ok((report, write))
+    }
+
+    /// Whether more can come, and whether there is a text, which means a failure.
+    pub(super) fn read(&mut self) -> (bool, bool) {
+        let mut bytes = [0; TEXT_MAX];
+        while !self.is_over {
+            match self.pipe.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => self.is_over = true,
+                Ok(size) => {
+                    let room = TEXT_MAX - self.text.len();
+                    self.text.extend_from_slice(&bytes[..size.min(room)]);
+                    // It says one thing only.
+                    self.is_over = true;
+                }
+            }
+        }
+        (!self.is_over, !self.text.is_empty())
+    }
+
+    /// The text, when the program has ended.
+    pub(super) fn into_text(mut self) -> Option<Vec<u8>> {
+        self.read();
+        Some(self.text).filter(|text| !text.is_empty())
+    }
+}

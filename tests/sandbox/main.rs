@@ -1,0 +1,9 @@
+//! What children of services with limits and a sandbox may do, asked from inside of them.
+
+mod limits; // limits, priorities, umask, processors
+mod stage;
+mod start; // how such children are started, and what is said when they cannot be // services with children that answer
+
+fn main() -> std::process::ExitCode {
+    testkit::main()
+}
