@@ -45,6 +45,12 @@ pub(super) fn families(item: &[u8]) -> Option<&'static [Family]> {
     }
 }
 
+/// The address that a host is given as, with or without brackets, if it is not a name.
+pub(super) fn literal(host: &str) -> Option<IpAddr> {
+    let inside = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    inside.unwrap_or(host).parse().ok()
+}
+
 /// The addresses of a host name, or of an address with or without brackets. Only addresses of
 /// `families` are returned, in Postfix's order (`inet_addr_list.c`): IPv4 first, no duplicates.
 ///
@@ -70,6 +76,10 @@ pub(super) fn addresses(
     Ok(addresses)
 }
 
+/// Why an address is not listened on, and what to do.
+pub(super) const NOT_HERE: &str = "no network interface has it; set bind_missing_addresses to yes \
+                                   to listen there before one has";
+
 /// The value of `inet_interfaces`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Interfaces {
@@ -84,11 +94,36 @@ pub(super) enum Interfaces {
 pub(super) struct Network {
     /// The enabled families that the kernel supports; sorted.
     pub(super) families: Vec<Family>,
+    /// Also addresses that this machine does not have yet.
+    pub(super) bind_missing: bool,
     pub(super) interfaces: Interfaces,
     pub(super) ports: KnownPorts,
 }
 
 impl Network {
+    /// The addresses of a host. Of a name, those that this machine does not have are put aside, as
+    /// `::1` of `localhost` where IPv6 is off, if others are left.
+    ///
+    /// # Errors
+    /// Why the host has no address.
+    pub(super) fn addresses(
+        &self,
+        host: &str,
+        resolver: &dyn Resolver,
+    ) -> Result<(Vec<IpAddr>, Vec<IpAddr>), String> {
+        let found = addresses(host, &self.families, resolver)?;
+        if self.bind_missing || found.len() < 2 {
+            return Ok((found, Vec::new()));
+        }
+        let is_here = |address: &IpAddr| resolver.has_address(*address);
+        let (here, missing): (Vec<_>, Vec<_>) = found.into_iter().partition(is_here);
+        Ok(if here.is_empty() {
+            (missing, here)
+        } else {
+            (here, missing)
+        })
+    }
+
     /// The addresses for a service without a host: the wildcards, or the addresses of the
     /// interfaces.
     pub(super) fn own_addresses(&self) -> Vec<IpAddr> {

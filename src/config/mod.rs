@@ -132,6 +132,8 @@ pub trait Resolver {
     fn tcp_service(&self, name: &str) -> Option<u16>;
     /// The addresses of all network interfaces that are up.
     fn interfaces(&self) -> Vec<IpAddr>;
+    /// Whether programs of this machine can listen on an address.
+    fn has_address(&self, address: IpAddr) -> bool;
     /// A user of passwd(5).
     fn user(&self, name: &str) -> Option<User>;
     /// The first name in passwd(5) that has this user ID.

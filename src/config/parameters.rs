@@ -73,6 +73,8 @@ pub struct Parameters {
     pub postlog_service_name: String,
     /// The command that `-D` runs; may be empty.
     pub debugger_command: String,
+    /// Not in Postfix: listen also on addresses that no network interface has yet.
+    pub bind_missing_addresses: bool,
     /// `tcp_windowsize`: the size of socket buffers in bytes; 0 for the system's default.
     pub inet_windowsize: u32,
     /// Not in Postfix: whether a reload may find an empty service table.
@@ -99,8 +101,9 @@ pub(super) struct TableSettings {
 
 /// The parameters that the master reads, and their defaults. The defaults of `myhostname` and
 /// `mydomain` are computed from the machine's name.
-const DEFAULTS: [(&str, &str); 24] = [
+const DEFAULTS: [(&str, &str); 25] = [
     ("allow_empty_table", "no"),
+    ("bind_missing_addresses", "no"),
     ("compatibility_level", "0"),
     ("daemon_directory", "/usr/lib/postfix/sbin"),
     ("data_directory", "/var/lib/postfix"),
@@ -290,6 +293,7 @@ fn parameters(
     let maillog_file_permissions = maillog_file_permissions(reader);
     let postlog_service_name = reader.nonempty("postlog_service_name");
     let debugger_command = reader.string("debugger_command");
+    let bind_missing_addresses = reader.boolean("bind_missing_addresses");
     // As in Postfix, a negative size means the default.
     let inet_windowsize = reader.number("tcp_windowsize", i32::MIN);
     let allow_empty_table = reader.boolean("allow_empty_table");
@@ -311,6 +315,7 @@ fn parameters(
         postlog_service_name: postlog_service_name?,
         debugger_command: debugger_command?,
         inet_windowsize: u32::try_from(inet_windowsize?).unwrap_or(0),
+        bind_missing_addresses: bind_missing_addresses?,
         allow_empty_table: allow_empty_table?,
         stand_alone: stand_alone.is_some(),
     })
@@ -324,7 +329,8 @@ fn table_settings(
     let level = compatibility_level(reader);
     let patterns = reader.value("master_service_disable").unwrap_or_default();
     let mut disabled = Disabled::parse(&patterns);
-    let network = network(reader, resolver);
+    let bind_missing = parameters.is_some_and(|p| p.bind_missing_addresses);
+    let network = network(reader, bind_missing, resolver);
     if network.families.is_empty() {
         disabled.add_type(Kind::Inet.as_str());
     }

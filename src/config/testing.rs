@@ -52,6 +52,7 @@ impl Resolver for FakeSystem {
         match name {
             "localhost" => Ok(ips(&["::1", "127.0.0.1"])),
             "mail.example.com" => Ok(ips(&["192.0.2.1", "2001:db8::1", "192.0.2.1"])),
+            "partly.example.com" => Ok(ips(&["192.0.2.1", "192.0.2.9"])),
             "v6.example.com" => Ok(ips(&["2001:db8::1"])),
             "many.example.com" => Ok((0..257u16)
                 .map(|n| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]))
@@ -66,6 +67,10 @@ impl Resolver for FakeSystem {
 
     fn interfaces(&self) -> Vec<IpAddr> {
         self.interfaces.clone()
+    }
+
+    fn has_address(&self, address: IpAddr) -> bool {
+        self.interfaces.contains(&address)
     }
 
     fn user(&self, name: &str) -> Option<User> {

@@ -1,6 +1,7 @@
 //! The system's names: of hosts, services, users and network interfaces.
 
-use std::net::{IpAddr, ToSocketAddrs};
+use std::io::ErrorKind;
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -53,6 +54,12 @@ impl Resolver for Names {
             .collect()
     }
 
+    /// Also one that no interface has, but a route or a setting of the kernel.
+    fn has_address(&self, address: IpAddr) -> bool {
+        let bound = UdpSocket::bind((address, 0));
+        !bound.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
+    }
+
     fn user(&self, name: &str) -> Option<User> {
         let user = unistd::User::from_name(name).ok()??;
         Some(User {
@@ -94,5 +101,12 @@ mod tests {
         assert!(addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
         assert!(!addresses.is_empty());
         assert_ne!(Names.host("no host").unwrap_err(), "");
+    }
+
+    #[test]
+    fn a_machine_has_its_loopback_network_and_no_address_for_documentation() {
+        for (address, expected) in [("127.0.0.7", true), ("192.0.2.7", false)] {
+            assert_eq!(Names.has_address(address.parse().unwrap()), expected);
+        }
     }
 }

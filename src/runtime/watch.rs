@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::reload::open_again;
 use super::services::{ServiceIo, about, described};
 use super::{Runtime, errno};
-use crate::config::{Kind, User};
+use crate::config::{Kind, Parameters};
 use crate::log::Severity;
 use crate::policy::{Event, ServiceId, Time};
 use crate::sys::poll;
@@ -46,8 +46,7 @@ impl Runtime {
             let what = "throttling, for it is the service manager's: restart its socket unit";
             (what, Err(refused()))
         } else {
-            let owner = parameters.mail_owner.1;
-            let done = io.listen_again(owner, parameters.inet_windowsize);
+            let done = io.listen_again(parameters);
             ("it listens again", done)
         };
         let name = described(&service);
@@ -82,7 +81,7 @@ enum Opened {
 impl ServiceIo {
     /// Opens listeners in the place of those that are shut down. One of the service manager cannot
     /// be opened by the master: it is made to listen again.
-    fn listen_again(&mut self, owner: User, window: u32) -> io::Result<Opened> {
+    fn listen_again(&mut self, parameters: &Parameters) -> io::Result<Opened> {
         let mut result = Opened::Same;
         for place in 0..self.listeners.len() {
             let listener = &self.listeners[place];
@@ -99,7 +98,7 @@ impl ServiceIo {
                 let done = self.listeners[place].listen_again(backlog)?;
                 self.activity().listening_again = Some(done);
             } else {
-                let opened = open_again(&self.service, place, owner, window)?;
+                let opened = open_again(&self.service, place, parameters)?;
                 self.set_listener(place, opened);
                 result = Opened::Others;
             }

@@ -190,6 +190,8 @@ pub struct TcpOptions {
     pub backlog: u32,
     /// The sizes of the sockets' buffers, in bytes, unless it is 0.
     pub window: u32,
+    /// Also an address that no network interface has yet.
+    pub missing: bool,
     /// Beside listeners of the same user at this port, with which it shares the clients if they have
     /// the same address. Otherwise the system refuses an address at which somebody listens.
     pub share: bool,
@@ -207,6 +209,9 @@ pub fn inet(address: SocketAddr, options: TcpOptions) -> io::Result<Listener> {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if options.missing {
+        setsockopt(&fd, sockopt::IpFreebind, &true)?;
+    }
     if options.share {
         setsockopt(&fd, sockopt::ReusePort, &true)?;
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use testkit::client::Client;
+use testkit::differs::{Observed, differs};
 use testkit::instance::{Instance, SOON};
 use testkit::layout::mail_owner;
 use testkit::network::{LOOPBACK_2, in_own_network};
@@ -300,6 +301,91 @@ fn an_inet_service_cannot_be_private() {
     postfix.write_configuration();
     run(&mut postfix.master(&["-w"]), SOON).expect_failure();
     assert!(Client::try_connect(&address).is_err());
+}
+
+/// An address of a VPN or of DHCP, say, comes later than the master's start.
+///
+/// Without the fix: ours, too, "the master does not start".
+#[test]
+fn an_address_that_comes_later_is_served_as_soon_as_it_is_there() {
+    needs_root("to have a network of its own");
+    differs(
+        "With bind_missing_addresses, a master listens on addresses before an interface has them.",
+        Observed {
+            ours: "other addresses are served at once, and this one as soon as it is there",
+            original: "the master does not start",
+        },
+        |postfix| {
+            let mut observed = "the master does not start";
+            in_own_network(|| {
+                let later = PuppetService::add(postfix, "192.0.2.77:7070", "inet n - n - -");
+                let address = postfix.address();
+                let other = PuppetService::add(postfix, &address, "inet n - n - -");
+                postfix.write_configuration();
+                run(&mut postfix.master(&["-w"]), SOON).expect_failure();
+                postfix
+                    .set("bind_missing_addresses", "yes")
+                    .write_configuration();
+                if !run(&mut postfix.master(&["-w"]), SOON).success() {
+                    return;
+                }
+                other.serve();
+                assert!(Client::try_connect(&later.address).is_err());
+                let mut ip = Command::new("ip");
+                ip.args(["address", "add", "192.0.2.77/32", "dev", "lo"]);
+                run(&mut ip, SOON).expect_success();
+                later.serve();
+                observed =
+                    "other addresses are served at once, and this one as soon as it is there";
+            });
+            observed
+        },
+    );
+}
+
+/// "::1 localhost" in /etc/hosts, on a machine without IPv6 addresses.
+///
+/// Without the fix: ours, too, "the master does not start".
+#[test]
+fn an_address_of_localhost_that_the_machine_does_not_have_is_left_out() {
+    needs_root("to have a network and files of its own");
+    differs(
+        "Addresses of a host name that the machine does not have are left out with a warning, if \
+         others are left.",
+        Observed {
+            ours: "127.0.0.1 of localhost is served where ::1 is missing",
+            original: "the master does not start",
+        },
+        |postfix| {
+            let mut observed = "the master does not start";
+            in_own_network(|| {
+                let hosts = postfix.path().join("hosts");
+                fs::write(&hosts, "127.0.0.1 localhost\n::1 localhost\n").expect("a file");
+                let script = format!(
+                    "mount --bind {} /etc/hosts; \
+                     echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; exec \"$@\"",
+                    hosts.display()
+                );
+                let address = format!("localhost:{}", postfix.port());
+                let service = PuppetService::add(postfix, &address, "inet n - n - -");
+                let under = Path::new("unshare");
+                postfix.set("inet_protocols", "all").write_configuration();
+                let mut command = postfix.under(under, &["--mount", "sh", "-ec", &script, "sh"]);
+                if !run(command.arg("-w"), SOON).success() {
+                    return;
+                }
+                let _client = Client::connect(&postfix.address());
+                service.next();
+                let warnings = postfix.log_lines("warning: ");
+                assert!(
+                    warnings[0].contains("not listening on ::1: "),
+                    "{warnings:?}"
+                );
+                observed = "127.0.0.1 of localhost is served where ::1 is missing";
+            });
+            observed
+        },
+    );
 }
 
 /// "tcp_windowsize": the size of a listener's buffers, in bytes.

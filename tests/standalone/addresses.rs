@@ -234,3 +234,26 @@ fn a_listener_that_is_shut_down_is_not_in_the_way() {
     expect_all(&mut standalone, &address);
     assert!(!standalone.said().contains("took over"));
 }
+
+/// 192.0.2.77 is for documentation: no machine has it.
+#[test]
+fn a_reload_changes_whether_an_address_may_be_missing() {
+    let mut standalone = Standalone::of_a_user();
+    let port = Port::reserve();
+    let name = format!("192.0.2.77:{port}");
+    standalone.write_table("a unix n - - - - true\n").start();
+    let table = line(&standalone, &name);
+    let said = standalone.write_table(&table).reload();
+    assert!(said.contains("reload failed"), "{said}");
+    assert!(said.contains("set bind_missing_addresses to yes"), "{said}");
+    standalone.write_toml("bind_missing_addresses = 2\n");
+    let said = standalone.reload();
+    assert!(said.contains("master.toml: line 1: column "), "{said}");
+    standalone.write_toml("bind_missing_addresses = true\n");
+    let said = standalone.reload();
+    assert!(said.contains("reload done"), "{said}");
+    // What listens goes on.
+    standalone.write_toml("bind_missing_addresses = false\n");
+    let said = standalone.reload();
+    assert!(said.contains("reload done"), "{said}");
+}

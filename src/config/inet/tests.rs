@@ -85,10 +85,32 @@ fn addresses_of_disabled_protocols_do_not_count() {
 fn wildcards_begin_with_ipv4() {
     let network = Network {
         families: BOTH.to_vec(),
+        bind_missing: false,
         interfaces: Interfaces::All,
         ports: KnownPorts::default(),
     };
     assert_eq!(network.own_addresses(), ips(&["0.0.0.0", "::"]));
+}
+
+#[test]
+fn addresses_of_a_name_that_are_missing_are_put_aside_if_others_are_left() {
+    let system = FakeSystem::default();
+    let with = |bind_missing, host| {
+        let network = Network {
+            families: BOTH.to_vec(),
+            bind_missing,
+            interfaces: Interfaces::All,
+            ports: KnownPorts::default(),
+        };
+        network.addresses(host, &system).unwrap()
+    };
+    let (here, missing) = (ips(&["192.0.2.1"]), ips(&["192.0.2.9"]));
+    assert_eq!(with(false, "partly.example.com"), (here, missing.clone()));
+    let both = ips(&["192.0.2.1", "192.0.2.9"]);
+    assert_eq!(with(true, "partly.example.com"), (both, vec![]));
+    // There is no other address.
+    assert_eq!(with(false, "192.0.2.9"), (missing, vec![]));
+    assert_eq!(with(false, "many.example.com").0.len(), 257);
 }
 
 #[test]

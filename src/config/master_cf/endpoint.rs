@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::inet::{BadHostPort, HostPort, Network, addresses};
+use crate::config::inet::{BadHostPort, HostPort, Network};
 use crate::config::numbers::is_digits;
 use crate::config::text::shown;
 use crate::config::{Endpoint, Kind, Resolver};
@@ -18,6 +18,8 @@ const SOCKET_PATH_MAX: usize = 107;
 pub(super) struct Location {
     pub(super) canonical: String,
     pub(super) endpoint: Endpoint,
+    /// Addresses of the host that this machine does not have.
+    pub(super) missing: Vec<IpAddr>,
 }
 
 /// Why the first column gives no endpoint.
@@ -90,10 +92,11 @@ fn locate_inet(
         .map_err(|problem| BadEndpoint::Syntax(problem, shown(name.as_bytes())))?;
     let port = port_number(port, network, resolver)
         .ok_or_else(|| BadEndpoint::UnknownPort(shown(port.as_bytes())))?;
-    let addresses = match host {
-        Some(host) => addresses(host, &network.families, resolver)
+    let (addresses, missing) = match host {
+        Some(host) => network
+            .addresses(host, resolver)
             .map_err(|why| BadEndpoint::UnknownHost(shown(host.as_bytes()), why))?,
-        None => network.own_addresses(),
+        None => (network.own_addresses(), Vec::new()),
     };
     match addresses.len() {
         0 => return Err(BadEndpoint::NoInterface),
@@ -104,6 +107,7 @@ fn locate_inet(
     Ok(Location {
         canonical: canonical_inet(host, port),
         endpoint: Endpoint::Inet(addresses.collect()),
+        missing,
     })
 }
 
@@ -140,5 +144,6 @@ fn locate_path(name: &str, kind: Kind, private: bool) -> Result<Location, BadEnd
     Ok(Location {
         endpoint: Endpoint::Path(PathBuf::from(&path)),
         canonical: path,
+        missing: Vec::new(),
     })
 }

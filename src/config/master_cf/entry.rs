@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::endpoint::{Location, locate};
 use crate::config::characters::{invisible, odd};
+use crate::config::inet::NOT_HERE;
 use crate::config::numbers::digits;
 use crate::config::parameters::TableSettings;
 use crate::config::text::{Text, is_blank, shown};
@@ -88,7 +89,15 @@ impl<'a, 'f> Entry<'a, 'f> {
         }
         let private = columns.private.is_none_or(|(private, _)| private);
         match locate(text, kind, private, &settings.network, resolver) {
-            Ok(location) => self.assemble(text, kind, columns, location, settings),
+            Ok(location) => {
+                for address in &location.missing {
+                    self.warn(
+                        name.offset,
+                        &format!("not listening on {address}: {NOT_HERE}"),
+                    );
+                }
+                self.assemble(text, kind, columns, location, settings)
+            }
             Err(problem) => {
                 self.error(name.offset, &problem.to_string());
                 None

@@ -452,6 +452,23 @@ fn an_empty_table_is_a_warning_and_in_the_place_of_services_an_error() {
 }
 
 #[test]
+fn an_address_of_a_host_that_this_machine_does_not_have_is_left_out() {
+    let table = "partly.example.com:25 inet n - n - - smtpd\n";
+    let config = parse_master(table);
+    let warned = warnings(config.clone());
+    assert_eq!(
+        warned,
+        [
+            "master.cf: line 1: column 1: not listening on 192.0.2.9: no network interface has it; \
+          set bind_missing_addresses to yes to listen there before one has"
+        ]
+    );
+    let services = config.expect("a configuration").services;
+    let addresses = services[0].endpoint.addresses();
+    assert_eq!(addresses, ["192.0.2.1:25".parse().expect("an address")]);
+}
+
+#[test]
 fn a_table_of_disabled_services_is_not_empty() {
     let main_cf = "compatibility_level = 3.6\nmaster_service_disable = unix\n";
     let sources = sources(main_cf, "a unix - - - - - a\n");

@@ -4,16 +4,23 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::reader::Reader;
-use crate::config::inet::{Interfaces, KnownPorts, Network, addresses, families};
+use crate::config::inet::{
+    Interfaces, KnownPorts, NOT_HERE, Network, addresses, families, literal,
+};
 use crate::config::text::{is_list_separator, shown, trimmed};
 use crate::config::words::Words;
 use crate::config::{Family, Resolver};
 
 /// Reads the network parameters.
-pub(super) fn network(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Network {
+pub(super) fn network(
+    reader: &mut Reader<'_>,
+    bind_missing: bool,
+    resolver: &dyn Resolver,
+) -> Network {
     let families = enabled_families(reader, resolver);
     Network {
-        interfaces: interfaces(reader, &families, resolver),
+        interfaces: interfaces(reader, &families, bind_missing, resolver),
+        bind_missing,
         ports: known_ports(reader),
         families,
     }
@@ -61,7 +68,12 @@ fn enabled_families(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Vec<Fam
     enabled
 }
 
-fn interfaces(reader: &mut Reader<'_>, families: &[Family], resolver: &dyn Resolver) -> Interfaces {
+fn interfaces(
+    reader: &mut Reader<'_>,
+    families: &[Family],
+    bind_missing: bool,
+    resolver: &dyn Resolver,
+) -> Interfaces {
     let Some(value) = reader.string("inet_interfaces") else {
         return Interfaces::All;
     };
@@ -70,22 +82,24 @@ fn interfaces(reader: &mut Reader<'_>, families: &[Family], resolver: &dyn Resol
     }
     let mut local = resolver.interfaces();
     local.retain(|&address| families.contains(&Family::of(address)));
+    let is_here = |address: &IpAddr| bind_missing || local.contains(address);
     let mut chosen = match value.as_str() {
         _ if families.is_empty() => Vec::new(),
         "loopback-only" => local.into_iter().filter(IpAddr::is_loopback).collect(),
-        list => listed(reader, list, families, &local, resolver),
+        list => listed(reader, list, families, is_here, resolver),
     };
     chosen.sort_unstable();
     chosen.dedup();
     Interfaces::Only(chosen)
 }
 
-/// Resolves a list of host names and addresses. All results must be local addresses.
+/// Resolves a list of host names and addresses. Addresses must be local. What is wrong with a name is
+/// only a warning if another address is left.
 fn listed(
     reader: &mut Reader<'_>,
     list: &str,
     families: &[Family],
-    local: &[IpAddr],
+    is_here: impl Fn(&IpAddr) -> bool,
     resolver: &dyn Resolver,
 ) -> Vec<IpAddr> {
     let name = "inet_interfaces";
@@ -95,18 +109,33 @@ fn listed(
         .split([' ', '\t', ','])
         .filter(|host| !host.is_empty())
         .collect();
-    let mut chosen = BTreeSet::new();
+    let (mut chosen, mut left_out) = (BTreeSet::new(), Vec::new());
     for host in hosts {
-        match addresses(host, families, resolver) {
-            Ok(found) => chosen.extend(found),
+        let found = match addresses(host, families, resolver) {
+            Ok(found) => found,
             Err(why) => {
                 let host = shown(host.as_bytes());
-                reader.reject(name, format!("host not found: {host}: {why}"));
+                left_out.push(format!("host not found: {host}: {why}"));
+                continue;
+            }
+        };
+        let (here, missing): (Vec<_>, Vec<_>) = found.into_iter().partition(&is_here);
+        chosen.extend(here);
+        for address in missing {
+            let problem = format!("no local interface found for {address}: {NOT_HERE}");
+            if literal(host).is_some() {
+                reader.reject(name, problem);
+            } else {
+                left_out.push(problem);
             }
         }
     }
-    for stranger in chosen.iter().filter(|address| !local.contains(address)) {
-        reader.reject(name, format!("no local interface found for {stranger}"));
+    for problem in left_out {
+        if chosen.is_empty() {
+            reader.reject(name, problem);
+        } else {
+            reader.warn(name, format!("parameter {name}: {problem}: left out"));
+        }
     }
     chosen.into_iter().collect()
 }

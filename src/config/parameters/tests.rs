@@ -337,12 +337,48 @@ fn interfaces_must_be_local() {
     assert_eq!(
         only_error("inet_interfaces = 127.0.0.1, 192.0.2.77\n"),
         "main.cf: line 1: column 19: parameter inet_interfaces: no local interface found for \
-         192.0.2.77"
+         192.0.2.77: no network interface has it; set bind_missing_addresses to yes to listen \
+         there before one has"
     );
     assert_eq!(
         only_error("inet_interfaces = nowhere.example.com\n"),
         "main.cf: line 1: column 19: parameter inet_interfaces: host not found: \
          nowhere.example.com: Name or service not known"
+    );
+}
+
+#[test]
+fn a_name_without_a_local_address_is_left_out_if_another_address_is_left() {
+    let main_cf = "inet_interfaces = localhost, nowhere.example.com, partly.example.com\n";
+    let system = FakeSystem {
+        interfaces: ips(&["127.0.0.1", "192.0.2.1"]),
+        ..FakeSystem::default()
+    };
+    let addresses = ips(&["127.0.0.1", "192.0.2.1"]);
+    assert_eq!(listener_ips(main_cf, &system), addresses);
+    let sources = sources(main_cf, "25 inet n - n - - smtpd\n");
+    let warned = warnings(Config::parse(&sources, &system));
+    let begin = "main.cf: line 1: column 19: parameter inet_interfaces: ";
+    let expected = [
+        "host not found: nowhere.example.com: ",
+        "no local interface found for 192.0.2.9: ",
+        "no local interface found for ::1: ",
+    ];
+    for (warning, expected) in warned.iter().zip(expected) {
+        let expected = format!("{begin}{expected}");
+        assert!(warning.starts_with(&expected), "{warning}");
+        assert!(warning.ends_with(": left out"), "{warning}");
+    }
+    assert_eq!(warned.len(), expected.len(), "{warned:?}");
+}
+
+#[test]
+fn addresses_that_are_missing_are_bound_if_that_is_wanted() {
+    let main_cf =
+        "bind_missing_addresses = yes\ninet_interfaces = 192.0.2.77, partly.example.com\n";
+    assert_eq!(
+        listener_ips(main_cf, &FakeSystem::default()),
+        ips(&["192.0.2.1", "192.0.2.9", "192.0.2.77"])
     );
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 
-use crate::config::{Config, Endpoint, Kind, Service, User};
+use crate::config::{Config, Endpoint, Kind, Parameters, Service, User};
 use crate::errors::describe_error;
 use crate::policy::{Entry, Plan, ServiceId};
 use crate::runtime::services::{Listeners, ServiceIo, Services, close_listeners, described};
@@ -106,10 +106,11 @@ fn by_address(io: &ServiceIo) -> impl Iterator<Item = (&SocketAddr, &Arc<Listene
 }
 
 /// How a service's TCP listener is made that has its address for itself.
-fn tcp_options(service: &Service, window: u32) -> TcpOptions {
+fn tcp_options(service: &Service, parameters: &Parameters) -> TcpOptions {
     TcpOptions {
         backlog: service.backlog,
-        window,
+        window: parameters.inet_windowsize,
+        missing: parameters.bind_missing_addresses,
         share: false,
     }
 }
@@ -192,8 +193,7 @@ impl Opening<'_> {
     /// Where the system refuses the address because another listener has it, that is looked for. A
     /// listener for all addresses of the port and one for this address do not disturb each other.
     fn open_new(&mut self, service: &Service, address: SocketAddr) -> io::Result<Listener> {
-        let window = self.config.parameters.inet_windowsize;
-        let alone = tcp_options(service, window);
+        let alone = tcp_options(service, &self.config.parameters);
         let in_use = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
         let opened = listen::inet(address, alone);
         if !opened.as_ref().is_err_and(in_use) {
@@ -308,7 +308,9 @@ impl Opening<'_> {
                 format!("; \"ss -ltnp sport = :{port}\" shows which program has it")
             }
             (io::ErrorKind::AddrNotAvailable, _) => {
-                "; no network interface of this machine has that address".into()
+                "; no network interface of this machine has that address: set \
+                 bind_missing_addresses to yes to listen there before one has"
+                    .into()
             }
             (io::ErrorKind::PermissionDenied, _) => {
                 "; ports below 1024 are reserved for root: choose a higher one, run the master as \
@@ -350,17 +352,17 @@ fn cannot_listen(service: &Service, place: impl Display, error: &io::Error) -> S
 pub(in crate::runtime) fn open_again(
     service: &Service,
     place: usize,
-    owner: User,
-    window: u32,
+    parameters: &Parameters,
 ) -> io::Result<Listener> {
     match &service.endpoint {
         Endpoint::Path(path) => {
+            let owner = parameters.mail_owner.1;
             let open = || listen::path(path, path_kind(service.kind), service.backlog);
             privilege::as_user(owner.uid, owner.gid, open)
         }
         Endpoint::Inet(addresses) => {
             let share = true;
-            let options = tcp_options(service, window);
+            let options = tcp_options(service, parameters);
             listen::inet(addresses[place], TcpOptions { share, ..options })
         }
     }

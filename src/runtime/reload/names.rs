@@ -134,6 +134,10 @@ impl Resolver for Names {
         files::Names.interfaces()
     }
 
+    fn has_address(&self, address: IpAddr) -> bool {
+        files::Names.has_address(address)
+    }
+
     fn user(&self, name: &str) -> Option<User> {
         files::Names.user(name)
     }

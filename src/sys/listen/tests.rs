@@ -9,6 +9,7 @@ use std::time::Instant;
 const OPTIONS: TcpOptions = TcpOptions {
     backlog: 10,
     window: 0,
+    missing: false,
     share: false,
 };
 
@@ -58,6 +59,24 @@ fn an_address_is_shared_only_if_that_is_wanted_and_never_with_another_user() {
     let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken(stranger.local_addr().unwrap(), shared);
     assert_eq!(taken.err(), Some(io::ErrorKind::AddrInUse));
+}
+
+#[test]
+fn an_address_that_is_missing_is_bound_if_that_is_wanted() {
+    let missing = TcpOptions {
+        missing: true,
+        ..OPTIONS
+    };
+    let mut addresses = vec!["192.0.2.7:0"];
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        addresses.push("[2001:db8::7]:0");
+    }
+    for address in addresses {
+        let address = address.parse().unwrap();
+        let refused = inet(address, OPTIONS).map_err(|error| error.kind());
+        assert_eq!(refused.err(), Some(io::ErrorKind::AddrNotAvailable));
+        assert!(inet(address, missing).unwrap().is_listening());
+    }
 }
 
 #[test]
