@@ -8,7 +8,7 @@ mod pipe;
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -239,12 +239,24 @@ fn read(path: PathBuf) -> anyhow::Result<Source> {
 /// The system's error, or [`ErrorKind::InvalidInput`] with an explanation if it is not a regular
 /// file, such as a FIFO.
 pub fn open_regular(path: &Path) -> io::Result<File> {
+    open_as_regular(path, &fs::metadata(path)?, 0)
+}
+
+/// Opens a regular file for reading, as [`open_regular`] does, and no link.
+///
+/// # Errors
+/// As [`open_regular`]; also for a symbolic link.
+pub fn open_unlinked(path: &Path) -> io::Result<File> {
+    open_as_regular(path, &path.symlink_metadata()?, libc::O_NOFOLLOW)
+}
+
+fn open_as_regular(path: &Path, metadata: &Metadata, flags: i32) -> io::Result<File> {
     // Opening a device can have effects of its own, so that it is not even opened; what is opened
     // may be another file than what was looked at.
-    file::expect_regular(&fs::metadata(path)?)?;
+    file::expect_regular(metadata)?;
     let file = OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | flags)
         .open(path)?;
     file::expect_regular(&file.metadata()?)?;
     Ok(file)

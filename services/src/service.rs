@@ -147,6 +147,17 @@ impl Service {
         )
     }
 
+    /// Checks that the process is not root's, or will not be once it has given up its privileges.
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`]
+    pub fn require_unprivileged(&self) -> Result<(), Error> {
+        self.require(
+            self.options.unprivileged || !geteuid().is_root(),
+            "does not run as root: write \"y\" in the column \"unpriv\", or run it as another user",
+        )
+    }
+
     fn require(&self, fulfilled: bool, what: &str) -> Result<(), Error> {
         if fulfilled {
             return Ok(());

@@ -196,7 +196,9 @@ impl Runtime {
                 Token::PoolChannel(pid) => self.turn.pool_channels.push(pid),
                 Token::Output(pid) => self.turn.outputs.push(pid),
                 Token::Wakeup(at) => self.wakeups.ready(at, &self.poll, &mut self.log),
-                Token::Status(_) | Token::Control(_) => self.turn.admin.push(token),
+                Token::Status(_) | Token::OwnStatus(_) | Token::Control(_) => {
+                    self.turn.admin.push(token)
+                }
                 // The reload, which comes last, looks for answers by itself.
                 Token::Names => {}
             }

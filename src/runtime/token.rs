@@ -22,6 +22,8 @@ pub(super) enum Token {
     Wakeup(usize),
     /// Programs wait that read the status, or one of them can be sent some.
     Status(usize),
+    /// The same of the master's own user.
+    OwnStatus(usize),
     /// Operators' programs wait, or one of them has sent a request.
     Control(usize),
     /// Host names that a reload waits for were looked up.
@@ -47,6 +49,7 @@ impl Token {
             Self::Control(index) => (8, index),
             Self::Names => (9, 0),
             Self::Hangups => (10, 0),
+            Self::OwnStatus(index) => (11, index),
         };
         (index << Self::KIND_BITS) | kind
     }
@@ -67,6 +70,7 @@ impl Token {
             8 => Self::Control(index),
             9 => Self::Names,
             10 => Self::Hangups,
+            11 => Self::OwnStatus(index),
             _ => return None,
         })
     }
@@ -90,6 +94,7 @@ mod tests {
             Token::Wakeup(Token::INDEX_MAX),
             Token::Status(0),
             Token::Status(Token::INDEX_MAX),
+            Token::OwnStatus(1),
             Token::Control(0),
             Token::Control(Token::INDEX_MAX),
             Token::Names,

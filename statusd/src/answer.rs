@@ -7,8 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,9 +17,12 @@ use services::Log;
 use services::multi::Client;
 use tokio::time::timeout;
 
+use crate::host::Hosts;
+use crate::metrics::{Format, metrics};
 use crate::ready::{Rules, problems};
+use crate::shared::Shared;
+use crate::view;
 use crate::watch::Watch;
-use crate::{metrics, view};
 
 const HTML: &str = include_str!("page/index.html");
 const CSS: &str = include_str!("page/page.css");
@@ -55,19 +57,25 @@ const HEADERS: [(HeaderName, &str); 5] = [
     ),
 ];
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<Shared>;
 
 /// The site's content and settings.
 #[derive(Debug)]
 pub struct Site {
     watch: Watch,
+    hosts: Hosts,
     rules: Rules,
     log: Log,
 }
 
 impl Site {
-    pub fn new(watch: Watch, rules: Rules, log: Log) -> Self {
-        Self { watch, rules, log }
+    pub fn new(watch: Watch, hosts: Hosts, rules: Rules, log: Log) -> Self {
+        Self {
+            watch,
+            hosts,
+            rules,
+            log,
+        }
     }
 
     /// Answers one request of a client, within `limit`.
@@ -97,6 +105,15 @@ impl Site {
     }
 
     fn answer(&self, request: &Request<impl Sized>) -> Answer {
+        match self.hosts.check(request) {
+            Ok(()) => {}
+            Err(status @ StatusCode::MISDIRECTED_REQUEST) => {
+                let body = "this server does not have the name in the header Host: to allow it, add \
+                            it to statusd_host_names, see statusd(8)\n";
+                return text(status, body.into());
+            }
+            Err(status) => return text(status, "one header Host is expected\n".into()),
+        }
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
             let allowed = HeaderValue::from_static("GET, HEAD");
@@ -117,7 +134,7 @@ impl Site {
     }
 
     fn view(&self, known: u64) -> Answer {
-        match view::view(known, &self.watch.known()) {
+        match view::view(known, &mut self.watch.known()) {
             Ok(view) => ok(JSON, view),
             Err(error) => self.cannot_answer(&error),
         }
@@ -126,7 +143,7 @@ impl Site {
     /// The status document, as the master sent it.
     fn status(&self) -> Answer {
         match self.watch.known().current() {
-            Ok(answer) => ok(JSON, Bytes::from_owner(Arc::clone(&answer.text))),
+            Ok(answer) => ok(JSON, answer.text.clone()),
             Err(why) => {
                 let body = serde_json::json!({ "problem": why }).to_string();
                 finish(StatusCode::SERVICE_UNAVAILABLE, JSON, body)
@@ -135,18 +152,18 @@ impl Site {
     }
 
     fn metrics(&self, headers: &HeaderMap) -> Answer {
-        let metrics = match metrics::open_metrics(&self.watch.known()) {
-            Ok(metrics) => metrics,
-            Err(error) => return self.cannot_answer(&error),
-        };
         let mut accepted = headers
             .get_all(header::ACCEPT)
             .iter()
             .filter_map(|value| value.to_str().ok());
-        if accepted.any(|value| value.contains("application/openmetrics-text")) {
-            ok(OPEN_METRICS, metrics)
-        } else {
-            ok(CLASSIC_METRICS, metrics::classic(&metrics))
+        let is_open = accepted.any(|value| value.contains("application/openmetrics-text"));
+        let (format, kind) = match is_open {
+            true => (Format::OpenMetrics, OPEN_METRICS),
+            false => (Format::Classic, CLASSIC_METRICS),
+        };
+        match metrics(&self.watch.known(), format) {
+            Ok(metrics) => ok(kind, metrics),
+            Err(error) => self.cannot_answer(&error),
         }
     }
 
@@ -177,7 +194,7 @@ fn page(kind: &'static str, body: &'static str) -> Answer {
     ok(kind, body)
 }
 
-fn ok(kind: &'static str, body: impl Into<Bytes>) -> Answer {
+fn ok(kind: &'static str, body: impl Into<Shared>) -> Answer {
     finish(StatusCode::OK, kind, body)
 }
 
@@ -185,8 +202,8 @@ fn text(status: StatusCode, body: String) -> Answer {
     finish(status, TEXT, body)
 }
 
-fn finish(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+fn finish(status: StatusCode, kind: &'static str, body: impl Into<Shared>) -> Answer {
+    let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -101,6 +101,11 @@ impl History {
         history
     }
 
+    /// The number of samples taken.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// The samples after the first `known`, as far as they are kept.
     pub fn since(&self, known: u64) -> Samples {
         // A larger number comes from a page that was connected to an earlier process.

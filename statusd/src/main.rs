@@ -2,7 +2,7 @@
 //!
 //! `watch` requests the master's status every two seconds, independent of clients. It keeps the
 //! answer and a short `history`, which `saved` saves for the next process. `answer` serves them
-//! over HTTP; `metrics`, `ready` and `view` are the formats, and the page is in `page/`. A client's
+//! over HTTP to clients that know its name (`host`); `metrics`, `ready` and `view` are the formats, and the page is in `page/`. A client's
 //! request never causes a request to the master, so the master's load does not depend on the number
 //! of clients.
 
@@ -10,9 +10,11 @@
 
 mod answer;
 mod history;
+mod host;
 mod metrics;
 mod ready;
 mod saved;
+mod shared;
 mod view;
 mod watch;
 
@@ -27,11 +29,14 @@ use services::{About, Error, Log, Service};
 
 use answer::Site;
 use history::History;
+use host::Hosts;
 use ready::Rules;
 use watch::Watch;
 
 /// The parameter that names the file of the history.
 const HISTORY_FILE: &str = "statusd_history_file";
+/// The parameter with the names of this server.
+const HOST_NAMES: &str = "statusd_host_names";
 
 const ABOUT: About = About {
     summary: "Shows the status of the master over HTTP.",
@@ -58,6 +63,8 @@ fn serve(mut service: Service) -> Result<(), Error> {
         throttled: service.boolean("statusd_throttled_is_unready", true)?,
         failed_reload: service.boolean("statusd_failed_reload_is_unready", true)?,
     };
+    let hosts = hosts(&mut service)?;
+    service.require_unprivileged()?;
     // Privileges must be dropped before a second thread exists.
     service.drop_privileges()?;
     let log = service.log();
@@ -68,7 +75,7 @@ fn serve(mut service: Service) -> Result<(), Error> {
         None => History::default(),
     };
     let watch = Watch::start(socket, history)?;
-    let site = Arc::new(Site::new(watch.clone(), rules, log.clone()));
+    let site = Arc::new(Site::new(watch.clone(), hosts, rules, log.clone()));
     let result = service.multi(move |client| {
         let site = Arc::clone(&site);
         async move { site.serve(client, limit).await }
@@ -87,6 +94,12 @@ fn socket(service: &mut Service) -> Result<PathBuf, Error> {
         // Without a master, the queue directory is not the working directory.
         None => Path::new(&service.string("queue_directory", ".")?).join(socket),
     })
+}
+
+/// The names of this server.
+fn hosts(service: &mut Service) -> Result<Hosts, Error> {
+    let names = service.string(HOST_NAMES, "$myhostname")?;
+    Hosts::parse(&names).map_err(|problem| service.reject(HOST_NAMES, &problem))
 }
 
 /// The file in which the history is saved, if one is configured.

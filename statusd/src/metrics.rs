@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use hyper::body::Bytes;
 use master::status::{Document, Service};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -13,7 +14,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::watch::MasterData;
+use crate::shared::Shared;
+use crate::watch::{Answer, MasterData};
 
 /// A counter of a service: its name, its help and its value.
 type Counter = (&'static str, &'static str, fn(&Service) -> u64);
@@ -95,24 +97,75 @@ const COUNTERS: [Counter; 3] = [
     }),
 ];
 
-/// All metrics, in OpenMetrics' text format.
+/// The text formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    OpenMetrics,
+    Classic,
+}
+
+/// A document's metrics in both formats. They are written once for all clients, when the first of
+/// them asks.
+#[derive(Clone, Debug, Default)]
+pub struct Rendered {
+    open_metrics: OnceLock<Bytes>,
+    classic: OnceLock<Bytes>,
+}
+
+/// The end of a text in OpenMetrics' format.
+const END: &str = "# EOF\n";
+
+/// All metrics.
 ///
 /// # Errors
 /// None in practice: writing to a string does not fail.
-pub fn open_metrics(known: &MasterData) -> Result<String, fmt::Error> {
-    let mut registry = Registry::default();
-    let document = known.current().ok().map(|answer| &answer.document);
-    registry.register_collector(Box::new(Metrics {
-        document: document.map(Arc::clone),
+pub fn metrics(known: &MasterData, format: Format) -> Result<Shared, fmt::Error> {
+    let current = known.current().ok();
+    // The age differs at each request.
+    let head = encoded(Metrics::Head {
+        up: current.is_some(),
         age: known.last().map(|(_, age)| age.as_secs_f64()),
-    }));
+    })?;
+    let head = head.strip_suffix(END).unwrap_or(&head).to_owned();
+    let rest = match (current, format) {
+        (Some(answer), _) => rendered(answer, format)?,
+        (None, Format::OpenMetrics) => END.into(),
+        (None, Format::Classic) => Bytes::new(),
+    };
+    Ok(Shared::new([head.into(), rest]))
+}
+
+fn rendered(answer: &Answer, format: Format) -> Result<Bytes, fmt::Error> {
+    let Rendered {
+        open_metrics,
+        classic: older,
+    } = &answer.metrics;
+    let place = match format {
+        Format::OpenMetrics => open_metrics,
+        Format::Classic => older,
+    };
+    if let Some(text) = place.get() {
+        return Ok(text.clone());
+    }
+    let text = encoded(Metrics::Document(Arc::clone(&answer.document)))?;
+    let text = match format {
+        Format::OpenMetrics => text,
+        Format::Classic => classic(&text),
+    };
+    Ok(place.get_or_init(|| text.into()).clone())
+}
+
+/// Metrics in OpenMetrics' text format.
+fn encoded(metrics: Metrics) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(metrics));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
 }
 
 /// Converts to Prometheus' text format, in which a counter is described by its full name.
-pub fn classic(open_metrics: &str) -> String {
+fn classic(open_metrics: &str) -> String {
     let counters: BTreeSet<&str> = open_metrics
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
@@ -134,27 +187,28 @@ pub fn classic(open_metrics: &str) -> String {
 }
 
 #[derive(Debug)]
-struct Metrics {
-    /// The current status, if the master answers.
-    document: Option<Arc<Document>>,
-    age: Option<f64>,
+enum Metrics {
+    /// Whether the master answers, and the age of its last answer.
+    Head {
+        up: bool,
+        age: Option<f64>,
+    },
+    Document(Arc<Document>),
 }
 
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let up = flag(self.document.is_some());
-        let mut single = |name, help, value| single(&mut encoder, name, help, value);
-        single("master_up", "Whether the master answers", up)?;
-        if let Some(age) = self.age {
-            let help = "The age of the master's last answer";
-            single("master_answer_age_seconds", help, age)?;
-        }
-        match &self.document {
-            Some(document) => {
+        match self {
+            Self::Head { up, age } => {
+                let mut single = |name, help, value| single(&mut encoder, name, help, value);
+                single("master_up", "Whether the master answers", flag(*up))?;
+                let help = "The age of the master's last answer";
+                age.map_or(Ok(()), |age| single("master_answer_age_seconds", help, age))
+            }
+            Self::Document(document) => {
                 encode_master(document, &mut encoder)?;
                 encode_services(&document.services, &mut encoder)
             }
-            None => Ok(()),
         }
     }
 }
@@ -293,9 +347,31 @@ mod tests {
     use super::*;
     use crate::testing::{calm, failed_reload, throttled};
     use crate::watch::testing::master_data;
+    use http_body_util::BodyExt;
+    use tokio::runtime::Builder;
 
     fn of(document: Document) -> String {
-        open_metrics(&master_data([Ok(document)])).expect("text")
+        text(&master_data([Ok(document)]), Format::OpenMetrics)
+    }
+
+    fn text(known: &MasterData, format: Format) -> String {
+        let metrics = metrics(known, format).expect("text");
+        let runtime = Builder::new_current_thread().build().expect("a runtime");
+        let text = runtime.block_on(metrics.collect()).expect("no error");
+        String::from_utf8(text.to_bytes().into()).expect("text")
+    }
+
+    #[test]
+    fn clients_share_the_metrics_of_a_document() {
+        let known = master_data([Ok(calm())]);
+        for format in [Format::OpenMetrics, Format::Classic] {
+            let rest = || {
+                let answer = known.current().expect("an answer");
+                rendered(answer, format).expect("text").as_ptr()
+            };
+            assert_eq!(rest(), rest());
+            assert_has(&text(&known, format), "master_up 1.0");
+        }
     }
 
     #[track_caller]
@@ -338,7 +414,7 @@ mod tests {
     #[test]
     fn of_a_master_that_does_not_answer_no_number_is_told_twice() {
         let known = master_data([Ok(calm()), Err("gone".into())]);
-        let text = open_metrics(&known).expect("text");
+        let text = text(&known, Format::OpenMetrics);
         assert_has(&text, "master_up 0.0");
         assert!(!text.contains("master_service"), "{text}");
     }
@@ -352,7 +428,7 @@ mod tests {
 
     #[test]
     fn the_older_text_describes_counters_by_their_full_names() {
-        let text = classic(&of(calm()));
+        let text = text(&master_data([Ok(calm())]), Format::Classic);
         assert_has(&text, "# TYPE master_service_connections_total counter");
         assert!(text.contains("# HELP master_service_connections_total Clients"));
         assert_has(&text, "# TYPE master_service_limit gauge");

@@ -2,10 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use master::files::open_regular;
+use master::files::open_unlinked;
 use serde_derive::{Deserialize, Serialize};
 
 use crate::history::{History, Samples};
@@ -31,12 +31,15 @@ pub fn save(history: &History, file: &Path) -> io::Result<()> {
         time: now(),
         history: history.since(0),
     };
-    let draft = file.with_extension("new");
+    let mut draft = file.as_os_str().to_owned();
+    draft.push(".new");
+    let draft = PathBuf::from(draft);
     write_new(&draft, &serde_json::to_vec(&saved)?)?;
     fs::rename(draft, file)
 }
 
-/// Creates a new file in place of an existing one, which is not opened because it might be a FIFO.
+/// Creates a new file in place of an existing one, which is not opened because it might be a FIFO
+/// or a link. If something appears there meanwhile, that is an error.
 fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -48,9 +51,9 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
 /// The history that the previous process has saved; an empty one if there is no usable file.
 ///
 /// # Errors
-/// The path is not a regular file.
+/// The path is not a regular file, or it is a symbolic link.
 pub fn load(file: &Path) -> io::Result<History> {
-    let file = match open_regular(file) {
+    let file = match open_unlinked(file) {
         Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
         opened => opened.ok(),
     };
@@ -124,10 +127,15 @@ mod tests {
         let fifo = directory.path().join("fifo");
         let made = Command::new("mkfifo").arg(&fifo).status();
         assert!(made.expect("mkfifo").success());
+        let target = directory.path().join("target");
+        fs::write(&target, "{}").expect("a file");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&target, &link).expect("a link");
         for (file, kind) in [
             (fifo.as_path(), "a FIFO"),
             (directory.path(), "a directory"),
             (Path::new("/dev/zero"), "a device"),
+            (&link, "a symbolic link"),
         ] {
             let error = load(file).expect_err("an error");
             let expected = format!("it is {kind}, expected a regular file");
@@ -140,10 +148,28 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("history");
         let made = Command::new("mkfifo")
-            .arg(file.with_extension("new"))
+            .arg(directory.path().join("history.new"))
             .status();
         assert!(made.expect("mkfifo").success());
         save(&History::default(), &file).expect("a file");
         assert!(file.is_file());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_file_or_of_the_draft_is_replaced_and_not_followed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let precious = directory.path().join("precious");
+        fs::write(&precious, "precious").expect("a file");
+        let file = directory.path().join("history");
+        for link in ["history", "history.new"] {
+            let link = directory.path().join(link);
+            let _ = fs::remove_file(&link);
+            std::os::unix::fs::symlink(&precious, link).expect("a link");
+            save(&History::default(), &file).expect("a file");
+            let kept = fs::read_to_string(&precious).expect("a file");
+            assert_eq!(kept, "precious");
+            let metadata = file.symlink_metadata().expect("a file");
+            assert!(metadata.is_file());
+        }
     }
 }

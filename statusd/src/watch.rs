@@ -6,6 +6,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyper::body::Bytes;
 use master::errors::describe_error;
 use master::status::{Document, FORMAT};
 use services::Error;
@@ -15,6 +16,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use crate::history::History;
+use crate::metrics::Rendered;
+use crate::view::Views;
 
 /// Interval between requests: with 300 samples, the history covers ten minutes.
 pub const INTERVAL: Duration = Duration::from_secs(2);
@@ -35,6 +38,8 @@ pub struct Watch(Arc<Mutex<MasterData>>);
 #[derive(Debug, Default)]
 pub struct MasterData {
     pub history: History,
+    /// The history as the page gets it.
+    pub views: Views,
     /// The last answer.
     answer: Option<Answer>,
     /// Why the last request failed.
@@ -44,8 +49,10 @@ pub struct MasterData {
 /// A status document, as received and parsed.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    pub text: Arc<[u8]>,
+    pub text: Bytes,
     pub document: Arc<Document>,
+    /// The document as metrics.
+    pub metrics: Rendered,
     arrived: Instant,
 }
 
@@ -102,6 +109,7 @@ impl Watch {
 
 impl MasterData {
     fn learn(&mut self, result: Result<Answer, String>) {
+        self.views = Views::default();
         match result {
             Ok(answer) => {
                 self.history.take(Some(&answer.document));
@@ -146,6 +154,7 @@ async fn ask(socket: &Path) -> Result<Answer, String> {
     Ok(Answer {
         text: text.into(),
         document: Arc::new(document),
+        metrics: Rendered::default(),
         arrived: Instant::now(),
     })
 }
@@ -183,13 +192,21 @@ pub mod testing {
     pub fn master_data(answers: impl IntoIterator<Item = Result<Document, String>>) -> MasterData {
         let mut known = MasterData::default();
         for answer in answers {
-            known.learn(answer.map(|document| Answer {
+            known.learn_for_test(answer);
+        }
+        known
+    }
+
+    impl MasterData {
+        /// One more answer.
+        pub fn learn_for_test(&mut self, answer: Result<Document, String>) {
+            self.learn(answer.map(|document| Answer {
                 text: serde_json::to_vec(&document).expect("JSON").into(),
                 document: document.into(),
+                metrics: Rendered::default(),
                 arrived: Instant::now(),
             }));
         }
-        known
     }
 }
 

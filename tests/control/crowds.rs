@@ -13,6 +13,7 @@ use master::status::{Document, SOCKET};
 use testkit::client::Client;
 use testkit::instance::SOON;
 use testkit::poll::{until, within};
+use testkit::run::run;
 use testkit::standalone::Standalone;
 use testkit::test;
 
@@ -120,6 +121,43 @@ fn readers_that_never_read_and_readers_that_hammer_cost_no_client() {
         master.own_memory() < before + MARGIN
     });
     assert_eq!(read_document(&standalone).services.len(), SERVICES + 1);
+}
+
+/// Maximum time of masterctl on a slow machine; in the queue of the others it would wait for longer.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+#[test]
+fn the_masters_own_user_does_not_wait_for_other_readers() {
+    let standalone = standalone(SERVICES);
+    let path: PathBuf = standalone.queue().join(SOCKET);
+    let ask = || run(&mut standalone.masterctl(&["status"]), SOON).expect_success();
+    // The first command may have to be built.
+    ask();
+    let end = AtomicBool::new(false);
+    let connected = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let _ends = Ends(&end);
+        for _ in 0..CROWD {
+            scope.spawn(|| {
+                // The queue of connections is always full.
+                while !end.load(Relaxed) {
+                    let silent = never_read(&path);
+                    connected.fetch_add(1, Relaxed);
+                    within(AT_ONCE, || end.load(Relaxed));
+                    drop(silent);
+                }
+            });
+        }
+        until(SOON, "the queue to be full", || {
+            (connected.load(Relaxed) > 80).then_some(())
+        });
+        for _ in 0..3 {
+            let begun = Instant::now();
+            let status = ask();
+            assert!(status.stdout.starts_with("master "), "{status:?}");
+            assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+        }
+    });
 }
 
 #[test]

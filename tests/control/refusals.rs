@@ -54,7 +54,10 @@ fn without_a_master_every_command_says_so() {
 fn a_master_without_these_sockets_is_not_called_none() {
     for mut standalone in Standalone::all() {
         standalone.write_table("a unix n - - - 5 true\n").start();
-        fs::remove_file(standalone.queue().join(master::status::SOCKET)).unwrap();
+        for name in [master::status::OWN_SOCKET, master::status::SOCKET] {
+            masterctl(&standalone, &["status"]).expect_success();
+            fs::remove_file(standalone.queue().join(name)).unwrap();
+        }
         let status = masterctl(&standalone, &["status"]);
         expect(&status, 3, "it is Postfix's own, or could not make it");
     }

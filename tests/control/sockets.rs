@@ -49,6 +49,7 @@ fn the_group_of_the_mail_owner_may_look_and_only_root_may_steer() {
         };
         let open = if standalone.uid() == 0 { 0o660 } else { 0o600 };
         assert_eq!(look(status::SOCKET), (standalone.uid(), open));
+        assert_eq!(look(status::OWN_SOCKET), (standalone.uid(), 0o600));
         assert_eq!(look(control::SOCKET), (standalone.uid(), 0o600));
     }
 }

@@ -1,12 +1,20 @@
 //! Limits on statusd's clients, and statusd as a child of the master.
 
+use std::fs::Permissions;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::SystemTime;
 
-use testkit::documents::calm;
+use master::status::Document;
+use serde_json::{Value, json};
+use testkit::documents::{calm, crowd};
 use testkit::instance::SOON;
 use testkit::poll::until;
 use testkit::process::Process;
+use testkit::programs::statusd;
+use testkit::run::run;
 use testkit::{needs_root, test};
 
 use crate::site::Site;
@@ -17,7 +25,9 @@ fn a_request_that_is_too_long_is_refused() {
     needs_root("a mail system");
     let stage = Stage::new(&calm());
     let long = "x".repeat(100_000);
-    let answer = stage.ask(&format!("GET / HTTP/1.1\r\nHost: x\r\nCookie: {long}"));
+    let answer = stage.ask(&format!(
+        "GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {long}"
+    ));
     assert_eq!(answer.status, 431);
     assert_eq!(stage.get("/healthz").status, 200);
 }
@@ -28,11 +38,11 @@ fn only_reading_is_possible() {
     let stage = Stage::new(&calm());
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         let answer = stage.ask(&format!(
-            "{method} /status.json HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+            "{method} /status.json HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
         ));
         assert_eq!(answer.status, 405, "{method}");
     }
-    let head = stage.ask("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let head = stage.ask("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!((head.status, &*head.body), (200, ""));
 }
 
@@ -40,7 +50,7 @@ fn only_reading_is_possible() {
 fn a_connection_is_for_one_request() {
     needs_root("a mail system");
     let stage = Stage::new(&calm());
-    let answer = stage.ask(&"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2));
+    let answer = stage.ask(&"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2));
     assert!(answer.head.contains("connection: close"), "{answer:?}");
     assert_eq!(answer.body, "statusd answers\n");
 }
@@ -113,7 +123,7 @@ fn a_reader_who_does_not_read_delays_nobody_and_is_left() {
     let lazy: Vec<TcpStream> = (0..20)
         .map(|_| {
             let mut stream = TcpStream::connect(stage.address()).expect("a listener");
-            let request = b"GET /status.json HTTP/1.1\r\nHost: x\r\n\r\n";
+            let request = b"GET /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n";
             stream.write_all(request).expect("a reader");
             stream
         })
@@ -125,6 +135,128 @@ fn a_reader_who_does_not_read_delays_nobody_and_is_left() {
     until(SOON, "the connections to be given up", || {
         process.descriptors().len() < lazy.len()
     });
+}
+
+/// Services of a large installation.
+const MANY: u32 = 3000;
+/// Clients that statusd serves at a time.
+const CLIENTS: usize = 30;
+/// Memory of a debug build with its history, the document and some answers, in KiB.
+const MEMORY: u64 = 150 * 1024;
+
+#[test]
+fn slow_readers_of_a_large_status_share_their_answers() {
+    needs_root("a mail system");
+    let document = crowd(MANY);
+    let directory = tempfile::tempdir().expect("a directory");
+    let history = directory.path().join("history");
+    std::fs::write(&history, past(&document).to_string()).expect("a file");
+    for path in [directory.path(), &history] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o777)).expect("permissions");
+    }
+    let options = format!(
+        "-o statusd_timeout=5s -o statusd_history_file={}",
+        history.display()
+    );
+    let stage = Stage::with(&document, &options);
+    stage.wait_for("/view.json", |answer| answer.samples() >= 200);
+    let process = stage.children_named("statusd")[0];
+    let before = process.descriptors().len();
+    let mut readers = Vec::new();
+    let mut most = 0;
+    let mut connect = || {
+        let mut stream = TcpStream::connect(stage.address()).expect("a listener");
+        let paths = [
+            "/view.json",
+            "/view.json?since=1",
+            "/metrics",
+            "/status.json",
+        ];
+        let path = paths[readers.len() % paths.len()];
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a reader");
+        readers.push(stream);
+        most = most.max(process.memory());
+    };
+    (0..CLIENTS).for_each(|_| connect());
+    until(SOON, "all to be served", || {
+        process.descriptors().len() > before + CLIENTS / 2
+    });
+    until(SOON, "the connections to be given up", || {
+        most = most.max(process.memory());
+        process.descriptors().len() <= before
+    });
+    assert!(most < MEMORY, "{most} KiB");
+}
+
+/// A saved history of ten minutes.
+fn past(document: &Document) -> Value {
+    let services = document.services.iter().map(|service| {
+        json!({
+            "endpoint": service.endpoint,
+            "type": service.kind,
+            "busy": vec![1234; 300],
+            "marks": vec![0; 300],
+        })
+    });
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    json!({
+        "time": now.expect("a time after 1970").as_secs_f64(),
+        "history": {
+            "taken": 300,
+            "since": 0,
+            "kept": 300,
+            "services": services.collect::<Vec<_>>(),
+        },
+    })
+}
+
+#[test]
+fn it_does_not_run_as_root() {
+    needs_root("a mail system");
+    let mut stage = Stage::new(&calm());
+    let table = std::fs::read_to_string(stage.master_cf()).expect("a table");
+    let line = table.lines().find(|line| line.contains("statusd"));
+    stage.service(&line.expect("the line").replace("n y n - 1", "n n n - 1"));
+    stage.reload();
+    let _client = TcpStream::connect(stage.address()).expect("a listener");
+    let line = stage.wait_for_log("does not run as root");
+    assert!(
+        line.contains("write \"y\" in the column \"unpriv\""),
+        "{line}"
+    );
+    let by_hand = run(Command::new(statusd()).arg("-S"), SOON).expect_failure();
+    assert!(
+        by_hand.stderr.contains("does not run as root"),
+        "{by_hand:?}"
+    );
+}
+
+#[test]
+fn a_history_file_that_is_a_link_is_an_error_and_not_followed() {
+    needs_root("a mail system");
+    let directory = tempfile::tempdir().expect("a directory");
+    let (target, link) = (
+        directory.path().join("target"),
+        directory.path().join("link"),
+    );
+    std::fs::write(&target, "precious").expect("a file");
+    std::os::unix::fs::symlink(&target, &link).expect("a link");
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).expect("a mode");
+    let stage = Stage::with(
+        &calm(),
+        &format!("-o statusd_history_file={}", link.display()),
+    );
+    let _client = TcpStream::connect(stage.address()).expect("a listener");
+    let line = stage.wait_for_log("parameter statusd_history_file: ");
+    assert!(
+        line.ends_with("it is a symbolic link, expected a regular file"),
+        "{line}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(&target).expect("a file"),
+        "precious"
+    );
 }
 
 #[test]

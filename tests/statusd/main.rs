@@ -9,6 +9,7 @@ mod limits; // limits on clients
 mod metrics; // for monitoring
 mod mistakes; // errors in the files of a running master
 mod monitoring; // alarms for Prometheus, a dashboard for Grafana
+mod names; // of this server
 mod page; // for people
 mod probes; // for load balancers
 mod real; // a master that runs statusd, which shows this master

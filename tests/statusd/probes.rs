@@ -1,9 +1,12 @@
 //! The probes of load balancers and watchdogs.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use master::status::SOCKET;
+use nix::unistd::geteuid;
 use serde_json::Value;
 use testkit::documents::{calm, failed_reload, throttled};
 use testkit::fake_master::FakeMaster;
@@ -12,6 +15,9 @@ use testkit::{needs_root, test};
 
 use crate::site::Site;
 use crate::stage::Stage;
+
+/// The ID of the user and of the group `nobody`.
+const NOBODY: u32 = 65534;
 
 #[test]
 fn a_calm_master_is_ready() {
@@ -103,7 +109,22 @@ fn one_request_is_answered_by_hand() {
     let request = directory.path().join("request");
     std::fs::write(&request, "GET /readyz HTTP/1.0\r\n\r\n").expect("a file");
     let _master = FakeMaster::new(&queue.join(SOCKET), &calm());
-    let said = Command::new(statusd())
+    // It does not run as root.
+    let program = directory.path().join("statusd");
+    std::fs::copy(statusd(), &program).expect("a copy");
+    for path in [
+        directory.path(),
+        &queue,
+        &queue.join("pid"),
+        &queue.join(SOCKET),
+    ] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o777)).expect("permissions");
+    }
+    let mut command = Command::new(program);
+    if geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let said = command
         .arg("-S")
         .env("MAIL_CONFIG", directory.path())
         .stdin(File::open(request).expect("a file"))

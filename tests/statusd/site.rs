@@ -32,7 +32,9 @@ pub trait Site {
     /// Gets a path, with additional headers, each with its line end.
     #[track_caller]
     fn get_with(&self, path: &str, headers: &str) -> Answer {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n"))
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"
+        ))
     }
 
     /// The answer to a request, which is sent unchanged.

@@ -28,10 +28,14 @@ use admission::{Admission, LISTENER};
 use control_socket::Outcome;
 use status_socket::{Last, Reader};
 
+/// The status socket for root and the group of the mail owner, and the one for this user alone.
+const SHARED: usize = 0;
+const OWN: usize = 1;
+
 #[derive(Debug)]
 pub(super) struct Admin {
-    /// Programs that read the status document.
-    readers: Admission<Reader>,
+    /// Programs that read the status document, at [`SHARED`] and at [`OWN`].
+    readers: [Admission<Reader>; 2],
     /// The document, while it is current or has readers.
     last: Option<Last>,
     /// Operators' programs that have not sent their requests yet.
@@ -45,7 +49,7 @@ pub(super) struct Admin {
 impl Default for Admin {
     fn default() -> Self {
         Self {
-            readers: Admission::new(Token::Status),
+            readers: [Token::Status, Token::OwnStatus].map(Admission::new),
             last: None,
             operators: Admission::new(Token::Control),
             pending: Vec::new(),
@@ -55,8 +59,7 @@ impl Default for Admin {
 }
 
 impl Admin {
-    /// Opens the sockets: status for root and the group of the mail owner, control for this user
-    /// alone. The master serves without them where that is not possible.
+    /// Opens the sockets: one for the status and the control socket are this user's alone. The master serves without them where that is not possible.
     pub(super) fn open(&mut self, owner: User, poll: &Poll, log: &mut Log) {
         let mut check = |name, path, opened| {
             if let Err(error) = opened {
@@ -64,9 +67,11 @@ impl Admin {
             }
         };
         let group = privilege::is_root().then_some(owner.gid);
-        let (path, readers) = (status::SOCKET, &mut self.readers);
-        let opened = readers.open(Path::new(path), SockType::Stream, group, poll);
-        check("status", path, opened);
+        let sockets = [(status::SOCKET, group), (status::OWN_SOCKET, None)];
+        for ((path, group), readers) in sockets.into_iter().zip(&mut self.readers) {
+            let opened = readers.open(Path::new(path), SockType::Stream, group, poll);
+            check("status", path, opened);
+        }
         let (path, operators) = (control::SOCKET, &mut self.operators);
         let opened = operators.open(Path::new(path), SockType::SeqPacket, None, poll);
         check("control", path, opened);
@@ -78,9 +83,10 @@ impl Admin {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        let unread = self.last.as_ref().filter(|_| self.readers.is_empty());
+        let unread = self.last.as_ref().filter(|_| !self.has_readers());
         let deadlines = [
-            self.readers.next_deadline(),
+            self.readers[SHARED].next_deadline(),
+            self.readers[OWN].next_deadline(),
             self.operators.next_deadline(),
             unread.map(|last| last.old_at),
         ];
@@ -90,7 +96,8 @@ impl Admin {
     /// Ends the connections that have lasted too long, and lets others in.
     pub(super) fn expire(&mut self, now: Time, poll: &Poll, log: &mut Log) {
         for expired in [
-            self.readers.expire(now, poll),
+            self.readers[SHARED].expire(now, poll),
+            self.readers[OWN].expire(now, poll),
             self.operators.expire(now, poll),
         ] {
             if let Err(error) = expired {
@@ -124,11 +131,8 @@ impl Runtime {
     pub(super) fn administer(&mut self, now: Time) {
         for token in std::mem::take(&mut self.turn.admin) {
             let served = match token {
-                Token::Status(LISTENER) => self.accept_readers(now),
-                Token::Status(at) => {
-                    self.admin.send(at, &self.poll);
-                    Ok(())
-                }
+                Token::Status(at) => self.serve_readers(now, SHARED, at),
+                Token::OwnStatus(at) => self.serve_readers(now, OWN, at),
                 Token::Control(LISTENER) => self.accept_operators(now),
                 Token::Control(at) => self.serve_operator(now, at),
                 _ => Ok(()),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Admin;
+use super::admission::{Admission, LISTENER};
 use crate::policy::Time;
 use crate::runtime::Runtime;
 use crate::sys::channel::Channel;
@@ -76,7 +77,7 @@ impl Admin {
 
     /// Forgets the document if it is old and has no readers.
     pub(super) fn forget_document(&mut self, now: Time) {
-        let unread = self.readers.is_empty();
+        let unread = !self.has_readers();
         if let Some(last) = self.last.take_if(|last| last.old_at <= now && unread) {
             let is_large = last.document.len() > PORTION;
             drop(last);
@@ -86,10 +87,15 @@ impl Admin {
         }
     }
 
+    pub(super) fn has_readers(&self) -> bool {
+        !self.readers.iter().all(Admission::is_empty)
+    }
+
     /// Goes on sending to a reader that has read some.
-    pub(super) fn send(&mut self, at: usize, poll: &Poll) {
-        if self.readers.get_mut(at).is_some_and(Reader::send) {
-            self.readers.remove(at, poll);
+    fn send(&mut self, socket: usize, at: usize, poll: &Poll) {
+        let readers = &mut self.readers[socket];
+        if readers.get_mut(at).is_some_and(Reader::send) {
+            readers.remove(at, poll);
         }
     }
 
@@ -97,12 +103,13 @@ impl Admin {
     fn serve(
         &mut self,
         now: Time,
+        socket: usize,
         connection: Channel,
         document: Arc<[u8]>,
         poll: &Poll,
     ) -> io::Result<()> {
-        self.readers
-            .count(document.len().saturating_sub(1) / PORTION);
+        let readers = &mut self.readers[socket];
+        readers.count(document.len().saturating_sub(1) / PORTION);
         let mut reader = Reader {
             connection,
             document,
@@ -111,19 +118,24 @@ impl Admin {
         if reader.send() {
             return Ok(());
         }
-        self.readers.keep(now, reader, Interest::Writable, poll)
+        readers.keep(now, reader, Interest::Writable, poll)
     }
 }
 
 impl Runtime {
-    /// Accepts programs that read the status document.
-    pub(super) fn accept_readers(&mut self, now: Time) -> io::Result<()> {
-        while let Some(connection) = self.admin.readers.accept(now, &self.poll)? {
+    /// Serves the reader `at`, or accepts programs that read the status document.
+    pub(super) fn serve_readers(&mut self, now: Time, socket: usize, at: usize) -> io::Result<()> {
+        if at != LISTENER {
+            self.admin.send(socket, at, &self.poll);
+            return Ok(());
+        }
+        while let Some(connection) = self.admin.readers[socket].accept(now, &self.poll)? {
             let document = match self.admin.document(now) {
                 Some(document) => document,
                 None => self.make_document(now),
             };
-            self.admin.serve(now, connection, document, &self.poll)?;
+            self.admin
+                .serve(now, socket, connection, document, &self.poll)?;
         }
         Ok(())
     }
@@ -139,7 +151,8 @@ impl Runtime {
 
 #[cfg(test)]
 mod tests {
-    use super::super::admission::{LISTENER, MAX};
+    use super::super::SHARED;
+    use super::super::admission::MAX;
     use super::*;
     use nix::sys::socket::SockType;
     use std::os::unix::net::UnixStream;
@@ -179,7 +192,7 @@ mod tests {
     }
 
     fn expire(admin: &mut Admin, now: Time, poll: &Poll) {
-        admin.readers.expire(now, poll).unwrap();
+        admin.readers[SHARED].expire(now, poll).unwrap();
         admin.forget_document(now);
     }
 
@@ -187,7 +200,7 @@ mod tests {
     fn opened(directory: &Path, poll: &Poll) -> Admin {
         let mut admin = Admin::default();
         let path = directory.join("socket");
-        let opened = admin.readers.open(&path, SockType::Stream, None, poll);
+        let opened = admin.readers[SHARED].open(&path, SockType::Stream, None, poll);
         opened.unwrap();
         admin
     }
@@ -200,11 +213,11 @@ mod tests {
             let mut admin = opened(directory.path(), &poll);
             let connect = |_| UnixStream::connect(directory.path().join("socket")).unwrap();
             let _clients: Vec<_> = (0..2 * MAX).map(connect).collect();
-            let first = admin.readers.accept(NOW, &poll).unwrap();
+            let first = admin.readers[SHARED].accept(NOW, &poll).unwrap();
             let document = document(portions * PORTION);
-            let served = admin.serve(NOW, first.expect("a reader"), document, &poll);
+            let served = admin.serve(NOW, SHARED, first.expect("a reader"), document, &poll);
             served.unwrap();
-            let accept = || admin.readers.accept(NOW, &poll).unwrap();
+            let accept = || admin.readers[SHARED].accept(NOW, &poll).unwrap();
             assert_eq!(std::iter::from_fn(accept).count(), others, "{portions}");
         }
     }
@@ -215,15 +228,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut admin = opened(directory.path(), &poll);
         let client = UnixStream::connect(directory.path().join("socket")).unwrap();
-        let connection = admin.readers.accept(NOW, &poll).unwrap().unwrap();
+        let connection = admin.readers[SHARED].accept(NOW, &poll).unwrap().unwrap();
         let document = document(4 * PORTION);
         admin.set_document(NOW, document.clone(), QUICK);
-        admin.serve(NOW, connection, document, &poll).unwrap();
+        admin
+            .serve(NOW, SHARED, connection, document, &poll)
+            .unwrap();
         let old = NOW + CURRENT;
         expire(&mut admin, old, &poll);
         assert!(admin.last.is_some(), "it has a reader");
         assert!(admin.next_deadline() > Some(old));
-        admin.readers.remove(LISTENER + 1, &poll);
+        admin.readers[SHARED].remove(LISTENER + 1, &poll);
         drop(client);
         assert_eq!(admin.next_deadline(), Some(old));
         expire(&mut admin, old - QUICK, &poll);

@@ -366,14 +366,14 @@ function showProblem(text) {
 // page, so its samples are appended to them.
 function remember(history) {
   kept = history.kept;
+  // Samples that come once more: those of a page that was away, or of another statusd.
+  const again = Math.max(0, known - history.since);
   known = history.taken;
   const seen = new Set();
   for (const news of history.services) {
     const { busy, marks } = past.get(key(news)) ?? { busy: [], marks: [] };
-    past.set(key(news), {
-      busy: [...busy, ...news.busy].slice(-kept),
-      marks: [...marks, ...news.marks].slice(-kept),
-    });
+    const join = (old, more) => [...old.slice(0, Math.max(0, old.length - again)), ...more].slice(-kept);
+    past.set(key(news), { busy: join(busy, news.busy), marks: join(marks, news.marks) });
     seen.add(key(news));
   }
   for (const name of past.keys()) {
