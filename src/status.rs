@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use serde_derive::{Deserialize, Serialize};
 
-use crate::config::{self, ChildLimits, Endpoint, ImportedVariable, Parameters, Pool, Ramp};
+use crate::config::{
+    self, ChildLimits, Endpoint, ImportedVariable, Parameters, Pool, Ramp, StartLimit,
+};
 
 /// The version of the format.
 pub const FORMAT: u32 = 1;
@@ -255,12 +257,13 @@ fn settings(service: &config::Service) -> Settings {
 /// A setting that differs from its default.
 type ChangedSetting = Option<(&'static str, String)>;
 
-fn limits(service: &config::Service) -> [ChangedSetting; 5] {
+fn limits(service: &config::Service) -> [ChangedSetting; 6] {
     let ChildLimits {
         throttle_most,
         crash_percent,
         stop_timeout,
         request_timeout,
+        start_limit,
         capture_output,
     } = *service.limits();
     let first = seconds(service.throttle_time);
@@ -273,6 +276,9 @@ fn limits(service: &config::Service) -> [ChangedSetting; 5] {
         crash_percent.map(|percent| ("crash_percent", percent.to_string())),
         stop_timeout.map(|time| ("stop_timeout", seconds(time))),
         request_timeout.map(|time| ("request_timeout", seconds(time))),
+        start_limit.map(|StartLimit { starts, period }| {
+            ("start_limit", format!("{starts}/{}", seconds(period)))
+        }),
         capture_output.then(|| ("capture_output", "true".to_owned())),
     ]
 }

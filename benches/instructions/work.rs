@@ -9,7 +9,7 @@ use std::time::Duration;
 use master::config::{
     self, Base, Config, Endpoint, Family, Kind, Pool, Resolver, Source, Sources, User, Wakeup,
 };
-use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, State, Table, Time};
+use master::policy::{Action, Event, ExitStatus, Pid, Progress, ServiceId, State, Table, Time};
 use master::protocol::StatusReport;
 use master::protocol::pool::Report;
 
@@ -209,7 +209,14 @@ impl SimulatedMaster {
 
     fn end(&mut self, pid: Pid) {
         let status = ExitStatus::Code(0);
-        self.step(NOW, Event::Exited { pid, status });
+        self.step(
+            NOW,
+            Event::Exited {
+                pid,
+                status,
+                progress: Progress::Made,
+            },
+        );
     }
 }
 

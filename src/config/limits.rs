@@ -15,8 +15,17 @@ pub struct ChildLimits {
     pub stop_timeout: Option<Duration>,
     /// A child that has served one client for longer than this is ended.
     pub request_timeout: Option<Duration>,
+    /// No more children than this are started in a period.
+    pub start_limit: Option<StartLimit>,
     /// Whether the master logs what the children write to standard output and standard error.
     pub capture_output: bool,
+}
+
+/// So many starts in a period, which begins with the first of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StartLimit {
+    pub starts: u32,
+    pub period: Duration,
 }
 
 impl ChildLimits {
@@ -26,6 +35,7 @@ impl ChildLimits {
         crash_percent: None,
         stop_timeout: None,
         request_timeout: None,
+        start_limit: None,
         capture_output: false,
     };
 }

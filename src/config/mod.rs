@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
-pub use limits::ChildLimits;
+pub use limits::{ChildLimits, StartLimit};
 use main_cf::Dictionary;
 use master_toml::ServiceTable;
 pub use master_toml::nearest;

@@ -60,6 +60,9 @@ impl Service {
         if cx.hanging >= HANGING_OF_ALL_MAX {
             return self.back_off(cx, Kind::SpawnFailed(SpawnFailure::TooManyHang));
         }
+        if !self.count_start(cx) {
+            return;
+        }
         let loaded = self.avail < self.total();
         if loaded && self.config.stress_eligible() && !self.has_room(self.total() + 1) {
             self.prolong_stress(cx);

@@ -42,8 +42,13 @@ pub enum Event {
     ExecHangs { pid: Pid },
     /// [`Action::Watch`](super::Action::Watch) was refused.
     WatchFailed { service: ServiceId, error: Errno },
-    /// A process ended, and its status was collected.
-    Exited { pid: Pid, status: ExitStatus },
+    /// A process ended, and its status was collected. `progress` matters only of a child that
+    /// [`Table::ended_at_once`](super::Table::ended_at_once).
+    Exited {
+        pid: Pid,
+        status: ExitStatus,
+        progress: Progress,
+    },
     /// Time has passed; see [`Table::next_deadline`](super::Table::next_deadline).
     Deadline,
     /// A new configuration was read and checked, and its listeners are open. No action of earlier
@@ -61,6 +66,14 @@ pub enum Event {
     Verbose(bool),
     /// The master was told to end by this signal.
     Stop { signal: i32 },
+}
+
+/// Whether a child that has reported nothing took a client, as far as the system tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    Made,
+    Unknown,
+    None,
 }
 
 /// How a process ended.

@@ -17,6 +17,7 @@ mod event;
 mod operator;
 mod pids;
 mod pool;
+mod progress;
 mod record;
 mod reload;
 mod service;
@@ -34,7 +35,7 @@ use std::time::Duration;
 
 pub use action::{Action, Signal};
 pub use child::{ChildInfo, ChildState, State};
-pub use event::{Errno, Event, ExitStatus, OrderFailure};
+pub use event::{Errno, Event, ExitStatus, OrderFailure, Progress};
 pub use pids::ByPid;
 pub use record::{Counts, Kind, Limiter, Record, Rogue, Severity, SpawnFailure};
 pub use reload::{Entry, Plan};

@@ -49,6 +49,10 @@ pub enum Kind {
     /// No children are started for this time.
     Throttled(Duration, Counts),
     Unthrottled(Counts),
+    /// So many children in a row have done nothing, and the next one is started after this time.
+    InVain(u32, Duration),
+    /// The service has started as many children as it may, and starts none for this time.
+    StartLimit(Duration),
     SpawnFailed(SpawnFailure),
     WatchFailed(Errno),
     LimitReached,
@@ -139,6 +143,23 @@ impl Kind {
                 format!("throttled for {} s, {}", time.as_secs(), counts(now))
             }
             Self::Unthrottled(now) => format!("no longer throttled, {}", counts(now)),
+            Self::InVain(children, time) => format!(
+                "the last {children} processes ended within 1 s with status 0 and took no client \
+                 -- starting the next one after {:.1} s\n\
+                 probably {} goes into the background, or does not accept clients on descriptor 6: \
+                 see master-protocol(7)",
+                time.as_secs_f64(),
+                service.path.display(),
+            ),
+            Self::StartLimit(time) => {
+                let limit = service.limits().start_limit;
+                let (starts, period) = limit.map_or((0, 0), |l| (l.starts, l.period.as_secs()));
+                format!(
+                    "has started {starts} processes in {period} s, the most that its start_limit \
+                     allows -- starting no more for {:.1} s",
+                    time.as_secs_f64(),
+                )
+            }
             Self::SpawnFailed(why) => format!("cannot start a process: {why} -- throttling"),
             Self::WatchFailed(why) => format!("cannot watch its listeners: {why} -- throttling"),
             Self::LimitReached => format!(

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::child::Leaving;
 use super::deadlines::grace;
 use super::pool::warm::Pace;
+use super::progress::Starts;
 use super::service::Context;
 use super::throttle::BackoffState;
 use super::timers::{self, Timer};
@@ -148,6 +149,7 @@ impl Service {
         let keeps_warm = self.keeps_warm();
         if let Some(rare) = self.existing_rare() {
             rare.backoff = BackoffState::default();
+            rare.starts = Starts::default();
             if !keeps_warm {
                 rare.pace = Pace::default();
                 rare.timers[Timer::Start as usize] = None;

@@ -7,6 +7,7 @@ use super::child::Child;
 use super::deadlines::Deadlines;
 use super::pool::Pool;
 use super::pool::warm::Pace;
+use super::progress::Starts;
 use super::throttle::BackoffState;
 use super::timers::{self, Timers};
 use super::{
@@ -54,6 +55,7 @@ pub struct Service {
 pub(super) struct Rare {
     pub(super) timers: timers::Deadlines,
     pub(super) backoff: BackoffState,
+    pub(super) starts: Starts,
     pub(super) limit_warned: Option<Time>,
     /// Of lines about bad reports.
     pub(super) warnings: Limiter,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::child::{Child, Counted, Leaving, State};
 use super::deadlines::Termination;
 use super::service::Context;
-use super::{Action, ExitStatus, Kind, Pid, Service, Signal};
+use super::{Action, ExitStatus, Kind, Pid, Progress, Service, Signal};
 use crate::protocol::{Availability, StatusReport};
 
 /// The most children of one service that may hang in exec at a time: each keeps memory, and the
@@ -104,7 +104,9 @@ impl Service {
 
     /// A child has a client.
     pub(super) fn turned_busy(&mut self, cx: &mut Context, pid: Pid) {
-        self.rare_mut().statistics.connections += 1;
+        let rare = self.rare_mut();
+        rare.statistics.connections += 1;
+        rare.starts.have_progress();
         self.change(cx, pid, |child, now| {
             child.state = State::Busy;
             child.since = Some(now);
@@ -191,14 +193,24 @@ impl Service {
 
     /// A child ended. One that fails before it has served any client is a symptom of something
     /// structural, so its service is throttled.
-    pub(super) fn exited(&mut self, cx: &mut Context, pid: Pid, status: ExitStatus) {
+    pub(super) fn exited(
+        &mut self,
+        cx: &mut Context,
+        pid: Pid,
+        status: ExitStatus,
+        progress: Progress,
+    ) {
         let Some(child) = self.release(cx, pid) else {
             return;
         };
         let end = child.end(status, self.removed);
         let bad_startup = end.failed && end.indicts_command && self.may_throttle();
+        let progress = child.progress(cx.now, status, progress);
         self.rare_mut().statistics.count_end(status);
         cx.spare = Some(child);
+        if !end.failed {
+            self.judge(cx, progress);
+        }
         if end.failed {
             self.log_child(cx, pid, Kind::Ended(status));
         }

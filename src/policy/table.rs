@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::service::{Context, require};
 use super::timers::Timer;
 use super::{
-    Action, ByPid, ChildInfo, Event, ExitStatus, Kind, Pid, Record, Rogue, Service, ServiceId,
-    State, Time,
+    Action, ByPid, ChildInfo, Event, ExitStatus, Kind, Pid, Progress, Record, Rogue, Service,
+    ServiceId, State, Time,
 };
 use crate::config::ByIdentity;
 
@@ -54,7 +54,11 @@ impl Table {
         }
         self.turn(now, out, |table| match event {
             Event::Spawned { service, pid, .. } => table.spawned(service, pid, event),
-            Event::Exited { pid, status } => table.exited(pid, status),
+            Event::Exited {
+                pid,
+                status,
+                progress,
+            } => table.exited(pid, status, progress),
             Event::Deadline => table.deadline(),
             Event::Reload(plan) => table.reload(plan),
             Event::Verbose(verbose) => table.cx.verbose = verbose,
@@ -120,9 +124,9 @@ impl Table {
         }
     }
 
-    fn exited(&mut self, pid: Pid, status: ExitStatus) {
+    fn exited(&mut self, pid: Pid, status: ExitStatus, progress: Progress) {
         if let Some(id) = self.pids.remove(&pid) {
-            self.at(id, |service, cx| service.exited(cx, pid, status));
+            self.at(id, |service, cx| service.exited(cx, pid, status, progress));
             self.forget_if_done(id);
         }
     }
@@ -142,7 +146,7 @@ impl Table {
                     Timer::Child => service.children_overdue(cx),
                     Timer::Ping => service.ping(cx),
                     Timer::Surplus => service.end_surplus(cx),
-                    Timer::Start => service.touch(cx),
+                    Timer::Start | Timer::Delay => service.touch(cx),
                 }
             });
         }
@@ -244,6 +248,15 @@ impl Table {
     /// How long reports of the service's children may wait to be read together.
     pub fn report_delay(&self, id: ServiceId) -> Option<Duration> {
         self.service(id)?.report_delay()
+    }
+
+    /// When a child was started that ended at once and well without a report, so that it matters
+    /// whether it took a client; nothing for other children.
+    pub fn ended_at_once(&self, now: Time, pid: Pid, status: ExitStatus) -> Option<Time> {
+        let service = self.service(self.service_of(pid)?)?;
+        let child = service.children.get(&pid)?;
+        let matters = child.ended_at_once(now, status) && !child.ordered && !service.removed;
+        matters.then_some(child.started)
     }
 
     /// All children of services with a `stop_timeout`, with that: how long each may take to end.

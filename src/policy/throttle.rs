@@ -59,14 +59,14 @@ impl BackoffState {
 }
 
 impl Service {
-    /// Whether a failing command keeps the service from starting children.
+    /// Whether a command that fails, or does nothing, keeps the service from starting children.
     pub fn throttled(&self) -> bool {
         self.throttled_until().is_some()
     }
 
     /// Until when no children are started, if it is throttled.
     pub fn throttled_until(&self) -> Option<Time> {
-        self.timer(Timer::Unthrottle)
+        self.timer(Timer::Unthrottle).max(self.timer(Timer::Delay))
     }
 
     /// How long the service was throttled last, unless a client was served since.
@@ -86,9 +86,9 @@ impl Service {
         (backoff.crashed(), backoff.clients)
     }
 
-    /// Whether it can be throttled: it is neither throttled nor removed.
+    /// Whether a failure can throttle it: none does already, and it is not removed.
     pub(super) fn may_throttle(&self) -> bool {
-        !self.throttled() && !self.removed
+        self.timer(Timer::Unthrottle).is_none() && !self.removed
     }
 
     /// The system had no room for another process.

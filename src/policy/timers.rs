@@ -13,6 +13,8 @@ use super::{Service, ServiceId, Time};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     Unthrottle,
+    /// The next child may be started after many.
+    Delay,
     Wakeup,
     StressEnd,
     /// Kill the children of a removed service.

@@ -153,7 +153,15 @@ impl Runtime {
             End::Code(code) => ExitStatus::Code(code),
             End::Signal(signal) => ExitStatus::Signal(signal),
         };
-        self.step(now, Event::Exited { pid, status });
+        let progress = self.progress(now, id, pid, status);
+        self.step(
+            now,
+            Event::Exited {
+                pid,
+                status,
+                progress,
+            },
+        );
     }
 
     /// Reads what a child has sent whose channel is about to be closed.

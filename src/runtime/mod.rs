@@ -13,6 +13,7 @@ mod faults;
 mod lifecycle;
 mod output;
 mod pools;
+mod progress;
 mod reload;
 mod services;
 mod settings;

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::output::Rate;
+use super::progress::Remembered;
 use super::status::ReportSet;
 use super::token::Token;
 use crate::config::{Endpoint, Kind, RunOptions, Service};
@@ -57,6 +58,8 @@ pub(super) struct Activity {
     pub(super) listened_again: Limiter<8, 1>,
     /// A listener of the service manager is about to listen again; readable when that is done.
     pub(super) listening_again: Option<OwnedFd>,
+    /// Of a service of which a child has ended at once.
+    pub(super) remembered: Option<Box<Remembered>>,
 }
 
 impl ServiceIo {
@@ -125,7 +128,7 @@ impl ServiceIo {
     }
 
     /// The clients that wait at TCP addresses, if the system tells.
-    fn tcp_backlog(&self) -> Option<u32> {
+    pub(super) fn tcp_backlog(&self) -> Option<u32> {
         match self.service.endpoint {
             Endpoint::Path(_) => None,
             Endpoint::Inet(_) => self.listeners.iter().map(|l| l.waiting()).sum(),
@@ -209,7 +212,11 @@ impl ServiceIo {
         }
     }
 
+    /// The listeners are others.
     fn look_for_file(&mut self) {
+        if let Some(activity) = &mut self.activity {
+            activity.remembered = None;
+        }
         self.file = match &self.service.endpoint {
             Endpoint::Path(path) => FileId::of(path),
             Endpoint::Inet(_) => None,

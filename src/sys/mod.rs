@@ -2,6 +2,7 @@
 //! it knows neither table nor configuration.
 #![allow(unsafe_code)]
 
+pub mod arrivals;
 pub mod backchannel;
 pub mod channel;
 pub mod child;

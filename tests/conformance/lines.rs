@@ -63,6 +63,8 @@ lines! {
     Crashing = ours(": children ended abnormally with ");
     Throttled = each(": throttled for ", "throttling command ");
     Unthrottled = each(": no longer throttled, ", "throttle released for command ");
+    InVain = ours(" with status 0 and took no client -- ");
+    StartLimit = ours(", the most that its start_limit allows -- ");
     SpawnFailed = each(": cannot start a process: ", " fork: ");
     WatchFailed = ours(": cannot watch its listeners: ");
     LimitReached = same(" has reached its process limit ");

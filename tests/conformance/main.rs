@@ -25,6 +25,7 @@ mod status; // what children report
 mod stress; // stress mode
 mod throttle; // services whose children fail
 mod transaction; // failed reloads
+mod vain; // children that end at once and take no client
 mod wakeup; // wake-ups of each type
 
 fn main() -> std::process::ExitCode {

@@ -1,5 +1,6 @@
 //! Signals to the master, and the signal state of children.
 
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::time::Duration;
@@ -329,13 +330,14 @@ fn a_master_that_is_kept_busy_stops_when_it_is_told_to() {
     let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
     let tally = postfix.path().join("tally");
     postfix.service(&format!(
-        "b unix - - n - 0 puppet -o tally={}",
+        "b unix - - n - 0 puppet -o tally={} once",
         tally.display()
     ));
     postfix.start();
-    // This service's children accept no client, so one client keeps the master busy.
-    let path = postfix.socket("private", "b").display().to_string();
-    let _client = Client::connect(&path);
+    // Each child takes one client, and there is always another one.
+    let path = postfix.socket("private", "b");
+    // It ends with the master.
+    std::thread::spawn(move || while UnixStream::connect(&path).is_ok() {});
     until(SOON, "many children", || {
         std::fs::metadata(&tally).is_ok_and(|facts| facts.len() > 50)
     });

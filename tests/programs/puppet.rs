@@ -8,7 +8,7 @@
 //! Bytes are written in hexadecimal. The commands are the arms of [`Puppet::command`].
 //!
 //! With `tally=PATH` it appends one byte to that file and leaves: a short-lived child that is
-//! counted.
+//! counted. With `once` beside it, it first accepts a client, if one waits, and reports nothing.
 //!
 //! With `serve` it serves one client after the other, like a daemon: it sends its process ID, waits
 //! for a line, and sends `done`.
@@ -45,6 +45,9 @@ fn main() -> Result<()> {
     };
     if let Some(path) = option("tally=") {
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        if arguments.iter().any(|text| text == "once") {
+            let _ = accept(LISTEN);
+        }
         return Ok(file.write_all(b".")?);
     }
     if arguments.iter().any(|text| text == "serve") {

@@ -31,7 +31,7 @@ sorts! {
         SentDescriptors Spawned SpawnFailed ExecHangs WatchFailed Exited Deadline Reload Pause
         Resume Replace Wake Verbose Stop;
     ACTIONS of Action: Watch Unwatch Spawn Signal Order CloseChannel Wake Close Terminate Log;
-    KINDS of Kind: Ended BadStartup Crashing Throttled Unthrottled SpawnFailed WatchFailed
+    KINDS of Kind: Ended BadStartup Crashing Throttled Unthrottled InVain StartLimit SpawnFailed WatchFailed
         LimitReached StressBegins StressEnds Added Removed Killing PartialReport ForgedReport
         StaleReport UnknownStatus SentDescriptors Suppressed ExecHangs Rogue Overdue TooLong
         Lingering PoolFull Terminating Counts States Spawned Waking;
@@ -50,7 +50,8 @@ const POOLS: [&str; 8] = [
 ];
 
 /// Kinds that occur with pools, too.
-const BOTH: [&str; 11] = [
+const BOTH: [&str; 12] = [
+    "Kind::InVain",
     "Event::SentDescriptors",
     "Event::ExecHangs",
     "Action::CloseChannel",

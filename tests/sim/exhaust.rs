@@ -44,7 +44,7 @@ const CASES: [Case; 6] = [
             Lose(0),
         ],
         depth: 18,
-        expected: (10_501, 44_932),
+        expected: (13_730, 58_421),
     },
     Case {
         name: "three_children_and_other_limits",
@@ -63,7 +63,7 @@ const CASES: [Case; 6] = [
             Edit(0, Max(0)),
         ],
         depth: 14,
-        expected: (21_209, 112_955),
+        expected: (27_182, 144_781),
     },
     Case {
         name: "a_service_that_goes_and_comes_back",
@@ -89,7 +89,7 @@ const CASES: [Case; 6] = [
             WatchFails,
         ],
         depth: 13,
-        expected: (20_794, 109_051),
+        expected: (24_533, 129_147),
     },
     Case {
         name: "two_services_share_the_master",
@@ -130,7 +130,7 @@ const CASES: [Case; 6] = [
             Operator(0, Wake),
         ],
         depth: 12,
-        expected: (8_596, 59_727),
+        expected: (13_305, 91_230),
     },
     Case {
         name: "late_actions_and_children_that_hang_or_send_descriptors",
@@ -152,7 +152,7 @@ const CASES: [Case; 6] = [
             Hangup,
         ],
         depth: 10,
-        expected: (19_559, 98_672),
+        expected: (21_294, 108_547),
     },
 ];
 

@@ -59,6 +59,8 @@ pub enum Happening {
     SpawnFails,
     /// The next watch fails.
     WatchFails,
+    /// Toggles whether the kernel tells how many clients wait.
+    Count,
 
     /// An administrator edits an endpoint's line of the table.
     Edit(u8, Edit),
@@ -121,6 +123,8 @@ pub enum Edit {
     StopTimeout(u8),
     /// Seconds; 0 is none.
     RequestTimeout(u8),
+    /// Starts in 10 seconds; 0 is no limit.
+    StartLimit(u8),
 }
 
 impl Happening {

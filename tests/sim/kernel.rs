@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use master::config::Service;
-use master::policy::{Event, ExitStatus, Pid, ServiceId, Signal, Time};
+use master::policy::{Event, ExitStatus, Pid, Progress, ServiceId, Signal, Time};
 use master::protocol::StatusReport;
 
 use crate::lines;
@@ -117,6 +117,8 @@ pub struct Kernel {
     pub vanished: Vec<Pid>,
     pub spawn_fails: bool,
     pub watch_fails: bool,
+    /// Whether it does not tell how many clients wait.
+    pub does_not_count: bool,
     /// Whether the faults are over.
     pub calm: bool,
 }
@@ -303,10 +305,11 @@ impl Kernel {
         self.ports().all(|(_, port)| silent(port)) && self.processes.iter().all(quiet)
     }
 
-    pub fn reap(&mut self) -> Option<(Pid, ExitStatus)> {
+    /// The next end, and whether that child took a client, as the runtime finds out.
+    pub fn reap(&mut self) -> Option<(Pid, ExitStatus, Progress)> {
         if self.calm && !self.vanished.is_empty() {
             let pid = self.vanished.pop()?;
-            return Some((pid, ExitStatus::Code(0)));
+            return Some((pid, ExitStatus::Code(0), Progress::Unknown));
         }
         let mut processes = self.processes.iter().enumerate();
         let (at, end) = processes.find_map(|(at, process)| match process.phase {
@@ -317,7 +320,13 @@ impl Kernel {
             End::Code(code) => ExitStatus::Code(code),
             End::Signal(signal) => ExitStatus::Signal(signal),
         };
-        Some((self.processes.remove(at).pid, status))
+        let Process { pid, place, .. } = self.processes.remove(at);
+        let progress = match self.port(place) {
+            _ if self.does_not_count => Progress::Unknown,
+            Some(port) if port.waiting > 0 => Progress::None,
+            _ => Progress::Made,
+        };
+        Some((pid, status, progress))
     }
 
     // Changes without the master.

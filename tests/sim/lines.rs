@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use master::config::{ChildLimits, Endpoint, Extra, Kind, Pool, Service, Wakeup};
+use master::config::{ChildLimits, Endpoint, Extra, Kind, Pool, Service, StartLimit, Wakeup};
 
 use crate::happening::Edit;
 
@@ -32,6 +32,7 @@ struct Line {
     crash_percent: u8,
     stop_timeout: u8,
     request_timeout: u8,
+    start_limit: u8,
 }
 
 /// All lines.
@@ -55,6 +56,7 @@ impl Default for Lines {
             crash_percent: 0,
             stop_timeout: 0,
             request_timeout: 0,
+            start_limit: 0,
         };
         Self {
             lines: [line; ENDPOINTS.len()],
@@ -81,6 +83,7 @@ impl Lines {
             Edit::CrashPercent(percent) => line.crash_percent = percent,
             Edit::StopTimeout(seconds) => line.stop_timeout = seconds,
             Edit::RequestTimeout(seconds) => line.request_timeout = seconds,
+            Edit::StartLimit(starts) => line.start_limit = starts,
         }
         *line != before
     }
@@ -138,6 +141,10 @@ fn limits(line: &Line) -> ChildLimits {
         crash_percent: set(line.crash_percent).map(u32::from),
         stop_timeout: time(line.stop_timeout),
         request_timeout: time(line.request_timeout),
+        start_limit: set(line.start_limit).map(|starts| StartLimit {
+            starts: starts.into(),
+            period: Duration::from_secs(10),
+        }),
         capture_output: false,
     }
 }

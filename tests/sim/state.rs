@@ -10,6 +10,7 @@ use crate::simulation::Simulation;
 
 /// After this time the past has no effect: warnings may be repeated, and wake-ups are due.
 const MEMORY: Time = Time::from_secs(1000);
+const MINUTE: Time = Time::from_secs(60);
 
 /// A process without its pid.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +24,8 @@ struct Nameless {
     member: Option<Member>,
     /// The remaining time until it has to leave.
     stays: Option<Time>,
+    /// The time since its start, as long as that matters.
+    young: Option<Time>,
 }
 
 /// Equal for states that differ only in pids, generations and the time of day.
@@ -62,6 +65,8 @@ fn nameless(simulation: &Simulation) -> Vec<(Nameless, Pid)> {
         // Whether a generation is right is visible only in a report.
         Some(Member {
             generation: 0,
+            // Seen in `young`.
+            started: Time::ZERO,
             busy_since: None,
             told_to_leave: None,
             ended: match member.ended {
@@ -76,6 +81,11 @@ fn nameless(simulation: &Simulation) -> Vec<(Nameless, Pid)> {
         let until = member.due(&account.service, simulation.model.kill_time)?;
         Some(until.saturating_sub(now))
     };
+    let young = |place, pid| {
+        let (_, member) = known(place, pid)?;
+        let matters = member.is_judged() && member.is_young(now);
+        matters.then(|| now - member.started)
+    };
     let processes = simulation.kernel.processes.iter().enumerate();
     let nameless = processes.map(|(at, process)| Nameless {
         place: process.place.index(),
@@ -86,6 +96,7 @@ fn nameless(simulation: &Simulation) -> Vec<(Nameless, Pid)> {
         signalled: process.signal.map(|s| s == Signal::Kill),
         member: member(process.place, process.pid),
         stays: stays(process.place, process.pid),
+        young: young(process.place, process.pid),
     });
     let pids = simulation
         .kernel
@@ -108,6 +119,10 @@ fn hash_account(account: &Account, now: Time, hasher: &mut impl Hasher) {
         .hash(hasher);
     (left(account.throttled_until), left(account.stress_until)).hash(hasher);
     (left(account.wake_at), account.wake_waits).hash(hasher);
+    let minute = |at: &Time| now - *at < MINUTE;
+    let said = account.delay_said.filter(minute).map(|at| now - at);
+    (account.in_vain, left(account.delayed_until), said).hash(hasher);
+    account.period.map(|(at, n)| (now - at, n)).hash(hasher);
     (left(account.kill_at), account.killed).hash(hasher);
     let warned = account.warned_at.filter(recent).map(|at| now - at);
     (account.watched, account.paused, warned).hash(hasher);

@@ -16,7 +16,7 @@ const LIFE: [Sort; 5] = [
     |random| Happening::Client(random.byte()),
 ];
 
-const SOMETIMES: [Sort; 31] = [
+const SOMETIMES: [Sort; 32] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(2_000)),
     |random| Happening::Pass(random.below(100_000)),
@@ -39,6 +39,7 @@ const SOMETIMES: [Sort; 31] = [
     |random| Happening::Late(random.pick(&[0, 1, 2, 5])),
     |_| Happening::SpawnFails,
     |_| Happening::WatchFails,
+    |_| Happening::Count,
     edit,
     |random| Happening::KillTime(random.pick(&[0, 1, 10, 60])),
     |_| Happening::Hangup,
@@ -51,7 +52,7 @@ const SOMETIMES: [Sort; 31] = [
 ];
 
 fn edit(random: &mut Random) -> Happening {
-    let edit = match random.below(12) {
+    let edit = match random.below(13) {
         0 => Edit::Add,
         1 => Edit::Remove,
         2 => Edit::Rename,
@@ -63,6 +64,7 @@ fn edit(random: &mut Random) -> Happening {
         8 => Edit::CrashPercent(random.pick(&[0, 1, 10, 50, 100])),
         9 => Edit::StopTimeout(random.pick(&[0, 1, 10, 60])),
         10 => Edit::RequestTimeout(random.pick(&[0, 1, 10, 60])),
+        11 => Edit::StartLimit(random.pick(&[0, 1, 3])),
         _ => Edit::ThrottleTime(random.pick(&[0, 1, 10, 60])),
     };
     Happening::Edit(random.byte(), edit)

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use super::{nearest, or_nearest};
 use crate::config::disabled::Disabled;
-use crate::config::numbers::seconds;
+use crate::config::numbers::{integer, seconds};
 use crate::config::{
     Accept, ChildLimits, Diagnostic, Diagnostics, Extra, Kind, Place, Pool, Ramp, Service,
+    StartLimit,
 };
 use crate::sandbox::Sandbox;
 
@@ -69,7 +70,7 @@ impl<T: Into<Cow<'static, str>>> From<T> for Mistake {
 }
 
 /// All keys of a service's table but those of [`sandbox`].
-const KEYS: [(&str, Set); 12] = [
+const KEYS: [(&str, Set); 13] = [
     ("accept", |draft, value| {
         word(value, &mut draft.accept, &ACCEPT)
     }),
@@ -102,6 +103,9 @@ const KEYS: [(&str, Set); 12] = [
     }),
     ("request_timeout", |draft, value| {
         time(value, &mut draft.limits.request_timeout)
+    }),
+    ("start_limit", |draft, value| {
+        starts(value, &mut draft.limits.start_limit)
     }),
     ("capture_output", |draft, value| {
         yes(value, &mut draft.limits.capture_output)
@@ -192,6 +196,24 @@ fn percent(value: &Value, to: &mut Option<u32>) -> Result<(), &'static str> {
     };
     let number = number.filter(|n| (1..=100).contains(n));
     *to = Some(number.ok_or("a number from 1 to 100")?);
+    Ok(())
+}
+
+/// `STARTS/PERIOD`.
+fn starts(value: &Value, to: &mut Option<StartLimit>) -> Result<(), &'static str> {
+    let parts = match value {
+        Value::Text(text) => text.split_once('/'),
+        _ => None,
+    };
+    let limit = parts.and_then(|(starts, period)| {
+        let starts = integer(starts.as_bytes()).filter(|n| *n > 0)?;
+        let starts = u32::try_from(starts).ok()?;
+        let period = seconds(period.as_bytes()).and_then(at_least_one_second)?;
+        Some(StartLimit { starts, period })
+    });
+    *to = Some(
+        limit.ok_or("a number of starts and a period of at least one second, as \"100/10s\"")?,
+    );
     Ok(())
 }
 

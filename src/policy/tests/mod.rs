@@ -8,6 +8,7 @@ mod faults;
 mod listening;
 mod operator;
 mod ordered;
+mod progress;
 mod records;
 mod reloads;
 mod reports;
@@ -191,8 +192,20 @@ impl Fixture {
     }
 
     fn exit(&mut self, child: (Pid, u32), status: ExitStatus) -> Vec<Action> {
-        let (pid, _) = child;
-        self.step(Event::Exited { pid, status })
+        self.exit_with(child, status, Progress::Made)
+    }
+
+    fn exit_with(
+        &mut self,
+        (pid, _): (Pid, u32),
+        status: ExitStatus,
+        progress: Progress,
+    ) -> Vec<Action> {
+        self.step(Event::Exited {
+            pid,
+            status,
+            progress,
+        })
     }
 
     fn counts(&self, id: ServiceId) -> (u32, u32) {

@@ -30,7 +30,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use master::policy::{
-    Action, Errno, Event, ExitStatus, OrderFailure, Pid, ServiceId, Signal, Table,
+    Action, Errno, Event, ExitStatus, OrderFailure, Pid, Progress, ServiceId, Signal, Table,
 };
 use master::protocol::{StatusReport, pool::Report};
 
@@ -65,7 +65,7 @@ const TABLES: [(&str, &str); 5] = [
     ),
     (
         LINES[3],
-        "[service.\"c/pass\"]\ncrash_percent = 1\nrequest_timeout = 3\n",
+        "[service.\"c/pass\"]\ncrash_percent = 1\nrequest_timeout = 3\nstart_limit = \"3/10s\"\n",
     ),
     (LINES[1], "[service.\"a/unix\"]\nmin_idle = 1\n"),
     (LINES[2], "[service.\"b/unix\"]\nmin_idle = 2\n"),
@@ -184,7 +184,12 @@ impl Driver {
             b'K' => self.exit(n, ExitStatus::Signal(n.into()))?,
             b'X' => {
                 let (pid, status) = (n.into(), ExitStatus::Code(n.into()));
-                Event::Exited { pid, status }
+                let progress = Progress::Unknown;
+                Event::Exited {
+                    pid,
+                    status,
+                    progress,
+                }
             }
             b'p' => Event::Pause { service },
             b'r' => Event::Resume { service },
@@ -297,7 +302,12 @@ impl Driver {
     /// One of the children ends; the policy may have forgotten it already.
     fn exit(&mut self, nth: u8, status: ExitStatus) -> Option<Event> {
         let (_, _, pid) = remove(&mut self.children, nth)?;
-        Some(Event::Exited { pid, status })
+        let progress = [Progress::None, Progress::Made, Progress::Unknown];
+        Some(Event::Exited {
+            pid,
+            status,
+            progress: progress[usize::from(nth) % 3],
+        })
     }
 
     fn step(&mut self, event: Event) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use master::config::Service;
 use master::policy::{Action, Counts, Kind, Pid, Signal, Statistics, Time};
 
-use super::{CLIENTS, HANGING_MAX, log};
+use super::{AT_ONCE, CLIENTS, HANGING_MAX, MINUTE, log};
 
 /// A child, as the master knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +18,9 @@ pub struct Member {
     /// Its exec hangs.
     pub hanging: bool,
     pub used: bool,
+    /// It has reported a client.
+    pub had_client: bool,
+    pub started: Time,
     pub generation: u32,
     /// When it reported that it has a client.
     pub busy_since: Option<Time>,
@@ -41,6 +44,15 @@ impl Member {
     /// Whether it is told to leave, and idle: no client waits for it.
     pub fn departing(&self) -> bool {
         self.idle && self.leaving
+    }
+
+    /// Whether its end with status 0 says whether its service makes progress.
+    pub fn is_judged(&self) -> bool {
+        !self.had_client && !self.leaving
+    }
+
+    pub fn is_young(&self, now: Time) -> bool {
+        now - self.started < AT_ONCE
     }
 
     /// When its time is over.
@@ -100,6 +112,14 @@ pub struct Account {
     /// The statistics.
     pub counted: Counted,
     pub throttled_until: Option<Time>,
+    /// Starts are delayed, because of children that came to nothing or of `start_limit`.
+    pub delayed_until: Option<Time>,
+    /// Children in a row that came to nothing.
+    pub in_vain: u32,
+    /// The last line about a delay.
+    pub delay_said: Option<Time>,
+    /// The period of `start_limit`, and the starts in it.
+    pub period: Option<(Time, u32)>,
     /// The last throttle time, until a success resets it.
     pub throttle: Option<Duration>,
     /// The last clients, and whether their child ended abnormally.
@@ -132,6 +152,10 @@ impl Account {
             spawning: false,
             counted: Counted::default(),
             throttled_until: None,
+            delayed_until: None,
+            in_vain: 0,
+            delay_said: None,
+            period: None,
             throttle: None,
             clients: VecDeque::new(),
             stress_until: None,
@@ -152,6 +176,7 @@ impl Account {
         let stays = self.next_to_go(kill_time).map(|(at, _)| at);
         let deadlines = [
             self.throttled_until,
+            self.delayed_until,
             self.stress_until,
             self.wake_at,
             kill_at,
@@ -247,8 +272,41 @@ impl Account {
         self.members.values().filter(|m| m.hanging).count() as u32
     }
 
-    pub fn open(&self) -> bool {
+    pub fn throttled(&self) -> bool {
+        self.throttled_until.is_some() || self.delayed_until.is_some()
+    }
+
+    /// Whether a failure throttles it.
+    pub fn may_throttle(&self) -> bool {
         self.throttled_until.is_none() && self.kill_at.is_none()
+    }
+
+    pub fn open(&self) -> bool {
+        !self.throttled() && self.kill_at.is_none()
+    }
+
+    /// Delays starts. The line about it, if one is due.
+    pub fn delay(&mut self, now: Time, time: Duration, kind: Kind) -> Option<Action> {
+        if self.kill_at.is_some() {
+            return None;
+        }
+        self.delayed_until = self.delayed_until.max(Some(now + time));
+        let due = self.delay_said.is_none_or(|at| now - at >= MINUTE);
+        due.then(|| {
+            self.delay_said = Some(now);
+            log(&self.service, None, kind)
+        })
+    }
+
+    /// Counts a start. If the limit allows none, how long that lasts.
+    pub fn count_start(&mut self, now: Time) -> Option<Duration> {
+        let limit = self.service.limits().start_limit?;
+        let (began, starts) = match self.period {
+            Some((began, starts)) if now - began < limit.period => (began, starts),
+            _ => (now, 0),
+        };
+        self.period = Some((began, (starts + 1).min(limit.starts)));
+        (starts == limit.starts).then(|| began + limit.period - now)
     }
 
     /// Whether `more` children can be started.

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use master::config::Service;
 use master::policy::{
-    Action, Event, ExitStatus, Kind, Pid, Plan, Record, ServiceId, Severity, Signal, SpawnFailure,
-    Time,
+    Action, Event, ExitStatus, Kind, Pid, Plan, Progress, Record, ServiceId, Severity, Signal,
+    SpawnFailure, Time,
 };
 use master::protocol::StatusReport;
 
 use super::account::{Account, Ended, Member, waits};
-use super::{BAD_REPORTS, MINUTE, Model, STRESS_TIME, log};
+use super::{BAD_REPORTS, DELAY, FREE, MINUTE, Model, STRESS_TIME, log};
 
 impl Model {
     pub fn enter(&mut self, now: Time, event: &Event) {
@@ -50,7 +50,11 @@ impl Model {
             | Event::PoolGarbage { .. }
             | Event::OrderFailed { .. }
             | Event::ChannelClosed { .. } => unreachable!("pools have a simulation of their own"),
-            Event::Exited { pid, status } => self.exited(now, pid, status),
+            Event::Exited {
+                pid,
+                status,
+                progress,
+            } => self.exited(now, pid, status, progress),
             Event::Deadline => self.deadline(now),
             Event::Reload(ref plan) => self.reload(now, plan),
             Event::Pause { service } => self.pause(now, service),
@@ -96,6 +100,10 @@ impl Model {
         let Some(account) = self.accounts.get_mut(&id).filter(|a| a.wants_clients()) else {
             return;
         };
+        if let Some(time) = account.count_start(now) {
+            let line = account.delay(now, time, Kind::StartLimit(time));
+            return self.owed.extend(line);
+        }
         let eligible = account.service.stress_eligible();
         if eligible && !account.has_room_for(2) {
             let entered = account.stress_until.is_none();
@@ -147,8 +155,10 @@ impl Model {
         if !member.leaving && member.ended != Ended::ByKill {
             member.ended = Ended::No;
         }
+        member.had_client = true;
         if let Some(account) = self.accounts.get_mut(&id) {
             account.counted.clients += 1;
+            account.in_vain = 0;
         }
     }
 
@@ -227,6 +237,8 @@ impl Model {
             leaving: false,
             hanging: false,
             used: false,
+            had_client: false,
+            started: now,
             generation,
             busy_since: None,
             told_to_leave: None,
@@ -256,7 +268,7 @@ impl Model {
     }
 
     fn throttle(&mut self, now: Time, id: ServiceId) {
-        if let Some(account) = self.accounts.get_mut(&id).filter(|a| a.open()) {
+        if let Some(account) = self.accounts.get_mut(&id).filter(|a| a.may_throttle()) {
             let first = account.service.throttle_time;
             let most = account.service.limits().throttle_most.unwrap_or(first);
             let time = match account.throttle {
@@ -284,14 +296,14 @@ impl Model {
             return;
         };
         account.remember(true);
-        if account.open() && account.loses_too_many() {
+        if account.may_throttle() && account.loses_too_many() {
             let (service, crashed) = (account.service.clone(), account.lost());
             self.owe_line(&service, None, Kind::Crashing(crashed));
             self.throttle(now, id);
         }
     }
 
-    fn exited(&mut self, now: Time, pid: Pid, status: ExitStatus) {
+    fn exited(&mut self, now: Time, pid: Pid, status: ExitStatus, progress: Progress) {
         let mut accounts = self.accounts.iter();
         let Some((&id, account)) = accounts.find(|(_, a)| a.members.contains_key(&pid)) else {
             return;
@@ -300,7 +312,7 @@ impl Model {
         let service = account.service.clone();
         let removed = account.kill_at.is_some();
         let too_long = member.ended != Ended::No && !member.hanging;
-        let throttles = account.open() && !member.used && !member.leaving && !too_long;
+        let throttles = account.may_throttle() && !member.used && !member.leaving && !too_long;
         self.count_end(id, status);
         self.strike_out(pid);
         let signals = [ExitStatus::Signal(15), ExitStatus::Signal(9)];
@@ -308,6 +320,14 @@ impl Model {
         let failed = status != ExitStatus::Code(0) && !as_told;
         if failed {
             self.owe_line(&service, Some(pid), Kind::Ended(status));
+        }
+        if status == ExitStatus::Code(0) && member.is_judged() {
+            let found = if member.is_young(now) {
+                progress
+            } else {
+                Progress::Made
+            };
+            self.judge(now, id, found);
         }
         if failed && throttles {
             self.owe_line(&service, None, Kind::BadStartup);
@@ -321,6 +341,38 @@ impl Model {
         } else {
             self.served(id)
         }
+    }
+
+    fn judge(&mut self, now: Time, id: ServiceId, progress: Progress) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        match progress {
+            Progress::Made => account.in_vain = 0,
+            Progress::Unknown => {}
+            Progress::None => {
+                account.in_vain += 1;
+                if account.in_vain > FREE {
+                    let longest = account.service.limits().throttle_most;
+                    let longest = longest.unwrap_or(account.service.throttle_time);
+                    let time = (DELAY * (account.in_vain - FREE)).min(longest);
+                    if !time.is_zero() {
+                        let kind = Kind::InVain(account.in_vain, time);
+                        let line = account.delay(now, time, kind);
+                        self.owed.extend(line);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether it matters if this child, which has ended, took a client.
+    pub fn is_judged(&mut self, now: Time, pid: Pid, status: ExitStatus) -> bool {
+        status == ExitStatus::Code(0)
+            && self.account_of(pid).is_some_and(|(_, account)| {
+                let member = account.members[&pid];
+                account.kill_at.is_none() && member.is_judged() && member.is_young(now)
+            })
     }
 
     fn count_end(&mut self, id: ServiceId, status: ExitStatus) {
@@ -347,7 +399,9 @@ impl Model {
             if due(account.wake_at) {
                 // The earlier time counts, even if both are over.
                 let free = |until| Some(until) <= account.wake_at;
-                if account.throttled_until.is_none_or(free) && !account.paused {
+                let free = |until: Option<Time>| until.is_none_or(free);
+                let may_start = free(account.throttled_until) && free(account.delayed_until);
+                if may_start && !account.paused {
                     let record = log(&account.service, None, Kind::Waking);
                     self.owed.extend([record, Action::Wake(id)]);
                 }
@@ -357,6 +411,9 @@ impl Model {
                 account.throttled_until = None;
                 let kind = Kind::Unthrottled(account.said_counts());
                 self.owed.push(log(&account.service, None, kind));
+            }
+            if due(account.delayed_until) {
+                account.delayed_until = None;
             }
             if due(account.stress_until) {
                 account.stress_until = None;
@@ -392,6 +449,9 @@ impl Model {
                     account.wake_waits = waits(&entry.service);
                     account.throttle = None;
                     account.clients.clear();
+                    account.in_vain = 0;
+                    account.delay_said = None;
+                    account.period = None;
                     self.restart(now, entry.id);
                 }
                 None => {
@@ -436,7 +496,7 @@ impl Model {
             .map(|wakeup| wakeup.every)
             .filter(|_| !account.wake_waits);
         account.wake_at = every.map(|every| now + every);
-        if every.is_some() && account.throttled_until.is_none() && !account.paused {
+        if every.is_some() && !account.throttled() && !account.paused {
             let service = account.service.clone();
             self.owed.push(Action::Wake(id));
             self.owe_line(&service, None, Kind::Waking);
@@ -463,7 +523,7 @@ impl Model {
         let Some(account) = self.in_service(id) else {
             return;
         };
-        if account.throttled_until.is_some() || account.paused {
+        if account.throttled() || account.paused {
             return;
         }
         if account.wake_at.is_some() {
@@ -482,6 +542,7 @@ impl Model {
         let kind = Kind::Removed(account.said_counts());
         self.owed.push(log(&account.service, None, kind));
         account.throttled_until = None;
+        account.delayed_until = None;
         account.stress_until = None;
         account.wake_at = None;
         account.watched = false;

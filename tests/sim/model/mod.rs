@@ -22,6 +22,11 @@ const WARNING_TIME: Duration = Duration::from_secs(1000);
 const BAD_REPORTS: u32 = 10;
 /// The number of remembered clients.
 const CLIENTS: usize = 20;
+/// A child that ends sooner ended at once.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// So many in a row may come to nothing; then each start waits for so much longer.
+const FREE: u32 = 4;
+const DELAY: Duration = Duration::from_millis(100);
 const MINUTE: Duration = Duration::from_secs(60);
 /// If this many processes of a service hang in exec, no more are started.
 const HANGING_MAX: u32 = 3;
@@ -173,7 +178,7 @@ impl Model {
             let expected = (
                 account.available() as u32,
                 account.members.len() as u32,
-                account.throttled_until.is_some(),
+                account.throttled(),
                 account.kill_at.is_some(),
                 account.stress_until.is_some(),
                 account.throttle,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use master::policy::{Action, Event, ExitStatus, Pid, ServiceId, Signal, Table, Time};
+use master::policy::{Action, Event, ExitStatus, Pid, Progress, ServiceId, Signal, Table, Time};
 use master::protocol::pool::{Order, Report};
 
 use super::{NO_LIMITS, Settings, simulation};
@@ -82,6 +82,7 @@ impl Ours {
             Fact::Ended(pid) => Event::Exited {
                 pid,
                 status: ExitStatus::Signal(2),
+                progress: Progress::Unknown,
             },
             Fact::Started(pid) => Event::Spawned {
                 service,

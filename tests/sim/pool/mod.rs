@@ -7,7 +7,7 @@ mod simulation;
 
 use std::time::Duration;
 
-use master::config::{ChildLimits, Pool, Ramp};
+use master::config::{ChildLimits, Pool, Ramp, StartLimit};
 
 use crate::Outcome;
 use crate::coverage::Coverage;
@@ -21,7 +21,7 @@ use simulation::Simulation;
 /// Number of happenings in one run.
 const RUN: usize = 500;
 /// One step of this simulation for this many steps of the other one.
-const SHARE: u64 = 20;
+const SHARE: u64 = 10;
 /// After this many steps, every kind of event, action and record of pools must have occurred.
 const ALL_COVERED: u64 = 400_000;
 
@@ -65,6 +65,8 @@ pub enum Happening {
     Late(u8),
     /// The next child that is ordered to accept appears dead.
     ChildFails,
+    /// Toggles whether children leave as soon as they are ready.
+    Leave,
     /// The next order is written a turn later.
     WriteWaits,
     /// The next child that is pinged appears dead.
@@ -124,6 +126,10 @@ impl Settings {
             crash_percent: random.coin().then(|| random.pick(&[1, 50, 100])),
             stop_timeout: time(random),
             request_timeout: time(random),
+            start_limit: (random.below(4) == 0).then(|| StartLimit {
+                starts: 1 + random.below(5),
+                period: Duration::from_secs(2),
+            }),
             capture_output: false,
         }
     }
@@ -155,7 +161,7 @@ const LIFE: [Sort; 4] = [
     |_| Happening::Client,
 ];
 
-const SOMETIMES: [Sort; 29] = [
+const SOMETIMES: [Sort; 30] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(100)),
     |random| Happening::Pass(random.below(3_000)),
@@ -174,6 +180,7 @@ const SOMETIMES: [Sort; 29] = [
     |random| Happening::Hang(random.byte()),
     |random| Happening::Late(random.pick(&[0, 1, 2, 5])),
     |_| Happening::ChildFails,
+    |_| Happening::Leave,
     |_| Happening::WriteWaits,
     |_| Happening::PingFails,
     |_| Happening::SpawnFails,

@@ -114,6 +114,7 @@ impl Simulation {
             Happening::Lose(nth) => return Ok(kernel.lose(nth)),
             Happening::SpawnFails => kernel.spawn_fails = true,
             Happening::WatchFails => kernel.watch_fails = true,
+            Happening::Count => kernel.does_not_count = !kernel.does_not_count,
             Happening::Edit(endpoint, edit) => return Ok(self.lines.edit(endpoint, edit)),
             Happening::KillTime(seconds) => {
                 self.lines.kill_time = Duration::from_secs(seconds.into());
@@ -152,13 +153,15 @@ impl Simulation {
     }
 
     /// What the next turn will do.
-    pub fn pending(&self) -> ([bool; 3], Option<bool>) {
+    pub fn pending(&self) -> ([bool; 4], Option<bool>) {
         let Kernel {
             spawn_fails,
             watch_fails,
+            does_not_count,
             ..
         } = self.kernel;
-        ([self.hangup, spawn_fails, watch_fails], self.stop)
+        let faults = [self.hangup, spawn_fails, watch_fails, does_not_count];
+        (faults, self.stop)
     }
 
     pub fn until_deadline(&mut self) -> Option<Time> {
@@ -214,8 +217,17 @@ impl Simulation {
     }
 
     fn process_exits(&mut self) -> Result<(), Broken> {
-        while let Some((pid, status)) = self.kernel.reap() {
-            self.step(Event::Exited { pid, status })?;
+        while let Some((pid, status, progress)) = self.kernel.reap() {
+            let now = self.kernel.now;
+            let matters = self.table.ended_at_once(now, pid, status).is_some();
+            if matters != self.model.is_judged(now, pid, status) {
+                return Err(format!("whether {pid} took a client matters: {matters}"));
+            }
+            self.step(Event::Exited {
+                pid,
+                status,
+                progress,
+            })?;
         }
         while let Some(pid) = self.kernel.next_hanging() {
             self.step(Event::ExecHangs { pid })?;

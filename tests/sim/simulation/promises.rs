@@ -90,7 +90,7 @@ impl Simulation {
         Ok(true)
     }
 
-    /// The faults end: all waiting clients must be served within the throttle time.
+    /// The faults end: all waiting clients must be served within the throttle time and delays.
     pub(super) fn calm(&mut self) -> Result<(), Broken> {
         self.kernel.calm = true;
         self.late = None;
@@ -100,7 +100,7 @@ impl Simulation {
         }
         self.turn(PARTS)?;
         let throttles = self.model.accounts.values().map(|a| a.throttled_until);
-        let last = throttles.flatten().max().unwrap_or(self.kernel.now);
+        let mut last = throttles.flatten().max().unwrap_or(self.kernel.now);
         for _ in 0..ROUNDS_MAX {
             if self.kernel.ports().all(|(_, port)| port.waiting == 0) {
                 self.kernel.calm = false;
@@ -108,6 +108,9 @@ impl Simulation {
             }
             let lived = self.live_all();
             self.turn(PARTS)?;
+            // `start_limit` allows a start in each of its periods.
+            let delays = self.model.accounts.values().map(|a| a.delayed_until);
+            last = last.max(delays.flatten().max().unwrap_or_default());
             if !lived && !self.live_all() {
                 self.sleep()?;
             }

@@ -285,12 +285,16 @@ fn children_are_looked_after_as_in_postfix_unless_a_table_says_otherwise() {
         (ChildLimits::default(), Duration::from_secs(60))
     );
     let settings = "crash_percent = 50\nstop_timeout = \"30s\"\nrequest_timeout = 600\n\
-                    capture_output = true\n";
+                    start_limit = \"100/1m\"\ncapture_output = true\n";
     let expected = ChildLimits {
         throttle_most: None,
         crash_percent: Some(50),
         stop_timeout: Some(Duration::from_secs(30)),
         request_timeout: Some(Duration::from_secs(600)),
+        start_limit: Some(StartLimit {
+            starts: 100,
+            period: Duration::from_secs(60),
+        }),
         capture_output: true,
     };
     assert_eq!(limits(settings), (expected, Duration::from_secs(60)));
@@ -315,7 +319,15 @@ fn a_throttle_time_is_one_time_or_grows_from_one_to_another() {
 fn what_children_are_looked_after_by_must_make_sense() {
     let range = "a time of at least one second, or two, the longer one last, as \"1s..60s\"";
     let time = "a time of at least one second: an integer, or a string as \"5m\"";
+    let starts = "a number of starts and a period of at least one second, as \"100/10s\"";
     for (key, value, expected) in [
+        ("start_limit", "100", starts),
+        ("start_limit", "\"100\"", starts),
+        ("start_limit", "\"0/10s\"", starts),
+        ("start_limit", "\"-1/10s\"", starts),
+        ("start_limit", "\"100/0s\"", starts),
+        ("start_limit", "\"100/10x\"", starts),
+        ("start_limit", "\"9999999999/10s\"", starts),
         ("throttle_time", "\"60s..1s\"", range),
         ("throttle_time", "\"0s..1s\"", range),
         ("throttle_time", "\"1s..\"", range),

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use master::config::{Endpoint, Extra, Kind, Service};
-use master::policy::{Action, Errno, Event, ExitStatus, Pid, ServiceId, Signal, Table, Time};
+use master::policy::{
+    Action, Errno, Event, ExitStatus, Pid, Progress, ServiceId, Signal, Table, Time,
+};
 use master::protocol::pool::Report;
 
 use super::{Happening, NO_LIMITS, Settings};
@@ -40,6 +42,8 @@ struct Faults {
     ping: bool,
     spawn: bool,
     watch: bool,
+    /// Each child that is ready leaves, until this is over.
+    leaves: bool,
 }
 
 #[derive(Debug)]
@@ -116,6 +120,7 @@ impl Simulation {
             Happening::Calm => return self.calm(),
             Happening::Pass(milliseconds) => self.now += Duration::from_millis(milliseconds.into()),
             Happening::Client => self.waiting = (self.waiting + 1).min(BACKLOG),
+            Happening::Leave => self.faults.leaves = !self.faults.leaves,
             Happening::ChildFails => self.faults.child = true,
             Happening::WriteWaits => self.faults.write = true,
             Happening::PingFails => self.faults.ping = true,
@@ -205,6 +210,9 @@ impl Simulation {
             Some(Signal::Int) if !process.defiant => process.end(ExitStatus::Signal(2)),
             Some(Signal::Term) if !process.defiant => process.end(ExitStatus::Signal(15)),
             _ if process.rogue => return false,
+            _ if self.faults.leaves && process.phase == Phase::Waiting => {
+                process.end(ExitStatus::Code(0));
+            }
             _ => return advance(process, waiting),
         }
         true
@@ -315,7 +323,12 @@ impl Simulation {
             let process = self.processes.remove(at);
             let (pid, end) = (process.pid, process.end);
             let status = end.ok_or("a process that has ended")?;
-            self.step(Event::Exited { pid, status })?;
+            let progress = Progress::Unknown;
+            self.step(Event::Exited {
+                pid,
+                status,
+                progress,
+            })?;
             let service = self.table.service(self.place);
             if process.on_trial && !service.is_some_and(|service| service.throttled()) {
                 return Err(format!("{pid} was never idle, and throttles nothing"));
