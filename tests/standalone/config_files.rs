@@ -202,6 +202,23 @@ fn a_reload_refuses_an_empty_table_unless_it_is_allowed() {
     assert!(said.contains("reload done"), "{said}");
 }
 
+#[test]
+fn settings_of_a_service_that_was_commented_out_are_a_warning() {
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table(&format!("{TABLE}# b unix n - - - - true\n"));
+    standalone.write_toml("[service.\"b/unix\"]\nmin_idle = 1\n");
+    standalone.start();
+    let warning = "line 1: column 10: no service \"b/unix\": its settings have no effect";
+    assert!(standalone.said().contains(warning), "{}", standalone.said());
+    let said = standalone.reload();
+    assert!(
+        said.contains(warning) && said.contains("reload done"),
+        "{said}"
+    );
+    let checked = run(&mut standalone.masterctl(&["check"]), SOON).expect_success();
+    assert!(checked.stdout.contains(warning), "{checked:?}");
+}
+
 /// Writes `master.toml` with a log file. Returns its path, and the message for each other type.
 fn log_file(standalone: &Standalone) -> (std::path::PathBuf, impl Fn(&str) -> String + use<>) {
     let file = standalone.path().join("maillog");

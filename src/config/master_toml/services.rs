@@ -1,7 +1,7 @@
 //! `[service."name/type"]`: settings for which the service table has no columns.
 //!
-//! The tables are kept until the service table is known. Then each table changes its service, or is
-//! an error. Contradictory settings are corrected in the same way as spamd does.
+//! The tables are kept until the service table is known. Then each table changes its service. One
+//! whose line was commented out may keep its table, with a warning. Contradictory settings are corrected in the same way as spamd does.
 
 mod sandbox;
 
@@ -310,11 +310,11 @@ impl ServiceTable {
         let nearest = nearest(&self.name, known.iter().map(String::as_str));
         let expected = "expected the first two columns of a line of master.cf, as \"smtp/inet\"";
         let message = format!(
-            "no service \"{}\": {}",
+            "no service \"{}\": its settings have no effect: {}",
             self.name,
             or_nearest(nearest, expected)
         );
-        Diagnostic::error(self.place.clone(), message)
+        Diagnostic::warning(self.place.clone(), message)
     }
 
     fn apply(&self, service: &mut Service, findings: &mut Diagnostics) {

@@ -144,13 +144,16 @@ fn an_unknown_key_suggests_the_nearest_one() {
 #[test]
 fn an_unknown_service_suggests_the_nearest_one() {
     assert_eq!(
-        error("[service.\"spamd/unix\"]\n"),
-        "master.toml: line 1: column 10: no service \"spamd/unix\": did you mean \"spamd/inet\"?"
+        warnings(parse("[service.\"spamd/unix\"]\nmin_idle = 1\n")),
+        [
+            "master.toml: line 1: column 10: no service \"spamd/unix\": its settings have no effect: \
+             did you mean \"spamd/inet\"?"
+        ]
     );
-    let error = error("[service.clamav]\n");
+    let warning = &warnings(parse("[service.clamav]\nnice = 1\n"))[0];
     assert!(
-        error.ends_with("of a line of master.cf, as \"smtp/inet\""),
-        "{error}"
+        warning.ends_with("of a line of master.cf, as \"smtp/inet\""),
+        "{warning}"
     );
 }
 
