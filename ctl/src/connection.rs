@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use master::control::{self, Answer, Request};
 use master::errors::describe_error;
+use master::files::SocketPath;
 use master::status::{self, Document};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout, SendTimeout};
@@ -147,7 +148,12 @@ impl MasterClient {
 
     fn connect(&self, name: &str, kind: SockType) -> Result<OwnedFd> {
         let path = self.queue.path.join(name);
-        let address = UnixAddr::new(&path).with_context(|| path.display().to_string())?;
+        let short = SocketPath::new(&path);
+        let short = short.map_err(|error| {
+            let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            self.cannot_connect(&path, errno)
+        })?;
+        let address = UnixAddr::new(short.as_path()).with_context(|| path.display().to_string())?;
         let fd = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
         let timeout = TimeVal::new(self.timeout.as_secs() as i64, 0);
         setsockopt(&fd, ReceiveTimeout, &timeout)?;

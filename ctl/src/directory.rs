@@ -38,7 +38,7 @@ impl Directory {
             &Names.hostname(),
             std::process::id(),
         );
-        let path = values.string("queue_directory").map_err(|findings| {
+        let path = values.path("queue_directory").map_err(|findings| {
             anyhow!(
                 "the configuration does not say where the master is: {findings}: correct it, or \
                  name the queue directory with --queue"
@@ -46,7 +46,7 @@ impl Directory {
         })?;
         let is_error = |finding: &Diagnostic| finding.severity == Severity::Error;
         Ok(Self {
-            path: path.into(),
+            path,
             doubt: findings.into_iter().find(is_error),
         })
     }

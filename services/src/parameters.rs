@@ -18,6 +18,7 @@ use crate::options::Options;
 pub(crate) fn read(options: &Options, program: &str) -> Result<(Values, Vec<Diagnostic>), Error> {
     let variable = std::env::var_os("MAIL_CONFIG");
     let place = PathBuf::from(variable.unwrap_or_else(|| POSTFIX.into()));
+    let place = std::path::absolute(&place).unwrap_or(place);
     // If the configuration is the path of a table, `main.cf` is ignored.
     let (directory, main_cf) = if place.is_file() {
         (place.parent().unwrap_or(&place), None)

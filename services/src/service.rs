@@ -178,6 +178,20 @@ impl Service {
         self.text(name)
     }
 
+    /// The value of a parameter that is a path, which need not be UTF-8.
+    ///
+    /// # Errors
+    /// As [`string`](Self::string), and for an empty value.
+    pub fn path(&mut self, name: &str, default: &str) -> Result<PathBuf, Error> {
+        self.values.default(name, default);
+        self.values.path(name).map_err(Error::parameter)
+    }
+
+    fn queue_directory(&self) -> Result<PathBuf, Error> {
+        let directory = self.values.path("queue_directory");
+        directory.map_err(Error::parameter)
+    }
+
     /// The value of a parameter that has a default already.
     fn text(&self, name: &str) -> Result<String, Error> {
         self.values.string(name).map_err(Error::parameter)
@@ -302,7 +316,7 @@ impl Service {
     fn root_directory(&self) -> Result<PathBuf, Error> {
         Ok(match self.inherited {
             Some(_) => ".".into(),
-            None => self.text("queue_directory")?.into(),
+            None => self.queue_directory()?,
         })
     }
 
@@ -434,7 +448,7 @@ impl Service {
         let socket = Path::new("public").join(self.text("postlog_service_name")?);
         Ok(match self.inherited {
             Some(_) => socket,
-            None => Path::new(&self.text("queue_directory")?).join(socket),
+            None => self.queue_directory()?.join(socket),
         })
     }
 

@@ -186,6 +186,12 @@ impl<'a> File<'a> {
             let place = self.place(value.span().start);
             return Err(Diagnostic::error(place, message));
         };
+        let is_relative = |path: &[u8]| !matches!(path.first(), None | Some(b'/' | b'$'));
+        let text = if parameters::is_path(name) && is_relative(text.bytes()) {
+            text.after(b"$config_directory/")
+        } else {
+            text
+        };
         match dictionary.set(name.as_bytes(), text) {
             None => Ok(()),
             Some(earlier) => Err(at_key(twice(name, &earlier.place(0)))),

@@ -178,10 +178,14 @@ pub(super) fn is_boolean(name: &str) -> bool {
     default.is_some_and(|(_, value)| boolean(value.as_bytes()).is_some())
 }
 
+/// Whether a parameter is a path that `master.toml` may write relative to its own directory.
+pub(super) fn is_path(name: &str) -> bool {
+    name.ends_with("_directory") || name == "maillog_file"
+}
+
 /// Sets the parameters that Postfix's programs set before they read `main.cf`.
 pub(super) fn predefine(dictionary: &mut Dictionary, directory: &Path) {
-    let directory = directory.as_os_str().to_owned();
-    dictionary.define("config_directory", directory.into_vec());
+    dictionary.define("config_directory", literal(directory));
     dictionary.define("process_name", "master");
 }
 
@@ -222,10 +226,14 @@ fn default_directories(dictionary: &mut Dictionary, stand_alone: &StandAlone) {
         ("queue_directory", &stand_alone.queue_directory),
         ("data_directory", &stand_alone.data_directory),
     ] {
-        // A dollar sign in a path is literal.
-        let path: Vec<_> = path.as_os_str().as_bytes().split(|&b| b == b'$').collect();
-        dictionary.default(name, path.join(b"$$".as_slice()));
+        dictionary.default(name, literal(path));
     }
+}
+
+/// The value that expands to a path: a dollar sign in the path is no reference.
+fn literal(path: &Path) -> Vec<u8> {
+    let parts: Vec<_> = path.as_os_str().as_bytes().split(|&b| b == b'$').collect();
+    parts.join(b"$$".as_slice())
 }
 
 /// Sets the defaults of all parameters.

@@ -124,6 +124,23 @@ impl Text {
         Some(piece.position.after(before))
     }
 
+    /// The text after a prefix, which has the position of the text's first byte.
+    pub(super) fn after(&self, prefix: &[u8]) -> Self {
+        let first = self.position(0).map(|position| Piece {
+            offset: 0,
+            position,
+        });
+        let moved = self.pieces.iter().map(|piece| Piece {
+            offset: piece.offset + prefix.len(),
+            ..*piece
+        });
+        Self {
+            path: Rc::clone(&self.path),
+            pieces: first.into_iter().chain(moved).collect(),
+            bytes: [prefix, &self.bytes].concat(),
+        }
+    }
+
     /// A part of the text, with its positions.
     pub(super) fn slice(&self, range: Range<usize>) -> Self {
         let first = self.position(range.start).map(|position| Piece {
@@ -181,6 +198,15 @@ mod tests {
         assert_eq!(slice.bytes(), "ä=  b".as_bytes());
         assert_eq!(slice.place(0).position, position(1, 2));
         assert_eq!(slice.place(5).position, position(4, 3));
+    }
+
+    #[test]
+    fn a_prefix_moves_no_place() {
+        let text = two_lines().after(b"$x/");
+        assert_eq!(text.bytes(), "$x/aä=  bc".as_bytes());
+        assert_eq!(text.place(0).position, position(1, 1));
+        assert_eq!(text.place(3).position, position(1, 1));
+        assert_eq!(text.place(9).position, position(4, 3));
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn socket(service: &mut Service) -> Result<PathBuf, Error> {
     Ok(match service.transport() {
         Some(_) => socket,
         // Without a master, the queue directory is not the working directory.
-        None => Path::new(&service.string("queue_directory", ".")?).join(socket),
+        None => service.path("queue_directory", ".")?.join(socket),
     })
 }
 
@@ -104,9 +104,13 @@ fn hosts(service: &mut Service) -> Result<Hosts, Error> {
 
 /// The file in which the history is saved, if one is configured.
 fn history_file(service: &mut Service) -> Result<Option<PathBuf>, Error> {
-    let file = service.string(HISTORY_FILE, "$data_directory/statusd.history")?;
-    let is_wanted = !file.is_empty() && service.transport().is_some();
-    Ok(is_wanted.then(|| file.into()))
+    let default = "$data_directory/statusd.history";
+    // An empty value is no path.
+    let is_empty = matches!(service.string(HISTORY_FILE, default), Ok(file) if file.is_empty());
+    let is_wanted = !is_empty && service.transport().is_some();
+    is_wanted
+        .then(|| service.path(HISTORY_FILE, default))
+        .transpose()
 }
 
 fn save(history: &History, file: &Path, log: &Log) {

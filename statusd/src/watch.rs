@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
 use master::errors::describe_error;
+use master::files::SocketPath;
 use master::status::{Document, FORMAT};
 use services::Error;
 use tokio::io::AsyncReadExt;
@@ -160,7 +161,7 @@ async fn ask(socket: &Path) -> Result<Answer, String> {
 }
 
 async fn read(socket: &Path) -> io::Result<Vec<u8>> {
-    let stream = UnixStream::connect(socket).await?;
+    let stream = UnixStream::connect(SocketPath::new(socket)?.as_path()).await?;
     let mut text = Vec::new();
     stream.take(DOCUMENT_MAX + 1).read_to_end(&mut text).await?;
     if text.len() as u64 > DOCUMENT_MAX {

@@ -10,6 +10,7 @@ mod first_signals; // signals before the master serves
 mod journal; // lines in systemd's journal
 mod newcomer; // common mistakes, and their messages
 mod output; // children's output, and the format of the log
+mod paths; // paths that are long, relative, or not UTF-8
 mod supervisor; // notifications to a service manager
 mod terminal; // output on a terminal
 mod user; // a master without root's privileges

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
+use master::files::SocketPath;
 use services::multi::{Client, TimeoutStream};
 use services::{About, Error, Service};
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
@@ -74,7 +75,8 @@ async fn proxy(client: Client, target: Rc<Target>, limits: Limits) -> io::Result
         }
         Target::Unix(path) => {
             let name = path.display().to_string();
-            let server = within(limits.connect, &name, UnixStream::connect(path)).await?;
+            let connect = async { UnixStream::connect(SocketPath::new(path)?.as_path()).await };
+            let server = within(limits.connect, &name, connect).await?;
             splice(client, server, limits.silence).await
         }
     }

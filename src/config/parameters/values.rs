@@ -1,7 +1,7 @@
 //! Parameters for programs that run as children of the master: any name, settings of a command line
 //! that override the files, and the program's own defaults.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::Reader;
@@ -69,6 +69,14 @@ impl Values {
     /// What is wrong with the value, and where it is written.
     pub fn string(&self, name: &str) -> Result<String, Diagnostics> {
         self.get(|reader| reader.string(name))
+    }
+
+    /// The expanded value, which need not be UTF-8 and is not empty.
+    ///
+    /// # Errors
+    /// What is wrong with the value, and where it is written.
+    pub fn path(&self, name: &str) -> Result<PathBuf, Diagnostics> {
+        self.get(|reader| reader.path(name)).map(PathBuf::from)
     }
 
     /// A number of at least `least`.

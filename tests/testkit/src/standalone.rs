@@ -135,7 +135,8 @@ impl Standalone {
         command
     }
 
-    fn as_user(&self, program: &Path) -> Command {
+    /// A program's command, run by the user of the master.
+    pub fn as_user(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
