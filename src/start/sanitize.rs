@@ -46,11 +46,12 @@ pub(super) fn sanitize_process(
             descriptors: None,
         });
     }
-    process::raise_limits().context("cannot raise the limits")?;
+    process::lift_file_size_limit().context("cannot raise the limits")?;
+    let former = process::raise_descriptor_limit().context("cannot raise the limits")?;
     let count = inherited::count(|name| variable(inherited, name), std::process::id());
     let handed = inherited::take(count, Spawner::END).context("LISTEN_FDS")?;
     process::open_standard_descriptors().context("open /dev/null")?;
-    let spawner = Spawner::new().context(
+    let spawner = Spawner::new(former).context(
         "cannot reserve descriptors for the children, some 270 are needed: raise \"ulimit -n\"",
     )?;
     Ok(Sanitized {

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{ForkResult, getpid, getsid, setsid};
 
@@ -134,18 +134,37 @@ pub fn new_session() -> io::Result<()> {
     }
 }
 
-/// Lifts the limit on the size of files, and raises the one on descriptors as far as it goes; children
-/// inherit both, as under Postfix.
+/// A soft and a hard limit of setrlimit(2).
+pub type Limit = (rlim_t, rlim_t);
+
+/// Lifts the limit on the size of files; children inherit that, as under Postfix.
 ///
 /// # Errors
 /// The system's.
-pub fn raise_limits() -> io::Result<()> {
+pub fn lift_file_size_limit() -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE)?;
     // Only root may go beyond the hard limit.
-    setrlimit(Resource::RLIMIT_FSIZE, RLIM_INFINITY, RLIM_INFINITY)
-        .or_else(|_| setrlimit(Resource::RLIMIT_FSIZE, hard, hard))?;
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+    Ok(
+        setrlimit(Resource::RLIMIT_FSIZE, RLIM_INFINITY, RLIM_INFINITY)
+            .or_else(|_| setrlimit(Resource::RLIMIT_FSIZE, hard, hard))?,
+    )
+}
+
+/// Raises the limit on descriptors as far as it goes. Returned is the former one, if it was lower:
+/// programs that use select(2), or close all descriptors that there could be, rely on a low one.
+///
+/// # Errors
+/// The system's.
+pub fn raise_descriptor_limit() -> io::Result<Option<Limit>> {
+    let former @ (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft == hard {
+        return Ok(None);
+    }
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        // The hard limit is of a time before fs.nr_open was lowered.
+        Err(Errno::EPERM) => Ok(None),
+        raised => Ok(raised.map(|()| Some(former))?),
+    }
 }
 
 /// Makes a copy of this process.

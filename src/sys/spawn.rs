@@ -36,7 +36,7 @@ use syscalls::{Sysno, raw_syscall};
 use self::report::Report;
 pub use self::report::sealed_file;
 use super::child::ChildProcess;
-use super::process::{open_dev_null, place};
+use super::process::{Limit, open_dev_null, place};
 use super::signal;
 use crate::protocol::{self, LISTENERS_MAX};
 
@@ -90,6 +90,8 @@ pub struct Spawner {
     /// Children that have not executed their program, as far as is known, in the order of their
     /// starts. Those that could not execute it stay until they have ended.
     launches: Vec<Launch>,
+    /// Children's limit on descriptors, where it is not the master's.
+    limit: Option<Limit>,
     /// For the next children. In boxes, because a child's must not move.
     #[expect(clippy::vec_box)]
     idle: Vec<Box<Task>>,
@@ -131,15 +133,17 @@ impl Spawner {
     /// on their way.)
     pub const END: RawFd = protocol::LISTEN + LISTENERS_MAX as RawFd + 3;
 
-    /// Takes the descriptors from 3 on, which must be free, for the children's.
+    /// Takes the descriptors from 3 on, which must be free, for the children's, and has the limit on
+    /// descriptors for them, where it is not the master's.
     ///
     /// # Errors
     /// The system's: descriptors have run out, or the limit on descriptors is too low.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(limit: Option<Limit>) -> io::Result<Self> {
         let spawner = Self {
             null: open_dev_null(Self::END)?,
             used: protocol::STATUS,
             launches: Vec::new(),
+            limit,
             idle: Vec::new(),
         };
         (protocol::FLOW_READ..Self::END).try_for_each(|slot| spawner.clear_slot(slot))?;
@@ -195,6 +199,7 @@ impl Spawner {
         let mut task = self.idle.pop().unwrap_or_default();
         task.prepare(program.clone(), environment.clone(), generation);
         task.end = slot;
+        task.limit = self.limit;
         task.output = descriptors.output.map(|_| slot - 1);
         let child = clone_child(&mut task)?;
         self.launches.push(Launch {
@@ -328,6 +333,7 @@ struct Task {
     generation: [u8; 24],
     /// The first descriptor that is not the child's.
     end: RawFd,
+    limit: Option<Limit>,
     /// The slot of what becomes standard output and standard error.
     output: Option<RawFd>,
     /// The child's alone while it lives.
@@ -425,6 +431,12 @@ extern "C" fn run_child(task: *mut libc::c_void) -> libc::c_int {
                 check(task, raw_syscall!(Sysno::dup3, output, standard, 0));
             }
             raw_syscall!(Sysno::close, output);
+        }
+        if let Some((soft, hard)) = task.limit {
+            let (this, limit, old) = (0, [soft, hard], ptr::null::<u64>());
+            let which = libc::RLIMIT_NOFILE;
+            // Refused where fs.nr_open was lowered meanwhile: then it has the master's.
+            raw_syscall!(Sysno::prlimit64, this, which, limit.as_ptr(), old);
         }
         // The master's handler is none of the child's. This comes before any signal can.
         let (default, none) = ([0_u64; 4], [0_u64; 1]);

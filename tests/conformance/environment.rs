@@ -1,9 +1,11 @@
 //! The environment of children.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use testkit::differs::{Observed, differs};
 use testkit::instance::Instance;
+use testkit::process::Process;
 use testkit::puppet_service::{PuppetService, one_service};
 use testkit::{needs_root, test};
 
@@ -179,5 +181,37 @@ fn a_generation_that_the_master_finds_is_not_passed_on() {
     assert_eq!(
         puppet.process.environ()["GENERATION"],
         format!("{:o}", puppet.generation)
+    );
+}
+
+/// Programs that use select(2), or close all descriptors that there could be, rely on a low limit.
+#[test]
+fn the_limit_on_descriptors_is_raised_for_the_master_alone() {
+    needs_root("to run a master");
+    differs(
+        "Children have the limit on descriptors that the master was started with.",
+        Observed {
+            ours: "a child has the limit of before, and can raise it",
+            original: "a child has the master's limit",
+        },
+        |postfix| {
+            let service = PuppetService::add(postfix, "a", "unix - - n - 1");
+            let mut command = postfix.under(Path::new("prlimit"), &["--nofile=300:4096"]);
+            postfix.run_in_foreground(&mut command);
+            let _client = service.connect();
+            let child = service.next().process;
+            let limits = |process: Process| {
+                let is_it = |line: &String| line.starts_with("Max open files");
+                let line = process.limits().into_iter().find(is_it).expect("a limit");
+                let words = line.split_whitespace().skip(3).take(2);
+                words.collect::<Vec<_>>().join(":")
+            };
+            assert_eq!(limits(postfix.master_process()), "4096:4096", "the master");
+            match limits(child).as_str() {
+                "300:4096" => "a child has the limit of before, and can raise it",
+                "4096:4096" => "a child has the master's limit",
+                _ => "another limit",
+            }
+        },
     );
 }

@@ -86,7 +86,7 @@ fn a_child_has_its_descriptors_its_environment_and_default_signals() {
         return;
     }
     signal::reset().unwrap();
-    let mut spawner = Spawner::new().unwrap();
+    let mut spawner = Spawner::new(None).unwrap();
     spawner.make_flow_pipe().unwrap();
     let _many: Vec<_> = (0..500).map(|_| null()).collect();
     let facts = output(&mut spawner, FACTS, 3);
@@ -108,7 +108,7 @@ fn a_child_has_its_descriptors_its_environment_and_default_signals() {
 #[test]
 fn slots_are_given_back() {
     if in_own_process("slots_are_given_back") {
-        let mut spawner = Spawner::new().unwrap();
+        let mut spawner = Spawner::new(None).unwrap();
         assert_eq!(output(&mut spawner, "echo here >&6", 3), "here\n");
         for slot in protocol::STATUS..protocol::LISTEN + 3 {
             let file = std::fs::read_link(format!("/proc/self/fd/{slot}")).unwrap();
@@ -123,7 +123,7 @@ fn children_that_are_started_one_after_the_other_have_their_own_descriptors() {
     if !in_own_process(name) {
         return;
     }
-    let mut spawner = Spawner::new().unwrap();
+    let mut spawner = Spawner::new(None).unwrap();
     let mut children = Vec::new();
     for number in 0..50 {
         let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
@@ -150,7 +150,7 @@ fn children_that_are_started_one_after_the_other_have_their_own_descriptors() {
 #[test]
 fn a_program_that_cannot_run_is_reported_and_ends_with_status_one() {
     if in_own_process("a_program_that_cannot_run_is_reported_and_ends_with_status_one") {
-        let mut spawner = Spawner::new().unwrap();
+        let mut spawner = Spawner::new(None).unwrap();
         let program = Program {
             path: c"/no/such/program".to_owned(),
             argv: vec![c"x".to_owned()],
@@ -172,7 +172,7 @@ fn an_exec_that_hangs_is_reported_once_and_keeps_no_other_from_starting() {
     if !in_own_process("an_exec_that_hangs_is_reported_once_and_keeps_no_other_from_starting") {
         return;
     }
-    let mut spawner = Spawner::new().unwrap();
+    let mut spawner = Spawner::new(None).unwrap();
     // The start of a process that is stopped before its first instruction takes as long.
     let child = start(&mut spawner, &shell("exit 7"), &null(), 1).unwrap();
     spawner.launches[0].task.lives.store(1, Ordering::Release);
@@ -271,7 +271,7 @@ fn output_goes_where_the_service_has_it_and_the_masters_output_stays() {
     }
     let own = || [1, 2].map(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap());
     let before = own();
-    let mut spawner = Spawner::new().unwrap();
+    let mut spawner = Spawner::new(None).unwrap();
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let null = null();
     let descriptors = Descriptors {
@@ -298,7 +298,7 @@ fn output_goes_where_the_service_has_it_and_the_masters_output_stays() {
 #[test]
 fn signals_are_as_before_after_a_start() {
     if in_own_process("signals_are_as_before_after_a_start") {
-        let mut spawner = Spawner::new().unwrap();
+        let mut spawner = Spawner::new(None).unwrap();
         let before = SigSet::thread_get_mask().unwrap();
         output(&mut spawner, "true", 1);
         assert_eq!(SigSet::thread_get_mask().unwrap(), before);
@@ -309,7 +309,7 @@ fn signals_are_as_before_after_a_start() {
 fn a_child_may_have_as_many_listeners_as_there_are_slots_and_no_more() {
     let name = "a_child_may_have_as_many_listeners_as_there_are_slots_and_no_more";
     if in_own_process(name) {
-        let mut spawner = Spawner::new().unwrap();
+        let mut spawner = Spawner::new(None).unwrap();
         let started = start(&mut spawner, &shell("true"), &null(), LISTENERS_MAX + 1);
         assert_eq!(started.unwrap_err().raw_os_error(), Some(libc::E2BIG));
         let null = null();
@@ -327,7 +327,7 @@ fn a_child_may_have_as_many_listeners_as_there_are_slots_and_no_more() {
 #[test]
 fn a_child_uses_little_of_its_stack() {
     if in_own_process("a_child_uses_little_of_its_stack") {
-        let mut spawner = Spawner::new().unwrap();
+        let mut spawner = Spawner::new(None).unwrap();
         output(&mut spawner, "true", 1);
         let stack = &spawner.idle[0].stack;
         let unused = stack.iter().take_while(|word| **word == 0).count();
