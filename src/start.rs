@@ -299,6 +299,7 @@ impl Master<'_> {
             );
         }
         if !self.options.attached {
+            self.warn_of_lost_lines(log);
             detach(self.options.keep_stdout).context("open /dev/null")?;
             log.set_terminal(Terminal::Nothing);
         }
@@ -306,6 +307,21 @@ impl Master<'_> {
             reporter.started();
         }
         Ok(())
+    }
+
+    /// Says on standard error, while there is one, that log lines have no way out.
+    fn warn_of_lost_lines(&self, log: &mut Log) {
+        if log.settings().target.is_stdout() && !self.options.keep_stdout {
+            log.warning(
+                "maillog_file is /dev/stdout, which is /dev/null without -s: start with -s",
+            );
+        }
+        let lost = log.lost().map(|(_, reason)| reason.to_owned());
+        if let Some(reason) = lost {
+            log.warning(format!(
+                "log lines are lost: {reason}: start a process that takes them, or set maillog_file"
+            ));
+        }
     }
 }
 

@@ -45,6 +45,9 @@ pub struct Document<Services = Vec<Service>> {
     /// Parameters that the master itself reads, by name.
     #[serde(default)]
     pub settings: Settings,
+    /// `ok`, or how many of the last log lines were lost, and why.
+    #[serde(default)]
+    pub log: String,
     /// Whether the master logs each decision (`-v`).
     #[serde(default)]
     pub verbose: bool,

@@ -11,7 +11,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("config", &["protocol", "sandbox"]),
     ("policy", &["config", "errors", "protocol"]),
     ("sys", &["protocol"]),
-    ("files", &["config", "sys"]),
+    ("files", &["config", "errors", "sys"]),
     ("log", &["errors", "sys"]),
     ("options", &[]),
     ("output", &["errors"]),

@@ -386,7 +386,7 @@ impl Resolver for Nameless {
         4711
     }
 
-    fn check_log_file(&self, _: &Path) -> Result<(), String> {
+    fn check_log_file(&self, _: &Path, _: bool) -> Result<(), String> {
         Ok(())
     }
 }

@@ -76,6 +76,9 @@ fn show_all(document: &Document, out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "  {}", cut(finding, usize::MAX))?;
         }
     }
+    if document.log.starts_with("lost") {
+        writeln!(out, "log: {}", cut(&document.log, usize::MAX))?;
+    }
     let rows = document.services.iter().map(|s| row(document, s));
     writeln!(out, "\n{}", table::lines(&SERVICES, rows))
 }

@@ -40,6 +40,7 @@ pub fn document(table: &str) -> Document {
         configuration: "/etc/services".to_owned(),
         queue_directory: "/run/master".to_owned(),
         settings: parameters(&config.parameters),
+        log: "ok".into(),
         verbose: false,
         generation: 1,
         loaded: 90_000.0,

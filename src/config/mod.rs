@@ -142,12 +142,13 @@ pub trait Resolver {
     fn has_family(&self, family: Family) -> bool;
     /// The master's own process ID, for `$process_id`.
     fn process_id(&self) -> u32;
-    /// Whether log lines can be appended to this path: a regular file, or a file that does not
-    /// exist.
+    /// Whether log lines can be appended to this path: a regular file, or a file that can be made.
+    /// If the master writes the file `alone`, and no postlogd does, what only the master cannot do
+    /// counts, too.
     ///
     /// # Errors
-    /// The type of the existing file, and what is expected.
-    fn check_log_file(&self, path: &Path) -> Result<(), String>;
+    /// What is in the way, and what is expected.
+    fn check_log_file(&self, path: &Path, alone: bool) -> Result<(), String>;
 }
 
 /// The two network protocols of `inet_protocols`.

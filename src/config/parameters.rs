@@ -296,7 +296,7 @@ fn parameters(
     let import_environment = import_environment(reader);
     let syslog_facility = syslog_facility(reader);
     let syslog_name = reader.nonempty("syslog_name");
-    let maillog_file = maillog_file(reader, resolver);
+    let maillog_file = maillog_file(reader, stand_alone.is_some(), resolver);
     let log_format = log_format(reader, maillog_file.as_deref());
     let maillog_file_permissions = maillog_file_permissions(reader);
     let postlog_service_name = reader.nonempty("postlog_service_name");

@@ -91,9 +91,9 @@ impl Resolver for FakeSystem {
         4711
     }
 
-    fn check_log_file(&self, path: &Path) -> Result<(), String> {
+    fn check_log_file(&self, path: &Path, _alone: bool) -> Result<(), String> {
         if path == Path::new("/var/fifo") {
-            Err("it is a FIFO, expected a regular file".to_owned())
+            Err("it is a FIFO, expected a regular file or /dev/stdout".to_owned())
         } else {
             Ok(())
         }

@@ -8,10 +8,11 @@ use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-use nix::unistd::{self, Uid};
+use nix::unistd::{self, AccessFlags, Uid};
 
 use crate::config::{Family, Resolver, User};
-use crate::sys::{file, names};
+use crate::errors::{describe_errno, describe_error};
+use crate::sys::{file, names, privilege};
 
 /// The system's names, for the configuration.
 #[derive(Debug)]
@@ -86,8 +87,40 @@ impl Resolver for Names {
         std::process::id()
     }
 
-    fn check_log_file(&self, path: &Path) -> Result<(), String> {
-        file::check_regular(path).map_err(|error| error.to_string())
+    /// The rights of the user who runs this count where that is the master's user: root, or without
+    /// Postfix anyone.
+    fn check_log_file(&self, path: &Path, alone: bool) -> Result<(), String> {
+        let expected = |error| format!("{error} or /dev/stdout");
+        file::check_regular(path).map_err(expected)?;
+        if alone {
+            file::check_unlinked(path).map_err(expected)?;
+        }
+        let directory = path.parent().unwrap_or(path);
+        let shown = directory.display();
+        let is_there = path.symlink_metadata().is_ok();
+        match directory.metadata() {
+            Ok(metadata) if !metadata.is_dir() => {
+                let kind = file::kind(metadata.file_type());
+                return Err(format!("{shown} is {kind}, expected a directory"));
+            }
+            Err(error)
+                if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) =>
+            {
+                let reason = describe_error(&error);
+                return Err(format!("{shown}: {reason}: make the directory"));
+            }
+            _ => {}
+        }
+        if alone || privilege::is_root() {
+            let (written, problem) = if is_there {
+                (path, "cannot write to it")
+            } else {
+                (directory, "cannot make it")
+            };
+            unistd::eaccess(written, AccessFlags::W_OK)
+                .map_err(|errno| format!("{problem}: {}", describe_errno(errno as i32)))?;
+        }
+        Ok(())
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) enum LogFile {
 impl LogFile {
     /// Opens a regular file for appending: never through a link, never a file with a second name.
     pub(super) fn open(path: &Path, permissions: u32) -> io::Result<Self> {
-        if path == Path::new(STDOUT) {
+        if is_stdout(path) {
             return Ok(Self::Stdout);
         }
         let file = open_or_create(path, permissions)?;
@@ -75,6 +75,11 @@ impl LogFile {
             Self::File { file, torn } => append(file, torn, line),
         }
     }
+}
+
+/// Whether this name of a log file is that of standard output.
+pub(super) fn is_stdout(path: &Path) -> bool {
+    path == Path::new(STDOUT)
 }
 
 fn append(file: &mut File, torn: &mut bool, line: &str) -> io::Result<()> {

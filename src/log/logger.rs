@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use super::entry::{Clean, Entry, cut};
 use super::output::Output;
 use super::{About, Settings, Severity, Terminal, terminal};
+use crate::errors::describe_error;
 
 /// The most lines that [`Log::keep_lines`] keeps.
 const KEPT_MAX: usize = 100;
@@ -18,6 +19,8 @@ pub struct Log {
     output: Output,
     pid: u32,
     lost: u64,
+    /// Why the last of them was.
+    reason: String,
     /// No process reads postlogd's socket, so that lines go straight to the file.
     direct: bool,
     /// Lines that are also wanted elsewhere.
@@ -41,6 +44,7 @@ impl Log {
             output,
             pid: std::process::id(),
             lost: 0,
+            reason: String::new(),
             direct: true,
             kept: None,
             text: String::new(),
@@ -84,6 +88,16 @@ impl Log {
     /// Whether a process reads postlogd's socket, or will be started when a line arrives there.
     pub fn set_postlogd_available(&mut self, available: bool) {
         self.direct = !available;
+    }
+
+    /// Writes lines past postlogd that it has not read: it cannot be started.
+    pub fn rescue_unread(&mut self) {
+        for line in self.output.take_unread() {
+            if let Err(error) = self.output.write_again(&line) {
+                self.lost += 1;
+                self.reason = describe_error(&error);
+            }
+        }
     }
 
     /// Looks up now what could not be found from within a chroot: the system's log and the time
@@ -160,7 +174,10 @@ impl Log {
         }
         match self.output.send(&entry, self.settings.format, self.direct) {
             Ok(()) => self.report_lost(),
-            Err(_) => self.lost += 1,
+            Err(error) => {
+                self.lost += 1;
+                self.reason = describe_error(&error);
+            }
         }
     }
 
@@ -186,9 +203,8 @@ impl Log {
         }
     }
 
-    /// How many lines were lost since the last one that got through.
-    #[cfg(test)]
-    pub(super) fn lost(&self) -> u64 {
-        self.lost
+    /// How many lines were lost since the last one that got through, and why.
+    pub fn lost(&self) -> Option<(u64, &str)> {
+        (self.lost > 0).then_some((self.lost, &self.reason))
     }
 }

@@ -90,6 +90,13 @@ pub enum Target {
     },
 }
 
+impl Target {
+    /// Whether lines go to standard output.
+    pub fn is_stdout(&self) -> bool {
+        matches!(self, Self::Postlog { file: Some(file), .. } if file::is_stdout(file))
+    }
+}
+
 /// What a log is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use super::entry::Entry;
 use super::journal::Journal;
@@ -11,6 +12,7 @@ use super::postlog::Postlog;
 use super::syslog::Syslog;
 use super::time::Timestamp;
 use super::{Format, Target};
+use crate::errors::describe_error;
 
 /// An open way out.
 #[derive(Debug)]
@@ -31,6 +33,18 @@ pub(super) fn datagram_socket() -> Option<UnixDatagram> {
 /// Another descriptor of the same socket.
 pub(super) fn clone_socket(socket: &Option<UnixDatagram>) -> io::Result<Option<UnixDatagram>> {
     socket.as_ref().map(UnixDatagram::try_clone).transpose()
+}
+
+/// The same error once more.
+pub(super) fn again(error: &io::Error) -> io::Error {
+    let number = error.raw_os_error().map(io::Error::from_raw_os_error);
+    number.unwrap_or_else(|| io::Error::new(error.kind(), error.to_string()))
+}
+
+/// The error of a way out, with its name.
+pub(super) fn at(path: &Path, error: &io::Error) -> io::Error {
+    let text = format!("{}: {}", path.display(), describe_error(error));
+    io::Error::new(error.kind(), text)
 }
 
 impl Output {
@@ -89,6 +103,25 @@ impl Output {
             Self::Postlog(postlog) => postlog.file_fd(),
         };
         fd.unwrap_or(libc::STDERR_FILENO)
+    }
+
+    /// The lines that postlogd has not read yet, as far as they were kept.
+    pub(super) fn take_unread(&mut self) -> Vec<String> {
+        match self {
+            Self::Postlog(postlog) => postlog.take_unread(),
+            Self::Syslog(_) | Self::Journal(_) => Vec::new(),
+        }
+    }
+
+    /// Writes a line that was taken from here to the file.
+    ///
+    /// # Errors
+    /// Why it is lost.
+    pub(super) fn write_again(&mut self, line: &str) -> io::Result<()> {
+        match self {
+            Self::Postlog(postlog) => postlog.write_to_file(line),
+            Self::Syslog(_) | Self::Journal(_) => Ok(()),
+        }
     }
 
     /// Writes one line. A `direct` one goes to the file, if there is one, past postlogd.

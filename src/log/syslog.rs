@@ -11,7 +11,7 @@ use syslog::{Facility, LogFormat, Logger};
 
 use super::Severity;
 use super::entry::Entry;
-use super::output::{clone_socket, datagram_socket};
+use super::output::{at, clone_socket, datagram_socket};
 use super::time::Timestamp;
 
 /// The system's log socket.
@@ -91,7 +91,9 @@ impl Syslog {
             Severity::Fatal | Severity::Panic => self.0.crit(entry),
         };
         sent.map_err(|error| match error {
-            syslog::Error::Write(error) | syslog::Error::Io(error) => error,
+            syslog::Error::Write(error) | syslog::Error::Io(error) => {
+                at(&self.0.backend.path, &error)
+            }
             other => io::Error::other(other),
         })
     }

@@ -28,11 +28,12 @@ mod watch;
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::config::{Config, Kind};
+use crate::config::{Config, Endpoint, Kind};
 use crate::log::{About, Log, Severity};
 use crate::policy::{self, Action, Errno, Event, Pid, Record, ServiceId, Table, Time};
 use crate::sys::channel::Found;
@@ -382,9 +383,11 @@ impl Runtime {
     }
 
     fn log_record(&mut self, record: &Record) {
-        if matches!(record.kind, policy::Kind::Terminating { .. }) {
+        match record.kind {
             // postlogd is about to be ended with the master.
-            self.log.set_postlogd_available(false);
+            policy::Kind::Terminating { .. } => self.log.set_postlogd_available(false),
+            policy::Kind::Throttled(..) | policy::Kind::Unthrottled(_) => self.find_postlogd(),
+            _ => {}
         }
         let about = About {
             child: record.child,
@@ -394,6 +397,22 @@ impl Runtime {
             policy::Severity::Detail => self.log.detail(about, record),
             policy::Severity::Info => self.log.write_about(Severity::Info, about, record),
             policy::Severity::Warning => self.log.write_about(Severity::Warning, about, record),
+        }
+    }
+}
+
+impl Runtime {
+    /// Has the log know whether a process reads postlogd's socket, or will be started to.
+    fn find_postlogd(&mut self) {
+        let name = &self.config.parameters.postlog_service_name;
+        let socket = Endpoint::Path(Path::new("public").join(name));
+        let mut services = self.table.services();
+        let is_down = services.any(|(_, service)| {
+            !service.removed() && service.throttled() && service.config().endpoint == socket
+        });
+        self.log.set_postlogd_available(!is_down);
+        if is_down {
+            self.log.rescue_unread();
         }
     }
 }

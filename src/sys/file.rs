@@ -3,7 +3,7 @@
 
 use std::fs::{FileType, Metadata};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 /// Whether this is a regular file.
@@ -30,6 +30,21 @@ pub fn check_regular(path: &Path) -> io::Result<()> {
         Ok(metadata) if !metadata.is_symlink() => expect_regular(&metadata),
         _ => Ok(()),
     }
+}
+
+/// Whether a path is neither a symbolic link nor one of several names of a file.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`]: it is, in words.
+pub fn check_unlinked(path: &Path) -> io::Result<()> {
+    let problem = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_symlink() => "it is a symbolic link, expected a regular file",
+        Ok(metadata) if metadata.nlink() != 1 => {
+            "it has other names, expected a file with one name"
+        }
+        _ => return Ok(()),
+    };
+    Err(io::Error::new(ErrorKind::InvalidInput, problem))
 }
 
 /// What a file is, with an article.

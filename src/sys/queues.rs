@@ -2,8 +2,9 @@
 //! and is asked for all at once, because to find a single one it would look through all as well.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
+use nix::errno::Errno;
 use nix::sys::socket::AddressFamily;
 use nix::sys::stat::{SFlag, fstat};
 
@@ -66,6 +67,20 @@ fn question() -> Vec<u8> {
         &[0; 8],
     ]
     .concat()
+}
+
+/// Bytes that were sent through a datagram socket and that no process has received yet; a little more
+/// than was sent, as the kernel counts its own.
+///
+/// # Errors
+/// The system's.
+pub fn unread_bytes(socket: &impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open, and the call writes one int.
+    let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+    Errno::result(result)?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
 #[cfg(test)]

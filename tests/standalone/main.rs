@@ -8,6 +8,7 @@ mod directories; // the directories for sockets and locks
 mod environment; // what execve(2) allows, and std::env does not
 mod first_signals; // signals before the master serves
 mod journal; // lines in systemd's journal
+mod log_loss; // a log that goes nowhere
 mod newcomer; // common mistakes, and their messages
 mod output; // children's output, and the format of the log
 mod paths; // paths that are long, relative, or not UTF-8

@@ -29,7 +29,11 @@ pub(super) fn syslog_facility(reader: &mut Reader<'_>) -> Option<String> {
 }
 
 /// A regular file under a prefix that the administrator allows, or standard output.
-pub(super) fn maillog_file(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> Option<String> {
+pub(super) fn maillog_file(
+    reader: &mut Reader<'_>,
+    stand_alone: bool,
+    resolver: &dyn Resolver,
+) -> Option<String> {
     let name = "maillog_file";
     let file = reader.string(name)?;
     let prefixes = reader.nonempty("maillog_file_prefixes")?;
@@ -44,8 +48,8 @@ pub(super) fn maillog_file(reader: &mut Reader<'_>, resolver: &dyn Resolver) -> 
         return None;
     }
     if !["", "/dev/stdout"].contains(&file.as_str()) {
-        if let Err(problem) = resolver.check_log_file(Path::new(&file)) {
-            reader.reject(name, format!("{file}: {problem} or /dev/stdout"));
+        if let Err(problem) = resolver.check_log_file(Path::new(&file), stand_alone) {
+            reader.reject(name, format!("{file}: {problem}"));
             return None;
         }
     }

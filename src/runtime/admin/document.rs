@@ -55,6 +55,11 @@ impl Runtime {
             configuration,
             queue_directory: parameters.queue_directory.display().to_string(),
             settings: status::parameters(parameters),
+            log: match self.log.lost() {
+                None => "ok".to_owned(),
+                Some((1, reason)) => format!("lost 1 line: {reason}"),
+                Some((lines, reason)) => format!("lost {lines} lines: {reason}"),
+            },
             verbose: self.table.is_verbose(),
             generation: history.generation,
             loaded: calendar.at(history.loaded),

@@ -215,6 +215,7 @@ impl Runtime {
         self.services.trim(&self.poll);
         self.services.watch_hangups(&self.poll);
         process::trim_memory();
+        self.find_postlogd();
         self.log.info(format!("reload done: {}", done.what));
         let state = self.state();
         self.report_reload(true, done.findings, &state);

@@ -154,7 +154,7 @@ impl Resolver for Names {
         files::Names.process_id()
     }
 
-    fn check_log_file(&self, path: &Path) -> Result<(), String> {
-        files::Names.check_log_file(path)
+    fn check_log_file(&self, path: &Path, alone: bool) -> Result<(), String> {
+        files::Names.check_log_file(path, alone)
     }
 }

@@ -79,6 +79,7 @@ pub fn calm() -> Document {
     };
     Document {
         settings: Default::default(),
+        log: "ok".into(),
         verbose: false,
         reloads: 0,
         format: FORMAT,
