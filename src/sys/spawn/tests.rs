@@ -205,7 +205,7 @@ fn a_program_with_settings_reads_them_and_another_one_has_neither() {
     if !in_own_process(name) {
         return;
     }
-    let mut spawner = Spawner::new().unwrap();
+    let mut spawner = Spawner::new(None).unwrap();
     spawner.make_flow_pipe().unwrap();
     let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let script = "{ cat /proc/self/fd/7; (echo x >&7) 2>&- || echo ' sealed'; echo $(ls /proc/self/fd); } >&6";
@@ -229,7 +229,7 @@ fn what_a_program_with_settings_reports_is_an_error() {
     if !in_own_process("what_a_program_with_settings_reports_is_an_error") {
         return;
     }
-    let mut spawner = Spawner::new().unwrap();
+    let mut spawner = Spawner::new(None).unwrap();
     let flood = "head -c 5000 /dev/zero | tr '\\0' x >&8; exit 1";
     for (script, expected) in [("printf no >&8; exit 1", "no"), (flood, &"x".repeat(1024))] {
         let child = start(&mut spawner, &with_settings(script), &null(), 1).unwrap();
@@ -247,7 +247,7 @@ fn a_program_with_settings_hangs_until_it_has_executed_the_other() {
     if !in_own_process("a_program_with_settings_hangs_until_it_has_executed_the_other") {
         return;
     }
-    let mut spawner = Spawner::new().unwrap();
+    let mut spawner = Spawner::new(None).unwrap();
     let script = "read line < /dev/zero";
     let child = start(&mut spawner, &with_settings(script), &null(), 1).unwrap();
     // It has executed the shell, and the shell keeps the pipe.
