@@ -8,6 +8,8 @@ use clap_complete::Shell;
 use master::files::{Location, POSTFIX};
 use master::status::Document;
 
+use crate::simulate::Options as Simulation;
+
 /// The help text of an argument that names a service.
 const SERVICE: &str = "The service: \"smtp\", \"private/smtp\" or \"smtp/unix\"";
 
@@ -20,6 +22,11 @@ Examples:
   masterctl pause private/policy      have clients wait, until \"resume\"
 
 The manual, masterctl(1), has the columns, the exit status and the JSON document.";
+
+/// The help text after the options of `simulate`.
+const SIMULATION: &str = "\
+Example: 200 clients a second of 1.5 s, some of them of 20 s; what do these limits do?
+  masterctl simulate --rate 200 --time 1.5s --slow 5%:20s --maxproc 100,300,600";
 
 /// Shows and controls a running master(8).
 #[derive(Debug, Parser)]
@@ -103,6 +110,11 @@ pub enum Command {
         /// The level
         level: Level,
     },
+    /// Show what other process limits would do to a service, in simulated time
+    ///
+    /// The master's own rules decide. Clients come at random times, independently of each other.
+    #[command(after_help = SIMULATION)]
+    Simulate(Box<Simulation>),
     /// Print a script for the shell that completes these commands
     Completions {
         /// The shell

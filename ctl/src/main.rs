@@ -19,6 +19,7 @@ mod output;
 mod plan;
 mod process;
 mod signals;
+mod simulate;
 mod status;
 mod table;
 #[cfg(test)]
@@ -97,6 +98,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
         Command::Resume { name } => operator::service(arguments, name, Request::Resume, out),
         Command::Wake { name } => operator::service(arguments, name, Request::Wake, out),
         Command::LogLevel { level } => operator::log_level(arguments, *level),
+        Command::Simulate(options) => simulate::run(arguments, options, out),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             // The function panics if it cannot write.

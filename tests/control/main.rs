@@ -7,6 +7,7 @@ mod commands; // the commands of masterctl
 mod crowds; // many readers while clients are served
 mod objects; // log lines for machines
 mod refusals; // errors of masterctl
+mod simulate; // a simulated service beside a real one
 mod sockets; // access rights, and invalid messages
 mod stage; // services and status documents for these tests
 

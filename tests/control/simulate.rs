@@ -1,0 +1,193 @@
+//! `masterctl simulate` beside a real master: the same clients, at the same times.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use master::policy::Time;
+use serde_json::Value;
+use testkit::client::Client;
+use testkit::operator::{service, told};
+use testkit::ports::Port;
+use testkit::programs::example;
+use testkit::standalone::Standalone;
+use testkit::{needs_root, test};
+
+/// What may be different, in percent: clients of a real system come late, and wait for processors.
+const DIFFERENCE: f64 = 15.0;
+/// And for the longest waits.
+const DIFFERENCE_P99: f64 = 40.0;
+/// A time that a busy machine adds to each wait.
+const NOISE: Duration = Duration::from_millis(20);
+
+const SEED: u64 = 7;
+
+/// Clients a second, and how long each takes, of a service with a process limit.
+#[derive(Clone, Copy)]
+struct Clients {
+    rate: f64,
+    time: Duration,
+    maxproc: u32,
+    period: Duration,
+}
+
+impl Clients {
+    /// When they come: as `masterctl simulate` has them come with this seed.
+    fn arrivals(self) -> Vec<Time> {
+        let mut random = fastrand::Rng::with_seed(SEED);
+        let mut now = Time::ZERO;
+        let next = || {
+            now += Duration::from_secs_f64(-(1.0 - random.f64()).ln() / self.rate);
+            Some(now).filter(|now| *now <= self.period)
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    /// A master with the service, and its address.
+    fn stage(self) -> (Standalone, String, Port) {
+        let (mut standalone, port) = (Standalone::new(), Port::reserve());
+        let hello = standalone.install(&example("hello"));
+        let address = format!("127.0.0.1:{port}");
+        let limit = self.maxproc;
+        let table = format!("{address} inet n n n - {limit} {} serve", hello.display());
+        standalone.write_table(&table);
+        standalone.start();
+        (standalone, address, port)
+    }
+
+    /// The waits of real clients, in ascending order.
+    fn measure(self, address: &str) -> Vec<Duration> {
+        let began = Instant::now();
+        let client = |at: Time| {
+            thread::sleep(at.saturating_sub(began.elapsed()));
+            let mut client = Client::connect(address);
+            client.line();
+            let waited = began.elapsed().saturating_sub(at);
+            thread::sleep(self.time);
+            waited
+        };
+        let mut waits: Vec<Duration> = thread::scope(|scope| {
+            let clients = self.arrivals().into_iter();
+            let clients: Vec<_> = clients.map(|at| scope.spawn(move || client(at))).collect();
+            clients
+                .into_iter()
+                .map(|client| client.join().expect("a client"))
+                .collect()
+        });
+        waits.sort_unstable();
+        waits
+    }
+
+    fn simulate(self, standalone: &Standalone, address: &str) -> Value {
+        let text = |time: Duration| format!("{}ms", time.as_millis());
+        let (rate, seed) = (self.rate.to_string(), SEED.to_string());
+        let (time, period) = (text(self.time), text(self.period));
+        let options = [
+            ("--rate", &*rate),
+            ("--time", &time),
+            ("--service", address),
+            ("--period", &period),
+            ("--seed", &seed),
+            ("--warm-up", "0"),
+            ("--start", "5ms"),
+            ("--max-use", "0"),
+            ("--max-idle", "1h"),
+        ];
+        let mut arguments = vec!["simulate", "--json"];
+        arguments.extend(options.iter().flat_map(|(name, value)| [name, value]));
+        let report: Value = serde_json::from_str(&told(standalone, &arguments)).expect("JSON");
+        report["runs"][0].clone()
+    }
+
+    /// Asserts that the simulation tells what a real system does.
+    #[track_caller]
+    fn expect_the_same(self) {
+        let (standalone, address, _port) = self.stage();
+        let simulated = self.simulate(&standalone, &address);
+        let number = |name: &str| simulated[name].as_f64().expect("a number");
+        let waits = self.measure(&address);
+        let started = service(&standalone, &address).started;
+        let seen = |percent: usize| waits[(waits.len() * percent).div_ceil(100) - 1].as_secs_f64();
+        let near = |real: f64, simulated: f64, percent: f64| {
+            (real - simulated).abs() <= NOISE.as_secs_f64().max(real * percent / 100.0)
+        };
+        assert_eq!(number("clients"), waits.len() as f64, "{simulated}");
+        let all = format!(
+            "{simulated}; p50 {}, p99 {}, {started} starts",
+            seen(50),
+            seen(99)
+        );
+        assert!(near(seen(50), number("wait_p50"), DIFFERENCE), "{all}");
+        assert!(near(seen(99), number("wait_p99"), DIFFERENCE_P99), "{all}");
+        let starts = number("starts_per_second") * self.period.as_secs_f64();
+        assert!(
+            (started as f64 - starts).abs() <= (starts * DIFFERENCE / 100.0).max(2.0),
+            "{all}"
+        );
+    }
+}
+
+#[test]
+fn a_simulated_service_with_room_for_all_is_like_a_real_one() {
+    needs_root("a master that keeps to itself");
+    let time = Duration::from_millis(200);
+    let period = Duration::from_secs(6);
+    Clients {
+        rate: 20.0,
+        time,
+        maxproc: 20,
+        period,
+    }
+    .expect_the_same();
+}
+
+#[test]
+fn a_simulated_service_near_its_limit_is_like_a_real_one() {
+    needs_root("a master that keeps to itself");
+    let time = Duration::from_millis(200);
+    let period = Duration::from_secs(8);
+    Clients {
+        rate: 22.0,
+        time,
+        maxproc: 5,
+        period,
+    }
+    .expect_the_same();
+}
+
+/// Those that wait are fewer than the listener's queue has room for.
+#[test]
+fn a_simulated_service_beyond_its_limit_is_like_a_real_one() {
+    needs_root("a master that keeps to itself");
+    let time = Duration::from_millis(200);
+    let period = Duration::from_secs(5);
+    Clients {
+        rate: 40.0,
+        time,
+        maxproc: 5,
+        period,
+    }
+    .expect_the_same();
+}
+
+#[test]
+fn the_load_of_a_running_service_is_measured() {
+    needs_root("a master that keeps to itself");
+    let load = Clients {
+        rate: 20.0,
+        time: Duration::from_millis(200),
+        maxproc: 20,
+        period: Duration::from_secs(6),
+    };
+    let (standalone, address, _port) = load.stage();
+    let report = thread::scope(|scope| {
+        let clients = scope.spawn(|| load.measure(&address));
+        let arguments = ["simulate", "--json", "--from", &address, "--sample", "4s"];
+        let report = told(&standalone, &arguments);
+        clients.join().expect("clients");
+        report
+    });
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    let number = |name: &str| report[name].as_f64().expect("a number");
+    assert!((14.0..26.0).contains(&number("rate")), "{report}");
+    assert!((0.14..0.28).contains(&number("time")), "{report}");
+}
