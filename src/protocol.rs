@@ -5,6 +5,7 @@
 //! Source of the numbers and names: Postfix, `src/master/master_proto.h`.
 
 pub mod pool;
+pub mod template;
 
 /// The read end of the flow-control pipe, shared by all children.
 pub const FLOW_READ: i32 = 3;
