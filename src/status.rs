@@ -286,7 +286,7 @@ fn limits(service: &config::Service) -> [ChangedSetting; 6] {
     ]
 }
 
-fn pool(pool: Pool) -> [ChangedSetting; 6] {
+fn pool(pool: Pool) -> [ChangedSetting; 7] {
     let Pool {
         accept,
         min_children,
@@ -295,6 +295,7 @@ fn pool(pool: Pool) -> [ChangedSetting; 6] {
         spawn_ramp,
         reply_timeout,
         ping_interval,
+        preload,
     } = pool;
     let usual = match accept {
         config::Accept::Ordered => Pool::ordered(),
@@ -313,6 +314,7 @@ fn pool(pool: Pool) -> [ChangedSetting; 6] {
         (spawn_ramp != usual.spawn_ramp).then(|| ("spawn_ramp", ramp.to_owned())),
         time("reply_timeout", reply_timeout, usual.reply_timeout),
         time("ping_interval", ping_interval, usual.ping_interval),
+        preload.then(|| ("preload", "true".to_owned())),
     ]
 }
 

@@ -39,6 +39,8 @@ pub struct Pool {
     pub reply_timeout: Duration,
     /// Interval between two pings to a child.
     pub ping_interval: Duration,
+    /// Whether children are forked from a process that has loaded the program, the template.
+    pub preload: bool,
 }
 
 impl Default for Pool {
@@ -57,6 +59,7 @@ impl Pool {
         spawn_ramp: Ramp::Single,
         reply_timeout: Self::REPLY_TIMEOUT,
         ping_interval: Self::PING_INTERVAL,
+        preload: false,
     };
 
     /// The time for which SpamAssassin's children wait for their master (`TOUT_READ_MAX`).

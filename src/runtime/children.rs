@@ -39,7 +39,7 @@ pub(super) enum ChildChannel {
     },
 }
 
-/// All children, by pid. Never iterated, so that their order cannot matter.
+/// All children, and the templates, by pid. Never iterated, so that their order cannot matter.
 #[derive(Debug, Default)]
 pub(super) struct Children(ByPid<ChildIo>);
 

@@ -149,6 +149,9 @@ impl Runtime {
         self.children.remove(pid, &mut self.services, &self.poll);
         // From now on another process can have the pid.
         self.queue.retain(|action| action.pid() != Some(pid));
+        if self.template_ended(now, id, pid, end) {
+            return;
+        }
         let status = match end {
             End::Code(code) => ExitStatus::Code(code),
             End::Signal(signal) => ExitStatus::Signal(signal),

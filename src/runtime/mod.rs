@@ -21,6 +21,8 @@ mod setup;
 mod shutdown;
 mod spawn;
 mod status;
+mod template;
+mod templates;
 mod token;
 mod wakeups;
 mod watch;
@@ -54,6 +56,8 @@ use services::{Services, about};
 pub use settings::{Inherited, environment, log_error, log_settings};
 pub use setup::{Clock, Setup, SystemClock};
 use status::Batches;
+use template::Fault;
+use templates::Templates;
 use token::Token;
 use wakeups::Wakeups;
 
@@ -86,6 +90,7 @@ pub struct Runtime {
     exits: Exits,
     batches: Batches,
     outputs: Outputs,
+    templates: Templates,
     wakeups: Wakeups,
     admin: Admin,
     reloader: Reloader,
@@ -149,6 +154,7 @@ impl Runtime {
         self.read_outputs(now);
         self.read_reports(now);
         self.read_pool_messages(now);
+        self.serve_templates(now);
         self.process_exits(now);
         self.pass_deadlines(now);
         self.report_clients(now);
@@ -170,6 +176,7 @@ impl Runtime {
             self.spawner.next_deadline(now),
             self.exits.next_deadline(now),
             self.batches.next_deadline(),
+            self.templates_deadline(now),
             self.outputs.next_deadline(),
             self.wakeups.next_deadline(),
             self.admin.next_deadline(),
@@ -197,6 +204,7 @@ impl Runtime {
                 Token::Exit(pid) => self.child_ended(pid),
                 Token::PoolChannel(pid) => self.turn.pool_channels.push(pid),
                 Token::Output(pid) => self.turn.outputs.push(pid),
+                Token::Template(pid) => self.templates.ready.push(pid),
                 Token::Wakeup(at) => self.wakeups.ready(at, &self.poll, &mut self.log),
                 Token::Status(_) | Token::OwnStatus(_) | Token::Control(_) => {
                     self.turn.admin.push(token)
@@ -249,7 +257,12 @@ impl Runtime {
             self.step(now, Event::Deadline);
         }
         while let Some(pid) = self.spawner.next_hanging(now) {
-            self.step(now, Event::ExecHangs { pid });
+            if self.templates.is_running(pid) {
+                let fault = Fault::new(libc::ETIMEDOUT, "hangs in exec");
+                self.end_template(now, pid, fault);
+            } else {
+                self.step(now, Event::ExecHangs { pid });
+            }
         }
         self.wakeups.expire(now, &self.poll, &mut self.log);
         self.lifecycle.pass_exit_time(now);
@@ -333,7 +346,10 @@ impl Runtime {
                 self.close_channel(pid);
             }
             Action::Wake(id) => self.wake(now, id),
-            Action::Close(id) => self.services.close(id, &self.poll),
+            Action::Close(id) => {
+                self.drop_templates(now, id);
+                self.services.close(id, &self.poll);
+            }
             Action::Log(record) => self.log_record(&record),
             // These two have their own ways: `perform` and `read_signals`.
             Action::Spawn { .. } | Action::Terminate { .. } => {}

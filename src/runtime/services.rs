@@ -31,6 +31,38 @@ pub(super) fn close_listeners(listeners: Listeners) {
     listen::close(listeners.into_iter().filter_map(Arc::into_inner));
 }
 
+/// A service's program, as it is executed with so many listeners. With a sandbox it is `executor`,
+/// which executes the service's own.
+///
+/// # Errors
+/// A zero byte in an argument, which the configuration does not let through; descriptors have run
+/// out.
+pub(super) fn program(
+    service: &Service,
+    run: RunOptions,
+    executor: &Path,
+    stress: bool,
+    listeners: usize,
+) -> io::Result<Program> {
+    let argv = service.argv(run, stress).into_iter();
+    let argv = argv.map(|argument| CString::new(argument.into_vec()));
+    let mut argv: Vec<_> = argv.collect::<Result<_, _>>()?;
+    let mut path = CString::new(service.path.as_os_str().as_bytes())?;
+    let mut settings = None;
+    if let Some(sandbox) = service.sandbox() {
+        let bytes = sandbox.encode().ok_or(io::ErrorKind::FileTooLarge)?;
+        settings = Some(spawn::sealed_file(&bytes)?);
+        let number = protocol::LISTEN as usize + listeners;
+        argv.splice(..0, [CString::new(number.to_string())?, path]);
+        path = CString::new(executor.as_os_str().as_bytes())?;
+    }
+    Ok(Program {
+        path,
+        argv,
+        settings,
+    })
+}
+
 /// All that one service has.
 #[derive(Debug)]
 pub(super) struct ServiceIo {
@@ -72,6 +104,10 @@ impl ServiceIo {
             interest: None,
             activity: None,
         }
+    }
+
+    pub(super) fn is_preloaded(&self) -> bool {
+        self.service.pool().preload
     }
 
     pub(super) fn activity(&mut self) -> &mut Activity {
@@ -160,12 +196,10 @@ impl ServiceIo {
             }
     }
 
-    /// The service's program, made when it is first needed. With a sandbox it is `executor`, which
-    /// executes the service's own.
+    /// The service's [program], made when it is first needed.
     ///
     /// # Errors
-    /// A zero byte in an argument, which the configuration does not let through; descriptors have run
-    /// out.
+    /// As [program].
     pub(super) fn program(
         &mut self,
         run: RunOptions,
@@ -176,23 +210,14 @@ impl ServiceIo {
         if let Some(program) = made {
             return Ok(program.clone());
         }
-        let argv = self.service.argv(run, stress).into_iter();
-        let argv = argv.map(|argument| CString::new(argument.into_vec()));
-        let mut argv: Vec<_> = argv.collect::<Result<_, _>>()?;
-        let mut path = CString::new(self.service.path.as_os_str().as_bytes())?;
-        let mut settings = None;
-        if let Some(sandbox) = self.service.sandbox() {
-            let bytes = sandbox.encode().ok_or(io::ErrorKind::FileTooLarge)?;
-            settings = Some(spawn::sealed_file(&bytes)?);
-            let number = protocol::LISTEN as usize + self.listeners.len();
-            argv.splice(..0, [CString::new(number.to_string())?, path]);
-            path = CString::new(executor.as_os_str().as_bytes())?;
-        }
-        let made = Arc::new(Program {
-            path,
-            argv,
-            settings,
-        });
+        let listeners = self.listeners.len();
+        let made = Arc::new(self::program(
+            &self.service,
+            run,
+            executor,
+            stress,
+            listeners,
+        )?);
         self.programs[usize::from(stress)] = Some(made.clone());
         Ok(made)
     }

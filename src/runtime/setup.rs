@@ -87,6 +87,7 @@ impl Runtime {
             exits: Default::default(),
             batches: Default::default(),
             outputs: Default::default(),
+            templates: Default::default(),
             wakeups: Default::default(),
             admin: Default::default(),
             reloader: Default::default(),

@@ -46,7 +46,7 @@ impl Runtime {
             }
             return;
         }
-        for pid in self.table.pids() {
+        for pid in self.table.pids().chain(self.templates.pids()) {
             self.signal(pid, Signal::Term);
         }
     }

@@ -13,6 +13,7 @@ use crate::config::Service;
 use crate::errors::describe_error;
 use crate::log::Severity;
 use crate::policy::{Event, Pid, ServiceId, Time};
+use crate::protocol::template::Order;
 use crate::sandbox::Failure;
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::Channel;
@@ -29,6 +30,15 @@ impl Runtime {
         generation: u32,
         stress: bool,
     ) -> bool {
+        if let Some(io) = self.services.get(id).filter(|io| io.is_preloaded()) {
+            let order = Order {
+                generation,
+                ordered: io.service.is_ordered(),
+                stress,
+            };
+            self.request_fork(now, id, order);
+            return true;
+        }
         if !self.spawner.wait_for_slots() {
             return false;
         }
@@ -98,7 +108,7 @@ impl Runtime {
     }
 
     /// Has the poller report a new child's end, and what it sends and prints.
-    fn watch_child(&mut self, now: Time, id: ServiceId, pid: Pid) {
+    pub(super) fn watch_child(&mut self, now: Time, id: ServiceId, pid: Pid) {
         self.exits.watch(pid, &self.children, &self.poll);
         let heard = self.children.hear(pid, &mut self.services, &self.poll);
         if let Err(error) = heard {

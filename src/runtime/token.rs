@@ -18,6 +18,8 @@ pub(super) enum Token {
     PoolChannel(Pid),
     /// The child has printed something.
     Output(Pid),
+    /// The template has said something, or something has connected to its socket.
+    Template(Pid),
     /// A wake-up goes on.
     Wakeup(usize),
     /// Programs wait that read the status, or one of them can be sent some.
@@ -50,6 +52,7 @@ impl Token {
             Self::Names => (9, 0),
             Self::Hangups => (10, 0),
             Self::OwnStatus(index) => (11, index),
+            Self::Template(pid) => (12, pid as usize),
         };
         (index << Self::KIND_BITS) | kind
     }
@@ -71,6 +74,7 @@ impl Token {
             9 => Self::Names,
             10 => Self::Hangups,
             11 => Self::OwnStatus(index),
+            12 => Self::Template(index as Pid),
             _ => return None,
         })
     }
@@ -91,6 +95,7 @@ mod tests {
             Token::Exit(pid),
             Token::PoolChannel(pid),
             Token::Output(pid),
+            Token::Template(pid),
             Token::Wakeup(Token::INDEX_MAX),
             Token::Status(0),
             Token::Status(Token::INDEX_MAX),

@@ -45,12 +45,16 @@ impl Backchannel {
         let (channel, theirs) = Channel::pair()?;
         // A read of the child's end waits for this many bytes.
         setsockopt(&theirs, ReadMin, &(SIZE as libc::c_int))?;
-        let channel = Self {
+        Ok((Self::new(channel), theirs))
+    }
+
+    /// The master's end of a channel that a child has made.
+    pub fn new(channel: Channel) -> Self {
+        Self {
             channel,
             assembler: Assembler::default(),
             waiting: Vec::new(),
-        };
-        Ok((channel, theirs))
+        }
     }
 
     /// Puts a message behind those that wait. False if there is no room: the child has not read the

@@ -13,10 +13,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, UnixCredentials, getsockopt, recv,
-    recvmsg, send, setsockopt, shutdown, socketpair, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, UnixCredentials,
+    getsockopt, recv, recvmsg, send, setsockopt, shutdown, socketpair, sockopt,
 };
-use nix::{setsockopt_impl, sockopt_impl};
+use nix::{cmsg_space, setsockopt_impl, sockopt_impl};
 
 use super::closer;
 
@@ -122,6 +122,41 @@ impl Channel {
     /// message that was not read.
     pub fn close_elsewhere(mut self) {
         closer::close(self.fd.take().into_iter().collect());
+    }
+
+    /// Reads like [`Self::read`], and tells which process has written that; 0 if the kernel does not
+    /// say. For a connection that came through a [socket](super::template_socket).
+    pub fn read_from(&self, bytes: &mut [u8]) -> (Found, i32) {
+        let mut control = cmsg_space!(UnixCredentials);
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let mut parts = [IoSliceMut::new(bytes)];
+        let fd = self.as_raw_fd();
+        let (length, writer) = match recvmsg::<()>(fd, &mut parts, Some(&mut control), flags) {
+            // There is room for no more than the writer.
+            Ok(message) if message.flags.contains(MsgFlags::MSG_CTRUNC) => {
+                return (Found::Descriptors, 0);
+            }
+            Ok(message) => {
+                let writer = message.cmsgs().ok().and_then(|mut all| {
+                    all.find_map(|one| match one {
+                        ControlMessageOwned::ScmCredentials(writer) => Some(writer.pid()),
+                        _ => None,
+                    })
+                });
+                (message.bytes, writer.unwrap_or_default())
+            }
+            Err(errno) => return (Err(errno).into(), 0),
+        };
+        let read = recv(fd, &mut bytes[..length], MsgFlags::MSG_DONTWAIT);
+        (read.into(), writer)
+    }
+
+    /// Has the kernel no longer tell which process has written what is read.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn forget_writers(&self) -> io::Result<()> {
+        Ok(setsockopt(self, sockopt::PassCred, &false)?)
     }
 
     /// How much can be read without taking in descriptors.

@@ -1,10 +1,16 @@
 //! Processes that this one has started, by pidfd: what is signalled or waited for is that process
 //! and no other, at a cost that does not depend on how many there are.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use syscalls::{Sysno, raw_syscall};
+
+use super::poll::wait_until_readable;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +30,32 @@ impl ChildProcess {
     /// A process that clone(2) has made with `CLONE_PIDFD`.
     pub(super) fn new(pid: i32, pidfd: OwnedFd) -> Self {
         Self { pid, pidfd }
+    }
+
+    /// A process by its pid, which may be another's by now.
+    ///
+    /// # Errors
+    /// The system's: there is no such process.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        // SAFETY: the call takes two numbers, and returns a new descriptor, owned here only.
+        let pidfd = unsafe {
+            let pidfd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
+            OwnedFd::from_raw_fd(pidfd as RawFd)
+        };
+        Ok(Self { pid, pidfd })
+    }
+
+    /// Whether it is a child of this process, which may have ended.
+    pub fn is_own(&self) -> bool {
+        let (which, id) = (libc::P_PIDFD, self.pidfd.as_raw_fd() as libc::id_t);
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: the call takes numbers, and no structure where it is null.
+        unsafe { libc::waitid(which, id, ptr::null_mut(), flags) == 0 }
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        wait_until_readable(self.as_fd(), Duration::ZERO)
     }
 
     pub fn pid(&self) -> i32 {
@@ -83,21 +115,11 @@ fn wait(which: libc::idtype_t, id: libc::id_t, flags: libc::c_int) -> Option<(i3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::poll::wait_until_readable;
-    use nix::errno::Errno;
-    use std::os::fd::FromRawFd;
     use std::process::Command;
-    use std::time::Duration;
 
     fn start(program: &str) -> ChildProcess {
         let child = Command::new("/bin/sh").args(["-c", program]).spawn();
-        let pid = child.unwrap().id() as i32;
-        // SAFETY: the call takes two numbers, and returns a new descriptor.
-        let pidfd = unsafe {
-            let result = libc::syscall(libc::SYS_pidfd_open, pid, 0);
-            OwnedFd::from_raw_fd(Errno::result(result).unwrap() as i32)
-        };
-        ChildProcess::new(pid, pidfd)
+        ChildProcess::open(child.unwrap().id() as i32).unwrap()
     }
 
     fn end(process: &ChildProcess) -> End {
@@ -122,6 +144,22 @@ mod tests {
         assert_eq!(process.reap(), None);
         process.send(Signal::SIGKILL);
         assert_eq!(end(&process), End::Signal(libc::SIGKILL));
+    }
+
+    #[test]
+    fn a_child_is_own_until_it_is_reaped_and_others_are_not() {
+        let process = start("exit 0");
+        assert!(process.is_own());
+        end(&process);
+        assert!(process.has_ended());
+        assert!(!process.is_own());
+        assert!(
+            !ChildProcess::open(std::process::id() as i32)
+                .unwrap()
+                .is_own()
+        );
+        assert!(!ChildProcess::open(1).unwrap().is_own());
+        assert!(ChildProcess::open(i32::MAX).is_err());
     }
 
     #[test]

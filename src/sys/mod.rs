@@ -25,6 +25,7 @@ pub mod signal;
 mod sock_diag;
 pub mod spawn;
 pub mod supervisor;
+pub mod template_socket;
 #[cfg(test)]
 mod testing;
 pub mod trigger;

@@ -123,6 +123,14 @@ pub fn open_standard_descriptors() -> io::Result<()> {
     Ok(())
 }
 
+/// Makes this process the parent of descendants whose own parent ends, or no longer.
+///
+/// # Errors
+/// The system's, where it does not have that.
+pub fn set_subreaper(is: bool) -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(is)?)
+}
+
 /// Makes the process the leader of a session and process group of its own, unless it is one already.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ mod cost; // the cost of a client for the master
 mod faults; // the fault injection of debug builds
 mod hurt; // children that are killed, stopped, or violate the protocol
 mod local; // a pool on a socket in the file system
+mod preload; // children that a template forks
 mod reload; // changes of a running pool
 mod rust; // children that use the library
 mod serve; // which child serves which client

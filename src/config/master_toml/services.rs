@@ -70,7 +70,7 @@ impl<T: Into<Cow<'static, str>>> From<T> for Mistake {
 }
 
 /// All keys of a service's table but those of [`sandbox`].
-const KEYS: [(&str, Set); 13] = [
+const KEYS: [(&str, Set); 14] = [
     ("accept", |draft, value| {
         word(value, &mut draft.accept, &ACCEPT)
     }),
@@ -92,6 +92,7 @@ const KEYS: [(&str, Set); 13] = [
     ("ping_interval", |draft, value| {
         time(value, &mut draft.ping_interval)
     }),
+    ("preload", |draft, value| yes(value, &mut draft.preload)),
     ("throttle_time", |draft, value| {
         range(value, &mut draft.throttle_time)
     }),
@@ -242,6 +243,7 @@ struct Draft {
     spawn_ramp: Option<Ramp>,
     reply_timeout: Option<Duration>,
     ping_interval: Option<Duration>,
+    preload: bool,
     throttle_time: Option<Throttle>,
     limits: ChildLimits,
     sandbox: Sandbox,
@@ -266,6 +268,7 @@ impl Draft {
             spawn_ramp: self.spawn_ramp.unwrap_or(default.spawn_ramp),
             reply_timeout: self.reply_timeout.unwrap_or(default.reply_timeout),
             ping_interval: self.ping_interval.unwrap_or(default.ping_interval),
+            preload: self.preload,
         }
     }
 }

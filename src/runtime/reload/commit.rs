@@ -1,6 +1,8 @@
 //! Puts a configuration in force, at the start and at each reload: all is opened first, and only
 //! then does anything change.
 
+use anyhow::Context;
+
 use super::listeners;
 use crate::config::Config;
 use crate::files::check_executor;
@@ -27,6 +29,9 @@ impl Runtime {
         }
         let kill_time = config.parameters.service_kill_time;
         let plan = self.table.plan(&config.services, kill_time);
+        let any_preloaded = config.services.iter().any(|s| s.pool().preload);
+        let made_subreaper = process::set_subreaper(any_preloaded);
+        made_subreaper.context("cannot become the parent of what templates fork")?;
         let mut opened = listeners::open(&self.services, &self.inherited, &plan, &config)?;
         let variables = environment(&config.parameters, &self.setup.inherited);
         process::set_environment(&variables);
@@ -49,6 +54,7 @@ impl Runtime {
         for id in replaced.unwatched {
             self.watch(now, id);
         }
+        self.commit_templates(now, &plan);
         self.step(now, Event::Reload(plan));
         self.reloader.history.loaded(now);
         Ok((what, replaced.listeners))

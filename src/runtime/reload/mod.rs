@@ -7,6 +7,7 @@ mod commit;
 mod foreign;
 mod listeners;
 mod names;
+mod templates;
 
 use std::mem;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use crate::sys::process;
 
 use super::Runtime;
 use super::services::{Listeners, close_listeners};
-use super::settings::log_error;
+use super::settings::{as_strings, environment, log_error};
 pub use names::Names;
 
 pub(super) use listeners::open_again;
@@ -82,6 +83,8 @@ struct Waiting {
 pub(super) struct Reloader {
     pub(super) requested: bool,
     waiting: Option<Box<Waiting>>,
+    /// The configuration of a reload that waits for templates.
+    loading: Option<Box<Config>>,
     committed: Option<Committed>,
     pub(super) history: History,
 }
@@ -102,6 +105,7 @@ impl Reloader {
 
     /// Ends a reload that waits for host names, and closes what one has left to be closed.
     pub(super) fn cancel(&mut self, poll: &Poll) {
+        self.loading = None;
         if let Some(waiting) = self.waiting.take() {
             waiting.names.forget(poll);
         }
@@ -125,12 +129,15 @@ impl Runtime {
             self.begin_reload(now);
         } else if let Some(waiting) = self.reloader.waiting.take() {
             self.wait_for_names(now, waiting);
+        } else if let Some(config) = self.reloader.loading.take() {
+            self.wait_for_templates(now, config);
         }
     }
 
     /// Reads the configuration. A reload that waits for names is over: the files may be others now.
     fn begin_reload(&mut self, now: Time) {
         self.reloader.cancel(&self.poll);
+        self.cancel_templates(now);
         self.log.info(format!(
             "reload -- version {}, configuration {}",
             env!("CARGO_PKG_VERSION"),
@@ -156,7 +163,10 @@ impl Runtime {
         let serves = !self.config.services.is_empty();
         let config = Config::parse_to_replace(&waiting.sources, serves, &waiting.names);
         match waiting.names.look_up(&self.poll) {
-            Ok(false) => self.end_reload(config.map_err(Into::into)),
+            Ok(false) => match config {
+                Ok(config) => self.begin_loading(config),
+                Err(findings) => self.end_reload(Err(findings.into())),
+            },
             Ok(true) => self.reloader.waiting = Some(waiting),
             Err(error) => {
                 let error = anyhow::Error::new(error).context("cannot look host names up");
@@ -178,6 +188,28 @@ impl Runtime {
             ));
         }
         self.reloader.waiting = Some(waiting);
+    }
+
+    /// Has new templates load while the old ones serve.
+    fn begin_loading(&mut self, config: Config) {
+        let variables = environment(&config.parameters, &self.setup.inherited);
+        let environment = as_strings(variables).into();
+        if self.load_templates(&config.services, &environment) {
+            self.reloader.loading = Some(Box::new(config));
+        } else {
+            self.end_reload(Ok(config));
+        }
+    }
+
+    fn wait_for_templates(&mut self, now: Time, config: Box<Config>) {
+        match self.have_loaded() {
+            Ok(false) => self.reloader.loading = Some(config),
+            Ok(true) => self.end_reload(Ok(*config)),
+            Err(why) => {
+                self.cancel_templates(now);
+                self.end_reload(Err(anyhow::Error::msg(why)));
+            }
+        }
     }
 
     /// Puts a configuration in force, or says why not and changes nothing.

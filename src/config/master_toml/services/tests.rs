@@ -68,7 +68,7 @@ fn an_ordered_pool_has_spamds_defaults() {
 fn every_key_has_its_effect() {
     let pool = ordered(
         "min_children = 2\nmin_idle = 3\nmax_idle = 4\nspawn_ramp = \"double\"\n\
-         reply_timeout = \"2m\"\nping_interval = 7\n",
+         reply_timeout = \"2m\"\nping_interval = 7\npreload = true\n",
     );
     let expected = Pool {
         accept: Accept::Ordered,
@@ -78,6 +78,7 @@ fn every_key_has_its_effect() {
         spawn_ramp: Ramp::Double,
         reply_timeout: Duration::from_secs(120),
         ping_interval: Duration::from_secs(7),
+        preload: true,
     };
     assert_eq!(pool, expected);
 }
@@ -341,6 +342,7 @@ fn what_children_are_looked_after_by_must_make_sense() {
         ("stop_timeout", "true", time),
         ("request_timeout", "\"soon\"", time),
         ("capture_output", "1", "true or false"),
+        ("preload", "\"yes\"", "true or false"),
     ] {
         let column = key.len() + 4;
         assert_eq!(
