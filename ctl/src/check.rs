@@ -22,14 +22,16 @@ use crate::words::counted;
 /// A file cannot be read, or the output fails.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let location = arguments.location()?;
-    let config = match Config::parse_to_replace(&location.read()?, true, &Names) {
+    let sources = location.read()?;
+    let config = match Config::parse_to_replace(&sources, true, &Names) {
         Ok(config) => config,
         Err(findings) => return refuse(&location, &findings, out),
     };
+    let table = String::from_utf8_lossy(&sources.master_cf.text);
     let missing = config
         .services
         .iter()
-        .filter_map(|s| missing_program(s, location.table()));
+        .filter_map(|s| missing_program(s, location.table(), &table));
     let findings: Vec<_> = config.warnings.iter().cloned().chain(missing).collect();
     show(&findings, out)?;
     let path = location.path().display();
@@ -75,9 +77,25 @@ pub fn show(findings: &[Diagnostic], out: &mut impl Write) -> io::Result<()> {
         .try_for_each(|finding| shown.show(finding, out))
 }
 
+/// The position of a service's command: the eighth word, perhaps on a further line.
+fn command_position(text: &str, line: u32) -> Position {
+    let lines = text.lines().zip(1..).skip(line as usize - 1);
+    let has_text = |text: &str| !matches!(text.trim_start().chars().next(), None | Some('#'));
+    let mut words = lines
+        .filter(|(text, _)| has_text(text))
+        .flat_map(|(text, line)| {
+            text.split_whitespace().map(move |word| {
+                let before = &text[..word.as_ptr() as usize - text.as_ptr() as usize];
+                let column = before.chars().count() as u32 + 1;
+                Position { line, column }
+            })
+        });
+    words.nth(7).unwrap_or(Position { line, column: 1 })
+}
+
 /// A reload does not check that programs exist, so a missing one would be noticed only by the first
 /// client.
-fn missing_program(service: &Service, table: &Path) -> Option<Diagnostic> {
+fn missing_program(service: &Service, table: &Path, text: &str) -> Option<Diagnostic> {
     let problem = match fs::metadata(&service.path) {
         Err(error) => describe_error(&error),
         Ok(metadata) if !metadata.is_file() => "not a file".to_owned(),
@@ -87,10 +105,23 @@ fn missing_program(service: &Service, table: &Path) -> Option<Diagnostic> {
     Some(Diagnostic {
         severity: Severity::Warning,
         path: table.to_owned(),
-        position: Some(Position {
-            line: service.line,
-            column: 1,
-        }),
+        position: Some(command_position(text, service.line)),
         message: format!("program {}: {problem}", service.path.display()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_shown_where_the_table_names_it() {
+        let text = "# c\na unix n - - - - true\nb  unix n - -\n\n# c\n  - - \u{fc}b x\n";
+        let place = |line| {
+            let Position { line, column } = command_position(text, line);
+            (line, column)
+        };
+        assert_eq!(place(2), (2, 18));
+        assert_eq!(place(3), (6, 7));
+    }
 }

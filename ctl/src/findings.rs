@@ -5,7 +5,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use master::config::{Diagnostic, Position, Severity};
+use master::config::{Diagnostic, Position, Severity, is_invisible};
+use ratatui::text::Span;
 
 /// Longer lines are shown in part; in characters.
 const WIDTH: usize = 100;
@@ -47,6 +48,14 @@ impl Findings {
             // The file was read a moment ago; if it cannot be read now, the line is not shown.
             let text = fs::read(path).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
+            // TOML allows this mark, and it has no column.
+            let is_toml = path
+                .extension()
+                .is_some_and(|extension| extension == "toml");
+            let text = match text.strip_prefix('\u{feff}') {
+                Some(text) if is_toml => text,
+                _ => &text,
+            };
             text.lines().map(str::to_owned).collect()
         });
         lines.get(number as usize - 1).map(String::as_str)
@@ -62,18 +71,19 @@ fn show_place(
     let before = column as usize - 1;
     // If the position is far to the right, only the text around it is shown.
     let start = before.saturating_sub(WIDTH * 3 / 4);
-    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    let visible = |c: char| match c {
+        c if c.is_control() => ' ',
+        c if is_invisible(c) => '\u{fffd}',
+        c => c,
+    };
     let shown: String = text.chars().skip(start).take(WIDTH).map(visible).collect();
     let margin = format!("{line:>5} | ");
     writeln!(out, "{margin}{}", shown.trim_end())?;
     let indent = margin.len() - 2;
-    writeln!(
-        out,
-        "{:indent$}| {:place$}^",
-        "",
-        "",
-        place = before - start
-    )
+    // A character may have no or two columns of the terminal.
+    let left: String = shown.chars().take(before - start).collect();
+    let place = Span::raw(left).width();
+    writeln!(out, "{:indent$}| {:place$}^", "", "")
 }
 
 #[cfg(test)]
@@ -112,6 +122,19 @@ mod tests {
     #[test]
     fn tabs_and_control_characters_do_not_move_the_caret() {
         assert!(shown("a\tb\x1b[31mc\n", 1, 3).contains("    1 | a b [31mc\n      |   ^\n"));
+    }
+
+    #[test]
+    fn the_caret_is_below_its_character_whatever_the_width_of_those_before() {
+        // Two columns each; then none, because the mark is on the letter before it.
+        assert!(shown("\u{4e2d}\u{6587} x\n", 1, 4).ends_with("\n      |      ^\n\n"));
+        assert!(shown("e\u{301} x\n", 1, 4).ends_with("\n      |   ^\n\n"));
+        // What cannot be seen is shown.
+        let text = shown("a\u{a0}\u{200b}b\n", 1, 3);
+        assert!(
+            text.contains("    1 | a\u{fffd}\u{fffd}b\n      |   ^\n"),
+            "{text}"
+        );
     }
 
     #[test]

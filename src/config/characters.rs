@@ -68,7 +68,7 @@ fn find(text: &[u8], is_wanted: fn(char) -> bool) -> Option<Odd> {
 
 /// Control characters, spaces other than the usual one, and characters without a width. (Unicode's
 /// White_Space and Default_Ignorable_Code_Point, without those of single scripts.)
-fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     match c {
         '\t' | '\r' | '\n' => false,
         '\u{a0}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{1680}' | '\u{180e}' => true,

@@ -31,6 +31,19 @@ pub(super) fn trimmed(bytes: &[u8]) -> Range<usize> {
     start..end + 1
 }
 
+/// The offset of the first word that begins with `#`, unless it is the first word.
+pub(super) fn late_comment(bytes: &[u8]) -> Option<usize> {
+    let pairs = bytes.windows(2);
+    let found = pairs
+        .enumerate()
+        .find(|(_, pair)| is_space(pair[0]) && pair[1] == b'#');
+    found.map(|(at, _)| at + 1)
+}
+
+/// What to say about it.
+pub(super) const LATE_COMMENT: &str =
+    "\"#\" begins a comment only as the first character of a line: here it is text";
+
 /// A text for a message: one line, printable, and of limited length.
 pub(super) fn shown(bytes: &[u8]) -> String {
     const LIMIT: usize = 100;
@@ -122,6 +135,11 @@ impl Text {
         let piece = self.pieces[..following].last()?;
         let before = &self.bytes[piece.offset..offset.min(self.bytes.len())];
         Some(piece.position.after(before))
+    }
+
+    /// The offsets at which the second and further lines of the file begin.
+    pub(super) fn line_starts(&self) -> impl Iterator<Item = usize> {
+        self.pieces.iter().skip(1).map(|piece| piece.offset)
     }
 
     /// The text after a prefix, which has the position of the text's first byte.

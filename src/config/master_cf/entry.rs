@@ -11,7 +11,7 @@ use crate::config::characters::{invisible, odd};
 use crate::config::inet::NOT_HERE;
 use crate::config::numbers::digits;
 use crate::config::parameters::TableSettings;
-use crate::config::text::{Text, is_blank, shown};
+use crate::config::text::{LATE_COMMENT, Text, is_blank, shown};
 use crate::config::words::{Words, unbraced};
 use crate::config::{Diagnostic, Diagnostics, Kind, Resolver, Service, Wakeup};
 
@@ -279,6 +279,7 @@ impl<'a, 'f> Entry<'a, 'f> {
     /// The rest of the line. Braces group words and are removed.
     fn args(&mut self) -> Read<Vec<OsString>> {
         let mut args = Vec::new();
+        self.warn_of_service();
         while let Some(Range { start, end }) = self.words.braced_word() {
             let word = &self.line.bytes()[start..end];
             self.warn_of_odd(word, start);
@@ -298,10 +299,36 @@ impl<'a, 'f> Entry<'a, 'f> {
         Some(args)
     }
 
+    /// A line that begins with white space by mistake gives its words to the service above.
+    fn warn_of_service(&mut self) {
+        let line = self.line;
+        for start in line.line_starts() {
+            let mut words = Words::new(&line.bytes()[start..], is_blank);
+            let mut word = || words.word().map(|range| &line.bytes()[start..][range]);
+            let (_, kind) = (word(), word());
+            let is_kind = Kind::ALL
+                .iter()
+                .any(|k| Some(k.as_str().as_bytes()) == kind);
+            let flags = [word(), word(), word()];
+            let is_flag = |flag: &Option<&[u8]>| matches!(flag, Some(b"y" | b"n" | b"-"));
+            if is_kind && flags.iter().all(is_flag) {
+                let indent = line.bytes()[start..].iter().take_while(|b| is_blank(**b));
+                self.warn(
+                    start + indent.count(),
+                    "this looks like a service, but continues the line above: expected no white \
+                     space before it",
+                );
+            }
+        }
+    }
+
     /// Inside braces, and after its first character, an argument may be any text.
     fn warn_of_odd(&mut self, word: &[u8], start: usize) {
         if word.first() == Some(&b'{') {
             return;
+        }
+        if word.first() == Some(&b'#') {
+            self.warn(start, LATE_COMMENT);
         }
         let first = odd(word).filter(|odd| odd.at == 0);
         if let Some(odd) = first.or_else(|| invisible(word)) {

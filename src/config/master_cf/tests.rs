@@ -567,3 +567,28 @@ fn a_table_in_utf_16_is_told_as_that() {
         ["master.cf: the file is in UTF-16: expected UTF-8"]
     );
 }
+
+#[test]
+fn an_argument_that_looks_like_a_comment_is_warned_about() {
+    let table = "a unix - - - - - a -x # not a comment\nb unix - - - - - b a#b { #c }\n";
+    assert_eq!(
+        warnings(parse_master(table)),
+        [
+            "master.cf: line 1: column 23: \"#\" begins a comment only as the first character of a \
+             line: here it is text"
+        ]
+    );
+}
+
+#[test]
+fn a_continuation_that_looks_like_a_service_is_warned_about() {
+    let table = "a unix - - n - - a\n  -o x=y\n# c\n   b inet n - n - - b\n c unix\n";
+    let warnings = warnings(parse_master(table));
+    assert_eq!(
+        warnings,
+        [
+            "master.cf: line 4: column 4: this looks like a service, but continues the line above: \
+             expected no white space before it"
+        ]
+    );
+}

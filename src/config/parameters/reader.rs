@@ -10,7 +10,7 @@ use crate::config::expand::expand;
 use crate::config::hostname::check_hostname;
 use crate::config::main_cf::Dictionary;
 use crate::config::numbers::{boolean, integer, seconds};
-use crate::config::text::shown;
+use crate::config::text::{LATE_COMMENT, late_comment, shown};
 use crate::config::{Diagnostic, Diagnostics};
 
 /// Reads parameters from a complete dictionary.
@@ -49,6 +49,10 @@ impl<'a> Reader<'a> {
             let place = text.place(odd.at);
             self.findings
                 .push(Diagnostic::warning(place, odd.message()));
+        }
+        if let Some(at) = late_comment(text.bytes()) {
+            let place = text.place(at);
+            self.findings.push(Diagnostic::warning(place, LATE_COMMENT));
         }
         match expand(text, self.dictionary, self.findings) {
             Ok(value) => Some(value),

@@ -147,6 +147,22 @@ fn integers_are_checked() {
 }
 
 #[test]
+fn a_comment_behind_a_value_is_told_as_what_it_is() {
+    let found = errors(parse_main(
+        "inet_interfaces = nowhere # all\nother = a # b\n",
+    ));
+    let hint = "main.cf: line 1: column 27: \"#\" begins a comment only as the first character of a \
+                line: here it is text";
+    assert!(found.contains(&hint.to_owned()), "{found:?}");
+    assert!(
+        found.iter().all(|line| !line.contains("line 2")),
+        "{found:?}"
+    );
+    let warned = warnings(parse_main("syslog_name = a#b\n"));
+    assert_eq!(warned.iter().filter(|line| line.contains('#')).count(), 0);
+}
+
+#[test]
 fn booleans_are_words_of_postfix_or_of_toml() {
     assert!(!read("").allow_empty_table);
     for (value, expected) in [("yes", true), ("YES", true), ("true", true), ("no", false)] {
