@@ -7,6 +7,7 @@
 //! form on the descriptor, and the form of an error.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_derive::{Deserialize, Serialize};
 
@@ -77,6 +78,84 @@ pub enum IoPriority {
     Idle,
 }
 
+/// A set of capabilities, by their numbers: a bit for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Capabilities(pub u64);
+
+impl Capabilities {
+    /// Their names, in the order of their numbers (capabilities(7), linux/capability.h).
+    pub const NAMES: [&str; 41] = [
+        "chown",
+        "dac_override",
+        "dac_read_search",
+        "fowner",
+        "fsetid",
+        "kill",
+        "setgid",
+        "setuid",
+        "setpcap",
+        "linux_immutable",
+        "net_bind_service",
+        "net_broadcast",
+        "net_admin",
+        "net_raw",
+        "ipc_lock",
+        "ipc_owner",
+        "sys_module",
+        "sys_rawio",
+        "sys_chroot",
+        "sys_ptrace",
+        "sys_pacct",
+        "sys_admin",
+        "sys_boot",
+        "sys_nice",
+        "sys_resource",
+        "sys_time",
+        "sys_tty_config",
+        "mknod",
+        "lease",
+        "audit_write",
+        "audit_control",
+        "setfcap",
+        "mac_override",
+        "mac_admin",
+        "syslog",
+        "wake_alarm",
+        "block_suspend",
+        "audit_read",
+        "perfmon",
+        "bpf",
+        "checkpoint_restore",
+    ];
+
+    /// The set with a capability added, by its name with or without `CAP_`, in either case.
+    pub fn with(self, name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let name = name.strip_prefix("cap_").unwrap_or(&name);
+        let number = Self::NAMES.iter().position(|known| *known == name)?;
+        Some(Self(self.0 | (1 << number)))
+    }
+
+    pub fn contains(self, number: usize) -> bool {
+        number < 64 && self.0 & (1 << number) != 0
+    }
+
+    /// Whether all of them are in another set.
+    pub fn are_in(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Self::NAMES.iter().enumerate();
+        let names = names.filter(|(number, _)| self.contains(*number));
+        let names: Vec<_> = names.map(|(_, name)| format!("cap_{name}")).collect();
+        f.write_str(if names.is_empty() { "none" } else { "" })?;
+        f.write_str(&names.join(" "))
+    }
+}
+
 /// The settings of a service; those that are `None` or empty change nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -94,6 +173,40 @@ pub struct Sandbox {
     /// Numbers of processors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cpu_affinity: Vec<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub supplementary_groups: Option<Vec<u32>>,
+    pub no_new_privileges: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capability_bounding_set: Option<Capabilities>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ambient_capabilities: Option<Capabilities>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_call_filter: Option<CallFilter>,
+    /// A forbidden system call ends the process, instead of failing.
+    pub system_call_kill: bool,
+}
+
+/// A user, with the groups that the system's files give it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+/// Numbers of system calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallFilter {
+    /// These alone are allowed, if there are any.
+    pub allowed: Vec<u32>,
+    /// These are forbidden.
+    pub denied: Vec<u32>,
 }
 
 /// Settings, as they are on the descriptor.
@@ -126,6 +239,19 @@ impl Sandbox {
             IoPriority::Realtime(level) => format!("realtime:{level}"),
         });
         let number = |number: Option<i32>| number.map(|number| number.to_string());
+        let numbers = |numbers: &[u32]| {
+            let numbers = numbers.iter().map(u32::to_string);
+            numbers.collect::<Vec<_>>().join(" ")
+        };
+        let shown = |set: Option<Capabilities>| set.map(|set| set.to_string());
+        let filter = self.system_call_filter.as_ref().map(|filter| {
+            let (allowed, denied) = (filter.allowed.len(), filter.denied.len());
+            if allowed == 0 {
+                format!("{denied} denied")
+            } else {
+                format!("{allowed} allowed, {denied} denied")
+            }
+        });
         let cpus = self.cpu_affinity.iter().map(usize::to_string);
         let cpus = cpus.collect::<Vec<_>>().join(",");
         let others = [
@@ -134,6 +260,26 @@ impl Sandbox {
             ("oom_score_adjust", number(self.oom_score_adjust)),
             ("umask", self.umask.map(|mask| format!("{mask:04o}"))),
             ("cpu_affinity", Some(cpus).filter(|cpus| !cpus.is_empty())),
+            ("user", self.user.as_ref().map(|user| user.uid.to_string())),
+            ("group", self.group.map(|gid| gid.to_string())),
+            (
+                "supplementary_groups",
+                self.supplementary_groups.as_deref().map(numbers),
+            ),
+            (
+                "no_new_privileges",
+                self.no_new_privileges.then(|| "true".to_owned()),
+            ),
+            (
+                "capability_bounding_set",
+                shown(self.capability_bounding_set),
+            ),
+            ("ambient_capabilities", shown(self.ambient_capabilities)),
+            ("system_call_filter", filter),
+            (
+                "system_call_error_number",
+                self.system_call_kill.then(|| "kill".to_owned()),
+            ),
         ];
         let others = others.into_iter();
         let others = others.filter_map(|(name, value)| Some((name.to_owned(), value?)));

@@ -378,6 +378,14 @@ impl Resolver for Nameless {
         Some("postfix".into())
     }
 
+    fn groups(&self, _: &str, gid: u32) -> Vec<u32> {
+        vec![gid]
+    }
+
+    fn group(&self, _: &str) -> Option<u32> {
+        None
+    }
+
     fn has_family(&self, _: Family) -> bool {
         true
     }

@@ -10,7 +10,8 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 
-use crate::sys;
+use crate::calls::{self, Filter};
+use crate::{privileges, sys};
 
 /// Settings that are ready to be applied.
 pub struct Prepared {
@@ -18,6 +19,7 @@ pub struct Prepared {
     cpus: Option<CpuSet>,
     /// The file, and what to write to it, at once.
     oom_score: Option<(File, String)>,
+    filters: Vec<Filter>,
 }
 
 impl Prepared {
@@ -27,46 +29,70 @@ impl Prepared {
             let file = File::options().write(true).open("/proc/self/oom_score_adj");
             Ok((named("oom_score_adjust", file)?, score.to_string()))
         });
+        let filters = sandbox.system_call_filter.as_ref();
+        let filters = filters.map(|filter| calls::compile(filter, sandbox.system_call_kill));
+        let filters = filters.transpose().map_err(|reason| Failure {
+            setting: Some(FILTER.to_owned()),
+            reason,
+        })?;
         Ok(Self {
+            filters: filters.unwrap_or_default(),
             oom_score: oom_score.transpose()?,
             cpus: named("cpu_affinity", cpus(&sandbox.cpu_affinity))?,
             sandbox,
         })
     }
 
-    pub fn apply(self) -> Result<(), Failure> {
+    pub fn apply(mut self) -> Result<(), Failure> {
         let Sandbox {
             limits,
             nice,
             ionice,
-            oom_score_adjust: _,
             umask: mask,
-            cpu_affinity: _,
-        } = self.sandbox;
-        if let Some(cpus) = self.cpus {
-            named("cpu_affinity", set_cpus(&cpus))?;
+            ..
+        } = &self.sandbox;
+        if let Some(cpus) = &self.cpus {
+            named("cpu_affinity", set_cpus(cpus))?;
         }
-        if let Some(nice) = nice {
+        if let Some(nice) = *nice {
             named("nice", sys::set_nice(nice))?;
         }
-        if let Some(priority) = ionice {
+        if let Some(priority) = *ionice {
             named("ionice", set_io_priority(priority))?;
         }
-        if let Some((mut file, score)) = self.oom_score {
+        if let Some((file, score)) = &mut self.oom_score {
             named("oom_score_adjust", file.write_all(score.as_bytes()))?;
         }
-        if let Some(mask) = mask {
+        if let Some(mask) = *mask {
             umask(Mode::from_bits_truncate(mask));
         }
         for (limit, bounds) in limits {
-            named(limit.setting(), set_limit(limit, bounds))?;
+            named(limit.setting(), set_limit(*limit, *bounds))?;
+        }
+        privileges::apply(&self.sandbox)?;
+        if self.sandbox.no_new_privileges {
+            named("no_new_privileges", sys::set_no_new_privileges())?;
+        }
+        if !self.filters.is_empty() {
+            named(FILTER, apply_filters(&self.filters))?;
         }
         Ok(())
     }
 }
 
+const FILTER: &str = "system_call_filter";
+
+/// Applies filters in their order.
+fn apply_filters(filters: &[Filter]) -> io::Result<()> {
+    if !sys::is_capable(sys::SYS_ADMIN)? {
+        // Without this the kernel takes filters from nobody else.
+        sys::set_no_new_privileges()?;
+    }
+    filters.iter().try_for_each(sys::apply_filter)
+}
+
 /// The result of applying a setting.
-fn named<T>(setting: &str, result: io::Result<T>) -> Result<T, Failure> {
+pub fn named<T>(setting: &str, result: io::Result<T>) -> Result<T, Failure> {
     result.map_err(|error| Failure {
         setting: Some(setting.to_owned()),
         reason: describe_error(&error),

@@ -7,6 +7,8 @@
 //! of either.
 
 mod apply;
+mod calls;
+mod privileges;
 mod sys;
 
 use std::convert::Infallible;

@@ -19,7 +19,7 @@ use super::text::Text;
 use super::{Diagnostic, Diagnostics, Place, Position, Source};
 use services::{Setting, Value};
 
-pub(super) use services::{ServiceTable, apply};
+pub(super) use services::{ServiceTable, System, apply};
 
 /// Maximum number of syntax errors reported: after a first error, the parser finds many more.
 const SYNTAX_ERRORS_MAX: usize = 10;

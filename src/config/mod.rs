@@ -139,6 +139,10 @@ pub trait Resolver {
     fn user(&self, name: &str) -> Option<User>;
     /// The first name in passwd(5) that has this user ID.
     fn user_name(&self, uid: u32) -> Option<String>;
+    /// The supplementary groups of a user of passwd(5), among them `gid`, the user's own.
+    fn groups(&self, user: &str, gid: u32) -> Vec<u32>;
+    /// A group of group(5).
+    fn group(&self, name: &str) -> Option<u32>;
     /// Whether the kernel can create sockets of this family (Postfix, `inet_proto.c`).
     fn has_family(&self, family: Family) -> bool;
     /// The master's own process ID, for `$process_id`.
@@ -198,7 +202,17 @@ impl Config {
         let master_cf = &sources.master_cf;
         let mut services =
             master_cf::parse(master_cf, &settings, if_empty, resolver, &mut findings);
-        master_toml::apply(tables, &mut services, &settings.disabled, &mut findings);
+        let system = master_toml::System {
+            resolver,
+            base: &sources.base,
+        };
+        master_toml::apply(
+            tables,
+            &mut services,
+            &settings.disabled,
+            system,
+            &mut findings,
+        );
         findings.tidy(&sources.paths());
         match parameters {
             Some(parameters) if !findings.has_errors() => Ok(Self {

@@ -176,6 +176,12 @@ impl Service {
         self.extra.as_ref()?.sandbox.as_deref()
     }
 
+    /// Whether the children begin as a user of their own, who cannot become another.
+    fn has_user(&self) -> bool {
+        self.sandbox()
+            .is_some_and(|sandbox| sandbox.user.as_ref().is_some_and(|user| user.uid != 0))
+    }
+
     fn extra(&self) -> &Extra {
         const DEFAULT: &Extra = &Extra::DEFAULT;
         self.extra.as_deref().unwrap_or(DEFAULT)
@@ -217,7 +223,7 @@ impl Service {
         if options.verbose {
             argv.push("-v".into());
         }
-        if self.unprivileged && !options.without_root {
+        if self.unprivileged && !options.without_root && !self.has_user() {
             argv.push("-u".into());
         }
         if self.chroot && !options.without_root {

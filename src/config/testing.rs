@@ -83,6 +83,20 @@ impl Resolver for FakeSystem {
         Some(entry.0.to_owned())
     }
 
+    fn groups(&self, user: &str, gid: u32) -> Vec<u32> {
+        if user == "postfix" {
+            vec![gid, 45]
+        } else {
+            vec![gid]
+        }
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        let groups = [("root", 0), ("mail", 8), ("sasl", 45), ("nogroup", 65534)];
+        let (_, gid) = groups.iter().find(|(group, _)| *group == name)?;
+        Some(*gid)
+    }
+
     fn has_family(&self, family: Family) -> bool {
         self.families.contains(&family)
     }

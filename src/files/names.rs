@@ -1,5 +1,6 @@
 //! The system's names: of hosts, services, users and network interfaces.
 
+use std::ffi::CString;
 use std::io::ErrorKind;
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
@@ -8,7 +9,7 @@ use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-use nix::unistd::{self, AccessFlags, Uid};
+use nix::unistd::{self, AccessFlags, Gid, Uid};
 
 use crate::config::{Family, Resolver, User};
 use crate::errors::{describe_errno, describe_error};
@@ -72,6 +73,21 @@ impl Resolver for Names {
     fn user_name(&self, uid: u32) -> Option<String> {
         let user = unistd::User::from_uid(Uid::from_raw(uid)).ok()??;
         Some(user.name)
+    }
+
+    /// The user's own group alone where the system does not tell.
+    fn groups(&self, user: &str, gid: u32) -> Vec<u32> {
+        let found = CString::new(user).ok();
+        let found = found.and_then(|user| unistd::getgrouplist(&user, Gid::from_raw(gid)).ok());
+        found.map_or_else(
+            || vec![gid],
+            |groups| groups.into_iter().map(Gid::as_raw).collect(),
+        )
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        let group = unistd::Group::from_name(name).ok()??;
+        Some(group.gid.as_raw())
     }
 
     fn has_family(&self, family: Family) -> bool {

@@ -15,6 +15,21 @@ fn full() -> Sandbox {
         oom_score_adjust: Some(1000),
         umask: Some(0o27),
         cpu_affinity: vec![0, 3],
+        user: Some(User {
+            uid: 105,
+            gid: 112,
+            groups: vec![112, 45],
+        }),
+        group: Some(8),
+        supplementary_groups: Some(vec![45, 46]),
+        no_new_privileges: true,
+        capability_bounding_set: Some(Capabilities(1 << 10 | 1)),
+        ambient_capabilities: Some(Capabilities(0)),
+        system_call_filter: Some(CallFilter {
+            allowed: Vec::new(),
+            denied: vec![1, 2],
+        }),
+        system_call_kill: true,
     }
 }
 
@@ -101,6 +116,14 @@ fn settings_are_shown_as_in_the_file() {
         "oom_score_adjust 1000",
         "umask 0027",
         "cpu_affinity 0,3",
+        "user 105",
+        "group 8",
+        "supplementary_groups 45 46",
+        "no_new_privileges true",
+        "capability_bounding_set cap_chown cap_net_bind_service",
+        "ambient_capabilities none",
+        "system_call_filter 2 denied",
+        "system_call_error_number kill",
     ];
     assert_eq!(lines, expected);
     assert!(Sandbox::default().shown().is_empty());

@@ -1,6 +1,8 @@
 //! What children of services with limits and a sandbox may do, asked from inside of them.
 
+mod calls; // the filter of system calls
 mod limits; // limits, priorities, umask, processors
+mod privileges; // user, groups, capabilities
 mod stage;
 mod start; // how such children are started, and what is said when they cannot be // services with children that answer
 

@@ -13,8 +13,8 @@ use super::{nearest, or_nearest};
 use crate::config::disabled::Disabled;
 use crate::config::numbers::{integer, seconds};
 use crate::config::{
-    Accept, ChildLimits, Diagnostic, Diagnostics, Extra, Kind, Place, Pool, Ramp, Service,
-    StartLimit,
+    Accept, Base, ChildLimits, Diagnostic, Diagnostics, Extra, Kind, Place, Pool, Ramp, Resolver,
+    Service, StartLimit,
 };
 use crate::sandbox::Sandbox;
 
@@ -273,11 +273,30 @@ impl Draft {
     }
 }
 
+/// What the values of settings depend on beside the tables.
+#[derive(Clone, Copy)]
+pub(in crate::config) struct System<'a> {
+    pub(in crate::config) resolver: &'a dyn Resolver,
+    pub(in crate::config) base: &'a Base,
+}
+
+impl System<'_> {
+    /// Whether the master runs without root's rights.
+    fn is_without_root(self) -> bool {
+        matches!(self.base, Base::StandAlone(alone) if alone.user.is_some())
+    }
+
+    fn is_postfix(self) -> bool {
+        matches!(self.base, Base::Postfix(_))
+    }
+}
+
 /// Applies each table to its service.
 pub(in crate::config) fn apply(
     tables: Vec<ServiceTable>,
     services: &mut [Arc<Service>],
     disabled: &Disabled,
+    system: System<'_>,
     findings: &mut Diagnostics,
 ) {
     // A line of the service table with an error gives no service, so its table would seem unknown.
@@ -285,7 +304,7 @@ pub(in crate::config) fn apply(
     for table in tables {
         let found = services.iter_mut().find(|service| table.is_for(service));
         match found {
-            Some(service) => table.apply(Arc::make_mut(service), findings),
+            Some(service) => table.apply(Arc::make_mut(service), system, findings),
             None if complete && !table.is_disabled(disabled) => {
                 findings.push(table.unknown(services));
             }
@@ -320,10 +339,10 @@ impl ServiceTable {
         Diagnostic::warning(self.place.clone(), message)
     }
 
-    fn apply(&self, service: &mut Service, findings: &mut Diagnostics) {
+    fn apply(&self, service: &mut Service, system: System<'_>, findings: &mut Diagnostics) {
         let mut draft = Draft::default();
         for setting in &self.settings {
-            if let Err(error) = setting.set(&mut draft) {
+            if let Err(error) = setting.set(&mut draft, system) {
                 findings.push(error);
             }
         }
@@ -331,6 +350,9 @@ impl ServiceTable {
             findings.push(error);
         }
         let (mut pool, mut limits) = (draft.pool(), draft.limits);
+        for misfit in sandbox::misfits(&draft.sandbox, service, system) {
+            findings.push(misfit.found_in(self));
+        }
         let sandbox = (!draft.sandbox.is_empty()).then(|| Box::new(draft.sandbox));
         if let Some(Throttle { first, most }) = draft.throttle_time {
             service.throttle_time = first;
@@ -372,9 +394,9 @@ impl ServiceTable {
 }
 
 impl Setting {
-    fn set(&self, draft: &mut Draft) -> Result<(), Diagnostic> {
+    fn set(&self, draft: &mut Draft, system: System<'_>) -> Result<(), Diagnostic> {
         if let Some(set) = sandbox::find(&self.key) {
-            return set(&mut draft.sandbox, self).map_err(|mistake| self.error(mistake));
+            return set(&mut draft.sandbox, self, system).map_err(|mistake| self.error(mistake));
         }
         let Some((_, set)) = KEYS.iter().find(|(key, _)| *key == self.key) else {
             let known = || KEYS.iter().map(|(key, _)| *key).chain(sandbox::names());

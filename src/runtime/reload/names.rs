@@ -146,6 +146,14 @@ impl Resolver for Names {
         files::Names.user_name(uid)
     }
 
+    fn groups(&self, user: &str, gid: u32) -> Vec<u32> {
+        files::Names.groups(user, gid)
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        files::Names.group(name)
+    }
+
     fn has_family(&self, family: Family) -> bool {
         files::Names.has_family(family)
     }

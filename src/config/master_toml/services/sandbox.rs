@@ -1,24 +1,82 @@
 //! The settings of a service's sandbox. Names and values follow systemd.exec(5), in the spelling of
 //! `master.toml`.
 
-use super::{Mistake, Setting, Value};
+mod calls;
+mod privileges;
+
+use super::{Mistake, ServiceTable, Setting, System, Value, yes};
 use crate::config::numbers::seconds;
+use crate::config::{Diagnostic, Service};
 use crate::sandbox::{Bounds, IoPriority, Limit, Sandbox};
 
 /// Stores a value, or tells what was expected instead.
-type Set = fn(&mut Sandbox, &Setting) -> Result<(), Mistake>;
+type Set = fn(&mut Sandbox, &Setting, System<'_>) -> Result<(), Mistake>;
 
 /// All keys but the limits.
-const KEYS: [(&str, Set); 5] = [
-    ("nice", nice),
-    ("ionice", ionice),
-    ("oom_score_adjust", oom_score_adjust),
-    ("umask", umask),
-    ("cpu_affinity", cpu_affinity),
+const KEYS: [(&str, Set); 13] = [
+    ("nice", |sandbox, setting, _| nice(sandbox, setting)),
+    ("ionice", |sandbox, setting, _| ionice(sandbox, setting)),
+    ("oom_score_adjust", |sandbox, setting, _| {
+        oom_score_adjust(sandbox, setting)
+    }),
+    ("umask", |sandbox, setting, _| umask(sandbox, setting)),
+    ("cpu_affinity", |sandbox, setting, _| {
+        cpu_affinity(sandbox, setting)
+    }),
+    ("user", privileges::user),
+    ("group", privileges::group),
+    ("supplementary_groups", privileges::supplementary_groups),
+    ("no_new_privileges", |sandbox, setting, _| {
+        Ok(yes(&setting.value, &mut sandbox.no_new_privileges)?)
+    }),
+    ("capability_bounding_set", |sandbox, setting, _| {
+        privileges::capabilities(setting, &mut sandbox.capability_bounding_set)
+    }),
+    ("ambient_capabilities", |sandbox, setting, _| {
+        privileges::capabilities(setting, &mut sandbox.ambient_capabilities)
+    }),
+    ("system_call_filter", |sandbox, setting, _| {
+        calls::filter(sandbox, setting)
+    }),
+    ("system_call_error_number", |sandbox, setting, _| {
+        calls::error_number(sandbox, setting)
+    }),
 ];
 
 /// The number of processors that a set of them has room for.
 const CPUS: usize = 1024;
+
+/// A setting that does not fit to others, or to the master.
+pub(super) struct Misfit {
+    is_error: bool,
+    key: &'static str,
+    message: String,
+}
+
+impl Misfit {
+    pub(super) fn found_in(self, table: &ServiceTable) -> Diagnostic {
+        let place = table.place_of(self.key);
+        if self.is_error {
+            Diagnostic::error(place, self.message)
+        } else {
+            Diagnostic::warning(place, self.message)
+        }
+    }
+}
+
+/// What is wrong with settings that are good each by itself.
+pub(super) fn misfits(sandbox: &Sandbox, service: &Service, system: System<'_>) -> Vec<Misfit> {
+    let mut found = privileges::misfits(sandbox, service, system);
+    if sandbox.system_call_kill && sandbox.system_call_filter.is_none() {
+        found.push(Misfit {
+            is_error: true,
+            key: "system_call_error_number",
+            message: "\"system_call_error_number\" needs \"system_call_filter\" beside it"
+                .to_owned(),
+        });
+    }
+    found
+}
 
 /// The names of all keys.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
@@ -29,7 +87,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 /// How a key is set, if it is one of these.
 pub(super) fn find(key: &str) -> Option<Set> {
     if Limit::ALL.iter().any(|(name, _)| *name == key) {
-        return Some(limit);
+        return Some(|sandbox, setting, _| limit(sandbox, setting));
     }
     let (_, set) = KEYS.iter().find(|(name, _)| *name == key)?;
     Some(*set)

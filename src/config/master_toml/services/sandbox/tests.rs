@@ -2,7 +2,7 @@
 
 use crate::config::testing::{FakeSystem, errors, sources};
 use crate::config::{Config, Diagnostics, Source};
-use crate::sandbox::{Bounds, IoPriority, Limit, Sandbox};
+use crate::sandbox::{Bounds, Capabilities, IoPriority, Limit, Sandbox, User};
 
 fn parse(settings: &str) -> Result<Config, Diagnostics> {
     let mut sources = sources("compatibility_level = 3.6\n", "a unix n - n - - a\n");
@@ -218,5 +218,175 @@ fn a_slip_in_a_name_is_corrected() {
     assert_eq!(
         error("limit_nofiles = 3"),
         "line 2: column 1: unknown key \"limit_nofiles\": did you mean \"limit_nofile\"?"
+    );
+}
+
+/// The errors or warnings of a configuration without Postfix, run by a user.
+fn without_root(settings: &str) -> Vec<String> {
+    let user = crate::config::User {
+        uid: 1000,
+        gid: 1000,
+    };
+    let mut sources = crate::config::testing::stand_alone(Some(user), "a unix - n n - - a\n");
+    sources.master_toml = Some(Source {
+        path: "master.toml".into(),
+        text: format!("[service.\"a/unix\"]\n{settings}\n").into(),
+    });
+    let mut system = FakeSystem::default();
+    system.users.push(("a", user));
+    errors(Config::parse(&sources, &system))
+}
+
+#[test]
+fn users_and_groups_are_names_or_numbers() {
+    let user = User {
+        uid: 105,
+        gid: 112,
+        groups: vec![112, 45],
+    };
+    for name in ["\"postfix\"", "105"] {
+        let sandbox = sandbox(&format!("user = {name}"));
+        assert_eq!(sandbox.user, Some(user.clone()));
+    }
+    let sandbox = sandbox("group = \"mail\"\nsupplementary_groups = [\"sasl\", 4711]");
+    assert_eq!(sandbox.group, Some(8));
+    assert_eq!(sandbox.supplementary_groups, Some(vec![45, 4711]));
+    for (bad, place) in [
+        ("user = \"stranger\"", "line 2: column 8"),
+        ("user = -1", "line 2: column 8"),
+        ("user = 4711", "line 2: column 8"),
+        ("user = [\"postfix\"]", "line 2: column 8"),
+        ("group = \"strangers\"", "line 2: column 9"),
+        ("group = 4294967295", "line 2: column 9"),
+        ("group = -1", "line 2: column 9"),
+        ("supplementary_groups = \"mail\"", "line 2: column 24"),
+        (
+            "supplementary_groups = [\"mail\", \"x\"]",
+            "line 2: column 33",
+        ),
+        ("no_new_privileges = 1", "line 2: column 21"),
+    ] {
+        let error = error(bad);
+        assert!(error.starts_with(place), "{bad}: {error}");
+        assert!(error.contains(": expected "), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn capabilities_have_systemds_names() {
+    let sandbox = sandbox(
+        "capability_bounding_set = [\"CAP_CHOWN\", \"cap_net_raw\", \"Checkpoint_Restore\"]\n\
+         ambient_capabilities = []",
+    );
+    let set = 1 | 1 << 13 | 1 << 40;
+    assert_eq!(sandbox.capability_bounding_set, Some(Capabilities(set)));
+    assert_eq!(sandbox.ambient_capabilities, Some(Capabilities(0)));
+    assert_eq!(
+        error("capability_bounding_set = [\"CAP_CHOWN\", \"CAP_ALL\"]"),
+        "line 2: column 41: bad value of \"capability_bounding_set\": expected the name of a \
+         capability of capabilities(7), as \"CAP_CHOWN\""
+    );
+    assert!(error("ambient_capabilities = \"CAP_CHOWN\"").starts_with("line 2: column 24: "));
+    assert!(error("ambient_capabilities = [10]").starts_with("line 2: column 25: "));
+    let message = error("ambient_capabilities = [\"kill\"]\ncapability_bounding_set = [\"chown\"]");
+    assert!(
+        message.starts_with("line 2: column 1: \"ambient_capabilities\" has one"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_does_not_fit_to_the_master_or_the_service_is_told() {
+    for key in [
+        "user = \"a\"",
+        "group = \"mail\"",
+        "supplementary_groups = []",
+    ] {
+        let errors = without_root(key);
+        let name = key.split(' ').next().unwrap();
+        let expected =
+            format!("master.toml: line 2: column 1: \"{name}\" needs a master that root");
+        assert!(errors[0].starts_with(&expected), "{errors:?}");
+    }
+    let warnings = crate::config::testing::warnings(parse("user = \"postfix\""));
+    assert!(
+        warnings[0].contains("is not for Postfix's own programs"),
+        "{warnings:?}"
+    );
+    let mut sources = sources("compatibility_level = 3.6\n", "a unix n - y - - a\n");
+    sources.master_toml = Some(Source {
+        path: "master.toml".into(),
+        text: "[service.\"a/unix\"]\nuser = \"postfix\"\n".into(),
+    });
+    let errors = errors(Config::parse(&sources, &FakeSystem::default()));
+    let words = "line 2: column 1: \"user\" leaves the children no right";
+    assert!(
+        errors.iter().any(|error| error.contains(words)),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn a_filter_names_calls_and_groups() {
+    let of = |settings: &str| sandbox(settings).system_call_filter.unwrap();
+    let has = |calls: &[u32], name: &str| {
+        let call: syscalls::Sysno = name.parse().unwrap();
+        calls.contains(&u32::try_from(call.id()).unwrap())
+    };
+    let baseline = of("system_call_filter = \"baseline\"");
+    assert!(baseline.allowed.is_empty());
+    for name in [
+        "mount",
+        "ptrace",
+        "bpf",
+        "init_module",
+        "keyctl",
+        "setns",
+        "swapon",
+        "reboot",
+    ] {
+        assert!(has(&baseline.denied, name), "{name}");
+    }
+    for name in [
+        "execve",
+        "clone",
+        "socket",
+        "chroot",
+        "setuid",
+        "open",
+        "clock_gettime",
+    ] {
+        assert!(!has(&baseline.denied, name), "{name}");
+    }
+    let more = of("system_call_filter = [\"~@network-io\", \"~getppid\"]");
+    assert!(more.allowed.is_empty() && has(&more.denied, "mount"));
+    assert!(has(&more.denied, "socket") && has(&more.denied, "getppid"));
+    let only = of("system_call_filter = [\"execve\", \"read\", \"@swap\"]");
+    assert!(has(&only.allowed, "swapon") && !has(&only.denied, "swapon"));
+    assert_eq!(only.allowed.len(), 4);
+    for (bad, column) in [
+        ("\"Baseline\"", 22),
+        ("true", 22),
+        ("[]", 22),
+        ("[\"execve\", \"no_such_call\"]", 33),
+        ("[\"execve\", \"@no_such_group\"]", 33),
+        ("[\"~socket\", 1]", 34),
+        ("[\"~execve\"]", 23),
+        ("[\"read\"]", 22),
+    ] {
+        let error = error(&format!("system_call_filter = {bad}"));
+        let place =
+            format!("line 2: column {column}: bad value of \"system_call_filter\": expected ");
+        assert!(error.starts_with(&place), "{bad}: {error}");
+    }
+    assert!(
+        sandbox("system_call_filter = \"baseline\"\nsystem_call_error_number = \"kill\"")
+            .system_call_kill
+    );
+    assert!(error("system_call_error_number = \"EACCES\"").starts_with("line 2: column 28: "));
+    let alone = error("system_call_error_number = \"kill\"");
+    assert!(
+        alone.contains("needs \"system_call_filter\" beside it"),
+        "{alone}"
     );
 }
