@@ -56,11 +56,11 @@ impl Found {
 
     /// Whether the system may refuse the address because of it.
     fn overlaps(&self, address: SocketAddr) -> bool {
-        let same_family = self.address.is_ipv6() == address.is_ipv6() || self.both;
-        let any = |address: SocketAddr| address.ip().is_unspecified();
-        self.address.port() == address.port()
-            && same_family
-            && (self.address == address || any(self.address) || any(address))
+        // An IPv4 address may be written as one of IPv6.
+        let own = self.address.ip().to_canonical();
+        let same_family = own.is_ipv6() == address.is_ipv6() || self.both;
+        let any = own.is_unspecified() || address.ip().is_unspecified();
+        self.address.port() == address.port() && same_family && (any || own == address.ip())
     }
 }
 
@@ -332,6 +332,7 @@ mod tests {
             (found("127.0.0.2:25", false), "127.0.0.1:25", false),
             (found("[::]:25", true), "127.0.0.1:25", true),
             (found("[::]:25", false), "127.0.0.1:25", false),
+            (found("[::ffff:127.0.0.1]:25", false), "127.0.0.1:25", true),
             (found("[::1]:25", false), "[::]:25", true),
         ] {
             assert_eq!(overlaps(one, other), expected, "{one:?} {other}");

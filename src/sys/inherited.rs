@@ -93,6 +93,16 @@ impl InheritedListener {
         wanted == address || both && is_other_family()
     }
 
+    /// Whether the system refuses another listener at this address because of it.
+    pub fn overlaps(&self, wanted: SocketAddr) -> bool {
+        let Address::Inet { address, both } = self.address else {
+            return false;
+        };
+        let same_family = address.is_ipv6() == wanted.is_ipv6() || both;
+        let any = address.ip().is_unspecified() || wanted.ip().is_unspecified();
+        address.port() == wanted.port() && same_family && (any || address.ip() == wanted.ip())
+    }
+
     /// Whether it is the listener at a path, which may lead there through links.
     pub fn is_at(&self, path: &Path) -> bool {
         let Address::Path(own, _) = &self.address else {
@@ -127,6 +137,8 @@ fn address(fd: &OwnedFd) -> io::Result<Address> {
     }
     match TcpListener::from(fd.try_clone()?).local_addr() {
         Ok(address) if kind == PathKind::Stream => {
+            // An IPv4 address may be written as one of IPv6, and a scope may be added.
+            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
             let wildcard = address.ip() == Ipv6Addr::UNSPECIFIED;
             let both = wildcard && !getsockopt(fd, sockopt::Ipv6V6Only)?;
             Ok(Address::Inet { address, both })
@@ -210,6 +222,34 @@ mod tests {
         let inherited = InheritedListener::new(socket.into()).unwrap();
         assert!(inherited.serves((Ipv4Addr::UNSPECIFIED, port).into()));
         assert!(!inherited.serves((Ipv4Addr::LOCALHOST, port).into()));
+    }
+
+    #[test]
+    fn an_ipv4_address_that_is_written_as_one_of_ipv6_is_the_same() {
+        let Ok(socket) = TcpListener::bind("[::ffff:127.0.0.1]:0") else {
+            return;
+        };
+        let port = socket.local_addr().unwrap().port();
+        let inherited = InheritedListener::new(socket.into()).unwrap();
+        assert!(inherited.serves((Ipv4Addr::LOCALHOST, port).into()));
+        assert_eq!(inherited.address().to_string(), format!("127.0.0.1:{port}"));
+    }
+
+    #[test]
+    fn an_address_overlaps_with_its_parts() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let inherited = InheritedListener::new(socket.into()).unwrap();
+        for (address, expected) in [
+            ("127.0.0.1", true),
+            ("0.0.0.0", true),
+            ("127.0.0.2", false),
+            ("::", false),
+        ] {
+            let ip: std::net::IpAddr = address.parse().unwrap();
+            assert_eq!(inherited.overlaps((ip, port).into()), expected, "{address}");
+        }
+        assert!(!inherited.overlaps((Ipv4Addr::LOCALHOST, port ^ 1).into()));
     }
 
     #[test]

@@ -54,6 +54,20 @@ impl Socket {
         }
     }
 
+    /// A socket for all IPv4 addresses.
+    fn of_all_addresses() -> Self {
+        let port = Port::reserve();
+        let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.number()));
+        Self {
+            listener: TcpListener::bind(all).expect("a port").into(),
+            name: all.to_string(),
+            kind: "inet",
+            addresses: vec![format!("127.0.0.1:{port}")],
+            path: None,
+            _port: Some(port),
+        }
+    }
+
     /// A socket for both families, as with `ListenStream=PORT`.
     fn of_both_families() -> Self {
         let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("a port");
@@ -302,4 +316,27 @@ fn a_socket_of_both_families_of_a_manager_serves_a_port_and_outlives_a_stop() {
 fn a_socket_of_both_families_of_a_manager_serves_a_port_and_outlives_its_service() {
     needs_root("a master that keeps to itself");
     outlives_its_service(|_| Socket::of_both_families());
+}
+
+/// The manager's socket, and not another program, has the port.
+#[test]
+fn a_reload_to_a_part_of_a_managers_address_names_the_manager() {
+    needs_root("a master that keeps to itself");
+    let mut stage = Stage::new();
+    let socket = Socket::of_all_addresses();
+    let command = format!("{} serve", stage.hello());
+    socket.hand_over(&mut stage, &command);
+    let _clients = socket.expect_service();
+    stage.remove(&socket.name);
+    let part = &socket.addresses[0];
+    stage.service(&format!("{part} inet n"), "5", &command);
+    let said = stage.reload_within(SOON);
+    let words = format!(
+        "cannot listen on {part}: Address already in use; the service manager has handed over {}: \
+         set \"ListenStream={part}\"",
+        socket.name
+    );
+    assert!(said.contains(&words), "{said}");
+    let _others = socket.expect_service();
+    socket.expect_the_managers();
 }

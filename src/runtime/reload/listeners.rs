@@ -295,10 +295,8 @@ impl Opening<'_> {
 
     fn inet_advice(&self, error: &io::Error, address: SocketAddr) -> String {
         let port = address.port();
-        let similar = self.inherited.iter().find_map(|l| match l.address() {
-            Address::Inet { address, .. } if address.port() == port => Some(address),
-            _ => None,
-        });
+        let overlaps = |inherited: &&InheritedListener| inherited.overlaps(address);
+        let similar = self.inherited.iter().find(overlaps).map(|l| l.address());
         match (error.kind(), similar) {
             (io::ErrorKind::AddrInUse, Some(similar)) => format!(
                 "; the service manager has handed over {similar}: set \"ListenStream={address}\" \
