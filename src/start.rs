@@ -202,7 +202,7 @@ impl Master<'_> {
         let config = self.read_config(log)?;
         let environment = environment(&config.parameters, &self.inherited);
         process::set_environment(&environment);
-        let _locks = prepare_directories(&config.parameters)?;
+        let _locks = prepare_directories(&config.parameters, log)?;
         if self.options.debug {
             debug(&config.parameters, log)?;
         }

@@ -1,18 +1,19 @@
 //! The working directory, and the locks that keep other masters out.
 
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
 use super::directory;
-use super::lock::LockFile;
+use super::lock::{self, LockFile};
 use crate::config::{Parameters, User};
 use crate::errors::describe_error;
 use crate::files::Location;
 use crate::log::Log;
 use crate::runtime::Names;
-use crate::sys::privilege;
+use crate::sys::{file, privilege, process};
 
 /// The file that a running master holds locked, below the queue directory.
 const PID_FILE: &str = "pid/master.pid";
@@ -40,7 +41,10 @@ pub(super) fn is_locked(location: &Location, log: &mut Log) -> anyhow::Result<bo
 
 /// Gives up supplementary groups, makes the queue directory the working directory, and locks it and
 /// the data directory against other masters, until the locks are dropped.
-pub(super) fn prepare_directories(parameters: &Parameters) -> anyhow::Result<[LockFile; 2]> {
+pub(super) fn prepare_directories(
+    parameters: &Parameters,
+    log: &mut Log,
+) -> anyhow::Result<[LockFile; 2]> {
     if privilege::is_root() {
         privilege::drop_groups().context("cannot give up supplementary groups")?;
     }
@@ -54,7 +58,10 @@ pub(super) fn prepare_directories(parameters: &Parameters) -> anyhow::Result<[Lo
             "queue_directory {directory}: cannot enter it: {reason}: \"postfix check\" makes it"
         )
     })?;
-    Ok([lock_pid_file(parameters)?, lock_data_directory(parameters)?])
+    Ok([
+        lock_pid_file(parameters)?,
+        lock_data_directory(parameters, log)?,
+    ])
 }
 
 /// Makes what is missing of the directories that Postfix's own tools would make. Sockets are their
@@ -96,11 +103,23 @@ fn lock_pid_file(parameters: &Parameters) -> anyhow::Result<LockFile> {
 }
 
 /// Locks the directory that belongs to the mail owner, as the mail owner.
-fn lock_data_directory(parameters: &Parameters) -> anyhow::Result<LockFile> {
+fn lock_data_directory(parameters: &Parameters, log: &mut Log) -> anyhow::Result<LockFile> {
     let (name, User { uid, gid }) = &parameters.mail_owner;
     let directory = parameters.data_directory.display();
     let path = parameters.data_directory.join("master.lock");
-    let lock = privilege::as_user(*uid, *gid, || Ok(LockFile::acquire(&path)))?;
+    let acquire = || privilege::as_user(*uid, *gid, || Ok(LockFile::acquire(&path)));
+    let mut lock = acquire()?;
+    if let Err(error) = &lock {
+        if privilege::is_root() && is_owners(&path) {
+            let aside = privilege::as_user(*uid, *gid, || file::rename_aside(&path))?;
+            log.warning(format!(
+                "{}: {name} has put it in the way of the master: it is {} now",
+                not_locked(&path, error),
+                aside.display()
+            ));
+            lock = acquire()?;
+        }
+    }
     let lock = lock.map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::ResourceBusy => {
@@ -118,6 +137,16 @@ fn lock_data_directory(parameters: &Parameters) -> anyhow::Result<LockFile> {
         anyhow!(not_locked(&path, &error) + &advice)
     })?;
     with_pid(lock, &path)
+}
+
+/// Whether what keeps root from its lock is no master's: not a file for a lock, or locked by a process
+/// that is not root's.
+fn is_owners(path: &Path) -> bool {
+    let Ok(metadata) = path.symlink_metadata() else {
+        return false;
+    };
+    let user = || process::real_user(lock::holder(&metadata)?);
+    !metadata.is_file() || metadata.nlink() != 1 || user().is_some_and(|uid| uid != 0)
 }
 
 fn not_locked(path: &Path, error: &io::Error) -> String {

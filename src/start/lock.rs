@@ -1,12 +1,15 @@
 //! The lock files that keep two masters from one directory.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{major, minor};
+
+use crate::sys::process;
 
 /// A lock file that this process holds until the value is dropped or the process ends.
 #[derive(Debug)]
@@ -17,8 +20,7 @@ impl LockFile {
     /// flock(2), as Postfix does, so that its master and ours exclude each other.
     ///
     /// # Errors
-    /// [`ErrorKind::ResourceBusy`], in words: another process has it, the one that the file names,
-    /// when it names one. Also in words: the file is not a regular file with one name, so that
+    /// [`ErrorKind::ResourceBusy`], in words: another process has it, as the kernel knows. Also in words: the file is not a regular file with one name, so that
     /// writing to it could change another file. Or the system's: it cannot be opened or created.
     pub(super) fn acquire(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new()
@@ -36,10 +38,13 @@ impl LockFile {
         }
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Self(lock)),
-            Err((mut file, Errno::EWOULDBLOCK)) => {
-                let holder = read_pid(&mut file);
-                let holder =
-                    holder.map_or("another process".into(), |pid| format!("process {pid}"));
+            Err((_, Errno::EWOULDBLOCK)) => {
+                let holder = holder(&metadata).map_or("another process".into(), |pid| {
+                    let name = process::name(pid);
+                    let name =
+                        name.unwrap_or_else(|| "which has ended, and left it to another".into());
+                    format!("process {pid} ({name})")
+                });
                 let words = format!("locked by {holder}");
                 Err(io::Error::new(ErrorKind::ResourceBusy, words))
             }
@@ -58,10 +63,32 @@ impl LockFile {
     }
 }
 
-fn read_pid(file: &mut File) -> Option<i32> {
-    let mut text = String::new();
-    file.take(64).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+/// The process that has locked a file. What the file says may be of any process.
+pub(super) fn holder(metadata: &Metadata) -> Option<i32> {
+    find_holder(
+        &fs::read_to_string("/proc/locks").ok()?,
+        metadata.dev(),
+        metadata.ino(),
+    )
+}
+
+/// Finds a lock of flock(2) in lines like `1: FLOCK  ADVISORY  WRITE 4711 08:01:262 0 EOF`. The
+/// device there is another one on some file systems: then the inode alone decides.
+fn find_holder(locks: &str, device: u64, inode: u64) -> Option<i32> {
+    let device = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
+    let inode = format!(":{inode}");
+    let fields = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let kind = words.next()?;
+        // What is blocked has an arrow in this place.
+        let pid = words.nth(2)?.parse().ok()?;
+        let file = words.next()?.to_owned();
+        (kind == "FLOCK").then_some((pid, file))
+    };
+    let held: Vec<(i32, String)> = locks.lines().filter_map(fields).collect();
+    let same = held.iter().find(|(_, file)| *file == device);
+    let holder = same.or_else(|| held.iter().find(|(_, file)| file.ends_with(&inode)));
+    holder.map(|(pid, _)| *pid)
 }
 
 #[cfg(test)]
@@ -80,9 +107,30 @@ mod tests {
         );
         let error = LockFile::acquire(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ResourceBusy);
-        assert_eq!(error.to_string(), "locked by process 4711");
+        let own = std::process::id();
+        let words = error.to_string();
+        assert!(
+            words.starts_with(&format!("locked by process {own} (")),
+            "{words}"
+        );
         drop(lock);
         assert!(LockFile::acquire(&path).is_ok());
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_by_the_file() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 08:01:262 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 12 08:02:262 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 15 08:01:262 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 13 08:01:262 0 EOF\n\
+                     nonsense\n";
+        let device = nix::sys::stat::makedev(8, 1);
+        assert_eq!(find_holder(locks, device, 262), Some(13));
+        assert_eq!(
+            find_holder(locks, nix::sys::stat::makedev(0, 40), 262),
+            Some(12)
+        );
+        assert_eq!(find_holder(locks, device, 62), None);
     }
 
     #[test]

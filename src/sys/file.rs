@@ -1,10 +1,12 @@
 //! Files that are regular ones, or an error: nothing else is opened, so that nothing can make the
 //! master wait.
 
-use std::fs::{FileType, Metadata};
+use std::fs::{self, FileType, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use super::clock;
 
 /// Whether this is a regular file.
 ///
@@ -45,6 +47,19 @@ pub fn check_unlinked(path: &Path) -> io::Result<()> {
         _ => return Ok(()),
     };
     Err(io::Error::new(ErrorKind::InvalidInput, problem))
+}
+
+/// Gives a file of any type another name in its directory, which no other file is likely to have, and
+/// which nobody can foresee. A symbolic link is not followed.
+///
+/// # Errors
+/// The system's.
+pub fn rename_aside(path: &Path) -> io::Result<PathBuf> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".replaced-{:x}", clock::time_of_day().as_nanos()));
+    let aside = PathBuf::from(name);
+    fs::rename(path, &aside)?;
+    Ok(aside)
 }
 
 /// What a file is, with an article.

@@ -14,17 +14,15 @@ use nix::sys::socket::{AddressFamily, SockProtocol, getsockopt, sockopt};
 use nix::sys::stat::fstat;
 use nix::{getsockopt_impl, sockopt_impl};
 
-use super::closer;
 use super::listen::Listener;
 use super::sock_diag::{Dump, LISTENING, attribute, chunk, u32_at};
+use super::{closer, process};
 use crate::protocol;
 
 /// Linux, `linux/inet_diag.h`.
 const INET_DIAG_SKV6ONLY: u16 = 11;
 /// What comes before the attributes of a socket.
 const SOCKET: usize = 72;
-/// The name of a process has at most this many bytes (Linux, `TASK_COMM_LEN`).
-const NAME_MAX: usize = 16;
 
 sockopt_impl!(
     Domain,
@@ -172,7 +170,7 @@ impl Holders {
                 continue;
             };
             if holders.iter().all(|holder| holder.pid != pid) {
-                let name = name(pid);
+                let name = process::name(pid).unwrap_or_default();
                 holders.push(Holder { pid, name, fd });
             }
         }
@@ -181,15 +179,6 @@ impl Holders {
     pub fn of(&self, inode: u32) -> &[Holder] {
         self.0.get(&inode).map_or(&[], Vec::as_slice)
     }
-}
-
-/// The name of a process. Its command line is not asked for: that is in its own memory, whose pages
-/// may never come.
-fn name(pid: i32) -> String {
-    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let name = &name[..name.len().min(NAME_MAX)];
-    let name = String::from_utf8_lossy(name.trim_ascii_end()).into_owned();
-    name.replace(char::is_control, "?")
 }
 
 impl Holder {

@@ -19,6 +19,7 @@ use nix::sys::socket::{
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
+use super::file::rename_aside;
 use super::local::accept;
 use super::{closer, detached, poll, process};
 
@@ -321,8 +322,8 @@ impl From<&Metadata> for FileId {
     }
 }
 
-/// A path that is about to get another listener, its old one put aside. Unless the change is
-/// [kept](Aside::forget), dropping this puts the old one back.
+/// A path that is about to get another listener, what was there put aside. Unless the change is
+/// [kept](Aside::forget), dropping this puts it back.
 #[derive(Debug)]
 pub struct Aside {
     path: PathBuf,
@@ -330,24 +331,25 @@ pub struct Aside {
 }
 
 impl Aside {
-    /// Puts the file at `path` aside, if there is one. A directory is never a listener's.
+    /// Puts the file at `path` aside, if there is one.
     ///
     /// # Errors
     /// The system's.
     pub fn put(path: &Path) -> io::Result<Option<Self>> {
-        if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
-            return Err(io::Error::from_raw_os_error(libc::EISDIR));
-        }
-        let mut name = path.as_os_str().to_owned();
-        // No service is likely to have this name.
-        name.push(format!(".replaced-by-{}", std::process::id()));
-        let aside = PathBuf::from(name);
-        let path = path.to_owned();
-        match fs::rename(&path, &aside) {
-            Ok(()) => Ok(Some(Self { path, aside })),
+        match rename_aside(path) {
+            Ok(aside) => Ok(Some(Self {
+                path: path.to_owned(),
+                aside,
+            })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The new name of a directory. It is never a listener's, and stays.
+    pub fn directory(&self) -> Option<&Path> {
+        let aside = Some(self.aside.as_path());
+        aside.filter(|aside| is_directory(aside))
     }
 
     /// The change is to stay: removes the old listener's name.
@@ -355,6 +357,11 @@ impl Aside {
         // A name that cannot be removed does no harm.
         let _ = fs::remove_file(std::mem::take(&mut self.aside));
     }
+}
+
+/// Whether there is a directory. A link is not followed.
+pub fn is_directory(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
 impl Drop for Aside {

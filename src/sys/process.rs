@@ -21,6 +21,21 @@ pub fn is_single_threaded() -> bool {
     fs::read_dir("/proc/self/task").map_or(true, |threads| threads.count() == 1)
 }
 
+/// The name of a process that has not ended, as ps(1) shows it. Its command line is not asked for:
+/// that is in its own memory, whose pages may never come.
+pub fn name(pid: i32) -> Option<String> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let name = String::from_utf8_lossy(name.trim_ascii_end()).into_owned();
+    Some(name.replace(char::is_control, "?"))
+}
+
+/// The user for whom a process was started, as far as it has not changed that.
+pub fn real_user(pid: i32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    uids.split_whitespace().next()?.parse().ok()
+}
+
 /// Sets the file mode mask: only their owner may use the master's files unless their mode is set.
 pub fn set_umask(mask: u32) {
     umask(Mode::from_bits_truncate(mask));
@@ -244,6 +259,14 @@ mod tests {
         ] {
             assert!(!is_variable(name.as_bytes(), value.as_bytes()), "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_process_has_a_name_and_a_user_until_it_has_ended() {
+        let pid = std::process::id() as i32;
+        assert!(name(pid).is_some_and(|name| !name.is_empty()));
+        assert_eq!(real_user(pid), Some(nix::unistd::getuid().as_raw()));
+        assert_eq!((name(i32::MAX), real_user(i32::MAX)), (None, None));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::errors::describe_error;
 use crate::policy::{Entry, Plan, ServiceId};
 use crate::runtime::services::{Listeners, ServiceIo, Services, close_listeners, described};
 use crate::sys::inherited::{Address, InheritedListener};
-use crate::sys::listen::{self, Aside, Listener, PathKind, TcpOptions};
+use crate::sys::listen::{self, Aside, Listener, PathKind, TcpOptions, is_directory};
 use crate::sys::privilege;
 
 use super::foreign::Foreign;
@@ -230,7 +230,7 @@ impl Opening<'_> {
             for (entry, path) in &paths {
                 match self.open_path(path, entry) {
                     Ok(listener) => self.opened.listeners.push((entry.id, vec![listener])),
-                    Err(error) => self.refuse(&entry.service, path, &error),
+                    Err(error) => self.keep_or_refuse(entry, path, &error),
                 }
             }
             Ok(())
@@ -258,12 +258,36 @@ impl Opening<'_> {
                 return Ok(Arc::clone(listener));
             }
         }
-        if entry.known || self.left.contains_key(path) {
-            self.opened.asides.extend(Aside::put(path)?);
+        // The owner of the directory can have put anything there.
+        if entry.known || self.left.contains_key(path) || is_directory(path) {
+            let aside = Aside::put(path)?;
+            if let Some(name) = aside.as_ref().and_then(Aside::directory) {
+                let (service, path, name) = (described(service), path.display(), name.display());
+                self.opened.warnings.push(format!(
+                    "{service}: a directory was in the place of {path}: it is {name} now; look at \
+                     what is in it, and remove it"
+                ));
+            }
+            self.opened.asides.extend(aside);
         }
         let listener = listen::path(path, kind, service.backlog)?;
         self.opened.created.push(path.to_owned());
         Ok(Arc::new(listener))
+    }
+
+    /// A service that is there goes on with the listener that it has: its clients, and the reload, do
+    /// not depend on what the owner of the directory does to it.
+    fn keep_or_refuse(&mut self, entry: &Entry, path: &Path, error: &io::Error) {
+        let io = self.services.get(entry.id).filter(|_| entry.known);
+        if io.is_none_or(|io| io.service.endpoint != entry.service.endpoint) {
+            return self.refuse(&entry.service, path, error);
+        }
+        let problem = cannot_listen(&entry.service, path.display(), error);
+        let advice = self.path_advice(error, path);
+        let kept = "it keeps its former listener, which new clients may not find";
+        self.opened
+            .warnings
+            .push(format!("{problem}{advice}; {kept}"));
     }
 
     fn refuse(&mut self, service: &Service, path: &Path, error: &io::Error) {
@@ -288,7 +312,6 @@ impl Opening<'_> {
             io::ErrorKind::PermissionDenied => {
                 format!("; {directory} must belong to mail_owner: \"chown {owner} {directory}\"")
             }
-            io::ErrorKind::IsADirectory => "; remove it: a socket is to be there".into(),
             _ => String::new(),
         }
     }

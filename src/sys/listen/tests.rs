@@ -188,15 +188,20 @@ fn a_replaced_listener_comes_back_unless_the_change_is_kept() {
 }
 
 #[test]
-fn a_directory_stays_where_it_is() {
+fn a_directory_is_put_aside_and_stays_there() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("service");
     fs::create_dir(&at).unwrap();
-    let is_directory = Some(io::ErrorKind::IsADirectory);
-    assert_eq!(Aside::put(&at).err().map(|e| e.kind()), is_directory);
     let listener = path(&at, PathKind::Stream, 10);
+    let is_directory = Some(io::ErrorKind::IsADirectory);
     assert_eq!(listener.err().map(|e| e.kind()), is_directory);
+    drop(Aside::put(&at).unwrap());
     assert!(at.is_dir());
+    let aside = Aside::put(&at).unwrap().unwrap();
+    let name = aside.directory().unwrap().to_owned();
+    let _listener = path(&at, PathKind::Stream, 10).unwrap();
+    aside.forget();
+    assert!(name.is_dir());
 }
 
 #[test]

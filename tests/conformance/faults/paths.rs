@@ -1,7 +1,7 @@
 //! Sockets are replaced by other files, or removed.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, chown, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use testkit::poll::until;
 use testkit::puppet_service::PuppetService;
 use testkit::run::run;
 use testkit::vitals::Vitals;
-use testkit::{is_original, needs_root, test};
+use testkit::{needs_ours, needs_root, test};
 
 /// Replaces a socket by a directory that is not empty.
 fn put_directory(at: &Path) {
@@ -21,76 +21,129 @@ fn put_directory(at: &Path) {
     fs::write(at.join("file"), "precious").expect("a file");
 }
 
+/// The directory is still there, under another name.
 #[track_caller]
-fn remove_directory(at: &Path) {
-    let text = fs::read_to_string(at.join("file")).expect("the file");
+fn expect_aside(postfix: &Instance, at: &Path) {
+    let name = at.file_name().expect("a name").to_string_lossy();
+    let name = format!("{name}.replaced-");
+    let all = fs::read_dir(at.parent().expect("a directory")).expect("a directory");
+    let aside = all.flatten().find(|entry| {
+        let found = entry.file_name();
+        found.to_string_lossy().starts_with(&name)
+    });
+    let aside = aside.expect("the directory").path();
+    let text = fs::read_to_string(aside.join("file")).expect("the file");
     assert_eq!(text, "precious");
-    fs::remove_dir_all(at).expect("the directory");
+    let warnings = postfix.log_lines("a directory was in the place of ");
+    let name = aside
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
+    assert!(
+        warnings.iter().any(|line| line.contains(&name)),
+        "{warnings:?}"
+    );
 }
 
-/// A directory may contain data, so only its owner may remove it.
+/// The user who owns the directories of sockets must not be able to keep the master from starting.
+///
+/// Without the fix: ours, too, "the master does not start".
 #[test]
-fn a_directory_in_the_place_of_a_socket_keeps_the_master_from_starting() {
+fn a_directory_in_the_place_of_a_socket_does_not_keep_the_master_from_starting() {
     needs_root("to start a master");
-    let mut postfix = Instance::bare();
-    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
-    let path = Path::new(&service.address);
-    postfix.write_configuration();
-    put_directory(path);
-    let refused = run(&mut postfix.master(&["-w"]), SOON).expect_failure();
-    if !is_original() {
-        let said = refused.stderr;
-        let what = "cannot listen on private/a: Is a directory; remove";
-        assert!(said.contains(what), "{said}");
-    }
-    remove_directory(path);
-    postfix.start();
-    service.serve();
+    differs(
+        "A directory in the place of a socket is renamed at the start.",
+        Observed {
+            ours: "the service is served",
+            original: "the master does not start",
+        },
+        |postfix| {
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
+            let fifo = PuppetService::add(postfix, "b", "fifo n - n - 1");
+            let paths = [&service, &fifo].map(|service| Path::new(&service.address));
+            postfix.write_configuration();
+            paths.into_iter().for_each(put_directory);
+            if !run(&mut postfix.master(&["-w"]), SOON).success() {
+                return "the master does not start";
+            }
+            service.serve();
+            fs::write(&fifo.address, "x").expect("a reader");
+            fifo.next();
+            paths
+                .into_iter()
+                .for_each(|path| expect_aside(postfix, path));
+            "the service is served"
+        },
+    );
 }
 
-/// A reload requires the same as a start, as a transaction: all or nothing.
+/// Also of a service that is there.
 #[test]
-fn a_directory_in_the_place_of_a_socket_fails_a_reload_that_needs_it() {
+fn a_directory_in_the_place_of_a_socket_does_not_fail_a_reload() {
     needs_root("to run a master");
     differs(
         "A directory in the place of a socket does not end a running mail system on reload.",
         Observed {
-            ours: "a line says what to remove, and the master serves on",
+            ours: "the directory is renamed, and the service is served",
             original: "the master exits",
         },
         |postfix| {
             let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.start();
-            let (_client, busy) = service.serve();
-            let vitals = Vitals::of(postfix);
+            let (_client, mut busy) = service.serve();
+            busy.tell("stay");
             let master = postfix.master_process();
-            // A successful reload would have replaced this.
-            let first = Path::new(&service.address);
-            fs::remove_file(first).expect("a socket");
-            fs::write(first, "precious").expect("a file");
             let new = PuppetService::add(postfix, "b", "unix - - n - -");
             postfix.write_configuration();
-            let path = Path::new(&new.address);
-            put_directory(path);
+            let paths = [&service, &new].map(|service| Path::new(&service.address));
+            paths.into_iter().for_each(put_directory);
             postfix.hang_up();
-            let failed = "cannot listen on private/b: Is a directory; remove";
-            until(SOON, "an error or the end", || {
-                !master.runs() || !postfix.log_lines(failed).is_empty()
+            until(SOON, "the reload or the end", || {
+                !master.runs() || !postfix.log_lines("reload done").is_empty()
             });
             if !master.runs() {
                 return "the master exits";
             }
-            assert!(busy.process.runs(), "a child of before");
-            let text = fs::read_to_string(first).expect("the file");
-            assert_eq!(text, "precious");
-            vitals.expect_again(postfix);
-            remove_directory(path);
-            postfix.reload();
-            new.serve();
+            assert!(busy.process.runs(), "a child that has a client");
             service.serve();
-            "a line says what to remove, and the master serves on"
+            new.serve();
+            paths
+                .into_iter()
+                .for_each(|path| expect_aside(postfix, path));
+            "the directory is renamed, and the service is served"
         },
     );
+}
+
+/// A new socket cannot be made, which is no reason to refuse other changes, or to end this service.
+///
+/// Without the fix: "reload failed and changed nothing".
+#[test]
+fn a_service_whose_directory_is_locked_keeps_its_listener_on_reload() {
+    needs_root("to run a master");
+    needs_ours("Postfix's master makes no socket anew");
+    let mut postfix = Instance::bare();
+    let service = PuppetService::add(&mut postfix, "a", "unix - - n - -");
+    let other = PuppetService::add(&mut postfix, "b", "unix n - n - -");
+    postfix.start();
+    let path = Path::new(&service.address);
+    let directory = path.parent().expect("a directory");
+    let moved = postfix.path().join("moved");
+    fs::rename(path, &moved).expect("a socket");
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o0)).expect("a mode");
+    other.set(&mut postfix, "unix n - n - 7");
+    postfix.reload();
+    postfix.wait_for_log("it keeps its former listener");
+    postfix.wait_for_log("reload done");
+    let _client = Client::connect(&moved.display().to_string());
+    let mut puppet = service.next();
+    puppet.take_client();
+    puppet.exit(0);
+    // The next reload makes it again.
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).expect("a mode");
+    postfix.reload();
+    service.serve();
 }
 
 /// Changes a socket's path; the second path is a file that must not be changed.
