@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::output::Rate;
 use super::progress::Remembered;
@@ -28,7 +29,12 @@ pub(super) type Listeners = Vec<Arc<Listener>>;
 
 /// Closes listeners that no other service has, also for the children that have them.
 pub(super) fn close_listeners(listeners: Listeners) {
-    listen::close(listeners.into_iter().filter_map(Arc::into_inner));
+    close_within(listeners, listen::SHUTDOWN_TIME);
+}
+
+/// The same, with another limit for the time that this may take.
+fn close_within(listeners: Listeners, limit: Duration) {
+    listen::close(listeners.into_iter().filter_map(Arc::into_inner), limit);
 }
 
 /// A service's program, as it is executed with so many listeners. With a sandbox it is `executor`,
@@ -368,9 +374,9 @@ impl Services {
         }
     }
 
-    /// Has no service listen at TCP addresses any more. The listeners are to be
-    /// [closed](close_listeners), also for the children: the next master listens there anew.
-    pub(super) fn take_tcp_listeners(&mut self, poll: &Poll) -> Listeners {
+    /// Has no service listen at TCP addresses any more, also for children that finish with their
+    /// clients: the next master listens there at once, and must find them free.
+    pub(super) fn close_addresses(&mut self, poll: &Poll, limit: Duration) {
         let hangups = &self.hangups;
         let services = self.places.iter_mut().flatten();
         let services = services.filter(|io| io.service.kind == Kind::Inet);
@@ -378,7 +384,7 @@ impl Services {
             io.forget(Sets { poll, hangups });
             std::mem::take(&mut io.listeners)
         });
-        listeners.collect()
+        close_within(listeners.collect(), limit);
     }
 
     /// Drops what services keep for children that they do not have.

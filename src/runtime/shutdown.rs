@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::Runtime;
 use super::lifecycle::Ending;
-use super::services::close_listeners;
 use crate::errors::describe_error;
 use crate::policy::{Action, Pid, Record, ServiceId, Signal, Time};
 use crate::sys::poll;
@@ -16,6 +15,9 @@ use crate::sys::signal;
 
 /// Seconds that the end may take beside what services ask for (Postfix, `master_sig.c`).
 const END_TIME: u32 = 5;
+/// How long the end may wait until the addresses of thousands of services are free. A child that keeps
+/// one from being so must not delay the end.
+const ADDRESSES_TIME: Duration = Duration::from_secs(1);
 /// The clock, which may be set by tests, is looked at this often.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -31,7 +33,7 @@ impl Runtime {
         signal::die_within(longest.saturating_add(END_TIME));
         self.finish_queue();
         self.signal_children();
-        close_listeners(self.services.take_tcp_listeners(&self.poll));
+        self.services.close_addresses(&self.poll, ADDRESSES_TIME);
         self.wait_for_children();
     }
 

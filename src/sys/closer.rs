@@ -21,10 +21,6 @@ use nix::unistd::{ForkResult, pipe2};
 
 use super::{detached, poll, process};
 
-/// How long the master waits for listeners to be shut down, which takes microseconds where no child
-/// keeps it from being done.
-const SHUTDOWN_TIME: Duration = Duration::from_millis(20);
-
 /// Closes these sockets. Where the system makes no other process they stay open: the master must
 /// not wait, and the limit on descriptors is a limit for these, too.
 pub fn close(sockets: Vec<OwnedFd>) {
@@ -32,8 +28,8 @@ pub fn close(sockets: Vec<OwnedFd>) {
 }
 
 /// Shuts listeners down, so that clients are refused and do not wait in their queues, and closes
-/// them.
-pub fn shut_down(listeners: Vec<OwnedFd>) {
+/// them. Waits for so long at the most until all are shut down.
+pub fn shut_down(listeners: Vec<OwnedFd>, limit: Duration) {
     let Ok((all_done, done)) = pipe2(OFlag::O_CLOEXEC) else {
         return close(listeners);
     };
@@ -56,7 +52,7 @@ pub fn shut_down(listeners: Vec<OwnedFd>) {
         }
     });
     drop(done);
-    poll::wait_until_readable(all_done.as_fd(), SHUTDOWN_TIME);
+    poll::wait_until_readable(all_done.as_fd(), limit);
 }
 
 /// Closes these sockets after another process, which has them too, has begun to `act` on them.

@@ -26,6 +26,8 @@ use super::{closer, detached, poll, process};
 /// How long the master waits until an inherited listener listens again, which takes microseconds
 /// where no child keeps it from that.
 const LISTEN_TIME: Duration = Duration::from_millis(20);
+/// How long the master waits for listeners to be shut down while it serves others.
+pub const SHUTDOWN_TIME: Duration = Duration::from_millis(20);
 /// The state of a TCP listener (Linux, include/net/tcp_states.h).
 const TCP_LISTEN: u8 = 10;
 
@@ -143,13 +145,15 @@ impl Listener {
 }
 
 /// Closes listeners of which children may have duplicates. They are shut down, so that clients are
-/// refused and do not wait in their queues, unless they are the service manager's.
-pub fn close(listeners: impl IntoIterator<Item = Listener>) {
+/// refused and do not wait in their queues, unless they are the service manager's. That takes
+/// microseconds, where no child keeps it from being done: then it is done when the child lets it, and
+/// the master waits for `limit` at the most.
+pub fn close(listeners: impl IntoIterator<Item = Listener>, limit: Duration) {
     let own = listeners.into_iter().filter(|listener| !listener.inherited);
     let (given, others): (Vec<_>, Vec<_>) = own.partition(Listener::is_given);
     let given: Vec<_> = given.into_iter().map(|listener| listener.fd).collect();
     if !given.is_empty() {
-        closer::shut_down(given);
+        closer::shut_down(given, limit);
     }
     // Sockets may have been sent to one that no child has, too.
     let queued: Vec<_> = others.into_iter().flat_map(|l| with_queue(l.fd)).collect();

@@ -46,7 +46,7 @@ impl Foreign {
         let mut all = all.into_iter();
         let first = all.next();
         // Of several, one goes on.
-        listen::close(all);
+        listen::close(all, listen::SHUTDOWN_TIME);
         Ok(first)
     }
 

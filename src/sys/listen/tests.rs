@@ -98,7 +98,7 @@ fn a_listener_is_shut_down_for_children_unless_it_is_the_service_managers() {
     let own = tcp();
     let childs = own.try_clone().unwrap();
     own.give();
-    close([own]);
+    close([own], SHUTDOWN_TIME);
     assert!(!childs.is_listening());
     assert!(client_of(&childs).is_err());
     let done = childs.listen_again(10).unwrap();
@@ -107,7 +107,7 @@ fn a_listener_is_shut_down_for_children_unless_it_is_the_service_managers() {
     let managers = Listener::new(childs.fd, true);
     let childs = managers.try_clone().unwrap();
     managers.give();
-    close([managers]);
+    close([managers], SHUTDOWN_TIME);
     assert!(client_of(&childs).is_ok());
 }
 
@@ -149,7 +149,7 @@ fn sockets_that_linger_in_a_queue_are_closed_without_waiting() {
         if given {
             listener.give();
         }
-        close([listener]);
+        close([listener], SHUTDOWN_TIME);
         assert!(begin.elapsed() < SOON, "{kind:?} {}", bytes.len());
     }
 }
