@@ -7,10 +7,11 @@ mod names;
 mod pipe;
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -336,11 +337,10 @@ fn users_directories(variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Res
     };
     let state = path("XDG_STATE_HOME").or_else(|| Some(path("HOME")?.join(".local/state")));
     let given = |name: &str| {
-        let list = variable(name)?.into_string().ok()?;
-        list.split(':')
-            .next()
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
+        let list = variable(name)?;
+        let mut paths = list.as_bytes().split(|&b| b == b':');
+        let first = paths.next().map(OsStr::from_bytes);
+        first.map(PathBuf::from).filter(|path| path.is_absolute())
     };
     let own = |path: PathBuf| path.join("master");
     let runtime = given("RUNTIME_DIRECTORY").or_else(|| path("XDG_RUNTIME_DIR").map(own));
@@ -409,6 +409,9 @@ mod tests {
             ("HOME", "/"),
         ];
         assert_eq!(found(&variables), ["/run/services", "/var/lib/services"]);
+        let not_utf_8 = OsStr::from_bytes(b"/run/\xff:/run/more");
+        let directories = users_directories(|_| Some(not_utf_8.to_owned())).unwrap();
+        assert_eq!(directories[0].as_os_str().as_bytes(), b"/run/\xff");
     }
 
     #[test]

@@ -186,6 +186,10 @@ impl<'a> File<'a> {
             let place = self.place(value.span().start);
             return Err(Diagnostic::error(place, message));
         };
+        if parameters::is_path(name) && text.bytes().first() == Some(&b'~') {
+            let message = format!("bad value of \"{name}\": \"~\" has no meaning: expected a path");
+            return Err(Diagnostic::error(text.place(0), message));
+        }
         let is_relative = |path: &[u8]| !matches!(path.first(), None | Some(b'/' | b'$'));
         let text = if parameters::is_path(name) && is_relative(text.bytes()) {
             text.after(b"$config_directory/")

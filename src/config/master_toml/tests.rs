@@ -206,3 +206,23 @@ fn a_file_in_utf_16_is_told_as_that() {
         ["master.toml: line 1: column 1: the file is in UTF-16: expected UTF-8"]
     );
 }
+
+#[test]
+fn a_relative_path_is_below_the_files_directory() {
+    for (value, expected) in [
+        ("\"run\"", "/etc/postfix/run"),
+        ("'../run'", "/etc/postfix/../run"),
+        ("\"/run\"", "/run"),
+        ("\"$config_directory/run\"", "/etc/postfix/run"),
+        ("\"\\u0072un\"", "/etc/postfix/run"),
+    ] {
+        let text = format!("queue_directory = {value}\n");
+        let parameters = parse(text.as_bytes(), "").expect("a good file").parameters;
+        assert_eq!(parameters.queue_directory, Path::new(expected));
+    }
+    assert_eq!(
+        error("queue_directory = \"~/run\"\n"),
+        "master.toml: line 1: column 20: bad value of \"queue_directory\": \"~\" has no meaning: \
+         expected a path"
+    );
+}
