@@ -29,8 +29,8 @@ IDLE = 100
 TIMEOUT = 60
 
 
-def load():
-    """What takes long."""
+def load(arguments):
+    """What takes long. The first argument is the user."""
 
 
 def serve(client):
@@ -163,11 +163,11 @@ def shared(channel, accept, listeners, generation):
             report(1)
 
 
-def main():
+def main(load=load, serve=serve):
     # The master ends surplus children by SIGINT, which must not print a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     template = Template()
-    load()
+    load(template.arguments)
     channel, (_, generation, *words) = template.ready()
     if template.arguments:
         become(template.arguments[0])

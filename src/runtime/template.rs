@@ -304,7 +304,7 @@ impl Template {
             let line: Vec<u8> = self.line.drain(..=end).collect();
             let line = &line[..end];
             // Each order has one answer: what comes after that is out of turn.
-            progress = progress.or(self.answer(line)?);
+            progress = progress.or(self.answer(line, poll)?);
         }
         if self.line.len() >= LINE_MAX {
             return Err(Fault::rogue("has sent a line that is too long"));
@@ -312,7 +312,7 @@ impl Template {
         Ok(progress)
     }
 
-    fn answer(&mut self, line: &[u8]) -> Result<Option<Progress>, Fault> {
+    fn answer(&mut self, line: &[u8], poll: &Poll) -> Result<Option<Progress>, Fault> {
         match (&mut self.state, Answer::decode(line)) {
             (State::Loading(_), Some(Answer::Ready)) => {
                 self.state = State::Idle;
@@ -322,7 +322,11 @@ impl Template {
                 fork.is_forked = true;
                 Ok(None)
             }
-            (State::Forking(_), Some(Answer::Failed(why))) => {
+            (State::Forking(fork), Some(Answer::Failed(why))) => {
+                if let Some(connection) = &fork.connection {
+                    // One of a child that is ready is not in the set.
+                    let _ = poll.remove(connection);
+                }
                 let fault = Fault::new(libc::EAGAIN, format!("has not forked a child: {why}"));
                 self.state = State::Idle;
                 Ok(Some(Progress::Failed(fault)))

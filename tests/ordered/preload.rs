@@ -10,6 +10,7 @@ use testkit::clock::Clock;
 use testkit::instance::SOON;
 use testkit::poll::until;
 use testkit::process::Process;
+use testkit::programs::executor;
 use testkit::{file, needs_root, test};
 
 use crate::load::{serve, serve_all, talk};
@@ -82,6 +83,73 @@ fn children_that_share_the_listener_are_forked_and_serve_every_client() {
     assert!(load.children.len() > 1, "{load:?}");
     assert_eq!(processes(&pool).0.len(), 1);
     assert_eq!(pool.postfix.log_lines("warning"), [""; 0]);
+}
+
+#[test]
+fn children_in_perl_serve_every_client() {
+    needs_root("children change their user");
+    for settings in [ORDERED, SHARED] {
+        let pool = Pool::new(8, "services/examples/preload.pl", "nobody", settings);
+        serve_all(&pool.address, || {});
+        let mut pool = pool;
+        let before = pool.children();
+        pool.postfix.reload();
+        until(SOON, "other processes", || {
+            let now = pool.children();
+            !now.is_empty() && now.iter().all(|process| !before.contains(process))
+        });
+        assert!(talk(&pool.address).is_some());
+        assert_eq!(pool.postfix.log_lines("template"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_preloaded_pool_serves_a_web_application_in_python() {
+    needs_root("children change their user");
+    for settings in [ORDERED, SHARED] {
+        let wsgi = "services/examples/wsgi.py";
+        let mut pool = Pool::stopped(8, wsgi, "nobody", settings);
+        pool.postfix.install(&file(EXAMPLE), "preload.py");
+        pool.start();
+        let pages: Vec<_> = (0..50)
+            .map(|n| {
+                let mut client = Client::connect(&pool.address);
+                client.say(&format!("GET /page-{n} HTTP/1.0"));
+                client.say("");
+                let mut lines = vec![client.line()];
+                while lines.last().is_some_and(|line| !line.contains("PATH_INFO")) {
+                    lines.push(client.line());
+                }
+                lines
+            })
+            .collect();
+        for (n, page) in pages.iter().enumerate() {
+            assert!(page[0].starts_with("HTTP/1.0 200 OK"), "{page:?}");
+            let path = format!("PATH_INFO = '/page-{n}'");
+            assert_eq!(page.last(), Some(&path), "{page:?}");
+        }
+        assert_eq!(pool.postfix.log_lines("warning"), [""; 0]);
+    }
+}
+
+#[test]
+fn limits_of_a_service_hold_for_its_template_and_its_children() {
+    needs_root("children change their user");
+    let settings = format!("{SHARED}limit_nofile = 300\nnice = 5\n");
+    let mut pool = Pool::stopped(8, EXAMPLE, "nobody", &settings);
+    pool.postfix.install(&executor(), "master-exec");
+    pool.start();
+    assert!(talk(&pool.address).is_some());
+    let processes = pool.children();
+    assert_eq!(processes.len(), 2);
+    for process in processes {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", process.0)).expect("limits");
+        let files = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let files: Vec<_> = files.expect("a limit").split_whitespace().collect();
+        assert_eq!(files[3..5], ["300", "300"], "{limits}");
+    }
 }
 
 #[test]

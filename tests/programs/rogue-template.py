@@ -33,7 +33,7 @@ def wait():
         time.sleep(1000)
 
 
-def load():
+def load(_arguments):
     if kind.startswith("load-") and is_marked():
         if kind == "load-exit":
             sys.exit(3)
@@ -135,6 +135,5 @@ class Rogue(module.Template):
         return super().ready()
 
 
-module.load = load
 module.Template = Rogue
-module.main()
+module.main(load)
