@@ -165,6 +165,7 @@ fn a_child_that_does_not_leave_after_a_reload_is_ended() {
 fn a_removed_service_has_its_own_time_to_end() {
     needs_ours();
     let (mut postfix, service) = cared_for("stop_timeout = 1\n");
+    PuppetService::add(&mut postfix, "other", "unix - - n - -");
     postfix.set("service_kill_time", "1000s");
     postfix.start();
     let (_client, puppet) = stubborn(&service);

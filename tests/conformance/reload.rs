@@ -358,6 +358,7 @@ fn a_removed_address_refuses_clients_while_its_children_serve() {
         |postfix| {
             let address = postfix.address();
             let service = PuppetService::add(postfix, &address, "inet n - n - -");
+            PuppetService::add(postfix, "other", "unix - - n - -");
             postfix.start();
             let (mut client, mut puppet) = service.serve();
             puppet.tell("ignore SIGTERM");
@@ -396,6 +397,7 @@ fn an_added_service_serves() {
 fn a_service_that_comes_back_serves() {
     needs_root("to run a master");
     let (mut postfix, service) = one_service("unix - - n - 1");
+    PuppetService::add(&mut postfix, "other", "unix - - n - -");
     for _ in 0..3 {
         let (_client, puppet) = service.serve();
         postfix.without("a", "unix").reload();

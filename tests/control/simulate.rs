@@ -17,9 +17,11 @@ const DIFFERENCE: f64 = 15.0;
 /// And for the longest waits.
 const DIFFERENCE_P99: f64 = 40.0;
 /// A time that a busy machine adds to each wait.
-const NOISE: Duration = Duration::from_millis(20);
+const NOISE: Duration = Duration::from_millis(100);
 
 const SEED: u64 = 7;
+/// Attempts at the most.
+const ROUNDS: usize = 3;
 
 /// Clients a second, and how long each takes, of a service with a process limit.
 #[derive(Clone, Copy)]
@@ -98,41 +100,56 @@ impl Clients {
         report["runs"][0].clone()
     }
 
-    /// Asserts that the simulation tells what a real system does.
+    /// Asserts that the simulation tells what a real system does. A busy machine gets some attempts.
     #[track_caller]
     fn expect_the_same(self) {
+        let mut compared = (0..ROUNDS).map(|_| self.compare());
+        let mut failures = Vec::new();
+        if compared
+            .find_map(|result| result.map_err(|all| failures.push(all)).ok())
+            .is_none()
+        {
+            panic!("{failures:#?}");
+        }
+    }
+
+    /// Compares the simulation with a real system. What is different.
+    fn compare(self) -> Result<(), String> {
         let (standalone, address, _port) = self.stage();
         let simulated = self.simulate(&standalone, &address);
         let number = |name: &str| simulated[name].as_f64().expect("a number");
         let waits = self.measure(&address);
         let started = service(&standalone, &address).started;
-        let seen = |percent: usize| waits[(waits.len() * percent).div_ceil(100) - 1].as_secs_f64();
-        let near = |real: f64, simulated: f64, percent: f64| {
-            (real - simulated).abs() <= NOISE.as_secs_f64().max(real * percent / 100.0)
-        };
         assert_eq!(number("clients"), waits.len() as f64, "{simulated}");
-        let all = format!(
-            "{simulated}; p50 {}, p99 {}, {started} starts",
-            seen(50),
-            seen(99)
-        );
-        assert!(near(seen(50), number("wait_p50"), DIFFERENCE), "{all}");
-        assert!(near(seen(99), number("wait_p99"), DIFFERENCE_P99), "{all}");
+        let seen = |percent: usize| waits[(waits.len() * percent).div_ceil(100) - 1].as_secs_f64();
+        let near = |real: f64, name: &str, percent: f64| {
+            let difference = (real - number(name)).abs();
+            difference <= NOISE.as_secs_f64().max(real * percent / 100.0)
+        };
         let starts = number("starts_per_second") * self.period.as_secs_f64();
-        assert!(
-            (started as f64 - starts).abs() <= (starts * DIFFERENCE / 100.0).max(2.0),
-            "{all}"
-        );
+        let started_as_many =
+            (started as f64 - starts).abs() <= (starts * DIFFERENCE / 100.0).max(2.0);
+        let same = near(seen(50), "wait_p50", DIFFERENCE)
+            && near(seen(99), "wait_p99", DIFFERENCE_P99)
+            && started_as_many;
+        let all = || {
+            format!(
+                "{simulated}; p50 {}, p99 {}, {started} starts",
+                seen(50),
+                seen(99)
+            )
+        };
+        if same { Ok(()) } else { Err(all()) }
     }
 }
 
 #[test]
 fn a_simulated_service_with_room_for_all_is_like_a_real_one() {
     needs_root("a master that keeps to itself");
-    let time = Duration::from_millis(200);
-    let period = Duration::from_secs(6);
+    let time = Duration::from_secs(1);
+    let period = Duration::from_secs(10);
     Clients {
-        rate: 20.0,
+        rate: 5.0,
         time,
         maxproc: 20,
         period,
@@ -143,10 +160,10 @@ fn a_simulated_service_with_room_for_all_is_like_a_real_one() {
 #[test]
 fn a_simulated_service_near_its_limit_is_like_a_real_one() {
     needs_root("a master that keeps to itself");
-    let time = Duration::from_millis(200);
-    let period = Duration::from_secs(8);
+    let time = Duration::from_secs(1);
+    let period = Duration::from_secs(25);
     Clients {
-        rate: 22.0,
+        rate: 4.4,
         time,
         maxproc: 5,
         period,
@@ -158,10 +175,10 @@ fn a_simulated_service_near_its_limit_is_like_a_real_one() {
 #[test]
 fn a_simulated_service_beyond_its_limit_is_like_a_real_one() {
     needs_root("a master that keeps to itself");
-    let time = Duration::from_millis(200);
-    let period = Duration::from_secs(5);
+    let time = Duration::from_secs(1);
+    let period = Duration::from_secs(12);
     Clients {
-        rate: 40.0,
+        rate: 8.0,
         time,
         maxproc: 5,
         period,
