@@ -4,6 +4,7 @@
 
 mod executor;
 mod names;
+mod needed;
 mod pipe;
 
 use std::env;

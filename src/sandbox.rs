@@ -188,6 +188,18 @@ pub struct Sandbox {
     pub system_call_filter: Option<CallFilter>,
     /// A forbidden system call ends the process, instead of failing.
     pub system_call_kill: bool,
+    pub files: Files,
+}
+
+/// What can be opened; without paths that is everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    /// What is beneath these can be read and executed.
+    pub read_only: Vec<String>,
+    pub read_write: Vec<String>,
+    /// A kernel that cannot do this is an error.
+    pub required: bool,
 }
 
 /// A user, with the groups that the system's files give it.
@@ -243,6 +255,7 @@ impl Sandbox {
             let numbers = numbers.iter().map(u32::to_string);
             numbers.collect::<Vec<_>>().join(" ")
         };
+        let paths = |paths: &[String]| (!paths.is_empty()).then(|| paths.join(" "));
         let shown = |set: Option<Capabilities>| set.map(|set| set.to_string());
         let filter = self.system_call_filter.as_ref().map(|filter| {
             let (allowed, denied) = (filter.allowed.len(), filter.denied.len());
@@ -275,6 +288,12 @@ impl Sandbox {
                 shown(self.capability_bounding_set),
             ),
             ("ambient_capabilities", shown(self.ambient_capabilities)),
+            ("read_only_paths", paths(&self.files.read_only)),
+            ("read_write_paths", paths(&self.files.read_write)),
+            (
+                "sandbox",
+                self.files.required.then(|| "required".to_owned()),
+            ),
             ("system_call_filter", filter),
             (
                 "system_call_error_number",

@@ -386,6 +386,18 @@ impl Resolver for Nameless {
         None
     }
 
+    fn real_path(&self, path: &Path) -> Result<PathBuf, String> {
+        Ok(path.to_owned())
+    }
+
+    fn needed_files(&self, _: &Path) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    fn landlock_version(&self) -> u32 {
+        0
+    }
+
     fn has_family(&self, _: Family) -> bool {
         true
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 
+use landlock::RulesetCreated;
 use master::errors::describe_error;
 use master::sandbox::{Bounds, Failure, IoPriority, Limit, Sandbox};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -11,7 +12,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 
 use crate::calls::{self, Filter};
-use crate::{privileges, sys};
+use crate::{files, privileges, sys};
 
 /// Settings that are ready to be applied.
 pub struct Prepared {
@@ -20,6 +21,7 @@ pub struct Prepared {
     /// The file, and what to write to it, at once.
     oom_score: Option<(File, String)>,
     filters: Vec<Filter>,
+    files: Option<RulesetCreated>,
 }
 
 impl Prepared {
@@ -35,7 +37,11 @@ impl Prepared {
             setting: Some(FILTER.to_owned()),
             reason,
         })?;
+        let wanted = &sandbox.files;
+        let are_any = !(wanted.read_only.is_empty() && wanted.read_write.is_empty());
+        let files = are_any.then(|| files::prepare(wanted)).transpose()?;
         Ok(Self {
+            files,
             filters: filters.unwrap_or_default(),
             oom_score: oom_score.transpose()?,
             cpus: named("cpu_affinity", cpus(&sandbox.cpu_affinity))?,
@@ -73,8 +79,14 @@ impl Prepared {
         if self.sandbox.no_new_privileges {
             named("no_new_privileges", sys::set_no_new_privileges())?;
         }
-        if !self.filters.is_empty() {
-            named(FILTER, apply_filters(&self.filters))?;
+        if self.files.is_some() || !self.filters.is_empty() {
+            named("no_new_privileges", permit_restrictions())?;
+        }
+        if let Some(files) = self.files {
+            files::apply(files)?;
+        }
+        for filter in &self.filters {
+            named(FILTER, sys::apply_filter(filter))?;
         }
         Ok(())
     }
@@ -82,13 +94,13 @@ impl Prepared {
 
 const FILTER: &str = "system_call_filter";
 
-/// Applies filters in their order.
-fn apply_filters(filters: &[Filter]) -> io::Result<()> {
-    if !sys::is_capable(sys::SYS_ADMIN)? {
-        // Without this the kernel takes filters from nobody else.
-        sys::set_no_new_privileges()?;
+/// Without this capability the kernel takes rulesets and filters only from a process that cannot get
+/// more privileges.
+fn permit_restrictions() -> io::Result<()> {
+    if sys::is_capable(sys::SYS_ADMIN)? {
+        return Ok(());
     }
-    filters.iter().try_for_each(sys::apply_filter)
+    sys::set_no_new_privileges()
 }
 
 /// The result of applying a setting.

@@ -8,6 +8,7 @@
 
 mod apply;
 mod calls;
+mod files;
 mod privileges;
 mod sys;
 

@@ -143,6 +143,15 @@ pub trait Resolver {
     fn groups(&self, user: &str, gid: u32) -> Vec<u32>;
     /// A group of group(5).
     fn group(&self, name: &str) -> Option<u32>;
+    /// The path without links, of a file or directory that is there.
+    ///
+    /// # Errors
+    /// The system's explanation why there is none.
+    fn real_path(&self, path: &Path) -> Result<PathBuf, String>;
+    /// The real paths of a program and of its interpreter or loader, as far as they can be read.
+    fn needed_files(&self, program: &Path) -> Vec<PathBuf>;
+    /// The kernel's version of Landlock; 0 is none.
+    fn landlock_version(&self) -> u32;
     /// Whether the kernel can create sockets of this family (Postfix, `inet_proto.c`).
     fn has_family(&self, family: Family) -> bool;
     /// The master's own process ID, for `$process_id`.
@@ -205,6 +214,8 @@ impl Config {
         let system = master_toml::System {
             resolver,
             base: &sources.base,
+            directory: &sources.directory,
+            parameters: parameters.as_ref(),
         };
         master_toml::apply(
             tables,

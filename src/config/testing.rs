@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Base, Config, Diagnostics, Family, Resolver, Source, Sources, StandAlone, User};
 
@@ -13,6 +13,7 @@ pub(super) struct FakeSystem {
     pub(super) interfaces: Vec<IpAddr>,
     pub(super) families: Vec<Family>,
     pub(super) users: Vec<(&'static str, User)>,
+    pub(super) landlock_version: u32,
     /// Number of host lookups.
     pub(super) lookups: Cell<usize>,
 }
@@ -31,6 +32,7 @@ impl Default for FakeSystem {
                 ("postfix", user(105, 112)),
                 ("postfix2", user(105, 112)),
             ],
+            landlock_version: 7,
             lookups: Cell::new(0),
         }
     }
@@ -95,6 +97,22 @@ impl Resolver for FakeSystem {
         let groups = [("root", 0), ("mail", 8), ("sasl", 45), ("nogroup", 65534)];
         let (_, gid) = groups.iter().find(|(group, _)| *group == name)?;
         Some(*gid)
+    }
+
+    fn real_path(&self, path: &Path) -> Result<PathBuf, String> {
+        match path.to_str() {
+            Some("/lib") => Ok("/usr/lib".into()),
+            Some(path) if path.contains("missing") => Err("No such file or directory".to_owned()),
+            _ => Ok(path.to_owned()),
+        }
+    }
+
+    fn needed_files(&self, program: &Path) -> Vec<PathBuf> {
+        vec![program.to_owned(), "/usr/lib/ld.so".into()]
+    }
+
+    fn landlock_version(&self) -> u32 {
+        self.landlock_version
     }
 
     fn has_family(&self, family: Family) -> bool {

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::io::ErrorKind;
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
@@ -11,6 +11,7 @@ use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::unistd::{self, AccessFlags, Gid, Uid};
 
+use super::needed::needed_files;
 use crate::config::{Family, Resolver, User};
 use crate::errors::{describe_errno, describe_error};
 use crate::sys::{file, names, privilege};
@@ -88,6 +89,18 @@ impl Resolver for Names {
     fn group(&self, name: &str) -> Option<u32> {
         let group = unistd::Group::from_name(name).ok()??;
         Some(group.gid.as_raw())
+    }
+
+    fn real_path(&self, path: &Path) -> Result<PathBuf, String> {
+        path.canonicalize().map_err(|error| describe_error(&error))
+    }
+
+    fn needed_files(&self, program: &Path) -> Vec<PathBuf> {
+        needed_files(program)
+    }
+
+    fn landlock_version(&self) -> u32 {
+        privilege::landlock_version()
     }
 
     fn has_family(&self, family: Family) -> bool {

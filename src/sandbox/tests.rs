@@ -30,6 +30,11 @@ fn full() -> Sandbox {
             denied: vec![1, 2],
         }),
         system_call_kill: true,
+        files: Files {
+            read_only: vec!["/usr".to_owned(), "/etc".to_owned()],
+            read_write: Vec::new(),
+            required: true,
+        },
     }
 }
 
@@ -122,6 +127,8 @@ fn settings_are_shown_as_in_the_file() {
         "no_new_privileges true",
         "capability_bounding_set cap_chown cap_net_bind_service",
         "ambient_capabilities none",
+        "read_only_paths /usr /etc",
+        "sandbox required",
         "system_call_filter 2 denied",
         "system_call_error_number kill",
     ];

@@ -27,6 +27,15 @@ pub fn is_setuid() -> bool {
     getuid() != geteuid() || getgid() != getegid()
 }
 
+/// The kernel's version of Landlock, which restricts the files that a process can open; 0 is none.
+pub fn landlock_version() -> u32 {
+    const VERSION: libc::c_int = 1;
+    let none = std::ptr::null::<libc::c_void>();
+    // SAFETY: with this flag the call takes no structure, and says the version.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0, VERSION) };
+    u32::try_from(version).unwrap_or(0)
+}
+
 /// Gives up the supplementary groups of the user who started the master: children inherit root's own
 /// group only.
 ///

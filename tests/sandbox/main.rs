@@ -1,6 +1,7 @@
 //! What children of services with limits and a sandbox may do, asked from inside of them.
 
 mod calls; // the filter of system calls
+mod files; // the files that can be opened
 mod limits; // limits, priorities, umask, processors
 mod privileges; // user, groups, capabilities
 mod stage;

@@ -6,6 +6,7 @@
 mod sandbox;
 
 use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use super::{nearest, or_nearest};
 use crate::config::disabled::Disabled;
 use crate::config::numbers::{integer, seconds};
 use crate::config::{
-    Accept, Base, ChildLimits, Diagnostic, Diagnostics, Extra, Kind, Place, Pool, Ramp, Resolver,
-    Service, StartLimit,
+    Accept, Base, ChildLimits, Diagnostic, Diagnostics, Extra, Kind, Parameters, Place, Pool, Ramp,
+    Resolver, Service, StartLimit,
 };
 use crate::sandbox::Sandbox;
 
@@ -278,12 +279,28 @@ impl Draft {
 pub(in crate::config) struct System<'a> {
     pub(in crate::config) resolver: &'a dyn Resolver,
     pub(in crate::config) base: &'a Base,
+    /// The configuration's.
+    pub(in crate::config) directory: &'a Path,
+    /// `None` when they have an error.
+    pub(in crate::config) parameters: Option<&'a Parameters>,
 }
 
 impl System<'_> {
     /// Whether the master runs without root's rights.
     fn is_without_root(self) -> bool {
         matches!(self.base, Base::StandAlone(alone) if alone.user.is_some())
+    }
+
+    /// The directory that a parameter names.
+    fn directory(self, name: &str) -> Option<PathBuf> {
+        let of = |directory: fn(&Parameters) -> &PathBuf| Some(directory(self.parameters?).clone());
+        match name {
+            "config_directory" => Some(self.directory.to_owned()),
+            "daemon_directory" => of(|parameters| &parameters.daemon_directory),
+            "data_directory" => of(|parameters| &parameters.data_directory),
+            "queue_directory" => of(|parameters| &parameters.queue_directory),
+            _ => None,
+        }
     }
 
     fn is_postfix(self) -> bool {

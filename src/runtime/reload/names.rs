@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -152,6 +152,18 @@ impl Resolver for Names {
 
     fn group(&self, name: &str) -> Option<u32> {
         files::Names.group(name)
+    }
+
+    fn real_path(&self, path: &Path) -> Result<PathBuf, String> {
+        files::Names.real_path(path)
+    }
+
+    fn needed_files(&self, program: &Path) -> Vec<PathBuf> {
+        files::Names.needed_files(program)
+    }
+
+    fn landlock_version(&self) -> u32 {
+        files::Names.landlock_version()
     }
 
     fn has_family(&self, family: Family) -> bool {

@@ -2,18 +2,19 @@
 //! `master.toml`.
 
 mod calls;
+mod files;
 mod privileges;
 
 use super::{Mistake, ServiceTable, Setting, System, Value, yes};
 use crate::config::numbers::seconds;
 use crate::config::{Diagnostic, Service};
-use crate::sandbox::{Bounds, IoPriority, Limit, Sandbox};
+use crate::sandbox::{Bounds, IoPriority, Limit, SIZE_MAX, Sandbox};
 
 /// Stores a value, or tells what was expected instead.
 type Set = fn(&mut Sandbox, &Setting, System<'_>) -> Result<(), Mistake>;
 
 /// All keys but the limits.
-const KEYS: [(&str, Set); 13] = [
+const KEYS: [(&str, Set); 16] = [
     ("nice", |sandbox, setting, _| nice(sandbox, setting)),
     ("ionice", |sandbox, setting, _| ionice(sandbox, setting)),
     ("oom_score_adjust", |sandbox, setting, _| {
@@ -22,6 +23,15 @@ const KEYS: [(&str, Set); 13] = [
     ("umask", |sandbox, setting, _| umask(sandbox, setting)),
     ("cpu_affinity", |sandbox, setting, _| {
         cpu_affinity(sandbox, setting)
+    }),
+    ("read_only_paths", |sandbox, setting, system| {
+        files::paths(setting, &mut sandbox.files.read_only, system)
+    }),
+    ("read_write_paths", |sandbox, setting, system| {
+        files::paths(setting, &mut sandbox.files.read_write, system)
+    }),
+    ("sandbox", |sandbox, setting, _| {
+        files::required(sandbox, setting)
     }),
     ("user", privileges::user),
     ("group", privileges::group),
@@ -54,6 +64,24 @@ pub(super) struct Misfit {
 }
 
 impl Misfit {
+    fn error(key: &'static str, message: String) -> Self {
+        let is_error = true;
+        Self {
+            is_error,
+            key,
+            message,
+        }
+    }
+
+    fn warning(key: &'static str, message: String) -> Self {
+        let is_error = false;
+        Self {
+            is_error,
+            key,
+            message,
+        }
+    }
+
     pub(super) fn found_in(self, table: &ServiceTable) -> Diagnostic {
         let place = table.place_of(self.key);
         if self.is_error {
@@ -67,6 +95,7 @@ impl Misfit {
 /// What is wrong with settings that are good each by itself.
 pub(super) fn misfits(sandbox: &Sandbox, service: &Service, system: System<'_>) -> Vec<Misfit> {
     let mut found = privileges::misfits(sandbox, service, system);
+    found.extend(files::misfits(sandbox, service, system));
     if sandbox.system_call_kill && sandbox.system_call_filter.is_none() {
         found.push(Misfit {
             is_error: true,
@@ -74,6 +103,15 @@ pub(super) fn misfits(sandbox: &Sandbox, service: &Service, system: System<'_>) 
             message: "\"system_call_error_number\" needs \"system_call_filter\" beside it"
                 .to_owned(),
         });
+    }
+    let own = sandbox
+        .shown()
+        .first()
+        .and_then(|(key, _)| names().find(|name| name == key));
+    if let (None, Some(key)) = (sandbox.encode(), own) {
+        let message =
+            format!("the limits and sandbox of a service take more than {SIZE_MAX} bytes");
+        found.push(Misfit::error(key, message));
     }
     found
 }

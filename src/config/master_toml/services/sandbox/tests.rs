@@ -390,3 +390,77 @@ fn a_filter_names_calls_and_groups() {
         "{alone}"
     );
 }
+
+#[test]
+fn paths_are_absolute_and_there() {
+    let sandbox = sandbox(
+        "read_only_paths = [\"/usr\", \"$config_directory\"]\n\
+         read_write_paths = [\"$queue_directory/public\"]\nsandbox = \"required\"",
+    );
+    assert_eq!(sandbox.files.read_only, ["/usr", "/etc/postfix"]);
+    assert_eq!(sandbox.files.read_write, ["/var/spool/postfix/public"]);
+    assert!(sandbox.files.required);
+    for (bad, column, expected) in [
+        ("\"/usr\"", 19, "a list of absolute paths"),
+        ("[1]", 20, "an absolute path"),
+        ("[\"/usr\", \"lib\"]", 28, "an absolute path"),
+        ("[\"$home\"]", 20, "one of $config_directory, "),
+        (
+            "[\"/usr\", \"/missing\"]",
+            28,
+            "a path that is there: /missing: No such file",
+        ),
+    ] {
+        let error = error(&format!("read_only_paths = {bad}"));
+        let place = format!("line 2: column {column}: bad value of \"read_only_paths\": expected ");
+        assert!(error.starts_with(&(place + expected)), "{bad}: {error}");
+    }
+    assert!(error("sandbox = true").contains("expected \"possible\" or \"required\""));
+    let alone = error("sandbox = \"required\"");
+    assert!(
+        alone.starts_with("line 2: column 1: \"sandbox\" needs \"read_only_paths\""),
+        "{alone}"
+    );
+}
+
+#[test]
+fn a_program_and_its_interpreter_must_be_within_the_paths() {
+    // The program is /usr/lib/postfix/sbin/a, and needs /usr/lib/ld.so.
+    assert!(!sandbox("read_only_paths = [\"/lib\"]").files.required);
+    assert_eq!(
+        error("read_only_paths = [\"/usr/lib/postfix\"]"),
+        "line 2: column 1: /usr/lib/ld.so is not within these paths, and the program \
+         /usr/lib/postfix/sbin/a needs it: add it or its directory"
+    );
+    assert!(error("read_write_paths = [\"/usr/lib/ld.so\"]").contains("/sbin/a is not within"));
+}
+
+#[test]
+fn a_kernel_that_knows_less_than_is_asked_is_told() {
+    let with_version = |version, settings: &str| {
+        let mut sources = sources("compatibility_level = 3.6\n", "a unix n - n - - a\n");
+        sources.master_toml = Some(Source {
+            path: "master.toml".into(),
+            text: format!("[service.\"a/unix\"]\n{settings}\n").into(),
+        });
+        let system = FakeSystem {
+            landlock_version: version,
+            ..FakeSystem::default()
+        };
+        Config::parse(&sources, &system)
+    };
+    let paths = "read_only_paths = [\"/usr\"]";
+    let warnings = crate::config::testing::warnings(with_version(0, paths));
+    assert!(
+        warnings[0].contains("this kernel has version 0 of Landlock"),
+        "{warnings:?}"
+    );
+    assert!(crate::config::testing::warnings(with_version(3, paths)).is_empty());
+    let required = format!("{paths}\nsandbox = \"required\"");
+    let errors = errors(with_version(2, &required));
+    assert!(
+        errors[0].contains("line 3: column 1: this kernel has version 2"),
+        "{errors:?}"
+    );
+    assert!(crate::config::testing::warnings(with_version(3, &required)).is_empty());
+}

@@ -1,0 +1,72 @@
+//! The files that can be opened: a ruleset of Landlock. It is made before the user changes, so that
+//! paths may be in directories that only root can read.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
+};
+use master::sandbox::{Failure, Files};
+
+/// What `sandbox = "required"` requires: with the second version files can be truncated that are not
+/// to be written to.
+const VERSION: ABI = ABI::V3;
+
+/// Makes the ruleset.
+pub fn prepare(files: &Files) -> Result<RulesetCreated, Failure> {
+    let all = AccessFs::from_all(VERSION);
+    let level = if files.required {
+        CompatLevel::HardRequirement
+    } else {
+        CompatLevel::BestEffort
+    };
+    let ruleset = Ruleset::default().set_compatibility(level);
+    let ruleset = ruleset.handle_access(all).and_then(Ruleset::create);
+    let mut ruleset = ruleset.map_err(|error| failure("sandbox", error))?;
+    for (setting, paths, access) in [
+        (
+            "read_only_paths",
+            &files.read_only,
+            AccessFs::from_read(VERSION),
+        ),
+        ("read_write_paths", &files.read_write, all),
+    ] {
+        for path in paths {
+            let path = Path::new(path);
+            ruleset = allow(ruleset, path, access)
+                .map_err(|error| failure(setting, format!("{}: {error}", path.display())))?;
+        }
+    }
+    Ok(ruleset)
+}
+
+/// Allows what is beneath a directory, or a file that is none.
+fn allow(
+    ruleset: RulesetCreated,
+    path: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, String> {
+    let opened = PathFd::new(path).map_err(|error| error.to_string())?;
+    let access = if path.is_dir() {
+        access
+    } else {
+        access & AccessFs::from_file(VERSION)
+    };
+    let added = ruleset.add_rule(PathBeneath::new(opened, access));
+    added.map_err(|error| error.to_string())
+}
+
+/// Applies the ruleset. A kernel without Landlock does nothing, unless it is required.
+pub fn apply(ruleset: RulesetCreated) -> Result<(), Failure> {
+    let applied: Result<_, RulesetError> = ruleset.no_new_privs(false).restrict_self();
+    applied.map(drop).map_err(|error| failure("sandbox", error))
+}
+
+fn failure(setting: &str, reason: impl Display) -> Failure {
+    Failure {
+        setting: Some(setting.to_owned()),
+        reason: reason.to_string(),
+    }
+}
