@@ -122,6 +122,9 @@ pub struct Service {
     pub listening: bool,
     /// Whether an operator has paused the service.
     pub paused: bool,
+    /// Whether clients wait although processes count as available.
+    #[serde(default)]
+    pub stalled: bool,
     /// The service is throttled: no child is started before this time.
     pub throttled_until: Option<f64>,
     /// How long the next failure throttles the service, in seconds, if `throttle_time` is a range.
@@ -224,6 +227,7 @@ impl Service {
             limit_reached: 0,
             listening: false,
             paused: false,
+            stalled: false,
             throttled_until: None,
             throttle_next: None,
             stress_until: None,

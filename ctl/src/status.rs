@@ -110,6 +110,7 @@ fn states(document: &Document, service: &Service, all: bool) -> String {
         service.paused.then(|| "paused".to_owned()),
         throttled.map(|left| format!("throttled for {left}")),
         service.is_full().then(|| "full".to_owned()),
+        service.stalled.then(|| "stalled".to_owned()),
         stress.map(|left| format!("stress for {left}")),
         (service.starting > 0).then(|| "starting".to_owned()),
     ]

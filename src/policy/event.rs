@@ -13,6 +13,9 @@ pub enum Event {
     /// Connections wait on the watched listeners of a service: in an ordered pool as many as the
     /// system counts, otherwise 1.
     Connection { service: ServiceId, clients: u32 },
+    /// Whether clients wait in the listeners of a service that
+    /// [`may_hide_clients`](super::Service::may_hide_clients). Told at intervals.
+    Waiting { service: ServiceId, clients: bool },
     /// A report came through the status channel of `writer`, a child of the service, or a number of
     /// bytes that are none; see [`crate::protocol::reports`].
     Report {

@@ -56,6 +56,8 @@ pub enum Kind {
     SpawnFailed(SpawnFailure),
     WatchFailed(Errno),
     LimitReached,
+    /// Clients wait, although so many children are available.
+    Stalled(u32),
     StressBegins(Counts),
     StressEnds(Counts),
     /// A reload brought the service.
@@ -166,9 +168,17 @@ impl Kind {
                 "has reached its process limit \"{max}\": new clients may experience noticeable \
                  delays\n\
                  to let more clients in at a time, raise the maxproc column of this service in \
-                 master.cf, or shorten the time that a client takes\n\
-                 settings that adapt to such stress are explained in \
-                 https://www.postfix.org/STRESS_README.html"
+                 master.cf, or shorten the time that a client takes{}",
+                if service.stress_eligible() {
+                    "\nsettings that adapt to such stress are explained in \
+                     https://www.postfix.org/STRESS_README.html"
+                } else {
+                    ""
+                }
+            ),
+            Self::Stalled(avail) => format!(
+                "clients wait although {avail} of its processes count as available: they do not \
+                 accept clients, or do not report those that they have"
             ),
             Self::StressBegins(now) => format!(
                 "stress mode begins: the last process that the limit \"{max}\" allows is started, {}",

@@ -8,6 +8,7 @@ use super::deadlines::Deadlines;
 use super::pool::Pool;
 use super::pool::warm::Pace;
 use super::progress::Starts;
+use super::stress::Stall;
 use super::throttle::BackoffState;
 use super::timers::{self, Timers};
 use super::{
@@ -56,6 +57,7 @@ pub(super) struct Rare {
     pub(super) timers: timers::Deadlines,
     pub(super) backoff: BackoffState,
     pub(super) starts: Starts,
+    pub(super) stall: Stall,
     pub(super) limit_warned: Option<Time>,
     /// Of lines about bad reports.
     pub(super) warnings: Limiter,

@@ -5,11 +5,20 @@ use std::time::Duration;
 
 use super::service::Context;
 use super::timers::Timer;
-use super::{Kind, Service, Time};
+use super::{Kind, Limiter, Service, Time};
 
 /// How long stress mode outlasts the last moment at the limit, and how long the warning about the
 /// limit is not repeated (Postfix, `master_avail.c`).
 const STRESS_TIME: Duration = Duration::from_secs(1000);
+
+/// Clients that wait although children are available.
+#[derive(Debug, Default)]
+pub(super) struct Stall {
+    is_on: bool,
+    /// The clients and children until the last look, if clients waited then.
+    activity: Option<u64>,
+    lines: Limiter<1, 1000>,
+}
 
 impl Service {
     /// Whether children that start now are told of stress.
@@ -28,17 +37,49 @@ impl Service {
     }
 
     pub(super) fn warn_of_limit(&mut self, cx: &mut Context) {
-        let kind = if self.config.stress_eligible() && self.at_limit() {
-            Kind::LimitReached
+        // A service that may have only one process is at its limit with each client: only those
+        // that wait are a reason to warn.
+        if self.pool.is_none() && self.config.max > 1 && self.at_limit() {
+            self.warn_that_full(cx, Kind::LimitReached);
         } else if self.is_short() {
-            Kind::PoolFull
-        } else {
-            return;
-        };
+            self.warn_that_full(cx, Kind::PoolFull);
+        }
+    }
+
+    fn warn_that_full(&mut self, cx: &mut Context, kind: Kind) {
         let recent = |at: Time| cx.now.saturating_sub(at) <= STRESS_TIME;
         if !self.rare().limit_warned.is_some_and(recent) {
             self.rare_mut().limit_warned = Some(cx.now);
             self.log(cx, kind);
+        }
+    }
+
+    /// Whether clients could wait without the master's knowledge: it does not watch the listeners,
+    /// because children are there that should take them.
+    pub fn may_hide_clients(&self) -> bool {
+        self.pool.is_none() && !self.listening && self.total() > 0 && !self.paused && !self.removed
+    }
+
+    /// Whether clients wait although children are available, by their reports.
+    pub fn stalled(&self) -> bool {
+        self.rare().stall.is_on && self.avail > 0
+    }
+
+    /// Clients wait, or do not.
+    pub(super) fn clients_seen(&mut self, cx: &mut Context, wait: bool) {
+        if wait && self.at_limit() && self.may_hide_clients() {
+            self.warn_that_full(cx, Kind::LimitReached);
+        }
+        let stats = self.stats();
+        let activity = stats.connections + stats.started;
+        let activity = (wait && self.avail > 0 && self.may_hide_clients()).then_some(activity);
+        let avail = self.avail;
+        let stall = &mut self.rare_mut().stall;
+        // Children had the time since the last look to take one.
+        stall.is_on = activity.is_some() && activity == stall.activity;
+        stall.activity = activity;
+        if stall.is_on && stall.lines.allow(cx.now).is_some() {
+            self.log(cx, Kind::Stalled(avail));
         }
     }
 

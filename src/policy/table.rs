@@ -87,6 +87,7 @@ impl Table {
     fn subject(&self, event: &Event) -> Option<ServiceId> {
         match *event {
             Event::Report { service, .. }
+            | Event::Waiting { service, .. }
             | Event::SpawnFailed { service, .. }
             | Event::WatchFailed { service, .. }
             | Event::Pause { service }
@@ -299,6 +300,7 @@ impl Service {
             | Event::Replace { .. }
             | Event::Wake { .. }
                 if self.removed => {}
+            Event::Waiting { clients, .. } => self.clients_seen(cx, clients),
             Event::Report { writer, report, .. } => self.report(cx, writer, report),
             Event::Spawned {
                 generation, pid, ..

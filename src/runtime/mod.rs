@@ -91,6 +91,8 @@ pub struct Runtime {
     batches: Batches,
     outputs: Outputs,
     templates: Templates,
+    /// When it is looked for clients that no child takes.
+    look_at: Option<Time>,
     wakeups: Wakeups,
     admin: Admin,
     reloader: Reloader,
@@ -157,6 +159,7 @@ impl Runtime {
         self.serve_templates(now);
         self.process_exits(now);
         self.pass_deadlines(now);
+        self.look_for_clients(now);
         self.report_clients(now);
         self.perform(now);
         self.administer(now);
@@ -178,6 +181,7 @@ impl Runtime {
             self.batches.next_deadline(),
             self.templates_deadline(now),
             self.outputs.next_deadline(),
+            self.look_at,
             self.wakeups.next_deadline(),
             self.admin.next_deadline(),
             self.reloader.next_deadline(now),

@@ -2,12 +2,14 @@
 //! such an end: what is found then is compared with what is found at the next one.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use super::Runtime;
 use super::services::ServiceIo;
 use crate::config::Kind;
-use crate::policy::{ExitStatus, Pid, Progress, ServiceId, Time};
-use crate::sys::arrivals::{Arrivals, first_length, waits};
+use crate::policy::{Event, ExitStatus, Pid, Progress, ServiceId, Time};
+use crate::sys::arrivals::{self, Arrivals, first_length, waits};
 use crate::sys::queues::Queues;
 
 /// The clients that waited when a child had ended at once.
@@ -99,7 +101,42 @@ impl ServiceIo {
     }
 }
 
+/// How often services are looked at that may hide clients.
+const INTERVAL: Duration = Duration::from_secs(5);
+
 impl Runtime {
+    /// A child was started: its service may hide clients from now on.
+    pub(super) fn look_for_clients_later(&mut self, now: Time) {
+        self.look_at.get_or_insert(now + INTERVAL);
+    }
+
+    /// Tells the policy of clients that wait where children should have taken them.
+    pub(super) fn look_for_clients(&mut self, now: Time) {
+        if self.look_at.take_if(|at| *at <= now).is_none() {
+            return;
+        }
+        let services = self.table.services();
+        let services = services.filter(|(_, service)| service.may_hide_clients());
+        let services = services.filter_map(|(id, _)| Some((id, self.services.get(id)?)));
+        let (ids, listeners): (Vec<_>, Vec<_>) = services
+            .flat_map(|(id, io)| io.listeners.iter().map(move |fd| (id, fd.as_fd())))
+            .unzip();
+        let waiting = arrivals::which_wait(&listeners);
+        let mut found: Vec<_> = ids.into_iter().zip(waiting).collect();
+        // One fact for each service.
+        found.dedup_by(|next, first| {
+            let same = next.0 == first.0;
+            first.1 |= same && next.1;
+            same
+        });
+        if !found.is_empty() {
+            self.look_for_clients_later(now);
+        }
+        for (service, clients) in found {
+            self.step(now, Event::Waiting { service, clients });
+        }
+    }
+
     /// Whether a child that has ended took a client, where that matters.
     pub(super) fn progress(
         &mut self,

@@ -88,6 +88,7 @@ impl Runtime {
             batches: Default::default(),
             outputs: Default::default(),
             templates: Default::default(),
+            look_at: None,
             wakeups: Default::default(),
             admin: Default::default(),
             reloader: Default::default(),

@@ -56,6 +56,7 @@ impl Runtime {
                     },
                 );
                 self.watch_child(now, id, pid);
+                self.look_for_clients_later(now);
             }
             Err(error) => {
                 let error = errno(&error);

@@ -2,12 +2,10 @@
 //! epoll(7) in its edge-triggered mode tells that there were some.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-
-use super::poll;
 
 /// Listeners that are reported at a time: a service has no more.
 const EVENTS: usize = 256;
@@ -44,7 +42,17 @@ impl Arrivals {
 
 /// Whether a client waits in a listener.
 pub fn waits(listener: &impl AsFd) -> bool {
-    poll::wait_until_readable(listener.as_fd(), Duration::ZERO)
+    which_wait(&[listener.as_fd()]) == [true]
+}
+
+/// In which of the listeners clients wait, by one call for all.
+pub fn which_wait(listeners: &[BorrowedFd<'_>]) -> Vec<bool> {
+    let each = listeners.iter();
+    let mut each: Vec<_> = each.map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    // Should the system refuse it, nothing is found.
+    let _ = poll(&mut each, PollTimeout::ZERO);
+    let is_ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|e| e.contains(PollFlags::POLLIN));
+    each.iter().map(is_ready).collect()
 }
 
 /// The length of the first datagram that waits. Not for a FIFO, of which a child can hold the lock

@@ -61,6 +61,7 @@ fn serve(mut service: Service) -> Result<(), Error> {
     let limit = service.time("statusd_timeout", "10s")?;
     let rules = Rules {
         throttled: service.boolean("statusd_throttled_is_unready", true)?,
+        stalled: service.boolean("statusd_stalled_is_unready", true)?,
         failed_reload: service.boolean("statusd_failed_reload_is_unready", true)?,
     };
     let hosts = hosts(&mut service)?;

@@ -7,6 +7,8 @@ use crate::watch::MasterData;
 pub struct Rules {
     /// A service is throttled.
     pub throttled: bool,
+    /// Clients of a service wait although processes count as available.
+    pub stalled: bool,
     /// The last reload failed, so the files differ from the active configuration.
     pub failed_reload: bool,
 }
@@ -24,6 +26,12 @@ pub fn problems(known: &MasterData, rules: Rules) -> Vec<String> {
     let mut problems: Vec<String> = throttled
         .map(|service| format!("{}/{} is throttled", service.name, service.kind))
         .collect();
+    let services = document.services.iter();
+    let stalled = services.filter(|service| rules.stalled && service.stalled);
+    problems.extend(stalled.map(|service| {
+        let (name, kind) = (&service.name, &service.kind);
+        format!("{name}/{kind} is stalled: clients wait although processes count as available")
+    }));
     if let Some(reload) = &document.last_reload {
         if rules.failed_reload && !reload.succeeded {
             problems.push("the last reload failed".into());
@@ -41,6 +49,7 @@ mod tests {
 
     const STRICT: Rules = Rules {
         throttled: true,
+        stalled: true,
         failed_reload: true,
     };
 
@@ -56,6 +65,25 @@ mod tests {
         assert_eq!(problems(&known, STRICT), ["policyd/unix is throttled"]);
         let mild = Rules {
             throttled: false,
+            ..STRICT
+        };
+        assert_eq!(problems(&known, mild), [""; 0]);
+    }
+
+    #[test]
+    fn a_stalled_service_is_named_unless_nobody_minds() {
+        let mut document = calm();
+        document.services[0].stalled = true;
+        let name = format!(
+            "{}/{}",
+            document.services[0].name, document.services[0].kind
+        );
+        let known = master_data([Ok(document)]);
+        let expected =
+            format!("{name} is stalled: clients wait although processes count as available");
+        assert_eq!(problems(&known, STRICT), [expected]);
+        let mild = Rules {
+            stalled: false,
             ..STRICT
         };
         assert_eq!(problems(&known, mild), [""; 0]);
@@ -78,6 +106,7 @@ mod tests {
     fn a_master_that_does_not_answer_is_not_ready_whatever_the_rules_are() {
         let mild = Rules {
             throttled: false,
+            stalled: false,
             failed_reload: false,
         };
         let known = master_data([Ok(calm()), Err("gone".into())]);

@@ -1,11 +1,12 @@
 //! The process limit.
 
 use testkit::client::Client;
+use testkit::differs::{Observed, differs};
 use testkit::instance::{Instance, SOON};
 use testkit::poll::until;
 use testkit::puppet::Puppet;
 use testkit::puppet_service::{PuppetService, one_service};
-use testkit::{needs_root, test};
+use testkit::{needs_ours, needs_root, test};
 
 use crate::lines::Line;
 
@@ -139,6 +140,68 @@ fn a_reload_replaces_default_process_limit() {
     postfix.set("default_process_limit", "2");
     postfix.reload();
     service.next();
+}
+
+/// "SERVICE has reached its process limit": the original says so only of services that remote
+/// clients can reach.
+#[test]
+fn a_local_service_at_its_limit_is_told_of() {
+    needs_root("to run a master");
+    differs(
+        "A service that only local clients can reach is told of when it is full.",
+        Observed {
+            ours: "a warning",
+            original: "no warning",
+        },
+        |postfix| {
+            let service = PuppetService::add(postfix, "a", "unix - - n - 2");
+            postfix.start();
+            let _children = busy(&service, 2);
+            let _waiting = service.connect();
+            service.expect_no_child();
+            match Line::LimitReached.count(postfix) {
+                0 => "no warning",
+                _ => "a warning",
+            }
+        },
+    );
+}
+
+#[test]
+fn a_service_with_one_process_is_full_when_a_client_waits() {
+    needs_root("to run a master");
+    needs_ours("the original does not know that a client waits");
+    let (postfix, service) = one_service("unix - - n - 1");
+    let (_client, _puppet) = service.serve();
+    let _waiting = service.connect();
+    let words = ["warning: service \"a\" (private/a)", "process limit \"1\""];
+    Line::LimitReached.wait(&postfix, &words);
+}
+
+/// "SERVICE: clients wait although N of its processes count as available"
+#[test]
+fn a_child_that_never_accepts_is_told_of() {
+    needs_root("to run a master");
+    needs_ours("the original does not know that a client waits");
+    for columns in ["unix - - n - -", "inet n - n - 1", "fifo - - n 1 -"] {
+        let mut postfix = Instance::bare();
+        let kind = &columns[..4];
+        let name = if kind == "inet" {
+            postfix.address()
+        } else {
+            "a".to_owned()
+        };
+        let service = PuppetService::add(&mut postfix, &name, columns);
+        postfix.start();
+        let _client = (kind != "fifo").then(|| service.connect());
+        let _puppet = service.next();
+        let words = format!("service \"{name}\" (");
+        Line::Stalled.wait(
+            &postfix,
+            &[&*words, "1 of its processes count as available"],
+        );
+        assert_eq!(Line::LimitReached.count(&postfix), 0);
+    }
 }
 
 /// The limit counts children, not the processes that they leave behind.

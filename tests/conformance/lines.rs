@@ -67,6 +67,7 @@ lines! {
     StartLimit = ours(", the most that its start_limit allows -- ");
     SpawnFailed = each(": cannot start a process: ", " fork: ");
     WatchFailed = ours(": cannot watch its listeners: ");
+    Stalled = ours(": clients wait although ");
     LimitReached = same(" has reached its process limit ");
     StressBegins = ours(": stress mode begins: ");
     StressEnds = ours(": stress mode ends");

@@ -42,6 +42,27 @@ fn clients_of_a_paused_service_are_counted_whatever_its_type() {
 }
 
 #[test]
+fn a_service_whose_child_never_accepts_is_stalled_until_it_does() {
+    let mut standalone = Standalone::of_a_user();
+    let (puppets, command) = puppets(&standalone, "a");
+    standalone
+        .write_table(&format!("a unix n - - - 5 {command}\n"))
+        .start();
+    let path = standalone.queue().join("public/a").display().to_string();
+    let _client = Client::connect(&path);
+    let mut puppet = puppets.next();
+    assert!(!service(&standalone, "a").stalled);
+    until(SOON, "the state", || service(&standalone, "a").stalled);
+    assert!(told(&standalone, &["status"]).contains("stalled"));
+    puppet.take_client();
+    puppet.wait_until_heard();
+    assert!(!service(&standalone, "a").stalled);
+    puppet.finish_client();
+    puppet.wait_until_heard();
+    assert!(!service(&standalone, "a").stalled);
+}
+
+#[test]
 fn who_waits_for_the_only_child_has_the_service_full() {
     let mut standalone = Standalone::of_a_user();
     let (puppets, command) = puppets(&standalone, "a");

@@ -27,12 +27,12 @@ macro_rules! sorts {
 struct Bit(u64);
 
 sorts! {
-    EVENTS of Event: Connection Report PoolReport PoolGarbage OrderFailed ChannelClosed
+    EVENTS of Event: Connection Waiting Report PoolReport PoolGarbage OrderFailed ChannelClosed
         SentDescriptors Spawned SpawnFailed ExecHangs WatchFailed Exited Deadline Reload Pause
         Resume Replace Wake Verbose Stop;
     ACTIONS of Action: Watch Unwatch Spawn Signal Order CloseChannel Wake Close Terminate Log;
     KINDS of Kind: Ended BadStartup Crashing Throttled Unthrottled InVain StartLimit SpawnFailed WatchFailed
-        LimitReached StressBegins StressEnds Added Removed Killing PartialReport ForgedReport
+        LimitReached Stalled StressBegins StressEnds Added Removed Killing PartialReport ForgedReport
         StaleReport UnknownStatus SentDescriptors Suppressed ExecHangs Rogue Overdue TooLong
         Lingering PoolFull Terminating Counts States Spawned Waking;
 }

@@ -27,7 +27,7 @@ struct Case {
     expected: (usize, usize),
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case {
         name: "strangers_and_failing_children",
         opening: &[Edit(0, Add), Hangup, Turn],
@@ -130,7 +130,25 @@ const CASES: [Case; 6] = [
             Operator(0, Wake),
         ],
         depth: 12,
-        expected: (13_305, 91_230),
+        expected: (13_939, 93_319),
+    },
+    Case {
+        name: "clients_that_no_child_takes",
+        opening: &[Edit(1, Max(1)), Edit(1, Add), Hangup, Turn],
+        happenings: &[
+            Turn,
+            Sleep,
+            Client(1),
+            Look,
+            Live(0),
+            Retire(0),
+            Edit(1, Max(2)),
+            Hangup,
+            Operator(0, Pause),
+            Operator(0, Resume),
+        ],
+        depth: 10,
+        expected: (4_588, 21_245),
     },
     Case {
         name: "late_actions_and_children_that_hang_or_send_descriptors",

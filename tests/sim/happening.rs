@@ -57,6 +57,8 @@ pub enum Happening {
 
     /// The next spawn fails.
     SpawnFails,
+    /// The master looks for clients that no child takes.
+    Look,
     /// The next watch fails.
     WatchFails,
     /// Toggles whether the kernel tells how many clients wait.

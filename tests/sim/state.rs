@@ -126,6 +126,14 @@ fn hash_account(account: &Account, now: Time, hasher: &mut impl Hasher) {
     (left(account.kill_at), account.killed).hash(hasher);
     let warned = account.warned_at.filter(recent).map(|at| now - at);
     (account.watched, account.paused, warned).hash(hasher);
+    let all = account.counted.clients + account.counted.started;
+    let stall_said = account.stall_said.filter(recent).map(|at| now - at);
+    (
+        account.seen.map(|seen| seen == all),
+        account.stalled,
+        stall_said,
+    )
+        .hash(hasher);
     account.spawning.hash(hasher);
     // A memory without effect is not compared.
     let doubles = account

@@ -16,7 +16,7 @@ const LIFE: [Sort; 5] = [
     |random| Happening::Client(random.byte()),
 ];
 
-const SOMETIMES: [Sort; 32] = [
+const SOMETIMES: [Sort; 33] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(2_000)),
     |random| Happening::Pass(random.below(100_000)),
@@ -40,6 +40,7 @@ const SOMETIMES: [Sort; 32] = [
     |_| Happening::SpawnFails,
     |_| Happening::WatchFails,
     |_| Happening::Count,
+    |_| Happening::Look,
     edit,
     |random| Happening::KillTime(random.pick(&[0, 1, 10, 60])),
     |_| Happening::Hangup,

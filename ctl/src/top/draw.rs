@@ -104,6 +104,7 @@ fn news(state: &State) -> Line<'static> {
     let mut parts = vec![counted(document.services.len())];
     for kind in [
         Trouble::Throttled,
+        Trouble::Stalled,
         Trouble::Limit,
         Trouble::Stress,
         Trouble::Paused,
@@ -171,7 +172,9 @@ fn row(state: &State, service: &Service, names: u16, width: u16) -> Line<'static
     let trouble = trouble(service);
     let style = match trouble {
         Trouble::None => Style::new(),
-        Trouble::Throttled => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
+        Trouble::Throttled | Trouble::Stalled => {
+            Style::new().fg(Color::Red).add_modifier(Modifier::BOLD)
+        }
         _ => Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD),
     };
     let left = pad(&title(service), names) + &pad(&format!(" {}", words(trouble)), STATE);

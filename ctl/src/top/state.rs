@@ -39,6 +39,7 @@ pub enum Trouble {
     Paused,
     Stress,
     Limit,
+    Stalled,
     Throttled,
 }
 
@@ -208,6 +209,7 @@ pub fn title(service: &Service) -> String {
 pub fn troubles(service: &Service) -> Vec<Trouble> {
     let found = [
         (service.throttled_until.is_some(), Trouble::Throttled),
+        (service.stalled, Trouble::Stalled),
         (service.is_full(), Trouble::Limit),
         (service.stress_until.is_some(), Trouble::Stress),
         (service.paused, Trouble::Paused),
@@ -228,6 +230,7 @@ pub fn words(trouble: Trouble) -> &'static str {
         Trouble::Paused => "paused",
         Trouble::Stress => "stress",
         Trouble::Limit => "full",
+        Trouble::Stalled => "stalled",
         Trouble::Throttled => "throttled",
     }
 }

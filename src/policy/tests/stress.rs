@@ -28,11 +28,76 @@ fn the_limit_is_warned_about_at_most_once_in_1000_seconds() {
     assert_eq!(warnings(&fixture.taken(FIRST, second)), 1);
 }
 
+fn seen(fixture: &mut Fixture, clients: bool) -> Vec<String> {
+    let service = FIRST;
+    logged(&fixture.step(Event::Waiting { service, clients }))
+}
+
 #[test]
-fn the_limit_of_a_service_without_strangers_is_not_warned_about() {
+fn the_limit_of_a_service_without_strangers_is_warned_about_without_talk_of_stress() {
+    let mut fixture = Fixture::new([unix("local", 2)]);
+    fixture.busy(FIRST);
+    let second = fixture.spawn(FIRST);
+    let said = logged(&fixture.taken(FIRST, second));
+    let name = "service \"local\" (private/local) has reached its process limit \"2\": ";
+    assert!(
+        said[0].starts_with(name) && !said[0].contains("STRESS"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn the_limit_of_one_is_warned_about_when_a_client_waits() {
     let mut fixture = Fixture::new([unix("local", 1)]);
     let child = fixture.spawn(FIRST);
     assert_eq!(fixture.taken(FIRST, child), []);
+    assert_eq!(seen(&mut fixture, false), [""; 0]);
+    assert!(seen(&mut fixture, true)[0].contains("has reached its process limit \"1\""));
+    assert_eq!(seen(&mut fixture, true), [""; 0]);
+    fixture.pass(1001 * SECOND);
+    assert_eq!(seen(&mut fixture, true).len(), 1);
+}
+
+#[test]
+fn clients_that_wait_although_a_child_is_available_stall_a_service() {
+    let mut fixture = Fixture::new([unix("local", 5)]);
+    let is_stalled = |fixture: &Fixture| fixture.table.service(FIRST).unwrap().stalled();
+    let child = fixture.spawn(FIRST);
+    assert_eq!(
+        seen(&mut fixture, true),
+        [""; 0],
+        "it may be about to take it"
+    );
+    let said = seen(&mut fixture, true);
+    let expected = "service \"local\" (private/local): clients wait although 1 of its processes \
+                    count as available";
+    assert!(said[0].starts_with(expected), "{said:?}");
+    assert!(is_stalled(&fixture));
+    assert_eq!(seen(&mut fixture, true), [""; 0], "once in 1000 seconds");
+    fixture.taken(FIRST, child);
+    assert!(!is_stalled(&fixture));
+    fixture.available(FIRST, child);
+    seen(&mut fixture, true);
+    assert!(!is_stalled(&fixture), "it has taken one meanwhile");
+    seen(&mut fixture, true);
+    assert!(is_stalled(&fixture));
+    seen(&mut fixture, false);
+    assert!(!is_stalled(&fixture));
+}
+
+#[test]
+fn clients_are_looked_for_only_where_children_should_have_taken_them() {
+    let hides = |fixture: &Fixture| fixture.table.service(FIRST).unwrap().may_hide_clients();
+    let mut fixture = Fixture::new([unix("local", 5)]);
+    assert!(!hides(&fixture), "its listener is watched");
+    let child = fixture.spawn(FIRST);
+    assert!(hides(&fixture));
+    fixture.taken(FIRST, child);
+    assert!(!hides(&fixture), "its listener is watched again");
+    fixture.available(FIRST, child);
+    fixture.step(Event::Pause { service: FIRST });
+    assert!(!hides(&fixture), "its clients are to wait");
+    assert_eq!(seen(&mut fixture, true), [""; 0]);
 }
 
 #[test]

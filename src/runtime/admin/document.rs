@@ -103,6 +103,7 @@ impl Runtime {
             limit_reached: stats.limit_reached,
             listening: service.listening(),
             paused: service.paused(),
+            stalled: service.stalled(),
             throttled_until: at(service.throttled_until()),
             throttle_next: throttle_next.map(|time| time.as_secs_f64()),
             stress_until: at(service.stress_until()),

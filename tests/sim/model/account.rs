@@ -132,6 +132,12 @@ pub struct Account {
     pub killed: bool,
     pub warned_at: Option<Time>,
     pub at_limit: bool,
+    /// Clients waited at the last look: the clients and children until then.
+    pub seen: Option<u64>,
+    pub stalled: bool,
+    pub stall_said: Option<Time>,
+    /// Clients waited at a look in this turn.
+    pub looked: bool,
     /// The numbers of available and of all children in the last log line of a verbose master.
     pub said: Option<(usize, usize)>,
     /// The start of the interval for lines about bad reports, and the numbers of written and
@@ -164,6 +170,10 @@ impl Account {
             killed: false,
             warned_at: None,
             at_limit: false,
+            seen: None,
+            stalled: false,
+            stall_said: None,
+            looked: false,
             said: None,
             counted_since: None,
             written: 0,
@@ -319,6 +329,17 @@ impl Account {
     pub fn wants_clients(&self) -> bool {
         let may_start = !self.spawning && self.hanging() < HANGING_MAX && self.has_room_for(1);
         self.open() && !self.paused && self.available() == 0 && may_start
+    }
+
+    /// Whether clients may wait without the master's knowledge.
+    pub fn may_hide_clients(&self) -> bool {
+        !self.watched && !self.members.is_empty() && !self.paused && self.kill_at.is_none()
+    }
+
+    /// Whether clients wait at the limit, as far as the master knows: with a limit of one, only a
+    /// look tells.
+    pub fn is_full(&self) -> bool {
+        self.makes_clients_wait() && (self.service.max > 1 || self.looked)
     }
 
     /// Whether clients must wait for a busy child.

@@ -10,7 +10,7 @@ use master::policy::{
 use master::protocol::StatusReport;
 
 use super::account::{Account, Ended, Member, waits};
-use super::{BAD_REPORTS, DELAY, FREE, MINUTE, Model, STRESS_TIME, log};
+use super::{BAD_REPORTS, DELAY, FREE, MINUTE, Model, STRESS_TIME, WARNING_TIME, log};
 
 impl Model {
     pub fn enter(&mut self, now: Time, event: &Event) {
@@ -29,6 +29,7 @@ impl Model {
                 writer,
                 report: Err(length),
             } => self.bad_report(now, service, writer, Kind::PartialReport(length)),
+            Event::Waiting { service, clients } => self.looked(now, service, clients),
             Event::Spawned {
                 service,
                 generation,
@@ -183,6 +184,28 @@ impl Model {
         self.owe_line(&service, Some(writer), kind);
         if count > 0 {
             self.owe_line(&service, None, Kind::Suppressed(count));
+        }
+    }
+
+    fn looked(&mut self, now: Time, id: ServiceId, clients: bool) {
+        let Some(account) = self.accounts.get_mut(&id) else {
+            return;
+        };
+        let service = account.service.clone();
+        account.looked |= clients;
+        let hides = account.may_hide_clients();
+        let recent = |at: Time| now - at <= WARNING_TIME;
+        if clients && hides && account.is_full() && !account.warned_at.is_some_and(recent) {
+            self.owed.push(log(&service, None, Kind::LimitReached));
+        }
+        let all = account.counted.clients + account.counted.started;
+        let seen = (clients && hides && account.available() > 0).then_some(all);
+        account.stalled = seen.is_some() && seen == account.seen;
+        account.seen = seen;
+        if account.stalled && account.stall_said.is_none_or(|at| now - at >= WARNING_TIME) {
+            account.stall_said = Some(now);
+            let kind = Kind::Stalled(account.available() as u32);
+            self.owed.push(log(&service, None, kind));
         }
     }
 

@@ -74,7 +74,8 @@ impl Model {
                 });
             }
             account.take_stock(now);
-            let waits = account.makes_clients_wait() && account.service.stress_eligible();
+            let waits = account.makes_clients_wait() && account.service.max > 1;
+            account.looked = false;
             let waited = std::mem::replace(&mut account.at_limit, waits);
             let began = waits && !waited;
             let recent = |at: Time| now - at <= WARNING_TIME;
@@ -149,8 +150,8 @@ impl Model {
         if last.is_some_and(|at| now - at <= WARNING_TIME) {
             return Err("a warning about the limit too soon after the last".into());
         }
-        let waits = account.makes_clients_wait() && account.service.stress_eligible();
-        waits
+        account
+            .is_full()
             .then_some(())
             .ok_or("a warning about a limit that is not reached".into())
     }
@@ -197,6 +198,12 @@ impl Model {
                 return Err(format!("{id:?}: paused is {}", service.paused()));
             }
             account.counted.compare(service.stats())?;
+            if service.stalled() != (account.stalled && account.available() > 0) {
+                return Err(format!("{id:?}: stalled is {}", service.stalled()));
+            }
+            if service.may_hide_clients() != account.may_hide_clients() {
+                return Err(format!("{id:?}: whether clients may be hidden"));
+            }
             if expected != found {
                 return Err(format!(
                     "{id:?}: (avail, total, throttled, removed, stressed, throttle time, crashes) should be {expected:?} \

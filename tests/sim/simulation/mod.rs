@@ -128,6 +128,7 @@ impl Simulation {
                 return self.operate(Event::Verbose(verbose)).map(|()| true);
             }
             Happening::Stop(verbose) => self.stop = Some(verbose),
+            Happening::Look => return self.look().map(|()| true),
             Happening::Late(actions) => {
                 self.late = Some(actions).filter(|actions| *actions > 0);
                 return self.settle().map(|()| true);
@@ -205,6 +206,20 @@ impl Simulation {
     /// A turn with only an operator's request.
     fn operate(&mut self, event: Event) -> Result<(), Broken> {
         self.step(event)?;
+        self.settle()?;
+        self.check()
+    }
+
+    /// A turn that only looks for clients that no child takes.
+    fn look(&mut self) -> Result<(), Broken> {
+        let ports = self.kernel.ports();
+        let waiting: Vec<_> = ports.map(|(id, port)| (id, port.waiting > 0)).collect();
+        for (service, clients) in waiting {
+            let found = self.table.service(service);
+            if found.is_some_and(|service| service.may_hide_clients()) {
+                self.step(Event::Waiting { service, clients })?;
+            }
+        }
         self.settle()?;
         self.check()
     }

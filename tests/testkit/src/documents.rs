@@ -43,6 +43,7 @@ pub fn service(place: u32, name: &str, busy: u32, available: u32, maximum: u32) 
         limit_reached: 0,
         listening: available == 0 && (maximum == 0 || busy < maximum),
         paused: false,
+        stalled: false,
         throttled_until: None,
         throttle_next: None,
         stress_until: None,
