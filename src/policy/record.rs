@@ -261,9 +261,9 @@ impl Record {
         }
     }
 
-    /// A child has not ended in the time that it had when the master ends.
-    pub fn overdue(service: Arc<Service>, pid: Pid) -> Self {
-        Self::new(Some(service), Some(pid), Kind::Overdue)
+    /// About a child, when the master ends.
+    pub fn of_child(service: Arc<Service>, pid: Pid, kind: Kind) -> Self {
+        Self::new(Some(service), Some(pid), kind)
     }
 }
 

@@ -117,6 +117,13 @@ impl Lifecycle {
         self.signals.take().context("cannot read signals")
     }
 
+    /// Whether a signal has come since that ends the master.
+    pub(super) fn is_told_again(&self) -> bool {
+        let other = [libc::SIGHUP, libc::SIGCHLD];
+        let signals = self.signals.take().unwrap_or_default();
+        signals.iter().any(|signal| !other.contains(signal))
+    }
+
     /// Takes no SIGCHLD for a while: each child's end sends one, and only those of other processes
     /// are of interest.
     ///

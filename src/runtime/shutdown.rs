@@ -1,6 +1,6 @@
-//! The end: children get SIGTERM, and those whose service sets a time for that are waited for.
-//! Postfix's master waits for none, and neither does this one for the others: the lock that it
-//! holds must be free within five seconds (Postfix, `postfix-script`).
+//! The end: children get SIGTERM. Those whose service sets a time for that are first told to leave,
+//! and waited for. Postfix's master waits for none, and neither does this one for the others: the
+//! lock that it holds must be free within five seconds (Postfix, `postfix-script`).
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Runtime;
 use super::lifecycle::Ending;
 use crate::errors::describe_error;
-use crate::policy::{Action, Pid, Record, ServiceId, Signal, Time};
+use crate::policy::{Action, Kind, Pid, Record, ServiceId, Signal, Time};
 use crate::sys::poll;
 use crate::sys::signal;
 
@@ -28,13 +28,15 @@ impl Runtime {
         self.lifecycle.supervisor.stopping();
         self.reloader.cancel(&self.poll);
         let longest = self.table.awaited().map(|(_, time)| time).max();
-        let longest = longest.unwrap_or_default().as_secs();
+        let longest = 2 * longest.unwrap_or_default().as_secs();
         let longest = u32::try_from(longest).unwrap_or(u32::MAX);
         signal::die_within(longest.saturating_add(END_TIME));
         self.finish_queue();
+        if self.table.awaited().next().is_some() {
+            self.wait_for_children();
+        }
         self.signal_children();
         self.services.close_addresses(&self.poll, ADDRESSES_TIME);
-        self.wait_for_children();
     }
 
     /// The master leads the children's process group unless it was started otherwise (`-d`, `-D`,
@@ -63,38 +65,55 @@ impl Runtime {
         }
     }
 
-    /// Waits for the children whose service sets a time for their end, and kills those that take
-    /// longer. Clients are refused meanwhile.
+    /// Refuses clients, and has the children leave. Those whose service sets a time for that have it
+    /// to finish with their client, and as much again after SIGTERM; the others get that at once.
     fn wait_for_children(&mut self) {
         let begin = self.now();
-        let awaited = self.table.awaited().map(|(pid, time)| (pid, begin + time));
-        let mut leaving: BTreeMap<Pid, Time> = awaited.collect();
-        if leaving.is_empty() {
-            return;
-        }
+        let awaited = self.table.awaited();
+        let mut leaving: BTreeMap<_, _> = awaited
+            .map(|(pid, time)| {
+                (
+                    pid,
+                    Leaving {
+                        until: begin + time,
+                        time,
+                        told: false,
+                    },
+                )
+            })
+            .collect();
+        self.services.close_addresses(&self.poll, ADDRESSES_TIME);
         let ids: Vec<ServiceId> = self.services.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.services.close(id, &self.poll);
         }
         for pid in self.table.pids().collect::<Vec<_>>() {
             self.close_channel(pid);
+            if !leaving.contains_key(&pid) {
+                self.signal(pid, Signal::Term);
+            }
         }
         loop {
             let now = self.now();
-            leaving.retain(|pid, until| self.is_leaving(now, *pid, *until));
-            let Some((first, until)) = leaving.iter().min_by_key(|(_, until)| **until) else {
+            // A further signal ends the wait.
+            if self.lifecycle.is_told_again() {
+                let waiting = leaving.values_mut().filter(|child| !child.told);
+                waiting.for_each(|child| child.until = now);
+            }
+            leaving.retain(|pid, child| self.is_leaving(begin, now, *pid, child));
+            let Some((first, child)) = leaving.iter().min_by_key(|(_, child)| child.until) else {
                 return;
             };
+            let timeout = CLOCK_INTERVAL.min(child.until.saturating_sub(now));
             if let Some(child) = self.children.get(*first) {
-                let timeout = CLOCK_INTERVAL.min(*until - now);
-                poll::wait_until_readable(child.process.as_fd(), timeout);
+                self.lifecycle.signals.wait(child.process.as_fd(), timeout);
             }
         }
     }
 
-    /// Whether a child is to be waited for: it has not ended, and its time is not over, when it is
-    /// killed. Logs what it prints.
-    fn is_leaving(&mut self, now: Time, pid: Pid, until: Time) -> bool {
+    /// Whether a child is to be waited for: it has not ended, and was not killed. Logs what it
+    /// prints.
+    fn is_leaving(&mut self, begin: Time, now: Time, pid: Pid, leaving: &mut Leaving) -> bool {
         let child = self.children.get(pid).map(|child| &child.process);
         // Of one that is traced, another process keeps the end to itself.
         let is_over = |fd| poll::wait_until_readable(fd, Duration::ZERO);
@@ -103,15 +122,32 @@ impl Runtime {
             return false;
         }
         self.read_output(now, pid, 1);
-        if now < until {
+        if now < leaving.until {
             return true;
         }
+        let told = std::mem::replace(&mut leaving.told, true);
+        let (kind, signal) = match self.table.state_of(pid) {
+            _ if told => (Kind::Overdue, Signal::Kill),
+            Some(_) => (Kind::Lingering(now - begin), Signal::Int),
+            None => (Kind::Lingering(now - begin), Signal::Term),
+        };
         let id = self.table.service_of(pid);
         if let Some(service) = id.and_then(|id| self.table.service(id)) {
-            let record = Record::overdue(service.config().clone(), pid);
-            self.log_record(&record);
+            self.log_record(&Record::of_child(service.config().clone(), pid, kind));
         }
-        self.signal(pid, Signal::Kill);
-        false
+        self.signal(pid, signal);
+        leaving.until = now + leaving.time;
+        !told
     }
+}
+
+/// A child that is waited for.
+#[derive(Debug)]
+struct Leaving {
+    /// When it gets the next signal.
+    until: Time,
+    /// How long it has for each.
+    time: Duration,
+    /// It was told to end.
+    told: bool,
 }

@@ -56,7 +56,6 @@ impl Runtime {
                     },
                 );
                 self.watch_child(now, id, pid);
-                self.look_for_clients_later(now);
             }
             Err(error) => {
                 let error = errno(&error);
@@ -110,6 +109,7 @@ impl Runtime {
 
     /// Has the poller report a new child's end, and what it sends and prints.
     pub(super) fn watch_child(&mut self, now: Time, id: ServiceId, pid: Pid) {
+        self.look_for_clients_later(now);
         self.exits.watch(pid, &self.children, &self.poll);
         let heard = self.children.hear(pid, &mut self.services, &self.poll);
         if let Err(error) = heard {

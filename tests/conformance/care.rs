@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use testkit::client::Client;
 use testkit::clock::Clock;
 use testkit::instance::{Instance, SOON};
@@ -199,7 +200,7 @@ fn a_master_that_is_stopped_waits_for_children_with_a_time_to_end() {
     postfix.start();
     let (_client, mut puppet) = stubborn(&service);
     let master = postfix.master_process();
-    master.signal(nix::sys::signal::Signal::SIGTERM);
+    master.signal(Signal::SIGTERM);
     Line::Terminating.wait(&postfix, &["15"]);
     puppet.tell("dismissal");
     assert!(master.runs(), "it waits");
@@ -210,6 +211,47 @@ fn a_master_that_is_stopped_waits_for_children_with_a_time_to_end() {
     assert_eq!(Line::Overdue.count(&postfix), 0);
 }
 
+/// "refuse clients, close status channels, wait, SIGTERM"
+#[test]
+fn a_child_with_a_time_to_end_finishes_with_its_client_when_the_master_is_stopped() {
+    needs_ours();
+    let (mut postfix, service) = cared_for("stop_timeout = \"10m\"\n");
+    let other = PuppetService::add(&mut postfix, "b", "unix - - n - -");
+    postfix.start();
+    let (mut client, mut puppet) = service.serve();
+    let (_other, untold) = other.serve();
+    puppet.tell("stay");
+    puppet.wait_until_heard();
+    let master = postfix.master_process();
+    master.signal(Signal::SIGTERM);
+    // It reads end of file, and no signal comes. The child of the other service gets it at once.
+    puppet.tell("dismissal");
+    untold.wait_for_end();
+    puppet.tell("write hello");
+    assert_eq!(client.line(), "hello");
+    assert!(master.runs());
+    puppet.exit(0);
+    until(SOON, "the master's end", || !master.runs());
+    assert_eq!(Line::Lingering.count(&postfix), 0);
+}
+
+#[test]
+fn a_further_signal_ends_the_time_that_children_have() {
+    needs_ours();
+    let (mut postfix, service) = cared_for("stop_timeout = \"10m\"\n");
+    postfix.start();
+    let (_client, mut puppet) = service.serve();
+    puppet.tell("stay");
+    puppet.wait_until_heard();
+    let master = postfix.master_process();
+    master.signal(Signal::SIGTERM);
+    puppet.tell("dismissal");
+    master.signal(Signal::SIGINT);
+    puppet.wait_for_end();
+    until(SOON, "the master's end", || !master.runs());
+    Line::Lingering.wait(&postfix, &pid(&puppet));
+}
+
 /// "and kills those who are still there"
 #[test]
 fn a_master_that_is_stopped_kills_children_whose_time_to_end_is_over() {
@@ -218,6 +260,7 @@ fn a_master_that_is_stopped_kills_children_whose_time_to_end_is_over() {
     postfix.start();
     let (_client, puppet) = stubborn(&service);
     postfix.stop();
+    Line::Lingering.wait(&postfix, &pid(&puppet));
     Line::Overdue.wait(&postfix, &pid(&puppet));
     puppet.wait_for_end();
 }

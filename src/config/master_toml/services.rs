@@ -114,6 +114,9 @@ const KEYS: [(&str, Set); 14] = [
     }),
 ];
 
+/// How long `postfix stop` waits for the master.
+const POSTFIX_STOP: Duration = Duration::from_secs(5);
+
 /// Keys that are valid only for ordered pools, where the master decides which child accepts.
 const ORDERED_ONLY: [&str; 4] = ["min_children", "max_idle", "reply_timeout", "ping_interval"];
 
@@ -321,7 +324,13 @@ pub(in crate::config) fn apply(
     for table in tables {
         let found = services.iter_mut().find(|service| table.is_for(service));
         match found {
-            Some(service) => table.apply(Arc::make_mut(service), system, findings),
+            Some(service) => {
+                let service = Arc::make_mut(service);
+                table.apply(service, system, findings);
+                let under_postfix = matches!(system.base, Base::Postfix(_));
+                let slow = table.too_slow(service).filter(|_| under_postfix);
+                findings.0.extend(slow);
+            }
             None if complete && !table.is_disabled(disabled) => {
                 findings.push(table.unknown(services));
             }
@@ -384,6 +393,17 @@ impl ServiceTable {
             sandbox,
         }
         .boxed();
+    }
+
+    /// A warning for a time that `postfix stop` does not give (Postfix, `postfix-script`).
+    fn too_slow(&self, service: &Service) -> Option<Diagnostic> {
+        let time = service.limits().stop_timeout?;
+        let message = format!(
+            "\"stop_timeout\" = {} s is longer than \"postfix stop\" waits, which kills all \
+             processes after 5 s: expected at most 5 s",
+            time.as_secs()
+        );
+        (time > POSTFIX_STOP).then(|| Diagnostic::warning(self.place_of("stop_timeout"), message))
     }
 
     /// An error for a setting that has no meaning for the service.

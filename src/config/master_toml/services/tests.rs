@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::testing::{FakeSystem, errors, sources, warnings};
+use crate::config::testing::{FakeSystem, errors, sources, stand_alone, warnings};
 use crate::config::{Config, Source};
 
 const MASTER_CF: &str = "\
@@ -302,6 +302,23 @@ fn children_are_looked_after_as_in_postfix_unless_a_table_says_otherwise() {
         capture_output: true,
     };
     assert_eq!(limits(settings), (expected, Duration::from_secs(60)));
+}
+
+#[test]
+fn a_time_to_stop_that_postfix_stop_does_not_give_is_warned_about() {
+    let text = |time| format!("[service.\"spamd/inet\"]\nstop_timeout = {time}\n");
+    let expected = "master.toml: line 2: column 1: \"stop_timeout\" = 6 s is longer than \"postfix \
+                    stop\" waits, which kills all processes after 5 s: expected at most 5 s";
+    assert_eq!(warnings(parse(&text(6))), [expected]);
+    assert_eq!(warnings(parse(&text(5))), [""; 0]);
+    let mut alone = stand_alone(None, MASTER_CF);
+    alone.master_cf.text = b"a unix - n n - 2 local\n".to_vec();
+    alone.master_toml = Some(Source {
+        path: "master.toml".into(),
+        text: text(6).replace("spamd/inet", "a/unix").into(),
+    });
+    let config = Config::parse(&alone, &FakeSystem::default());
+    assert_eq!(warnings(config), [""; 0]);
 }
 
 #[test]
