@@ -11,6 +11,10 @@ use super::{Errno, ExitStatus, OrderFailure, Pid, State, Time};
 use crate::config::Service;
 use crate::protocol::pool::Report;
 
+/// Advice about the limit of a service that can be in stress mode.
+const STRESS: &str = "\nsettings that adapt to such stress are explained in \
+                      https://www.postfix.org/STRESS_README.html";
+
 /// How many children a service has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
@@ -170,8 +174,7 @@ impl Kind {
                  to let more clients in at a time, raise the maxproc column of this service in \
                  master.cf, or shorten the time that a client takes{}",
                 if service.stress_eligible() {
-                    "\nsettings that adapt to such stress are explained in \
-                     https://www.postfix.org/STRESS_README.html"
+                    STRESS
                 } else {
                     ""
                 }

@@ -107,6 +107,7 @@ impl Service {
         let rare = self.rare_mut();
         rare.statistics.connections += 1;
         rare.starts.have_progress();
+        rare.stall.is_on = false;
         self.change(cx, pid, |child, now| {
             child.state = State::Busy;
             child.since = Some(now);

@@ -14,7 +14,7 @@ const STRESS_TIME: Duration = Duration::from_secs(1000);
 /// Clients that wait although children are available.
 #[derive(Debug, Default)]
 pub(super) struct Stall {
-    is_on: bool,
+    pub(super) is_on: bool,
     /// The clients and children until the last look, if clients waited then.
     activity: Option<u64>,
     lines: Limiter<1, 1000>,

@@ -168,6 +168,7 @@ fn a_removed_service_has_its_own_time_to_end() {
     let (mut postfix, service) = cared_for("stop_timeout = 1\n");
     PuppetService::add(&mut postfix, "other", "unix - - n - -");
     postfix.set("service_kill_time", "1000s");
+    let _other = PuppetService::add(&mut postfix, "b", "unix - - n - -");
     postfix.start();
     let (_client, puppet) = stubborn(&service);
     layout::replace(&postfix.configuration().join("master.toml"), "");

@@ -55,11 +55,13 @@ fn a_service_whose_child_never_accepts_is_stalled_until_it_does() {
     until(SOON, "the state", || service(&standalone, "a").stalled);
     assert!(told(&standalone, &["status"]).contains("stalled"));
     puppet.take_client();
-    puppet.wait_until_heard();
-    assert!(!service(&standalone, "a").stalled);
+    let is_over = || !service(&standalone, "a").stalled;
+    until(SOON, "its end", is_over);
     puppet.finish_client();
-    puppet.wait_until_heard();
-    assert!(!service(&standalone, "a").stalled);
+    until(SOON, "the child to be idle", || {
+        service(&standalone, "a").available == 1
+    });
+    assert!(is_over());
 }
 
 #[test]

@@ -327,8 +327,7 @@ pub(in crate::config) fn apply(
             Some(service) => {
                 let service = Arc::make_mut(service);
                 table.apply(service, system, findings);
-                let under_postfix = matches!(system.base, Base::Postfix(_));
-                let slow = table.too_slow(service).filter(|_| under_postfix);
+                let slow = table.too_slow(service).filter(|_| system.is_postfix());
                 findings.0.extend(slow);
             }
             None if complete && !table.is_disabled(disabled) => {

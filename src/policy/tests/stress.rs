@@ -77,6 +77,7 @@ fn clients_that_wait_although_a_child_is_available_stall_a_service() {
     fixture.taken(FIRST, child);
     assert!(!is_stalled(&fixture));
     fixture.available(FIRST, child);
+    assert!(!is_stalled(&fixture));
     seen(&mut fixture, true);
     assert!(!is_stalled(&fixture), "it has taken one meanwhile");
     seen(&mut fixture, true);

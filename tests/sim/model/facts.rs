@@ -160,6 +160,7 @@ impl Model {
         if let Some(account) = self.accounts.get_mut(&id) {
             account.counted.clients += 1;
             account.in_vain = 0;
+            account.stalled = false;
         }
     }
 
