@@ -57,10 +57,11 @@ pub(super) unsafe fn close_range(first: RawFd, last: RawFd) {
 ///
 /// # Safety
 /// This process is a copy that never goes back to values which own other descriptors.
-pub(super) unsafe fn keep_only<const N: usize>(mut kept: [RawFd; N]) {
+pub(super) unsafe fn keep_only(mut kept: impl AsMut<[RawFd]>) {
+    let kept = kept.as_mut();
     kept.sort_unstable();
     let mut first = libc::STDERR_FILENO + 1;
-    for fd in kept {
+    for &mut fd in kept {
         // SAFETY: the caller guarantees that nothing owns what is between those that are kept.
         unsafe { close_range(first, fd - 1) };
         first = fd + 1;

@@ -98,7 +98,7 @@ fn a_listener_is_shut_down_for_children_unless_it_is_the_service_managers() {
     let own = tcp();
     let childs = own.try_clone().unwrap();
     own.give();
-    close([own], SHUTDOWN_TIME);
+    close([own], SOON);
     assert!(!childs.is_listening());
     assert!(client_of(&childs).is_err());
     let done = childs.listen_again(10).unwrap();
