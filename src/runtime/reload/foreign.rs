@@ -129,8 +129,8 @@ fn in_use(found: Found, holder: Option<&Holder>, reason: &str) -> io::Error {
              choose another address"
         ),
         None => format!(
-            "a process of user ID {uid}, which /proc does not show, listens on {address}{reason}: \
-             end it, or choose another address"
+            "a process that /proc does not show without CAP_SYS_PTRACE, or in another container, \
+             listens on {address} for user ID {uid}{reason}: end it, or choose another address"
         ),
     };
     io::Error::other(format!("Address already in use: {words}"))
