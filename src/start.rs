@@ -28,6 +28,7 @@ use crate::runtime::{
     Ending, Inherited, Names, Runtime, Setup, environment, log_error, log_settings,
 };
 use crate::sandbox;
+use crate::sys::privilege::Capability;
 use crate::sys::signal::Interrupted;
 use crate::sys::supervisor::Supervisor;
 use crate::sys::{privilege, process, signal};
@@ -154,6 +155,7 @@ fn check_privileges(options: &Options, location: &Location) -> anyhow::Result<()
         "the master command is reserved for the superuser: run it as root, for instance by \
          \"sudo postfix start\", or without Postfix: name a service table with -c"
     );
+    ensure_capabilities()?;
     ensure!(
         !privilege::is_setuid(),
         "the master command must not run as a set-uid process: take the set-uid and set-gid bits \
@@ -163,6 +165,21 @@ fn check_privileges(options: &Options, location: &Location) -> anyhow::Result<()
         !options.init || signal::is_init(),
         "-i is allowed only for PID 1 process: leave it out, or run master as the first process \
          of a container"
+    );
+    Ok(())
+}
+
+/// A container can have a root without capabilities.
+fn ensure_capabilities() -> anyhow::Result<()> {
+    let needed = [Capability::Setuid, Capability::Setgid];
+    let missing = needed.into_iter().filter(|needed| !needed.is_there());
+    let missing: Vec<&str> = missing.map(Capability::name).collect();
+    ensure!(
+        missing.is_empty() || !privilege::is_root(),
+        "root lacks {}, which the master needs to make sockets and to start services as another \
+         user than root: give it (--cap-add of the container, CapabilityBoundingSet= of systemd), \
+         or start the master as another user",
+        missing.join(" and ")
     );
     Ok(())
 }
@@ -296,6 +313,12 @@ impl Master<'_> {
             log.info(
                 "not running as root: all children run as the same user, and the columns \
                  unprivileged and chroot are without effect",
+            );
+        }
+        if privilege::is_root() && !Capability::Kill.is_there() {
+            log.warning(
+                "root lacks CAP_KILL: children of other users get no signal, and end only when \
+                 they leave by themselves",
             );
         }
         if !self.options.attached {

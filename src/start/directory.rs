@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-use crate::sys::privilege;
+use crate::sys::privilege::{self, Capability};
 
 /// Creates a directory that belongs to a user, and the missing ones above it. One that exists must be
 /// safe: it belongs to that user, to root or to the user of this process, and no other user may write
@@ -52,11 +52,22 @@ fn make(path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
         .read(true)
         .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
         .open(path)?;
-    if privilege::is_root() {
-        fchown(&directory, Some(uid), Some(gid))?;
+    // Independent of the mask. It is the owner's to do: afterwards it would need CAP_FOWNER.
+    directory.set_permissions(Permissions::from_mode(mode))?;
+    if privilege::is_root() && (uid, gid) != privilege::user() {
+        fchown(&directory, Some(uid), Some(gid)).map_err(|error| {
+            // The next start would find one that is not its owner's.
+            let _ = fs::remove_dir(path);
+            if Capability::Chown.is_there() {
+                return error;
+            }
+            io::Error::other(
+                "root lacks CAP_CHOWN, which is needed to give it to its owner: make it beforehand, \
+                 or give the capability",
+            )
+        })?;
     }
-    // After the change of owner, and independent of the mask.
-    directory.set_permissions(Permissions::from_mode(mode))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -11,6 +11,40 @@ use nix::unistd::{
 /// `nobody`.
 const NOBODY: u32 = 65_534;
 
+/// A capability of capabilities(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    Chown = 0,
+    Kill = 5,
+    Setgid = 6,
+    Setuid = 7,
+    NetBindService = 10,
+}
+
+impl Capability {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chown => "CAP_CHOWN",
+            Self::Kill => "CAP_KILL",
+            Self::Setgid => "CAP_SETGID",
+            Self::Setuid => "CAP_SETUID",
+            Self::NetBindService => "CAP_NET_BIND_SERVICE",
+        }
+    }
+
+    /// Whether this process has it in effect; also where the kernel does not tell.
+    pub fn is_there(self) -> bool {
+        // Linux, `linux/capability.h`: version 3, this process; effective, permitted and inheritable
+        // bits, the lower and then the upper ones.
+        const VERSION_3: u32 = 0x2008_0522;
+        let mut header = [VERSION_3, 0];
+        let mut sets = [u32::MAX; 6];
+        // SAFETY: the call reads the header and writes the sets, which have their sizes.
+        unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) };
+        sets[0] & (1 << self as u32) != 0
+    }
+}
+
 /// Whether the process may act for other users.
 pub fn is_root() -> bool {
     geteuid().is_root()

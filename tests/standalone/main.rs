@@ -3,11 +3,13 @@
 mod addresses; // TCP addresses at which something listens already
 mod answers; // questions to the programs, and output that cannot be written
 mod bundled; // the bundled services
+mod capabilities; // root without capabilities
 mod config_files; // files that are not regular, and a table from a pipe
 mod directories; // the directories for sockets and locks
 mod environment; // what execve(2) allows, and std::env does not
 mod first_signals; // signals before the master serves
 mod journal; // lines in systemd's journal
+mod last_words; // what children write before they fail
 mod log_loss; // a log that goes nowhere
 mod newcomer; // common mistakes, and their messages
 mod output; // children's output, and the format of the log

@@ -16,7 +16,7 @@ use crate::policy::{Entry, Plan, ServiceId};
 use crate::runtime::services::{Listeners, ServiceIo, Services, close_listeners, described};
 use crate::sys::inherited::{Address, InheritedListener};
 use crate::sys::listen::{self, Aside, Listener, PathKind, TcpOptions, is_directory};
-use crate::sys::privilege;
+use crate::sys::privilege::{self, Capability};
 
 use super::foreign::Foreign;
 
@@ -333,9 +333,16 @@ impl Opening<'_> {
                  bind_missing_addresses to yes to listen there before one has"
                     .into()
             }
+            (io::ErrorKind::PermissionDenied, _)
+                if privilege::is_root() && !Capability::NetBindService.is_there() =>
+            {
+                "; root lacks CAP_NET_BIND_SERVICE, which ports below 1024 need: give it, or \
+                 choose a higher port"
+                    .into()
+            }
             (io::ErrorKind::PermissionDenied, _) => {
                 "; ports below 1024 are reserved for root: choose a higher one, run the master as \
-                 root, or give its file the right with \"setcap cap_net_bind_service=+ep\""
+                 root, or have a service manager hand the socket over (ListenStream= of systemd)"
                     .into()
             }
             _ => String::new(),
