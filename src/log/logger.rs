@@ -142,6 +142,12 @@ impl Log {
         self.direct = direct;
     }
 
+    /// Shows a line of another program on the terminal, if there is one, as that program wrote it,
+    /// and logs nothing.
+    pub fn show(&self, line: &str) {
+        terminal::show_plain(&Clean(line), self.settings.terminal);
+    }
+
     pub fn write(&mut self, severity: Severity, text: impl Display) {
         self.write_about(severity, About::default(), text);
     }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::AsFd;
 use std::sync::LazyLock;
 
-use super::entry::Entry;
+use super::entry::{Clean, Entry};
 use super::{Format, Severity};
 use crate::sys::poll::can_write;
 
@@ -60,6 +60,13 @@ pub(super) fn show(entry: &Entry<'_>, terminal: Terminal, format: Format) {
             Format::Json => entry.to_json().unwrap_or_default(),
             Format::Text => text(entry),
         };
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+}
+
+/// Writes a line of another program to standard error, unless there is no terminal any more.
+pub(super) fn show_plain(line: &Clean<'_>, terminal: Terminal) {
+    if terminal.shows(Severity::Info) && can_write(io::stderr().as_fd()) {
         let _ = writeln!(io::stderr(), "{line}");
     }
 }

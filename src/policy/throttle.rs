@@ -74,6 +74,13 @@ impl Service {
         self.rare().backoff.last
     }
 
+    /// Whether its program has worked, and has not failed since.
+    pub fn is_proven(&self) -> bool {
+        let stats = self.stats();
+        let has_worked = stats.connections + stats.ended > 0;
+        has_worked && self.throttle_time().is_none()
+    }
+
     /// How long the next failure will throttle it, if failures make that longer.
     pub fn next_throttle_time(&self) -> Option<Duration> {
         let grows = self.config.limits().throttle_most.is_some();

@@ -143,8 +143,10 @@ impl Runtime {
             }
             return;
         };
+        // SIGTERM is how the master ends one.
+        let failed = ![End::Code(0), End::Signal(libc::SIGTERM)].contains(&end);
         self.read_last_words(now, pid);
-        self.finish_output(now, pid);
+        self.finish_output(now, pid, failed);
         self.log_exec_error(id, pid);
         self.children.remove(pid, &mut self.services, &self.poll);
         // From now on another process can have the pid.

@@ -1,5 +1,6 @@
-//! What children print, where their service has it logged: line by line, with the service's name
-//! and the child's pid.
+//! What children print: logged where their service asks for that, and shown on the terminal with
+//! `-d`; line by line, with the service's name and the child's pid. Of a child whose service has not
+//! proven itself, only what it wrote to standard error last, and only if it fails.
 //!
 //! A child that prints a lot must neither cost other services their turns nor fill the disk. So its
 //! channel is read once in a turn, and not again for [`REST`] when there was more; the child waits
@@ -31,10 +32,26 @@ const READ: usize = 16 * 1024;
 const REST: Duration = Duration::from_millis(100);
 /// Reads of a child that has ended: as much as fits into a channel (`net.core.wmem_default`).
 const LAST_READS: usize = 16;
+/// Reads, for each of those, where no line is logged.
+const UNLOGGED_READS: usize = 4;
 /// Bytes of a line. A longer one is logged as several.
 const LINE_MAX: usize = 1000;
 /// Lines of one service that are logged in a second.
 pub(super) type Rate = Limiter<100, 1>;
+
+/// Lines of a child that are kept for the case that it fails.
+const LAST_WORDS: usize = 10;
+
+/// What is done with what a child prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It is logged.
+    Log,
+    /// It goes to the terminal, and is logged if the child fails, the last lines of it.
+    Show,
+    /// The last lines are logged if the child fails.
+    LastWords,
+}
 
 /// The channel of one child's standard output and standard error.
 #[derive(Debug)]
@@ -42,18 +59,23 @@ pub(super) struct Output {
     channel: Channel,
     /// The child's, which may be removed by now.
     service: Arc<Service>,
+    purpose: Purpose,
     /// A line of which the end was not read yet.
     line: Vec<u8>,
+    /// The last lines that were not logged.
+    last_words: VecDeque<Vec<u8>>,
     /// Whether it is in the poller's set.
     watched: bool,
 }
 
 impl Output {
-    pub(super) fn new(channel: Channel, service: Arc<Service>) -> Self {
+    pub(super) fn new(channel: Channel, service: Arc<Service>, purpose: Purpose) -> Self {
         Self {
             channel,
             service,
+            purpose,
             line: Vec::new(),
+            last_words: VecDeque::new(),
             watched: false,
         }
     }
@@ -85,14 +107,28 @@ impl Output {
             while self.line.len() + text.len() > LINE_MAX {
                 let (fits, more) = text.split_at(LINE_MAX - self.line.len());
                 self.line.extend_from_slice(fits);
-                to.write(&mut self.line);
+                self.end_line(to);
                 text = more;
             }
             self.line.extend_from_slice(text);
             if ends {
-                to.write(&mut self.line);
+                self.end_line(to);
             }
         }
+    }
+
+    /// Writes the line as the purpose asks for it, or keeps it for a while if it is not logged.
+    fn end_line(&mut self, to: &mut Lines<'_>) {
+        let text = self.line.trim_ascii_end();
+        let is_written =
+            self.purpose != Purpose::LastWords && !text.is_empty() && to.write(text, self.purpose);
+        if !text.is_empty() && !(is_written && self.purpose == Purpose::Log) {
+            if self.last_words.len() == LAST_WORDS {
+                self.last_words.pop_front();
+            }
+            self.last_words.push_back(text.to_owned());
+        }
+        self.line.clear();
     }
 }
 
@@ -106,20 +142,26 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// Logs a line, as far as the service's rate allows, and empties it.
-    fn write(&mut self, line: &mut Vec<u8>) {
-        let text = line.trim_ascii_end();
-        let allowed = (!text.is_empty())
-            .then(|| self.rate.allow(self.now))
-            .flatten();
-        if let Some(left_out) = allowed {
-            self.report_left_out(left_out);
-            let (name, pid) = (&self.service.name, self.pid);
-            let text = String::from_utf8_lossy(text);
-            let about = about_child(self.service, pid);
-            self.log.detail(about, format_args!("{name}/{pid}: {text}"));
+    /// Writes a line, if the service's rate allows it. Whether it does.
+    fn write(&mut self, line: &[u8], purpose: Purpose) -> bool {
+        let Some(left_out) = self.rate.allow(self.now) else {
+            return false;
+        };
+        self.report_left_out(left_out);
+        let (name, pid) = (&self.service.name, self.pid);
+        let text = String::from_utf8_lossy(line);
+        let about = about_child(self.service, pid);
+        if purpose == Purpose::Show {
+            self.log.show(&text);
+            return true;
         }
-        line.clear();
+        let text = format_args!("{name}/{pid}: {text}");
+        if purpose == Purpose::Log {
+            self.log.detail(about, text);
+        } else {
+            self.log.write_about(Severity::Warning, about, text);
+        }
+        true
     }
 
     /// Says how many lines were left out before.
@@ -175,9 +217,9 @@ impl Runtime {
         }
     }
 
-    /// Logs what a child has left that has ended, and closes the channel, which its own children
-    /// may have, too.
-    pub(super) fn finish_output(&mut self, now: Time, pid: Pid) {
+    /// Logs what a child has left that has ended, and its last words if it has failed; closes the
+    /// channel, which its own children may have, too.
+    pub(super) fn finish_output(&mut self, now: Time, pid: Pid, failed: bool) {
         self.read_output(now, pid, LAST_READS);
         let child = self.children.get_mut(pid);
         let Some((id, mut output)) = child.and_then(|c| Some((c.service, c.output.take()?))) else {
@@ -185,16 +227,22 @@ impl Runtime {
         };
         output.unwatch(&self.poll);
         let io = self.services.get_mut(id);
+        let service = output.service.clone();
         let mut lines = Lines {
             now,
             pid,
-            service: &output.service,
+            service: &service,
             rate: io.map_or(&mut self.outputs.removed, |io| &mut io.activity().output),
             log: &mut self.log,
         };
-        lines.write(&mut output.line);
+        output.end_line(&mut lines);
         let left_out = lines.rate.take_suppressed();
         lines.report_left_out(left_out);
+        if failed {
+            for line in mem::take(&mut output.last_words) {
+                lines.write(&line, Purpose::LastWords);
+            }
+        }
     }
 
     /// Logs what a child has printed, with at most `reads` reads.
@@ -206,6 +254,12 @@ impl Runtime {
             return;
         };
         let io = self.services.get_mut(child.service);
+        // What is not logged costs less, and the child would not wait for /dev/null.
+        let reads = if output.purpose == Purpose::LastWords {
+            reads * UNLOGGED_READS
+        } else {
+            reads
+        };
         let service = output.service.clone();
         let mut lines = Lines {
             now,

@@ -64,11 +64,14 @@ impl Runtime {
     pub fn new(
         mut setup: Setup,
         config: Config,
-        spawner: Spawner,
+        mut spawner: Spawner,
         handed_over: Vec<OwnedFd>,
         log: Log,
     ) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::new(mem::take(&mut setup.supervisor), setup.exit_at)?;
+        if setup.run.attached {
+            spawner.keep_apart();
+        }
         let poll = Poll::new().context("cannot make a poller")?;
         let flow = spawner.make_flow_pipe();
         flow.context("cannot make the flow pipe")?;

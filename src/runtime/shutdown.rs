@@ -40,9 +40,10 @@ impl Runtime {
     }
 
     /// The master leads the children's process group unless it was started otherwise (`-d`, `-D`,
-    /// `-i`), when the group may have other members.
+    /// `-i`), when the group may have other members; with `-d` each child leads its own.
     fn signal_children(&mut self) {
-        if signal::leads_group() {
+        let attached = self.setup.run.attached;
+        if signal::leads_group() && !attached {
             if let Err(error) = signal::terminate_group() {
                 let reason = describe_error(&error);
                 self.log
@@ -51,6 +52,9 @@ impl Runtime {
             return;
         }
         for pid in self.table.pids().chain(self.templates.pids()) {
+            if attached {
+                signal::terminate_group_of(pid);
+            }
             self.signal(pid, Signal::Term);
         }
     }
@@ -118,7 +122,7 @@ impl Runtime {
         // Of one that is traced, another process keeps the end to itself.
         let is_over = |fd| poll::wait_until_readable(fd, Duration::ZERO);
         if child.is_none_or(|c| c.reap().is_some() || is_over(c.as_fd())) {
-            self.finish_output(now, pid);
+            self.finish_output(now, pid, false);
             return false;
         }
         self.read_output(now, pid, 1);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::children::{ChildChannel, ChildIo};
-use super::output::Output;
+use super::output::{Output, Purpose};
 use super::services::{about_child, described};
 use super::{Runtime, errno};
 use crate::config::Service;
@@ -75,7 +75,16 @@ impl Runtime {
     ) -> io::Result<ChildIo> {
         let io = self.services.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
         let program = io.program(self.setup.run, &self.setup.executor, stress)?;
-        let output = io.service.limits().capture_output.then(Channel::pair);
+        let purpose = self.table.service(id).and_then(|service| {
+            if io.service.limits().capture_output {
+                Some(Purpose::Log)
+            } else if self.setup.run.attached {
+                Some(Purpose::Show)
+            } else {
+                (!service.is_proven()).then_some(Purpose::LastWords)
+            }
+        });
+        let output = purpose.map(|_| Channel::pair());
         let (output, printed) = output.transpose()?.unzip();
         let (channel, status) = if io.service.is_ordered() {
             let (backchannel, theirs) = Backchannel::pair()?;
@@ -93,6 +102,7 @@ impl Runtime {
             status: status.as_fd(),
             listeners: &io.listeners,
             output: printed.as_ref().map(AsFd::as_fd),
+            errors_only: purpose == Some(Purpose::LastWords),
         };
         let environment = &self.environment;
         let process = self
@@ -103,7 +113,9 @@ impl Runtime {
             process,
             channel: Some(channel),
             slow_reads: Duration::ZERO,
-            output: output.map(|channel| Output::new(channel, io.service.clone())),
+            output: output
+                .zip(purpose)
+                .map(|(channel, purpose)| Output::new(channel, io.service.clone(), purpose)),
         })
     }
 

@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 pub use nix::sys::signal::Signal;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, killpg, raise, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::alarm;
+use nix::unistd::{Pid, alarm};
 
 /// Signals that the master takes as events, beside SIGCHLD.
 const HANDLED: [Signal; 4] = [
@@ -156,6 +156,12 @@ impl AsFd for Signals {
 pub fn terminate_group() -> io::Result<()> {
     set(Signal::SIGTERM, SigHandler::SigIgn)?;
     Ok(killpg(nix::unistd::getpgrp(), Signal::SIGTERM)?)
+}
+
+/// Sends SIGTERM to the process group that a child leads.
+pub fn terminate_group_of(child: i32) {
+    // A child that has not made its group yet, or has ended, gets the signal by itself.
+    let _ = killpg(Pid::from_raw(child), Signal::SIGTERM);
 }
 
 /// Ends this process by the signal, so that who waits for it sees why it ended.

@@ -78,6 +78,8 @@ pub struct Descriptors<'a, Listener> {
     pub listeners: &'a [Listener],
     /// Becomes standard output and standard error, which are the master's otherwise.
     pub output: Option<BorrowedFd<'a>>,
+    /// Whether it becomes standard error alone.
+    pub errors_only: bool,
 }
 
 /// Starts children.
@@ -90,6 +92,8 @@ pub struct Spawner {
     /// Children that have not executed their program, as far as is known, in the order of their
     /// starts. Those that could not execute it stay until they have ended.
     launches: Vec<Launch>,
+    /// Whether children get a session of their own and an empty standard input.
+    apart: bool,
     /// Children's limit on descriptors, where it is not the master's.
     limit: Option<Limit>,
     /// For the next children. In boxes, because a child's must not move.
@@ -143,11 +147,18 @@ impl Spawner {
             null: open_dev_null(Self::END)?,
             used: protocol::STATUS,
             launches: Vec::new(),
+            apart: false,
             limit,
             idle: Vec::new(),
         };
         (protocol::FLOW_READ..Self::END).try_for_each(|slot| spawner.clear_slot(slot))?;
         Ok(spawner)
+    }
+
+    /// From now on keeps the master's terminal from children: they get a session of their own, and
+    /// /dev/null as standard input.
+    pub fn keep_apart(&mut self) {
+        self.apart = true;
     }
 
     /// Makes the pipe that children use to slow each other down, where all have it.
@@ -200,7 +211,9 @@ impl Spawner {
         task.prepare(program.clone(), environment.clone(), generation);
         task.end = slot;
         task.limit = self.limit;
+        task.apart = self.apart;
         task.output = descriptors.output.map(|_| slot - 1);
+        task.errors_only = descriptors.errors_only;
         let child = clone_child(&mut task)?;
         self.launches.push(Launch {
             pid: child.pid(),
@@ -336,6 +349,8 @@ struct Task {
     limit: Option<Limit>,
     /// The slot of what becomes standard output and standard error.
     output: Option<RawFd>,
+    errors_only: bool,
+    apart: bool,
     /// The child's alone while it lives.
     stack: Vec<u128>,
     /// Whether the child uses this process's descriptor table.
@@ -427,10 +442,23 @@ extern "C" fn run_child(task: *mut libc::c_void) -> libc::c_int {
         raw_syscall!(Sysno::futex, task.borrows.as_ptr(), libc::FUTEX_WAKE, 1);
         check(task, closed);
         if let Some(output) = task.output {
-            for standard in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
-                check(task, raw_syscall!(Sysno::dup3, output, standard, 0));
+            let (errors, flags) = (libc::STDERR_FILENO, 0);
+            check(task, raw_syscall!(Sysno::dup3, output, errors, flags));
+            if !task.errors_only {
+                let standard = libc::STDOUT_FILENO;
+                check(task, raw_syscall!(Sysno::dup3, output, standard, flags));
             }
             raw_syscall!(Sysno::close, output);
+        }
+        if task.apart {
+            // It leads no process group yet, so that this cannot fail.
+            raw_syscall!(Sysno::setsid);
+            let (directory, path, mode) = (libc::AT_FDCWD, c"/dev/null", libc::O_RDWR);
+            let null = raw_syscall!(Sysno::openat, directory, path.as_ptr(), mode);
+            check(task, null);
+            let (standard, flags) = (libc::STDIN_FILENO, 0);
+            check(task, raw_syscall!(Sysno::dup3, null, standard, flags));
+            raw_syscall!(Sysno::close, null);
         }
         if let Some((soft, hard)) = task.limit {
             let (this, limit, old) = (0, [soft, hard], ptr::null::<u64>());

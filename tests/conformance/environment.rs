@@ -215,3 +215,66 @@ fn the_limit_on_descriptors_is_raised_for_the_master_alone() {
         },
     );
 }
+
+/// What a program writes there that does not start is in the log.
+#[test]
+fn a_child_of_a_service_that_has_not_worked_yet_writes_its_errors_to_a_socket() {
+    needs_root("to run a master");
+    differs(
+        "What a child writes to standard error before it fails is in the log.",
+        Observed {
+            ours: "descriptor 2 is a socket until the service has worked",
+            original: "descriptor 2 is /dev/null",
+        },
+        |postfix| {
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
+            postfix.start();
+            let errors = |child: Process| child.descriptors()[&2].target.clone();
+            let (_client, mut first) = service.serve();
+            assert_eq!(first.process.descriptors()[&1].target, "/dev/null");
+            first.wait_until_heard();
+            let (_other, second) = service.serve();
+            assert_eq!(errors(second.process), "/dev/null");
+            if errors(first.process).starts_with("socket:") {
+                "descriptor 2 is a socket until the service has worked"
+            } else {
+                "descriptor 2 is /dev/null"
+            }
+        },
+    );
+}
+
+/// A process with the terminal of root's session could put commands into it.
+#[test]
+fn an_attached_masters_children_have_nothing_of_its_terminal() {
+    needs_root("to run a master");
+    differs(
+        "With -d, children have a session of their own, and nothing of the master's terminal.",
+        Observed {
+            ours: "a session of their own, /dev/null and a socket",
+            original: "the master's session and its descriptors",
+        },
+        |postfix| {
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
+            postfix.start_in_foreground(&["-d"]);
+            let _client = service.connect();
+            let child = service.next().process;
+            let master = postfix.master_process();
+            let own = child.descriptors();
+            let is_socket = |number: i32| {
+                let found = own.get(&number);
+                found.is_some_and(|descriptor| descriptor.target.starts_with("socket:"))
+            };
+            let sockets = [1, 2].map(is_socket);
+            let apart = child.session() == child.0 && child.session() != master.session();
+            let input = own.get(&0).map(|descriptor| descriptor.target.clone());
+            postfix.stop();
+            assert_eq!(input.as_deref(), Some("/dev/null"));
+            match (apart, sockets) {
+                (true, [true, true]) => "a session of their own, /dev/null and a socket",
+                (false, [false, false]) => "the master's session and its descriptors",
+                _ => "something else",
+            }
+        },
+    );
+}

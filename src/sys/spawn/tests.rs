@@ -58,6 +58,7 @@ fn start(
         status: null.as_fd(),
         listeners: &given,
         output: None,
+        errors_only: false,
     };
     let environment = Environment::from([c"A=b".to_owned()]);
     spawner.spawn(NOW, program, &environment, 0o755, descriptors)
@@ -278,6 +279,7 @@ fn output_goes_where_the_service_has_it_and_the_masters_output_stays() {
         status: null.as_fd(),
         listeners: &[] as &[OwnedFd],
         output: Some(write.as_fd()),
+        errors_only: false,
     };
     let program = shell("echo to one; echo to two >&2; echo $(ls /proc/self/fd)");
     let environment = Environment::default();
@@ -317,6 +319,7 @@ fn a_child_may_have_as_many_listeners_as_there_are_slots_and_no_more() {
             status: null.as_fd(),
             listeners: &[null.as_fd(); LISTENERS_MAX],
             output: Some(null.as_fd()),
+            errors_only: false,
         };
         let environment = Environment::default();
         let child = spawner.spawn(NOW, &shell("true"), &environment, 1, descriptors);

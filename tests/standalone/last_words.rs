@@ -1,0 +1,169 @@
+//! What children write before they fail, and what they have of the terminal.
+
+use std::fs;
+
+use testkit::client::Client;
+use testkit::instance::SOON;
+use testkit::operator::told;
+use testkit::poll::until;
+use testkit::process::Process;
+use testkit::run::{contents, run};
+use testkit::standalone::Standalone;
+use testkit::test;
+
+/// A master in the background with this program behind one service, and its log.
+fn start(standalone: &mut Standalone, script: &str, settings: &str) -> std::path::PathBuf {
+    let program = standalone.script("program", script);
+    standalone.write_table(&format!("a unix n - - - 5 {}\n", program.display()));
+    let (file, queue) = (standalone.path().join("log"), standalone.queue());
+    let data = standalone.path().join("data");
+    standalone.write_toml(&format!(
+        "maillog_file = \"{}\"\nmaillog_file_prefixes = \"/\"\nqueue_directory = \"{}\"\n\
+         data_directory = \"{}\"\nmail_owner = \"nobody\"\n\n[service.\"a/unix\"]\n{settings}",
+        file.display(),
+        queue.display(),
+        data.display()
+    ));
+    run(&mut standalone.master(&["-w"]), SOON).expect_success();
+    file
+}
+
+fn connect(standalone: &Standalone) -> Client {
+    Client::connect(&standalone.queue().join("public/a").display().to_string())
+}
+
+/// The texts of the service's children in the log.
+fn words(log: &std::path::Path) -> Vec<String> {
+    let text = contents(log);
+    let lines = text
+        .lines()
+        .filter_map(|line| line.split_once("warning: a/"));
+    lines
+        .filter_map(|(_, rest)| Some(rest.split_once(": ")?.1.to_owned()))
+        .collect()
+}
+
+#[test]
+fn the_last_words_of_a_child_that_fails_at_its_start_are_in_the_log() {
+    for mut standalone in Standalone::all() {
+        let script = "echo out; i=0; while [ $i -lt 500 ]; do echo line $i >&2; i=$((i+1)); done\n\
+                      printf 'no end' >&2; exit 3";
+        let log = start(&mut standalone, script, "");
+        let _client = connect(&standalone);
+        until(SOON, "the end", || {
+            contents(&log).contains("bad command startup")
+        });
+        let words = words(&log);
+        let mut expected: Vec<String> = (491..500).map(|n| format!("line {n}")).collect();
+        expected.push("no end".to_owned());
+        assert_eq!(words, expected);
+        told(&standalone, &["stop"]);
+    }
+}
+
+/// A line, a child and a second are bounded.
+#[test]
+fn a_child_that_writes_without_end_neither_fills_the_log_nor_stops_the_master() {
+    let mut standalone = Standalone::of_a_user();
+    let script = "head -c 2000000 /dev/zero | tr '\\0' x >&2; exit 3";
+    let log = start(&mut standalone, script, "");
+    let _client = connect(&standalone);
+    until(SOON * 2, "the end", || {
+        contents(&log).contains("bad command startup")
+    });
+    let words = words(&log);
+    assert_eq!(words.len(), 10, "{words:?}");
+    assert!(words.iter().all(|line| line.len() <= 1000));
+    assert!(contents(&log).len() < 20_000);
+    told(&standalone, &["stop"]);
+}
+
+/// A start costs more with a socket for what the child writes.
+#[test]
+fn a_service_that_has_worked_has_dev_null_and_one_that_has_failed_has_not() {
+    let mut standalone = Standalone::of_a_user();
+    let marks = standalone.path().join("marks");
+    let script = format!(
+        "readlink /proc/self/fd/2 >>{0}; if [ -e {0}.fail ]; then echo broken >&2; exit 3; fi",
+        marks.display()
+    );
+    let log = start(&mut standalone, &script, "throttle_time = \"1s\"\n");
+    let errors = |count: usize| {
+        until(SOON, "a child", || {
+            let text = contents(&marks);
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            (lines.len() >= count).then_some(lines)
+        })
+    };
+    let _client = connect(&standalone);
+    let lines = errors(2);
+    assert!(lines[0].starts_with("socket:"), "{lines:?}");
+    until(SOON, "one with /dev/null", || {
+        contents(&marks).contains("/dev/null")
+    });
+    fs::write(standalone.path().join("marks.fail"), "").expect("a file");
+    until(SOON, "the last words of the second failure", || {
+        words(&log) == ["broken"] || words(&log).len() > 1
+    });
+    told(&standalone, &["stop"]);
+}
+
+#[test]
+fn a_child_that_ends_well_or_is_told_to_leave_has_no_last_words() {
+    let mut standalone = Standalone::of_a_user();
+    let script = "echo something >&2; read -r line <&5; exit 0";
+    let log = start(&mut standalone, script, "");
+    let _client = connect(&standalone);
+    let master = fs::read_to_string(standalone.queue().join("pid/master.pid")).expect("a pid");
+    let master = Process(master.trim().parse().expect("a number"));
+    until(SOON, "a child", || !master.children().is_empty());
+    told(&standalone, &["reload"]);
+    told(&standalone, &["stop"]);
+    until(SOON, "the master's end", || !master.runs());
+    assert_eq!(words(&log), [""; 0]);
+}
+
+/// A child with the terminal could put commands into it (TIOCSTI), or read what is typed.
+#[test]
+fn a_child_of_an_attached_master_has_nothing_of_its_terminal() {
+    for mut standalone in Standalone::all() {
+        let facts = standalone.path().join("facts");
+        let script = standalone.script(
+            "program",
+            &format!(
+                "echo hello; echo oops >&2; echo $$ >{0}.new; mv {0}.new {0}; exec sleep 1000",
+                facts.display()
+            ),
+        );
+        standalone.write_table(&format!("woken fifo n - - 60 1 {}\n", script.display()));
+        if standalone.uid() == 0 {
+            fs::set_permissions(
+                standalone.path(),
+                std::os::unix::fs::PermissionsExt::from_mode(0o777),
+            )
+            .expect("a mode");
+        }
+        standalone.start();
+        let pid = until(SOON, "the child", || fs::read_to_string(&facts).ok());
+        let child = Process(pid.trim().parse().expect("a number"));
+        let master = standalone.process();
+        assert_eq!(child.session(), child.0);
+        assert_eq!(child.group(), child.0);
+        assert_ne!(child.session(), master.session());
+        let descriptors = child.descriptors();
+        assert_eq!(descriptors[&0].target, "/dev/null");
+        for number in [1, 2] {
+            assert!(
+                descriptors[&number].target.starts_with("socket:"),
+                "{number}"
+            );
+        }
+        for text in ["hello", "oops"] {
+            standalone.wait_for_line(&format!("{text}\n"));
+        }
+        child.signal(nix::sys::signal::Signal::SIGKILL);
+        standalone.wait_for_line(&format!("warning: woken/{}: oops", child.0));
+        standalone.stop_by(nix::sys::signal::Signal::SIGTERM);
+        until(SOON, "the child's end", || !child.runs());
+    }
+}
