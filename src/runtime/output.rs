@@ -120,13 +120,14 @@ impl Output {
     /// Writes the line as the purpose asks for it, or keeps it for a while if it is not logged.
     fn end_line(&mut self, to: &mut Lines<'_>) {
         let text = self.line.trim_ascii_end();
-        let is_written =
-            self.purpose != Purpose::LastWords && !text.is_empty() && to.write(text, self.purpose);
-        if !text.is_empty() && !(is_written && self.purpose == Purpose::Log) {
-            if self.last_words.len() == LAST_WORDS {
-                self.last_words.pop_front();
+        if !text.is_empty() {
+            let written = self.purpose != Purpose::LastWords && to.write(text, self.purpose);
+            if !written || self.purpose == Purpose::Show {
+                if self.last_words.len() == LAST_WORDS {
+                    self.last_words.pop_front();
+                }
+                self.last_words.push_back(text.to_owned());
             }
-            self.last_words.push_back(text.to_owned());
         }
         self.line.clear();
     }

@@ -69,9 +69,7 @@ impl Runtime {
         log: Log,
     ) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::new(mem::take(&mut setup.supervisor), setup.exit_at)?;
-        if setup.run.attached {
-            spawner.keep_apart();
-        }
+        spawner.apart = setup.run.attached;
         let poll = Poll::new().context("cannot make a poller")?;
         let flow = spawner.make_flow_pipe();
         flow.context("cannot make the flow pipe")?;

@@ -65,6 +65,18 @@ impl Runtime {
         true
     }
 
+    /// What is done with what the next child of a service prints.
+    pub(super) fn output_purpose(&self, id: ServiceId) -> Option<Purpose> {
+        let service = self.table.service(id)?;
+        if service.config().limits().capture_output {
+            Some(Purpose::Log)
+        } else if self.setup.run.attached {
+            Some(Purpose::Show)
+        } else {
+            (!service.is_proven()).then_some(Purpose::LastWords)
+        }
+    }
+
     /// A new child, with the master's ends of what it inherits.
     fn start_child(
         &mut self,
@@ -73,17 +85,9 @@ impl Runtime {
         generation: u32,
         stress: bool,
     ) -> io::Result<ChildIo> {
+        let purpose = self.output_purpose(id);
         let io = self.services.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
         let program = io.program(self.setup.run, &self.setup.executor, stress)?;
-        let purpose = self.table.service(id).and_then(|service| {
-            if io.service.limits().capture_output {
-                Some(Purpose::Log)
-            } else if self.setup.run.attached {
-                Some(Purpose::Show)
-            } else {
-                (!service.is_proven()).then_some(Purpose::LastWords)
-            }
-        });
         let output = purpose.map(|_| Channel::pair());
         let (output, printed) = output.transpose()?.unzip();
         let (channel, status) = if io.service.is_ordered() {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::children::{ChildChannel, ChildIo};
-use super::output::Output;
+use super::output::{Output, Purpose};
 use super::services::{about_child, described, program};
 use super::template::{Fault, Progress, Template};
 use super::{Runtime, errno};
@@ -201,7 +201,8 @@ impl Runtime {
         let (run, executor) = (self.setup.run, &self.setup.executor);
         // The socket follows the listeners.
         let program = program(service, run, executor, false, io.listeners.len() + 1)?;
-        let output = service.limits().capture_output.then(Channel::pair);
+        let purpose = self.output_purpose(id);
+        let output = purpose.map(|_| Channel::pair());
         let (output, printed) = output.transpose()?.unzip();
         let (channel, theirs) = Channel::pair()?;
         let socket = TemplateSocket::open(Path::new(SOCKET_PATH))?;
@@ -215,6 +216,7 @@ impl Runtime {
             status: theirs.as_fd(),
             listeners: &listeners,
             output: printed.as_ref().map(AsFd::as_fd),
+            errors_only: purpose == Some(Purpose::LastWords),
         };
         let process =
             self.spawner
@@ -228,7 +230,9 @@ impl Runtime {
             process,
             channel: None,
             slow_reads: Duration::ZERO,
-            output: output.map(|channel| Output::new(channel, service.clone())),
+            output: output
+                .zip(purpose)
+                .map(|(channel, purpose)| Output::new(channel, service.clone(), purpose)),
         });
         self.watch_child(now, id, pid);
         if let Err(error) = watched {

@@ -92,9 +92,9 @@ pub struct Spawner {
     /// Children that have not executed their program, as far as is known, in the order of their
     /// starts. Those that could not execute it stay until they have ended.
     launches: Vec<Launch>,
-    /// Whether children get a session of their own and an empty standard input.
-    apart: bool,
-    /// Children's limit on descriptors, where it is not the master's.
+    /// Whether children get a session of their own, and no standard input.
+    pub apart: bool,
+    /// Children's, where it is not the master's.
     limit: Option<Limit>,
     /// For the next children. In boxes, because a child's must not move.
     #[expect(clippy::vec_box)]
@@ -137,8 +137,7 @@ impl Spawner {
     /// on their way.)
     pub const END: RawFd = protocol::LISTEN + LISTENERS_MAX as RawFd + 3;
 
-    /// Takes the descriptors from 3 on, which must be free, for the children's, and has the limit on
-    /// descriptors for them, where it is not the master's.
+    /// Takes the descriptors from 3 on, which must be free, for the children's, whose limit this is.
     ///
     /// # Errors
     /// The system's: descriptors have run out, or the limit on descriptors is too low.
@@ -153,12 +152,6 @@ impl Spawner {
         };
         (protocol::FLOW_READ..Self::END).try_for_each(|slot| spawner.clear_slot(slot))?;
         Ok(spawner)
-    }
-
-    /// From now on keeps the master's terminal from children: they get a session of their own, and
-    /// /dev/null as standard input.
-    pub fn keep_apart(&mut self) {
-        self.apart = true;
     }
 
     /// Makes the pipe that children use to slow each other down, where all have it.
@@ -442,40 +435,43 @@ extern "C" fn run_child(task: *mut libc::c_void) -> libc::c_int {
         raw_syscall!(Sysno::futex, task.borrows.as_ptr(), libc::FUTEX_WAKE, 1);
         check(task, closed);
         if let Some(output) = task.output {
-            let (errors, flags) = (libc::STDERR_FILENO, 0);
-            check(task, raw_syscall!(Sysno::dup3, output, errors, flags));
+            check(
+                task,
+                raw_syscall!(Sysno::dup3, output, libc::STDERR_FILENO, 0),
+            );
             if !task.errors_only {
-                let standard = libc::STDOUT_FILENO;
-                check(task, raw_syscall!(Sysno::dup3, output, standard, flags));
+                check(
+                    task,
+                    raw_syscall!(Sysno::dup3, output, libc::STDOUT_FILENO, 0),
+                );
             }
             raw_syscall!(Sysno::close, output);
         }
         if task.apart {
             // It leads no process group yet, so that this cannot fail.
             raw_syscall!(Sysno::setsid);
-            let (directory, path, mode) = (libc::AT_FDCWD, c"/dev/null", libc::O_RDWR);
-            let null = raw_syscall!(Sysno::openat, directory, path.as_ptr(), mode);
+            let (path, mode) = (c"/dev/null", libc::O_RDWR);
+            let null = raw_syscall!(Sysno::openat, libc::AT_FDCWD, path.as_ptr(), mode);
             check(task, null);
-            let (standard, flags) = (libc::STDIN_FILENO, 0);
-            check(task, raw_syscall!(Sysno::dup3, null, standard, flags));
+            check(task, raw_syscall!(Sysno::dup3, null, libc::STDIN_FILENO, 0));
             raw_syscall!(Sysno::close, null);
         }
         if let Some((soft, hard)) = task.limit {
-            let (this, limit, old) = (0, [soft, hard], ptr::null::<u64>());
-            let which = libc::RLIMIT_NOFILE;
+            let (limit, old) = ([soft, hard], ptr::null::<u64>());
             // Refused where fs.nr_open was lowered meanwhile: then it has the master's.
-            raw_syscall!(Sysno::prlimit64, this, which, limit.as_ptr(), old);
+            raw_syscall!(
+                Sysno::prlimit64,
+                0,
+                libc::RLIMIT_NOFILE,
+                limit.as_ptr(),
+                old
+            );
         }
         // The master's handler is none of the child's. This comes before any signal can.
         let (default, none) = ([0_u64; 4], [0_u64; 1]);
         let (caught, old) = (signal::CAUGHT, ptr::null::<u64>());
-        raw_syscall!(
-            Sysno::rt_sigaction,
-            caught,
-            default.as_ptr(),
-            old,
-            SIGNAL_SET
-        );
+        let action = default.as_ptr();
+        raw_syscall!(Sysno::rt_sigaction, caught, action, old, SIGNAL_SET);
         let how = libc::SIG_SETMASK;
         raw_syscall!(Sysno::rt_sigprocmask, how, none.as_ptr(), old, SIGNAL_SET);
         let (argv, envp) = (task.argv.as_ptr(), task.envp.as_ptr());
