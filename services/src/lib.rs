@@ -105,6 +105,19 @@ pub fn run(main: impl FnOnce(Service) -> Result<(), Error>) -> ExitCode {
     run_as(&About::default(), main)
 }
 
+/// Has the process of a command end with the thread that starts it, by SIGKILL, and take all signals.
+pub fn end_with_parent(command: &mut std::process::Command) {
+    sys::end_with_parent(command);
+}
+
+/// A descriptor that is readable when a child of this process has ended.
+///
+/// # Errors
+/// The system's.
+pub fn process_fd(pid: nix::unistd::Pid) -> std::io::Result<std::os::fd::OwnedFd> {
+    sys::process_fd(pid)
+}
+
 /// Runs a service, as [`run`] does, that has words of its own for `--help` and `--version`.
 pub fn run_as(about: &About, main: impl FnOnce(Service) -> Result<(), Error>) -> ExitCode {
     let program = std::env::args_os().next().unwrap_or_default();

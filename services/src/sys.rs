@@ -1,12 +1,18 @@
-//! System calls that return descriptors as numbers: the library's only unsafe code.
+//! System calls that return descriptors as numbers, and what a new process does before its program:
+//! the library's only unsafe code.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use master::protocol::pool;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockFlag, accept4, recvmsg, setsockopt, sockopt,
 };
+use nix::unistd::{Pid, getpid, getppid};
 
 /// Takes ownership of a descriptor that this process inherited, and sets close-on-exec.
 ///
@@ -29,6 +35,33 @@ pub(crate) fn inherit(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor is open and has no owner: every owner in this process would have set
     // close-on-exec.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A process that ends with the thread that starts it, and that takes all signals.
+pub(crate) fn end_with_parent(command: &mut Command) {
+    let parent = getpid();
+    let prepare = move || {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if getppid() != parent {
+            // It has ended before that was set.
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        Ok(SigSet::empty().thread_set_mask()?)
+    };
+    // SAFETY: after fork(2) the closure makes four system calls, and takes neither locks nor memory.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// A descriptor that is readable when a child of this process has ended.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn process_fd(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open(2) takes two numbers, and looks at no memory.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let fd = nix::errno::Errno::result(fd)?;
+    // SAFETY: it is new, has no other owner, and fits: descriptors are small numbers.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 /// Whether a channel from the master is that of an ordered pool, which [`pool::SIZE`] marks.

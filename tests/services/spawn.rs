@@ -1,5 +1,6 @@
 //! Commands: spawn, which runs one for each client.
 
+use nix::sys::signal::Signal;
 use testkit::client::Client;
 use testkit::instance::SOON;
 use testkit::poll::until;
@@ -103,6 +104,58 @@ fn a_command_that_takes_too_long_is_killed_with_its_offspring() {
         shell.0
     ));
     stage.wait_for_log("warning: command sh killed by signal 9");
+}
+
+/// A client of a command that runs for long, the two processes of that, and spawn's own.
+fn long_command(stage: &Stage) -> (Client, [Process; 3]) {
+    let mut client = Client::connect(&stage.address());
+    let [shell, sleeper] = [(); 2].map(|()| Process(client.line().parse().expect("a process ID")));
+    let spawn = Process(shell.parent());
+    (client, [shell, sleeper, spawn])
+}
+
+const LONG: &str = "user=nobody argv=sh -c {echo $$; sleep 1000 & echo $!; wait}";
+
+#[test]
+fn a_command_ends_with_spawn() {
+    needs_root("a mail system");
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
+        let stage = spawn(LONG);
+        let (_client, processes) = long_command(&stage);
+        processes[2].signal(signal);
+        until(SOON, "all to be gone", || {
+            !processes.iter().any(|p| p.runs())
+        });
+    }
+}
+
+#[test]
+fn a_command_that_ignores_sigterm_is_killed_when_spawn_is_told_to_end() {
+    needs_root("a mail system");
+    let stage = spawn("user=nobody argv=sh -c {trap '' TERM; echo $$; sleep 1000 & echo $!; wait}");
+    let (_client, processes) = long_command(&stage);
+    processes[2].signal(Signal::SIGTERM);
+    until(SOON, "all to be gone", || {
+        !processes.iter().any(|p| p.runs())
+    });
+}
+
+#[test]
+fn a_command_ends_when_the_master_is_stopped() {
+    needs_root("a mail system");
+    let mut stage = spawn(LONG);
+    let (_client, processes) = long_command(&stage);
+    stage.stop();
+    until(SOON, "all to be gone", || {
+        !processes.iter().any(|p| p.runs())
+    });
+}
+
+#[test]
+fn a_command_takes_the_signals_that_spawn_holds_back() {
+    needs_root("a mail system");
+    let stage = spawn("user=nobody argv=sh -c {grep SigBlk /proc/self/status}");
+    assert_eq!(stage.ask(""), "SigBlk:\t0000000000000000\n");
 }
 
 #[test]

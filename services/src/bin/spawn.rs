@@ -3,17 +3,21 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitCode, ExitStatus};
-use std::sync::mpsc::sync_channel;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, killpg};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Gid, Group, Pid, Uid, User, geteuid, getuid, setegid, seteuid, setgroups};
 use services::{About, Client, Error, Log, Service};
+
+/// How long a command has to end when this process is told to.
+const END_TIME: Duration = Duration::from_secs(5);
 
 /// The search path for commands (`_PATH_DEFPATH`).
 const PATH: &str = "/usr/bin:/bin";
@@ -87,7 +91,17 @@ impl Spawner {
         result
     }
 
+    /// Runs the command for a client. A signal that ends this process waits until the command has
+    /// ended.
     fn serve(&self, client: &mut Client) -> io::Result<()> {
+        let before = stop_signals().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let served = self.run(client);
+        before.thread_set_mask()?;
+        served
+    }
+
+    fn run(&self, client: &Client) -> io::Result<()> {
+        let signals = SignalFd::with_flags(&stop_signals(), SfdFlags::SFD_CLOEXEC)?;
         let name = self.command[0].to_string_lossy().into_owned();
         let mut child = match self.start(client) {
             Ok(child) => child,
@@ -97,7 +111,7 @@ impl Spawner {
             }
         };
         let pid = child.id();
-        let (status, in_time) = self.wait(&mut child)?;
+        let (status, in_time) = self.wait(&mut child, &signals)?;
         if !in_time {
             self.log.warning(format!(
                 "{name}: process id {pid}: command time limit exceeded"
@@ -127,34 +141,82 @@ impl Spawner {
             // `uid` also removes the supplementary groups.
             command.uid(uid.as_raw()).gid(gid.as_raw());
         }
+        services::end_with_parent(&mut command);
         self.as_root(|| command.spawn())
     }
 
-    /// Waits for the command's end. When its time is over, kills it and returns false.
-    fn wait(&self, child: &mut Child) -> io::Result<(ExitStatus, bool)> {
+    /// Waits for the command's end. When its time is over, kills it and returns false. When this
+    /// process is told to end, ends the command first.
+    fn wait(&self, child: &mut Child, signals: &SignalFd) -> io::Result<(ExitStatus, bool)> {
         // A process ID fits into a `pid_t`.
         let pid = Pid::from_raw(child.id() as i32);
-        let (ended, end) = sync_channel(1);
-        let in_time = thread::scope(|scope| {
-            let wait = move || {
-                // WNOWAIT: the process ID is not reused until the command is reaped, below.
-                let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-                while waitid(Id::Pid(pid), flags) == Err(nix::errno::Errno::EINTR) {}
-                let _ = ended.send(());
-            };
-            let started = thread::Builder::new().spawn_scoped(scope, wait);
-            let in_time = started.is_ok() && end.recv_timeout(self.limit).is_ok();
-            if !in_time {
-                self.as_root(|| {
-                    // Kill the process group, too: the command may have left it, and its children
-                    // may be in it.
-                    let _ = killpg(pid, Signal::SIGKILL);
-                    Ok(kill(pid, Signal::SIGKILL)?)
-                })?;
+        let waited = wait_for_end(pid, Some(signals), self.limit);
+        let in_time = match waited {
+            Ok(Woken::End) => true,
+            Ok(Woken::Signal) => {
+                self.kill(pid, Signal::SIGTERM)?;
+                if !matches!(wait_for_end(pid, None, END_TIME), Ok(Woken::End)) {
+                    self.kill(pid, Signal::SIGKILL)?;
+                }
+                true
             }
-            io::Result::Ok(in_time)
-        })?;
-        Ok((child.wait()?, in_time))
+            Ok(Woken::Time) | Err(_) => {
+                self.kill(pid, Signal::SIGKILL)?;
+                false
+            }
+        };
+        let status = child.wait()?;
+        waited.map(|_| (status, in_time))
+    }
+
+    /// Signals the command and its process group: the command may have left it, and its children may
+    /// be in it.
+    fn kill(&self, pid: Pid, signal: Signal) -> io::Result<()> {
+        self.as_root(|| {
+            let _ = killpg(pid, signal);
+            Ok(kill(pid, signal)?)
+        })
+    }
+}
+
+/// Signals that end this process, and then the command with it.
+fn stop_signals() -> SigSet {
+    [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGHUP,
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// What a wait for a command has ended by.
+#[derive(Clone, Copy)]
+enum Woken {
+    End,
+    Signal,
+    Time,
+}
+
+/// Waits for the end of a child, for a stop signal, which stays to be delivered, or until the time is
+/// over.
+fn wait_for_end(pid: Pid, signals: Option<&SignalFd>, limit: Duration) -> io::Result<Woken> {
+    let process = services::process_fd(pid)?;
+    let begin = Instant::now();
+    loop {
+        let left = limit.saturating_sub(begin.elapsed());
+        let mut fds = vec![PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        fds.extend(signals.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        // A longer time is waited for in parts.
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(_) if fds[0].any() == Some(true) => return Ok(Woken::End),
+            Ok(1..) => return Ok(Woken::Signal),
+            Ok(_) if begin.elapsed() >= limit => return Ok(Woken::Time),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
