@@ -6,6 +6,7 @@ mod executor;
 mod names;
 mod needed;
 mod pipe;
+pub mod trust;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -21,7 +22,7 @@ use anyhow::{Context, anyhow, ensure};
 pub use self::executor::{beside_this_program, check_executor};
 pub use self::names::Names;
 pub use self::pipe::PipedTable;
-use crate::config::{Base, Source, Sources, StandAlone, User};
+use crate::config::{Base, Severity, Source, Sources, StandAlone, User};
 use crate::sys::{file, privilege};
 
 /// The default directory of Postfix's configuration.
@@ -41,6 +42,7 @@ pub struct Location {
     table: Table,
     /// `None` for a Postfix installation. This does not change when `main.cf` is removed later.
     stand_alone: Option<StandAlone>,
+    if_others_may_write: Option<Severity>,
 }
 
 /// The source of the service table.
@@ -81,6 +83,7 @@ impl Location {
                 directory: path.clone(),
                 path,
                 table: Table::File(table),
+                if_others_may_write: if_others_may_write(stand_alone.is_some()),
                 stand_alone,
             });
         }
@@ -96,6 +99,7 @@ impl Location {
             table: Table::File(path.clone()),
             path,
             stand_alone: Some(stand_alone(variable)?),
+            if_others_may_write: if_others_may_write(true),
         })
     }
 
@@ -115,6 +119,7 @@ impl Location {
             directory: stand_alone.queue_directory.clone(),
             table: Table::Pipe(Some(pipe.text)),
             stand_alone: Some(stand_alone),
+            if_others_may_write: if_others_may_write(true),
         })
     }
 
@@ -139,6 +144,16 @@ impl Location {
             Table::File(_) => &self.path,
             Table::Pipe(_) => &self.directory,
         }
+    }
+
+    /// Files that users other than root may change are no error, but a warning.
+    pub fn warn_if_others_may_write(&mut self) {
+        self.if_others_may_write = self.if_others_may_write.map(|_| Severity::Warning);
+    }
+
+    /// Files that users other than root may change are as good as any.
+    pub fn ignore_if_others_may_write(&mut self) {
+        self.if_others_may_write = None;
     }
 
     /// Frees the text of a table that was a pipe. After this, [`Self::read`] fails.
@@ -206,8 +221,19 @@ impl Location {
                 text: Vec::new(),
             },
             master_toml,
+            if_others_may_write: self.if_others_may_write,
         })
     }
+}
+
+/// Only root's configuration must be root's alone. Postfix's tools warn of it themselves.
+fn if_others_may_write(stand_alone: bool) -> Option<Severity> {
+    let severity = if stand_alone {
+        Severity::Error
+    } else {
+        Severity::Warning
+    };
+    privilege::is_root().then_some(severity)
 }
 
 /// Reads a file that may be missing. A dangling symbolic link is an error.

@@ -116,7 +116,10 @@ fn run(
     clock: Box<dyn Clock>,
     log: &mut Log,
 ) -> anyhow::Result<Exit> {
-    let location = find_configuration(options, &inherited, process.table)?;
+    let mut location = find_configuration(options, &inherited, process.table)?;
+    if options.attached {
+        location.warn_if_others_may_write();
+    }
     if location.is_stand_alone() {
         let terminal = log.settings().terminal;
         log.set(Settings {

@@ -350,6 +350,10 @@ fn reloads(services: usize, times: usize) {
 struct Nameless;
 
 impl Resolver for Nameless {
+    fn check_trust(&self, _: &Path) -> Result<(), String> {
+        Ok(())
+    }
+
     fn hostname(&self) -> String {
         "host.test".into()
     }
@@ -421,6 +425,7 @@ fn parse(main_cf: &str, master_cf: &str) {
         base: Base::Postfix(source("/etc/postfix/main.cf", main_cf)),
         master_cf: source("/etc/postfix/master.cf", master_cf),
         master_toml: None,
+        if_others_may_write: None,
     };
     let config = Config::parse(&sources, &Nameless);
     black_box(config.expect("a configuration without errors"));

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::connection::StatusReply;
+use crate::process;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use master::files::{Location, POSTFIX};
-use master::status::Document;
 
 use crate::simulate::Options as Simulation;
 
@@ -140,15 +141,22 @@ impl Arguments {
         self.find(Path::new(POSTFIX))
     }
 
-    /// The location of the configuration of the master that sent `document`.
+    /// The location of the configuration of the master that sent `reply`.
     ///
     /// # Errors
     /// There is no configuration.
-    pub fn location_of(&self, document: &Document) -> Result<Location> {
-        match self.queue {
-            Some(_) => self.find(Path::new(&document.configuration)),
-            None => self.location(),
+    pub fn location_of(&self, reply: &StatusReply) -> Result<Location> {
+        let mut location = match self.queue {
+            Some(_) => self.find(Path::new(&reply.document.configuration))?,
+            None => self.location()?,
+        };
+        if process::user(reply.pid).is_some_and(|user| user != 0) {
+            location.ignore_if_others_may_write();
         }
+        if process::is_attached_master(reply.pid) {
+            location.warn_if_others_may_write();
+        }
+        Ok(location)
     }
 
     fn find(&self, usual: &Path) -> Result<Location> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
-use master::config::{Base, Diagnostic, Resolver, Severity, Values};
+use master::config::{Base, Diagnostic, Severity, Values};
 use master::files::{Location, Names};
 
 /// A queue directory, and whether it is certain.
@@ -33,11 +33,7 @@ impl Directory {
         if let Base::StandAlone(stand_alone) = &sources.base {
             values.default_directories(stand_alone);
         }
-        values.complete(
-            location.is_stand_alone(),
-            &Names.hostname(),
-            std::process::id(),
-        );
+        values.complete(location.is_stand_alone(), &Names);
         let path = values.path("queue_directory").map_err(|findings| {
             anyhow!(
                 "the configuration does not say where the master is: {findings}: correct it, or \

@@ -24,7 +24,7 @@ const FIXED: [&str; 2] = ["queue_directory", "data_directory"];
 /// The master does not answer, the files cannot be read, or the output fails.
 pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let reply = MasterClient::new(arguments)?.status()?;
-    let location = arguments.location_of(&reply.document)?;
+    let location = arguments.location_of(&reply)?;
     let sources = sources(location.read()?, &reply);
     let config = match check::parse(&sources, &reply.document) {
         Ok(config) => config,

@@ -1,7 +1,10 @@
 //! Information about processes from proc(5).
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 
+use master::options::Options;
 use nix::unistd::{SysconfVar, sysconf};
 
 /// The resource usage of a process.
@@ -33,6 +36,25 @@ pub fn began(pid: i32) -> Option<u64> {
     let ended = matches!(fields.first()?.as_str(), "Z" | "X");
     let began = fields.get(START_TIME - FIRST)?.parse().ok()?;
     (!ended).then_some(began)
+}
+
+/// The user that a process acts for; `None` if it has ended.
+pub fn user(pid: i32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether a master was started with `-d`.
+pub fn is_attached_master(pid: i32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = line
+        .split(|&byte| byte == 0)
+        .filter(|word| !word.is_empty());
+    let words = words
+        .skip(1)
+        .map(|word| OsString::from_vec(word.to_owned()));
+    Options::parse(words, |_| false).is_ok_and(|options| options.attached)
 }
 
 /// Fields are numbered as in proc(5): the first after the name is number 3.

@@ -21,7 +21,7 @@ use crate::process::began;
 pub fn reload(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let client = MasterClient::new(arguments)?;
     let before = client.status()?;
-    let location = arguments.location_of(&before.document)?;
+    let location = arguments.location_of(&before)?;
     if let Err(findings) = check::parse(&location.read()?, &before.document) {
         return check::refuse(&location, &findings, out);
     }

@@ -23,6 +23,7 @@ pub fn config(table: &str, toml: &str) -> Config {
         }),
         master_cf: source("master.cf", table),
         master_toml: Some(source("master.toml", toml)),
+        if_others_may_write: None,
     };
     Config::parse(&sources, &Names).expect("a good configuration")
 }

@@ -4,7 +4,7 @@
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use master::config::{Diagnostic, Resolver, Source, Values};
+use master::config::{Diagnostic, Source, Values};
 use master::files::{Names, POSTFIX, read_if_there, stand_alone};
 
 use crate::Error;
@@ -48,7 +48,7 @@ pub(crate) fn read(options: &Options, program: &str) -> Result<(Values, Vec<Diag
             values.default_directories(&stand_alone);
         }
     }
-    values.complete(main_cf.is_none(), &Names.hostname(), std::process::id());
+    values.complete(main_cf.is_none(), &Names);
     Ok((values, findings))
 }
 

@@ -23,6 +23,7 @@ mod testing;
 mod text;
 mod words;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,6 +67,9 @@ pub struct Sources {
     pub master_cf: Source,
     /// Optional settings that Postfix's files do not have.
     pub master_toml: Option<Source>,
+    /// The severity of a file or program that users other than root can change; none if that does
+    /// not matter.
+    pub if_others_may_write: Option<Severity>,
 }
 
 /// The source of parameters that `master.toml` does not set.
@@ -163,6 +167,11 @@ pub trait Resolver {
     /// # Errors
     /// What is in the way, and what is expected.
     fn check_log_file(&self, path: &Path, alone: bool) -> Result<(), String>;
+    /// Whether only root can change what this path names.
+    ///
+    /// # Errors
+    /// The file or directory on its way that others can change, and what to do.
+    fn check_trust(&self, path: &Path) -> Result<(), String>;
 }
 
 /// The two network protocols of `inet_protocols`.
@@ -224,6 +233,7 @@ impl Config {
             system,
             &mut findings,
         );
+        sources.check_trust(&services, resolver, &mut findings);
         findings.tidy(&sources.paths());
         match parameters {
             Some(parameters) if !findings.has_errors() => Ok(Self {
@@ -259,6 +269,59 @@ impl Parameters {
 }
 
 impl Sources {
+    /// Finds files and programs that users other than root can change: they could have root run what
+    /// they like.
+    fn check_trust(
+        &self,
+        services: &[Arc<Service>],
+        resolver: &dyn Resolver,
+        findings: &mut Diagnostics,
+    ) {
+        let Some(severity) = self.if_others_may_write else {
+            return;
+        };
+        // Each is told once, where it is met first.
+        let mut told = BTreeSet::new();
+        let mut check = |file: &Path, line: Option<u32>, path: &Path, what: String| {
+            let Err(problem) = resolver.check_trust(path) else {
+                return;
+            };
+            if told.insert(problem.clone()) {
+                findings.0.push(Diagnostic {
+                    severity,
+                    path: file.to_owned(),
+                    position: line.map(|line| Position { line, column: 1 }),
+                    message: format!("root {what}, and {problem}"),
+                });
+            }
+        };
+        let files = match &self.base {
+            Base::Postfix(main_cf) => Some(main_cf),
+            Base::StandAlone(_) => None,
+        };
+        let files = files.into_iter().chain([&self.master_cf]);
+        for source in files.chain(&self.master_toml) {
+            check(
+                &source.path,
+                None,
+                &source.path,
+                "reads this file".to_owned(),
+            );
+        }
+        let mut programs = BTreeSet::new();
+        for service in services.iter().filter(|service| !service.has_user()) {
+            if programs.insert(&service.path) {
+                let what = format!("runs {}", service.path.display());
+                check(
+                    &self.master_cf.path,
+                    Some(service.line),
+                    &service.path,
+                    what,
+                );
+            }
+        }
+    }
+
     fn parameters(
         &self,
         resolver: &dyn Resolver,

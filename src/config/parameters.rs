@@ -139,6 +139,11 @@ const DEFAULTS: [(&str, &str); 25] = [
     ("tcp_windowsize", "0"),
 ];
 
+/// The user of root's services without Postfix, if there is one with this name.
+const OWN_USER: &str = "master";
+/// Their user otherwise, as which programs of other origin run, too.
+const SHARED_USER: &str = "nobody";
+
 /// Defaults that differ in a stand-alone installation. Children need `PATH` to find their
 /// interpreters, and `HOME` to find their files.
 const STAND_ALONE_DEFAULTS: [(&str, &str); 5] = [
@@ -149,7 +154,7 @@ const STAND_ALONE_DEFAULTS: [(&str, &str); 5] = [
          LOGNAME SHELL TZ LANG LC_ALL XDG_RUNTIME_DIR XDG_STATE_HOME RUNTIME_DIRECTORY \
          STATE_DIRECTORY",
     ),
-    ("mail_owner", "nobody"),
+    ("mail_owner", SHARED_USER),
     ("syslog_facility", "daemon"),
     ("syslog_name", "master"),
 ];
@@ -198,26 +203,57 @@ pub(super) fn read(
     resolver: &dyn Resolver,
     findings: &mut Diagnostics,
 ) -> (Option<Parameters>, TableSettings) {
+    let mut shares_nobody = false;
     if let Some(stand_alone) = stand_alone {
-        complete_stand_alone(&mut dictionary, stand_alone);
+        shares_nobody = stand_alone.user.is_none() && dictionary.get(b"mail_owner").is_none();
+        complete_stand_alone(&mut dictionary, stand_alone, resolver);
     }
     complete(&mut dictionary, &resolver.hostname(), resolver.process_id());
     let mut reader = Reader::new(&dictionary, findings);
+    let owner = reader.string("mail_owner").unwrap_or_default();
+    if shares_nobody && owner == SHARED_USER && resolver.user(SHARED_USER).is_some() {
+        let warning = shared_user(&mut reader);
+        reader.warn("mail_owner", warning);
+    }
     let parameters = parameters(&mut reader, stand_alone, resolver);
     let table = table_settings(&mut reader, parameters.as_ref(), resolver);
     (parameters, table)
 }
 
 /// Sets the defaults of a stand-alone installation.
-fn complete_stand_alone(dictionary: &mut Dictionary, stand_alone: &StandAlone) {
+fn complete_stand_alone(
+    dictionary: &mut Dictionary,
+    stand_alone: &StandAlone,
+    resolver: &dyn Resolver,
+) {
     default_directories(dictionary, stand_alone);
     if stand_alone.user.is_some() {
         // This is safe: an unprivileged user cannot write to the files of other users.
         dictionary.default("maillog_file_prefixes", "/");
     }
+    stand_alone_defaults(dictionary, resolver);
+}
+
+/// Services without Postfix have a user of their own if there is one with this name.
+fn stand_alone_defaults(dictionary: &mut Dictionary, resolver: &dyn Resolver) {
+    let is_unprivileged = |user: User| user.uid != 0 && user.gid != 0;
+    if resolver.user(OWN_USER).is_some_and(is_unprivileged) {
+        dictionary.default("mail_owner", OWN_USER);
+    }
     for (name, value) in STAND_ALONE_DEFAULTS {
         dictionary.default(name, value);
     }
+}
+
+/// What is wrong with the user that all systems have, and what to do.
+fn shared_user(reader: &mut Reader<'_>) -> String {
+    let mut path = |name: &str| reader.string(name).unwrap_or_default();
+    let (queue, data) = (path("queue_directory"), path("data_directory"));
+    format!(
+        "parameter mail_owner: the services run as {SHARED_USER}, and whatever else does can harm them: give them a user \
+         of their own, with \"useradd --system {OWN_USER}\"; then stop the master, run \"chown -R \
+         {OWN_USER}: {queue}/private {queue}/public {data}\", and start it"
+    )
 }
 
 fn default_directories(dictionary: &mut Dictionary, stand_alone: &StandAlone) {

@@ -177,7 +177,7 @@ impl Service {
     }
 
     /// Whether the children begin as a user of their own, who cannot become another.
-    fn has_user(&self) -> bool {
+    pub(super) fn has_user(&self) -> bool {
         self.sandbox()
             .is_some_and(|sandbox| sandbox.user.as_ref().is_some_and(|user| user.uid != 0))
     }

@@ -16,6 +16,8 @@ pub(super) struct FakeSystem {
     pub(super) landlock_version: u32,
     /// Number of host lookups.
     pub(super) lookups: Cell<usize>,
+    /// Files that users other than root can change.
+    pub(super) shared: Vec<&'static str>,
 }
 
 impl Default for FakeSystem {
@@ -34,6 +36,7 @@ impl Default for FakeSystem {
             ],
             landlock_version: 7,
             lookups: Cell::new(0),
+            shared: Vec::new(),
         }
     }
 }
@@ -45,6 +48,11 @@ pub(super) fn ips(addresses: &[&str]) -> Vec<IpAddr> {
 }
 
 impl Resolver for FakeSystem {
+    fn check_trust(&self, path: &Path) -> Result<(), String> {
+        let shared = self.shared.iter().find(|shared| path.starts_with(shared));
+        shared.map_or(Ok(()), |shared| Err(format!("{shared} is shared")))
+    }
+
     fn hostname(&self) -> String {
         self.hostname.to_owned()
     }
@@ -145,6 +153,7 @@ pub(super) fn sources(main_cf: impl Into<Vec<u8>>, master_cf: impl Into<Vec<u8>>
             text: master_cf.into(),
         },
         master_toml: None,
+        if_others_may_write: None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::testing::{FakeSystem, sources};
+use super::testing::{FakeSystem, sources, stand_alone};
 use super::*;
 
 /// The settings of the `main.cf` that Debian ships.
@@ -127,4 +127,63 @@ fn large_files_take_no_longer_than_their_size_warrants() {
         let _ = parse(b"", b"", Some(master_toml.as_bytes()));
     }
     assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn files_and_programs_that_others_can_change_are_told_once_each() {
+    let mut sources = stand_alone(None, "a unix n - - - 1 /srv/a\nb unix n - - - 1 /srv/b\n");
+    let system = FakeSystem {
+        shared: vec!["/srv", "master.cf"],
+        ..FakeSystem::default()
+    };
+    let told = |findings: Vec<Diagnostic>| -> Vec<String> {
+        let lines = findings.iter().map(ToString::to_string);
+        lines.filter(|line| line.contains("is shared")).collect()
+    };
+    let expected = [
+        "master.cf: root reads this file, and master.cf is shared",
+        "master.cf: line 1: column 1: root runs /srv/a, and /srv is shared",
+    ];
+    sources.if_others_may_write = Some(Severity::Error);
+    let findings = Config::parse(&sources, &system).expect_err("errors").0;
+    assert_eq!(told(findings), expected);
+    sources.if_others_may_write = Some(Severity::Warning);
+    let config = Config::parse(&sources, &system).expect("warnings");
+    assert_eq!(told(config.warnings), expected);
+    // A user's own program is theirs to change.
+    sources.master_toml = Some(Source {
+        path: "master.toml".into(),
+        text: b"[service.\"a/unix\"]\nuser = \"nobody\"\n".to_vec(),
+    });
+    let config = Config::parse(&sources, &system).expect("warnings");
+    let other = "master.cf: line 2: column 1: root runs /srv/b, and /srv is shared";
+    assert_eq!(told(config.warnings), [expected[0], other]);
+    sources.if_others_may_write = None;
+    let config = Config::parse(&sources, &system).expect("no matter");
+    assert_eq!(told(config.warnings), [""; 0]);
+}
+
+#[test]
+fn roots_services_without_a_user_of_their_own_are_warned_of() {
+    let warned = |user: Option<User>, toml: &str, system: &FakeSystem| {
+        let mut sources = stand_alone(user, "");
+        sources.master_toml = Some(Source {
+            path: "master.toml".into(),
+            text: toml.into(),
+        });
+        let config = Config::parse(&sources, system).expect("a configuration");
+        let warned = config
+            .warnings
+            .iter()
+            .any(|w| w.message.contains("useradd"));
+        (warned, config.parameters.mail_owner.0)
+    };
+    let mut system = FakeSystem::default();
+    assert_eq!(warned(None, "", &system), (true, "nobody".into()));
+    let chosen = "mail_owner = \"nobody\"\n";
+    assert_eq!(warned(None, chosen, &system), (false, "nobody".into()));
+    let user = User { uid: 200, gid: 200 };
+    assert!(!warned(Some(user), "", &system).0);
+    system.users.push(("master", user));
+    assert_eq!(warned(None, "", &system), (false, "master".into()));
 }

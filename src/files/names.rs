@@ -12,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::unistd::{self, AccessFlags, Gid, Uid};
 
 use super::needed::needed_files;
+use super::trust;
 use crate::config::{Family, Resolver, User};
 use crate::errors::{describe_errno, describe_error};
 use crate::sys::{file, names, privilege};
@@ -150,6 +151,10 @@ impl Resolver for Names {
                 .map_err(|errno| format!("{problem}: {}", describe_errno(errno as i32)))?;
         }
         Ok(())
+    }
+
+    fn check_trust(&self, path: &Path) -> Result<(), String> {
+        trust::check(path)
     }
 }
 

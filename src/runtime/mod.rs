@@ -213,8 +213,7 @@ impl Runtime {
                 Token::Status(_) | Token::OwnStatus(_) | Token::Control(_) => {
                     self.turn.admin.push(token)
                 }
-                // The reload, which comes last, looks for answers by itself.
-                Token::Names => {}
+                Token::Names => self.reloader.answered = true,
             }
         }
         self.turn.ready = ready;

@@ -6,11 +6,26 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::thread;
 
 use nix::sys::prctl;
 
 use super::{detached, privilege, process};
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Question {
+    /// Whether only root can change a file. The answer has no addresses.
+    File(PathBuf),
+    Host(String),
+}
+
+impl Question {
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+}
 
 /// A host's addresses in the resolver's order, or its words on why there are none.
 pub type Answer = Result<Vec<IpAddr>, String>;
@@ -21,7 +36,7 @@ const ANSWERS_MAX: u64 = 1024 * 1024;
 /// Host names that are being looked up. When this is dropped, the other process ends.
 #[derive(Debug)]
 pub struct Lookup {
-    hosts: Vec<String>,
+    questions: Vec<Question>,
     connection: UnixStream,
     /// A line for each host, in their order, as far as they have come.
     answers: Vec<u8>,
@@ -32,12 +47,12 @@ impl Lookup {
     ///
     /// # Errors
     /// The system's: there can be no such process.
-    pub fn start(hosts: Vec<String>, resolve: fn(&str) -> Answer) -> io::Result<Self> {
+    pub fn start(questions: Vec<Question>, resolve: fn(&Question) -> Answer) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        detached::run(|| look_up(hosts.clone(), resolve, theirs))?;
+        detached::run(|| look_up(&questions, resolve, theirs))?;
         Ok(Self {
-            hosts,
+            questions,
             connection: ours,
             answers: Vec::new(),
         })
@@ -56,21 +71,21 @@ impl Lookup {
         }
     }
 
-    /// The host that is being looked up.
-    pub fn current(&self) -> Option<&str> {
+    /// What is being looked up.
+    pub fn current(&self) -> Option<&Question> {
         let answered = self.answers.iter().filter(|&&byte| byte == b'\n').count();
-        self.hosts.get(answered).map(String::as_str)
+        self.questions.get(answered)
     }
 
     /// The answers, where those that have not come are `missing`.
-    pub fn into_answers(self, missing: &str) -> BTreeMap<String, Answer> {
+    pub fn into_answers(self, missing: &str) -> BTreeMap<Question, Answer> {
         let mut lines = self.answers.split_inclusive(|&byte| byte == b'\n');
-        let hosts = self.hosts.into_iter();
-        let answers = hosts.map(|host| {
+        let questions = self.questions.into_iter();
+        let answers = questions.map(|question| {
             let answer = lines
                 .next()
                 .and_then(|line| serde_json::from_slice(line).ok());
-            (host, answer.unwrap_or_else(|| Err(missing.to_owned())))
+            (question, answer.unwrap_or_else(|| Err(missing.to_owned())))
         });
         answers.collect()
     }
@@ -82,15 +97,18 @@ impl AsFd for Lookup {
     }
 }
 
-/// What the other process does, without root's rights: the C library reads what a name server sends.
+/// What the other process does, for host names without root's rights: the C library reads what a name
+/// server sends.
 /// It leaves when its answers are not wanted any more, which the end
 /// of the connection tells: also where the resolver still waits, and where the master has died.
 /// Signals remain blocked, so that what is for the whole process group does not meet it.
-fn look_up(hosts: Vec<String>, resolve: fn(&str) -> Answer, mut connection: UnixStream) {
+fn look_up(questions: &[Question], resolve: fn(&Question) -> Answer, mut connection: UnixStream) {
     let fd = connection.as_raw_fd();
     // SAFETY: this process is a copy that never goes back to the values which own these descriptors.
     unsafe { process::keep_only([fd]) };
-    privilege::become_nobody();
+    if !questions.iter().any(Question::is_file) {
+        privilege::become_nobody();
+    }
     // A signal to all processes with the master's name is not for this one.
     let _kept = prctl::set_name(c"names");
     let watched = connection.try_clone().and_then(|mut end| {
@@ -100,7 +118,7 @@ fn look_up(hosts: Vec<String>, resolve: fn(&str) -> Answer, mut connection: Unix
         })
     });
     if watched.is_ok() {
-        let mut answers = hosts.iter().map(|host| line(resolve(host)));
+        let mut answers = questions.iter().map(|question| line(resolve(question)));
         // An error is the end, which the other thread finds, too.
         let _ = answers.try_for_each(|answer| connection.write_all(&answer));
     }
@@ -123,9 +141,16 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(60);
 
+    fn host(name: &str) -> Question {
+        Question::Host(name.to_owned())
+    }
+
     /// Knows two hosts.
-    fn resolve(host: &str) -> Answer {
-        match host {
+    fn resolve(question: &Question) -> Answer {
+        let Question::Host(host) = question else {
+            return Ok(Vec::new());
+        };
+        match host.as_str() {
             "a" => Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]),
             "b" => Ok(Vec::new()),
             other => Err(format!("{other}:\nno such host")),
@@ -138,14 +163,14 @@ mod tests {
         if !in_own_process(name) {
             return;
         }
-        let hosts = ["a", "b", "c", "a"].map(str::to_owned).to_vec();
+        let hosts = ["a", "b", "c", "a"].map(host).to_vec();
         let mut lookup = Lookup::start(hosts, resolve).unwrap();
         while !lookup.read().unwrap() {
             assert!(wait_until_readable(lookup.as_fd(), SOON));
         }
         let answers = lookup.into_answers("none came");
-        for host in ["a", "b", "c"] {
-            assert_eq!(answers[host], resolve(host));
+        for name in ["a", "b", "c"].map(host) {
+            assert_eq!(answers[&name], resolve(&name));
         }
     }
 
@@ -153,19 +178,19 @@ mod tests {
     fn what_was_not_answered_is_missing() {
         let (connection, other) = UnixStream::pair().unwrap();
         let mut lookup = Lookup {
-            hosts: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            questions: ["a", "b", "c"].map(host).to_vec(),
             connection,
             answers: Vec::new(),
         };
-        (&other).write_all(&line(resolve("a"))).unwrap();
+        (&other).write_all(&line(resolve(&host("a")))).unwrap();
         (&other).write_all(b"what?\n{\"Ok\":[").unwrap();
-        assert_eq!(lookup.current(), Some("a"));
+        assert_eq!(lookup.current(), Some(&host("a")));
         drop(other);
         assert!(lookup.read().unwrap());
-        assert_eq!(lookup.current(), Some("c"));
+        assert_eq!(lookup.current(), Some(&host("c")));
         let answers = lookup.into_answers("no answer");
-        assert_eq!(answers["a"], resolve("a"));
-        assert_eq!(answers["b"], Err("no answer".to_owned()));
-        assert_eq!(answers["c"], Err("no answer".to_owned()));
+        assert_eq!(answers[&host("a")], resolve(&host("a")));
+        assert_eq!(answers[&host("b")], Err("no answer".to_owned()));
+        assert_eq!(answers[&host("c")], Err("no answer".to_owned()));
     }
 }

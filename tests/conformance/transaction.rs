@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
 use testkit::client::{Client, expect_refusal};
 use testkit::differs::{Observed, differs};
@@ -359,6 +360,36 @@ fn all_mistakes_are_reported_at_once() {
                 3 => "all of them are named",
                 1 => "one of them is named",
                 _ => panic!("{news}"),
+            }
+        },
+    );
+}
+
+/// "under Postfix a warning": root is told, and nothing ends.
+#[test]
+fn a_table_that_any_user_may_write_is_loaded_with_a_warning() {
+    needs_root("to run a master");
+    differs(
+        "A master.cf that users other than root can change brings a warning at start and reload.",
+        Observed {
+            ours: "a warning names the file and the command that protects it",
+            original: "no line",
+        },
+        |postfix| {
+            let service = PuppetService::add(postfix, "a", "unix - - n - -");
+            postfix.start();
+            let mode = fs::Permissions::from_mode(0o666);
+            fs::set_permissions(postfix.master_cf(), mode).expect("a mode");
+            let mark = postfix.log().len();
+            postfix.hang_up();
+            postfix.wait_for_reload_after(mark);
+            service.serve();
+            let table = postfix.master_cf().display().to_string();
+            let warning = format!("may write to {table} (mode 666): \"chmod go-w {table}\"");
+            if postfix.log()[mark..].contains(&warning) {
+                "a warning names the file and the command that protects it"
+            } else {
+                "no line"
             }
         },
     );

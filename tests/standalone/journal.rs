@@ -58,7 +58,8 @@ fn the_journal_can_be_searched_for_a_service_and_its_child() {
         let script = standalone.script("script", "exit 3");
         let (queue, data) = (standalone.queue(), standalone.path().join("data"));
         standalone.write_toml(&format!(
-            "queue_directory = \"{}\"\ndata_directory = \"{}\"\nlog_format = \"journal\"\n",
+            "queue_directory = \"{}\"\ndata_directory = \"{}\"\nlog_format = \"journal\"\n\
+             mail_owner = \"nobody\"\n",
             queue.display(),
             data.display()
         ));

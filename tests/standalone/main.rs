@@ -16,6 +16,7 @@ mod output; // children's output, and the format of the log
 mod paths; // paths that are long, relative, or not UTF-8
 mod supervisor; // notifications to a service manager
 mod terminal; // output on a terminal
+mod trust; // files that others can change
 mod user; // a master without root's privileges
 
 fn main() -> std::process::ExitCode {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::{STAND_ALONE_DEFAULTS, complete, default_directories, predefine};
+use super::{complete, default_directories, predefine, stand_alone_defaults};
 use crate::config::main_cf::Dictionary;
-use crate::config::{Diagnostic, Diagnostics, Source, StandAlone, master_toml};
+use crate::config::{Diagnostic, Diagnostics, Resolver, Source, StandAlone, master_toml};
 
 /// Parameters by name.
 #[derive(Debug)]
@@ -53,14 +53,13 @@ impl Values {
     }
 
     /// Sets the defaults of the master's parameters; with `stand_alone`, those of an installation
-    /// without Postfix. `hostname` is the machine's own name.
-    pub fn complete(&mut self, stand_alone: bool, hostname: &str, process_id: u32) {
+    /// without Postfix.
+    pub fn complete(&mut self, stand_alone: bool, resolver: &dyn Resolver) {
         if stand_alone {
-            for (name, value) in STAND_ALONE_DEFAULTS {
-                self.dictionary.default(name, value);
-            }
+            stand_alone_defaults(&mut self.dictionary, resolver);
         }
-        complete(&mut self.dictionary, hostname, process_id);
+        let (hostname, process_id) = (resolver.hostname(), resolver.process_id());
+        complete(&mut self.dictionary, &hostname, process_id);
     }
 
     /// The expanded value; it may be empty.
@@ -112,6 +111,15 @@ impl Values {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::User;
+    use crate::config::testing::FakeSystem;
+
+    fn system() -> FakeSystem {
+        FakeSystem {
+            hostname: "host.test",
+            ..FakeSystem::default()
+        }
+    }
 
     fn values(main_cf: &str) -> Values {
         let mut values = Values::new(Path::new("/etc/postfix"));
@@ -129,19 +137,31 @@ mod tests {
         values.set("a", "line");
         values.default("b", "default");
         values.default("c", "default $myhostname");
-        values.complete(false, "host.test", 17);
+        values.complete(false, &system());
         assert_eq!(values.string("a").as_deref(), Ok("line"));
         assert_eq!(values.string("b").as_deref(), Ok("file line"));
         assert_eq!(values.string("c").as_deref(), Ok("default host.test"));
-        assert_eq!(values.string("process_id").as_deref(), Ok("17"));
+        assert_eq!(values.string("process_id").as_deref(), Ok("4711"));
     }
 
     #[test]
     fn where_there_is_no_postfix_defaults_are_others() {
-        for (stand_alone, owner) in [(false, "postfix"), (true, "nobody")] {
+        let owner = |stand_alone: bool, system: &FakeSystem| {
             let mut values = values("");
-            values.complete(stand_alone, "host.test", 17);
-            assert_eq!(values.string("mail_owner").as_deref(), Ok(owner));
+            values.complete(stand_alone, system);
+            values.string("mail_owner").expect("a name")
+        };
+        let mut system = system();
+        assert_eq!(owner(false, &system), "postfix");
+        assert_eq!(owner(true, &system), "nobody");
+        let own = User { uid: 200, gid: 200 };
+        system.users.push(("master", own));
+        assert_eq!(owner(true, &system), "master");
+        assert_eq!(owner(false, &system), "postfix");
+        for (uid, gid) in [(0, 200), (200, 0)] {
+            system.users.pop();
+            system.users.push(("master", User { uid, gid }));
+            assert_eq!(owner(true, &system), "nobody", "not one with rights");
         }
     }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::config::{Config, Sources};
 use crate::log::Severity;
 use crate::policy::Time;
+use crate::sys::lookup::Question;
 use crate::sys::poll::Poll;
 use crate::sys::process;
 
@@ -26,9 +27,6 @@ pub use names::Names;
 
 pub(super) use listeners::open_again;
 
-/// How long a reload waits for all of its host names. (The resolver's own limits, resolv.conf(5),
-/// are for each name and each server.)
-const NAMES_TIME: Duration = Duration::from_secs(60);
 /// When it waits longer than this, the log says what for.
 const NAMES_SLOW: Duration = Duration::from_secs(2);
 
@@ -85,6 +83,8 @@ pub(super) struct Reloader {
     waiting: Option<Box<Waiting>>,
     /// The configuration of a reload that waits for templates.
     loading: Option<Box<Config>>,
+    /// Whether answers have come that it waits for.
+    pub(super) answered: bool,
     committed: Option<Committed>,
     pub(super) history: History,
 }
@@ -92,7 +92,7 @@ pub(super) struct Reloader {
 impl Reloader {
     /// Whether it goes on as soon as all is done that is queued.
     pub(super) fn is_due(&self) -> bool {
-        self.requested || self.committed.is_some()
+        self.requested || self.answered || self.committed.is_some()
     }
 
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
@@ -125,6 +125,7 @@ impl Runtime {
         if let Some(committed) = self.reloader.committed.take() {
             self.reload_done(committed);
         }
+        self.reloader.answered = false;
         if mem::take(&mut self.reloader.requested) {
             self.begin_reload(now);
         } else if let Some(waiting) = self.reloader.waiting.take() {
@@ -149,7 +150,7 @@ impl Runtime {
                 let waiting = Waiting {
                     sources,
                     names: Names::default(),
-                    until: now + NAMES_TIME,
+                    until: now,
                     slow_at: Some(now + NAMES_SLOW),
                 };
                 self.parse(Box::new(waiting));
@@ -167,7 +168,11 @@ impl Runtime {
                 Ok(config) => self.begin_loading(config),
                 Err(findings) => self.end_reload(Err(findings.into())),
             },
-            Ok(true) => self.reloader.waiting = Some(waiting),
+            Ok(true) => {
+                waiting.until = self.now() + waiting.names.time_limit();
+                self.reloader.answered = !waiting.names.is_pending();
+                self.reloader.waiting = Some(waiting);
+            }
             Err(error) => {
                 let error = anyhow::Error::new(error).context("cannot look host names up");
                 self.end_reload(Err(error));
@@ -177,15 +182,20 @@ impl Runtime {
 
     fn wait_for_names(&mut self, now: Time, mut waiting: Box<Waiting>) {
         let late = waiting.until <= now;
-        let late = late.then(|| format!("no answer within {} s", NAMES_TIME.as_secs()));
+        let late = late.then(|| names::no_answer(waiting.names.time_limit()));
         if waiting.names.read(late.as_deref(), &self.poll) {
             return self.parse(waiting);
         }
         let slow = waiting.slow_at.take_if(|at| *at <= now);
-        if let Some(host) = slow.and_then(|_| waiting.names.current()) {
-            self.log.warning(format!(
+        match slow.and_then(|_| waiting.names.current()) {
+            Some(Question::Host(host)) => self.log.warning(format!(
                 "the reload waits for a name server: looking up \"{host}\""
-            ));
+            )),
+            Some(Question::File(path)) => self.log.warning(format!(
+                "the reload waits for a file system: looking at {}",
+                path.display()
+            )),
+            None => {}
         }
         self.reloader.waiting = Some(waiting);
     }

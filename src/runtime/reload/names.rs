@@ -1,5 +1,6 @@
-//! The names in a configuration. Host names are looked up by another process; until it has
-//! answered, a parse finds which ones there are.
+//! The names in a configuration. Host names are looked up by another process, and so is whether files
+//! are root's alone, because a file system may hang; until it has answered, a parse finds which ones
+//! there are.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,21 +16,26 @@ use crate::config::{Family, Resolver, User};
 use crate::errors::describe_error;
 use crate::files;
 use crate::runtime::token::Token;
-use crate::sys::lookup::{Answer, Lookup};
+use crate::sys::lookup::{Answer, Lookup, Question};
 use crate::sys::poll::{Interest, Poll};
-use crate::sys::signal;
+use crate::sys::{clock, signal};
 
 /// Why a name has no answer when no more will come.
 const ENDED: &str = "the process that looked it up has ended";
+/// How long a reload waits for all of its host names. (The resolver's own limits, resolv.conf(5),
+/// are for each name and each server.)
+const NAMES_TIME: Duration = Duration::from_secs(60);
+/// How long a start and a reload wait for what is asked of files.
+const FILES_TIME: Duration = Duration::from_secs(5);
 /// A wait of the start, which begins anew when it is over.
 const AT_A_TIME: Duration = Duration::from_secs(1000);
 
 /// The host names of one start or reload.
 #[derive(Debug, Default)]
 pub struct Names {
-    known: BTreeMap<String, Answer>,
+    known: BTreeMap<Question, Answer>,
     /// Those that the last parse has asked for in vain.
-    unknown: RefCell<BTreeSet<String>>,
+    unknown: RefCell<BTreeSet<Question>>,
     lookup: Option<Lookup>,
 }
 
@@ -42,14 +48,25 @@ impl Names {
         let mut names = Self::default();
         loop {
             parse(&names);
-            names.begin().context("cannot look host names up")?;
-            let Some(lookup) = &mut names.lookup else {
+            if !names.begin().context("cannot look host names up")? {
                 return Ok(names);
+            }
+            // A start waits for host names as long as it takes.
+            let limit = names.is_about_files().then_some(FILES_TIME);
+            let until = limit.map(|limit| clock::monotonic() + limit);
+            let Some(lookup) = &mut names.lookup else {
+                continue;
             };
             let why_missing = loop {
                 match lookup.read() {
                     Ok(true) => break ENDED.to_owned(),
-                    Ok(false) => signal::wait_until_readable(lookup.as_fd(), AT_A_TIME)?,
+                    Ok(false) if until.is_some_and(|until| until <= clock::monotonic()) => {
+                        break no_answer(FILES_TIME);
+                    }
+                    Ok(false) => {
+                        let limit = limit.unwrap_or(AT_A_TIME);
+                        signal::wait_until_readable(lookup.as_fd(), limit)?;
+                    }
                     Err(error) => break describe_error(&error),
                 }
             };
@@ -62,20 +79,62 @@ impl Names {
     /// # Errors
     /// The system's: there can be no other process.
     pub(super) fn look_up(&mut self, poll: &Poll) -> io::Result<bool> {
-        self.begin()?;
+        let asked = self.begin()?;
         if let Some(lookup) = &self.lookup {
             poll.add(lookup, Token::Names.key(), Interest::Readable)?;
         }
-        Ok(self.lookup.is_some())
+        Ok(asked)
     }
 
-    fn begin(&mut self) -> io::Result<()> {
-        let unknown = self.unknown.take();
-        if !unknown.is_empty() {
-            let resolve = |name: &str| files::Names.host(name);
-            self.lookup = Some(Lookup::start(unknown.into_iter().collect(), resolve)?);
+    fn begin(&mut self) -> io::Result<bool> {
+        let mut questions = self.unknown.take();
+        if questions.is_empty() {
+            return Ok(false);
         }
-        Ok(())
+        let about_files = questions.iter().any(Question::is_file);
+        if about_files {
+            // Host names are for another process, which does not have root's rights.
+            questions.retain(Question::is_file);
+        }
+        match Lookup::start(questions.iter().cloned().collect(), resolve) {
+            Ok(lookup) => self.lookup = Some(lookup),
+            // Files can be looked at without another process.
+            Err(_) if about_files => {
+                let answers = questions.into_iter().map(|question| {
+                    let answer = resolve(&question);
+                    (question, answer)
+                });
+                self.known.extend(answers);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// Whether answers are to come.
+    pub(super) fn is_pending(&self) -> bool {
+        self.lookup.is_some()
+    }
+
+    fn answer(&self, question: Question) -> Answer {
+        self.known.get(&question).cloned().unwrap_or_else(|| {
+            self.unknown.borrow_mut().insert(question);
+            Err("not looked up yet".to_owned())
+        })
+    }
+
+    /// How long to wait for the answers: a name server may take some time, a file system is there or
+    /// not.
+    pub(super) fn time_limit(&self) -> Duration {
+        if self.is_about_files() {
+            FILES_TIME
+        } else {
+            NAMES_TIME
+        }
+    }
+
+    fn is_about_files(&self) -> bool {
+        self.current().is_some_and(Question::is_file)
     }
 
     /// Takes the answers that have come. Whether these are all: `missing`, if it is there, ends the
@@ -100,8 +159,8 @@ impl Names {
         self.known.extend(answers.unwrap_or_default());
     }
 
-    /// The host that is being looked up.
-    pub(super) fn current(&self) -> Option<&str> {
+    /// What is being looked up.
+    pub(super) fn current(&self) -> Option<&Question> {
         self.lookup.as_ref()?.current()
     }
 
@@ -113,13 +172,22 @@ impl Names {
     }
 }
 
+/// Why a question has no answer when the wait is over.
+pub(super) fn no_answer(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs())
+}
+
+/// The other process's answer.
+fn resolve(question: &Question) -> Answer {
+    match question {
+        Question::File(path) => files::Names.check_trust(path).map(|()| Vec::new()),
+        Question::Host(name) => files::Names.host(name),
+    }
+}
+
 impl Resolver for Names {
     fn host(&self, name: &str) -> Answer {
-        let unknown = || {
-            self.unknown.borrow_mut().insert(name.to_owned());
-            Err("not looked up yet".to_owned())
-        };
-        self.known.get(name).cloned().unwrap_or_else(unknown)
+        self.answer(Question::Host(name.to_owned()))
     }
 
     fn hostname(&self) -> String {
@@ -176,5 +244,9 @@ impl Resolver for Names {
 
     fn check_log_file(&self, path: &Path, alone: bool) -> Result<(), String> {
         files::Names.check_log_file(path, alone)
+    }
+
+    fn check_trust(&self, path: &Path) -> Result<(), String> {
+        self.answer(Question::File(path.to_owned())).map(drop)
     }
 }

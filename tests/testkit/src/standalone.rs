@@ -168,13 +168,14 @@ impl Standalone {
         command
     }
 
-    /// Sets directories below its own for root's sockets and locks, too.
+    /// Sets directories below its own for root's sockets and locks, too, and the user that all systems
+    /// have.
     fn keep_to_itself(&self) {
         let toml = self.path().join("master.toml");
         if self.uid == 0 && !toml.exists() {
             let (queue, data) = (self.queue(), self.path().join("data"));
             self.write_toml(&format!(
-                "queue_directory = \"{}\"\ndata_directory = \"{}\"\n",
+                "queue_directory = \"{}\"\ndata_directory = \"{}\"\nmail_owner = \"nobody\"\n",
                 queue.display(),
                 data.display()
             ));

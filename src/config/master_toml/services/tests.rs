@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::testing::{FakeSystem, errors, sources, stand_alone, warnings};
-use crate::config::{Config, Source};
+use crate::config::{Config, Source, User};
 
 const MASTER_CF: &str = "\
 spamd inet n - n - 5 spamd-child
@@ -311,7 +311,11 @@ fn a_time_to_stop_that_postfix_stop_does_not_give_is_warned_about() {
                     stop\" waits, which kills all processes after 5 s: expected at most 5 s";
     assert_eq!(warnings(parse(&text(6))), [expected]);
     assert_eq!(warnings(parse(&text(5))), [""; 0]);
-    let mut alone = stand_alone(None, MASTER_CF);
+    let user = User {
+        uid: 1000,
+        gid: 1000,
+    };
+    let mut alone = stand_alone(Some(user), MASTER_CF);
     alone.master_cf.text = b"a unix - n n - 2 local\n".to_vec();
     alone.master_toml = Some(Source {
         path: "master.toml".into(),
