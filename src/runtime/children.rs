@@ -7,7 +7,7 @@ use super::output::Output;
 use super::services::Services;
 use super::status::ReportSet;
 use super::token::Token;
-use crate::policy::{ByPid, Pid, ServiceId};
+use crate::policy::{ByPid, Pid, ServiceId, Time};
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::Channel;
 use crate::sys::child::ChildProcess;
@@ -20,8 +20,8 @@ pub(super) struct ChildIo {
     pub(super) process: ChildProcess,
     /// None once it is closed: the child is to leave, or has left.
     pub(super) channel: Option<ChildChannel>,
-    /// What the last reads of its reports took, as far as they were slow.
-    pub(super) slow_reads: Duration,
+    /// Since when reads of its reports are measured, and the processor time that they have used.
+    pub(super) slow_reads: Option<(Time, Duration)>,
     /// What it prints, where that is logged.
     pub(super) output: Option<Output>,
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
 
 use super::children::{ChildChannel, ChildIo};
 use super::output::{Output, Purpose};
@@ -116,7 +115,7 @@ impl Runtime {
             service: id,
             process,
             channel: Some(channel),
-            slow_reads: Duration::ZERO,
+            slow_reads: None,
             output: output
                 .zip(purpose)
                 .map(|(channel, purpose)| Output::new(channel, io.service.clone(), purpose)),

@@ -16,16 +16,18 @@ use crate::log::Severity;
 use crate::policy::{Event, Pid, ServiceId, Time};
 use crate::protocol::{self, StatusReport};
 use crate::sys::channel::{Channel, Found};
+use crate::sys::clock;
 use crate::sys::poll::{Interest, Poll, Ready};
 
 /// Bytes of one read: about as many reports as a child makes in a batch. The kernel tells those that
 /// wait to write to the channel of each.
-const READ: usize = 16 * StatusReport::SIZE;
-/// A read takes microseconds. One that takes longer than this is slow, and a child whose slow reads
-/// in a row have taken [`SLOW_READS`] together has made it so: hundreds of thousands of epoll(7) sets
-/// can wait for its channel.
+const READ: usize = 8 * StatusReport::SIZE;
+/// A read takes microseconds. After one that takes longer than this, reads are of one report and their
+/// processor time is measured, for [`MEASURED`]. A child whose reports have used [`SLOW_READS`] in this
+/// time has made them slow: hundreds of thousands of epoll(7) sets can wait for its channel.
 const SLOW_READ: Duration = Duration::from_millis(5);
-const SLOW_READS: Duration = Duration::from_millis(50);
+const MEASURED: Duration = Duration::from_secs(1);
+const SLOW_READS: Duration = Duration::from_millis(100);
 /// Channels that are all read, without a look at which of them have something: a look costs five
 /// system calls.
 const FEW: usize = 4;
@@ -217,10 +219,23 @@ impl Runtime {
             return false;
         };
         let id = child.service;
-        let mut bytes = [0; READ];
-        let began = self.now();
-        let found = channel.read(&mut bytes);
-        let took = self.now().saturating_sub(began);
+        let mut buffer = [0; READ];
+        let measured = child.slow_reads.is_some();
+        let clock = || {
+            if measured {
+                clock::processor_time()
+            } else {
+                self.now()
+            }
+        };
+        let bytes = if measured {
+            &mut buffer[..StatusReport::SIZE]
+        } else {
+            &mut buffer
+        };
+        let began = clock();
+        let found = channel.read(bytes);
+        let took = clock().saturating_sub(began);
         if let Found::Bytes(length) = found {
             for report in protocol::reports(pid, &bytes[..length]) {
                 let (service, writer) = (id, pid);
@@ -234,7 +249,7 @@ impl Runtime {
                 );
             }
         }
-        if self.is_slow(pid, took) {
+        if self.is_slow(now, pid, took) {
             let (services, poll) = (&mut self.services, &self.poll);
             let channel = self.children.take_channel(pid, services, poll);
             if let Some(ChildChannel::Status(channel)) = channel {
@@ -244,22 +259,23 @@ impl Runtime {
             return false;
         }
         self.close_if_ended(now, pid, found);
-        found == Found::Bytes(READ)
+        found == Found::Bytes(bytes.len())
     }
 
     /// Whether a child has made it slow to read its channel, which is said then.
-    fn is_slow(&mut self, pid: Pid, took: Duration) -> bool {
+    fn is_slow(&mut self, now: Time, pid: Pid, took: Duration) -> bool {
         let Some(child) = self.children.get_mut(pid) else {
             return false;
         };
-        if took < SLOW_READ {
-            child.slow_reads = Duration::ZERO;
-            return false;
-        }
-        child.slow_reads += took;
-        let is_slow = child.slow_reads >= SLOW_READS;
+        child.slow_reads = match child.slow_reads {
+            // It may have waited for a processor.
+            None => (took >= SLOW_READ).then_some((now, Duration::ZERO)),
+            Some((since, used)) => (now < since + MEASURED).then_some((since, used + took)),
+        };
+        let (_, used) = child.slow_reads.unwrap_or_default();
+        let is_slow = used >= SLOW_READS;
         if let (true, Some(io)) = (is_slow, self.services.get(child.service)) {
-            let (name, took) = (described(&io.service), child.slow_reads.as_millis());
+            let (name, took) = (described(&io.service), used.as_millis());
             let text = format!(
                 "{name}: reading what process {pid} reports took {took} ms -- its channel is closed"
             );

@@ -229,7 +229,7 @@ impl Runtime {
             service: id,
             process,
             channel: None,
-            slow_reads: Duration::ZERO,
+            slow_reads: None,
             output: output
                 .zip(purpose)
                 .map(|(channel, purpose)| Output::new(channel, service.clone(), purpose)),
@@ -325,7 +325,7 @@ impl Runtime {
             service: id,
             process,
             channel: Some(channel),
-            slow_reads: Duration::ZERO,
+            slow_reads: None,
             output: None,
         });
         let (service, generation) = (id, order.generation);

@@ -11,6 +11,13 @@ pub fn monotonic() -> Duration {
         .into()
 }
 
+/// The processor time that this thread has used.
+pub fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .expect("Linux always has this clock")
+        .into()
+}
+
 /// Time since 1970; zero before that, on a clock that has not been set yet.
 pub fn time_of_day() -> Duration {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

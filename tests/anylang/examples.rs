@@ -184,8 +184,15 @@ pub fn expect_no_complaint(postfix: &Instance) {
         let mut listed = listed.split_whitespace().flat_map(str::parse);
         !master.runs() || listed.all(|child| Process(child).runs()) && master.is_idle()
     });
+    // Children in use are no fault of theirs.
+    let full = |line: &String| {
+        let advice = "to let more clients in at a time, raise the maxproc column";
+        line.contains("has reached its process limit") || line.contains(advice)
+    };
     for word in ["warning: ", "status update", "exit status", "killed by"] {
-        assert_eq!(postfix.log_lines(word), [""; 0]);
+        let mut lines = postfix.log_lines(word);
+        lines.retain(|line| !full(line));
+        assert_eq!(lines, [""; 0]);
     }
 }
 

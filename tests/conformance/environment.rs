@@ -199,7 +199,9 @@ fn the_limit_on_descriptors_is_raised_for_the_master_alone() {
             let mut command = postfix.under(Path::new("prlimit"), &["--nofile=300:4096"]);
             postfix.run_in_foreground(&mut command);
             let _client = service.connect();
-            let child = service.next().process;
+            // It ends with this.
+            let puppet = service.next();
+            let child = puppet.process;
             let limits = |process: Process| {
                 let is_it = |line: &String| line.starts_with("Max open files");
                 let line = process.limits().into_iter().find(is_it).expect("a limit");

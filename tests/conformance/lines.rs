@@ -58,7 +58,7 @@ macro_rules! lines {
 }
 
 lines! {
-    Ended = same("process ");
+    Ended = same("process /");
     BadStartup = same(": bad command startup -- throttling");
     Crashing = ours(": children ended abnormally with ");
     Throttled = each(": throttled for ", "throttling command ");

@@ -8,7 +8,7 @@ use testkit::instance::{Instance, SOON};
 use testkit::poll::until;
 use testkit::puppet_service::PuppetService;
 use testkit::run::{Running, run};
-use testkit::{needs_root, test};
+use testkit::{is_original, needs_root, test};
 
 /// "`-c dir`": relative to the directory in which the master is started, which it then leaves.
 #[test]
@@ -98,7 +98,9 @@ fn standard_descriptors_that_are_missing_become_dev_null() {
     let puppet = service.next();
     for process in [postfix.master_process(), puppet.process] {
         let descriptors = process.descriptors();
-        for number in 0..=2 {
+        // What a child of ours writes to descriptor 2 before its program has worked is logged.
+        let is_childs = process != postfix.master_process() && !is_original();
+        for number in 0..=if is_childs { 1 } else { 2 } {
             assert_eq!(
                 descriptors[&number].target, "/dev/null",
                 "{process:?} {number}"

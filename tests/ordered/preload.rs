@@ -82,7 +82,10 @@ fn children_that_share_the_listener_are_forked_and_serve_every_client() {
     let load = serve_all(&pool.address, || {});
     assert!(load.children.len() > 1, "{load:?}");
     assert_eq!(processes(&pool).0.len(), 1);
-    assert_eq!(pool.postfix.log_lines("warning"), [""; 0]);
+    let mut warnings = pool.postfix.log_lines("warning");
+    // As many clients come at a time as there may be children, or more.
+    warnings.retain(|line| !line.contains("process limit") && !line.contains("the maxproc column"));
+    assert_eq!(warnings, [""; 0]);
 }
 
 #[test]

@@ -134,5 +134,7 @@ fn a_pool_grows_under_load_and_shrinks_after_it() {
         pool.children().len() == 1
     });
     assert_eq!(pool.postfix.log_lines("rogue"), [""; 0]);
-    assert_eq!(pool.postfix.log_lines("warning"), [""; 0]);
+    let mut warnings = pool.postfix.log_lines("warning");
+    warnings.retain(|line| !line.contains("longer than \"postfix stop\" waits"));
+    assert_eq!(warnings, [""; 0]);
 }

@@ -144,7 +144,7 @@ fn a_childs_output_is_closed_with_its_end() {
 fn what_a_child_prints_while_the_master_waits_for_its_end_is_logged() {
     let ends_late = "trap 'for i in 1 2 3 4 5; do echo bye $i; sleep 0.1; done; exit' TERM; \
                      echo here; while :; do sleep 0.1; done";
-    let settings = format!("{}stop_timeout = \"20s\"\n", captured(""));
+    let settings = format!("{}stop_timeout = \"1s\"\n", captured(""));
     let mut standalone = standalone(ends_late, &settings);
     standalone.start();
     standalone.wait_for_line(": here\n");

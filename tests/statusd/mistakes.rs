@@ -93,7 +93,7 @@ fn a_mistake_in_the_table_is_told_by_everybody_in_the_same_words() {
 fn a_mistake_in_master_toml_keeps_nobody_from_being_told_of_it() {
     let mut real = with_mistake(|real| real.configure("default_proces_limit = 5\n"));
     let mistake = format!(
-        "{}: line 3: column 1: unknown key \"default_proces_limit\": did you mean \
+        "{}: line 4: column 1: unknown key \"default_proces_limit\": did you mean \
          \"default_process_limit\"?",
         real.path().join("master.toml").display()
     );

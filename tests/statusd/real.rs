@@ -44,7 +44,7 @@ impl Real {
     pub fn configure(&mut self, toml: &str) -> &mut Self {
         let (queue, data) = (self.queue(), self.path().join("data"));
         self.write_toml(&format!(
-            "queue_directory = \"{}\"\ndata_directory = \"{}\"\n{toml}",
+            "queue_directory = \"{}\"\ndata_directory = \"{}\"\nmail_owner = \"nobody\"\n{toml}",
             queue.display(),
             data.display()
         ));

@@ -24,6 +24,10 @@ fn a_master_that_can_make_no_process_waits_and_serves_when_it_can() {
     postfix.start();
     let master = postfix.master_process();
     group.take_in(master);
+    // Of the first child of a service, the master has its descriptor 2, too.
+    let (client, first) = service.serve();
+    drop(client);
+    first.exit(0);
     let (mut client, mut busy) = service.serve();
     let vitals = Vitals::of(&postfix);
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::is_original;
 use crate::poll::{until, within};
 use crate::ports::Port;
 use crate::process::Process;
@@ -415,7 +416,12 @@ impl Instance {
         self.write_configuration();
         let mark = self.log().len();
         self.hang_up();
-        self.wait_for_log_after(mark, "reload -- version");
+        let line = if is_original() {
+            "reload -- version"
+        } else {
+            "reload done"
+        };
+        self.wait_for_log_after(mark, line);
         self
     }
 
