@@ -19,15 +19,17 @@ use crate::sys::channel::{Channel, Found};
 use crate::sys::clock;
 use crate::sys::poll::{Interest, Poll, Ready};
 
-/// Bytes of one read: about as many reports as a child makes in a batch. The kernel tells those that
-/// wait to write to the channel of each.
+/// Bytes of one read: few reports, because the kernel tells those that wait to write to the channel of
+/// each.
 const READ: usize = 8 * StatusReport::SIZE;
+/// Reads of a channel in a turn: as many reports as most children make in the longest batch.
+const READS: usize = 8;
 /// A read takes microseconds. After one that takes longer than this, reads are of one report and their
 /// processor time is measured, for [`MEASURED`]. A child whose reports have used [`SLOW_READS`] in this
 /// time has made them slow: hundreds of thousands of epoll(7) sets can wait for its channel.
 const SLOW_READ: Duration = Duration::from_millis(5);
 const MEASURED: Duration = Duration::from_secs(1);
-const SLOW_READS: Duration = Duration::from_millis(100);
+const SLOW_READS: Duration = Duration::from_millis(50);
 /// Channels that are all read, without a look at which of them have something: a look costs five
 /// system calls.
 const FEW: usize = 4;
@@ -190,7 +192,11 @@ impl Runtime {
         };
         let began = self.now();
         for &pid in &children {
-            self.read_status_channel(now, pid);
+            for _ in 0..READS {
+                if !self.read_status_channel(now, pid) || self.has_taken_long(began) {
+                    break;
+                }
+            }
             // What is left is reported again.
             if self.has_taken_long(began) {
                 break;

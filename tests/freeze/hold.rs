@@ -187,9 +187,12 @@ fn the_lock_of_what_a_wake_up_has_passed_stops_no_other_service() {
     held.expect_unnoticed(|| held.wait_until_held());
 }
 
-/// Without the fix: "a client of another service waited 900ms".
+/// What the kernel does for the child, and at the end of the channel in another process, is not the
+/// master's: it can take a processor for a second.
+///
+/// Without the fix: "waited 20s in vain for the end of the child".
 #[test]
-fn many_waiters_for_the_channel_that_the_master_reads_stop_no_other_service() {
+fn a_child_that_makes_each_report_slow_to_read_loses_its_channel() {
     needs_root("a master that keeps to itself");
     let mut stage = Stage::new();
     let command = format!("{} serve", stage.hello());
@@ -197,11 +200,10 @@ fn many_waiters_for_the_channel_that_the_master_reads_stop_no_other_service() {
     let mut client = Client::connect(&stage.address("waits"));
     client.line();
     let child = stage.children()[0];
-    stage.expect_unnoticed(AFTERWARDS, || {
-        client.say("wait");
-        until(SOON, "the end of the child", || !child.runs());
-    });
+    client.say("wait");
+    until(SOON, "the end of the child", || !child.runs());
     stage.wait_for_line(&["warning: ", "waits", "its channel is closed"]);
+    stage.expect_first_byte(SOON);
 }
 
 /// The process of a local user, who may write to the fifo.
