@@ -1,0 +1,259 @@
+package MasterSpamd;
+
+# Takes the place of the parent's part of spamd: loaded before it, in the template of a pool of
+# master. Children are forked on order, by spamd's own spawn(), and are SpamAssassin's own from there
+# on. See README.md, and master-protocol(7).
+use strict;
+use warnings;
+
+use Errno qw(EAGAIN ECONNREFUSED EINTR);
+use File::Path ();
+use IO::Handle;
+use IO::Poll ();
+use IO::Socket;
+use IO::Socket::UNIX;
+use Mail::SpamAssassin::Logger qw(info);
+use Mail::SpamAssassin::SubProcBackChannel;
+use Mail::SpamAssassin;
+use POSIX ();
+use Socket qw(MSG_WAITALL pack_sockaddr_un);
+
+# Descriptors of the protocol.
+use constant CHANNEL => 5;
+use constant LISTEN => 6;
+# How long the template waits for the end of a master that ends.
+use constant END_TIME => 5;
+
+my $own = $$;
+my $master = getppid;
+my ($directory) = ($ENV{MAIL_CONFIG} // '') =~ m{^(/.*)\z}s
+    or die "spamd: not started by master\n";
+my ($handle) = delete($ENV{MASTER_TEMPLATE}) =~ m{^(/proc/self/fd/\d+)\z}
+    or die "spamd: not preloaded by master\n";
+my ($number) = $handle =~ /(\d+)\z/;
+delete $ENV{$_} for 'MAIL_CONFIG', 'GENERATION';
+my ($path, $pidfile, $waiting, $shared, @rest) = setup();
+# The socket that clients connect to: $path is a symbolic link to it.
+my $socket = "$directory/run/public/spamd";
+my %listeners = map { listener($_) } LISTEN .. $number - 1;
+my @sockets;
+# The template's channel, and then the child's.
+my $channel;
+my $is_loaded = 0;
+my $generation = 0;
+# A template of this master has loaded before.
+my $is_first = !-e "$directory/loaded";
+unlink $pidfile if $pidfile ne '' && !$is_first;
+
+my $bind = \&IO::Socket::bind;
+my $connect = \&IO::Socket::connect;
+my $learner = \&Mail::SpamAssassin::finish_learner;
+{
+    no warnings qw(redefine once);
+    # Imported into spamd's package, these take the place of Perl's own there.
+    *main::fork = \&fork_child;
+    *main::unlink = sub { $is_loaded ? CORE::unlink(@_) : CORE::unlink(grep { $_ ne $path } @_) };
+    *IO::Socket::bind = \&bind_inherited;
+    # Asked whether spamd runs at its path already.
+    *IO::Socket::connect = sub {
+        return $connect->(@_) if $is_loaded || $path eq '' || $_[1] ne pack_sockaddr_un($path);
+        $! = ECONNREFUSED;
+        return;
+    };
+    # The last step before spamd says what its process is: for others that is the master.
+    *Mail::SpamAssassin::finish_learner = sub {
+        my @result = $learner->(@_);
+        $$ = $master if !$is_loaded;
+        return @result;
+    };
+    *Mail::SpamAssassin::SubProcBackChannel::setup_backchannel_parent_pre_fork = sub { };
+    *Mail::SpamAssassin::SubProcBackChannel::setup_backchannel_child_post_fork = \&take_channel;
+}
+
+# A spamd that cannot load when it is started ends; later the master goes on with what it has.
+END {
+    if (!$is_loaded) {
+        my $status = $?;
+        kill TERM => $master if $is_first && getppid == $master;
+        write_file($pidfile, "$master\n") if $pidfile ne '' && !$is_first;
+        File::Path::remove_tree($directory) if $is_first;
+        $? = $status;
+    }
+}
+
+sub setup {
+    open my $file, '<', "$directory/start" or die "spamd: $directory/start: $!\n";
+    local $/;
+    return map { /^(.*)\z/s } split /\0/, <$file>, -1;
+}
+
+sub write_file {
+    my ($path, $text) = @_;
+    open my $file, '>', $path or return warn "spamd: cannot write to $path: $!\n";
+    print {$file} $text;
+    close $file or warn "spamd: cannot write to $path: $!\n";
+}
+
+# The address that spamd binds, and the listener that the master has there.
+sub listener {
+    my ($number) = @_;
+    my $listener = IO::Socket->new_from_fd($number, 'r+') or die "spamd: no listener: $!\n";
+    return ($path eq '' ? getsockname $listener : pack_sockaddr_un($path), $listener);
+}
+
+sub bind_inherited {
+    my ($own, $address) = @_;
+    my $listener = $listeners{$address} or return $bind->(@_);
+    POSIX::dup2(fileno $listener, fileno $own) or return;
+    push @sockets, $own;
+    return $own if $path eq '';
+    # As if this process had made it.
+    chown $>, $) + 0, $socket;
+    # Others see the path all the time.
+    my $new = "$path.$$";
+    symlink($socket, $new) && rename($new, $path) or return;
+    return $own;
+}
+
+# Forks a child whenever the master orders it, and returns in each child. Never returns in the parent.
+sub fork_child {
+    return CORE::fork() if ((caller 1)[3] // '') ne 'main::spawn';
+    $_->blocking(0) for @sockets;
+    close $_ for values %listeners;
+    %listeners = ();
+    $channel = IO::Socket->new_from_fd(CHANNEL, 'r+') or die "spamd: no master: $!\n";
+    local $SIG{CHLD} = 'DEFAULT';
+    local $SIG{HUP} = 'IGNORE';
+    local $SIG{INT} = 'IGNORE';
+    local $SIG{TERM} = sub { leave('TERM') };
+    loaded();
+    say_all($channel, "ready\n");
+    my $line = '';
+    while (1) {
+        my $got = sysread $channel, $line, 512, length $line;
+        next if !defined $got && $! == EINTR;
+        leave('TERM') if !$got;
+        while ($line =~ s/^([^\n]*)\n//) {
+            my (undef, $name) = split ' ', $1;
+            if (become_child()) {
+                $generation = oct $name;
+                return 0;
+            }
+        }
+    }
+}
+
+# spamd has loaded, and written its PID file.
+sub loaded {
+    chdir '/' if $waiting ne '';
+    $is_loaded = 1;
+    write_file("$directory/loaded", $own);
+    kill USR1 => $waiting if $is_first && $waiting ne '';
+}
+
+# The template ends: it does what spamd does, if the master has ended, too.
+sub leave {
+    my ($signal) = @_;
+    $SIG{TERM} = 'IGNORE';
+    my $end = time + END_TIME;
+    while (getppid == $master) {
+        POSIX::_exit(0) if !is_newest() || time > $end;
+        select undef, undef, undef, 0.005;
+    }
+    POSIX::_exit(0) if !is_newest();
+    # Children that are busy have the listeners, too; a signal has ended them.
+    File::Path::remove_tree($directory);
+    main::kill_handler($signal);
+}
+
+# No other template has taken the place of this one.
+sub is_newest {
+    open my $file, '<', "$directory/loaded" or return 1;
+    return <$file> eq $own;
+}
+
+# Returns true in a child that is the master's.
+sub become_child {
+    my $connection = IO::Socket::UNIX->new(Peer => $handle);
+    my $pid = $connection ? CORE::fork() : undef;
+    if (!defined $pid) {
+        say_all($channel, "failed $!\n");
+        return 0;
+    }
+    if ($pid == 0) {
+        # The child is the master's when its own parent has ended.
+        my $child = CORE::fork();
+        POSIX::_exit(defined $child ? 0 : 1) if $child || !defined $child;
+        become_known($connection);
+        return 1;
+    }
+    close $connection;
+    waitpid $pid, 0;
+    say_all($channel, $? ? "failed to fork\n" : "forked\n");
+    return 0;
+}
+
+# The connection becomes the child's channel.
+sub become_known {
+    my ($connection) = @_;
+    POSIX::close($number);
+    POSIX::dup2(fileno $connection, CHANNEL);
+    say_all($connection, "hello\n");
+    my $answer = '';
+    recv $connection, $answer, 6, MSG_WAITALL;
+    POSIX::_exit(0) if $answer ne "known\n";
+    say_all($connection, "ready\n");
+    close $connection;
+    info('spamd: server successfully spawned child process, pid %s', $$);
+}
+
+sub say_all {
+    my ($socket, $message) = @_;
+    return (syswrite($socket, $message) // 0) == length $message;
+}
+
+# In a child, in place of the pair of sockets that spamd makes.
+sub take_channel {
+    my ($self) = @_;
+    $channel->blocking(0);
+    $channel->autoflush(1);
+    $self->{parent} = $channel;
+    return if !$shared;
+    my $is_busy = 0;
+    no warnings 'redefine';
+    *main::accept_from_any_server_socket = sub {
+        report(1) if $is_busy;
+        my ($client, $info) = accept_shared();
+        report(0);
+        $is_busy = 1;
+        return ($client, $info);
+    };
+}
+
+# Tells the master whether this child of a shared pool is available.
+sub report {
+    my ($is_available) = @_;
+    say_all($channel, pack 'lLl', $$, $generation, $is_available) or exit;
+}
+
+# Waits for a client of any listener; leaves when the master does, or tells it to.
+sub accept_shared {
+    my $poll = IO::Poll->new();
+    $poll->mask($_ => IO::Poll::POLLIN()) for $channel, @sockets;
+    while (1) {
+        $poll->poll();
+        exit if $poll->events($channel);
+        for my $socket (grep { $poll->events($_) } @sockets) {
+            my $client = $socket->accept;
+            my $info = { socket => $socket, fd => fileno $socket, path => $path };
+            return ($client, $info) if $client;
+            # Another child was faster.
+            next if $! == EAGAIN;
+            info('spamd: accept_a_conn: %s accept failed: %s', ref $socket,
+                $socket->isa('IO::Socket::SSL') ? $socket->errstr : $!);
+            return;
+        }
+    }
+}
+
+1;
