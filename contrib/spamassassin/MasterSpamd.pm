@@ -21,7 +21,9 @@ use Socket qw(MSG_WAITALL pack_sockaddr_un);
 # Descriptors of the protocol.
 use constant CHANNEL => 5;
 use constant LISTEN => 6;
-# How long the template waits for the end of a master that ends.
+# Linux: how many bytes the other end of a socket has not read.
+use constant SIOCOUTQ => 0x5411;
+# How long the template waits for the master.
 use constant END_TIME => 5;
 
 my $own = $$;
@@ -74,10 +76,20 @@ my $learner = \&Mail::SpamAssassin::finish_learner;
 END {
     if (!$is_loaded) {
         my $status = $?;
+        wait_until_heard();
         kill TERM => $master if $is_first && getppid == $master;
         write_file($pidfile, "$master\n") if $pidfile ne '' && !$is_first;
         File::Path::remove_tree($directory) if $is_first;
         $? = $status;
+    }
+}
+
+# Waits until the master has read what was written to standard error, which it passes on.
+sub wait_until_heard {
+    my $end = time + END_TIME;
+    my $unread = pack 'i', 0;
+    while (time < $end && ioctl(STDERR, SIOCOUTQ, $unread) && unpack('i', $unread) > 0) {
+        select undef, undef, undef, 0.005;
     }
 }
 

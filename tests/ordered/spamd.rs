@@ -1,12 +1,19 @@
-//! SpamAssassin's children under our master, with its own client, set up as the manual describes.
+//! SpamAssassin's children, and its unchanged spamd, under our master, with its own client.
 
+use std::fs;
 use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
 use testkit::instance::SOON;
 use testkit::poll::until;
-use testkit::{skip, test};
+use testkit::ports::Port;
+use testkit::process::Process;
+use testkit::programs::master;
+use testkit::{file, needs_root, skip, test};
 
 use crate::pool::Pool;
 use crate::pool::needs_module;
@@ -25,9 +32,14 @@ fn message(body: &str) -> String {
 /// Runs spamc(1) on a message, with these options.
 fn spamc(pool: &Pool, options: &[&str], message: &str) -> Output {
     let (host, port) = pool.address.split_once(':').expect("a port");
+    spamc_of(&["-d", host, "-p", port], options, message)
+}
+
+fn spamc_of(server: &[&str], options: &[&str], message: &str) -> Output {
     let mut child = Command::new("/usr/bin/spamc")
         // Without -x, spamc returns the message unchanged if it is not checked.
-        .args(["-x", "-d", host, "-p", port])
+        .arg("-x")
+        .args(server)
         .args(options)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -85,4 +97,235 @@ fn spamc_can_check_ask_for_symbols_and_ping() {
     let headers = text(&spamc(&pool, &["--headers"], &message(ORDINARY)));
     assert!(headers.contains("X-Spam-Status: No"), "{headers}");
     assert!(spamc(&pool, &["-K"], "").status.success());
+}
+
+/// The unchanged spamd under our master, started by `contrib/spamassassin/spamd`.
+struct Spamd {
+    started: Child,
+    /// What `-r` names.
+    pid: i32,
+    directory: TempDir,
+    /// How clients find it.
+    server: Vec<String>,
+    _port: Port,
+}
+
+impl Spamd {
+    /// Skips the test unless spamd and spamc are installed.
+    fn start(options: &[&str]) -> Self {
+        needs_root("children change their user");
+        for (path, package) in [("/usr/sbin/spamd", "spamd"), ("/usr/bin/spamc", "spamc")] {
+            if !Path::new(path).exists() {
+                skip(&format!("needs Debian's package {package}"));
+            }
+        }
+        let (directory, port) = (tempfile::tempdir().expect("a directory"), Port::reserve());
+        // Children that are another user write there.
+        fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("a mode");
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let (endpoint, server) = if options.contains(&"--socketmode") {
+            let socket = vec!["--socketpath".to_owned(), path("socket")];
+            (socket, vec!["-U".to_owned(), path("socket")])
+        } else {
+            let port = port.to_string();
+            let client = ["-d", "127.0.0.1", "-p", &port].map(str::to_owned);
+            let tcp = ["-i", "127.0.0.1", "-p", &port].map(str::to_owned);
+            (tcp.to_vec(), client.to_vec())
+        };
+        let started = Command::new(file("contrib/spamassassin/spamd"))
+            .env("MASTER", master())
+            .args(["-L", "-u", "nobody", "-r", &path("pid"), "-s", &path("log")])
+            .args(endpoint)
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(path("stderr")).expect("a file"))
+            .spawn()
+            .expect("perl");
+        let mut spamd = Self {
+            started,
+            pid: 0,
+            directory,
+            server,
+            _port: port,
+        };
+        // Reading the rules takes a long time on a busy machine.
+        spamd.pid = until(3 * SOON, "a PID file", || spamd.pid_in_file());
+        spamd
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn pid_in_file(&self) -> Option<i32> {
+        let text = fs::read_to_string(self.path("pid")).ok()?;
+        text.strip_suffix('\n')?.parse().ok()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).expect("a log")
+    }
+
+    /// The master's children that serve.
+    fn children(&self) -> Vec<Process> {
+        let all = Process(self.pid).children();
+        all.into_iter()
+            .filter(|child| {
+                let line = child.cmdline();
+                line.first()
+                    .is_some_and(|name| name.starts_with("spamd child"))
+            })
+            .collect()
+    }
+
+    fn wait_for_children(&self, number: usize) -> Vec<Process> {
+        let what = format!("{number} children");
+        until(3 * SOON, what, || {
+            let children = self.children();
+            (children.len() == number && children.iter().all(|child| child.waits()))
+                .then_some(children)
+        })
+    }
+
+    fn spamc(&self, options: &[&str], message: &str) -> Output {
+        let server: Vec<&str> = self.server.iter().map(String::as_str).collect();
+        spamc_of(&server, options, message)
+    }
+
+    #[track_caller]
+    fn serves(&self) {
+        let spam = text(&self.spamc(&[], &message(GTUBE)));
+        assert!(spam.contains("\nX-Spam-Flag: YES\n"), "{spam}");
+    }
+}
+
+impl Drop for Spamd {
+    fn drop(&mut self) {
+        if self.pid > 0 {
+            Process(self.pid).signal(Signal::SIGTERM);
+        }
+        let _ = self.started.kill();
+        let _ = self.started.wait();
+    }
+}
+
+#[test]
+fn unchanged_spamd_serves_spamc_with_children_of_the_master() {
+    let mut spamd = Spamd::start(&["-m", "3"]);
+    assert_eq!(spamd.pid, spamd.started.id() as i32);
+    let children = spamd.wait_for_children(2);
+    assert!(
+        spamd
+            .log()
+            .contains(&format!("server pid: {}\n", spamd.pid))
+    );
+    spamd.serves();
+    let ham = text(&spamd.spamc(&[], &message(ORDINARY)));
+    assert!(ham.contains("\nX-Spam-Status: No, score="), "{ham}");
+    assert!(children.iter().all(|child| child.uids() == [65534; 4]));
+    Process(spamd.pid).signal(Signal::SIGTERM);
+    spamd.started.wait().expect("an end");
+    until(SOON, "no PID file", || !spamd.path("pid").exists());
+    until(SOON, "no child", || {
+        !children.iter().any(|child| child.runs())
+    });
+}
+
+#[test]
+fn spamd_loads_anew_on_hup_and_writes_its_pid_file_again() {
+    for options in [&["-m", "3"][..], &["-m", "3", "--round-robin"]] {
+        let spamd = Spamd::start(options);
+        let number = if options.len() == 2 { 2 } else { 3 };
+        let before = spamd.wait_for_children(number);
+        let file = fs::metadata(spamd.path("pid"))
+            .expect("a file")
+            .ctime_nsec();
+        Process(spamd.pid).signal(Signal::SIGHUP);
+        until(3 * SOON, "another PID file", || {
+            let other = fs::metadata(spamd.path("pid")).ok()?;
+            (other.ctime_nsec() != file && spamd.pid_in_file() == Some(spamd.pid)).then_some(())
+        });
+        until(3 * SOON, "other children", || {
+            let now = spamd.children();
+            now.len() == number && !now.iter().any(|child| before.contains(child))
+        });
+        spamd.serves();
+        until(SOON, "one template", || {
+            Process(spamd.pid).children().len() == number + 1
+        });
+    }
+}
+
+#[test]
+fn spamds_numbers_of_children_hold() {
+    let numbers = ["-m", "6", "--min-children", "4", "--max-spare", "4"];
+    let spamd = Spamd::start(&[&numbers[..], &["--max-conn-per-child", "1"]].concat());
+    let before = spamd.wait_for_children(4);
+    spamd.serves();
+    until(SOON, "another child", || {
+        let now = spamd.children();
+        now.len() == 4 && now.iter().any(|child| !before.contains(child))
+    });
+    assert_eq!(spamd.log().matches("server started").count(), 1);
+}
+
+#[test]
+fn a_child_of_spamd_that_is_killed_is_replaced() {
+    let spamd = Spamd::start(&["-m", "3"]);
+    for child in spamd.wait_for_children(2) {
+        child.signal(Signal::SIGKILL);
+        until(SOON, "its end", || !child.runs());
+    }
+    spamd.wait_for_children(2);
+    spamd.serves();
+}
+
+#[test]
+fn round_robin_children_share_the_listener() {
+    let spamd = Spamd::start(&["-m", "3", "--round-robin"]);
+    spamd.wait_for_children(3);
+    for _ in 0..4 {
+        spamd.serves();
+    }
+    spamd.wait_for_children(3);
+}
+
+#[test]
+fn the_socket_of_spamd_has_its_path_and_mode() {
+    let spamd = Spamd::start(&["-m", "2", "--socketmode", "0600"]);
+    let socket = fs::metadata(spamd.path("socket")).expect("a socket");
+    assert_eq!((socket.mode() & 0o777, socket.uid()), (0o600, 0));
+    spamd.serves();
+    Process(spamd.pid).signal(Signal::SIGTERM);
+    until(SOON, "no socket", || {
+        fs::symlink_metadata(spamd.path("socket")).is_err()
+    });
+}
+
+#[test]
+fn spamd_as_a_daemon_returns_when_it_serves() {
+    let mut spamd = Spamd::start(&["-m", "2", "-d"]);
+    let status = spamd.started.wait().expect("an end");
+    assert!(status.success(), "{status}");
+    let master = Process(spamd.pid);
+    assert_eq!(master.session(), master.0);
+    spamd.serves();
+}
+
+#[test]
+fn a_spamd_that_cannot_load_ends() {
+    needs_root("spamd is for root");
+    if !Path::new("/usr/sbin/spamd").exists() {
+        skip("needs Debian's package spamd");
+    }
+    let port = Port::reserve();
+    let end = Command::new(file("contrib/spamassassin/spamd"))
+        .env("MASTER", master())
+        .args(["-L", "-p", &port.to_string(), "--vpopmail"])
+        .output()
+        .expect("perl");
+    let said = String::from_utf8_lossy(&end.stderr).into_owned();
+    assert!(!end.status.success(), "{said}");
+    assert!(said.contains("cannot use --vpopmail without -u"), "{said}");
 }
