@@ -77,9 +77,15 @@ END {
     if (!$is_loaded) {
         my $status = $?;
         wait_until_heard();
-        kill TERM => $master if $is_first && getppid == $master;
-        write_file($pidfile, "$master\n") if $pidfile ne '' && !$is_first;
-        File::Path::remove_tree($directory) if $is_first;
+        if ($is_first) {
+            $SIG{TERM} = 'IGNORE';
+            kill TERM => $master if getppid == $master;
+            my $end = time + END_TIME;
+            select undef, undef, undef, 0.005 while getppid == $master && time < $end;
+            File::Path::remove_tree($directory);
+        } elsif ($pidfile ne '') {
+            write_file($pidfile, "$master\n");
+        }
         $? = $status;
     }
 }
