@@ -156,7 +156,7 @@ impl Lines<'_> {
             self.log.show(&text);
             return true;
         }
-        let text = format_args!("{name}/{pid}: {text}");
+        let text = format!("{name}/{pid}: {text}");
         if purpose == Purpose::Log {
             self.log.detail(about, text);
         } else {
