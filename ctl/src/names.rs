@@ -40,12 +40,16 @@ pub fn full_name(service: &Service) -> String {
 }
 
 fn is_meant(service: &Service, name: &str) -> bool {
-    let Service { kind, endpoint, .. } = service;
-    let alone = [&service.name, endpoint].into_iter().any(|own| own == name);
+    is_name_of(name, [&service.name, &service.endpoint], &service.kind)
+}
+
+/// Whether a name on the command line is one of a service's own, alone or followed by the type.
+pub fn is_name_of(name: &str, own: [&str; 2], kind: &str) -> bool {
     let with_type = name
-        .strip_suffix(kind.as_str())
+        .strip_suffix(kind)
         .and_then(|rest| rest.strip_suffix('/'));
-    alone || with_type.is_some_and(|rest| rest == service.name || rest == endpoint)
+    own.into_iter()
+        .any(|own| own == name || Some(own) == with_type)
 }
 
 fn unknown(document: &Document, name: &str) -> Failure {

@@ -257,10 +257,8 @@ fn configured(arguments: &Arguments, name: &str) -> Result<Service> {
         .ok()
         .context("the configuration has errors: see \"masterctl check\"")?;
     let is_meant = |service: &&Arc<Service>| {
-        let full = |own: &str| format!("{own}/{}", service.kind);
-        [&service.name, &service.canonical]
-            .into_iter()
-            .any(|own| own == name || full(own) == name)
+        let own = [&*service.name, &*service.canonical];
+        names::is_name_of(name, own, service.kind.as_str())
     };
     let mut found = config.services.iter().filter(is_meant);
     match (found.next(), found.next()) {
