@@ -42,26 +42,28 @@ impl Runtime {
             return false;
         }
         match self.start_child(now, id, generation, stress) {
-            Ok(child) => {
-                let pid = child.process.pid();
-                self.children.insert(child);
-                let service = id;
-                self.step(
-                    now,
-                    Event::Spawned {
-                        service,
-                        generation,
-                        pid,
-                    },
-                );
-                self.watch_child(now, id, pid);
-            }
+            Ok(child) => self.child_started(now, generation, child),
             Err(error) => {
                 let error = errno(&error);
                 self.step(now, Event::SpawnFailed { service: id, error });
             }
         }
         true
+    }
+
+    /// Keeps a new child, and tells the policy of it.
+    pub(super) fn child_started(&mut self, now: Time, generation: u32, child: ChildIo) {
+        let (service, pid) = (child.service, child.process.pid());
+        self.children.insert(child);
+        self.step(
+            now,
+            Event::Spawned {
+                service,
+                generation,
+                pid,
+            },
+        );
+        self.watch_child(now, service, pid);
     }
 
     /// What is done with what the next child of a service prints.

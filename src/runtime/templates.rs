@@ -320,24 +320,14 @@ impl Runtime {
         } else {
             ChildChannel::Status(channel)
         };
-        let pid = process.pid();
-        self.children.insert(ChildIo {
+        let child = ChildIo {
             service: id,
             process,
             channel: Some(channel),
             slow_reads: None,
             output: None,
-        });
-        let (service, generation) = (id, order.generation);
-        self.step(
-            now,
-            Event::Spawned {
-                service,
-                generation,
-                pid,
-            },
-        );
-        self.watch_child(now, id, pid);
+        };
+        self.child_started(now, order.generation, child);
     }
 
     /// Kills a template that does not do what it should.
