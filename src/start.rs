@@ -39,7 +39,7 @@ const START_TIME: Duration = Duration::from_secs(100);
 /// Runs the master, in a process that has no other thread. Time comes from `clock`, so that tests can
 /// turn it.
 pub fn main(clock: Box<dyn Clock>) -> ExitCode {
-    // First of all: whoever knows this process may send it signals from now on.
+    // First of all: signals can come from the first moment on.
     if let Err(error) = signal::hold() {
         return complain(&format!(
             "cannot take signals: {}\n",

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         return ExitCode::from(FAILED);
     };
     let Err(failure) = run(&settings, arguments);
-    // Without the master there is nobody to tell.
+    // If the master has ended, the error has no reader.
     let _ = report.write_all(&failure.encode());
     ExitCode::from(FAILED)
 }

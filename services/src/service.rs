@@ -58,7 +58,7 @@ impl Service {
     /// The service of this process. `log` is used for errors during the start.
     pub(crate) fn start(options: Options, program: &str, log: &Log) -> Result<Self, Error> {
         if let Some(question) = options.question {
-            // The answer would not reach the person who wrote it into the service table.
+            // The answer would go to the client, and not to the administrator of the service table.
             return Err(options::invalid(question.option()));
         }
         if options.attached || options.to_stderr {

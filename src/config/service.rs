@@ -176,7 +176,7 @@ impl Service {
         self.extra.as_ref()?.sandbox.as_deref()
     }
 
-    /// Whether the children begin as a user of their own, who cannot become another.
+    /// Whether the children begin with the user ID of the setting `user`, and cannot change it.
     pub(super) fn has_user(&self) -> bool {
         self.sandbox()
             .is_some_and(|sandbox| sandbox.user.as_ref().is_some_and(|user| user.uid != 0))

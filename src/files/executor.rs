@@ -1,5 +1,5 @@
 //! The program that starts the children of services with a sandbox. It is beside the master, so that
-//! it needs no setting, and nobody else can put one in its place.
+//! it needs no setting, and no other user can put a file in its place.
 
 use std::env;
 use std::fs::{self, Metadata};

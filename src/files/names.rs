@@ -117,7 +117,7 @@ impl Resolver for Names {
         std::process::id()
     }
 
-    /// The rights of the user who runs this count where that is the master's user: root, or without
+    /// The rights of this process count where its user is the master's: root, or without
     /// Postfix anyone.
     fn check_log_file(&self, path: &Path, alone: bool) -> Result<(), String> {
         let expected = |error| format!("{error} or /dev/stdout");

@@ -60,7 +60,7 @@ pub enum Kind {
     SpawnFailed(SpawnFailure),
     WatchFailed(Errno),
     LimitReached,
-    /// Clients wait, although so many children are available.
+    /// Clients wait, although this number of children is available.
     Stalled(u32),
     StressBegins(Counts),
     StressEnds(Counts),

@@ -37,7 +37,7 @@ fn close_within(listeners: Listeners, limit: Duration) {
     listen::close(listeners.into_iter().filter_map(Arc::into_inner), limit);
 }
 
-/// A service's program, as it is executed with so many listeners. With a sandbox it is `executor`,
+/// A service's program, as it is executed with this number of listeners. With a sandbox it is `executor`,
 /// which executes the service's own.
 ///
 /// # Errors

@@ -50,7 +50,7 @@ pub fn check_unlinked(path: &Path) -> io::Result<()> {
 }
 
 /// Gives a file of any type another name in its directory, which no other file is likely to have, and
-/// which nobody can foresee. A symbolic link is not followed.
+/// which no other program can foresee. A symbolic link is not followed.
 ///
 /// # Errors
 /// The system's.

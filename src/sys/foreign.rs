@@ -37,7 +37,7 @@ sockopt_impl!(
 pub struct Found {
     pub address: SocketAddr,
     pub inode: u32,
-    /// The user who made it.
+    /// The user ID of the process that made it.
     pub uid: u32,
     /// The network interface that it is bound to, or 0.
     device: u32,

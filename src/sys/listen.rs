@@ -198,7 +198,7 @@ pub struct TcpOptions {
     /// Also an address that no network interface has yet.
     pub missing: bool,
     /// Beside listeners of the same user at this port, with which it shares the clients if they have
-    /// the same address. Otherwise the system refuses an address at which somebody listens.
+    /// the same address. Otherwise the system refuses an address at which another socket listens.
     pub share: bool,
 }
 

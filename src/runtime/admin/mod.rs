@@ -59,7 +59,9 @@ impl Default for Admin {
 }
 
 impl Admin {
-    /// Opens the sockets: one for the status and the control socket are this user's alone. The master serves without them where that is not possible.
+    /// Opens the sockets. [`SHARED`] is for root and the group of the mail owner; [`OWN`] and the
+    /// control socket are for this user alone. Where a socket cannot be opened, the master serves
+    /// without it.
     pub(super) fn open(&mut self, owner: User, poll: &Poll, log: &mut Log) {
         let mut check = |name, path, opened| {
             if let Err(error) = opened {
