@@ -88,6 +88,18 @@ fn children_that_share_the_listener_are_forked_and_serve_every_client() {
     assert_eq!(warnings, [""; 0]);
 }
 
+/// Reloads, and asserts that the template and all children are others then, and serve.
+#[track_caller]
+fn expect_reload_to_replace_all(pool: &mut Pool) {
+    let before = pool.children();
+    pool.postfix.reload();
+    until(SOON, "other processes", || {
+        let now = pool.children();
+        !now.is_empty() && now.iter().all(|process| !before.contains(process))
+    });
+    assert!(talk(&pool.address).is_some());
+}
+
 #[test]
 fn children_in_perl_serve_every_client() {
     needs_root("children change their user");
@@ -95,13 +107,7 @@ fn children_in_perl_serve_every_client() {
         let pool = Pool::new(8, "services/examples/preload.pl", "nobody", settings);
         serve_all(&pool.address, || {});
         let mut pool = pool;
-        let before = pool.children();
-        pool.postfix.reload();
-        until(SOON, "other processes", || {
-            let now = pool.children();
-            !now.is_empty() && now.iter().all(|process| !before.contains(process))
-        });
-        assert!(talk(&pool.address).is_some());
+        expect_reload_to_replace_all(&mut pool);
         assert_eq!(pool.postfix.log_lines("template"), [""; 0]);
     }
 }
@@ -264,13 +270,7 @@ fn a_reload_loads_a_new_template_and_then_replaces_the_children() {
     for settings in [ORDERED, SHARED] {
         let mut pool = pool(settings);
         assert!(talk(&pool.address).is_some());
-        let before = pool.children();
-        pool.postfix.reload();
-        until(SOON, "other processes", || {
-            let now = pool.children();
-            !now.is_empty() && now.iter().all(|process| !before.contains(process))
-        });
-        assert!(talk(&pool.address).is_some());
+        expect_reload_to_replace_all(&mut pool);
         assert_eq!(pool.postfix.log_lines("warning"), [""; 0]);
     }
 }
