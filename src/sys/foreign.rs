@@ -359,8 +359,7 @@ mod tests {
         assert!(!is_disconnected(&one));
         drop(other);
         assert!(is_disconnected(&one));
-        let (read, write) = io::pipe().unwrap();
-        let write = OwnedFd::from(write);
+        let (read, write) = nix::unistd::pipe().unwrap();
         assert!(!is_disconnected(&write));
         drop(read);
         assert!(is_disconnected(&write));
