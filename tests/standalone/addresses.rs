@@ -187,6 +187,15 @@ fn masters_at_different_addresses_of_a_port_do_not_disturb_each_other() {
     });
 }
 
+/// A process that does not end with its master: nothing may outlast its test.
+struct Orphan(Process);
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        self.0.signal(Signal::SIGKILL);
+    }
+}
+
 #[test]
 fn a_listener_that_another_process_has_too_is_not_taken_over() {
     let mut standalone = Standalone::of_a_user();
@@ -209,6 +218,13 @@ fn a_listener_that_another_process_has_too_is_not_taken_over() {
         std::fs::read_to_string(&started).ok()?.trim().parse().ok()
     });
     let keeper = Process(pid);
+    let _end = standalone
+        .process()
+        .children()
+        .into_iter()
+        .chain([keeper])
+        .map(Orphan)
+        .collect::<Vec<_>>();
     until(SOON, "its program", || {
         keeper.executable().ends_with("sleep") || keeper.executable().ends_with("coreutils")
     });
