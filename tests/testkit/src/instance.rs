@@ -15,7 +15,6 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::is_original;
 use crate::poll::{until, within};
 use crate::ports::Port;
 use crate::process::Process;
@@ -37,6 +36,8 @@ pub struct Instance {
     environment: Vec<(String, String)>,
     /// A master that was started in the foreground.
     foreground: Option<Running>,
+    /// Whether the installed master is Postfix's own.
+    is_original: AtomicBool,
     /// Whether the master is ours and the test allows that it is watched.
     is_watched: AtomicBool,
     watch: Watch,
@@ -78,6 +79,7 @@ impl Instance {
             services: Vec::new(),
             environment: Vec::new(),
             foreground: None,
+            is_original: AtomicBool::new(false),
             is_watched: AtomicBool::new(true),
             watch: Watch::default(),
         };
@@ -141,7 +143,9 @@ impl Instance {
 
     /// Installs a master into the daemon directory.
     pub fn use_master(&self, binary: &Path) {
-        if binary.canonicalize().ok() == original().canonicalize().ok() {
+        let is_original = binary.canonicalize().ok() == original().canonicalize().ok();
+        self.is_original.store(is_original, Relaxed);
+        if is_original {
             self.is_watched.store(false, Relaxed);
         } else if canary::is_on() {
             self.install(&programs::example(canary::NAME), canary::NAME);
@@ -399,9 +403,15 @@ impl Instance {
     /// Waits for the end of a reload that began when the log had this length.
     #[track_caller]
     pub fn wait_for_reload_after(&self, mark: usize) {
-        // This is logged at the beginning or at the end. In both cases the master is idle when the
-        // reload is done, and no helper process resolves names.
+        // This is logged at the beginning or at the end. In both cases the original is idle when the
+        // reload is done. Ours can be idle before, while another process looks at files and names.
         self.wait_for_log_after(mark, "reload -- version");
+        if !self.is_original.load(Relaxed) {
+            until(SOON, "the result of the reload", || {
+                let over = |log: &str| log.contains("reload done") || log.contains("reload failed");
+                self.log().get(mark..).is_some_and(over)
+            });
+        }
         let master = self.master_process();
         let copy = |child: &Process| child.executable() == master.executable();
         until(SOON, "the reload to be over", || {
@@ -416,7 +426,7 @@ impl Instance {
         self.write_configuration();
         let mark = self.log().len();
         self.hang_up();
-        let line = if is_original() {
+        let line = if self.is_original.load(Relaxed) {
             "reload -- version"
         } else {
             "reload done"
