@@ -13,7 +13,6 @@ use testkit::instance::SOON;
 use testkit::operator;
 use testkit::poll::until;
 use testkit::ports::Port;
-use testkit::process::Process;
 use testkit::programs::example;
 use testkit::{needs_root, test};
 
@@ -67,15 +66,6 @@ impl Held {
         self.expect_unnoticed(|| {});
     }
 
-    /// The processes that are copies of the master.
-    fn copies(&self) -> Vec<Process> {
-        let master = self.stage.master();
-        let executable = master.executable();
-        let mut all = Process::all();
-        all.retain(|process| *process != master && process.executable() == executable);
-        all
-    }
-
     fn wait_until_held(&self) {
         until(SOON, "the call to wait", || self.sign.exists());
     }
@@ -87,7 +77,7 @@ impl Held {
         // A process that waits for the lock has nothing of other services, such as the channel of a
         // child, which would not read its end.
         until(SOON, "few descriptors of such a process", || {
-            let copies = self.copies().into_iter();
+            let copies = self.stage.master().copies().into_iter();
             copies.map(|copy| copy.descriptors().len()).max() <= Some(6)
         });
         // It still does all else.
@@ -232,7 +222,7 @@ fn the_lock_of_a_fifo_that_is_woken_up_stops_no_other_service() {
     hold.arg(format!("call={}", fifo.display()));
     hold.arg(format!("sign={}", sign.display()));
     let user = User(hold.spawn().expect("a process"));
-    let waiting = || held.copies().len();
+    let waiting = || held.stage.master().copies().len();
     held.expect_unnoticed(|| {
         held.wait_until_held();
         until(SOON, "a wake-up to wait for the lock", || waiting() == 1);

@@ -44,7 +44,8 @@ fn without_room(postfix: &mut Instance, disk: &Disk) -> &'static str {
     for _ in 0..100 {
         postfix.hang_up();
         until(SOON, "the end of a reload, or of the master", || {
-            !master.runs() || (master.is_idle() && !master.has_pending(Signal::SIGHUP))
+            let is_idle = || master.is_idle() && !master.has_pending(Signal::SIGHUP);
+            !master.runs() || (is_idle() && master.copies().is_empty() && is_idle())
         });
         if !master.runs() {
             return "the master exits";

@@ -17,7 +17,6 @@ use tempfile::TempDir;
 
 use crate::poll::{until, within};
 use crate::ports::Port;
-use crate::process::Process;
 use crate::run::{Finished, Running, contents, run};
 use crate::watch::Watch;
 use crate::{canary, layout, original, programs, under_test};
@@ -413,10 +412,9 @@ impl Instance {
             });
         }
         let master = self.master_process();
-        let copy = |child: &Process| child.executable() == master.executable();
         until(SOON, "the reload to be over", || {
             assert!(master.runs(), "the master died of a reload");
-            master.is_idle() && !master.children().iter().any(copy) && master.is_idle()
+            master.is_idle() && master.copies().is_empty() && master.is_idle()
         });
     }
 

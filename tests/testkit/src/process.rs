@@ -161,6 +161,14 @@ impl Process {
         self.stat_number(22)
     }
 
+    /// The other processes that run the same file: copies of a master.
+    pub fn copies(self) -> Vec<Self> {
+        let executable = self.executable();
+        let mut all = Self::all();
+        all.retain(|process| *process != self && process.executable() == executable);
+        all
+    }
+
     pub fn children(self) -> Vec<Self> {
         Self::all()
             .into_iter()
