@@ -2,6 +2,7 @@
 //! and resolves names: the input of [`Config::parse`](crate::config::Config::parse). All files must
 //! be regular files. A FIFO or a device is an error, so that the master never waits for one.
 
+mod drop_in;
 mod executor;
 mod names;
 mod needed;
@@ -19,11 +20,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
 
+pub use self::drop_in::drop_ins;
 pub use self::executor::{beside_this_program, check_executor};
 pub use self::names::Names;
 pub use self::pipe::PipedTable;
 pub use self::socket_path::SocketPath;
-use crate::config::{Base, Severity, Source, Sources, StandAlone, User};
+use crate::config::{Base, DROP_IN_SETTINGS, Severity, Source, Sources, StandAlone, User, Values};
 use crate::sys::{file, privilege};
 
 /// The default directory of Postfix's configuration.
@@ -190,6 +192,11 @@ impl Location {
                 text: text.clone().ok_or_else(|| self.gone())?,
             },
         };
+        let (values, _) = Values::of(&sources, &Names);
+        // A bad value is an error of the configuration, which names its place.
+        if let Ok(Some(directory)) = values.table_directory() {
+            sources.more_tables = drop_ins(&directory, "cf")?;
+        }
         Ok(sources)
     }
 
@@ -214,6 +221,12 @@ impl Location {
             Table::File(_) => read_if_there(self.directory.join("master.toml"))?,
             Table::Pipe(_) => None,
         };
+        let has_drop_ins = self.path == self.directory;
+        let more_toml = if has_drop_ins {
+            drop_ins(&self.directory.join(DROP_IN_SETTINGS), "toml")?
+        } else {
+            Vec::new()
+        };
         Ok(Sources {
             directory: self.directory.clone(),
             base,
@@ -221,8 +234,11 @@ impl Location {
                 path: self.table().to_owned(),
                 text: Vec::new(),
             },
+            more_tables: Vec::new(),
             master_toml,
             if_others_may_write: self.if_others_may_write,
+            more_toml,
+            has_drop_ins,
         })
     }
 }

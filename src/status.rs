@@ -345,6 +345,13 @@ pub fn parameters(parameters: &Parameters) -> Settings {
         ("service_kill_time", seconds(parameters.service_kill_time)),
         ("allow_empty_table", yes_or_no(parameters.allow_empty_table)),
         (
+            "table_directory",
+            parameters
+                .table_directory
+                .as_ref()
+                .map_or_else(String::new, |path| path.display().to_string()),
+        ),
+        (
             "import_environment",
             variables.collect::<Vec<_>>().join(" "),
         ),

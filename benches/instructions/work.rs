@@ -238,6 +238,7 @@ fn table(services: usize, wakeup: Option<Wakeup>) -> Vec<Arc<config::Service>> {
             backlog: 100,
             extra: None,
             throttle_time: Duration::from_secs(60),
+            table: Path::new("master.cf").into(),
             line: n as u32 + 1,
         })
     };
@@ -424,8 +425,11 @@ fn parse(main_cf: &str, master_cf: &str) {
         directory: "/etc/postfix".into(),
         base: Base::Postfix(source("/etc/postfix/main.cf", main_cf)),
         master_cf: source("/etc/postfix/master.cf", master_cf),
+        more_tables: Vec::new(),
         master_toml: None,
         if_others_may_write: None,
+        more_toml: Vec::new(),
+        has_drop_ins: true,
     };
     let config = Config::parse(&sources, &Nameless);
     black_box(config.expect("a configuration without errors"));

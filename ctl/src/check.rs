@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -27,11 +26,8 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
         Ok(config) => config,
         Err(findings) => return refuse(&location, &findings, out),
     };
-    let table = String::from_utf8_lossy(&sources.master_cf.text);
-    let missing = config
-        .services
-        .iter()
-        .filter_map(|s| missing_program(s, location.table(), &table));
+    let services = config.services.iter();
+    let missing = services.filter_map(|service| missing_program(service, &sources));
     let findings: Vec<_> = config.warnings.iter().cloned().chain(missing).collect();
     show(&findings, out)?;
     let path = location.path().display();
@@ -95,17 +91,22 @@ fn command_position(text: &str, line: u32) -> Position {
 
 /// A reload does not check that programs exist, so a missing one would be noticed only by the first
 /// client.
-fn missing_program(service: &Service, table: &Path, text: &str) -> Option<Diagnostic> {
+fn missing_program(service: &Service, sources: &Sources) -> Option<Diagnostic> {
     let problem = match fs::metadata(&service.path) {
         Err(error) => describe_error(&error),
         Ok(metadata) if !metadata.is_file() => "not a file".to_owned(),
         Ok(metadata) if metadata.permissions().mode() & 0o111 == 0 => "not executable".to_owned(),
         Ok(_) => return None,
     };
+    let table = sources.tables().find(|table| table.path == *service.table);
+    let position = table.map(|table| {
+        let text = String::from_utf8_lossy(&table.text);
+        command_position(&text, service.line)
+    });
     Some(Diagnostic {
         severity: Severity::Warning,
-        path: table.to_owned(),
-        position: Some(command_position(text, service.line)),
+        path: service.table.to_path_buf(),
+        position,
         message: format!("program {}: {problem}", service.path.display()),
     })
 }

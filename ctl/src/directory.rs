@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
-use master::config::{Base, Diagnostic, Severity, Values};
+use master::config::{Diagnostic, Severity, Values};
 use master::files::{Location, Names};
 
 /// A queue directory, and whether it is certain.
@@ -22,18 +22,7 @@ impl Directory {
     /// A file cannot be read, or the parameter has no value.
     pub fn of(location: &Location) -> Result<Self> {
         let sources = location.read_parameters()?;
-        let mut values = Values::new(&sources.directory);
-        let mut findings = Vec::new();
-        if let Base::Postfix(main_cf) = &sources.base {
-            findings.extend(values.load(main_cf));
-        }
-        if let Some(master_toml) = &sources.master_toml {
-            findings.extend(values.load_toml(master_toml));
-        }
-        if let Base::StandAlone(stand_alone) = &sources.base {
-            values.default_directories(stand_alone);
-        }
-        values.complete(location.is_stand_alone(), &Names);
+        let (values, findings) = Values::of(&sources, &Names);
         let path = values.path("queue_directory").map_err(|findings| {
             anyhow!(
                 "the configuration does not say where the master is: {findings}: correct it, or \

@@ -287,6 +287,7 @@ fn usual() -> Service {
         backlog: 100,
         throttle_time: Duration::from_secs(60),
         extra: None,
+        table: std::path::Path::new("master.cf").into(),
         line: 1,
     }
 }

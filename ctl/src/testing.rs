@@ -22,8 +22,11 @@ pub fn config(table: &str, toml: &str) -> Config {
             user: Some(User { uid: 1, gid: 1 }),
         }),
         master_cf: source("master.cf", table),
+        more_tables: Vec::new(),
         master_toml: Some(source("master.toml", toml)),
         if_others_may_write: None,
+        more_toml: Vec::new(),
+        has_drop_ins: true,
     };
     Config::parse(&sources, &Names).expect("a good configuration")
 }

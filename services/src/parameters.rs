@@ -4,8 +4,8 @@
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use master::config::{Diagnostic, Source, Values};
-use master::files::{Names, POSTFIX, read_if_there, stand_alone};
+use master::config::{DROP_IN_SETTINGS, Diagnostic, Source, Values};
+use master::files::{Names, POSTFIX, drop_ins, read_if_there, stand_alone};
 
 use crate::Error;
 use crate::options::Options;
@@ -25,15 +25,17 @@ pub(crate) fn read(options: &Options, program: &str) -> Result<(Values, Vec<Diag
     } else {
         (&*place, source(&place.join("main.cf"))?)
     };
-    let master_toml = source(&directory.join("master.toml"))?;
+    let mut tomls = Vec::from_iter(source(&directory.join("master.toml"))?);
+    if directory == place {
+        let more = drop_ins(&directory.join(DROP_IN_SETTINGS), "toml");
+        tomls.extend(more.map_err(|error| Error::Other(error.into()))?);
+    }
     let mut values = Values::new(directory);
     let mut findings = Vec::new();
     if let Some(main_cf) = &main_cf {
         findings.extend(values.load(main_cf));
     }
-    if let Some(master_toml) = &master_toml {
-        findings.extend(values.load_toml(master_toml));
-    }
+    findings.extend(tomls.iter().flat_map(|toml| values.load_toml(toml)));
     for (name, value) in &options.settings {
         values.set(name, value.clone());
     }

@@ -5,6 +5,7 @@
 mod services;
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
@@ -26,6 +27,34 @@ const SYNTAX_ERRORS_MAX: usize = 10;
 
 /// The key that contains the services' tables.
 const SERVICE: &str = "service";
+
+/// Adds the parameters of several files to `dictionary`, as [`merge`] does, and returns one table for
+/// each service: files may add to each other's tables, but not set what another one sets.
+pub(super) fn merge_all<'a>(
+    sources: impl Iterator<Item = &'a Source>,
+    dictionary: &mut Dictionary,
+    findings: &mut Diagnostics,
+) -> Vec<ServiceTable> {
+    let mut joined: BTreeMap<String, ServiceTable> = BTreeMap::new();
+    for source in sources {
+        for table in merge(source, dictionary, findings) {
+            match joined.get_mut(&table.name) {
+                Some(first) => first.settings.extend(table.settings),
+                None => drop(joined.insert(table.name.clone(), table)),
+            }
+        }
+    }
+    for table in joined.values() {
+        let mut places = HashMap::new();
+        for setting in &table.settings {
+            if let Some(earlier) = places.insert(&*setting.key, &setting.key_place) {
+                let message = twice(&setting.key, earlier);
+                findings.push(Diagnostic::error(setting.key_place.clone(), message));
+            }
+        }
+    }
+    joined.into_values().collect()
+}
 
 /// Adds the file's parameters to `dictionary`, which has `main.cf`'s, and returns the services'
 /// tables.

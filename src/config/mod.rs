@@ -40,6 +40,9 @@ pub use parameters::{ImportedVariable, LogFormat, Parameters, SYSLOG_FACILITIES,
 pub use pool::{Accept, Pool, Ramp};
 pub use service::{ByIdentity, Endpoint, Extra, Kind, RunOptions, Service, Wakeup};
 
+/// The directory of further settings, beside `master.toml`.
+pub const DROP_IN_SETTINGS: &str = "master.toml.d";
+
 /// The content of one installation's configuration files, checked, with all names resolved.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -65,11 +68,18 @@ pub struct Sources {
     pub directory: PathBuf,
     pub base: Base,
     pub master_cf: Source,
+    /// Further tables, in the order in which they are read.
+    pub more_tables: Vec<Source>,
     /// Optional settings that Postfix's files do not have.
     pub master_toml: Option<Source>,
     /// The severity of a file or program that users other than root can change; none if that does
     /// not matter.
     pub if_others_may_write: Option<Severity>,
+    /// Further files of such settings, in the order in which they are read.
+    pub more_toml: Vec<Source>,
+    /// Whether the configuration is a directory, and so has directories of further files: a table
+    /// that is named is all that is meant.
+    pub has_drop_ins: bool,
 }
 
 /// The source of parameters that `master.toml` does not set.
@@ -94,11 +104,24 @@ pub struct StandAlone {
 impl Sources {
     /// The names of the files, in the order in which they are read.
     fn paths(&self) -> Vec<PathBuf> {
-        vec![
-            self.first_path(),
-            self.master_toml_path(),
-            self.master_cf.path.clone(),
+        let more = |sources: &[Source]| sources.iter().map(|s| s.path.clone()).collect::<Vec<_>>();
+        [
+            vec![self.first_path(), self.master_toml_path()],
+            more(&self.more_toml),
+            vec![self.master_cf.path.clone()],
+            more(&self.more_tables),
         ]
+        .concat()
+    }
+
+    /// The service tables.
+    pub fn tables(&self) -> impl Iterator<Item = &Source> {
+        std::iter::once(&self.master_cf).chain(&self.more_tables)
+    }
+
+    /// The files of settings that Postfix's files do not have.
+    pub fn tomls(&self) -> impl Iterator<Item = &Source> {
+        self.master_toml.iter().chain(&self.more_toml)
     }
 
     /// The file for findings about settings that no file contains.
@@ -217,9 +240,7 @@ impl Config {
         let (parameters, settings, tables) = sources.parameters(resolver, &mut findings);
         let allows_empty = parameters.as_ref().is_some_and(|p| p.allow_empty_table);
         let if_empty = (!allows_empty).then_some(if_empty);
-        let master_cf = &sources.master_cf;
-        let mut services =
-            master_cf::parse(master_cf, &settings, if_empty, resolver, &mut findings);
+        let mut services = master_cf::parse(sources, &settings, if_empty, resolver, &mut findings);
         let system = master_toml::System {
             resolver,
             base: &sources.base,
@@ -233,7 +254,10 @@ impl Config {
             system,
             &mut findings,
         );
-        sources.check_trust(&services, resolver, &mut findings);
+        let table_directory = parameters
+            .as_ref()
+            .and_then(|p| p.table_directory.as_deref());
+        sources.check_trust(table_directory, &services, resolver, &mut findings);
         findings.tidy(&sources.paths());
         match parameters {
             Some(parameters) if !findings.has_errors() => Ok(Self {
@@ -273,6 +297,7 @@ impl Sources {
     /// they like.
     fn check_trust(
         &self,
+        table_directory: Option<&Path>,
         services: &[Arc<Service>],
         resolver: &dyn Resolver,
         findings: &mut Diagnostics,
@@ -299,27 +324,33 @@ impl Sources {
             Base::Postfix(main_cf) => Some(main_cf),
             Base::StandAlone(_) => None,
         };
-        let files = files.into_iter().chain([&self.master_cf]);
-        for source in files.chain(&self.master_toml) {
-            check(
-                &source.path,
-                None,
-                &source.path,
-                "reads this file".to_owned(),
-            );
+        let files = files.into_iter().chain(self.tables()).chain(self.tomls());
+        for Source { path, .. } in files {
+            check(path, None, path, "reads this file".to_owned());
+        }
+        // A file can be added to an empty directory, too.
+        let settings = self.directory.join(DROP_IN_SETTINGS);
+        let settings = self.has_drop_ins.then_some(&*settings);
+        for path in settings.into_iter().chain(table_directory) {
+            check(path, None, path, "reads this directory".to_owned());
         }
         let mut programs = BTreeSet::new();
         for service in services.iter().filter(|service| !service.has_user()) {
             if programs.insert(&service.path) {
                 let what = format!("runs {}", service.path.display());
-                check(
-                    &self.master_cf.path,
-                    Some(service.line),
-                    &service.path,
-                    what,
-                );
+                check(&service.table, Some(service.line), &service.path, what);
             }
         }
+    }
+
+    /// Where there are no drop-in directories, removes the setting of one. Returns its place.
+    fn close(&self, dictionary: &mut Dictionary) -> Option<Place> {
+        if self.has_drop_ins {
+            return None;
+        }
+        let set = dictionary.get(b"table_directory").map(|text| text.place(0));
+        dictionary.define("table_directory", "");
+        set
     }
 
     fn parameters(
@@ -336,10 +367,11 @@ impl Sources {
             }
             Base::StandAlone(stand_alone) => Some(stand_alone),
         };
-        let tables = match &self.master_toml {
-            Some(master_toml) => master_toml::merge(master_toml, &mut dictionary, findings),
-            None => Vec::new(),
-        };
+        let tables = master_toml::merge_all(self.tomls(), &mut dictionary, findings);
+        if let Some(set) = self.close(&mut dictionary) {
+            let message = "\"table_directory\" has no effect: the service table is named with -c";
+            findings.push(Diagnostic::warning(set, message));
+        }
         let (parameters, settings) = parameters::read(dictionary, stand_alone, resolver, findings);
         (parameters, settings, tables)
     }

@@ -79,6 +79,8 @@ pub struct Parameters {
     pub inet_windowsize: u32,
     /// Not in Postfix: whether a reload may find an empty service table.
     pub allow_empty_table: bool,
+    /// Not in Postfix: the directory of further service tables.
+    pub table_directory: Option<PathBuf>,
     /// Whether the installation is not a Postfix installation; then the master creates its
     /// directories.
     pub stand_alone: bool,
@@ -101,7 +103,7 @@ pub(super) struct TableSettings {
 
 /// The parameters that the master reads, and their defaults. The defaults of `myhostname` and
 /// `mydomain` are computed from the machine's name.
-const DEFAULTS: [(&str, &str); 25] = [
+const DEFAULTS: [(&str, &str); 26] = [
     ("allow_empty_table", "no"),
     ("bind_missing_addresses", "no"),
     ("compatibility_level", "0"),
@@ -136,6 +138,7 @@ const DEFAULTS: [(&str, &str); 25] = [
         "syslog_name",
         "${multi_instance_name?{$multi_instance_name}:{postfix}}",
     ),
+    ("table_directory", ""),
     ("tcp_windowsize", "0"),
 ];
 
@@ -146,7 +149,7 @@ const SHARED_USER: &str = "nobody";
 
 /// Defaults that differ in a stand-alone installation. Children need `PATH` to find their
 /// interpreters, and `HOME` to find their files.
-const STAND_ALONE_DEFAULTS: [(&str, &str); 5] = [
+const STAND_ALONE_DEFAULTS: [(&str, &str); 6] = [
     ("compatibility_level", "3.6"),
     (
         "import_environment",
@@ -157,6 +160,7 @@ const STAND_ALONE_DEFAULTS: [(&str, &str); 5] = [
     ("mail_owner", SHARED_USER),
     ("syslog_facility", "daemon"),
     ("syslog_name", "master"),
+    ("table_directory", "$config_directory/master.cf.d"),
 ];
 
 /// Parameters of other programs that values of the parameters above are likely to refer to.
@@ -341,6 +345,7 @@ fn parameters(
     // As in Postfix, a negative size means the default.
     let inet_windowsize = reader.number("tcp_windowsize", i32::MIN);
     let allow_empty_table = reader.boolean("allow_empty_table");
+    let table_directory = table_directory(reader);
     Some(Parameters {
         daemon_directory: daemon_directory?.into(),
         queue_directory: queue_directory?.into(),
@@ -361,8 +366,25 @@ fn parameters(
         inet_windowsize: u32::try_from(inet_windowsize?).unwrap_or(0),
         bind_missing_addresses: bind_missing_addresses?,
         allow_empty_table: allow_empty_table?,
+        table_directory: table_directory?,
         stand_alone: stand_alone.is_some(),
     })
+}
+
+/// `Some(None)` if there is no such directory.
+fn table_directory(reader: &mut Reader<'_>) -> Option<Option<PathBuf>> {
+    let name = "table_directory";
+    let value = PathBuf::from(OsString::from_vec(reader.value(name)?));
+    if value.as_os_str().is_empty() {
+        return Some(None);
+    }
+    if !value.is_absolute() {
+        let value = shown(value.as_os_str().as_bytes());
+        let problem = format!("bad parameter value: {value}: expected an absolute path, or none");
+        reader.reject(name, problem);
+        return None;
+    }
+    Some(Some(value))
 }
 
 fn table_settings(

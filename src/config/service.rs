@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,6 +118,8 @@ pub struct Service {
     pub throttle_time: Duration,
     /// Other settings of `master.toml`; `None` when all of them have their default.
     pub extra: Option<Box<Extra>>,
+    /// The file of the table that has the entry, which all services of the file share.
+    pub table: Arc<Path>,
     /// The table's line on which the entry begins.
     pub line: u32,
 }
@@ -287,6 +289,7 @@ mod tests {
             backlog: 100,
             throttle_time: Duration::from_secs(60),
             extra: None,
+            table: Path::new("master.cf").into(),
             line: 1,
         }
     }

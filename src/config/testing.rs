@@ -152,8 +152,11 @@ pub(super) fn sources(main_cf: impl Into<Vec<u8>>, master_cf: impl Into<Vec<u8>>
             path: "master.cf".into(),
             text: master_cf.into(),
         },
+        more_tables: Vec::new(),
         master_toml: None,
         if_others_may_write: None,
+        more_toml: Vec::new(),
+        has_drop_ins: true,
     }
 }
 

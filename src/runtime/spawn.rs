@@ -162,7 +162,7 @@ impl Runtime {
                 "{} -- see line {} of {}: {}",
                 describe_exec_error(&error, service, executor),
                 service.line,
-                self.setup.location.table().display(),
+                service.table.display(),
                 described(service)
             );
             self.log.write_about(Severity::Warning, about, text);

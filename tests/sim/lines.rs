@@ -127,6 +127,7 @@ fn service(line: &Line, (kind, name, canonical): (Kind, &str, &str)) -> Service 
             ..Extra::default()
         }
         .boxed(),
+        table: std::path::Path::new("master.cf").into(),
         line: 1,
     }
 }

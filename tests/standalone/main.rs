@@ -6,6 +6,7 @@ mod bundled; // the bundled services
 mod capabilities; // root without capabilities
 mod config_files; // files that are not regular, and a table from a pipe
 mod directories; // the directories for sockets and locks
+mod drop_in; // further tables and settings in directories
 mod environment; // what execve(2) allows, and std::env does not
 mod first_signals; // signals before the master serves
 mod journal; // lines in systemd's journal

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::{Location, locate};
@@ -18,6 +19,7 @@ use crate::config::{Diagnostic, Diagnostics, Kind, Resolver, Service, Wakeup};
 /// Reads a line column by column and reports the errors of each column.
 pub(super) struct Entry<'a, 'f> {
     line: &'a Text,
+    table: &'a Arc<Path>,
     words: Words<'a>,
     findings: &'f mut Diagnostics,
     /// Whether a column was missing; then all later ones are missing, too.
@@ -60,9 +62,10 @@ struct Columns {
 }
 
 impl<'a, 'f> Entry<'a, 'f> {
-    pub(super) fn new(line: &'a Text, findings: &'f mut Diagnostics) -> Self {
+    pub(super) fn new(line: &'a Text, table: &'a Arc<Path>, findings: &'f mut Diagnostics) -> Self {
         Self {
             line,
+            table,
             words: Words::new(line.bytes(), is_blank),
             findings,
             is_short: false,
@@ -375,6 +378,7 @@ impl<'a, 'f> Entry<'a, 'f> {
             backlog: max.max(settings.default_process_limit),
             throttle_time: settings.service_throttle_time,
             extra: None,
+            table: Arc::clone(self.table),
             line: self.line.place(0).position.map_or(0, |p| p.line),
         })
     }

@@ -83,6 +83,7 @@ mod tests {
     /// The services without their line numbers.
     fn contents(services: &[Arc<Service>]) -> Vec<Service> {
         let unplaced = |service: &Arc<Service>| Service {
+            table: std::path::Path::new("").into(),
             line: 0,
             ..Service::clone(service)
         };

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::testing::{FakeSystem, errors, parse_master, sources, stand_alone, warnings};
-use crate::config::{Config, Endpoint, Kind, Service, Wakeup};
+use crate::config::{Config, Diagnostics, Endpoint, Kind, Service, Source, Wakeup};
 
 fn services(master_cf: &str) -> Vec<Service> {
     let config = parse_master(master_cf).expect("a good table");
@@ -487,8 +487,8 @@ fn two_services_on_one_address_are_warned_about() {
     let warnings = warnings(config);
     assert_eq!(
         warnings.last().unwrap(),
-        "master.cf: line 3: column 1: the services on lines 2 and 3 both listen on 127.0.0.1:25: \
-         clients will reach either of them"
+        "master.cf: line 3: column 1: this service and the one on line 2 both listen on \
+         127.0.0.1:25: clients will reach either of them"
     );
     assert_eq!(warnings.len(), 2, "{warnings:?}");
 }
@@ -590,5 +590,119 @@ fn a_continuation_that_looks_like_a_service_is_warned_about() {
             "master.cf: line 4: column 4: this looks like a service, but continues the line above: \
              expected no white space before it"
         ]
+    );
+}
+
+/// Reads `master.cf` and further tables.
+fn tables(master_cf: &str, more: &[(&str, &str)]) -> Result<Config, Diagnostics> {
+    let mut sources = sources("compatibility_level = 3.6\n", master_cf);
+    let more = more.iter().map(|(name, text)| Source {
+        path: format!("master.cf.d/{name}").into(),
+        text: (*text).into(),
+    });
+    sources.more_tables = more.collect();
+    Config::parse_to_replace(&sources, true, &FakeSystem::default())
+}
+
+#[test]
+fn further_tables_follow_in_their_order_and_services_know_their_file_and_line() {
+    let more = [
+        ("a.cf", "b unix - - - - - b\n"),
+        ("b.cf", "# c\nc unix - - - - - c\n"),
+    ];
+    let config = tables("d unix - - - - - d\ne unix - - - - - e\n", &more);
+    assert_eq!(warnings(config.clone()), [""; 0]);
+    let services = config.expect("good tables").services;
+    let found: Vec<_> = services
+        .iter()
+        .map(|s| (s.name.as_str(), s.table.to_str().unwrap_or(""), s.line))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("d", "master.cf", 1),
+            ("e", "master.cf", 2),
+            ("b", "master.cf.d/a.cf", 1),
+            ("c", "master.cf.d/b.cf", 2)
+        ]
+    );
+}
+
+#[test]
+fn a_service_of_two_files_is_an_error_and_of_two_lines_of_one_a_warning() {
+    let line = "a unix - - - - - a\n";
+    let twice = line.repeat(2);
+    assert_eq!(warnings(tables("", &[("a.cf", &twice)])).len(), 1);
+    let more = [("a.cf", "# c\nb unix - - - - - b\na unix y - - - - x\n")];
+    assert_eq!(
+        errors(tables(line, &more)),
+        [
+            "master.cf.d/a.cf: line 3: column 1: the service \"a\" (private/a) is also on line 1 \
+             of master.cf: expected it in one file only"
+        ]
+    );
+    // The same port under two names.
+    let more = [
+        ("a.cf", "smtp inet n - - - - a\n"),
+        ("b.cf", "25 inet n - - - - a\n"),
+    ];
+    assert_eq!(
+        errors(tables("", &more)),
+        [
+            "master.cf.d/b.cf: line 1: column 1: the service \"smtp\" (25) is also on line 1 of \
+             master.cf.d/a.cf: expected it in one file only"
+        ]
+    );
+}
+
+#[test]
+fn what_two_services_share_names_both_files() {
+    let more = [("a.cf", "a fifo y - - - - x\n")];
+    assert_eq!(
+        errors(tables("a unix - - - - - a\n", &more)),
+        [
+            "master.cf.d/a.cf: line 1: column 1: \"private/a\" is the path of the unix service on \
+             line 1 of master.cf already: expected another name, or the other class"
+        ]
+    );
+    let more = [("a.cf", "192.0.2.1:25 inet n - n - - x\n")];
+    let warned = warnings(tables("partly.example.com:25 inet n - n - - a\n", &more));
+    let expected = "master.cf.d/a.cf: line 1: column 1: this service and the one on line 1 of \
+                    master.cf both listen on 192.0.2.1:25";
+    assert!(warned.iter().any(|w| w.starts_with(expected)), "{warned:?}");
+}
+
+#[test]
+fn mistakes_of_further_tables_are_told_with_file_and_line() {
+    let more = [("a.cf", "# c\na unix\n"), ("b.cf", "b unix q - - - - b\n")];
+    let errors = errors(tables("c unix - x - - - c\n", &more));
+    let places = [
+        "master.cf: line 1: ",
+        "master.cf.d/a.cf: line 2: ",
+        "master.cf.d/b.cf: line 1: ",
+    ];
+    assert_eq!(errors.len(), places.len(), "{errors:?}");
+    for (error, place) in errors.iter().zip(places) {
+        assert!(error.starts_with(place), "{errors:?}");
+    }
+}
+
+#[test]
+fn a_line_continues_none_of_another_file() {
+    let warned = warnings(tables("a unix - - - - - a\n", &[("a.cf", "  -x\n")]));
+    let expected = "master.cf.d/a.cf: line 1: column 1: logical line must not start";
+    assert!(warned[0].starts_with(expected), "{warned:?}");
+}
+
+#[test]
+fn tables_are_empty_if_all_of_them_are() {
+    let service = "a unix - - - - - a\n";
+    for (first, more) in [("", service), (service, "# nothing\n")] {
+        assert_eq!(warnings(tables(first, &[("a.cf", more)])), [""; 0]);
+    }
+    let found = errors(tables("", &[("a.cf", "# nothing\n")]));
+    assert!(
+        found[0].starts_with("master.cf: the service table is empty"),
+        "{found:?}"
     );
 }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::config::Config;
-use crate::config::testing::{FakeSystem, errors, sources};
+use crate::config::testing::{FakeSystem, errors, sources, stand_alone, warnings};
+use crate::config::{Config, Sources};
 
 fn parse(master_toml: &[u8], main_cf: &str) -> Result<Config, Diagnostics> {
     let mut sources = sources(main_cf, "a unix - n n - - a\n");
@@ -225,4 +225,114 @@ fn a_relative_path_is_below_the_files_directory() {
         "master.toml: line 1: column 20: bad value of \"queue_directory\": \"~\" has no meaning: \
          expected a path"
     );
+}
+
+/// Reads `master.toml` and further files beside a table with the service `a/unix`.
+fn files(master_toml: &str, more: &[(&str, &str)]) -> Result<Config, Diagnostics> {
+    let mut sources = sources("", "a unix - - n - - a\n");
+    let source = |path: String, text: &str| Source {
+        path: path.into(),
+        text: text.into(),
+    };
+    sources.master_toml = Some(source("master.toml".into(), master_toml));
+    let more = more.iter();
+    sources.more_toml = more
+        .map(|(name, text)| source(format!("master.toml.d/{name}"), text))
+        .collect();
+    Config::parse(&sources, &FakeSystem::default())
+}
+
+#[test]
+fn files_add_to_each_other_and_to_each_others_tables() {
+    let config = files(
+        "service_kill_time = 7\n[service.\"a/unix\"]\nmin_idle = 1\n",
+        &[
+            ("a.toml", "queue_directory = \"q\"\n"),
+            ("b.toml", "[service.\"a/unix\"]\naccept = \"ordered\"\n"),
+            ("c.toml", "[service.\"a/unix\"]\nmin_children = 3\n"),
+        ],
+    )
+    .expect("good files");
+    assert_eq!(config.parameters.service_kill_time.as_secs(), 7);
+    // A relative path is one of the configuration directory.
+    assert_eq!(
+        config.parameters.queue_directory,
+        Path::new("/etc/postfix/q")
+    );
+    let pool = config.services[0].pool();
+    assert!(pool.is_ordered());
+    assert_eq!((pool.min_idle, pool.min_children), (1, 3));
+}
+
+#[test]
+fn a_key_of_two_files_is_an_error_that_names_both() {
+    let key = "# c\nservice_kill_time = 7\n";
+    let setting = "[service.\"a/unix\"]\nmin_idle = 1\n";
+    assert_eq!(
+        errors(files(
+            key,
+            &[("a.toml", setting), ("b.toml", key), ("c.toml", setting)]
+        )),
+        [
+            "master.toml.d/b.toml: line 2: column 1: \"service_kill_time\" is also set in \
+             master.toml: line 2: column 21: expected it in one file only",
+            "master.toml.d/c.toml: line 2: column 1: \"min_idle\" is also set in \
+             master.toml.d/a.toml: line 2: column 1: expected it in one file only"
+        ]
+    );
+}
+
+#[test]
+fn mistakes_of_further_files_have_their_file_and_place() {
+    let found = errors(files(
+        "x = 1\n",
+        &[
+            ("a.toml", "\n[service.\"a/unix\"]\nmin_idle = -1\n"),
+            ("b.toml", "a = ?\n"),
+            ("c.toml", "service_kill_time = \"x\"\n"),
+        ],
+    ));
+    let places = [
+        "master.toml: line 1: column 1: ",
+        "master.toml.d/a.toml: line 3: column 12: ",
+        "master.toml.d/b.toml: line 1: column 5: ",
+        "master.toml.d/c.toml: line 1: column 22: ",
+    ];
+    assert_eq!(found.len(), places.len(), "{found:?}");
+    for (error, place) in found.iter().zip(places) {
+        assert!(error.starts_with(place), "{found:?}");
+    }
+}
+
+#[test]
+fn the_directory_of_tables_is_an_absolute_path_and_has_no_effect_beside_a_named_table() {
+    let directory = |toml: &str| files(toml, &[]).map(|config| config.parameters.table_directory);
+    assert_eq!(directory(""), Ok(None));
+    assert_eq!(
+        directory("table_directory = \"d\"\n"),
+        Ok(Some("/etc/postfix/d".into()))
+    );
+    let mut sources = sources("table_directory = d\n", "a unix - - n - - a\n");
+    let read = |sources: &Sources| Config::parse(sources, &FakeSystem::default());
+    assert_eq!(
+        errors(read(&sources)),
+        [
+            "main.cf: line 1: column 19: parameter table_directory: bad parameter value: d: \
+             expected an absolute path, or none"
+        ]
+    );
+    sources.has_drop_ins = false;
+    let config = read(&sources).expect("it has no effect");
+    assert_eq!(config.parameters.table_directory, None);
+    assert_eq!(
+        warnings(Ok(config)),
+        [
+            "main.cf: line 1: column 19: \"table_directory\" has no effect: the service table is \
+             named with -c"
+        ]
+    );
+    let alone = stand_alone(None, "a unix n - n - - a\n");
+    let config = read(&alone).expect("a table");
+    let default = Some("/etc/postfix/master.cf.d".into());
+    assert_eq!(config.parameters.table_directory, default);
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::reader::Reader;
 use super::{complete, default_directories, predefine, stand_alone_defaults};
 use crate::config::main_cf::Dictionary;
-use crate::config::{Diagnostic, Diagnostics, Resolver, Source, StandAlone, master_toml};
+use crate::config::{
+    Base, Diagnostic, Diagnostics, Resolver, Source, Sources, StandAlone, master_toml,
+};
 
 /// Parameters by name.
 #[derive(Debug)]
@@ -21,6 +23,32 @@ impl Values {
         let mut dictionary = Dictionary::new(&directory.join("main.cf"));
         predefine(&mut dictionary, directory);
         Self { dictionary }
+    }
+
+    /// The parameters of a configuration's files, with defaults. Skips entries with errors and
+    /// returns the errors.
+    pub fn of(sources: &Sources, resolver: &dyn Resolver) -> (Self, Vec<Diagnostic>) {
+        let mut values = Self::new(&sources.directory);
+        let mut findings = Vec::new();
+        if let Base::Postfix(main_cf) = &sources.base {
+            findings.extend(values.load(main_cf));
+        }
+        findings.extend(sources.tomls().flat_map(|toml| values.load_toml(toml)));
+        sources.close(&mut values.dictionary);
+        if let Base::StandAlone(stand_alone) = &sources.base {
+            values.default_directories(stand_alone);
+        }
+        let stand_alone = matches!(sources.base, Base::StandAlone(_));
+        values.complete(stand_alone, resolver);
+        (values, findings)
+    }
+
+    /// The directory of further service tables, which need not exist.
+    ///
+    /// # Errors
+    /// What is wrong with the value, and where it is written.
+    pub fn table_directory(&self) -> Result<Option<PathBuf>, Diagnostics> {
+        self.get(super::table_directory)
     }
 
     /// Reads `main.cf`. Skips entries with errors and returns the errors.

@@ -69,6 +69,7 @@ fn inet(port: u16, max: u32) -> config::Service {
         backlog: 100,
         throttle_time: THROTTLE_TIME,
         extra: None,
+        table: std::path::Path::new("master.cf").into(),
         line: 1,
     }
 }

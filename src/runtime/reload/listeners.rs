@@ -127,8 +127,8 @@ fn path_kind(kind: Kind) -> PathKind {
 struct Opening<'a> {
     opened: OpenedListeners,
     foreign: Foreign,
-    /// What keeps services from listening, with their lines in the table.
-    errors: Vec<(u32, String)>,
+    /// What keeps services from listening, with their tables and lines.
+    errors: Vec<(Arc<Path>, u32, String)>,
     services: &'a Services,
     /// What services give up under the plan. No two others get the same.
     given_up: HashMap<SocketAddr, Vec<&'a Arc<Listener>>>,
@@ -145,10 +145,10 @@ impl Opening<'_> {
             self.opened.warnings.append(&mut self.foreign.warnings);
             return Ok(self.opened);
         }
-        self.errors.sort_by_key(|(line, _)| *line);
+        self.errors.sort();
         let more = self.errors.len().saturating_sub(ERRORS_MAX);
         let errors = self.errors.into_iter().take(ERRORS_MAX);
-        let mut errors: Vec<_> = errors.map(|(_, error)| error).collect();
+        let mut errors: Vec<_> = errors.map(|(.., error)| error).collect();
         if more > 0 {
             errors.push(format!("{more} more services cannot listen"));
         }
@@ -172,8 +172,7 @@ impl Opening<'_> {
         }
         self.opened.listeners.push((entry.id, listeners));
         if !errors.is_empty() {
-            let error = (entry.service.line, errors.join("\n"));
-            self.errors.push(error);
+            self.error(&entry.service, errors.join("\n"));
         }
     }
 
@@ -293,7 +292,12 @@ impl Opening<'_> {
     fn refuse(&mut self, service: &Service, path: &Path, error: &io::Error) {
         let problem = cannot_listen(service, path.display(), error);
         let problem = problem + &self.path_advice(error, path);
-        self.errors.push((service.line, problem));
+        self.error(service, problem);
+    }
+
+    fn error(&mut self, service: &Service, problem: String) {
+        let table = Arc::clone(&service.table);
+        self.errors.push((table, service.line, problem));
     }
 
     fn path_advice(&self, error: &io::Error, path: &Path) -> String {

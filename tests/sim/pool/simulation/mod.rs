@@ -428,6 +428,7 @@ pub fn service(settings: Settings) -> Service {
             ..Extra::default()
         }
         .boxed(),
+        table: std::path::Path::new("master.cf").into(),
         line: 1,
     }
 }
