@@ -206,7 +206,7 @@ fn build() -> Result<PathBuf> {
     for what in [
         &["--bins"][..],
         &["--package", "benches", "--bin", "timed"],
-        &["--package", "services", "--example", "ordered"],
+        &["--package", "master-services", "--example", "ordered"],
     ] {
         let status = Command::new(env!("CARGO"))
             .args(["build", "--release", "--quiet"])

@@ -33,7 +33,10 @@ fn status_shows_services_and_one_with_its_children() {
         let table = told(&standalone, &["status"]);
         let pid = standalone.process().0;
         assert!(
-            table.starts_with(&format!("master 0.1.0: pid {pid}, up ")),
+            table.starts_with(&format!(
+                "master {}: pid {pid}, up ",
+                env!("CARGO_PKG_VERSION")
+            )),
             "{table}"
         );
         assert!(

@@ -43,7 +43,10 @@ fn command(program: &PathBuf, arguments: &[&str]) -> Command {
 fn every_program_answers_help_and_version_on_standard_output() {
     for (name, program) in programs() {
         let version = run(&mut command(&program, &["--version"]), SOON).expect_success();
-        assert_eq!(version.stdout, format!("{name} 0.1.0\n"));
+        assert_eq!(
+            version.stdout,
+            format!("{name} {}\n", env!("CARGO_PKG_VERSION"))
+        );
         assert_eq!(version.stderr, "");
         let help = run(&mut command(&program, &["--help"]), SOON).expect_success();
         assert!(help.stdout.contains(&format!("{name} ")), "{help:?}");
@@ -131,7 +134,8 @@ fn a_reader_that_leaves_after_a_line_has_the_line() {
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut line = String::new();
     lines.read_line(&mut line).expect("a line");
-    assert!(line.starts_with("master 0.1.0: pid "), "{line}");
+    let version = concat!("master ", env!("CARGO_PKG_VERSION"), ": pid ");
+    assert!(line.starts_with(version), "{line}");
     drop(lines);
     let mut said = String::new();
     let mut errors = child.stderr.take().expect("a pipe");

@@ -31,7 +31,7 @@ pub fn example(name: &str) -> PathBuf {
 /// A program or an example of the package `services`.
 pub fn service(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
-    let what = "--package services --bins --examples";
+    let what = "--package master-services --bins --examples";
     BUILT.get_or_init(|| build(what));
     let program = profile().join(name);
     if program.exists() {
