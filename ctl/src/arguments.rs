@@ -150,7 +150,7 @@ impl Arguments {
             Some(_) => self.find(Path::new(&reply.document.configuration))?,
             None => self.location()?,
         };
-        if process::user(reply.pid).is_some_and(|user| user != 0) {
+        if process::user(reply.pid).is_some_and(|user| user.uid != 0) {
             location.ignore_if_others_may_write();
         }
         if process::is_attached_master(reply.pid) {

@@ -13,6 +13,7 @@ use crate::arguments::Arguments;
 use crate::check;
 use crate::connection::{MasterClient, StatusReply};
 use crate::names::full_name;
+use crate::process;
 use crate::words::{counted, cut};
 
 /// Parameters that a reload cannot change.
@@ -37,10 +38,13 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
 
 /// The files, with the running master's defaults instead of this program's: the master's program
 /// may be in another directory and run as another user.
-fn sources(mut sources: Sources, reply: &StatusReply) -> Sources {
+pub fn sources(mut sources: Sources, reply: &StatusReply) -> Sources {
     if let Base::StandAlone(base) = &mut sources.base {
         let program = fs::read_link(format!("/proc/{}/exe", reply.pid));
         let directory = program.ok().and_then(|p| p.parent().map(PathBuf::from));
+        if let Some(user) = process::user(reply.pid) {
+            base.user = Some(user).filter(|user| user.uid != 0);
+        }
         let in_force = |name: &str| reply.document.settings.get(name).map(PathBuf::from);
         let keep = |path: &mut PathBuf, running: Option<PathBuf>| {
             if let Some(running) = running {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 
+use master::config::User;
 use master::options::Options;
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -38,11 +39,15 @@ pub fn began(pid: i32) -> Option<u64> {
     (!ended).then_some(began)
 }
 
-/// The user that a process acts for; `None` if it has ended.
-pub fn user(pid: i32) -> Option<u32> {
+/// The user and group that a process acts for; `None` if it has ended.
+pub fn user(pid: i32) -> Option<User> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    ids.split_whitespace().nth(1)?.parse().ok()
+    let effective = |key: &str| {
+        let ids = status.lines().find_map(|line| line.strip_prefix(key))?;
+        ids.split_whitespace().nth(1)?.parse().ok()
+    };
+    let (uid, gid) = (effective("Uid:")?, effective("Gid:")?);
+    Some(User { uid, gid })
 }
 
 /// Whether a master was started with `-d`.

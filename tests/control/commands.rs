@@ -112,8 +112,8 @@ fn reload_tells_what_came_of_it() {
 
 #[test]
 fn with_a_queue_directory_the_masters_own_configuration_is_meant() {
+    // Root asks, whose own master would have other defaults, and a warning.
     let mut standalone = Standalone::of_a_user();
-    standalone.write_toml("mail_owner = \"nobody\"\n");
     standalone.write_table("a unix n - - - 5 true\n").start();
     standalone.write_table("b unix n - - - 5 true\n");
     let queue = standalone.queue().display().to_string();
