@@ -64,6 +64,7 @@ mod about;
 mod client;
 mod datagram;
 mod error;
+mod guard;
 mod log;
 #[cfg(feature = "multi")]
 pub mod multi;
@@ -87,6 +88,8 @@ pub use about::About;
 pub use client::{Client, Peer};
 pub use datagram::Datagram;
 pub use error::Error;
+#[doc(hidden)]
+pub use guard::Guard;
 pub use log::Log;
 use master::protocol::GENERATION;
 pub use master::protocol::WAKEUP;

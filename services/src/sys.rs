@@ -12,7 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockFlag, accept4, recvmsg, setsockopt, sockopt,
 };
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::{ForkResult, Pid, getpid, getppid};
 
 /// Takes ownership of a descriptor that this process inherited, and sets close-on-exec.
 ///
@@ -50,6 +50,29 @@ pub(crate) fn end_with_parent(command: &mut Command) {
     };
     // SAFETY: after fork(2) the closure makes four system calls, and takes neither locks nor memory.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// Starts a copy of this process that runs `act`, with `keep` as its only descriptor, and ends. `act`
+/// makes system calls, and takes neither locks nor memory.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn fork(keep: OwnedFd, act: fn(OwnedFd)) -> io::Result<()> {
+    // SAFETY: the copy makes system calls only, here and, as its one caller's function does, in `act`.
+    if let ForkResult::Parent { .. } = unsafe { nix::unistd::fork() }? {
+        return Ok(());
+    }
+    // SAFETY: what owns the other descriptors is never dropped, nor used again: the copy ends below.
+    // Descriptor 0 has no other owner then.
+    let kept = unsafe {
+        libc::dup2(keep.as_raw_fd(), 0);
+        libc::syscall(libc::SYS_close_range, 1, libc::c_uint::MAX, 0);
+        OwnedFd::from_raw_fd(0)
+    };
+    std::mem::forget(keep);
+    act(kept);
+    // SAFETY: it ends the copy without running what the first process has registered.
+    unsafe { libc::_exit(0) }
 }
 
 /// A descriptor that is readable when a child of this process has ended.

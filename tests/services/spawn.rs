@@ -197,3 +197,34 @@ fn a_spawner_without_privileges_says_what_it_needs() {
     let _waiting = Client::connect(&stage.address());
     stage.wait_for_log("requires privileged operation: write \"n\" in the column \"unpriv\"");
 }
+
+/// The kernel ends the command by itself, but not what the command has started.
+#[test]
+fn a_command_ends_with_a_spawn_that_is_killed_and_so_does_what_it_has_started() {
+    needs_root("a mail system");
+    let stage = spawn(LONG);
+    let (_client, processes) = long_command(&stage);
+    processes[2].signal(Signal::SIGKILL);
+    until(SOON, "all to be gone", || {
+        !processes.iter().any(|p| p.runs())
+    });
+}
+
+#[test]
+fn what_a_command_leaves_behind_goes_on_after_it_and_the_next_command_does_not_end_it() {
+    needs_root("a mail system");
+    let stage = spawn("user=nobody argv=sh -c {sleep 1000 </dev/null >/dev/null 2>&1 & echo $!}");
+    let answer = stage.ask("");
+    let left = Process(answer.trim().parse().expect("a process ID"));
+    let next = Process(stage.ask("").trim().parse().expect("a process ID"));
+    let spawns = stage.processes();
+    spawns
+        .iter()
+        .for_each(|spawn| spawn.signal(Signal::SIGKILL));
+    until(SOON, "the spawn to be gone", || {
+        !spawns.iter().any(|spawn| spawn.runs())
+    });
+    assert!(left.runs() && next.runs());
+    left.signal(Signal::SIGKILL);
+    next.signal(Signal::SIGKILL);
+}

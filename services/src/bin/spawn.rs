@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Gid, Group, Pid, Uid, User, geteuid, getuid, setegid, seteuid, setgroups};
-use services::{About, Client, Error, Log, Service};
+use services::{About, Client, Error, Guard, Log, Service};
 
 /// How long a command has to end when this process is told to.
 const END_TIME: Duration = Duration::from_secs(5);
@@ -33,8 +33,10 @@ fn main() -> ExitCode {
         service.require_privileges()?;
         let spawner = Spawner::new(&mut service)?;
         service.drop_privileges()?;
+        // It needs the rights to end commands of other users.
+        let mut guard = Guard::start().map_err(Error::system("cannot start a process"))?;
         spawner.drop_root()?;
-        service.single(move |client| spawner.serve(client))
+        service.single(move |client| spawner.serve(client, &mut guard))
     })
 }
 
@@ -93,14 +95,14 @@ impl Spawner {
 
     /// Runs the command for a client. A signal that ends this process waits until the command has
     /// ended.
-    fn serve(&self, client: &mut Client) -> io::Result<()> {
+    fn serve(&self, client: &mut Client, guard: &mut Guard) -> io::Result<()> {
         let before = stop_signals().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-        let served = self.run(client);
+        let served = self.run(client, guard);
         before.thread_set_mask()?;
         served
     }
 
-    fn run(&self, client: &Client) -> io::Result<()> {
+    fn run(&self, client: &Client, guard: &mut Guard) -> io::Result<()> {
         let signals = SignalFd::with_flags(&stop_signals(), SfdFlags::SFD_CLOEXEC)?;
         let name = self.command[0].to_string_lossy().into_owned();
         let mut child = match self.start(client) {
@@ -111,7 +113,10 @@ impl Spawner {
             }
         };
         let pid = child.id();
-        let (status, in_time) = self.wait(&mut child, &signals)?;
+        guard.tell(Some(Pid::from_raw(pid as i32)));
+        let waited = self.wait(&mut child, &signals);
+        guard.tell(None);
+        let (status, in_time) = waited?;
         if !in_time {
             self.log.warning(format!(
                 "{name}: process id {pid}: command time limit exceeded"
