@@ -107,6 +107,17 @@ fn lock_data_directory(parameters: &Parameters, log: &mut Log) -> anyhow::Result
     let (name, User { uid, gid }) = &parameters.mail_owner;
     let directory = parameters.data_directory.display();
     let path = parameters.data_directory.join("master.lock");
+    if privilege::is_root() {
+        for path in [&parameters.data_directory, &path] {
+            let restored = privilege::as_user(*uid, *gid, || file::restore_access(path));
+            if let Ok(Some(mode)) = restored {
+                log.warning(format!(
+                    "{}: its mode, {mode:03o}, kept {name} from using it: {name} has all rights now",
+                    path.display()
+                ));
+            }
+        }
+    }
     let acquire = || privilege::as_user(*uid, *gid, || Ok(LockFile::acquire(&path)));
     let mut lock = acquire()?;
     if let Err(error) = &lock {

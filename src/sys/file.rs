@@ -1,12 +1,12 @@
 //! Files that are regular ones, or an error: nothing else is opened, so that nothing can make the
 //! master wait.
 
-use std::fs::{self, FileType, Metadata};
+use std::fs::{self, FileType, Metadata, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::clock;
+use super::{clock, privilege};
 
 /// Whether this is a regular file.
 ///
@@ -60,6 +60,23 @@ pub fn rename_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = PathBuf::from(name);
     fs::rename(path, &aside)?;
     Ok(aside)
+}
+
+/// Gives the user of this process back what the mode of a file or directory of theirs takes from them,
+/// and tells the mode that it had, if it was too little.
+///
+/// # Errors
+/// The system's.
+pub fn restore_access(path: &Path) -> io::Result<Option<u32>> {
+    let metadata = path.symlink_metadata()?;
+    let needed = if metadata.is_dir() { 0o700 } else { 0o600 };
+    let mode = metadata.mode() & 0o7777;
+    let is_own = metadata.uid() == privilege::user().0 && !metadata.is_symlink();
+    if !is_own || mode & needed == needed {
+        return Ok(None);
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode | needed))?;
+    Ok(Some(mode))
 }
 
 /// What a file is, with an article.

@@ -14,6 +14,7 @@ use crate::config::{Config, Endpoint, Kind, Parameters, Service, User};
 use crate::errors::describe_error;
 use crate::policy::{Entry, Plan, ServiceId};
 use crate::runtime::services::{Listeners, ServiceIo, Services, close_listeners, described};
+use crate::sys::file;
 use crate::sys::inherited::{Address, InheritedListener};
 use crate::sys::listen::{self, Aside, Listener, PathKind, TcpOptions, is_directory};
 use crate::sys::privilege::{self, Capability};
@@ -225,8 +226,12 @@ impl Opening<'_> {
             return;
         }
         let User { uid, gid } = self.opened.owner;
+        let is_root = privilege::is_root();
         let as_owner = privilege::as_user(uid, gid, || {
             for (entry, path) in &paths {
+                if !entry.known && is_root {
+                    self.unlock(path.parent().unwrap_or(path));
+                }
                 match self.open_path(path, entry) {
                     Ok(listener) => self.opened.listeners.push((entry.id, vec![listener])),
                     Err(error) => self.keep_or_refuse(entry, path, &error),
@@ -238,6 +243,17 @@ impl Opening<'_> {
             for (entry, path) in paths {
                 self.refuse(&entry.service, path, &error);
             }
+        }
+    }
+
+    /// The owner of the directory, who is not root, could keep the master from starting by its mode.
+    fn unlock(&mut self, directory: &Path) {
+        if let Ok(Some(mode)) = file::restore_access(directory) {
+            let directory = directory.display();
+            self.opened.warnings.push(format!(
+                "{directory}: its mode, {mode:03o}, kept its owner from making sockets in it: the owner \
+                 has all rights now"
+            ));
         }
     }
 

@@ -78,6 +78,68 @@ fn a_directory_in_the_place_of_a_socket_does_not_keep_the_master_from_starting()
     );
 }
 
+/// The mode of a directory is its owner's to choose, and a way to keep the master from starting.
+///
+/// Without the fix: ours, too, "the master does not start".
+#[test]
+fn a_directory_that_its_owner_has_locked_does_not_keep_the_master_from_starting() {
+    needs_root("to start a master");
+    differs(
+        "A directory of sockets or a lock that mail_owner has locked by its mode is unlocked at the start.",
+        Observed {
+            ours: "the services are served",
+            original: "the master does not start",
+        },
+        |postfix| {
+            let private = PuppetService::add(postfix, "a", "unix - - n - -");
+            let public = PuppetService::add(postfix, "b", "unix n - n - -");
+            postfix.start();
+            postfix.stop();
+            let queue = postfix.queue();
+            let data = postfix.data();
+            let locked = [
+                queue.join("private"),
+                queue.join("public"),
+                data.join("master.lock"),
+                data,
+            ];
+            for path in &locked {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o0)).expect("a mode");
+            }
+            if !run(&mut postfix.master(&["-w"]), SOON).success() {
+                return "the master does not start";
+            }
+            private.serve();
+            public.serve();
+            for path in &locked {
+                let path = format!("{}: its mode, 000, kept ", path.display());
+                let relative = path.replace(&format!("{}/", queue.display()), "");
+                let lines = postfix.log_lines("its mode, 000, kept");
+                let is_told = |line: &String| line.contains(&path) || line.contains(&relative);
+                assert!(lines.iter().any(is_told), "{path}: {lines:?}");
+            }
+            "the services are served"
+        },
+    );
+}
+
+/// A service that a reload adds is in a directory that its owner has locked.
+#[test]
+fn a_directory_that_its_owner_has_locked_does_not_fail_a_reload_with_a_new_service() {
+    needs_root("to run a master");
+    needs_ours("Postfix's master exits");
+    let mut postfix = Instance::bare();
+    let old = PuppetService::add(&mut postfix, "a", "unix - - n - -");
+    postfix.start();
+    let directory = Path::new(&old.address).parent().expect("a directory");
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o0)).expect("a mode");
+    let new = PuppetService::add(&mut postfix, "b", "unix - - n - -");
+    postfix.reload();
+    postfix.wait_for_log("its mode, 000, kept its owner from making sockets in it");
+    old.serve();
+    new.serve();
+}
+
 /// Also of a service that is there.
 #[test]
 fn a_directory_in_the_place_of_a_socket_does_not_fail_a_reload() {
