@@ -6,9 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use master::config::{Config, Diagnostic, Diagnostics, Position, Service, Severity, Sources};
+use master::config::{
+    Config, Diagnostic, Diagnostics, LogFormat, Position, Service, Severity, Sources,
+};
 use master::errors::describe_error;
 use master::files::{Location, Names};
+use master::log;
 use master::status::Document;
 
 use crate::arguments::Arguments;
@@ -28,7 +31,8 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     };
     let services = config.services.iter();
     let missing = services.filter_map(|service| missing_program(service, &sources));
-    let findings: Vec<_> = config.warnings.iter().cloned().chain(missing).collect();
+    let findings = config.warnings.iter().cloned().chain(missing);
+    let findings: Vec<_> = findings.chain(no_way_out(&location, &config)).collect();
     show(&findings, out)?;
     let path = location.path().display();
     let services = counted(config.services.len(), "service", "services");
@@ -71,6 +75,22 @@ pub fn show(findings: &[Diagnostic], out: &mut impl Write) -> io::Result<()> {
     findings
         .iter()
         .try_for_each(|finding| shown.show(finding, out))
+}
+
+/// A master in the background would log to nothing.
+pub fn no_way_out(location: &Location, config: &Config) -> Option<Diagnostic> {
+    let parameters = &config.parameters;
+    if !parameters.maillog_file.is_empty() {
+        return None;
+    }
+    let reason = log::why_lost(parameters.log_format == LogFormat::Journal)?;
+    let advice = "start a process that takes them, or set maillog_file";
+    Some(Diagnostic {
+        severity: Severity::Warning,
+        path: location.path().to_owned(),
+        position: None,
+        message: format!("log lines are lost, unless the master runs with -d: {reason}: {advice}"),
+    })
 }
 
 /// The position of a service's command: the eighth word, perhaps on a further line.

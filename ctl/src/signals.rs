@@ -12,7 +12,8 @@ use crate::arguments::Arguments;
 use crate::check;
 use crate::connection::{MasterClient, StatusReply, wait_for};
 use crate::failure::{Failure, Status};
-use crate::process::began;
+use crate::plan;
+use crate::process::{began, is_attached_master};
 
 /// Checks the files, signals the master to reload them, and reports the result.
 ///
@@ -22,8 +23,13 @@ pub fn reload(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let client = MasterClient::new(arguments)?;
     let before = client.status()?;
     let location = arguments.location_of(&before)?;
-    if let Err(findings) = check::parse(&location.read()?, &before.document) {
-        return check::refuse(&location, &findings, out);
+    let sources = plan::sources(location.read()?, &before);
+    let config = match check::parse(&sources, &before.document) {
+        Ok(config) => config,
+        Err(findings) => return check::refuse(&location, &findings, out),
+    };
+    if !is_attached_master(before.pid) {
+        check::show(check::no_way_out(&location, &config).as_slice(), out)?;
     }
     let earlier = before.document.reloads;
     send(&before, Signal::SIGHUP)?;

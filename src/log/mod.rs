@@ -21,7 +21,10 @@ mod tests;
 mod time;
 
 use std::ffi::OsString;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+
+use crate::errors::describe_error;
 
 pub use journal::JOURNAL;
 pub use logger::Log;
@@ -95,6 +98,16 @@ impl Target {
     pub fn is_stdout(&self) -> bool {
         matches!(self, Self::Postlog { file: Some(file), .. } if file::is_stdout(file))
     }
+}
+
+/// Why lines that go to the system's log, or to the journal, are lost; `None` if a process takes them.
+pub fn why_lost(journal: bool) -> Option<String> {
+    let reach = |socket: &str| UnixDatagram::unbound()?.connect(socket);
+    if journal && reach(JOURNAL).is_ok() {
+        return None;
+    }
+    let error = reach(syslog::DEV_LOG).err()?;
+    Some(format!("{}: {}", syslog::DEV_LOG, describe_error(&error)))
 }
 
 /// What a log is made with.

@@ -15,7 +15,7 @@ use super::output::{at, clone_socket, datagram_socket};
 use super::time::Timestamp;
 
 /// The system's log socket.
-const DEV_LOG: &str = "/dev/log";
+pub(super) const DEV_LOG: &str = "/dev/log";
 
 /// The number of a facility that syslog(3) names, such as `mail` (2) or `local7` (23).
 pub fn facility_number(name: &str) -> Option<u8> {

@@ -114,17 +114,21 @@ fn a_log_file_that_the_user_may_not_write_is_an_error() {
 
 /// Runs the master with a `/dev` that has no more than it needs.
 fn without_dev_log(standalone: &Standalone, options: &[&str]) -> Command {
+    hide_dev_log(standalone, &standalone.master(options))
+}
+
+/// Runs a program with such a `/dev`.
+fn hide_dev_log(standalone: &Standalone, program: &Command) -> Command {
     let dev = standalone.path().join("dev");
-    fs::create_dir(&dev).expect("a directory");
+    fs::create_dir_all(&dev).expect("a directory");
     fs::write(dev.join("null"), "").expect("a mount point");
     let script = format!(
         "mount --bind /dev/null {0}/null && mount --rbind {0} /dev && exec \"$@\"",
         dev.display()
     );
-    let master = standalone.master(options);
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &script, "sh"]);
-    command.arg(master.get_program()).args(master.get_args());
+    command.arg(program.get_program()).args(program.get_args());
     command
 }
 
@@ -146,9 +150,50 @@ fn a_start_without_a_way_out_for_log_lines_says_so_and_the_document_counts_them(
     assert!(status.contains(&format!("log: {lost}\n")), "{status}");
     let file = standalone.path().join("log");
     set_log(&standalone, &file);
-    told(&standalone, &["reload"]);
+    assert!(!told(&standalone, &["reload"]).contains("log: lost"));
     assert_eq!(read_document(&standalone).log, "ok");
     assert!(contents(&file).contains("log lines before this one could not be written"));
+    told(&standalone, &["stop"]);
+}
+
+#[test]
+fn a_system_without_a_log_is_a_finding_of_check_and_reload_unless_there_is_a_log_file() {
+    needs_root("to make a mount namespace");
+    let mut standalone = Standalone::new();
+    standalone.write_table(TABLE).start();
+    standalone.stop_by(nix::sys::signal::Signal::SIGTERM);
+    run(&mut standalone.master(&["-w"]), SOON).expect_success();
+    let reload = || {
+        let mut command = hide_dev_log(&standalone, &standalone.masterctl(&["reload"]));
+        run(&mut command, SOON).expect_success().stdout
+    };
+    let check = || {
+        let mut command = hide_dev_log(&standalone, &standalone.masterctl(&["check"]));
+        run(&mut command, SOON).expect_success().stdout
+    };
+    let expected = "log lines are lost, unless the master runs with -d: /dev/log: No such file or \
+                    directory: start a process that takes them, or set maillog_file";
+    let said = check();
+    assert!(
+        said.contains(&format!(
+            "warning: {}: {expected}",
+            standalone.table().display()
+        )),
+        "{said}"
+    );
+    let said = reload();
+    assert!(
+        said.contains(expected) && said.ends_with("reloaded\n"),
+        "{said}"
+    );
+    set_log(&standalone, &standalone.path().join("log"));
+    let said = reload() + &check();
+    assert!(!said.contains("lost"), "{said}");
+    let toml = fs::read_to_string(standalone.path().join("master.toml")).expect("settings");
+    let journal = toml.lines().skip(1).collect::<Vec<_>>().join("\n");
+    standalone.write_toml(&format!("log_format = \"journal\"\n{journal}\n"));
+    let said = check();
+    assert!(said.contains(expected), "{said}");
     told(&standalone, &["stop"]);
 }
 
