@@ -264,7 +264,7 @@ fn settings(service: &config::Service) -> Settings {
 /// A setting that differs from its default.
 type ChangedSetting = Option<(&'static str, String)>;
 
-fn limits(service: &config::Service) -> [ChangedSetting; 6] {
+fn limits(service: &config::Service) -> [ChangedSetting; 9] {
     let ChildLimits {
         throttle_most,
         crash_percent,
@@ -272,6 +272,9 @@ fn limits(service: &config::Service) -> [ChangedSetting; 6] {
         request_timeout,
         start_limit,
         capture_output,
+        max_uses,
+        max_age,
+        memory_recycle,
     } = *service.limits();
     let first = seconds(service.throttle_time);
     let throttle_time = match throttle_most {
@@ -287,6 +290,9 @@ fn limits(service: &config::Service) -> [ChangedSetting; 6] {
             ("start_limit", format!("{starts}/{}", seconds(period)))
         }),
         capture_output.then(|| ("capture_output", "true".to_owned())),
+        max_uses.map(|uses| ("max_uses", uses.to_string())),
+        max_age.map(|time| ("max_age", seconds(time))),
+        memory_recycle.map(|bytes| ("memory_recycle", bytes.to_string())),
     ]
 }
 

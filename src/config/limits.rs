@@ -1,4 +1,4 @@
-//! Settings of `master.toml` for children that fail, run too long, or write to standard output.
+//! Settings of `master.toml` for children that fail, run too long, have served enough, or write to standard output.
 
 use std::time::Duration;
 
@@ -19,6 +19,12 @@ pub struct ChildLimits {
     pub start_limit: Option<StartLimit>,
     /// Whether the master logs what the children write to standard output and standard error.
     pub capture_output: bool,
+    /// A child leaves after it has served so many clients; at least 1.
+    pub max_uses: Option<u32>,
+    /// A child leaves at this age, or some time before.
+    pub max_age: Option<Duration>,
+    /// A child that uses more bytes of memory leaves.
+    pub memory_recycle: Option<u64>,
 }
 
 /// So many starts in a period, which begins with the first of them.
@@ -37,5 +43,8 @@ impl ChildLimits {
         request_timeout: None,
         start_limit: None,
         capture_output: false,
+        max_uses: None,
+        max_age: None,
+        memory_recycle: None,
     };
 }

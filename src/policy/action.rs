@@ -33,6 +33,10 @@ pub enum Action {
     CloseChannel {
         pid: Pid,
     },
+    /// Measure the memory of a child, and answer with [`Event::Measured`](super::Event::Measured).
+    Measure {
+        pid: Pid,
+    },
     /// Connect to the service as a client would and send a wake-up.
     Wake(ServiceId),
     /// The service is removed: close its listeners.
@@ -48,9 +52,10 @@ impl Action {
     /// The child that it is about, if it is about one.
     pub fn pid(&self) -> Option<Pid> {
         match *self {
-            Self::Signal { pid, .. } | Self::Order { pid, .. } | Self::CloseChannel { pid } => {
-                Some(pid)
-            }
+            Self::Signal { pid, .. }
+            | Self::Order { pid, .. }
+            | Self::CloseChannel { pid }
+            | Self::Measure { pid } => Some(pid),
             _ => None,
         }
     }

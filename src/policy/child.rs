@@ -45,6 +45,8 @@ impl State {
 pub(super) enum Leaving {
     /// It was told to leave, for no fault of its own or one that says nothing about its command.
     Told,
+    /// Another is to take its place, see [`Service::recycle`].
+    Recycled,
     /// A child of an ordered pool did not keep to the rules, and was told to end.
     Rogue,
     /// A child of an ordered pool has closed its channel.
@@ -65,6 +67,7 @@ pub(super) struct Counted {
     /// Others are to take its place.
     pub(super) old: bool,
     pub(super) hanging: bool,
+    pub(super) recycled: bool,
     pub(super) deadline: Option<Time>,
 }
 
@@ -90,6 +93,10 @@ pub(super) struct Child {
     pub(super) since: Option<Time>,
     /// It was told to leave then.
     pub(super) leave_since: Option<Time>,
+    /// When it reaches its age.
+    pub(super) recycle_at: Option<Time>,
+    /// What it used when that was measured last, in bytes.
+    pub(super) memory: u64,
     pub(super) termination: Termination,
     pub(super) deadline: Option<Time>,
 }
@@ -111,6 +118,8 @@ impl Child {
             started: now,
             since: None,
             leave_since: None,
+            recycle_at: None,
+            memory: 0,
             termination: Termination::No,
             deadline: None,
         }
@@ -151,6 +160,7 @@ impl Child {
             has_order: heard && self.state == State::Ordered,
             old: heard && self.old,
             hanging: self.hangs(),
+            recycled: self.leaving == Some(Leaving::Recycled),
             deadline: self.deadline,
         }
     }
@@ -201,6 +211,7 @@ impl Child {
             failed,
             indicts_command,
             client_lost: had_client.then_some(failed || overstayed),
+            recycled: self.leaving == Some(Leaving::Recycled),
         }
     }
 }
@@ -213,6 +224,8 @@ pub(super) struct End {
     pub(super) indicts_command: bool,
     /// Whether the client that it had was lost, if it had one.
     pub(super) client_lost: Option<bool>,
+    /// It has made room for the next one to leave.
+    pub(super) recycled: bool,
 }
 
 /// What a child does, for the status document.
@@ -278,6 +291,10 @@ impl Service {
         if before.hanging != after.hanging {
             moved(&mut self.rare_mut().hanging, before.hanging, after.hanging);
             moved(&mut cx.hanging, before.hanging, after.hanging);
+        }
+        if before.recycled != after.recycled {
+            let recycled = &mut self.rare_mut().recycled;
+            moved(recycled, before.recycled, after.recycled);
         }
         if let Some(pool) = &mut self.pool {
             moved(&mut pool.starting, before.starting, after.starting);

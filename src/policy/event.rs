@@ -43,6 +43,9 @@ pub enum Event {
     SpawnFailed { service: ServiceId, error: Errno },
     /// A child's process has not executed its program within a second.
     ExecHangs { pid: Pid },
+    /// [`Action::Measure`](super::Action::Measure) was carried out: a child uses so many bytes of
+    /// memory.
+    Measured { pid: Pid, bytes: u64 },
     /// [`Action::Watch`](super::Action::Watch) was refused.
     WatchFailed { service: ServiceId, error: Errno },
     /// A process ended, and its status was collected. `progress` matters only of a child that

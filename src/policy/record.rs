@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::status::{HANGING_MAX, HANGING_OF_ALL_MAX};
 use super::throttle::CLIENTS;
-use super::{Errno, ExitStatus, OrderFailure, Pid, State, Time};
+use super::{Errno, ExitStatus, OrderFailure, Outlived, Pid, State, Time};
 use crate::config::Service;
 use crate::protocol::pool::Report;
 
@@ -89,6 +89,8 @@ pub enum Kind {
     TooLong(Duration),
     /// How long ago a child was told to leave: it is told to end.
     Lingering(Duration),
+    /// A child is told to leave, and another takes its place.
+    Recycled(Outlived),
     /// An ordered pool has fewer idle children than it should, and no room for more.
     PoolFull,
     /// The signal.
@@ -129,6 +131,8 @@ impl Kind {
             Self::Throttled(..) | Self::Unthrottled(_) => Severity::Info,
             Self::StressBegins(_) | Self::StressEnds(_) => Severity::Info,
             Self::Added | Self::Removed(_) | Self::Terminating(_) => Severity::Info,
+            Self::Recycled(Outlived::Memory(_)) => Severity::Info,
+            Self::Recycled(_) => Severity::Detail,
             // It is only late.
             Self::StaleReport(_) => Severity::Info,
             _ => Severity::Warning,
@@ -248,6 +252,7 @@ impl Kind {
                 let age = age.as_secs();
                 format!("{process} was told to leave {age} s ago, ending it")
             }
+            Self::Recycled(why) => format!("{process} {why}, telling it to leave"),
             Self::Spawned => format!("started {path} pid {pid}"),
             other => format!("{other:?}"),
         }

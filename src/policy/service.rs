@@ -8,6 +8,7 @@ use super::deadlines::Deadlines;
 use super::pool::Pool;
 use super::pool::warm::Pace;
 use super::progress::Starts;
+use super::recycle::{Jitter, RECYCLED_MAX};
 use super::stress::Stall;
 use super::throttle::BackoffState;
 use super::timers::{self, Timers};
@@ -65,6 +66,8 @@ pub(super) struct Rare {
     pub(super) pace: Pace,
     /// Children that hang in exec.
     pub(super) hanging: u32,
+    /// Children that were told to leave for others to take their places.
+    pub(super) recycled: u32,
     pub(super) statistics: Statistics,
 }
 
@@ -88,6 +91,8 @@ pub(super) struct Context {
     /// How long children of removed services have to end.
     pub(super) kill_time: Time,
     pub(super) verbose: bool,
+    /// Of the ages of children.
+    pub(super) jitter: Jitter,
 }
 
 impl Context {
@@ -227,6 +232,8 @@ impl Service {
             "others are available": count(|child| child.counted().available) == self.avail;
             "others are departing": count(|child| child.counted().departing) == self.departing;
             "others hang in exec": count(Child::hangs) == rare.hanging;
+            "others are recycled": count(|child| child.counted().recycled) == rare.recycled;
+            "more are recycled at a time than may be": rare.recycled <= RECYCLED_MAX;
             "others are busy": count(Child::is_busy) == self.busy();
             "a child is of another kind": self.children.values().all(|child| child.ordered == self.pool.is_some());
             "children have other deadlines": own.collect::<Deadlines>() == rare.deadlines;

@@ -33,6 +33,7 @@ impl Service {
         self.spawning = false;
         self.rare_mut().statistics.started += 1;
         let mut child = Child::new(generation, cx.now, self.pool.is_some());
+        self.limit_life(cx, &mut child);
         child.deadline = child.next_deadline(&self.config, self.removed, cx.kill_time);
         self.recount(cx, pid, Counted::default(), child.counted());
         let place = match cx.spare.take() {
@@ -100,6 +101,7 @@ impl Service {
         if served {
             self.served();
         }
+        self.recycle(cx, pid);
     }
 
     /// A child has a client.
@@ -223,6 +225,9 @@ impl Service {
             Some(true) => self.crashed(cx),
             Some(false) => self.served(),
             None => {}
+        }
+        if end.recycled {
+            self.recycle_all(cx);
         }
     }
 

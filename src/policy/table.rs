@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::recycle::Jitter;
 use super::service::{Context, require};
 use super::timers::Timer;
 use super::{
@@ -44,6 +45,11 @@ impl Table {
             cx,
             ..Self::default()
         }
+    }
+
+    /// Has the ages of children differ in another way.
+    pub fn seed(&mut self, seed: u64) {
+        self.cx.jitter = Jitter::new(seed);
     }
 
     /// Takes in one fact and appends what is to be done about it. Interest in listeners is not
@@ -99,6 +105,7 @@ impl Table {
             | Event::OrderFailed { pid, .. }
             | Event::ChannelClosed { pid }
             | Event::SentDescriptors { pid }
+            | Event::Measured { pid, .. }
             | Event::ExecHangs { pid } => self.service_of(pid),
             _ => None,
         }
@@ -146,6 +153,8 @@ impl Table {
                     Timer::OrderTimeout => service.orders_timed_out(cx),
                     Timer::Child => service.children_overdue(cx),
                     Timer::Ping => service.ping(cx),
+                    Timer::Age => service.children_aged(cx),
+                    Timer::Measure => service.measure(cx),
                     Timer::Surplus => service.end_surplus(cx),
                     Timer::Start | Timer::Delay => service.touch(cx),
                 }
@@ -318,6 +327,7 @@ impl Service {
             }
             Event::ChannelClosed { pid } => self.channel_closed(cx, pid),
             Event::SentDescriptors { pid } => self.sent_descriptors(cx, pid),
+            Event::Measured { pid, bytes } => self.measured(cx, pid, bytes),
             Event::ExecHangs { pid } => self.exec_hangs(cx, pid),
             _ => {}
         }

@@ -24,6 +24,10 @@ pub(super) enum Timer {
     /// A child has had its time.
     Child,
     Ping,
+    /// A child has reached its age.
+    Age,
+    /// The memory of children is to be measured.
+    Measure,
     /// More children are idle than need be.
     Surplus,
     /// The next child may be started that no client has asked for.

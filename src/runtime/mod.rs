@@ -36,11 +36,13 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::config::{Config, Endpoint, Kind};
+use crate::errors::describe_error;
 use crate::log::{About, Log, Severity};
-use crate::policy::{self, Action, Errno, Event, Pid, Record, ServiceId, Table, Time};
+use crate::policy::{self, Action, Errno, Event, Limiter, Pid, Record, ServiceId, Table, Time};
 use crate::sys::channel::Found;
 use crate::sys::inherited::InheritedListener;
 use crate::sys::poll::{Poll, Ready};
+use crate::sys::process;
 use crate::sys::signal::Signal;
 use crate::sys::spawn::{Environment, Spawner};
 
@@ -99,6 +101,8 @@ pub struct Runtime {
     lifecycle: Lifecycle,
     turn: Turn,
     faults: faults::Faults,
+    /// Lines that the memory of children cannot be measured.
+    unmeasured: Limiter<1, 3600>,
 }
 
 /// What one turn has found, by what is to be done with it.
@@ -348,6 +352,7 @@ impl Runtime {
                 self.read_last_words(now, pid);
                 self.close_channel(pid);
             }
+            Action::Measure { pid } => self.measure(now, pid),
             Action::Wake(id) => self.wake(now, id),
             Action::Close(id) => {
                 self.drop_templates(now, id);
@@ -388,6 +393,24 @@ impl Runtime {
     fn close_channel(&mut self, pid: Pid) {
         self.children
             .close_channel(pid, &mut self.services, &self.poll);
+    }
+
+    /// The child is not reaped yet, so that the pid is its own.
+    fn measure(&mut self, now: Time, pid: Pid) {
+        if self.children.get(pid).is_none() {
+            return;
+        }
+        match process::memory(pid) {
+            Ok(bytes) => self.step(now, Event::Measured { pid, bytes }),
+            Err(error) => {
+                if self.unmeasured.allow(now).is_some() {
+                    let reason = describe_error(&error);
+                    self.log.warning(format!(
+                        "cannot measure the memory of process {pid}, so that \"memory_recycle\" has no effect: {reason}"
+                    ));
+                }
+            }
+        }
     }
 
     fn wake(&mut self, now: Time, id: ServiceId) {

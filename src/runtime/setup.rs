@@ -1,5 +1,7 @@
 //! Sets the running master up: what it was started with, its listeners, and its parts.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -95,10 +97,12 @@ impl Runtime {
             reloader: Default::default(),
             lifecycle,
             turn: Default::default(),
+            unmeasured: Default::default(),
             faults: Faults::new(&setup.inherited),
             setup,
             config: config.clone(),
         };
+        runtime.table.seed(RandomState::new().hash_one(()));
         for fd in handed_over {
             runtime.inherit(fd);
         }

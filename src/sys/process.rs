@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{ForkResult, getpid, getsid, setsid};
+use nix::unistd::{ForkResult, SysconfVar, getpid, getsid, setsid, sysconf};
 
 /// Whether this process has no other thread, as far as proc(5) can be read.
 pub fn is_single_threaded() -> bool {
@@ -27,6 +27,24 @@ pub fn name(pid: i32) -> Option<String> {
     let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
     let name = String::from_utf8_lossy(name.trim_ascii_end()).into_owned();
     Some(name.replace(char::is_control, "?"))
+}
+
+/// The bytes of memory that only a process and what it was forked from have: resident pages that are
+/// neither of files nor shared memory. The kernel reads counters for this, and no memory of the process.
+///
+/// # Errors
+/// The system's: proc(5) is not mounted, say.
+pub fn memory(pid: i32) -> io::Result<u64> {
+    let pages = fs::read_to_string(format!("/proc/{pid}/statm"))?;
+    let mut pages = pages
+        .split_ascii_whitespace()
+        .skip(1)
+        .map(str::parse::<u64>);
+    let (Some(Ok(resident)), Some(Ok(shared))) = (pages.next(), pages.next()) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| u64::try_from(size).ok());
+    Ok(resident.saturating_sub(shared) * page.unwrap_or(4096))
 }
 
 /// The user for whom a process was started, as far as it has not changed that.

@@ -85,6 +85,7 @@ lines! {
     Overdue = ours(" is still there, sending SIGKILL");
     TooLong = ours(" has had its client for ");
     Lingering = ours(" was told to leave ");
+    Recycled = ours(", telling it to leave");
     PoolFull = ours(" children are idle, and the process limit ");
     Terminating = same("terminating on signal ");
     Counts = each(": avail ", " avail ");

@@ -4,6 +4,7 @@ mod calls; // the filter of system calls
 mod files; // the files that can be opened
 mod limits; // limits, priorities, umask, processors
 mod privileges; // user, groups, capabilities
+mod recycle; // children that leave for others to take their places
 mod stage;
 mod start; // how such children are started, and what is said when they cannot be // services with children that answer
 

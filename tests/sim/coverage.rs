@@ -29,16 +29,16 @@ struct Bit(u64);
 sorts! {
     EVENTS of Event: Connection Waiting Report PoolReport PoolGarbage OrderFailed ChannelClosed
         SentDescriptors Spawned SpawnFailed ExecHangs WatchFailed Exited Deadline Reload Pause
-        Resume Replace Wake Verbose Stop;
-    ACTIONS of Action: Watch Unwatch Spawn Signal Order CloseChannel Wake Close Terminate Log;
+        Resume Replace Wake Verbose Stop Measured;
+    ACTIONS of Action: Watch Unwatch Spawn Signal Order CloseChannel Wake Close Terminate Log Measure;
     KINDS of Kind: Ended BadStartup Crashing Throttled Unthrottled InVain StartLimit SpawnFailed WatchFailed
         LimitReached Stalled StressBegins StressEnds Added Removed Killing PartialReport ForgedReport
         StaleReport UnknownStatus SentDescriptors Suppressed ExecHangs Rogue Overdue TooLong
-        Lingering PoolFull Terminating Counts States Spawned Waking;
+        Lingering PoolFull Terminating Counts States Spawned Waking Recycled;
 }
 
 /// Kinds that only occur with ordered pools, which have a simulation of their own.
-const POOLS: [&str; 8] = [
+const POOLS: [&str; 11] = [
     "Event::PoolReport",
     "Event::PoolGarbage",
     "Event::OrderFailed",
@@ -47,6 +47,9 @@ const POOLS: [&str; 8] = [
     "Kind::Rogue",
     "Kind::PoolFull",
     "Kind::States",
+    "Event::Measured",
+    "Action::Measure",
+    "Kind::Recycled",
 ];
 
 /// Kinds that occur with pools, too.

@@ -147,6 +147,10 @@ fn limits(line: &Line) -> ChildLimits {
             period: Duration::from_secs(10),
         }),
         capture_output: false,
+        // These have a simulation of their own.
+        max_uses: None,
+        max_age: None,
+        memory_recycle: None,
     }
 }
 

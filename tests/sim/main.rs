@@ -15,6 +15,7 @@ mod kernel;
 mod lines;
 mod model;
 mod pool;
+mod recycle;
 mod regressions;
 mod replay;
 mod shrink;
@@ -65,17 +66,20 @@ fn main() -> ExitCode {
 }
 
 /// Runs all parts; the two slow ones run in parallel.
-fn run(options: &Options) -> [Outcome; 6] {
+fn run(options: &Options) -> [Outcome; 7] {
     thread::scope(|scope| {
         let exhausted = scope.spawn(|| exhaust::run(options));
         let replayed = regressions::run(options);
         let pools = pool::run(options);
         let states = pool::exhaust::run(options);
         let steady = pool::churn::run(options);
+        let recycled = recycle::run(options);
         let simulated = simulate::run(options);
         let exhausted = exhausted
             .join()
             .unwrap_or_else(|_| Err("the exhaustion panics".into()));
-        [replayed, exhausted, pools, states, steady, simulated]
+        [
+            replayed, exhausted, pools, states, steady, recycled, simulated,
+        ]
     })
 }

@@ -337,7 +337,8 @@ impl World {
                 Action::CloseChannel { pid } | Action::Signal { pid, .. } => self.tell(pid),
                 // A wake-up is no client, and a shared listener has no orders.
                 Action::Wake(_) | Action::Order { .. } => {}
-                Action::Terminate { .. } | Action::Log(_) => {}
+                // The simulated children use no memory.
+                Action::Terminate { .. } | Action::Log(_) | Action::Measure { .. } => {}
             }
         }
     }

@@ -71,7 +71,7 @@ impl<T: Into<Cow<'static, str>>> From<T> for Mistake {
 }
 
 /// All keys of a service's table but those of [`sandbox`].
-const KEYS: [(&str, Set); 14] = [
+const KEYS: [(&str, Set); 17] = [
     ("accept", |draft, value| {
         word(value, &mut draft.accept, &ACCEPT)
     }),
@@ -111,6 +111,15 @@ const KEYS: [(&str, Set); 14] = [
     }),
     ("capture_output", |draft, value| {
         yes(value, &mut draft.limits.capture_output)
+    }),
+    ("max_uses", |draft, value| {
+        uses(value, &mut draft.limits.max_uses)
+    }),
+    ("max_age", |draft, value| {
+        time(value, &mut draft.limits.max_age)
+    }),
+    ("memory_recycle", |draft, value| {
+        memory(value, &mut draft.limits.memory_recycle)
     }),
 ];
 
@@ -202,6 +211,44 @@ fn percent(value: &Value, to: &mut Option<u32>) -> Result<(), &'static str> {
     let number = number.filter(|n| (1..=100).contains(n));
     *to = Some(number.ok_or("a number from 1 to 100")?);
     Ok(())
+}
+
+fn uses(value: &Value, to: &mut Option<u32>) -> Result<(), &'static str> {
+    let number = match value {
+        Value::Integer(number) => u32::try_from(*number).ok(),
+        _ => None,
+    };
+    *to = Some(
+        number
+            .filter(|n| *n > 0)
+            .ok_or("a number of clients, at least 1")?,
+    );
+    Ok(())
+}
+
+fn memory(value: &Value, to: &mut Option<u64>) -> Result<(), &'static str> {
+    let size = match value {
+        Value::Integer(number) => u64::try_from(*number).ok(),
+        Value::Text(text) => size(text),
+        _ => None,
+    };
+    let size = size.filter(|bytes| *bytes > 0);
+    *to = Some(size.ok_or("a size in bytes, at least 1, or a string as \"200M\" (K, M, G, T)")?);
+    Ok(())
+}
+
+/// A number of bytes, with or without a unit.
+fn size(text: &str) -> Option<u64> {
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let unit = units.iter().find(|(unit, _)| text.ends_with(*unit));
+    let shift = unit.map_or(0, |(_, shift)| *shift);
+    digits(&text[..text.len() - usize::from(unit.is_some())])?.checked_mul(1 << shift)
+}
+
+/// A number without a sign.
+fn digits(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
 }
 
 /// `STARTS/PERIOD`.

@@ -10,6 +10,7 @@ mod operator;
 mod ordered;
 mod progress;
 mod records;
+mod recycle;
 mod reloads;
 mod reports;
 mod statistics;

@@ -61,7 +61,7 @@ const TABLES: [(&str, &str); 5] = [
     (
         LINES[0],
         "[service.\"25/inet\"]\nthrottle_time = \"1s..8s\"\ncrash_percent = 50\n\
-         request_timeout = 30\nstop_timeout = 20\n",
+         request_timeout = 30\nstop_timeout = 20\nmax_uses = 2\nmax_age = 60\n",
     ),
     (
         LINES[3],
@@ -352,7 +352,9 @@ impl Driver {
                 signal == Signal::Term || self.table.service_of(pid).is_some()
             }
             Action::Order { pid, .. } => self.table.service_of(pid).is_some(),
-            Action::CloseChannel { pid } => self.table.service_of(pid).is_some(),
+            Action::CloseChannel { pid } | Action::Measure { pid } => {
+                self.table.service_of(pid).is_some()
+            }
             Action::Wake(id) => self.is_open(id),
             Action::Close(id) => {
                 self.watched.remove(&id);

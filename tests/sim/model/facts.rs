@@ -50,7 +50,10 @@ impl Model {
             Event::PoolReport { .. }
             | Event::PoolGarbage { .. }
             | Event::OrderFailed { .. }
-            | Event::ChannelClosed { .. } => unreachable!("pools have a simulation of their own"),
+            | Event::ChannelClosed { .. }
+            | Event::Measured { .. } => {
+                unreachable!("pools have a simulation of their own, and recycling")
+            }
             Event::Exited {
                 pid,
                 status,

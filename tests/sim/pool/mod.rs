@@ -73,6 +73,8 @@ pub enum Happening {
     PingFails,
     SpawnFails,
     WatchFails,
+    /// The next child that is measured uses much memory.
+    Grow,
     /// Toggles whether the system counts waiting clients, as for TCP.
     Count,
     /// An administrator edits the settings and the process limit.
@@ -131,6 +133,9 @@ impl Settings {
                 period: Duration::from_secs(2),
             }),
             capture_output: false,
+            max_uses: (random.below(3) == 0).then(|| 1 + random.below(4)),
+            max_age: (random.below(3) == 0).then(|| Duration::from_secs(random.pick(&[60, 3_600]))),
+            memory_recycle: random.coin().then_some(1 << 20),
         }
     }
 
@@ -161,7 +166,7 @@ const LIFE: [Sort; 4] = [
     |_| Happening::Client,
 ];
 
-const SOMETIMES: [Sort; 30] = [
+const SOMETIMES: [Sort; 31] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(100)),
     |random| Happening::Pass(random.below(3_000)),
@@ -185,6 +190,7 @@ const SOMETIMES: [Sort; 30] = [
     |_| Happening::PingFails,
     |_| Happening::SpawnFails,
     |_| Happening::WatchFails,
+    |_| Happening::Grow,
     |_| Happening::Count,
     |random| Happening::Edit(Settings::random(random)),
     |_| Happening::Reload,

@@ -326,7 +326,7 @@ impl Simulation {
                 Action::Signal { pid, .. } | Action::CloseChannel { pid } => {
                     self.kernel.is_known(pid)
                 }
-                Action::Order { .. } => false,
+                Action::Order { .. } | Action::Measure { .. } => false,
                 _ => true,
             };
             if !possible {
@@ -374,7 +374,7 @@ impl Simulation {
                 self.kernel.close_channel(pid);
                 true
             }
-            Action::Order { .. } => false,
+            Action::Order { .. } | Action::Measure { .. } => false,
             // A wake-up is dropped if the queue is full.
             Action::Wake(id) => kernel.port_mut(id).map(Port::connect).is_some(),
             Action::Close(id) => kernel.close(id),

@@ -5,7 +5,7 @@ mod calls;
 mod files;
 mod privileges;
 
-use super::{Mistake, ServiceTable, Setting, System, Value, yes};
+use super::{Mistake, ServiceTable, Setting, System, Value, digits, size, yes};
 use crate::config::numbers::seconds;
 use crate::config::{Diagnostic, Service};
 use crate::sandbox::{Bounds, IoPriority, Limit, SIZE_MAX, Sandbox};
@@ -161,15 +161,11 @@ fn limit(sandbox: &mut Sandbox, setting: &Setting) -> Result<(), Mistake> {
 
 /// One value of a limit.
 fn amount(limit: Limit, text: &str) -> Option<u64> {
-    let number = |digits: &str| {
-        let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        is_number.then(|| digits.parse().ok()).flatten()
-    };
     if text == "infinity" {
         return Some(u64::MAX);
     }
     match limit {
-        Limit::Nofile | Limit::Nproc => number(text),
+        Limit::Nofile | Limit::Nproc => digits(text),
         Limit::Cpu => {
             let is_number = text.starts_with(|c: char| c.is_ascii_digit());
             let has_one_unit =
@@ -177,13 +173,7 @@ fn amount(limit: Limit, text: &str) -> Option<u64> {
             let seconds = seconds(text.as_bytes()).filter(|_| is_number && has_one_unit);
             seconds.and_then(|seconds| u64::try_from(seconds).ok())
         }
-        _ => {
-            let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
-            let unit = units.iter().find(|(unit, _)| text.ends_with(*unit));
-            let shift = unit.map_or(0, |(_, shift)| *shift);
-            let digits = &text[..text.len() - usize::from(unit.is_some())];
-            number(digits)?.checked_mul(1 << shift)
-        }
+        _ => size(text),
     }
 }
 

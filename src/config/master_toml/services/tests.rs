@@ -289,7 +289,8 @@ fn children_are_looked_after_as_in_postfix_unless_a_table_says_otherwise() {
         (ChildLimits::default(), Duration::from_secs(60))
     );
     let settings = "crash_percent = 50\nstop_timeout = \"30s\"\nrequest_timeout = 600\n\
-                    start_limit = \"100/1m\"\ncapture_output = true\n";
+                    start_limit = \"100/1m\"\ncapture_output = true\n\
+                    max_uses = 100\nmax_age = \"2h\"\nmemory_recycle = \"200M\"\n";
     let expected = ChildLimits {
         throttle_most: None,
         crash_percent: Some(50),
@@ -300,6 +301,9 @@ fn children_are_looked_after_as_in_postfix_unless_a_table_says_otherwise() {
             period: Duration::from_secs(60),
         }),
         capture_output: true,
+        max_uses: Some(100),
+        max_age: Some(Duration::from_secs(7200)),
+        memory_recycle: Some(200 << 20),
     };
     assert_eq!(limits(settings), (expected, Duration::from_secs(60)));
 }
@@ -345,6 +349,8 @@ fn what_children_are_looked_after_by_must_make_sense() {
     let range = "a time of at least one second, or two, the longer one last, as \"1s..60s\"";
     let time = "a time of at least one second: an integer, or a string as \"5m\"";
     let starts = "a number of starts and a period of at least one second, as \"100/10s\"";
+    let uses = "a number of clients, at least 1";
+    let memory = "a size in bytes, at least 1, or a string as \"200M\" (K, M, G, T)";
     for (key, value, expected) in [
         ("start_limit", "100", starts),
         ("start_limit", "\"100\"", starts),
@@ -364,6 +370,17 @@ fn what_children_are_looked_after_by_must_make_sense() {
         ("request_timeout", "\"soon\"", time),
         ("capture_output", "1", "true or false"),
         ("preload", "\"yes\"", "true or false"),
+        ("max_uses", "0", uses),
+        ("max_uses", "-1", uses),
+        ("max_uses", "\"5\"", uses),
+        ("max_uses", "4294967296", uses),
+        ("max_age", "0", time),
+        ("max_age", "\"1y\"", time),
+        ("memory_recycle", "0", memory),
+        ("memory_recycle", "-5", memory),
+        ("memory_recycle", "\"0M\"", memory),
+        ("memory_recycle", "\"5X\"", memory),
+        ("memory_recycle", "\"99999999999G\"", memory),
     ] {
         let column = key.len() + 4;
         assert_eq!(

@@ -66,6 +66,17 @@ impl Simulation {
                 Ok(())
             }
             Action::Order { pid, order } => self.order(pid, order),
+            Action::Measure { pid } => {
+                let bytes = if std::mem::take(&mut self.faults.memory) {
+                    1 << 30
+                } else {
+                    0
+                };
+                if self.process(pid).is_err() {
+                    return Ok(());
+                }
+                self.take_in(Event::Measured { pid, bytes })
+            }
             Action::CloseChannel { pid } => {
                 while let Some(event) = self.next_word(pid) {
                     self.take_in(event)?;
@@ -187,9 +198,10 @@ impl Simulation {
 /// The process that an action is for.
 fn pid_of(action: &Action) -> Option<Pid> {
     match *action {
-        Action::Signal { pid, .. } | Action::Order { pid, .. } | Action::CloseChannel { pid } => {
-            Some(pid)
-        }
+        Action::Signal { pid, .. }
+        | Action::Order { pid, .. }
+        | Action::CloseChannel { pid }
+        | Action::Measure { pid } => Some(pid),
         _ => None,
     }
 }

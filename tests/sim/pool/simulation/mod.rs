@@ -42,6 +42,8 @@ struct Faults {
     ping: bool,
     spawn: bool,
     watch: bool,
+    /// The next child that is measured uses much.
+    memory: bool,
     /// Each child that is ready leaves, until this is over.
     leaves: bool,
 }
@@ -125,6 +127,7 @@ impl Simulation {
             Happening::WriteWaits => self.faults.write = true,
             Happening::PingFails => self.faults.ping = true,
             Happening::SpawnFails => self.faults.spawn = true,
+            Happening::Grow => self.faults.memory = true,
             Happening::WatchFails => self.faults.watch = true,
             Happening::Count => self.counts = !self.counts,
             Happening::Edit(settings) => self.settings = settings,

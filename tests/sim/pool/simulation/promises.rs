@@ -13,6 +13,8 @@ const TIMEOUT: Duration = Duration::from_millis(50);
 /// Longer than all timeouts of a child and of a throttle in sequence.
 const CALM: Duration = Duration::from_secs(500);
 const ROUNDS_MAX: usize = 20_000;
+/// How long a pool whose children have an age may take to come to rest after that.
+const AGING_ROUNDS: usize = 100;
 
 impl Simulation {
     /// Checked after the deadlines.
@@ -94,6 +96,15 @@ impl Simulation {
         }
         if self.table.service(self.place).is_none() {
             return Ok(());
+        }
+        // Children come of age all the time; not all of them at once.
+        for _ in 0..AGING_ROUNDS {
+            if self.in_force.limits.max_age.is_none() || self.check_rest().is_ok() {
+                break;
+            }
+            let count = self.processes.len();
+            let lived = (0..count).fold(false, |any, at| self.live(at) | any);
+            if lived { self.turn()? } else { self.sleep()? }
         }
         if served {
             self.check_rest()
