@@ -35,6 +35,8 @@ use watch::Watch;
 
 /// The parameter that names the file of the history.
 const HISTORY_FILE: &str = "statusd_history_file";
+/// The parameter with the share of busy processes that makes a service unready.
+const BUSY_PERCENT: &str = "statusd_busy_percent_is_unready";
 /// The parameter with the names of this server.
 const HOST_NAMES: &str = "statusd_host_names";
 
@@ -63,6 +65,7 @@ fn serve(mut service: Service) -> Result<(), Error> {
         throttled: service.boolean("statusd_throttled_is_unready", true)?,
         stalled: service.boolean("statusd_stalled_is_unready", true)?,
         failed_reload: service.boolean("statusd_failed_reload_is_unready", true)?,
+        busy_percent: busy_percent(&mut service)?,
     };
     let hosts = hosts(&mut service)?;
     service.require_unprivileged()?;
@@ -95,6 +98,15 @@ fn socket(service: &mut Service) -> Result<PathBuf, Error> {
         // Without a master, the queue directory is not the working directory.
         None => service.path("queue_directory", ".")?.join(socket),
     })
+}
+
+/// How many percent of busy processes are too many for new clients.
+fn busy_percent(service: &mut Service) -> Result<u32, Error> {
+    let percent = service.number(BUSY_PERCENT, "0", 0)?;
+    if percent > 100 {
+        return Err(service.reject(BUSY_PERCENT, "expected a number from 0 to 100"));
+    }
+    Ok(percent)
 }
 
 /// The names of this server.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use testkit::documents::{at_the_limit, failed_reload, throttled};
+use testkit::documents::{at_the_limit, calm, failed_reload, throttled};
 use testkit::run::run;
 use testkit::{instance::SOON, needs_root, skip, test};
 
@@ -132,5 +132,91 @@ fn alarms_and_dashboard_use_no_metric_that_statusd_does_not_give() {
         // The name of the dashboard's file and of its rules are none.
         used.retain(|name| !given.contains(name));
         assert!(used.is_empty(), "{file} uses {used:?}");
+    }
+}
+
+/// The manifests for Kubernetes.
+const MANIFESTS: [&str; 2] = ["kubernetes/relay.yaml", "kubernetes/pool.yaml"];
+
+/// What follows a key in the manifests, up to the end of its line or of its braces.
+fn values_of(text: &str, key: &str) -> BTreeSet<String> {
+    let key = format!("{key}: ");
+    let found = text.match_indices(&key).map(|(at, _)| {
+        let rest = &text[at + key.len()..];
+        let end = rest.find([',', '}', '\n']).unwrap_or(rest.len());
+        rest[..end].trim_matches('"').to_owned()
+    });
+    found.collect()
+}
+
+#[test]
+fn the_manifests_for_kubernetes_scale_by_metrics_that_are_there() {
+    needs_root("a mail system");
+    let stage = Stage::new(&at_the_limit());
+    let there = stage.get("/metrics").body;
+    for manifest in MANIFESTS {
+        let names = metrics_in(&read(manifest));
+        assert_eq!(names.len(), 2, "{names:?}");
+        for name in names {
+            let begin = format!("\n{name}{{");
+            assert!(there.contains(&begin), "{name} of {manifest} is not there");
+        }
+    }
+    // As the autoscaler selects them.
+    let busy = r#"service="smtp",type="inet",endpoint=""#;
+    assert!(there.contains(busy), "{there}");
+    assert!(there.contains(r#"state="busy""#), "{there}");
+}
+
+#[test]
+fn the_manifests_for_kubernetes_ask_for_paths_and_ports_that_are_served() {
+    needs_root("a mail system");
+    let stage = Stage::new(&calm());
+    let set_up = read("container/set-up");
+    for manifest in MANIFESTS {
+        let text = read(manifest);
+        let paths = values_of(&text, "httpGet: {path");
+        assert_eq!(paths, ["/healthz", "/readyz"].map(String::from).into());
+        for path in paths {
+            assert_eq!(stage.get(&path).status, 200, "{path}");
+        }
+        let ports = values_of(&text, "containerPort");
+        assert!(ports.contains("7099"), "{ports:?}");
+        for name in values_of(&text, "targetPort") {
+            assert!(
+                text.contains(&format!("{{name: {name}, containerPort: ")),
+                "{name}"
+            );
+        }
+    }
+    // The image serves them, and has the command that drains it.
+    let relay = read(MANIFESTS[0]);
+    let ports = ["25", "7099"].map(String::from);
+    assert_eq!(values_of(&relay, "containerPort"), ports.into());
+    assert!(set_up.contains("7099 inet n y n 60 1 statusd"));
+    assert!(set_up.contains("cat >/usr/sbin/drain-postfix"));
+    let capabilities = read("container/capabilities");
+    let needed = capabilities
+        .lines()
+        .filter_map(|line| line.strip_prefix("CAP_"));
+    let needed: Vec<_> = needed.collect();
+    assert!(
+        relay.contains(&format!("add: [{}]", needed.join(", "))),
+        "{needed:?}"
+    );
+}
+
+#[test]
+fn the_manifests_for_kubernetes_keep_to_its_schemas() {
+    let program = "kubernetes-validate";
+    if Command::new(program).arg("--version").output().is_err() {
+        skip("kubernetes-validate is not installed: pip install kubernetes-validate");
+    }
+    for manifest in MANIFESTS {
+        run(
+            Command::new(program).arg("--strict").arg(path(manifest)),
+            SOON,
+        )
+        .expect_success();
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use master::status::SOCKET;
 use nix::unistd::geteuid;
 use serde_json::Value;
-use testkit::documents::{calm, failed_reload, throttled};
+use testkit::documents::{at_the_limit, calm, failed_reload, throttled};
 use testkit::fake_master::FakeMaster;
 use testkit::programs::statusd;
 use testkit::{needs_root, test};
@@ -46,6 +46,17 @@ fn a_failed_reload_is_not_ready_and_says_which_line_is_wrong() {
     let ready = stage.get("/readyz");
     assert_eq!(ready.status, 503);
     assert!(ready.body.contains("master.cf: line 138:"), "{ready:?}");
+}
+
+#[test]
+fn a_service_that_is_nearly_full_is_not_ready_where_that_is_wanted() {
+    needs_root("a mail system");
+    let stage = Stage::with(&at_the_limit(), "-o statusd_busy_percent_is_unready=90");
+    let ready = stage.get("/readyz");
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains(" processes busy\n"), "{ready:?}");
+    stage.master.say(&calm());
+    stage.wait_for("/readyz", |ready| ready.status == 200);
 }
 
 #[test]
