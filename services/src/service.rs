@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -490,9 +490,12 @@ impl Inherited {
                 "-s {listeners}: expected at most {LISTENERS_MAX}"
             )));
         }
-        // The flow-control pipe is only for programs that receive mail. Close it, so that commands
-        // of this process do not inherit it.
-        drop((sys::inherit(FLOW_READ), sys::inherit(FLOW_WRITE)));
+        // The flow-control pipe is only for programs that receive mail. It stays open, but not in
+        // commands of this process: by it, the next master knows a child of a killed one, and takes
+        // over its listeners.
+        for flow in [FLOW_READ, FLOW_WRITE] {
+            let _ = sys::inherit(flow).map(OwnedFd::into_raw_fd);
+        }
         let missing = |number| Error::system(format!("descriptor {number} from the master"));
         let channel = sys::inherit(STATUS).map_err(missing(STATUS))?;
         // The number of listeners is limited, so it fits.

@@ -15,7 +15,7 @@ use testkit::network::{LOOPBACK_2, in_own_network};
 use testkit::poll::until;
 use testkit::ports::Port;
 use testkit::process::Process;
-use testkit::programs::example;
+use testkit::programs::{example, service};
 use testkit::run::Finished;
 use testkit::standalone::Standalone;
 use testkit::{needs_root, test};
@@ -102,6 +102,37 @@ fn clients_that_wait_for_a_killed_masters_child_are_served_by_the_next_master() 
         // It is the master's like any other: it goes with the service.
         standalone.write_table("a unix n - - - - true\n").reload();
         assert!(TcpStream::connect(&address).is_err(), "it still listens");
+    }
+}
+
+/// The bundled services keep what a former master's children are known by.
+///
+/// Without the fix: "process PID (echo) listens on 127.0.0.1:PORT: end it", and no start.
+#[test]
+fn the_next_master_takes_over_what_a_killed_one_has_left_to_a_bundled_service() {
+    for mut standalone in Standalone::all() {
+        let echo = standalone.install(&service("echo"));
+        for host in ["127.0.0.1", "[::1]"] {
+            let port = Port::reserve();
+            let address = format!("{host}:{port}");
+            standalone.write_table(&format!("{address} inet n - - - 5 {}\n", echo.display()));
+            standalone.start();
+            let mut former = Client::connect(&address);
+            former.say("hello");
+            assert_eq!(former.line(), "hello");
+            standalone.stop_by(Signal::SIGKILL);
+            let waiting = Client::connect(&address);
+            standalone.start();
+            standalone.wait_for_line(&format!("took over the listener on {address}"));
+            let more = (0..20).map(|_| Client::connect(&address));
+            for mut client in std::iter::once(waiting).chain(more) {
+                client.say("hello");
+                assert_eq!(client.line(), "hello");
+            }
+            former.say("still");
+            assert_eq!(former.line(), "still");
+            standalone.stop_by(Signal::SIGTERM);
+        }
     }
 }
 
