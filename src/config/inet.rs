@@ -242,6 +242,8 @@ pub(super) enum BadHostPort {
     MalformedIpv6,
     MissingService,
     BadHost,
+    MappedIpv4,
+    MulticastIpv6,
     GarbageAfterNumber,
 }
 
@@ -253,6 +255,8 @@ impl fmt::Display for BadHostPort {
             Self::MalformedIpv6 => "malformed IPv6 address",
             Self::MissingService => "missing service information",
             Self::BadHost => "valid hostname or network address required",
+            Self::MappedIpv4 => "IPv4 address in the form of IPv6",
+            Self::MulticastIpv6 => "multicast address",
             Self::GarbageAfterNumber => "garbage after numerical service",
         })
     }
@@ -274,6 +278,15 @@ impl<'a> HostPort<'a> {
         }
         if parsed.host.is_some_and(|host| !is_host(host)) {
             return Err(BadHostPort::BadHost);
+        }
+        // The kernel refuses them for listeners of IPv6 alone.
+        if let Some(Ok(address)) = parsed.host.map(str::parse::<Ipv6Addr>) {
+            if address.to_ipv4_mapped().is_some() {
+                return Err(BadHostPort::MappedIpv4);
+            }
+            if address.is_multicast() {
+                return Err(BadHostPort::MulticastIpv6);
+            }
         }
         let numeric = parsed.port.starts_with(|c: char| c.is_ascii_digit());
         if numeric && !is_digits(parsed.port.as_bytes()) {

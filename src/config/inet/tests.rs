@@ -41,6 +41,9 @@ fn a_name_that_is_not_host_and_port_says_why() {
         ("a_b-:25", BadHostPort::BadHost),
         ("256.0.0.1:25", BadHostPort::BadHost),
         ("25x", BadHostPort::GarbageAfterNumber),
+        ("[::ffff:127.0.0.1]:25", BadHostPort::MappedIpv4),
+        ("[ipv6:::FFFF:7f00:1]:25", BadHostPort::MappedIpv4),
+        ("[ff02::1]:25", BadHostPort::MulticastIpv6),
     ] {
         assert_eq!(parse(name), Err(why), "{name}");
     }
