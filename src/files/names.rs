@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::io::ErrorKind;
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -120,6 +121,9 @@ impl Resolver for Names {
     /// The rights of this process count where its user is the master's: root, or without
     /// Postfix anyone.
     fn check_log_file(&self, path: &Path, alone: bool) -> Result<(), String> {
+        if path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err("a slash at its end, expected the name of a file".to_owned());
+        }
         let expected = |error| format!("{error} or /dev/stdout");
         file::check_regular(path).map_err(expected)?;
         if alone {

@@ -38,6 +38,10 @@ fn problems(standalone: &Standalone) -> Vec<(std::path::PathBuf, &'static str)> 
             path("missing/log"),
             "missing: No such file or directory: make the directory",
         ),
+        (
+            path("directory/"),
+            "a slash at its end, expected the name of a file",
+        ),
         (path("file/log"), "is a regular file, expected a directory"),
         (
             path("twice"),
