@@ -22,6 +22,7 @@ use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
 
 use master::errors::describe_error;
+use master::output::answer;
 use master::sandbox::{Failure, SIZE_MAX, Sandbox};
 
 use crate::apply::Prepared;
@@ -30,17 +31,38 @@ use crate::sys::Command;
 /// The status of a child whose program could not be executed, as when the master's own exec fails.
 const FAILED: u8 = 1;
 
+const HELP: &str = "\
+usage: master-exec [--help | --version]
+
+Applies a service's limits and sandbox, and executes its program. master(8) starts this program by
+itself, for a service with such settings in master.toml.
+";
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let descriptors = arguments.next().and_then(|number| descriptors(&number));
     let Some((settings, mut report)) = descriptors else {
-        eprintln!("master-exec: master(8) starts this program, for a service with a sandbox");
-        return ExitCode::from(FAILED);
+        return without_master(arguments.next().as_deref());
     };
     let Err(failure) = run(&settings, arguments);
     // If the master has ended, the error has no reader.
     let _ = report.write_all(&failure.encode());
     ExitCode::from(FAILED)
+}
+
+/// What the program says when it is run by hand.
+fn without_master(question: Option<&OsStr>) -> ExitCode {
+    match question.and_then(OsStr::to_str) {
+        Some("--help") => answer("master-exec", HELP),
+        Some("--version") => {
+            let version = concat!("master-exec ", env!("CARGO_PKG_VERSION"), "\n");
+            answer("master-exec", version)
+        }
+        _ => {
+            eprintln!("master-exec: master(8) starts this program, for a service with a sandbox");
+            ExitCode::from(FAILED)
+        }
+    }
 }
 
 /// The descriptor with the settings, and the next one, for a failure.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use testkit::instance::SOON;
-use testkit::programs::{master, masterctl, service, statusd};
+use testkit::programs::{executor, master, masterctl, service, statusd};
 use testkit::run::run;
 use testkit::standalone::Standalone;
 use testkit::{file, test};
@@ -28,6 +28,7 @@ fn programs() -> Vec<(String, PathBuf)> {
     programs.extend([
         ("master".into(), master()),
         ("masterctl".into(), masterctl()),
+        ("master-exec".into(), executor()),
         ("statusd".into(), statusd()),
     ]);
     programs
