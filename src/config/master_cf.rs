@@ -116,7 +116,8 @@ fn refuse_second_files(services: &mut Vec<Arc<Service>>, findings: &mut Diagnost
 
 /// Where `owner` is written, for a message that names the file of `other`.
 fn on_line(owner: &Service, other: &Service) -> String {
-    if owner.table == other.table {
+    // Of two names of one file, both are told.
+    if owner.table.as_os_str() == other.table.as_os_str() {
         format!("on line {}", owner.line)
     } else {
         format!("on line {} of {}", owner.line, owner.table.display())

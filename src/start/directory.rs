@@ -22,7 +22,13 @@ pub(super) fn ensure(path: &Path, mode: u32, uid: u32, gid: u32) -> anyhow::Resu
                 let (uid, gid) = privilege::user();
                 ensure(parent, mode, uid, gid)?;
             }
-            make(path, mode, uid, gid).context("cannot make this directory")
+            match make(path, mode, uid, gid) {
+                // With ".." in it, a parent that was missing is made together with it.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    check(&fs::symlink_metadata(path)?, uid)
+                }
+                made => made.context("cannot make this directory"),
+            }
         }
         found => check(&found.context("cannot make this directory")?, uid),
     }
