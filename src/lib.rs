@@ -12,6 +12,7 @@
 //! | [`config`] | text to [`config::Config`] | descriptors, pids, the clock, the resolver |
 //! | [`policy`] | events to actions: who listens, when to start, throttle, wake, stress | descriptors, system calls, the clock, where logs go |
 //! | `sys` | the system calls, and the only unsafe code | the table, the configuration |
+//! | [`groups`] | control groups of services: their places, limits, use and end | what is configured |
 //! | [`sandbox`] | what a child may do: the settings that `master-exec` applies | anything else |
 //! | [`errors`] | what errors are called in messages | anything else |
 //! | [`files`] | a configuration's files, and the system's names | what is configured |
@@ -36,6 +37,7 @@ pub mod config;
 pub mod control;
 pub mod errors;
 pub mod files;
+pub mod groups;
 pub mod log;
 pub mod options;
 pub mod output;

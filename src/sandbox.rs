@@ -189,6 +189,9 @@ pub struct Sandbox {
     /// A forbidden system call ends the process, instead of failing.
     pub system_call_kill: bool,
     pub files: Files,
+    /// The directory of the control group, which the process joins first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_group: Option<String>,
 }
 
 /// What can be opened; without paths that is everything.

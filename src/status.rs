@@ -145,6 +145,12 @@ pub struct Service {
     pub recent_crashes: Option<u32>,
     /// The number of clients in the listeners' queues, if the system reports it.
     pub backlog: Option<u32>,
+    /// What the processes of its control group use: bytes of memory, if the controller is there, and
+    /// processor time in seconds, that of processes which have ended included.
+    #[serde(default)]
+    pub memory: Option<u64>,
+    #[serde(default)]
+    pub processor_time: Option<f64>,
     /// The length of each listener's queue.
     pub backlog_limit: u32,
     pub children: Vec<Child>,
@@ -239,6 +245,8 @@ impl Service {
             recent_clients: None,
             recent_crashes: None,
             backlog: None,
+            memory: None,
+            processor_time: None,
             backlog_limit: service.backlog,
             children: Vec::new(),
         }
@@ -258,7 +266,18 @@ fn settings(service: &config::Service) -> Settings {
         .chain(once_used);
     let all = all.map(|(name, value)| (name.to_owned(), value));
     let sandbox = service.sandbox().map(|sandbox| sandbox.shown());
-    all.chain(sandbox.unwrap_or_default()).collect()
+    let group = service.group().map(|settings| match settings {
+        [] => vec![("control_group".to_owned(), "true".to_owned())],
+        settings => {
+            let shown = settings
+                .iter()
+                .map(|s| (s.name.to_owned(), s.shown.clone()));
+            shown.collect()
+        }
+    });
+    all.chain(sandbox.unwrap_or_default())
+        .chain(group.unwrap_or_default())
+        .collect()
 }
 
 /// A setting that differs from its default.

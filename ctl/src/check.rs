@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use master::config::{
@@ -11,10 +12,12 @@ use master::config::{
 };
 use master::errors::describe_error;
 use master::files::{Location, Names};
+use master::groups::find_delegated;
 use master::log;
 use master::status::Document;
 
 use crate::arguments::Arguments;
+use crate::connection::MasterClient;
 use crate::findings::Findings;
 use crate::words::counted;
 
@@ -32,12 +35,53 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let services = config.services.iter();
     let missing = services.filter_map(|service| missing_program(service, &sources));
     let findings = config.warnings.iter().cloned().chain(missing);
-    let findings: Vec<_> = findings.chain(no_way_out(&location, &config)).collect();
+    let findings = findings.chain(no_way_out(&location, &config));
+    let findings: Vec<_> = findings.chain(no_groups(arguments, &config)).collect();
     show(&findings, out)?;
     let path = location.path().display();
     let services = counted(config.services.len(), "service", "services");
     writeln!(out, "{path}: {services}; a reload would succeed")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A service is to have a control group, and has none; or would have none if the master were started
+/// where this program is.
+fn no_groups(arguments: &Arguments, config: &Config) -> Option<Diagnostic> {
+    let mut services = config.services.iter();
+    let first = services.clone().find(|service| service.group().is_some())?;
+    let running = MasterClient::new(arguments).and_then(|master| master.status());
+    let (service, fault) = match running {
+        Ok(reply) => {
+            let lacks = |service: &&Arc<Service>| {
+                let key = match service.group() {
+                    None => return false,
+                    Some([]) => "control_group",
+                    Some([setting, ..]) => setting.name,
+                };
+                reply.document.services.iter().any(|known| {
+                    known.name == service.name
+                        && known.kind == service.kind.as_str()
+                        && known.settings.contains_key(key)
+                        && known.processor_time.is_none()
+                })
+            };
+            let fault = "the running master has logged the reason at its start or reload";
+            (services.find(lacks)?, fault.to_owned())
+        }
+        Err(_) => (first, find_delegated("self").err()?),
+    };
+    Some(Diagnostic {
+        severity: Severity::Warning,
+        path: service.table.to_path_buf(),
+        position: Some(Position {
+            line: service.line,
+            column: 1,
+        }),
+        message: format!(
+            "service \"{}\" has no control group, so its limits are without effect: {fault}",
+            service.name
+        ),
+    })
 }
 
 /// Reads a configuration as the master that sent `document` does on a reload.

@@ -154,6 +154,7 @@ fn show_one(document: &Document, service: &Service, out: &mut impl Write) -> io:
     line("children", children(service))?;
     line("peak", peak(document, service))?;
     line("clients", clients(service))?;
+    line("uses", uses(service))?;
     line("ended", ends(service))?;
     line("crashes", crashes(service))?;
     line("back-off", back_off(service))?;
@@ -214,6 +215,17 @@ fn clients(service: &Service) -> String {
     let waiting = service.backlog.map(|n| format!(", {n} waiting"));
     let (reported, waiting) = (service.connections, waiting.unwrap_or_default());
     format!("{reported} reported{waiting}")
+}
+
+/// What its control group uses, if it has one.
+fn uses(service: &Service) -> String {
+    let memory = service
+        .memory
+        .map(|bytes| format!("{} KB of memory", bytes / 1024));
+    let processor = service.processor_time;
+    let processor = processor.map(|time| format!("{time:.1} s of processor time"));
+    let all: Vec<_> = memory.into_iter().chain(processor).collect();
+    all.join(", ")
 }
 
 fn ends(service: &Service) -> String {

@@ -14,11 +14,12 @@ mod sys;
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use master::errors::describe_error;
@@ -83,6 +84,11 @@ fn run(settings: &File, arguments: impl Iterator<Item = OsString>) -> Result<Inf
     let strings: Result<Vec<_>, _> = strings.collect();
     let command = strings.ok().and_then(Command::new);
     let command = command.ok_or_else(|| other("no program was named".to_owned()))?;
+    if let Some(group) = &sandbox.control_group {
+        // All else counts there already.
+        let joined = fs::write(Path::new(group).join("cgroup.procs"), "0");
+        apply::named("control_group", joined)?;
+    }
     Prepared::new(sandbox)?.apply()?;
     Err(other(describe_error(&command.execute())))
 }

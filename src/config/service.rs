@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ChildLimits, Pool};
+use crate::groups::Setting;
 use crate::sandbox::Sandbox;
 
 /// The table's second column.
@@ -131,6 +132,8 @@ pub struct Extra {
     pub limits: ChildLimits,
     /// `None` when nothing of it is set.
     pub sandbox: Option<Box<Sandbox>>,
+    /// The settings of the service's control group, if it is to have one.
+    pub group: Option<Box<[Setting]>>,
 }
 
 impl Extra {
@@ -138,6 +141,7 @@ impl Extra {
         pool: Pool::DEFAULT,
         limits: ChildLimits::DEFAULT,
         sandbox: None,
+        group: None,
     };
 
     /// The value for the rare settings of a service: the default needs no memory.
@@ -176,6 +180,16 @@ impl Service {
     /// What the children get before their program runs, if that is anything.
     pub fn sandbox(&self) -> Option<&Sandbox> {
         self.extra.as_ref()?.sandbox.as_deref()
+    }
+
+    /// The settings of the service's control group, if it is to have one.
+    pub fn group(&self) -> Option<&[Setting]> {
+        self.extra.as_ref()?.group.as_deref()
+    }
+
+    /// Whether another program starts the children, and executes the service's.
+    pub fn needs_executor(&self) -> bool {
+        self.sandbox().is_some() || self.group().is_some()
     }
 
     /// Whether the children begin with the user ID of the setting `user`, and cannot change it.

@@ -167,6 +167,7 @@ impl Runtime {
                 progress,
             },
         );
+        self.end_group_if_unused(now, id);
     }
 
     /// Reads what a child has sent whose channel is about to be closed.

@@ -10,6 +10,7 @@ mod admin;
 mod children;
 mod exits;
 mod faults;
+mod groups;
 mod lifecycle;
 mod output;
 mod pools;
@@ -37,6 +38,7 @@ use anyhow::Context;
 
 use crate::config::{Config, Endpoint, Kind};
 use crate::errors::describe_error;
+use crate::groups::Groups;
 use crate::log::{About, Log, Severity};
 use crate::policy::{self, Action, Errno, Event, Limiter, Pid, Record, ServiceId, Table, Time};
 use crate::sys::channel::Found;
@@ -85,6 +87,7 @@ pub struct Runtime {
     log: Log,
     services: Services,
     children: Children,
+    groups: Groups,
     /// Listeners that the service manager has handed over, for as long as the master lives.
     inherited: Vec<InheritedListener>,
     spawner: Spawner,
@@ -182,6 +185,7 @@ impl Runtime {
             self.table.next_deadline(),
             self.spawner.next_deadline(now),
             self.exits.next_deadline(now),
+            self.groups.next_deadline(),
             self.batches.next_deadline(),
             self.templates_deadline(now),
             self.outputs.next_deadline(),
@@ -271,6 +275,7 @@ impl Runtime {
                 self.step(now, Event::ExecHangs { pid });
             }
         }
+        self.groups.expire(now);
         self.wakeups.expire(now, &self.poll, &mut self.log);
         self.lifecycle.pass_exit_time(now);
     }
@@ -346,7 +351,10 @@ impl Runtime {
         match action {
             Action::Watch(id) => self.watch(now, id),
             Action::Unwatch(id) => self.services.unwatch(id, &self.poll),
-            Action::Signal { pid, signal } => self.signal(pid, signal),
+            Action::Signal { pid, signal } => {
+                self.signal(pid, signal);
+                self.kill_group(pid, signal);
+            }
             Action::Order { pid, order } => self.order(now, pid, order),
             Action::CloseChannel { pid } => {
                 self.read_last_words(now, pid);
@@ -357,6 +365,7 @@ impl Runtime {
             Action::Close(id) => {
                 self.drop_templates(now, id);
                 self.services.close(id, &self.poll);
+                self.end_group_if_unused(now, id);
             }
             Action::Log(record) => self.log_record(&record),
             // These two have their own ways: `perform` and `read_signals`.

@@ -49,13 +49,16 @@ pub(super) fn program(
     executor: &Path,
     stress: bool,
     listeners: usize,
+    group: Option<&Path>,
 ) -> io::Result<Program> {
     let argv = service.argv(run, stress).into_iter();
     let argv = argv.map(|argument| CString::new(argument.into_vec()));
     let mut argv: Vec<_> = argv.collect::<Result<_, _>>()?;
     let mut path = CString::new(service.path.as_os_str().as_bytes())?;
     let mut settings = None;
-    if let Some(sandbox) = service.sandbox() {
+    if service.needs_executor() {
+        let mut sandbox = service.sandbox().cloned().unwrap_or_default();
+        sandbox.control_group = group.map(|path| path.display().to_string());
         let bytes = sandbox.encode().ok_or(io::ErrorKind::FileTooLarge)?;
         settings = Some(spawn::sealed_file(&bytes)?);
         let number = protocol::LISTEN as usize + listeners;
@@ -211,6 +214,7 @@ impl ServiceIo {
         run: RunOptions,
         executor: &Path,
         stress: bool,
+        group: Option<&Path>,
     ) -> io::Result<Arc<Program>> {
         let made = &self.programs[usize::from(stress)];
         if let Some(program) = made {
@@ -223,6 +227,7 @@ impl ServiceIo {
             executor,
             stress,
             listeners,
+            group,
         )?);
         self.programs[usize::from(stress)] = Some(made.clone());
         Ok(made)

@@ -84,6 +84,7 @@ impl Runtime {
             log,
             services,
             children: Default::default(),
+            groups: Default::default(),
             inherited: Default::default(),
             spawner,
             environment: Default::default(),

@@ -37,6 +37,7 @@ impl Runtime {
         }
         self.signal_children();
         self.services.close_addresses(&self.poll, ADDRESSES_TIME);
+        self.end_groups();
     }
 
     /// The master leads the children's process group unless it was started otherwise (`-d`, `-D`,

@@ -88,7 +88,8 @@ impl Runtime {
     ) -> io::Result<ChildIo> {
         let purpose = self.output_purpose(id);
         let io = self.services.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
-        let program = io.program(self.setup.run, &self.setup.executor, stress)?;
+        let group = self.groups.path(id.index());
+        let program = io.program(self.setup.run, &self.setup.executor, stress, group)?;
         let output = purpose.map(|_| Channel::pair());
         let (output, printed) = output.transpose()?.unzip();
         let (channel, status) = if io.service.is_ordered() {
@@ -175,7 +176,11 @@ fn describe_exec_error(error: &ExecError, service: &Service, executor: &Path) ->
     let exec = |path: &Path, reason: &str| format!("exec {}: {reason}", path.display());
     let text = match error {
         ExecError::System(error) => {
-            let path = service.sandbox().map_or(&*service.path, |_| executor);
+            let path = if service.needs_executor() {
+                executor
+            } else {
+                &service.path
+            };
             return exec(path, &describe_error(error));
         }
         ExecError::Report(text) => text,

@@ -199,8 +199,9 @@ impl Runtime {
     ) -> io::Result<Pid> {
         let io = self.services.get(id).ok_or(io::ErrorKind::NotFound)?;
         let (run, executor) = (self.setup.run, &self.setup.executor);
+        let group = self.groups.path(id.index());
         // The socket follows the listeners.
-        let program = program(service, run, executor, false, io.listeners.len() + 1)?;
+        let program = program(service, run, executor, false, io.listeners.len() + 1, group)?;
         let purpose = self.output_purpose(id);
         let output = purpose.map(|_| Channel::pair());
         let (output, printed) = output.transpose()?.unzip();

@@ -9,6 +9,7 @@ fn full() -> Sandbox {
         hard: u64::MAX,
     };
     Sandbox {
+        control_group: Some("/sys/fs/cgroup/a/b".to_owned()),
         limits: BTreeMap::from([(Limit::Nofile, bounds), (Limit::As, bounds)]),
         nice: Some(-5),
         ionice: Some(IoPriority::BestEffort(7)),

@@ -1,8 +1,9 @@
 //! A copy of this process that is not its child, so that it need not be reaped.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -40,6 +41,24 @@ pub(super) fn run(act: impl FnOnce()) -> io::Result<()> {
             Err(_) => process::leave(1),
         },
     }
+}
+
+/// Writes texts into files of the kernel, one after the other, in a copy of this process: a write can
+/// wait for what others do. Nothing is done if there is nothing to write.
+///
+/// # Errors
+/// The system's: there is no room for another process.
+pub fn write_files(writes: Vec<(PathBuf, String)>) -> io::Result<()> {
+    if writes.is_empty() {
+        return Ok(());
+    }
+    run(|| {
+        // SAFETY: this copy uses no descriptors but those that it opens, and leaves.
+        unsafe { process::keep_only([]) };
+        for (path, text) in writes {
+            let _ = fs::write(path, text);
+        }
+    })
 }
 
 /// Has a copy of this process act that has nothing but the standard descriptors, the write end of a

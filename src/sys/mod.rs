@@ -8,7 +8,7 @@ pub mod channel;
 pub mod child;
 pub mod clock;
 mod closer;
-mod detached;
+pub mod detached;
 pub mod file;
 pub mod foreign;
 pub mod hangups;

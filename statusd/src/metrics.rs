@@ -24,7 +24,7 @@ type Gauge = (&'static str, &'static str, fn(&Service) -> Option<f64>);
 /// A label in addition to the service's labels.
 type Label = (&'static str, &'static str);
 
-const GAUGES: [Gauge; 12] = [
+const GAUGES: [Gauge; 14] = [
     ("limit", "The process limit; 0 is none", |s| {
         Some(s.maximum.into())
     }),
@@ -70,6 +70,16 @@ const GAUGES: [Gauge; 12] = [
         "backlog",
         "Clients that wait in the listeners' queues",
         |s| s.backlog.map(f64::from),
+    ),
+    (
+        "memory_bytes",
+        "Memory that the processes of its control group use",
+        |s| s.memory.map(|bytes| bytes as f64),
+    ),
+    (
+        "processor_seconds",
+        "Processor time that the processes of its control group have used since it was made",
+        |s| s.processor_time,
     ),
     (
         "backlog_limit",

@@ -2,6 +2,7 @@
 
 mod calls; // the filter of system calls
 mod files; // the files that can be opened
+mod groups; // control groups
 mod limits; // limits, priorities, umask, processors
 mod privileges; // user, groups, capabilities
 mod recycle; // children that leave for others to take their places

@@ -3,6 +3,7 @@
 //! The tables are kept until the service table is known. Then each table changes its service. One
 //! whose line was commented out may keep its table, with a warning. Contradictory settings are corrected in the same way as spamd does.
 
+mod group;
 mod sandbox;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use crate::config::{
     Accept, Base, ChildLimits, Diagnostic, Diagnostics, Extra, Kind, Parameters, Place, Pool, Ramp,
     Resolver, Service, StartLimit,
 };
+use crate::groups;
 use crate::sandbox::Sandbox;
 
 /// A TOML value, reduced to the types that a service's table uses.
@@ -70,7 +72,7 @@ impl<T: Into<Cow<'static, str>>> From<T> for Mistake {
     }
 }
 
-/// All keys of a service's table but those of [`sandbox`].
+/// All keys of a service's table but those of [`group`] and [`sandbox`].
 const KEYS: [(&str, Set); 17] = [
     ("accept", |draft, value| {
         word(value, &mut draft.accept, &ACCEPT)
@@ -298,6 +300,7 @@ struct Draft {
     throttle_time: Option<Throttle>,
     limits: ChildLimits,
     sandbox: Sandbox,
+    group: Option<Vec<groups::Setting>>,
 }
 
 impl Draft {
@@ -437,6 +440,7 @@ impl ServiceTable {
             pool,
             limits,
             sandbox,
+            group: draft.group.map(Vec::into_boxed_slice),
         }
         .boxed();
     }
@@ -481,8 +485,12 @@ impl Setting {
         if let Some(set) = sandbox::find(&self.key) {
             return set(&mut draft.sandbox, self, system).map_err(|mistake| self.error(mistake));
         }
+        if let Some(set) = group::set(&mut draft.group, &self.key, &self.value) {
+            return set.map_err(|expected| self.error(expected.into()));
+        }
         let Some((_, set)) = KEYS.iter().find(|(key, _)| *key == self.key) else {
-            let known = || KEYS.iter().map(|(key, _)| *key).chain(sandbox::names());
+            let own = || KEYS.iter().map(|(key, _)| *key).chain(group::names());
+            let known = || own().chain(sandbox::names());
             let nearest = nearest(&self.key, known());
             let expected = format!("expected one of {}", known().collect::<Vec<_>>().join(", "));
             let message = format!(

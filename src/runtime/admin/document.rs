@@ -91,6 +91,7 @@ impl Runtime {
         let recent = limits.crash_percent.map(|_| service.crashes());
         let throttle_next = service.next_throttle_time();
         let children = self.table.children_of(id).into_iter();
+        let usage = self.groups.usage(id.index()).unwrap_or_default();
         let place = u32::try_from(id.index()).expect("a place is a number of 32 bits");
         status::Service {
             wakeup_next: at(service.wakeup_at()),
@@ -114,6 +115,8 @@ impl Runtime {
             killed: stats.killed,
             recent_clients: recent.map(|(_, clients)| clients),
             recent_crashes: recent.map(|(crashed, _)| crashed),
+            memory: usage.memory,
+            processor_time: usage.processor.map(|time| time.as_secs_f64()),
             backlog: self.services.get(id).and_then(|io| io.backlog(paths)),
             children: children.map(|info| child(calendar.now, info)).collect(),
             ..status::Service::configured(place, service.config())

@@ -24,7 +24,7 @@ impl Runtime {
         &mut self,
         config: Config,
     ) -> anyhow::Result<(String, Listeners)> {
-        if config.services.iter().any(|s| s.sandbox().is_some()) {
+        if config.services.iter().any(|s| s.needs_executor()) {
             check_executor(&self.setup.executor)?;
         }
         let kill_time = config.parameters.service_kill_time;
@@ -54,6 +54,7 @@ impl Runtime {
         for id in replaced.unwatched {
             self.watch(now, id);
         }
+        self.commit_groups(now, &plan);
         self.commit_templates(now, &plan);
         self.step(now, Event::Reload(plan));
         self.reloader.history.loaded(now);

@@ -259,6 +259,9 @@ function showDetails(row) {
     ["Next wake-up", service.wakeup_next === null ? null : `in ${span(service.wakeup_next - now)}`],
     ["Children started", `${number(service.started)}, of which ${number(service.ended)} ended well, `
       + `${number(service.failed)} failed, ${number(service.killed)} were killed`],
+    // Without a control group, or from an older master, there are none.
+    ["Memory in use", service.memory == null ? null : `${number(Math.round(service.memory / 1024))} KB`],
+    ["Processor time", service.processor_time == null ? null : span(service.processor_time)],
     ["Can wait at a listener", number(service.backlog_limit)],
   ]);
   const advice = troubles(service, now).map(([kind, words]) =>

@@ -55,6 +55,8 @@ pub fn service(place: u32, name: &str, busy: u32, available: u32, maximum: u32) 
         recent_clients: None,
         recent_crashes: None,
         backlog: Some(0),
+        memory: None,
+        processor_time: None,
         backlog_limit: 100,
         children: children.collect(),
     }

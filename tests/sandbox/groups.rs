@@ -1,0 +1,193 @@
+//! Control groups of services: who is in them, and that nothing is left of them.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use master::groups::find_delegated;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testkit::instance::SOON;
+use testkit::poll::until;
+use testkit::standalone::Standalone;
+use testkit::{needs_root, note, skip, test};
+
+use crate::stage::{CHILDREN, ask, configure, stage, start};
+
+/// Where the groups of masters are made.
+fn delegated() -> PathBuf {
+    needs_root("a control group is delegated to root");
+    find_delegated("self").unwrap_or_else(|fault| skip(&fault))
+}
+
+/// The group of a child, from the line of its `/proc/PID/cgroup`.
+#[track_caller]
+fn group_of(cgroup: &str) -> PathBuf {
+    let line = cgroup.lines().find_map(|line| line.strip_prefix("0::/"));
+    // The tests' own group is the root of what they see, or above `delegated`.
+    let name = line.and_then(|line| line.find("master-").map(|at| &line[at..]));
+    let name = name.unwrap_or_else(|| panic!("a group in {cgroup:?}"));
+    delegated().join(name)
+}
+
+fn processes(group: &Path) -> Vec<i32> {
+    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn lives(pid: i32) -> bool {
+    // One that has ended and is not reaped has no command line.
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|text| !text.is_empty())
+}
+
+/// A running master with a service whose children leave processes behind: with a session of their own,
+/// and without a parent. The group, and what is in it.
+fn forking(settings: &str) -> (Standalone, PathBuf, Vec<i32>) {
+    delegated();
+    let mut standalone = stage(Standalone::new());
+    let script = standalone.script(
+        "forking",
+        "trap '' TERM INT HUP\n(setsid sh -c 'trap \"\" TERM; while :; do sleep 999; done' &)\n\
+         (setsid sleep 999 &)\ncat /proc/self/cgroup > $0.group\nexec sleep 999",
+    );
+    standalone.write_table(&format!(
+        "rust unix n - n - 1 {}\npython unix n - n - 1 x\n",
+        script.display()
+    ));
+    configure(&standalone, settings);
+    standalone.start();
+    let socket = standalone.queue().join("public/rust");
+    let _client = UnixStream::connect(socket).expect("a listener");
+    let said = PathBuf::from(format!("{}.group", script.display()));
+    until(SOON, "a child", || {
+        fs::read_to_string(&said).is_ok_and(|text| text.contains("0::") && text.ends_with('\n'))
+    });
+    let group = group_of(&fs::read_to_string(&said).expect("a file"));
+    until(SOON, "processes", || processes(&group).len() >= 4);
+    let all = processes(&group);
+    (standalone, group, all)
+}
+
+#[track_caller]
+fn nothing_is_left(group: &Path, processes: &[i32]) {
+    until(SOON, format_args!("{processes:?} end"), || {
+        !processes.iter().any(|pid| lives(*pid))
+    });
+    until(SOON, format_args!("{} is removed", group.display()), || {
+        !group.exists()
+    });
+}
+
+#[test]
+fn the_children_of_a_service_are_in_a_group_of_its_own() {
+    delegated();
+    let mut standalone = start(Standalone::new(), "control_group = true");
+    let groups = CHILDREN.map(|name| {
+        let cgroup = ask(&mut standalone, name, "read /proc/self/cgroup");
+        let group = group_of(&cgroup);
+        assert!(group.ends_with(group.file_name().expect("a name")));
+        assert!(group.display().to_string().contains(name), "{group:?}");
+        assert_eq!(processes(&group).len(), 1, "{group:?}");
+        group
+    });
+    assert_ne!(groups[0], groups[1]);
+    let master = standalone.process().0;
+    assert!(
+        !groups
+            .iter()
+            .any(|group| processes(group).contains(&master))
+    );
+    standalone.stop_by(Signal::SIGTERM);
+    groups.iter().for_each(|group| nothing_is_left(group, &[]));
+    assert!(!groups[0].parent().expect("a parent").exists());
+}
+
+#[test]
+fn a_stop_ends_what_children_have_put_into_the_background() {
+    let (mut standalone, group, all) = forking("control_group = true");
+    standalone.stop_by(Signal::SIGTERM);
+    nothing_is_left(&group, &all);
+}
+
+#[test]
+fn a_removed_service_leaves_nothing_behind() {
+    let (mut standalone, group, all) = forking("control_group = true\nstop_timeout = 1");
+    let table = fs::read_to_string(standalone.table()).expect("a table");
+    let rest: Vec<_> = table
+        .lines()
+        .filter(|line| line.starts_with("python"))
+        .collect();
+    standalone.write_table(&format!("{}\n", rest[0]));
+    standalone.reload();
+    nothing_is_left(&group, &all);
+    assert!(standalone.process().0 > 0);
+}
+
+#[test]
+fn a_master_that_was_killed_and_is_started_again_ends_what_is_left() {
+    let (mut standalone, group, all) = forking("control_group = true");
+    let master = standalone.process().0;
+    kill(Pid::from_raw(master), Signal::SIGKILL).expect("a master");
+    until(SOON, "the master has ended", || !lives(master));
+    assert!(all.iter().any(|pid| lives(*pid)));
+    standalone.start();
+    until(SOON, "what was left ends", || {
+        !all.iter().any(|pid| lives(*pid))
+    });
+    standalone.stop_by(Signal::SIGTERM);
+    nothing_is_left(&group, &all);
+}
+
+#[test]
+fn groups_that_are_frozen_or_have_groups_below_are_removed_as_well() {
+    let (mut standalone, group, all) = forking("control_group = true");
+    // More than are removed at a time, and deep ones.
+    for number in 0..300 {
+        fs::create_dir(group.join(format!("x{number}"))).expect("a group");
+    }
+    let below = group.join("a/".repeat(60));
+    fs::create_dir_all(&below).expect("a group");
+    fs::write(below.join("cgroup.procs"), all[0].to_string()).expect("a process");
+    fs::write(group.join("cgroup.freeze"), "1").expect("a group");
+    // Another service is served meanwhile; it has a child in Python in the other tests.
+    standalone.stop_by(Signal::SIGTERM);
+    nothing_is_left(&group, &all);
+}
+
+#[test]
+fn limits_are_those_of_the_group_and_a_reload_changes_them_in_place() {
+    let root = delegated();
+    let mut standalone = start(
+        Standalone::new(),
+        "memory_max = \"512M\"\ntasks_max = 50\ncpu_weight = 50\ncpu_max = \"150%\"",
+    );
+    let cgroup = ask(&mut standalone, "rust", "read /proc/self/cgroup");
+    let group = group_of(&cgroup);
+    let available = fs::read_to_string(root.join("cgroup.controllers")).expect("a group");
+    let has = |controller: &str| available.split_whitespace().any(|name| name == controller);
+    let read = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default();
+    let files = [
+        ("memory", "memory.max", "536870912\n", "1073741824\n"),
+        ("pids", "pids.max", "50\n", "max\n"),
+        ("cpu", "cpu.max", "150000 100000\n", "max 100000\n"),
+        ("cpu", "cpu.weight", "50\n", "100\n"),
+    ];
+    for (controller, file, value, _) in files {
+        if has(controller) {
+            assert_eq!(read(file), value, "{file}");
+        } else {
+            note(&format!("no controller {controller} in version 2"));
+            let fault = format!("the controller \"{controller}\" cannot be used in");
+            standalone.wait_for_line(&fault);
+        }
+    }
+    configure(&standalone, "memory_max = \"1G\"");
+    assert!(standalone.reload().contains("reload done"));
+    for (_, file, _, value) in files.into_iter().filter(|(controller, ..)| has(controller)) {
+        until(SOON, file, || read(file) == value);
+    }
+    let after = ask(&mut standalone, "rust", "read /proc/self/cgroup");
+    assert_eq!(group_of(&after), group);
+    standalone.stop_by(Signal::SIGTERM);
+    nothing_is_left(&group, &[]);
+}
