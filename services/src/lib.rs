@@ -41,6 +41,9 @@
 //! | [`trigger`](Service::trigger) | wake-ups | `fifo`, `unix`, `inet`, `pass` | trigger_server(3) |
 //! | [`datagrams`](Service::datagrams) | datagrams | `unix-dgram` | dgram_server(3) |
 //!
+//! With [`preload`](Service::preload) before one of these, a process loads once what takes long, and the
+//! master has it fork the others.
+//!
 //! # What the library does
 //!
 //! - It accepts Postfix's options for daemons, `-c -d -D -i -l -m -n -o -r -s -S -t -u -v -V -z`.
@@ -72,6 +75,7 @@ mod options;
 mod ordered;
 mod parameters;
 mod pass;
+mod preload;
 mod service;
 mod single;
 mod status;

@@ -40,6 +40,12 @@ impl Log {
         log.catch_panics();
     }
 
+    /// This process is a copy of the one that has made the log.
+    pub(crate) fn forked(&self) {
+        self.lock().forked();
+        self.connect();
+    }
+
     /// Writes a line for information.
     pub fn info(&self, text: impl Display) {
         self.lock().info(text);

@@ -16,7 +16,7 @@ use crate::options::{self, Options, Transport};
 use crate::ordered::Orders;
 use crate::status::{self, Status};
 use crate::worker::{Limits, Worker, spread};
-use crate::{Error, Log, parameters, sys};
+use crate::{Error, Log, parameters, preload, sys};
 
 /// A service that has been started and does not serve yet.
 ///
@@ -49,9 +49,11 @@ pub struct User {
 
 /// The descriptors from the master.
 #[derive(Debug)]
-struct Inherited {
-    status: Status,
+pub(crate) struct Inherited {
+    pub(crate) status: Status,
     listeners: Vec<OwnedFd>,
+    /// Only a template has it.
+    pub(crate) template: Option<OwnedFd>,
 }
 
 impl Service {
@@ -356,11 +358,15 @@ impl Service {
         begin: impl FnOnce(Status, Vec<OwnedFd>, Limits, Log) -> Result<Worker<W>, Error>,
     ) -> Result<(Transport, Worker<W>), Error> {
         let transport = self.require_transport(types)?;
+        self.require_no_template()?;
         self.require_accept(ordered)?;
         self.drop_privileges()?;
         let limits = self.limits()?;
         // This is called only for services with listeners.
-        let Some(Inherited { status, listeners }) = self.inherited else {
+        let Some(Inherited {
+            status, listeners, ..
+        }) = self.inherited
+        else {
             return Err(Error::ByHand {
                 program: self.program,
             });
@@ -384,6 +390,16 @@ impl Service {
         )))
     }
 
+    /// Checks that children are not to be forked, or were.
+    fn require_no_template(&self) -> Result<(), Error> {
+        let is_template = self
+            .inherited
+            .as_ref()
+            .is_some_and(|i| i.template.is_some());
+        let what = "cannot be preloaded: leave out preload = true for it in master.toml";
+        self.require(!is_template, what)
+    }
+
     /// Checks that the pool is ordered, or that it is not.
     fn require_accept(&self, ordered: bool) -> Result<(), Error> {
         let is_ordered = self.inherited.as_ref().map(|i| i.status.is_ordered());
@@ -404,6 +420,25 @@ impl Service {
             client: self.time("daemon_timeout", "18000s")?,
             retire: self.options.retire.map(|age| self.started + age),
         })
+    }
+
+    // ---- preloaded services
+
+    /// What the master has handed to this process; `None` with `-S`.
+    pub(crate) fn inherited(&mut self) -> Option<&mut Inherited> {
+        self.inherited.as_mut()
+    }
+
+    /// This process is a child that a template has forked, with a channel of its own.
+    pub(crate) fn forked(&mut self, status: Status, stress: bool) {
+        if let Some(inherited) = &mut self.inherited {
+            inherited.status = status;
+        }
+        self.log.forked();
+        self.started = Instant::now();
+        if stress {
+            self.values.set("stress", "yes");
+        }
     }
 
     // ---- log
@@ -504,6 +539,7 @@ impl Inherited {
         Ok(Self {
             status: Status::new(channel, generation),
             listeners: listeners.collect::<Result<_, _>>()?,
+            template: preload::socket()?,
         })
     }
 }

@@ -30,6 +30,20 @@ impl Status {
         }
     }
 
+    /// The channel of a child that a template has forked.
+    pub(crate) fn of_child(channel: OwnedFd, generation: u32, ordered: bool) -> Self {
+        Self {
+            channel,
+            generation,
+            ordered,
+        }
+    }
+
+    /// Another descriptor of the channel.
+    pub(crate) fn try_clone(&self) -> std::io::Result<OwnedFd> {
+        self.channel.try_clone()
+    }
+
     /// Whether the channel is that of an ordered pool.
     pub(crate) fn is_ordered(&self) -> bool {
         self.ordered

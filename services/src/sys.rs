@@ -12,6 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockFlag, accept4, recvmsg, setsockopt, sockopt,
 };
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, getpid, getppid};
 
 /// Takes ownership of a descriptor that this process inherited, and sets close-on-exec.
@@ -72,6 +73,45 @@ pub(crate) fn fork(keep: OwnedFd, act: fn(OwnedFd)) -> io::Result<()> {
     std::mem::forget(keep);
     act(kept);
     // SAFETY: it ends the copy without running what the first process has registered.
+    unsafe { libc::_exit(0) }
+}
+
+/// Forks a child of this process's parent, by a process between the two. Whether this is the child.
+///
+/// # Errors
+/// The system's, or this process has threads.
+pub(crate) fn fork_sibling() -> io::Result<bool> {
+    require_one_thread()?;
+    // SAFETY: this process has no other thread, which could hold a lock at the fork.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => match waitpid(child, None)? {
+            WaitStatus::Exited(_, 0) => Ok(false),
+            _ => Err(io::Error::other("the process between has not forked")),
+        },
+        // SAFETY: as above: the process between is a copy with one thread.
+        ForkResult::Child => match unsafe { nix::unistd::fork() } {
+            Ok(ForkResult::Child) => Ok(true),
+            Ok(ForkResult::Parent { .. }) => leave(),
+            // SAFETY: it ends the copy without running what the first process has registered.
+            Err(_) => unsafe { libc::_exit(1) },
+        },
+    }
+}
+
+/// # Errors
+/// This process has more threads than one.
+pub(crate) fn require_one_thread() -> io::Result<()> {
+    match std::fs::read_dir("/proc/self/task")?.count() {
+        1 => Ok(()),
+        count => Err(io::Error::other(format!(
+            "the process has {count} threads: start them after the call of preload"
+        ))),
+    }
+}
+
+/// Ends a copy of a process without what the first one has registered for its end.
+pub(crate) fn leave() -> ! {
+    // SAFETY: no memory is touched.
     unsafe { libc::_exit(0) }
 }
 

@@ -3,7 +3,7 @@
 //! master ends or tells it to leave.
 
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::BuildHasher;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,7 +45,8 @@ impl Limits {
 pub(crate) fn spread(uses: u32, percent: u32) -> u32 {
     let range = u64::from(uses) * u64::from(percent) / 100;
     // The standard library's hash tables have a random seed in each process.
-    let random = RandomState::new().build_hasher().finish();
+    // Children of a template have the same.
+    let random = RandomState::new().hash_one(std::process::id());
     // The reduction is at most `uses`, so it fits.
     let less = (random % (range + 1)) as u32;
     match uses {

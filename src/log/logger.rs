@@ -38,6 +38,11 @@ impl Log {
         Self::with_output(settings, output)
     }
 
+    /// This process is a copy of the one that has made the log: lines have its own process ID.
+    pub fn forked(&mut self) {
+        self.pid = std::process::id();
+    }
+
     fn with_output(settings: Settings, output: Output) -> Self {
         Self {
             settings,

@@ -113,6 +113,43 @@ fn children_in_perl_serve_every_client() {
 }
 
 #[test]
+fn children_in_rust_are_forked_and_serve_every_client() {
+    needs_root("a mail system");
+    for (settings, how) in [(ORDERED, "ordered"), (SHARED, "shared")] {
+        let arguments = format!("-o max_use=20 {how}");
+        let mut pool = Pool::rust(8, "preload", &arguments, settings);
+        serve_all(&pool.address, || {});
+        let (templates, children) = processes(&pool);
+        assert_eq!(templates.len(), 1, "{templates:?}");
+        assert!(!children.is_empty());
+        for child in &children {
+            assert_eq!(child.cmdline(), templates[0].cmdline());
+            assert_eq!(child.parent(), pool.postfix.master_process().0);
+        }
+        expect_reload_to_replace_all(&mut pool);
+        for failure in ["template", "rogue", "exit status", "killed by", "fatal"] {
+            assert_eq!(pool.postfix.log_lines(failure), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn a_program_in_rust_that_cannot_be_preloaded_says_so() {
+    needs_root("a mail system");
+    let pool = Pool::rust(2, "ordered", "", ORDERED);
+    let line = pool.postfix.wait_for_log("cannot be preloaded");
+    assert!(line.contains("leave out preload = true"), "{line}");
+}
+
+#[test]
+fn a_program_in_rust_that_can_be_preloaded_serves_without() {
+    needs_root("a mail system");
+    let pool = Pool::rust(2, "preload", "shared", "");
+    assert!(talk(&pool.address).is_some());
+    assert_eq!(pool.postfix.log_lines("warning"), [""; 0]);
+}
+
+#[test]
 fn a_preloaded_pool_serves_a_web_application_in_python() {
     needs_root("children change their user");
     for settings in [ORDERED, SHARED] {
