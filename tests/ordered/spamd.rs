@@ -1,4 +1,4 @@
-//! SpamAssassin's children, and its unchanged spamd, under our master, with its own client.
+//! SpamAssassin's unchanged spamd under our master, with its own client.
 
 use std::fs;
 use std::io::Write;
@@ -15,9 +15,6 @@ use testkit::process::Process;
 use testkit::programs::master;
 use testkit::{file, needs_root, skip, test};
 
-use crate::pool::Pool;
-use crate::pool::needs_module;
-
 /// The Generic Test for Unsolicited Bulk Email, as the body of a message.
 const GTUBE: &str = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X";
 const ORDINARY: &str = "Shall we have lunch at noon?";
@@ -30,11 +27,6 @@ fn message(body: &str) -> String {
 }
 
 /// Runs spamc(1) on a message, with these options.
-fn spamc(pool: &Pool, options: &[&str], message: &str) -> Output {
-    let (host, port) = pool.address.split_once(':').expect("a port");
-    spamc_of(&["-d", host, "-p", port], options, message)
-}
-
 fn spamc_of(server: &[&str], options: &[&str], message: &str) -> Output {
     let mut child = Command::new("/usr/bin/spamc")
         // Without -x, spamc returns the message unchanged if it is not checked.
@@ -53,50 +45,6 @@ fn spamc_of(server: &[&str], options: &[&str], message: &str) -> Output {
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// A pool of SpamAssassin's children that are ready; skips the test unless spamc is installed.
-fn ready_pool() -> Pool {
-    needs_module();
-    if !Path::new("/usr/bin/spamc").exists() {
-        skip("needs Debian's package spamc");
-    }
-    let settings = "accept = \"ordered\"\nmax_idle = 2\n";
-    let pool = Pool::new(3, "services/examples/spamd-child.pl", "nobody", settings);
-    // Reading the rules takes a long time on a busy machine.
-    until(3 * SOON, "two idle children", || {
-        let children = pool.children();
-        children.len() == 2 && children.iter().all(|child| child.waits())
-    });
-    pool
-}
-
-#[test]
-fn spamc_gets_verdicts_for_gtube_and_for_ordinary_mail() {
-    let pool = ready_pool();
-    let spam = text(&spamc(&pool, &[], &message(GTUBE)));
-    assert!(spam.contains("\nX-Spam-Flag: YES\n"), "{spam}");
-    assert!(spam.contains("tests=GTUBE"), "{spam}");
-    let ham = text(&spamc(&pool, &[], &message(ORDINARY)));
-    assert!(ham.contains("\nX-Spam-Status: No, score="), "{ham}");
-    assert!(!ham.contains("X-Spam-Flag"), "{ham}");
-    assert!(ham.ends_with(&format!("\n\n{ORDINARY}\n")), "{ham}");
-}
-
-#[test]
-fn spamc_can_check_ask_for_symbols_and_ping() {
-    let pool = ready_pool();
-    let check = spamc(&pool, &["-c"], &message(GTUBE));
-    assert_eq!(check.status.code(), Some(1), "spam");
-    assert!(text(&check).ends_with("/5.0\n"), "{check:?}");
-    assert_eq!(
-        spamc(&pool, &["-c"], &message(ORDINARY)).status.code(),
-        Some(0)
-    );
-    assert!(text(&spamc(&pool, &["-y"], &message(GTUBE))).contains("GTUBE"));
-    let headers = text(&spamc(&pool, &["--headers"], &message(ORDINARY)));
-    assert!(headers.contains("X-Spam-Status: No"), "{headers}");
-    assert!(spamc(&pool, &["-K"], "").status.success());
 }
 
 /// The unchanged spamd under our master, started by `contrib/spamassassin/spamd`.
@@ -197,6 +145,7 @@ impl Spamd {
     fn serves(&self) {
         let spam = text(&self.spamc(&[], &message(GTUBE)));
         assert!(spam.contains("\nX-Spam-Flag: YES\n"), "{spam}");
+        assert!(spam.contains("tests=GTUBE"), "{spam}");
     }
 }
 
@@ -223,6 +172,8 @@ fn unchanged_spamd_serves_spamc_with_children_of_the_master() {
     spamd.serves();
     let ham = text(&spamd.spamc(&[], &message(ORDINARY)));
     assert!(ham.contains("\nX-Spam-Status: No, score="), "{ham}");
+    assert!(!ham.contains("X-Spam-Flag"), "{ham}");
+    assert!(ham.ends_with(&format!("\n\n{ORDINARY}\n")), "{ham}");
     assert!(children.iter().all(|child| child.uids() == [65534; 4]));
     Process(spamd.pid).signal(Signal::SIGTERM);
     spamd.started.wait().expect("an end");
@@ -230,6 +181,20 @@ fn unchanged_spamd_serves_spamc_with_children_of_the_master() {
     until(SOON, "no child", || {
         !children.iter().any(|child| child.runs())
     });
+}
+
+#[test]
+fn spamc_can_check_ask_for_symbols_and_headers_and_ping() {
+    let spamd = Spamd::start(&["-m", "3"]);
+    let check = spamd.spamc(&["-c"], &message(GTUBE));
+    assert_eq!(check.status.code(), Some(1), "spam");
+    assert!(text(&check).ends_with("/5.0\n"), "{check:?}");
+    let ordinary = spamd.spamc(&["-c"], &message(ORDINARY));
+    assert_eq!(ordinary.status.code(), Some(0));
+    assert!(text(&spamd.spamc(&["-y"], &message(GTUBE))).contains("GTUBE"));
+    let headers = text(&spamd.spamc(&["--headers"], &message(ORDINARY)));
+    assert!(headers.contains("X-Spam-Status: No"), "{headers}");
+    assert!(spamd.spamc(&["-K"], "").status.success());
 }
 
 #[test]
