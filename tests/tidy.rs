@@ -418,3 +418,27 @@ fn every_test_of_the_kit_is_registered() {
         }
     }
 }
+
+#[test]
+fn every_file_names_the_same_version() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let workspace = &manifest["workspace"];
+    let version = workspace["package"]["version"].as_str().unwrap();
+    for library in ["master", "services"] {
+        assert_eq!(
+            workspace["dependencies"][library]["version"].as_str(),
+            Some(version)
+        );
+    }
+    let debian = read("debian/changelog");
+    assert!(
+        debian.starts_with(&format!("master ({version}) ")),
+        "{debian}"
+    );
+    let changelog = read("CHANGELOG.md");
+    let is_release = |line: &&str| line.starts_with("## [") && !line.contains("[Unreleased]");
+    let newest = changelog.lines().find(is_release);
+    let is_newest = newest.is_some_and(|line| line.starts_with(&format!("## [{version}] - ")));
+    assert!(is_newest, "{newest:?}");
+}
