@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_derive::{Deserialize, Serialize};
 
 use crate::config::{
-    self, ChildLimits, Endpoint, ImportedVariable, Parameters, Pool, Ramp, StartLimit,
+    self, ChildLimits, ImportedVariable, Parameters, Pool, Ramp, SocketRights, StartLimit,
 };
 
 /// The version of the format.
@@ -197,10 +197,6 @@ pub enum State {
 impl Service {
     /// The status of a service that has just been configured.
     pub fn configured(place: u32, service: &config::Service) -> Self {
-        let listeners = match &service.endpoint {
-            Endpoint::Inet(addresses) => addresses.iter().map(ToString::to_string).collect(),
-            Endpoint::Path(path) => vec![path.display().to_string()],
-        };
         let accept = if service.is_ordered() {
             "ordered"
         } else {
@@ -212,7 +208,7 @@ impl Service {
             name: service.name.clone(),
             kind: service.kind.as_str().to_owned(),
             endpoint: service.canonical.clone(),
-            listeners,
+            listeners: service.listen_addresses().map(|a| a.to_string()).collect(),
             program: service.path.display().to_string(),
             arguments: arguments
                 .map(|a| a.to_string_lossy().into_owned())
@@ -262,6 +258,7 @@ fn settings(service: &config::Service) -> Settings {
     let all = limits(service)
         .into_iter()
         .chain(pool(*service.pool()))
+        .chain(also_listen(service.also_listen()))
         .flatten()
         .chain(once_used);
     let all = all.map(|(name, value)| (name.to_owned(), value));
@@ -344,6 +341,21 @@ fn pool(pool: Pool) -> [ChangedSetting; 7] {
         time("reply_timeout", reply_timeout, usual.reply_timeout),
         time("ping_interval", ping_interval, usual.ping_interval),
         preload.then(|| ("preload", "true".to_owned())),
+    ]
+}
+
+fn also_listen(also: &config::AlsoListen) -> [ChangedSetting; 4] {
+    let SocketRights { mode, uid, gid } = also.rights;
+    let addresses = also
+        .endpoints
+        .iter()
+        .flat_map(config::Endpoint::listen_addresses);
+    let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
+    [
+        (!addresses.is_empty()).then(|| ("also_listen", addresses.join(", "))),
+        (mode != SocketRights::DEFAULT.mode).then(|| ("socket_mode", format!("{mode:04o}"))),
+        uid.map(|uid| ("socket_user", uid.to_string())),
+        gid.map(|gid| ("socket_group", gid.to_string())),
     ]
 }
 

@@ -89,9 +89,8 @@ pub(crate) fn connection(listener: &OwnedFd) -> Result<Option<OwnedFd>, Error> {
 /// passes a client.
 pub(crate) fn arrive(descriptor: OwnedFd, transport: Transport, log: &Log) -> Option<Arrival> {
     if transport != Transport::Pass {
-        if transport == Transport::Inet {
-            sys::keep_alive(&descriptor);
-        }
+        // A service of type unix may listen at TCP addresses, too; a local socket takes no notice.
+        sys::keep_alive(&descriptor);
         return Some(Arrival {
             descriptor,
             attributes: BTreeMap::new(),

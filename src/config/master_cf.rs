@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+pub(super) use self::endpoint::{Location, SOCKET_PATH_MAX, locate_inet};
 use self::entry::Entry;
 pub(super) use self::print::print;
 use super::lines::logical_lines;

@@ -38,7 +38,10 @@ pub use master_toml::nearest;
 use parameters::TableSettings;
 pub use parameters::{ImportedVariable, LogFormat, Parameters, SYSLOG_FACILITIES, Values};
 pub use pool::{Accept, Pool, Ramp};
-pub use service::{ByIdentity, Endpoint, Extra, Kind, RunOptions, Service, Wakeup};
+pub use service::{
+    AlsoListen, ByIdentity, Endpoint, Extra, Kind, ListenAddress, RunOptions, Service,
+    SocketRights, Wakeup,
+};
 
 /// The directory of further settings, beside `master.toml`.
 pub const DROP_IN_SETTINGS: &str = "master.toml.d";
@@ -246,6 +249,7 @@ impl Config {
             base: &sources.base,
             directory: &sources.directory,
             parameters: parameters.as_ref(),
+            network: &settings.network,
         };
         master_toml::apply(
             tables,

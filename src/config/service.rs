@@ -56,12 +56,35 @@ impl fmt::Display for Kind {
 }
 
 /// The addresses or the path on which a service listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// One listener for each address; never empty, no duplicates.
     Inet(Vec<SocketAddr>),
-    /// A path relative to `queue_directory`, in `private/` or `public/`.
+    /// A path relative to `queue_directory`, in `private/` or `public/`; of `also_listen`, it may be
+    /// absolute.
     Path(PathBuf),
+}
+
+/// Where one listener of a service is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress<'a> {
+    Inet(SocketAddr),
+    Path(&'a Path),
+}
+
+impl ListenAddress<'_> {
+    pub fn is_path(self) -> bool {
+        matches!(self, Self::Path(_))
+    }
+}
+
+impl fmt::Display for ListenAddress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
 }
 
 impl Endpoint {
@@ -73,12 +96,46 @@ impl Endpoint {
         }
     }
 
-    /// The number of listeners, which a child finds from descriptor 6 on.
-    pub fn listeners(&self) -> usize {
-        match self {
-            Self::Inet(addresses) => addresses.len(),
-            Self::Path(_) => 1,
-        }
+    /// Where each of its listeners is.
+    pub fn listen_addresses(&self) -> impl Iterator<Item = ListenAddress<'_>> {
+        let path = match self {
+            Self::Inet(_) => None,
+            Self::Path(path) => Some(ListenAddress::Path(path)),
+        };
+        let addresses = self.addresses().iter().copied();
+        addresses.map(ListenAddress::Inet).chain(path)
+    }
+}
+
+/// The setting `also_listen`, and what goes with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AlsoListen {
+    /// They follow the service's own endpoint.
+    pub endpoints: Vec<Endpoint>,
+    pub rights: SocketRights,
+}
+
+/// Which local users may connect to the sockets of `also_listen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SocketRights {
+    pub mode: u32,
+    /// The owners, unless they are those of the process that makes the socket.
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+}
+
+impl SocketRights {
+    /// As of all sockets of services: the directory decides which users may connect.
+    pub const DEFAULT: Self = Self {
+        mode: 0o666,
+        uid: None,
+        gid: None,
+    };
+}
+
+impl Default for SocketRights {
+    fn default() -> Self {
+        Self::DEFAULT
     }
 }
 
@@ -130,6 +187,7 @@ pub struct Service {
 pub struct Extra {
     pub pool: Pool,
     pub limits: ChildLimits,
+    pub also_listen: AlsoListen,
     /// `None` when nothing of it is set.
     pub sandbox: Option<Box<Sandbox>>,
     /// The settings of the service's control group, if it is to have one.
@@ -140,6 +198,10 @@ impl Extra {
     const DEFAULT: Self = Self {
         pool: Pool::DEFAULT,
         limits: ChildLimits::DEFAULT,
+        also_listen: AlsoListen {
+            endpoints: Vec::new(),
+            rights: SocketRights::DEFAULT,
+        },
         sandbox: None,
         group: None,
     };
@@ -175,6 +237,22 @@ impl Service {
     /// The limits on the service's children.
     pub fn limits(&self) -> &ChildLimits {
         &self.extra().limits
+    }
+
+    /// The endpoints beside the service's own.
+    pub fn also_listen(&self) -> &AlsoListen {
+        &self.extra().also_listen
+    }
+
+    /// Where each listener is, in the order of the descriptors that a child has, from 6 on.
+    pub fn listen_addresses(&self) -> impl Iterator<Item = ListenAddress<'_>> {
+        let endpoints = std::iter::once(&self.endpoint).chain(&self.also_listen().endpoints);
+        endpoints.flat_map(Endpoint::listen_addresses)
+    }
+
+    /// Whether another service listens at the same places, and the same users may connect.
+    pub fn has_same_listeners(&self, other: &Self) -> bool {
+        self.endpoint == other.endpoint && self.also_listen() == other.also_listen()
     }
 
     /// What the children get before their program runs, if that is anything.
@@ -213,10 +291,10 @@ impl Service {
     /// `master_ent.c`). Not for ordered pools: their children live on and would keep their command
     /// line.
     pub fn stress_eligible(&self) -> bool {
-        let remote = match &self.endpoint {
-            Endpoint::Inet(addresses) => addresses.iter().any(|a| !a.ip().is_loopback()),
-            Endpoint::Path(_) => self.kind == Kind::Pass,
-        };
+        let remote = self.listen_addresses().any(|address| match address {
+            ListenAddress::Inet(address) => !address.ip().is_loopback(),
+            ListenAddress::Path(_) => self.kind == Kind::Pass,
+        });
         remote && self.max > 1 && !self.is_ordered()
     }
 
@@ -249,8 +327,9 @@ impl Service {
             let value = if stress { "stress=yes" } else { "stress=" };
             argv.extend(["-o".into(), value.into()]);
         }
-        if self.endpoint.listeners() > 1 {
-            argv.extend(["-s".into(), self.endpoint.listeners().to_string().into()]);
+        let listeners = self.listen_addresses().count();
+        if listeners > 1 {
+            argv.extend(["-s".into(), listeners.to_string().into()]);
         }
         argv.extend(self.args.iter().cloned());
         argv

@@ -59,8 +59,11 @@ impl ServiceIo {
         }
         let unknown = || io::Error::from(io::ErrorKind::Unsupported);
         match self.service.kind {
-            Kind::Inet => self.tcp_backlog().ok_or_else(unknown),
-            Kind::Unix | Kind::Pass => self.backlog(&Queues::read()?).ok_or_else(unknown),
+            Kind::Inet | Kind::Unix | Kind::Pass => {
+                let queues = self.has_path().then(Queues::read).transpose()?;
+                let queues = queues.unwrap_or_default();
+                self.backlog(&queues).ok_or_else(unknown)
+            }
             Kind::UnixDgram => {
                 let first = self.listeners.first().ok_or_else(unknown)?;
                 Ok(first_length(&**first)?.saturating_add(1))

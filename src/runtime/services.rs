@@ -13,17 +13,17 @@ use super::output::Rate;
 use super::progress::Remembered;
 use super::status::ReportSet;
 use super::token::Token;
-use crate::config::{Endpoint, Kind, RunOptions, Service};
+use crate::config::{Kind, ListenAddress, RunOptions, Service};
 use crate::log::About;
 use crate::policy::{Limiter, Pid, Plan, ServiceId};
 use crate::protocol;
 use crate::sys::hangups::Hangups;
-use crate::sys::listen::{self, FileId, Listener};
+use crate::sys::listen::{self, Listener};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::queues::Queues;
 use crate::sys::spawn::{self, Program};
 
-/// The listeners of a service, in the order of the endpoint's addresses. A reload may give one to
+/// The listeners of a service, in the order of its [addresses](Service::listen_addresses). A reload may give one to
 /// another service; it is closed when no service has it.
 pub(super) type Listeners = Vec<Arc<Listener>>;
 
@@ -77,8 +77,6 @@ pub(super) fn program(
 pub(super) struct ServiceIo {
     pub(super) service: Arc<Service>,
     pub(super) listeners: Listeners,
-    /// The file that a path named when its listener was made.
-    file: Option<FileId>,
     /// Without and with stress, made when first needed.
     programs: [Option<Arc<Program>>; 2],
     /// What the poller was last told about the listeners, if they are in its set.
@@ -108,7 +106,6 @@ impl ServiceIo {
         Self {
             service,
             listeners: Vec::new(),
-            file: None,
             programs: [None, None],
             interest: None,
             activity: None,
@@ -143,12 +140,11 @@ impl ServiceIo {
         }
         let key = Token::Listener(id).key();
         let known = self.interest.replace(interest).is_some();
-        let is_local = self.service.kind.is_local_socket();
-        let set = self.listeners.iter().try_for_each(|listener| {
+        let set = self.by_address().try_for_each(|(address, listener)| {
             if known {
                 return sets.poll.modify(listener.as_fd(), key, interest);
             }
-            if is_local {
+            if address.is_path() && self.service.kind != Kind::Fifo {
                 sets.hangups.add(listener, id.index())?;
             }
             sets.poll.add(listener.as_fd(), key, interest)
@@ -172,37 +168,40 @@ impl ServiceIo {
         interest == Some(Interest::Readable)
     }
 
-    /// The clients that wait at TCP addresses, if the system tells.
-    pub(super) fn tcp_backlog(&self) -> Option<u32> {
-        match self.service.endpoint {
-            Endpoint::Path(_) => None,
-            Endpoint::Inet(_) => self.listeners.iter().map(|l| l.waiting()).sum(),
-        }
+    /// Each listener with its address.
+    pub(super) fn by_address(&self) -> impl Iterator<Item = (ListenAddress<'_>, &Arc<Listener>)> {
+        self.service.listen_addresses().zip(&self.listeners)
     }
 
-    /// The clients that wait, at a path according to `queues`, if the system tells.
+    /// Whether it listens at a path.
+    pub(super) fn has_path(&self) -> bool {
+        self.service.listen_addresses().any(|a| a.is_path())
+    }
+
+    /// The clients that wait, at paths according to `queues`, if the system tells.
     pub(super) fn backlog(&self, queues: &Queues) -> Option<u32> {
-        match self.service.endpoint {
-            Endpoint::Path(_) => self.listeners.iter().map(|fd| queues.waiting(fd)).sum(),
-            Endpoint::Inet(_) => self.tcp_backlog(),
-        }
+        let waiting = self.by_address().map(|(address, listener)| match address {
+            ListenAddress::Path(_) => queues.waiting(listener),
+            ListenAddress::Inet(_) => listener.waiting(),
+        });
+        waiting.sum()
     }
 
     /// The clients that wait, now that a listener is ready. In an ordered pool they are counted:
-    /// none may be left. Where the system does not tell, it is one.
+    /// none may be left. Where the system does not tell, as of paths, it is one.
     pub(super) fn clients(&self) -> u32 {
-        let backlog = self.service.is_ordered().then(|| self.tcp_backlog());
-        backlog.flatten().unwrap_or(1)
+        if !self.service.is_ordered() {
+            return 1;
+        }
+        let addresses = self.by_address().filter(|(address, _)| !address.is_path());
+        let waiting: Option<u32> = addresses.map(|(_, listener)| listener.waiting()).sum();
+        waiting.unwrap_or(1).max(self.has_path().into())
     }
 
-    /// Whether clients find the listeners at this endpoint: it is the service's, and its path was
-    /// neither removed nor replaced.
-    pub(super) fn is_found_at(&self, endpoint: &Endpoint) -> bool {
-        self.service.endpoint == *endpoint
-            && match endpoint {
-                Endpoint::Path(path) => self.file.is_some() && self.file == FileId::of(path),
-                Endpoint::Inet(_) => self.listeners.iter().all(|l| l.is_listening()),
-            }
+    /// Whether clients find the listeners where the service is to listen: it does so already, and no
+    /// path was removed or replaced.
+    pub(super) fn is_found_as(&self, service: &Service) -> bool {
+        self.service.has_same_listeners(service) && self.by_address().all(is_found)
     }
 
     /// The service's [program], made when it is first needed.
@@ -235,28 +234,24 @@ impl ServiceIo {
 
     /// Puts other listeners in the place of those there are, which are returned.
     fn replace_listeners(&mut self, listeners: Listeners) -> Listeners {
-        self.look_for_file();
+        self.forget_waiting();
         std::mem::replace(&mut self.listeners, listeners)
     }
 
     /// Puts a listener in the place of one that a child has shut down.
     pub(super) fn set_listener(&mut self, place: usize, listener: Listener) {
-        self.look_for_file();
+        self.forget_waiting();
         let former = std::mem::replace(&mut self.listeners[place], Arc::new(listener));
         if let Some(former) = Arc::into_inner(former) {
             former.abandon();
         }
     }
 
-    /// The listeners are others.
-    fn look_for_file(&mut self) {
+    /// The listeners are others, and so are the clients that wait.
+    fn forget_waiting(&mut self) {
         if let Some(activity) = &mut self.activity {
             activity.remembered = None;
         }
-        self.file = match &self.service.endpoint {
-            Endpoint::Path(path) => FileId::of(path),
-            Endpoint::Inet(_) => None,
-        };
     }
 
     /// Closes the listeners, also for children that do not leave.
@@ -266,6 +261,14 @@ impl ServiceIo {
             let _ = sets.poll.remove(reports);
         }
         close_listeners(self.listeners);
+    }
+}
+
+/// Whether clients find a listener.
+pub(super) fn is_found((address, listener): (ListenAddress<'_>, &Arc<Listener>)) -> bool {
+    match address {
+        ListenAddress::Path(path) => listener.is_found_at(path),
+        ListenAddress::Inet(_) => listener.is_listening(),
     }
 }
 

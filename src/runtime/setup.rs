@@ -11,10 +11,11 @@ use anyhow::Context;
 use super::Runtime;
 use super::faults::Faults;
 use super::lifecycle::Lifecycle;
+use super::reload::is_for;
 use super::services::Services;
 use super::settings::Inherited;
 use super::token::Token;
-use crate::config::{Config, Endpoint, RunOptions};
+use crate::config::{Config, RunOptions};
 use crate::errors::describe_error;
 use crate::files::Location;
 use crate::log::Log;
@@ -131,11 +132,9 @@ impl Runtime {
 
     fn warn_of_unused_listeners(&mut self) {
         for listener in &self.inherited {
-            let is_used = self.config.services.iter().any(|s| match &s.endpoint {
-                Endpoint::Inet(addresses) => addresses.iter().any(|a| listener.serves(*a)),
-                Endpoint::Path(path) => listener.is_at(path),
-            });
-            if !is_used {
+            let services = self.config.services.iter();
+            let mut addresses = services.flat_map(|s| s.listen_addresses());
+            if !addresses.any(|address| is_for(listener, address)) {
                 let address = listener.address();
                 self.log.warning(format!(
                     "no service listens on {address}, which the service manager handed over"

@@ -4,14 +4,17 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::reload::open_again;
 use super::services::{ServiceIo, about, described};
 use super::{Runtime, errno};
-use crate::config::{Kind, Parameters};
+use crate::config::{ListenAddress, Parameters};
 use crate::log::Severity;
 use crate::policy::{Event, ServiceId, Time};
+use crate::sys::hangups::is_hung_up;
+use crate::sys::listen::Listener;
 use crate::sys::poll;
 
 impl Runtime {
@@ -42,7 +45,7 @@ impl Runtime {
         let service = io.service.clone();
         let (what, done) = if io.activity().listened_again.allow(now).is_none() {
             ("throttling, for that happens too often", Err(refused()))
-        } else if service.kind != Kind::Inet && io.listeners.iter().any(|l| l.is_inherited()) {
+        } else if io.is_path_of_manager_shut_down() {
             let what = "throttling, for it is the service manager's: restart its socket unit";
             (what, Err(refused()))
         } else {
@@ -79,16 +82,22 @@ enum Opened {
 }
 
 impl ServiceIo {
+    /// Whether this is so of a listener at a path that the service manager has handed over.
+    fn is_path_of_manager_shut_down(&self) -> bool {
+        let mut paths = self.by_address().filter(|(address, _)| address.is_path());
+        paths.any(|found| found.1.is_inherited() && is_shut_down(found))
+    }
+
     /// Opens listeners in the place of those that are shut down. One of the service manager cannot
     /// be opened by the master: it is made to listen again.
     fn listen_again(&mut self, parameters: &Parameters) -> io::Result<Opened> {
         let mut result = Opened::Same;
-        for place in 0..self.listeners.len() {
-            let listener = &self.listeners[place];
-            if self.service.kind == Kind::Inet && listener.is_listening() {
+        let shut_down = self.by_address().map(is_shut_down);
+        for (place, shut_down) in shut_down.collect::<Vec<_>>().into_iter().enumerate() {
+            if !shut_down {
                 continue;
             }
-            if listener.is_inherited() {
+            if self.listeners[place].is_inherited() {
                 let backlog = self.service.backlog;
                 // A child keeps it from that, which could last for ever: one attempt at a time.
                 let former = self.activity().listening_again.as_ref();
@@ -104,6 +113,14 @@ impl ServiceIo {
             }
         }
         Ok(result)
+    }
+}
+
+fn is_shut_down((address, listener): (ListenAddress<'_>, &Arc<Listener>)) -> bool {
+    match address {
+        // Of a local one, the system goes on to say that it listens.
+        ListenAddress::Path(_) => is_hung_up(&**listener).unwrap_or(true),
+        ListenAddress::Inet(_) => !listener.is_listening(),
     }
 }
 

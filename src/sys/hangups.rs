@@ -52,6 +52,16 @@ impl AsFd for Hangups {
     }
 }
 
+/// Whether a local listener is shut down, or has an error.
+///
+/// # Errors
+/// The system's, when descriptors have run out.
+pub fn is_hung_up(listener: &impl AsFd) -> io::Result<bool> {
+    let alone = Hangups::new()?;
+    alone.add(listener, 0)?;
+    Ok(!alone.take()?.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,8 +78,10 @@ mod tests {
         hangups.add(&listener, 7).unwrap();
         let _client = UnixStream::connect(&path).unwrap();
         assert_eq!(hangups.take().unwrap(), [0; 0]);
+        assert!(!is_hung_up(&listener).unwrap());
         shutdown(listener.as_raw_fd(), Shutdown::Read).unwrap();
         assert_eq!(hangups.take().unwrap(), [7]);
+        assert!(is_hung_up(&listener).unwrap());
         hangups.remove(&listener).unwrap();
         assert_eq!(hangups.take().unwrap(), [0; 0]);
     }

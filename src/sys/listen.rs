@@ -6,7 +6,7 @@ use std::fs::{self, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub const SHUTDOWN_TIME: Duration = Duration::from_millis(20);
 const TCP_LISTEN: u8 = 10;
 
 /// The type of a listener with a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PathKind {
     Stream,
     Datagram,
@@ -47,6 +47,8 @@ pub struct Listener {
     inherited: bool,
     /// A child has it, or had it, and may have changed it, see [`closer`].
     given: AtomicBool,
+    /// Of one at a path, the file that the path named then.
+    file: Option<FileId>,
 }
 
 impl Listener {
@@ -56,7 +58,19 @@ impl Listener {
             fd,
             inherited,
             given: AtomicBool::new(false),
+            file: None,
         }
+    }
+
+    /// Notes the file by which clients find it at a path.
+    pub fn found_at(mut self, path: &Path) -> Self {
+        self.file = FileId::of(path);
+        self
+    }
+
+    /// Whether clients find it at a path, which was neither removed nor replaced.
+    pub fn is_found_at(&self, path: &Path) -> bool {
+        self.file.is_some() && self.file == FileId::of(path)
     }
 
     /// One that a former master has left to its children.
@@ -79,6 +93,7 @@ impl Listener {
             fd: self.fd.try_clone()?,
             inherited: self.inherited,
             given: AtomicBool::new(self.is_given()),
+            file: self.file,
         })
     }
 
@@ -232,24 +247,36 @@ pub fn inet(address: SocketAddr, options: TcpOptions) -> io::Result<Listener> {
     Ok(Listener::new(fd, false))
 }
 
+/// Which local users may connect to a socket at a path.
+#[derive(Clone, Copy, Debug)]
+pub struct PathRights {
+    pub mode: u32,
+    /// The owners, if they are others than this process's.
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+}
+
 /// A listener at a path, which is removed first: what a master that was killed left behind must
-/// not stand in the way.
+/// not stand in the way. A FIFO takes no notice of the rights.
 ///
 /// # Errors
 /// The system's: the path is too long, its directory is missing or not ours to write to.
-pub fn path(path: &Path, kind: PathKind, backlog: u32) -> io::Result<Listener> {
+pub fn path(path: &Path, kind: PathKind, backlog: u32, rights: PathRights) -> io::Result<Listener> {
     let kind = match kind {
         PathKind::Stream => SockType::Stream,
         PathKind::Datagram => SockType::Datagram,
         PathKind::Fifo => return fifo(path),
     };
     let fd = bind_path(path, kind)?;
-    // The directory decides who may connect.
-    fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    let PathRights { mode, uid, gid } = rights;
+    if uid.or(gid).is_some() {
+        lchown(path, uid, gid)?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
     if kind == SockType::Stream {
         start_listening(&fd, backlog)?;
     }
-    Ok(Listener::new(fd, false))
+    Ok(Listener::new(fd, false).found_at(path))
 }
 
 /// A local socket at a path, in the place of what is there.
@@ -299,7 +326,7 @@ fn fifo(path: &Path) -> io::Result<Listener> {
         ));
     }
     file.set_permissions(Permissions::from_mode(0o622))?;
-    Ok(Listener::new(file.into(), false))
+    Ok(Listener::new(file.into(), false).found_at(path))
 }
 
 /// The identity of a file. While a listener is open, no other file has its identity.

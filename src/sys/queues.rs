@@ -85,14 +85,22 @@ pub fn unread_bytes(socket: &impl AsFd) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::listen::{PathKind, path};
+    use super::super::listen::{PathKind, PathRights, path};
     use super::*;
     use std::os::unix::net::UnixStream;
 
     #[test]
     fn those_who_wait_for_a_unix_listener_are_counted() {
         let directory = tempfile::tempdir().unwrap();
-        let listen = |name: &str, kind| path(&directory.path().join(name), kind, 10).unwrap();
+        let rights = PathRights {
+            mode: 0o600,
+            uid: None,
+            gid: None,
+        };
+        let listen = |name: &str, kind| {
+            let at = directory.path().join(name);
+            path(&at, kind, 10, rights).unwrap()
+        };
         let busy = listen("busy", PathKind::Stream);
         let calm = listen("calm", PathKind::Stream);
         let others = [

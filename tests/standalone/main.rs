@@ -1,6 +1,7 @@
 //! Services without Postfix: a stand-alone table, run by root or by an ordinary user.
 
 mod addresses; // TCP addresses at which something listens already
+mod also_listen; // several endpoints for one service
 mod answers; // questions to the programs, and output that cannot be written
 mod bundled; // the bundled services
 mod capabilities; // root without capabilities

@@ -11,20 +11,20 @@ use crate::config::{Endpoint, Kind, Resolver};
 use crate::protocol::LISTENERS_MAX;
 
 /// Maximum length of a socket's path in bytes, without the terminating null byte (unix(7)).
-const SOCKET_PATH_MAX: usize = 107;
+pub(in crate::config) const SOCKET_PATH_MAX: usize = 107;
 
 /// The endpoint of a service, and the name that, together with the type, identifies the service.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Location {
-    pub(super) canonical: String,
-    pub(super) endpoint: Endpoint,
+pub(in crate::config) struct Location {
+    pub(in crate::config) canonical: String,
+    pub(in crate::config) endpoint: Endpoint,
     /// Addresses of the host that this machine does not have.
-    pub(super) missing: Vec<IpAddr>,
+    pub(in crate::config) missing: Vec<IpAddr>,
 }
 
 /// Why the first column gives no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum BadEndpoint {
+pub(in crate::config) enum BadEndpoint {
     Syntax(BadHostPort, String),
     UnknownHost(String, String),
     UnknownPort(String),
@@ -83,7 +83,8 @@ pub(super) fn locate(
     }
 }
 
-fn locate_inet(
+/// Resolves addresses and a port.
+pub(in crate::config) fn locate_inet(
     name: &str,
     network: &Network,
     resolver: &dyn Resolver,

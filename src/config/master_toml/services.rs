@@ -3,6 +3,7 @@
 //! The tables are kept until the service table is known. Then each table changes its service. One
 //! whose line was commented out may keep its table, with a warning. Contradictory settings are corrected in the same way as spamd does.
 
+mod endpoints;
 mod group;
 mod sandbox;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use super::{nearest, or_nearest};
 use crate::config::disabled::Disabled;
+use crate::config::inet::Network;
 use crate::config::numbers::{integer, seconds};
 use crate::config::{
     Accept, Base, ChildLimits, Diagnostic, Diagnostics, Extra, Kind, Parameters, Place, Pool, Ramp,
@@ -299,6 +301,7 @@ struct Draft {
     preload: bool,
     throttle_time: Option<Throttle>,
     limits: ChildLimits,
+    endpoints: endpoints::Draft,
     sandbox: Sandbox,
     group: Option<Vec<groups::Setting>>,
 }
@@ -336,6 +339,7 @@ pub(in crate::config) struct System<'a> {
     pub(in crate::config) directory: &'a Path,
     /// `None` when they have an error.
     pub(in crate::config) parameters: Option<&'a Parameters>,
+    pub(in crate::config) network: &'a Network,
 }
 
 impl System<'_> {
@@ -371,12 +375,13 @@ pub(in crate::config) fn apply(
 ) {
     // A line of the service table with an error gives no service, so its table would seem unknown.
     let complete = !findings.has_errors();
-    for table in tables {
+    let mut also_listen = Vec::new();
+    for table in &tables {
         let found = services.iter_mut().find(|service| table.is_for(service));
         match found {
             Some(service) => {
                 let service = Arc::make_mut(service);
-                table.apply(service, system, findings);
+                also_listen.extend(table.apply(service, system, findings));
                 let slow = table.too_slow(service).filter(|_| system.is_postfix());
                 findings.0.extend(slow);
             }
@@ -386,6 +391,7 @@ pub(in crate::config) fn apply(
             None => {}
         }
     }
+    endpoints::refuse_shared(&also_listen, services, system, findings);
 }
 
 impl ServiceTable {
@@ -414,7 +420,13 @@ impl ServiceTable {
         Diagnostic::warning(self.place.clone(), message)
     }
 
-    fn apply(&self, service: &mut Service, system: System<'_>, findings: &mut Diagnostics) {
+    /// Returns the positions of endpoints in the table, if there are any, with the service's identity.
+    fn apply(
+        &self,
+        service: &mut Service,
+        system: System<'_>,
+        findings: &mut Diagnostics,
+    ) -> Option<endpoints::Written> {
         let mut draft = Draft::default();
         for setting in &self.settings {
             if let Err(error) = setting.set(&mut draft, system) {
@@ -428,6 +440,7 @@ impl ServiceTable {
         for misfit in sandbox::misfits(&draft.sandbox, service, system) {
             findings.push(misfit.found_in(self));
         }
+        let also_listen = draft.endpoints.finish(self, service, findings);
         let sandbox = (!draft.sandbox.is_empty()).then(|| Box::new(draft.sandbox));
         if let Some(Throttle { first, most }) = draft.throttle_time {
             service.throttle_time = first;
@@ -439,10 +452,12 @@ impl ServiceTable {
         service.extra = Extra {
             pool,
             limits,
+            also_listen: also_listen.listen,
             sandbox,
             group: draft.group.map(Vec::into_boxed_slice),
         }
         .boxed();
+        also_listen.written
     }
 
     /// A warning for a time that `postfix stop` does not give (Postfix, `postfix-script`).
@@ -485,11 +500,15 @@ impl Setting {
         if let Some(set) = sandbox::find(&self.key) {
             return set(&mut draft.sandbox, self, system).map_err(|mistake| self.error(mistake));
         }
+        if let Some(set) = endpoints::find(&self.key) {
+            return set(&mut draft.endpoints, self, system).map_err(|mistake| self.error(mistake));
+        }
         if let Some(set) = group::set(&mut draft.group, &self.key, &self.value) {
             return set.map_err(|expected| self.error(expected.into()));
         }
         let Some((_, set)) = KEYS.iter().find(|(key, _)| *key == self.key) else {
-            let own = || KEYS.iter().map(|(key, _)| *key).chain(group::names());
+            let own = || KEYS.iter().map(|(key, _)| *key);
+            let own = || own().chain(endpoints::names()).chain(group::names());
             let known = || own().chain(sandbox::names());
             let nearest = nearest(&self.key, known());
             let expected = format!("expected one of {}", known().collect::<Vec<_>>().join(", "));

@@ -5,21 +5,24 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::anyhow;
 
-use crate::config::{Config, Endpoint, Kind, Parameters, Service, User};
+use crate::config::{
+    Config, Endpoint, Kind, ListenAddress, Parameters, Service, SocketRights, User,
+};
 use crate::errors::describe_error;
-use crate::policy::{Entry, Plan, ServiceId};
-use crate::runtime::services::{Listeners, ServiceIo, Services, close_listeners, described};
+use crate::policy::{Entry, Plan};
+use crate::runtime::services::{Services, described, is_found};
 use crate::sys::file;
 use crate::sys::inherited::{Address, InheritedListener};
-use crate::sys::listen::{self, Aside, Listener, PathKind, TcpOptions, is_directory};
+use crate::sys::listen::{self, Aside, Listener, PathKind, PathRights, TcpOptions, is_directory};
 use crate::sys::privilege::{self, Capability};
 
 use super::foreign::Foreign;
+use super::opened::{Files, OpenedListeners};
 
 /// Endpoints that cannot be opened and are named one by one.
 const ERRORS_MAX: usize = 10;
@@ -40,70 +43,95 @@ pub(super) fn open(
         opened: OpenedListeners {
             owner: config.parameters.mail_owner.1,
             listeners: Vec::new(),
-            created: Vec::new(),
-            asides: Vec::new(),
+            in_queue: Files::default(),
+            elsewhere: Files::default(),
             warnings: Vec::new(),
         },
         foreign: Foreign::default(),
         errors: Vec::new(),
         services,
         given_up: given_up(services, plan),
-        left: left(services, plan),
         inherited,
         config,
+        is_root: privilege::is_root(),
     };
     let is_open = |entry: &&Entry| {
         let io = services.get(entry.id).filter(|_| entry.known);
-        io.is_some_and(|io| io.is_found_at(&entry.service.endpoint))
+        io.is_some_and(|io| io.is_found_as(&entry.service))
     };
     let new: Vec<&Entry> = plan.entries.iter().filter(|e| !is_open(e)).collect();
-    opening.open_paths(&new);
-    for entry in new {
-        opening.open_addresses(entry);
-    }
+    opening.open_all(&new);
     opening.finish()
 }
 
-/// The listeners that services give up under a plan, by address; several where services share one.
+/// What a listener must have to be another's successor: its clients stay with it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Place<'a> {
+    address: ListenAddress<'a>,
+    kind: PathKind,
+    rights: SocketRights,
+}
+
+impl<'a> Place<'a> {
+    fn new(service: &Service, address: ListenAddress<'a>, rights: SocketRights) -> Self {
+        let (kind, rights) = match address {
+            ListenAddress::Path(_) => (path_kind(service.kind), rights),
+            ListenAddress::Inet(_) => (PathKind::Stream, SocketRights::DEFAULT),
+        };
+        Self {
+            address,
+            kind,
+            rights,
+        }
+    }
+
+    /// All of a service, in the order of its listeners.
+    fn all(service: &'a Service) -> impl Iterator<Item = Self> {
+        let also = service.also_listen();
+        let own = service.endpoint.listen_addresses();
+        let own = own.map(|address| Self::new(service, address, SocketRights::DEFAULT));
+        let others = also.endpoints.iter().flat_map(Endpoint::listen_addresses);
+        own.chain(others.map(|address| Self::new(service, address, also.rights)))
+    }
+
+    /// Whether it is in the queue directory, where its socket is made as the owner of that.
+    fn is_in_queue(&self) -> bool {
+        matches!(self.address, ListenAddress::Path(path) if path.is_relative())
+    }
+
+    /// A new listener at a path.
+    fn listen(&self, path: &Path, backlog: u32) -> io::Result<Listener> {
+        let SocketRights { mode, uid, gid } = self.rights;
+        listen::path(path, self.kind, backlog, PathRights { mode, uid, gid })
+    }
+}
+
+/// The listeners that services give up under a plan, by their places; several where services share
+/// an address.
 fn given_up<'a>(
     services: &'a Services,
-    plan: &Plan,
-) -> HashMap<SocketAddr, Vec<&'a Arc<Listener>>> {
+    plan: &'a Plan,
+) -> HashMap<Place<'a>, Vec<&'a Arc<Listener>>> {
     let known = plan.entries.iter().filter(|entry| entry.known);
-    let kept: HashSet<_> = known
-        .flat_map(|Entry { id, service, .. }| {
-            let addresses = service.endpoint.addresses().iter();
-            addresses.map(|address| (*id, *address))
-        })
-        .collect();
+    let kept = known.flat_map(|entry| Place::all(&entry.service).map(|place| (entry.id, place)));
+    let kept: HashSet<_> = kept.collect();
     let mut given_up: HashMap<_, Vec<_>> = HashMap::new();
     for (id, io) in services.iter() {
-        for (address, listener) in by_address(io) {
-            if !kept.contains(&(id, *address)) {
-                given_up.entry(*address).or_default().push(listener);
+        for (place, listener) in Place::all(&io.service).zip(&io.listeners) {
+            if !kept.contains(&(id, place)) && is_found((place.address, listener)) {
+                given_up.entry(place).or_default().push(listener);
             }
         }
     }
     given_up
 }
 
-/// The paths of services that a plan removes; with the service, if clients find it there.
-fn left<'a>(services: &'a Services, plan: &Plan) -> HashMap<&'a Path, Option<&'a ServiceIo>> {
-    let removed = plan.removed.iter().filter_map(|id| services.get(*id));
-    let paths = removed.filter_map(|io| {
-        let endpoint = &io.service.endpoint;
-        let Endpoint::Path(path) = endpoint else {
-            return None;
-        };
-        Some((path.as_path(), io.is_found_at(endpoint).then_some(io)))
-    });
-    paths.collect()
-}
-
-/// The listeners with addresses, but for what a child has shut down.
-fn by_address(io: &ServiceIo) -> impl Iterator<Item = (&SocketAddr, &Arc<Listener>)> {
-    let all = io.service.endpoint.addresses().iter().zip(&io.listeners);
-    all.filter(|(_, listener)| listener.is_listening())
+/// Whether a listener that was handed over is one for this address.
+pub(in crate::runtime) fn is_for(inherited: &InheritedListener, address: ListenAddress) -> bool {
+    match address {
+        ListenAddress::Path(path) => inherited.is_at(path),
+        ListenAddress::Inet(address) => inherited.serves(address),
+    }
 }
 
 /// How a service's TCP listener is made that has its address for itself.
@@ -132,13 +160,13 @@ struct Opening<'a> {
     errors: Vec<(Arc<Path>, u32, String)>,
     services: &'a Services,
     /// What services give up under the plan. No two others get the same.
-    given_up: HashMap<SocketAddr, Vec<&'a Arc<Listener>>>,
-    left: HashMap<&'a Path, Option<&'a ServiceIo>>,
+    given_up: HashMap<Place<'a>, Vec<&'a Arc<Listener>>>,
     inherited: &'a [InheritedListener],
     config: &'a Config,
+    is_root: bool,
 }
 
-impl Opening<'_> {
+impl<'a> Opening<'a> {
     /// What was opened, or what went wrong: one missing directory can keep a thousand services from
     /// listening.
     fn finish(mut self) -> anyhow::Result<OpenedListeners> {
@@ -156,38 +184,80 @@ impl Opening<'_> {
         Err(anyhow!(errors.join("\n")))
     }
 
-    /// Opens the listeners of a service with addresses.
-    fn open_addresses(&mut self, entry: &Entry) {
-        let Endpoint::Inet(addresses) = &entry.service.endpoint else {
-            return;
+    /// Opens the listeners of services. Those in the queue directory come first, and as its owner: at
+    /// one go, because a change of user costs more than a socket.
+    fn open_all(&mut self, new: &[&'a Entry]) {
+        let places = |entry: &&'a Entry| Place::all(&entry.service).map(|place| (place, None));
+        let mut all: Vec<Vec<(Place, Option<Arc<Listener>>)>> =
+            new.iter().map(|entry| places(entry).collect()).collect();
+        let mut open = |opening: &mut Self, in_queue: bool| {
+            for (entry, places) in new.iter().zip(&mut all) {
+                let places = places
+                    .iter_mut()
+                    .filter(|(p, _)| p.is_in_queue() == in_queue);
+                for (place, listener) in places {
+                    *listener = opening.open(entry, *place);
+                }
+            }
         };
-        let (mut listeners, mut errors) = (Vec::new(), Vec::new());
-        for &address in addresses {
-            match self.open_address(entry, address) {
-                Ok(listener) => listeners.push(listener),
-                Err(error) => {
-                    let advice = self.inet_advice(&error, address);
-                    errors.push(cannot_listen(&entry.service, address, &error) + &advice);
+        let User { uid, gid } = self.opened.owner;
+        let in_queue = |entry: &&Entry| Place::all(&entry.service).any(|p| p.is_in_queue());
+        if new.iter().any(in_queue) {
+            let as_owner = privilege::as_user(uid, gid, || {
+                open(self, true);
+                Ok(())
+            });
+            if let Err(error) = as_owner {
+                let in_queue = new.iter().copied().filter(|entry| in_queue(entry));
+                for entry in in_queue {
+                    let problem = cannot_listen(&entry.service, &entry.service.name, &error);
+                    self.error(&entry.service, problem);
                 }
             }
         }
-        self.opened.listeners.push((entry.id, listeners));
-        if !errors.is_empty() {
-            self.error(&entry.service, errors.join("\n"));
+        open(self, false);
+        for (entry, places) in new.iter().zip(all) {
+            let listeners = places.into_iter().filter_map(|(_, listener)| listener);
+            self.opened.listeners.push((entry.id, listeners.collect()));
         }
     }
 
-    fn open_address(&mut self, entry: &Entry, address: SocketAddr) -> io::Result<Arc<Listener>> {
+    /// The listener of a service at a place: the service's own, or one that another gives up, or the
+    /// service manager's, or a new one. None if there is an error.
+    fn open(&mut self, entry: &'a Entry, place: Place<'a>) -> Option<Arc<Listener>> {
         let io = self.services.get(entry.id).filter(|_| entry.known);
-        let own = io.and_then(|io| by_address(io).find(|(own, _)| **own == address));
-        let given_up = || self.given_up.get_mut(&address)?.pop();
+        let former = io
+            .into_iter()
+            .flat_map(|io| Place::all(&io.service).zip(&io.listeners));
+        let mut former = former.filter(|(former, _)| former.address == place.address);
+        let former = former.next();
+        let own = former.filter(|(at, listener)| *at == place && is_found((at.address, listener)));
+        let given_up = || self.given_up.get_mut(&place)?.pop();
         if let Some(listener) = own.map(|(_, own)| own).or_else(given_up) {
-            return Ok(Arc::clone(listener));
+            return Some(Arc::clone(listener));
         }
-        if let Some(inherited) = self.inherited.iter().find(|l| l.serves(address)) {
-            return inherited.listener().map(Arc::new);
+        let mut inherited = self.inherited.iter();
+        let opened = match (inherited.find(|l| is_for(l, place.address)), place.address) {
+            (Some(inherited), _) => take(inherited, place),
+            (None, ListenAddress::Inet(address)) => self.open_new(&entry.service, address),
+            (None, ListenAddress::Path(path)) => self.open_path(entry, place, path),
+        };
+        match (opened, former) {
+            (Ok(listener), _) => Some(Arc::new(listener)),
+            // Its clients, and the reload, do not depend on what the owner of the directory does to
+            // it.
+            (Err(error), Some((_, listener))) if place.address.is_path() => {
+                let problem = self.cannot_listen(&entry.service, place.address, &error);
+                let kept = "it keeps its former listener, which new clients may not find";
+                self.opened.warnings.push(format!("{problem}; {kept}"));
+                Some(Arc::clone(listener))
+            }
+            (Err(error), _) => {
+                let problem = self.cannot_listen(&entry.service, place.address, &error);
+                self.error(&entry.service, problem);
+                None
+            }
         }
-        self.open_new(&entry.service, address).map(Arc::new)
     }
 
     /// Where the system refuses the address because another listener has it, that is looked for. A
@@ -213,39 +283,6 @@ impl Opening<'_> {
         })
     }
 
-    /// Opens all listeners with paths, as the owner of their directories: at one go, because a
-    /// change of user costs more than a socket.
-    fn open_paths(&mut self, new: &[&Entry]) {
-        let mut paths = Vec::new();
-        for &entry in new {
-            if let Endpoint::Path(path) = &entry.service.endpoint {
-                paths.push((entry, path.as_path()));
-            }
-        }
-        if paths.is_empty() {
-            return;
-        }
-        let User { uid, gid } = self.opened.owner;
-        let is_root = privilege::is_root();
-        let as_owner = privilege::as_user(uid, gid, || {
-            for (entry, path) in &paths {
-                if !entry.known && is_root {
-                    self.unlock(path.parent().unwrap_or(path));
-                }
-                match self.open_path(path, entry) {
-                    Ok(listener) => self.opened.listeners.push((entry.id, vec![listener])),
-                    Err(error) => self.keep_or_refuse(entry, path, &error),
-                }
-            }
-            Ok(())
-        });
-        if let Err(error) = as_owner {
-            for (entry, path) in paths {
-                self.refuse(&entry.service, path, &error);
-            }
-        }
-    }
-
     /// The owner of the directory, who is not root, could keep the master from starting by its mode.
     fn unlock(&mut self, directory: &Path) {
         if let Ok(Some(mode)) = file::restore_access(directory) {
@@ -257,24 +294,19 @@ impl Opening<'_> {
         }
     }
 
-    fn open_path(&mut self, path: &Path, entry: &Entry) -> io::Result<Arc<Listener>> {
+    fn open_path(&mut self, entry: &Entry, place: Place, path: &Path) -> io::Result<Listener> {
         let service = &entry.service;
-        let kind = path_kind(service.kind);
-        if let Some(inherited) = self.inherited.iter().find(|l| l.is_at(path)) {
-            return match inherited.address() {
-                Address::Path(_, found) if *found == kind => inherited.listener().map(Arc::new),
-                _ => Err(io::Error::other(wrong_kind(kind))),
-            };
+        if place.is_in_queue() && !entry.known && self.is_root {
+            self.unlock(path.parent().unwrap_or(path));
         }
-        let left = self.left.get_mut(path);
-        let fits = |io: &mut &ServiceIo| path_kind(io.service.kind) == kind;
-        if let Some(io) = left.and_then(|left| left.take_if(fits)) {
-            if let Some(listener) = io.listeners.first() {
-                return Ok(Arc::clone(listener));
-            }
-        }
-        // The owner of the directory can have put anything there.
-        if entry.known || self.left.contains_key(path) || is_directory(path) {
+        let files = if place.is_in_queue() {
+            &mut self.opened.in_queue
+        } else {
+            &mut self.opened.elsewhere
+        };
+        // What is there may be in use; and the owner of the directory can have put anything there.
+        let is_reload = self.services.iter().next().is_some();
+        if is_reload || is_directory(path) {
             let aside = Aside::put(path)?;
             if let Some(name) = aside.as_ref().and_then(Aside::directory) {
                 let (service, path, name) = (described(service), path.display(), name.display());
@@ -283,37 +315,25 @@ impl Opening<'_> {
                      what is in it, and remove it"
                 ));
             }
-            self.opened.asides.extend(aside);
+            files.asides.extend(aside);
         }
-        let listener = listen::path(path, kind, service.backlog)?;
-        self.opened.created.push(path.to_owned());
-        Ok(Arc::new(listener))
-    }
-
-    /// A service that is there goes on with the listener that it has: its clients, and the reload, do
-    /// not depend on what the owner of the directory does to it.
-    fn keep_or_refuse(&mut self, entry: &Entry, path: &Path, error: &io::Error) {
-        let io = self.services.get(entry.id).filter(|_| entry.known);
-        if io.is_none_or(|io| io.service.endpoint != entry.service.endpoint) {
-            return self.refuse(&entry.service, path, error);
-        }
-        let problem = cannot_listen(&entry.service, path.display(), error);
-        let advice = self.path_advice(error, path);
-        let kept = "it keeps its former listener, which new clients may not find";
-        self.opened
-            .warnings
-            .push(format!("{problem}{advice}; {kept}"));
-    }
-
-    fn refuse(&mut self, service: &Service, path: &Path, error: &io::Error) {
-        let problem = cannot_listen(service, path.display(), error);
-        let problem = problem + &self.path_advice(error, path);
-        self.error(service, problem);
+        let listener = place.listen(path, service.backlog)?;
+        files.created.push(path.to_owned());
+        Ok(listener)
     }
 
     fn error(&mut self, service: &Service, problem: String) {
         let table = Arc::clone(&service.table);
         self.errors.push((table, service.line, problem));
+    }
+
+    /// What is wrong, and what to do.
+    fn cannot_listen(&self, service: &Service, at: ListenAddress, error: &io::Error) -> String {
+        let advice = match at {
+            ListenAddress::Inet(address) => self.inet_advice(error, address),
+            ListenAddress::Path(path) => self.path_advice(error, path),
+        };
+        cannot_listen(service, at, error) + &advice
     }
 
     fn path_advice(&self, error: &io::Error, path: &Path) -> String {
@@ -323,6 +343,10 @@ impl Opening<'_> {
             .join(path.parent().unwrap_or(path));
         let (directory, owner) = (directory.display(), &parameters.mail_owner.0);
         match error.kind() {
+            io::ErrorKind::NotFound if path.is_absolute() => {
+                format!("; the directory {directory} is missing: make it")
+            }
+            _ if path.is_absolute() => String::new(),
             io::ErrorKind::NotFound if parameters.stand_alone => format!(
                 "; the directory {directory} is missing: \"mkdir -p {directory}\", as {owner}"
             ),
@@ -393,7 +417,18 @@ fn cannot_listen(service: &Service, place: impl Display, error: &io::Error) -> S
     format!("{service}: cannot listen on {place}: {reason}")
 }
 
-/// Opens a listener anew at the path of a service, whose children have shut the former one down.
+/// Another descriptor of what the service manager has handed over for a place.
+fn take(inherited: &InheritedListener, place: Place) -> io::Result<Listener> {
+    match (inherited.address(), place.address) {
+        (Address::Path(_, kind), ListenAddress::Path(path)) if *kind == place.kind => {
+            Ok(inherited.listener()?.found_at(path))
+        }
+        (Address::Inet { .. }, ListenAddress::Inet(_)) => inherited.listener(),
+        _ => Err(io::Error::other(wrong_kind(place.kind))),
+    }
+}
+
+/// Opens a listener of a service anew, whose children have shut the former one down.
 ///
 /// # Errors
 /// The system's.
@@ -402,65 +437,19 @@ pub(in crate::runtime) fn open_again(
     place: usize,
     parameters: &Parameters,
 ) -> io::Result<Listener> {
-    match &service.endpoint {
-        Endpoint::Path(path) => {
-            let owner = parameters.mail_owner.1;
-            let open = || listen::path(path, path_kind(service.kind), service.backlog);
-            privilege::as_user(owner.uid, owner.gid, open)
+    let place = Place::all(service)
+        .nth(place)
+        .ok_or(io::ErrorKind::NotFound)?;
+    match place.address {
+        ListenAddress::Path(path) if place.is_in_queue() => {
+            let User { uid, gid } = parameters.mail_owner.1;
+            privilege::as_user(uid, gid, || place.listen(path, service.backlog))
         }
-        Endpoint::Inet(addresses) => {
+        ListenAddress::Path(path) => place.listen(path, service.backlog),
+        ListenAddress::Inet(address) => {
             let share = true;
             let options = tcp_options(service, parameters);
-            listen::inet(addresses[place], TcpOptions { share, ..options })
+            listen::inet(address, TcpOptions { share, ..options })
         }
     }
-}
-
-/// Listeners that were opened for a plan. Unless the plan is carried out, dropping this takes back
-/// what was made in the file system.
-pub(super) struct OpenedListeners {
-    owner: User,
-    listeners: Vec<(ServiceId, Listeners)>,
-    created: Vec<PathBuf>,
-    asides: Vec<Aside>,
-    pub(super) warnings: Vec<String>,
-}
-
-impl OpenedListeners {
-    /// The plan is carried out: what was made stays, and what it replaced is removed.
-    pub(super) fn commit(mut self) -> Vec<(ServiceId, Listeners)> {
-        self.created.clear();
-        as_owner(self.owner, || self.asides.drain(..).for_each(Aside::forget));
-        std::mem::take(&mut self.listeners)
-    }
-}
-
-impl Drop for OpenedListeners {
-    fn drop(&mut self) {
-        as_owner(self.owner, || {
-            for path in &self.created {
-                // A name that stays behind is removed by the next master that listens there.
-                let _ = std::fs::remove_file(path);
-            }
-            // This puts the former listeners back.
-            self.asides.clear();
-        });
-        for (_, listeners) in self.listeners.drain(..) {
-            // What was taken over stays where it was found; the service's own stay with it.
-            let (given, new): (Vec<_>, _) = listeners.into_iter().partition(|l| l.is_given());
-            let taken = given.into_iter().filter_map(Arc::into_inner);
-            taken.for_each(Listener::abandon);
-            // Clients may have found them already.
-            close_listeners(new);
-        }
-    }
-}
-
-/// Works on the sockets' directories with no more rights than their owner has.
-fn as_owner(owner: User, act: impl FnOnce()) {
-    // Without the change of user nothing is done, and the file system stays as it is.
-    let _ = privilege::as_user(owner.uid, owner.gid, || {
-        act();
-        Ok(())
-    });
 }

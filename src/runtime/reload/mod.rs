@@ -7,6 +7,7 @@ mod commit;
 mod foreign;
 mod listeners;
 mod names;
+mod opened;
 mod templates;
 
 use std::mem;
@@ -25,7 +26,7 @@ use super::services::{Listeners, close_listeners};
 use super::settings::{as_strings, environment, log_error};
 pub use names::Names;
 
-pub(super) use listeners::open_again;
+pub(super) use listeners::{is_for, open_again};
 
 /// When it waits longer than this, the log says what for.
 const NAMES_SLOW: Duration = Duration::from_secs(2);

@@ -58,7 +58,7 @@ impl Runtime {
         let mut any = false;
         for entry in known.filter(|entry| entry.service.pool().preload) {
             let (id, service) = (entry.id, entry.service);
-            let found = |io: &ServiceIo| io.is_found_at(&service.endpoint);
+            let found = |io: &ServiceIo| io.is_found_as(&service);
             if self.services.get(id).is_some_and(found) {
                 let slot = self.templates.services.entry(id).or_default();
                 slot.next = Some(Next::Wanted(service, environment.clone()));

@@ -6,6 +6,12 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::connect;
 use std::time::Instant;
 
+const RIGHTS: PathRights = PathRights {
+    mode: 0o666,
+    uid: None,
+    gid: None,
+};
+
 const OPTIONS: TcpOptions = TcpOptions {
     backlog: 10,
     window: 0,
@@ -137,7 +143,7 @@ fn sockets_that_linger_in_a_queue_are_closed_without_waiting() {
     ];
     let cases = [false, true].map(|given| cases.map(|(kind, bytes)| (given, kind, bytes)));
     for (given, kind, bytes) in cases.into_iter().flatten() {
-        let listener = path(&at, kind, 10).unwrap();
+        let listener = path(&at, kind, 10, RIGHTS).unwrap();
         let address = UnixAddr::new(&at).unwrap();
         let kind = getsockopt(&listener, sockopt::SockType).unwrap();
         let client = new_socket(&address, kind).unwrap();
@@ -160,7 +166,7 @@ fn what_a_killed_master_left_is_replaced() {
     let at = dir.path().join("service");
     for kind in [PathKind::Stream, PathKind::Datagram, PathKind::Fifo] {
         for _ in 0..2 {
-            let fd = path(&at, kind, 10).unwrap();
+            let fd = path(&at, kind, 10, RIGHTS).unwrap();
             assert_like_postfix(&fd);
         }
         let mode = fs::metadata(&at).unwrap().permissions().mode() & 0o777;
@@ -173,14 +179,14 @@ fn what_a_killed_master_left_is_replaced() {
 fn a_replaced_listener_comes_back_unless_the_change_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("service");
-    let _old = path(&at, PathKind::Stream, 10).unwrap();
+    let _old = path(&at, PathKind::Stream, 10, RIGHTS).unwrap();
     let old = fs::metadata(&at).unwrap().ino();
     let aside = Aside::put(&at).unwrap().unwrap();
-    let _new = path(&at, PathKind::Fifo, 10).unwrap();
+    let _new = path(&at, PathKind::Fifo, 10, RIGHTS).unwrap();
     drop(aside);
     assert_eq!(fs::metadata(&at).unwrap().ino(), old);
     let aside = Aside::put(&at).unwrap().unwrap();
-    let _new = path(&at, PathKind::Fifo, 10).unwrap();
+    let _new = path(&at, PathKind::Fifo, 10, RIGHTS).unwrap();
     aside.forget();
     assert_ne!(fs::metadata(&at).unwrap().ino(), old);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -192,14 +198,14 @@ fn a_directory_is_put_aside_and_stays_there() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("service");
     fs::create_dir(&at).unwrap();
-    let listener = path(&at, PathKind::Stream, 10);
+    let listener = path(&at, PathKind::Stream, 10, RIGHTS);
     let is_directory = Some(io::ErrorKind::IsADirectory);
     assert_eq!(listener.err().map(|e| e.kind()), is_directory);
     drop(Aside::put(&at).unwrap());
     assert!(at.is_dir());
     let aside = Aside::put(&at).unwrap().unwrap();
     let name = aside.directory().unwrap().to_owned();
-    let _listener = path(&at, PathKind::Stream, 10).unwrap();
+    let _listener = path(&at, PathKind::Stream, 10, RIGHTS).unwrap();
     aside.forget();
     assert!(name.is_dir());
 }
@@ -209,7 +215,7 @@ fn another_file_in_the_place_of_a_listener_is_known_for_what_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("service");
     assert_eq!(FileId::of(&at), None);
-    let _listener = path(&at, PathKind::Stream, 10).unwrap();
+    let _listener = path(&at, PathKind::Stream, 10, RIGHTS).unwrap();
     let id = FileId::of(&at);
     assert!(id.is_some());
     assert_eq!(FileId::of(&at), id);

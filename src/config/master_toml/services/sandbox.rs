@@ -5,6 +5,8 @@ mod calls;
 mod files;
 mod privileges;
 
+pub(super) use privileges::gid;
+
 use super::{Mistake, ServiceTable, Setting, System, Value, digits, size, yes};
 use crate::config::numbers::seconds;
 use crate::config::{Diagnostic, Service};

@@ -42,7 +42,7 @@ pub(super) fn group(
 const GROUP: &str = "the name or number of a group of this system";
 
 /// The number (2^32 - 1) is none: to the kernel it means no change.
-fn gid(value: &Value, system: System<'_>) -> Option<u32> {
+pub(in super::super) fn gid(value: &Value, system: System<'_>) -> Option<u32> {
     match value {
         Value::Text(name) => system.resolver.group(name),
         Value::Integer(gid) => u32::try_from(*gid).ok().filter(|gid| *gid != u32::MAX),
