@@ -3,6 +3,7 @@
 //! be regular files. A FIFO or a device is an error, so that the master never waits for one.
 
 mod drop_in;
+mod elf;
 mod executor;
 mod names;
 mod needed;
