@@ -6,7 +6,7 @@
 //! itself, and executes the service's program. This module is what both know: the settings, their
 //! form on the descriptor, and the form of an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_derive::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use serde_derive::{Deserialize, Serialize};
 pub const PROGRAM: &str = "master-exec";
 
 /// The version of the form below. A master and a program of different versions do not work together.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The maximum size of encoded settings, in bytes.
 pub const SIZE_MAX: usize = 64 * 1024;
@@ -162,6 +162,9 @@ impl fmt::Display for Capabilities {
 pub struct Sandbox {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<Limit, Bounds>,
+    /// Those of the limits that are not set where the master has a lower one.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub ceilings: BTreeSet<Limit>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nice: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,6 +195,23 @@ pub struct Sandbox {
     /// The directory of the control group, which the process joins first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_group: Option<String>,
+    pub isolate: Isolate,
+}
+
+/// What a child cannot reach of processes that it has not started itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Isolate {
+    /// It cannot signal them.
+    pub signals: bool,
+    /// It cannot connect to their abstract sockets of unix(7).
+    pub abstract_sockets: bool,
+}
+
+impl Isolate {
+    pub fn is_any(self) -> bool {
+        self.signals || self.abstract_sockets
+    }
 }
 
 /// What can be opened; without paths that is everything.
@@ -203,6 +223,13 @@ pub struct Files {
     pub read_write: Vec<String>,
     /// A kernel that cannot do this is an error.
     pub required: bool,
+}
+
+impl Files {
+    /// Whether only some files can be opened.
+    pub fn are_restricted(&self) -> bool {
+        !(self.read_only.is_empty() && self.read_write.is_empty())
+    }
 }
 
 /// A user, with the groups that the system's files give it.
@@ -222,6 +249,17 @@ pub struct CallFilter {
     pub allowed: Vec<u32>,
     /// These are forbidden.
     pub denied: Vec<u32>,
+}
+
+/// The name of a system call; its number if it has none.
+pub fn call_name(number: u32) -> String {
+    let call = syscalls::Sysno::new(number as usize);
+    call.map_or_else(|| number.to_string(), |call| call.name().to_owned())
+}
+
+/// The highest number of a system call that has a name here.
+pub fn newest_call() -> u32 {
+    syscalls::Sysno::last().id().unsigned_abs()
 }
 
 /// Settings, as they are on the descriptor.
@@ -260,6 +298,12 @@ impl Sandbox {
         };
         let paths = |paths: &[String]| (!paths.is_empty()).then(|| paths.join(" "));
         let shown = |set: Option<Capabilities>| set.map(|set| set.to_string());
+        let isolated = |isolate: Isolate| match (isolate.signals, isolate.abstract_sockets) {
+            (false, false) => None,
+            (true, false) => Some("signals".to_owned()),
+            (false, true) => Some("abstract_sockets".to_owned()),
+            (true, true) => Some("signals abstract_sockets".to_owned()),
+        };
         let filter = self.system_call_filter.as_ref().map(|filter| {
             let (allowed, denied) = (filter.allowed.len(), filter.denied.len());
             if allowed == 0 {
@@ -293,6 +337,7 @@ impl Sandbox {
             ("ambient_capabilities", shown(self.ambient_capabilities)),
             ("read_only_paths", paths(&self.files.read_only)),
             ("read_write_paths", paths(&self.files.read_write)),
+            ("isolate", isolated(self.isolate)),
             (
                 "sandbox",
                 self.files.required.then(|| "required".to_owned()),

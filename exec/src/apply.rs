@@ -7,7 +7,7 @@ use landlock::RulesetCreated;
 use master::errors::describe_error;
 use master::sandbox::{Bounds, Failure, IoPriority, Limit, Sandbox};
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 
@@ -37,9 +37,9 @@ impl Prepared {
             setting: Some(FILTER.to_owned()),
             reason,
         })?;
-        let wanted = &sandbox.files;
-        let are_any = !(wanted.read_only.is_empty() && wanted.read_write.is_empty());
-        let files = are_any.then(|| files::prepare(wanted)).transpose()?;
+        let are_any = sandbox.files.are_restricted() || sandbox.isolate.is_any();
+        let files = are_any.then(|| files::prepare(&sandbox));
+        let files = files.transpose()?;
         Ok(Self {
             files,
             filters: filters.unwrap_or_default(),
@@ -73,7 +73,8 @@ impl Prepared {
             umask(Mode::from_bits_truncate(mask));
         }
         for (limit, bounds) in limits {
-            named(limit.setting(), set_limit(*limit, *bounds))?;
+            let is_ceiling = self.sandbox.ceilings.contains(limit);
+            named(limit.setting(), set_limit(*limit, *bounds, is_ceiling))?;
         }
         privileges::apply(&self.sandbox)?;
         if self.sandbox.no_new_privileges {
@@ -131,7 +132,11 @@ fn set_io_priority(priority: IoPriority) -> io::Result<()> {
     sys::set_io_priority(class, level.into())
 }
 
-fn set_limit(limit: Limit, Bounds { soft, hard }: Bounds) -> io::Result<()> {
+fn set_limit(
+    limit: Limit,
+    Bounds { mut soft, mut hard }: Bounds,
+    is_ceiling: bool,
+) -> io::Result<()> {
     let resource = match limit {
         Limit::As => Resource::RLIMIT_AS,
         Limit::Core => Resource::RLIMIT_CORE,
@@ -143,5 +148,9 @@ fn set_limit(limit: Limit, Bounds { soft, hard }: Bounds) -> io::Result<()> {
         Limit::Nproc => Resource::RLIMIT_NPROC,
         Limit::Stack => Resource::RLIMIT_STACK,
     };
+    if is_ceiling {
+        let (_, present) = getrlimit(resource)?;
+        (soft, hard) = (soft.min(present), hard.min(present));
+    }
     Ok(setrlimit(resource, soft, hard)?)
 }

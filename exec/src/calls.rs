@@ -3,12 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use master::sandbox::CallFilter;
-#[cfg(target_arch = "x86_64")]
-use seccompiler::sock_filter;
+use master::sandbox::{CallFilter, newest_call};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    SeccompRule, TargetArch, sock_filter,
 };
 
 pub type Filter = BpfProgram;
@@ -39,8 +37,7 @@ pub fn compile(calls: &CallFilter, kill: bool) -> Result<Vec<Filter>, String> {
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let missing = SeccompAction::Errno(libc::ENOSYS as u32);
     let mut filters = vec![compile_one(clone3, SeccompAction::Allow, missing)?];
-    #[cfg(target_arch = "x86_64")]
-    filters.push(x32());
+    filters.push(unnamed());
     if calls.allowed.is_empty() {
         filters.push(compile_one(denied, SeccompAction::Allow, forbidden)?);
         return Ok(filters);
@@ -89,27 +86,33 @@ fn compile_one(
     filter.map_err(|error| error.to_string())
 }
 
-/// Kills a process that makes calls of the x32 interface: these have the numbers of others, with a bit
-/// added, so that no list forbids them.
-#[cfg(target_arch = "x86_64")]
-fn x32() -> Filter {
-    const BIT: u32 = 0x4000_0000;
+/// Answers what no list of calls can name. A process that makes calls of the x32 interface is killed:
+/// these have the numbers of others, with a bit added. Calls that are newer than the names that this
+/// program knows do not exist for it.
+fn unnamed() -> Filter {
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const IS_AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+    const X32: u32 = 0x4000_0000;
     let instruction = |code: u32, jt, jf, k| sock_filter {
         code: code as u16,
         jt,
         jf,
         k,
     };
+    let missing = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    let of_x32 = if cfg!(target_arch = "x86_64") {
+        libc::SECCOMP_RET_KILL_PROCESS
+    } else {
+        missing
+    };
     vec![
         // The number of the call is the first word.
-        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, BIT),
-        instruction(
-            libc::BPF_RET | libc::BPF_K,
-            0,
-            0,
-            libc::SECCOMP_RET_KILL_PROCESS,
-        ),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+        instruction(LOAD, 0, 0, 0),
+        instruction(IS_AT_LEAST, 0, 1, X32),
+        instruction(RETURN, 0, 0, of_x32),
+        instruction(IS_AT_LEAST, 0, 1, newest_call() + 1),
+        instruction(RETURN, 0, 0, missing),
+        instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]
 }

@@ -1,4 +1,4 @@
-//! The files that can be opened: a ruleset of Landlock. It is made before the user changes, so that
+//! The files that can be opened, and the processes that can be reached: a ruleset of Landlock. It is made before the user changes, so that
 //! paths may be in directories that only root can read.
 
 use std::fmt::Display;
@@ -6,25 +6,35 @@ use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
-use master::sandbox::{Failure, Files};
+use master::sandbox::{Failure, Isolate, Sandbox};
 
 /// What `sandbox = "required"` requires: with the second version files can be truncated that are not
 /// to be written to.
 const VERSION: ABI = ABI::V3;
 
 /// Makes the ruleset.
-pub fn prepare(files: &Files) -> Result<RulesetCreated, Failure> {
+pub fn prepare(sandbox: &Sandbox) -> Result<RulesetCreated, Failure> {
+    let (files, isolate) = (&sandbox.files, sandbox.isolate);
     let all = AccessFs::from_all(VERSION);
     let level = if files.required {
         CompatLevel::HardRequirement
     } else {
         CompatLevel::BestEffort
     };
-    let ruleset = Ruleset::default().set_compatibility(level);
-    let ruleset = ruleset.handle_access(all).and_then(Ruleset::create);
-    let mut ruleset = ruleset.map_err(|error| failure("sandbox", error))?;
+    let mut ruleset = Ruleset::default().set_compatibility(level);
+    let failed = |error| failure("sandbox", error);
+    if files.are_restricted() {
+        ruleset = ruleset.handle_access(all).map_err(failed)?;
+    }
+    if isolate.is_any() {
+        let scopes = scopes(isolate);
+        ruleset = ruleset
+            .scope(scopes)
+            .map_err(|error| failure("isolate", error))?;
+    }
+    let mut ruleset = ruleset.create().map_err(failed)?;
     for (setting, paths, access) in [
         (
             "read_only_paths",
@@ -40,6 +50,17 @@ pub fn prepare(files: &Files) -> Result<RulesetCreated, Failure> {
         }
     }
     Ok(ruleset)
+}
+
+fn scopes(isolate: Isolate) -> BitFlags<Scope> {
+    let mut scopes = BitFlags::empty();
+    if isolate.signals {
+        scopes |= Scope::Signal;
+    }
+    if isolate.abstract_sockets {
+        scopes |= Scope::AbstractUnixSocket;
+    }
+    scopes
 }
 
 /// Allows what is beneath a directory, or a file that is none.

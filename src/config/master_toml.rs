@@ -79,6 +79,14 @@ pub(super) fn merge(
     }
 }
 
+/// The tables beneath a key of a text that this program brings along, by their names.
+fn tables_beneath(key: &str, text: &str) -> Vec<ServiceTable> {
+    let (table, _) = DeTable::parse_recoverable(text);
+    let beneath = table.get_ref().get(key);
+    let tables = beneath.map(|value| File::new(Path::new("presets"), text).service_tables(value));
+    tables.and_then(Result::ok).unwrap_or_default()
+}
+
 struct File<'a> {
     path: Rc<Path>,
     text: &'a str,

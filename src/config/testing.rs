@@ -14,6 +14,8 @@ pub(super) struct FakeSystem {
     pub(super) families: Vec<Family>,
     pub(super) users: Vec<(&'static str, User)>,
     pub(super) landlock_version: u32,
+    /// What each program needs beside itself.
+    pub(super) needs: Vec<&'static str>,
     /// Number of host lookups.
     pub(super) lookups: Cell<usize>,
     /// Files that users other than root can change.
@@ -35,6 +37,7 @@ impl Default for FakeSystem {
                 ("postfix2", user(105, 112)),
             ],
             landlock_version: 7,
+            needs: vec!["/usr/lib/ld.so"],
             lookups: Cell::new(0),
             shared: Vec::new(),
         }
@@ -116,7 +119,8 @@ impl Resolver for FakeSystem {
     }
 
     fn needed_files(&self, program: &Path) -> Vec<PathBuf> {
-        vec![program.to_owned(), "/usr/lib/ld.so".into()]
+        let needs = self.needs.iter().map(PathBuf::from);
+        std::iter::once(program.to_owned()).chain(needs).collect()
     }
 
     fn landlock_version(&self) -> u32 {

@@ -11,6 +11,7 @@ fn full() -> Sandbox {
     Sandbox {
         control_group: Some("/sys/fs/cgroup/a/b".to_owned()),
         limits: BTreeMap::from([(Limit::Nofile, bounds), (Limit::As, bounds)]),
+        ceilings: BTreeSet::from([Limit::As]),
         nice: Some(-5),
         ionice: Some(IoPriority::BestEffort(7)),
         oom_score_adjust: Some(1000),
@@ -36,6 +37,10 @@ fn full() -> Sandbox {
             read_write: Vec::new(),
             required: true,
         },
+        isolate: Isolate {
+            signals: true,
+            abstract_sockets: false,
+        },
     }
 }
 
@@ -49,8 +54,11 @@ fn settings_are_read_as_they_were_written() {
 
 #[test]
 fn settings_of_another_version_are_refused() {
-    let error = Sandbox::decode(br#"{"version":2,"sandbox":{"new":1}}"#).unwrap_err();
-    assert!(error.contains("version 2, expected 1"), "{error}");
+    let next = VERSION + 1;
+    let text = format!("{{\"version\":{next},\"sandbox\":{{\"new\":1}}}}");
+    let error = Sandbox::decode(text.as_bytes()).unwrap_err();
+    let words = format!("version {next}, expected {VERSION}");
+    assert!(error.contains(&words), "{error}");
 }
 
 #[test]
@@ -62,11 +70,11 @@ fn what_is_no_block_of_settings_is_refused() {
         "[]",
         "null",
         r#"{"version":-1,"sandbox":{}}"#,
-        r#"{"version":1}"#,
-        r#"{"version":1,"sandbox":{"nice":99999999999}}"#,
-        r#"{"version":1,"sandbox":{"unknown":1}}"#,
-        r#"{"version":1,"sandbox":{"limits":{"nofile":{"soft":-1,"hard":1}}}}"#,
-        r#"{"version":1,"sandbox":{},"more":1}"#,
+        r#"{"version":2}"#,
+        r#"{"version":2,"sandbox":{"nice":99999999999}}"#,
+        r#"{"version":2,"sandbox":{"unknown":1}}"#,
+        r#"{"version":2,"sandbox":{"limits":{"nofile":{"soft":-1,"hard":1}}}}"#,
+        r#"{"version":2,"sandbox":{},"more":1}"#,
         &good[1..],
         &good[..good.len() - 1],
         &format!("{good}x"),
@@ -129,6 +137,7 @@ fn settings_are_shown_as_in_the_file() {
         "capability_bounding_set cap_chown cap_net_bind_service",
         "ambient_capabilities none",
         "read_only_paths /usr /etc",
+        "isolate signals",
         "sandbox required",
         "system_call_filter 2 denied",
         "system_call_error_number kill",

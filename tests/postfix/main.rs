@@ -2,6 +2,7 @@
 //! such as Postfix's own.
 
 mod children; // the environment of a new child
+mod confined; // the whole of Debian's table with contrib/postfix/master.toml
 mod control; // postfix(1), and the sudden death of a master
 mod errors; // error messages for users
 mod leaks; // descriptors do not accumulate

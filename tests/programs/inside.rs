@@ -4,6 +4,10 @@
 //! - `call NUMBER ARGUMENT...`: the result of a system call with numbers as arguments;
 //! - `thread`: `ok` when another thread has run;
 //! - `arguments`: the command line, a line for each;
+//! - `fork NUMBER`: starts processes that stay, and answers how many the system allowed;
+//! - `memory BYTES`: `ok` when there is as much;
+//! - `descriptors NUMBER`: opens as many for a moment, and answers how many the system allowed;
+//! - `execute PATH`: `ok` when the program has run;
 //!
 //! or `error NUMBER` with the system's. `tests/sandbox/inside.py` does the same in Python.
 
@@ -59,9 +63,58 @@ fn answer(line: &str) -> io::Result<String> {
                 .join()
                 .map_err(|_| io::Error::other("it has panicked"))
         }
+        "fork" => Ok(fork(number(rest)?).to_string()),
+        "memory" => reserve(number(rest)?),
+        "descriptors" => {
+            let files = (0..number(rest)?).map_while(|_| File::open("/dev/null").ok());
+            Ok(files.collect::<Vec<_>>().len().to_string())
+        }
+        "execute" => {
+            let status = std::process::Command::new(rest).status()?;
+            Ok(if status.success() { "ok" } else { "failed" }.to_owned())
+        }
         "arguments" => Ok(std::env::args().collect::<Vec<_>>().join("\n")),
         _ => Err(io::ErrorKind::Unsupported.into()),
     }
+}
+
+fn number(text: &str) -> io::Result<usize> {
+    text.parse().map_err(io::Error::other)
+}
+
+/// Starts processes in sessions of their own, which keep nothing open.
+fn fork(most: usize) -> usize {
+    let is_started = |_: &usize| {
+        // SAFETY: this process has one thread, and the other makes system calls only.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: the calls take numbers.
+            unsafe {
+                libc::setsid();
+                libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
+                libc::alarm(300);
+                loop {
+                    libc::pause();
+                }
+            }
+        }
+        pid > 0
+    };
+    (0..most).take_while(is_started).count()
+}
+
+fn reserve(bytes: usize) -> io::Result<String> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: the mapping is new, and nothing uses it.
+    unsafe {
+        let memory = libc::mmap(std::ptr::null_mut(), bytes, protection, kind, -1, 0);
+        if memory == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        libc::munmap(memory, bytes);
+    }
+    Ok("ok".to_owned())
 }
 
 fn call(numbers: &str) -> io::Result<String> {

@@ -3,6 +3,7 @@
 mod calls; // the filter of system calls
 mod files; // the files that can be opened
 mod groups; // control groups
+mod hostile; // what a hostile child can do, free and confined
 mod limits; // limits, priorities, umask, processors
 mod privileges; // user, groups, capabilities
 mod recycle; // children that leave for others to take their places

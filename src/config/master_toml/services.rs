@@ -428,6 +428,9 @@ impl ServiceTable {
         findings: &mut Diagnostics,
     ) -> Option<endpoints::Written> {
         let mut draft = Draft::default();
+        if let Err(error) = sandbox::apply_preset(self, service, &mut draft.sandbox, system) {
+            findings.push(error);
+        }
         for setting in &self.settings {
             if let Err(error) = setting.set(&mut draft, system) {
                 findings.push(error);
@@ -438,7 +441,7 @@ impl ServiceTable {
         }
         let (mut pool, mut limits) = (draft.pool(), draft.limits);
         for misfit in sandbox::misfits(&draft.sandbox, service, system) {
-            findings.push(misfit.found_in(self));
+            misfit.tell(self, findings);
         }
         let also_listen = draft.endpoints.finish(self, service, findings);
         let sandbox = (!draft.sandbox.is_empty()).then(|| Box::new(draft.sandbox));

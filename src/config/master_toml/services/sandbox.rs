@@ -3,20 +3,22 @@
 
 mod calls;
 mod files;
+mod presets;
 mod privileges;
 
+pub(super) use presets::apply as apply_preset;
 pub(super) use privileges::gid;
 
 use super::{Mistake, ServiceTable, Setting, System, Value, digits, size, yes};
 use crate::config::numbers::seconds;
-use crate::config::{Diagnostic, Service};
+use crate::config::{Diagnostic, Diagnostics, Service};
 use crate::sandbox::{Bounds, IoPriority, Limit, SIZE_MAX, Sandbox};
 
 /// Stores a value, or tells what was expected instead.
 type Set = fn(&mut Sandbox, &Setting, System<'_>) -> Result<(), Mistake>;
 
 /// All keys but the limits.
-const KEYS: [(&str, Set); 16] = [
+const KEYS: [(&str, Set); 17] = [
     ("nice", |sandbox, setting, _| nice(sandbox, setting)),
     ("ionice", |sandbox, setting, _| ionice(sandbox, setting)),
     ("oom_score_adjust", |sandbox, setting, _| {
@@ -32,8 +34,12 @@ const KEYS: [(&str, Set); 16] = [
     ("read_write_paths", |sandbox, setting, system| {
         files::paths(setting, &mut sandbox.files.read_write, system)
     }),
+    ("isolate", |sandbox, setting, _| {
+        files::isolate(sandbox, setting)
+    }),
     ("sandbox", |sandbox, setting, _| {
-        files::required(sandbox, setting)
+        sandbox.files.required = presets::words(setting)?.is_required;
+        Ok(())
     }),
     ("user", privileges::user),
     ("group", privileges::group),
@@ -63,34 +69,48 @@ pub(super) struct Misfit {
     is_error: bool,
     key: &'static str,
     message: String,
+    /// It is not about one service, so it is told of the first one only.
+    once: bool,
 }
 
 impl Misfit {
     fn error(key: &'static str, message: String) -> Self {
-        let is_error = true;
         Self {
-            is_error,
+            is_error: true,
             key,
             message,
+            once: false,
         }
     }
 
     fn warning(key: &'static str, message: String) -> Self {
-        let is_error = false;
         Self {
-            is_error,
+            is_error: false,
             key,
             message,
+            once: false,
         }
     }
 
-    pub(super) fn found_in(self, table: &ServiceTable) -> Diagnostic {
-        let place = table.place_of(self.key);
-        if self.is_error {
+    fn once(self) -> Self {
+        Self { once: true, ..self }
+    }
+
+    /// Adds it to the findings about a table.
+    pub(super) fn tell(self, table: &ServiceTable, findings: &mut Diagnostics) {
+        let is_same = |finding: &Diagnostic| finding.message == self.message;
+        if self.once && findings.0.iter().any(is_same) {
+            return;
+        }
+        let has = |key: &str| table.settings.iter().any(|setting| setting.key == key);
+        // A preset has set what the table does not.
+        let key = if has(self.key) { self.key } else { "sandbox" };
+        let place = table.place_of(key);
+        findings.push(if self.is_error {
             Diagnostic::error(place, self.message)
         } else {
             Diagnostic::warning(place, self.message)
-        }
+        });
     }
 }
 
@@ -99,12 +119,11 @@ pub(super) fn misfits(sandbox: &Sandbox, service: &Service, system: System<'_>) 
     let mut found = privileges::misfits(sandbox, service, system);
     found.extend(files::misfits(sandbox, service, system));
     if sandbox.system_call_kill && sandbox.system_call_filter.is_none() {
-        found.push(Misfit {
-            is_error: true,
-            key: "system_call_error_number",
-            message: "\"system_call_error_number\" needs \"system_call_filter\" beside it"
-                .to_owned(),
-        });
+        let message = "\"system_call_error_number\" needs \"system_call_filter\" beside it";
+        found.push(Misfit::error(
+            "system_call_error_number",
+            message.to_owned(),
+        ));
     }
     let own = sandbox
         .shown()
@@ -158,6 +177,7 @@ fn limit(sandbox: &mut Sandbox, setting: &Setting) -> Result<(), Mistake> {
         return Err("a soft limit that is not above the hard limit after it".into());
     }
     sandbox.limits.insert(*limit, Bounds { soft, hard });
+    sandbox.ceilings.remove(limit);
     Ok(())
 }
 

@@ -97,10 +97,10 @@ pub(super) fn capabilities(
 pub(super) fn misfits(sandbox: &Sandbox, service: &Service, system: System<'_>) -> Vec<Misfit> {
     let mut found = Vec::new();
     let mut add = |is_error, key, message: String| {
-        found.push(Misfit {
-            is_error,
-            key,
-            message,
+        found.push(if is_error {
+            Misfit::error(key, message)
+        } else {
+            Misfit::warning(key, message)
         });
     };
     let of_root = [

@@ -415,7 +415,7 @@ fn paths_are_absolute_and_there() {
         let place = format!("line 2: column {column}: bad value of \"read_only_paths\": expected ");
         assert!(error.starts_with(&(place + expected)), "{bad}: {error}");
     }
-    assert!(error("sandbox = true").contains("expected \"possible\" or \"required\""));
+    assert!(error("sandbox = true").contains("\"possible\" or \"required\""));
     let alone = error("sandbox = \"required\"");
     assert!(
         alone.starts_with("line 2: column 1: \"sandbox\" needs \"read_only_paths\""),
@@ -463,4 +463,191 @@ fn a_kernel_that_knows_less_than_is_asked_is_told() {
         "{errors:?}"
     );
     assert!(crate::config::testing::warnings(with_version(3, &required)).is_empty());
+}
+
+/// A sandbox of a service whose program has this name.
+fn of_program(program: &str, settings: &str) -> Result<Config, Diagnostics> {
+    let table = format!("a unix n - n - - {program}\n");
+    let main_cf = "compatibility_level = 3.6\nqueue_directory = /q\ndata_directory = /d\n";
+    let mut sources = sources(main_cf, table);
+    sources.master_toml = Some(Source {
+        path: "master.toml".into(),
+        text: format!("[service.\"a/unix\"]\n{settings}\n").into(),
+    });
+    let system = FakeSystem {
+        needs: Vec::new(),
+        ..FakeSystem::default()
+    };
+    Config::parse(&sources, &system)
+}
+
+/// The programs of Postfix's master.cf.
+const POSTFIX: [&str; 28] = [
+    "anvil",
+    "bounce",
+    "cleanup",
+    "discard",
+    "dnsblog",
+    "error",
+    "flush",
+    "lmtp",
+    "local",
+    "nqmgr",
+    "oqmgr",
+    "pickup",
+    "pipe",
+    "postlogd",
+    "postscreen",
+    "proxymap",
+    "qmgr",
+    "qmqpd",
+    "scache",
+    "showq",
+    "smtp",
+    "smtpd",
+    "spawn",
+    "tlsmgr",
+    "tlsproxy",
+    "trivial-rewrite",
+    "verify",
+    "virtual",
+];
+
+#[test]
+fn the_preset_of_postfix_has_settings_for_each_of_its_programs() {
+    for program in POSTFIX {
+        let config = of_program(program, "sandbox = \"postfix\"").expect(program);
+        let sandbox = config.services[0].sandbox().expect(program);
+        let is_free = ["local", "pipe", "spawn", "virtual"].contains(&program);
+        assert_eq!(sandbox.no_new_privileges, !is_free, "{program}");
+        assert_eq!(sandbox.files.are_restricted(), !is_free, "{program}");
+        assert_eq!(sandbox.isolate.signals, !is_free, "{program}");
+        assert_eq!(sandbox.limits[&Limit::Core].hard, 0, "{program}");
+        let set = sandbox.capability_bounding_set.expect(program);
+        assert!(
+            set.contains(7) && !set.contains(21),
+            "{program}: setuid, not sys_admin"
+        );
+    }
+    let config = of_program("cleanup", "sandbox = \"postfix\"").unwrap();
+    let written = &config.services[0].sandbox().unwrap().files.read_write;
+    assert_eq!(
+        written[..],
+        ["/q/pid", "/dev/null", "/q/incoming", "/q/hold"]
+    );
+}
+
+#[test]
+fn the_preset_does_not_know_other_programs() {
+    let errors = errors(of_program("/usr/bin/x", "sandbox = \"postfix\""));
+    let expected = "master.toml: line 2: column 11: preset \"postfix\" does not know the program \
+                    /usr/bin/x: expected one of anvil, bounce, cleanup, ";
+    assert!(errors[0].starts_with(expected), "{errors:?}");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(!errors[0].contains('_'), "{errors:?}");
+}
+
+#[test]
+fn settings_of_the_service_take_the_place_of_the_presets() {
+    let of = |settings: &str| {
+        let config = of_program("smtpd", settings).expect(settings);
+        config.services[0].sandbox().expect(settings).clone()
+    };
+    let preset = of("sandbox = \"postfix\"");
+    let changed = of(
+        "limit_core = 7\nsandbox = \"postfix\"\nno_new_privileges = false\n\
+                      read_only_paths = [\"/a\", \"$preset\", \"-/missing\"]",
+    );
+    assert_eq!(changed.limits[&Limit::Core].hard, 7);
+    assert!(preset.ceilings.contains(&Limit::Core) && !changed.ceilings.contains(&Limit::Core));
+    assert!(!changed.no_new_privileges);
+    assert_eq!(changed.files.read_only[0], "/a");
+    assert_eq!(changed.files.read_only[1..], preset.files.read_only[..]);
+    assert_eq!(changed.files.read_write, preset.files.read_write);
+    // Without a preset there are none of its paths.
+    assert_eq!(
+        of("read_only_paths = [\"$preset\", \"/usr\"]")
+            .files
+            .read_only[..],
+        ["/usr"]
+    );
+    let required = of("sandbox = [\"required\", \"postfix\"]");
+    assert!(required.files.required && !preset.files.required);
+    let none = of_program("smtpd", "sandbox = \"none\"").unwrap();
+    assert_eq!(none.services[0].sandbox(), None);
+}
+
+#[test]
+fn presets_are_words_of_the_setting_sandbox() {
+    for bad in [
+        "\"Postfix\"",
+        "\"\"",
+        "1",
+        "[]",
+        "[\"postfix\", \"none\"]",
+        "[\"required\", \"possible\"]",
+        "[\"postfix\", \"required\", \"none\"]",
+        "[1]",
+        "[\"x\"]",
+        "true",
+    ] {
+        let error = error(&format!("sandbox = {bad}"));
+        let words =
+            "bad value of \"sandbox\": expected \"postfix\", \"network-service\" or \"none\"";
+        assert!(error.contains(words), "{bad}: {error}");
+    }
+    for bad in ["\"signals\"", "[\"signal\"]", "[1]", "true"] {
+        let error = error(&format!("isolate = {bad}"));
+        assert!(
+            error.ends_with("expected a list of \"signals\" and \"abstract_sockets\""),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_preset_leaves_out_what_a_master_without_root_cannot_do() {
+    use crate::config::testing::stand_alone;
+    let mut sources = stand_alone(None, "a unix n - n - - a\n");
+    sources.master_toml = Some(Source {
+        path: "master.toml".into(),
+        text: b"[service.\"a/unix\"]\nsandbox = \"network-service\"\n".to_vec(),
+    });
+    let of = |sources: &crate::config::Sources| {
+        let config = Config::parse(sources, &FakeSystem::default()).unwrap();
+        config.services[0]
+            .sandbox()
+            .unwrap()
+            .capability_bounding_set
+    };
+    let is_without_root =
+        matches!(&sources.base, crate::config::Base::StandAlone(alone) if alone.user.is_some());
+    assert_eq!(of(&sources).is_none(), is_without_root);
+}
+
+#[test]
+fn what_the_kernel_cannot_do_is_told_once() {
+    let mut sources = sources(
+        "compatibility_level = 3.6\n",
+        "a unix n - n - - a\nb unix n - n - - b\n",
+    );
+    let text = "isolate = [\"signals\"]\n";
+    sources.master_toml = Some(Source {
+        path: "master.toml".into(),
+        text: format!("[service.\"a/unix\"]\n{text}[service.\"b/unix\"]\n{text}").into(),
+    });
+    let system = FakeSystem {
+        landlock_version: 5,
+        ..FakeSystem::default()
+    };
+    let warnings = Config::parse(&sources, &system).unwrap().warnings;
+    let told: Vec<_> = warnings
+        .iter()
+        .filter(|w| w.message.contains("Landlock"))
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].message.contains("expected 6 (Linux 6.12)"),
+        "{told:?}"
+    );
 }
