@@ -78,6 +78,11 @@ pub enum Command {
     ///
     /// The exit status is 1 when the reload would fail.
     Plan,
+    /// Show what a child of a service may do, by the limits and the sandbox in the configuration
+    Sandbox {
+        #[arg(help = SERVICE)]
+        name: String,
+    },
     /// Reload the master's configuration and report the result
     ///
     /// The files are checked first. If they have errors, the master is not signalled. The exit

@@ -11,9 +11,10 @@ use master::config::{
     Config, Diagnostic, Diagnostics, LogFormat, Position, Service, Severity, Sources,
 };
 use master::errors::describe_error;
-use master::files::{Location, Names};
+use master::files::{Location, Names, beside_this_program, check_executor};
 use master::groups::find_delegated;
 use master::log;
+use master::sandbox;
 use master::status::Document;
 
 use crate::arguments::Arguments;
@@ -38,6 +39,9 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
     let findings = findings.chain(no_way_out(&location, &config));
     let findings: Vec<_> = findings.chain(no_groups(arguments, &config)).collect();
     show(&findings, out)?;
+    if let Some(error) = missing_executor(&config, &location, &sources) {
+        return refuse(&location, &Diagnostics(vec![error]), out);
+    }
     let path = location.path().display();
     let services = counted(config.services.len(), "service", "services");
     writeln!(out, "{path}: {services}; a reload would succeed")?;
@@ -134,6 +138,24 @@ pub fn no_way_out(location: &Location, config: &Config) -> Option<Diagnostic> {
         path: location.path().to_owned(),
         position: None,
         message: format!("log lines are lost, unless the master runs with -d: {reason}: {advice}"),
+    })
+}
+
+/// What keeps the master from starting services with a sandbox: the program for that, beside the
+/// master. Under Postfix that is the daemon directory; without it, masterctl is beside the master, too.
+fn missing_executor(config: &Config, location: &Location, sources: &Sources) -> Option<Diagnostic> {
+    config.services.iter().find(|s| s.sandbox().is_some())?;
+    let path = if location.is_stand_alone() {
+        beside_this_program(sandbox::PROGRAM)
+    } else {
+        config.parameters.daemon_directory.join(sandbox::PROGRAM)
+    };
+    let error = check_executor(&path).err()?;
+    Some(Diagnostic {
+        severity: Severity::Error,
+        path: sources.master_toml.as_ref()?.path.clone(),
+        position: None,
+        message: format!("{error:#}"),
     })
 }
 

@@ -18,6 +18,7 @@ mod operator;
 mod output;
 mod plan;
 mod process;
+mod sandbox;
 mod signals;
 mod simulate;
 mod status;
@@ -89,6 +90,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
         Command::Check => check::run(arguments, out),
         Command::Top { once } => top::run(arguments, *once, out),
         Command::Plan => plan::run(arguments, out),
+        Command::Sandbox { name } => sandbox::run(arguments, name, out),
         Command::Reload { name: None } => signals::reload(arguments, out),
         Command::Reload { name: Some(name) } => {
             operator::service(arguments, name, Request::Replace, out)

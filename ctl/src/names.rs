@@ -1,6 +1,9 @@
 //! Finds a service by its name on the command line.
 
-use master::config::nearest;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use master::config::{self, Config, nearest};
 use master::control::{Target, identity};
 use master::status::{Document, Service};
 
@@ -50,6 +53,28 @@ pub fn is_name_of(name: &str, own: [&str; 2], kind: &str) -> bool {
         .and_then(|rest| rest.strip_suffix('/'));
     own.into_iter()
         .any(|own| own == name || Some(own) == with_type)
+}
+
+/// A service of a configuration.
+///
+/// # Errors
+/// No service has this name, or several have it.
+pub fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a config::Service> {
+    let is_meant = |service: &&Arc<config::Service>| {
+        is_name_of(
+            name,
+            [&service.name, &service.canonical],
+            service.kind.as_str(),
+        )
+    };
+    let mut found = config.services.iter().filter(is_meant);
+    match (found.next(), found.next()) {
+        (Some(service), None) => Ok(service),
+        (Some(_), Some(_)) => {
+            bail!("\"{name}\" names several services: add the type, as in \"{name}/unix\"")
+        }
+        _ => bail!("no service \"{name}\" in the configuration"),
+    }
 }
 
 fn unknown(document: &Document, name: &str) -> Failure {

@@ -256,18 +256,7 @@ fn configured(arguments: &Arguments, name: &str) -> Result<Service> {
     let config = Config::parse(&sources, &Names)
         .ok()
         .context("the configuration has errors: see \"masterctl check\"")?;
-    let is_meant = |service: &&Arc<Service>| {
-        let own = [&*service.name, &*service.canonical];
-        names::is_name_of(name, own, service.kind.as_str())
-    };
-    let mut found = config.services.iter().filter(is_meant);
-    match (found.next(), found.next()) {
-        (Some(service), None) => Ok((**service).clone()),
-        (Some(_), Some(_)) => {
-            bail!("\"{name}\" names several services: add the type, as in \"{name}/unix\"")
-        }
-        _ => bail!("no service \"{name}\" in the configuration"),
-    }
+    Ok(names::configured(&config, name)?.clone())
 }
 
 /// A service for clients of the network, with Postfix's defaults.
