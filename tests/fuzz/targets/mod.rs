@@ -9,6 +9,7 @@ mod main_cf;
 mod master_cf;
 mod master_toml;
 mod pool;
+mod sandbox;
 mod status;
 mod step;
 /// The resolver of the configuration's own tests.
@@ -22,11 +23,12 @@ use master::config::*;
 type Run = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Run); 6] = [
+pub const TARGETS: [(&str, Run); 7] = [
     ("main_cf", main_cf::run),
     ("master_cf", master_cf::run),
     ("master_toml", master_toml::run),
     ("pool", pool::run),
+    ("sandbox", sandbox::run),
     ("status", status::run),
     ("step", step::run),
 ];
