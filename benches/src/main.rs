@@ -7,6 +7,7 @@
 //! it does not depend on other programs that use the machine.
 
 mod cgroup;
+mod confined;
 mod effort;
 mod floor;
 mod growth;
@@ -42,10 +43,10 @@ use measure::Series;
 /// Postfix's own master.
 const ORIGINAL: &str = "/usr/lib/postfix/sbin/master";
 
-const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|profile|others|spawners|pools|readers]";
+const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|profile|others|spawners|pools|readers|confined]";
 
-const PARTS: [&str; 7] = [
-    "compare", "growth", "profile", "others", "spawners", "pools", "readers",
+const PARTS: [&str; 8] = [
+    "compare", "growth", "profile", "others", "spawners", "pools", "readers", "confined",
 ];
 
 struct Options {
@@ -142,6 +143,13 @@ fn main() -> Result<ExitCode> {
         results.readers = table;
         results.missed |= missed;
     }
+    if options.wants("confined") {
+        eprintln!("a child with limits and a sandbox");
+        let (table, missed) = confined::measure(&built, options.effort, options.rounds)?;
+        print!("\n{table}");
+        results.confined = table;
+        results.missed |= missed;
+    }
     let machine = machine::described();
     println!("\n{machine}");
     if options.keep {
@@ -164,6 +172,7 @@ struct Results {
     spawners: String,
     pools: String,
     readers: String,
+    confined: String,
     plot: String,
     /// Whether a goal was missed.
     missed: bool,
@@ -236,6 +245,7 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
         spawners,
         pools,
         readers,
+        confined,
         plot,
         ..
     } = results;
@@ -266,7 +276,9 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          ## Ordered pools\n\n\
          {pools}\n\
          ## Readers of the status document\n\n\
-         {readers}"
+         {readers}\n\
+         ## A child with limits and a sandbox\n\n\
+         {confined}"
     );
     for (name, text) in [("RESULTS.md", &text), ("cost.svg", plot)] {
         let path = home().join(name);
