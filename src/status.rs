@@ -154,6 +154,14 @@ pub struct Service {
     /// The length of each listener's queue.
     pub backlog_limit: u32,
     pub children: Vec<Child>,
+    /// The templates of a preloaded service: the one that forks the children, then the one that is
+    /// to take its place. They are none of the children, and not counted in `total`.
+    #[serde(default)]
+    pub templates: Vec<Template>,
+    /// The failures of templates since the service is there, and the last one.
+    #[serde(default)]
+    pub template_failures: u32,
+    pub template_failure: Option<Failure>,
 }
 
 impl Service {
@@ -166,6 +174,57 @@ impl Service {
             limit => self.busy >= limit,
         }
     }
+
+    /// Whether children are forked from a template.
+    pub fn is_preloaded(&self) -> bool {
+        self.settings.contains_key("preload")
+    }
+
+    /// Whether children cannot be forked yet, because no template has loaded.
+    pub fn is_loading(&self) -> bool {
+        let template = self.templates.first();
+        let has_loaded = template.is_some_and(|template| template.state != TemplateState::Loading);
+        self.is_preloaded() && !has_loaded
+    }
+}
+
+/// The template of a preloaded service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Template {
+    pub pid: i32,
+    pub state: TemplateState,
+    /// The time since its start, in seconds.
+    pub age: f64,
+    /// The number of children that it has forked.
+    pub forked: u32,
+    /// When it is to be replaced, by `preload_max_age` and `preload_max_uses`.
+    pub due: Option<f64>,
+    /// Its resident memory in bytes, if the system tells: pages of files, and its own, which its
+    /// children share until one of them writes there.
+    #[serde(default)]
+    pub shared: Option<u64>,
+    #[serde(default)]
+    pub private: Option<u64>,
+}
+
+/// What a template does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TemplateState {
+    Loading,
+    /// It waits for orders.
+    Ready,
+    /// It was ordered to fork a child.
+    Forking,
+    /// It is about to end.
+    Ending,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    pub time: f64,
+    pub reason: String,
 }
 
 /// One child process.
@@ -245,6 +304,9 @@ impl Service {
             processor_time: None,
             backlog_limit: service.backlog,
             children: Vec::new(),
+            templates: Vec::new(),
+            template_failures: 0,
+            template_failure: None,
         }
     }
 }
@@ -312,7 +374,7 @@ fn limits(service: &config::Service) -> [ChangedSetting; 9] {
     ]
 }
 
-fn pool(pool: Pool) -> [ChangedSetting; 7] {
+fn pool(pool: Pool) -> [ChangedSetting; 9] {
     let Pool {
         accept,
         min_children,
@@ -322,6 +384,8 @@ fn pool(pool: Pool) -> [ChangedSetting; 7] {
         reply_timeout,
         ping_interval,
         preload,
+        preload_max_age,
+        preload_max_uses,
     } = pool;
     let usual = match accept {
         config::Accept::Ordered => Pool::ordered(),
@@ -341,6 +405,8 @@ fn pool(pool: Pool) -> [ChangedSetting; 7] {
         time("reply_timeout", reply_timeout, usual.reply_timeout),
         time("ping_interval", ping_interval, usual.ping_interval),
         preload.then(|| ("preload", "true".to_owned())),
+        preload_max_age.map(|age| ("preload_max_age", seconds(age))),
+        preload_max_uses.map(|uses| ("preload_max_uses", uses.to_string())),
     ]
 }
 

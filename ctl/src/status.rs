@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use master::status::{Child, Document, Service, State};
+use master::status::{Child, Document, Service, State, Template, TemplateState};
 
 use crate::arguments::Arguments;
 use crate::connection::{MasterClient, StatusReply};
@@ -113,6 +113,7 @@ fn states(document: &Document, service: &Service, all: bool) -> String {
         service.stalled.then(|| "stalled".to_owned()),
         stress.map(|left| format!("stress for {left}")),
         (service.starting > 0).then(|| "starting".to_owned()),
+        service.is_loading().then(|| "loading".to_owned()),
     ]
     .into_iter()
     .flatten();
@@ -152,6 +153,10 @@ fn show_one(document: &Document, service: &Service, out: &mut impl Write) -> io:
     line("runs", words.cloned().collect::<Vec<_>>().join(" "))?;
     line("settings", settings(service))?;
     line("children", children(service))?;
+    for (name, of) in ["template", "next"].into_iter().zip(&service.templates) {
+        line(name, template(document, of))?;
+    }
+    line("failed", template_failures(document, service))?;
     line("peak", peak(document, service))?;
     line("clients", clients(service))?;
     line("uses", uses(service))?;
@@ -194,6 +199,39 @@ fn children(service: &Service) -> String {
         n => format!("limit {n}"),
     };
     format!("{total}: {busy} busy, {available} idle, {starting} starting; {limit}")
+}
+
+fn template(document: &Document, template: &Template) -> String {
+    let state = match template.state {
+        TemplateState::Loading => "loading",
+        TemplateState::Ready => "ready",
+        TemplateState::Forking => "forking",
+        TemplateState::Ending => "ending",
+    };
+    let (pid, age) = (template.pid, time(template.age));
+    let forked = counted(template.forked as usize, "child", "children");
+    let due = template.due.map(|due| match due - document.time {
+        left if left > 0.0 => format!(", to be replaced in {}", time(left)),
+        late => format!(", to be replaced since {}", time(-late)),
+    });
+    let used = template.shared.zip(template.private);
+    let used = used.map(|(shared, private)| {
+        let (shared, private) = (memory(shared), memory(private));
+        format!("; memory {shared} shared, {private} private")
+    });
+    let (due, used) = (due.unwrap_or_default(), used.unwrap_or_default());
+    format!("pid {pid}, {state}, {age} old, has forked {forked}{due}{used}")
+}
+
+fn template_failures(document: &Document, service: &Service) -> String {
+    service
+        .template_failure
+        .as_ref()
+        .map_or_else(String::new, |last| {
+            let failures = counted(service.template_failures as usize, "template", "templates");
+            let ago = time(document.time - last.time);
+            format!("{failures}, the last {ago} ago: {}", last.reason)
+        })
 }
 
 fn peak(document: &Document, service: &Service) -> String {
@@ -286,7 +324,7 @@ fn child_row(child: &Child) -> [String; CHILDREN.len()] {
 mod tests {
     use super::*;
     use crate::testing::document;
-    use master::status::Reload;
+    use master::status::{Failure, Reload};
 
     fn shown(show: impl Fn(&mut Vec<u8>) -> io::Result<()>) -> String {
         let mut out = Vec::new();
@@ -394,5 +432,41 @@ mod tests {
             assert!(text.contains(expected), "{expected:?} in {text}");
         }
         assert!(text.contains(" M "), "its memory: {text}");
+    }
+
+    #[test]
+    fn the_templates_of_a_preloaded_service_are_shown() {
+        let mut document = document("a unix - - - - 5 a\n");
+        let time = document.time;
+        let service = &mut document.services[0];
+        service.settings.insert("preload".into(), "true".into());
+        assert_eq!(states(&document, &document.services[0], true), "loading");
+        let service = &mut document.services[0];
+        for (pid, state) in [(7, TemplateState::Ready), (8, TemplateState::Loading)] {
+            service.templates.push(Template {
+                pid,
+                state,
+                age: 61.0,
+                forked: 12 * u32::from(pid == 7),
+                due: (pid == 7).then_some(time - 5.0),
+                shared: Some(3 << 20),
+                private: Some(40 << 20),
+            });
+        }
+        service.template_failures = 2;
+        service.template_failure = Some(Failure {
+            time: time - 30.0,
+            reason: "exit status 3".into(),
+        });
+        let text = shown(|out| show_one(&document, &document.services[0], out));
+        for expected in [
+            "  template     pid 7, ready, 1 min 1 s old, has forked 12 children, to be replaced \
+             since 5 s; memory 3 M shared, 40 M private\n",
+            "  next         pid 8, loading, 1 min 1 s old, has forked 0 children; memory",
+            "  failed       2 templates, the last 30 s ago: exit status 3\n",
+        ] {
+            assert!(text.contains(expected), "{expected:?} in {text}");
+        }
+        assert!(!text.contains("  state"), "{text}");
     }
 }

@@ -41,6 +41,10 @@ pub struct Pool {
     pub ping_interval: Duration,
     /// Whether children are forked from a process that has loaded the program, the template.
     pub preload: bool,
+    /// The age from which a template is replaced.
+    pub preload_max_age: Option<Duration>,
+    /// The number of children that a template forks before it is replaced.
+    pub preload_max_uses: Option<u32>,
 }
 
 impl Default for Pool {
@@ -60,6 +64,8 @@ impl Pool {
         reply_timeout: Self::REPLY_TIMEOUT,
         ping_interval: Self::PING_INTERVAL,
         preload: false,
+        preload_max_age: None,
+        preload_max_uses: None,
     };
 
     /// The time for which SpamAssassin's children wait for their master (`TOUT_READ_MAX`).

@@ -16,6 +16,7 @@ mod output;
 mod pools;
 mod progress;
 mod reload;
+mod renewal;
 mod services;
 mod settings;
 mod setup;
@@ -23,6 +24,7 @@ mod shutdown;
 mod spawn;
 mod status;
 mod template;
+mod template_start;
 mod templates;
 mod token;
 mod wakeups;
@@ -410,7 +412,7 @@ impl Runtime {
             return;
         }
         match process::memory(pid) {
-            Ok(bytes) => self.step(now, Event::Measured { pid, bytes }),
+            Ok((bytes, _)) => self.step(now, Event::Measured { pid, bytes }),
             Err(error) => {
                 if self.unmeasured.allow(now).is_some() {
                     let reason = describe_error(&error);

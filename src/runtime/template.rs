@@ -12,6 +12,7 @@ use super::token::Token;
 use crate::config::Service;
 use crate::policy::{Errno, Pid, Time};
 use crate::protocol::template::{self, Answer, HELLO, KNOWN, LINE_MAX, Order, READY};
+use crate::status::TemplateState;
 use crate::sys::channel::{Channel, Found};
 use crate::sys::child::ChildProcess;
 use crate::sys::listen::Listener;
@@ -79,6 +80,9 @@ pub(super) struct Template {
     /// A line whose end was not read yet.
     line: Vec<u8>,
     state: State,
+    started: Time,
+    /// The number of children that it has forked.
+    pub(super) forked: u32,
     /// Other processes that have connected, to be logged.
     pub(super) refused: Vec<UnixCredentials>,
     refusals: u32,
@@ -128,6 +132,8 @@ impl Template {
             is_socket_watched: false,
             line: Vec::new(),
             state: State::Loading(now + LOAD_TIME),
+            started: now,
+            forked: 0,
             refused: Vec::new(),
             refusals: 0,
         }
@@ -135,6 +141,15 @@ impl Template {
 
     fn key(&self) -> usize {
         Token::Template(self.pid).key()
+    }
+
+    pub(super) fn status(&self) -> TemplateState {
+        match self.state {
+            State::Loading(_) => TemplateState::Loading,
+            State::Idle => TemplateState::Ready,
+            State::Forking(_) => TemplateState::Forking,
+            State::Closed(..) => TemplateState::Ending,
+        }
     }
 
     /// Has the poller report all that concerns it.
@@ -207,6 +222,20 @@ impl Template {
         }
     }
 
+    pub(super) fn age(&self, now: Time) -> Duration {
+        now.saturating_sub(self.started)
+    }
+
+    /// When it is to be replaced, if it has loaded, by its age and the children that it has forked.
+    pub(super) fn renewal_due(&self) -> Option<Time> {
+        let pool = self.service.pool();
+        let old = pool.preload_max_age.map(|age| self.started + age);
+        let uses = pool.preload_max_uses.filter(|most| self.forked >= *most);
+        let used_up = uses.map(|_| self.started);
+        let has_loaded = !matches!(self.state, State::Loading(_));
+        old.into_iter().chain(used_up).min().filter(|_| has_loaded)
+    }
+
     /// What it has not done in time.
     pub(super) fn overdue(&self, now: Time) -> Option<Fault> {
         self.deadline().filter(|until| *until <= now)?;
@@ -276,7 +305,11 @@ impl Template {
         let State::Forking(fork) = std::mem::replace(&mut self.state, State::Idle) else {
             return Ok(None);
         };
-        fork.finish(&is_taken).map(Some)
+        let progress = fork.finish(&is_taken)?;
+        if matches!(progress, Progress::Forked(..)) {
+            self.forked = self.forked.saturating_add(1);
+        }
+        Ok(Some(progress))
     }
 
     fn read_answers(&mut self, now: Time, poll: &Poll) -> Result<Option<Progress>, Fault> {

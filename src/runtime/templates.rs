@@ -2,37 +2,26 @@
 //! children as of other services, and does not know how they come to be.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::CString;
-use std::io;
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Runtime;
 use super::children::{ChildChannel, ChildIo};
-use super::output::{Output, Purpose};
-use super::services::{about_child, described, program};
+use super::renewal::Renewal;
+use super::services::{about_child, described};
 use super::template::{Fault, Progress, Template};
-use super::{Runtime, errno};
 use crate::config::Service;
-use crate::errors::describe_error;
 use crate::log::Severity;
 use crate::policy::{Errno, Event, Limiter, Pid, ServiceId, Time};
-use crate::protocol::LISTEN;
-use crate::protocol::template::{Order, SOCKET};
+use crate::protocol::template::Order;
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::Channel;
 use crate::sys::child::{ChildProcess, End};
 use crate::sys::poll::Interest;
 use crate::sys::signal::Signal;
-use crate::sys::spawn::{Descriptors, Environment};
-use crate::sys::template_socket::TemplateSocket;
+use crate::sys::spawn::Environment;
 
-/// Where the socket of a template is for a moment.
-const SOCKET_PATH: &str = "pid/master.template";
-/// Templates that are started in one turn.
-const STARTS: usize = 4;
 /// When it is tried again to start one while the descriptors' places are in use.
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -58,6 +47,10 @@ pub(super) struct Slot {
     pub(super) next: Option<Next>,
     /// Children that are asked for, beside the one that the template forks.
     requests: VecDeque<Order>,
+    pub(super) renewal: Renewal,
+    /// How many have failed, and the last one: when, and why.
+    pub(super) failures: u32,
+    pub(super) failure: Option<(Time, String)>,
 }
 
 #[derive(Debug)]
@@ -71,11 +64,24 @@ pub(super) enum Next {
 }
 
 impl Next {
-    fn pid(&self) -> Option<Pid> {
+    pub(super) fn pid(&self) -> Option<Pid> {
         match self {
             Self::Loading(pid) | Self::Loaded(pid) => Some(*pid),
             Self::Wanted(..) | Self::Failed(_) => None,
         }
+    }
+}
+
+impl Slot {
+    /// The templates that run, the one first that forks children.
+    pub(super) fn pids(&self) -> impl Iterator<Item = Pid> {
+        let next = self.next.as_ref().and_then(Next::pid);
+        self.current.into_iter().chain(next)
+    }
+
+    pub(super) fn failed(&mut self, now: Time, why: &str) {
+        self.failures = self.failures.saturating_add(1);
+        self.failure = Some((now, why.to_owned()));
     }
 }
 
@@ -102,10 +108,11 @@ impl Runtime {
         let wanted = slots.any(|slot| matches!(slot.next, Some(Next::Wanted(..))));
         let start = wanted || missing.any(|id| self.may_load(*id));
         let start = start.then(|| now + RETRY);
-        running.chain(leaving).chain(start).min()
+        let renewals = self.renewals_deadline();
+        running.chain(leaving).chain(start).chain(renewals).min()
     }
 
-    fn may_load(&self, id: ServiceId) -> bool {
+    pub(super) fn may_load(&self, id: ServiceId) -> bool {
         let service = self.table.service(id);
         service.is_some_and(|service| !service.throttled() && !service.removed())
     }
@@ -119,130 +126,38 @@ impl Runtime {
 
     /// Orders the template to fork the next child that is asked for, if it can.
     pub(super) fn order_fork(&mut self, now: Time, id: ServiceId) {
-        let Some(slot) = self.templates.services.get_mut(&id) else {
+        let Some(slot) = self.templates.services.get(&id) else {
             return;
         };
-        let running = &mut self.templates.running;
-        let template = slot.current.and_then(|pid| running.get_mut(&pid));
-        let Some(template) = template else {
+        let Some(pid) = slot.current else {
             self.templates.missing.insert(id);
             return;
         };
-        if !template.is_idle() || slot.requests.is_empty() {
+        let template = self.templates.running.get(&pid);
+        if slot.requests.is_empty() || !template.is_some_and(Template::is_idle) {
             return;
         }
-        let io = self.services.get(id);
-        if !io.is_some_and(|io| template.has(&io.listeners)) {
-            // A listener was shut down, and opened again.
+        if !self.has_listeners(id, pid) {
+            // One was shut down, and opened again.
             self.retire_current(now, id);
             self.templates.missing.insert(id);
             return;
         }
-        if let Some(order) = slot.requests.pop_front() {
+        let slot = self.templates.services.get_mut(&id);
+        let order = slot.and_then(|slot| slot.requests.pop_front());
+        let template = self.templates.running.get_mut(&pid);
+        if let (Some(template), Some(order)) = (template, order) {
             if let Err(fault) = template.order(now, order, &self.poll) {
-                let pid = template.pid;
                 self.end_template(now, pid, fault);
             }
         }
     }
 
-    /// Starts templates that a reload waits for.
-    fn start_next_templates(&mut self, now: Time) {
-        let slots = self.templates.services.iter();
-        let wanted = slots.filter_map(|(id, slot)| match &slot.next {
-            Some(Next::Wanted(service, environment)) => {
-                Some((*id, service.clone(), environment.clone()))
-            }
-            _ => None,
-        });
-        for (id, service, environment) in wanted.take(STARTS).collect::<Vec<_>>() {
-            if !self.spawner.wait_for_slots() {
-                return;
-            }
-            let next = match self.start_template(now, id, &service, &environment) {
-                Ok(pid) => Next::Loading(pid),
-                Err(error) => Next::Failed(describe_error(&error)),
-            };
-            self.templates.services.entry(id).or_default().next = Some(next);
-        }
-    }
-
-    /// Starts templates that are missing.
-    fn start_templates(&mut self, now: Time) {
-        let missing = self.templates.missing.iter().copied();
-        let missing = missing.filter(|id| self.may_load(*id)).take(STARTS);
-        for id in missing.collect::<Vec<_>>() {
-            if !self.spawner.wait_for_slots() {
-                return;
-            }
-            self.templates.missing.remove(&id);
-            let Some(service) = self.services.get(id).map(|io| io.service.clone()) else {
-                continue;
-            };
-            let environment = self.environment.clone();
-            match self.start_template(now, id, &service, &environment) {
-                Ok(pid) => self.templates.services.entry(id).or_default().current = Some(pid),
-                Err(error) => {
-                    self.templates.missing.insert(id);
-                    self.fail_requests(now, id, errno(&error));
-                }
-            }
-        }
-    }
-
-    fn start_template(
-        &mut self,
-        now: Time,
-        id: ServiceId,
-        service: &Arc<Service>,
-        environment: &Environment,
-    ) -> io::Result<Pid> {
-        let io = self.services.get(id).ok_or(io::ErrorKind::NotFound)?;
-        let (run, executor) = (self.setup.run, &self.setup.executor);
-        let group = self.groups.path(id.index());
-        // The socket follows the listeners.
-        let program = program(service, run, executor, false, io.listeners.len() + 1, group)?;
-        let purpose = self.output_purpose(id);
-        let output = purpose.map(|_| Channel::pair());
-        let (output, printed) = output.transpose()?.unzip();
-        let (channel, theirs) = Channel::pair()?;
-        let socket = TemplateSocket::open(Path::new(SOCKET_PATH))?;
-        io.listeners.iter().for_each(|listener| listener.give());
-        let listeners = io.listeners.iter().map(|listener| listener.as_fd());
-        let listeners: Vec<BorrowedFd<'_>> = listeners.chain([socket.handle()]).collect();
-        let path = TemplateSocket::path(LISTEN + io.listeners.len() as i32);
-        let variable = CString::new(format!("{SOCKET}={}", path.display()))?;
-        let environment: Vec<_> = environment.iter().cloned().chain([variable]).collect();
-        let descriptors = Descriptors {
-            status: theirs.as_fd(),
-            listeners: &listeners,
-            output: printed.as_ref().map(AsFd::as_fd),
-            errors_only: purpose == Some(Purpose::LastWords),
-        };
-        let process =
-            self.spawner
-                .spawn(now, &Arc::new(program), &environment.into(), 0, descriptors)?;
-        let pid = process.pid();
-        let mut template = Template::new(pid, service.clone(), &io.listeners, channel, socket, now);
-        let watched = template.watch(&self.poll);
-        self.templates.running.insert(pid, template);
-        self.children.insert(ChildIo {
-            service: id,
-            process,
-            channel: None,
-            slow_reads: None,
-            output: output
-                .zip(purpose)
-                .map(|(channel, purpose)| Output::new(channel, service.clone(), purpose)),
-        });
-        self.watch_child(now, id, pid);
-        if let Err(error) = watched {
-            self.kill_template(pid);
-            let template = self.templates.running.remove(&pid);
-            let _ = template.and_then(|template| template.close(&self.poll));
-            return Err(error);
-        }
-        Ok(pid)
+    /// Whether a template has the listeners that its service has now.
+    pub(super) fn has_listeners(&self, id: ServiceId, pid: Pid) -> bool {
+        let (io, template) = (self.services.get(id), self.templates.running.get(&pid));
+        io.zip(template)
+            .is_some_and(|(io, template)| template.has(&io.listeners))
     }
 
     /// Goes on with all templates of which something is ready or due.
@@ -273,6 +188,7 @@ impl Runtime {
                 self.templates.leaving.push((until, pid));
             }
         }
+        self.renew_templates(now);
         self.start_next_templates(now);
         self.start_templates(now);
     }
@@ -294,6 +210,9 @@ impl Runtime {
             }
             Progress::Failed(fault) => {
                 self.log_template(pid, &fault.words);
+                if let Some(slot) = self.templates.services.get_mut(&id) {
+                    slot.failed(now, &fault.words);
+                }
                 let (service, error) = (id, fault.errno);
                 self.step(now, Event::SpawnFailed { service, error });
             }
@@ -341,7 +260,7 @@ impl Runtime {
         self.lose_template(now, pid, &fault);
     }
 
-    fn kill_template(&mut self, pid: Pid) {
+    pub(super) fn kill_template(&mut self, pid: Pid) {
         if let Some(child) = self.children.get(pid) {
             child.process.send(Signal::SIGKILL);
         }
@@ -384,11 +303,8 @@ impl Runtime {
         let Some(slot) = self.templates.services.get_mut(&id) else {
             return;
         };
-        if slot
-            .next
-            .as_ref()
-            .is_some_and(|next| next.pid() == Some(pid))
-        {
+        slot.failed(now, &fault.words);
+        if slot.next.as_ref().and_then(Next::pid) == Some(pid) {
             slot.next = Some(Next::Failed(fault.words.clone()));
             return;
         }
@@ -399,7 +315,7 @@ impl Runtime {
     }
 
     /// There will be no child for those that were asked for.
-    fn fail_requests(&mut self, now: Time, id: ServiceId, error: Errno) {
+    pub(super) fn fail_requests(&mut self, now: Time, id: ServiceId, error: Errno) {
         let service = id;
         if let Some(slot) = self.templates.services.get_mut(&id) {
             slot.requests.clear();

@@ -29,12 +29,12 @@ pub fn name(pid: i32) -> Option<String> {
     Some(name.replace(char::is_control, "?"))
 }
 
-/// The bytes of memory that only a process and what it was forked from have: resident pages that are
-/// neither of files nor shared memory. The kernel reads counters for this, and no memory of the process.
+/// The resident memory of a process, in bytes: what only it and what it was forked from have, and pages
+/// of files and shared memory. The kernel reads counters for this, and no memory of the process.
 ///
 /// # Errors
 /// The system's: proc(5) is not mounted, say.
-pub fn memory(pid: i32) -> io::Result<u64> {
+pub fn memory(pid: i32) -> io::Result<(u64, u64)> {
     let pages = fs::read_to_string(format!("/proc/{pid}/statm"))?;
     let mut pages = pages
         .split_ascii_whitespace()
@@ -44,7 +44,8 @@ pub fn memory(pid: i32) -> io::Result<u64> {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| u64::try_from(size).ok());
-    Ok(resident.saturating_sub(shared) * page.unwrap_or(4096))
+    let page = page.unwrap_or(4096);
+    Ok((resident.saturating_sub(shared) * page, shared * page))
 }
 
 /// The user for whom a process was started, as far as it has not changed that.
@@ -286,6 +287,9 @@ mod tests {
         assert!(name(pid).is_some_and(|name| !name.is_empty()));
         assert_eq!(real_user(pid), Some(nix::unistd::getuid().as_raw()));
         assert_eq!((name(i32::MAX), real_user(i32::MAX)), (None, None));
+        let (own, shared) = memory(pid).unwrap();
+        assert!(own > 0 && shared > 0, "{own} {shared}");
+        assert!(memory(i32::MAX).is_err());
     }
 
     #[test]

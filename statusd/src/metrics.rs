@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use hyper::body::Bytes;
-use master::status::{Document, Service};
+use master::status::{Document, Service, Template};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -24,7 +24,12 @@ type Gauge = (&'static str, &'static str, fn(&Service) -> Option<f64>);
 /// A label in addition to the service's labels.
 type Label = (&'static str, &'static str);
 
-const GAUGES: [Gauge; 14] = [
+/// The template that forks the children of a preloaded service.
+fn template(service: &Service) -> Option<&Template> {
+    service.templates.first()
+}
+
+const GAUGES: [Gauge; 18] = [
     ("limit", "The process limit; 0 is none", |s| {
         Some(s.maximum.into())
     }),
@@ -90,6 +95,26 @@ const GAUGES: [Gauge; 14] = [
         "wakeup_time_seconds",
         "When the next wake-up is due, in seconds since 1970",
         |s| s.wakeup_next,
+    ),
+    (
+        "template_ready",
+        "Whether the template of a preloaded service has loaded",
+        |s| s.is_preloaded().then(|| flag(!s.is_loading())),
+    ),
+    (
+        "template_age_seconds",
+        "The time since the start of the template",
+        |s| Some(template(s)?.age),
+    ),
+    (
+        "template_due_time_seconds",
+        "When the template is to be replaced because of its age or its uses, in seconds since 1970",
+        |s| template(s)?.due,
+    ),
+    (
+        "template_failure_time_seconds",
+        "When a template failed last, in seconds since 1970",
+        |s| Some(s.template_failure.as_ref()?.time),
     ),
 ];
 
@@ -249,6 +274,11 @@ fn encode_master(document: &Document, encoder: &mut DescriptorEncoder<'_>) -> fm
         "When the present configuration came into force, in seconds since 1970",
         document.loaded,
     )?;
+    single(
+        "master_log_lines_lost",
+        "The last log lines that were lost; 0 when logging works",
+        lines_lost(&document.log),
+    )?;
     let Some(reload) = &document.last_reload else {
         return Ok(());
     };
@@ -262,6 +292,14 @@ fn encode_master(document: &Document, encoder: &mut DescriptorEncoder<'_>) -> fm
         "When the last reload was, in seconds since 1970",
         reload.time,
     )
+}
+
+/// The number in `lost N lines: reason`.
+fn lines_lost(log: &str) -> f64 {
+    let words = log
+        .strip_prefix("lost ")
+        .and_then(|rest| rest.split(' ').next());
+    words.and_then(|number| number.parse().ok()).unwrap_or(0.0)
 }
 
 fn encode_services(services: &[Service], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -281,11 +319,48 @@ fn encode_services(services: &[Service], encoder: &mut DescriptorEncoder<'_>) ->
             value(s).map(|value| (None, value)).into_iter().collect()
         })?;
     }
+    let help = "Resident memory of the template: pages of files, and its own";
+    gauges(
+        services,
+        &name("template_memory_bytes"),
+        help,
+        encoder,
+        |s| {
+            let memory = |template: &Template| {
+                let kinds = [("shared", template.shared), ("private", template.private)];
+                kinds.map(|(kind, bytes)| bytes.map(|bytes| (Some(("kind", kind)), bytes as f64)))
+            };
+            template(s)
+                .map(memory)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .collect()
+        },
+    )?;
+    let help = "Children that the template has forked";
+    gauges(
+        services,
+        &name("template_children_forked"),
+        help,
+        encoder,
+        |s| {
+            template(s)
+                .map(|template| (None, template.forked.into()))
+                .into_iter()
+                .collect()
+        },
+    )?;
     for (of, help, value) in COUNTERS {
         counters(services, &name(of), help, encoder, |s| {
             vec![(None, value(s))]
         })?;
     }
+    let help = "Templates that ended, could not load, or did not fork as they should";
+    counters(services, &name("template_failures"), help, encoder, |s| {
+        let failures = s.is_preloaded().then(|| s.template_failures.into());
+        failures.map(|n| (None, n)).into_iter().collect()
+    })?;
     let help = "Children that ended: with status 0, with another, by a signal";
     counters(services, &name("children_ended"), help, encoder, |s| {
         let ends = [
@@ -355,7 +430,7 @@ fn flag(set: bool) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{calm, failed_reload, throttled};
+    use crate::testing::{calm, failed_reload, preloaded, throttled};
     use crate::watch::testing::master_data;
     use http_body_util::BodyExt;
     use tokio::runtime::Builder;
@@ -419,6 +494,46 @@ mod tests {
         assert!(!of(calm()).contains("recent_clients{"));
         assert_has(&of(failed_reload()), "master_last_reload_successful 0.0");
         assert!(!of(calm()).contains("master_last_reload"));
+    }
+
+    #[test]
+    fn a_preloaded_service_has_the_numbers_of_its_template() {
+        let text = of(preloaded());
+        let labels = r#"service="policyd",type="unix",endpoint="private/policyd""#;
+        for line in [
+            format!("master_service_template_ready{{{labels}}} 1.0"),
+            format!("master_service_template_age_seconds{{{labels}}} 7200.0"),
+            format!("master_service_template_children_forked{{{labels}}} 12.0"),
+            format!("master_service_template_memory_bytes{{{labels},kind=\"shared\"}} 8000000.0"),
+            format!("master_service_template_memory_bytes{{{labels},kind=\"private\"}} 64000000.0"),
+            format!("master_service_template_failures_total{{{labels}}} 1"),
+        ] {
+            assert_has(&text, &line);
+        }
+        for name in ["template_due_time_seconds", "template_failure_time_seconds"] {
+            assert!(
+                text.contains(&format!("master_service_{name}{{{labels}}}")),
+                "{text}"
+            );
+        }
+        assert!(!of(calm()).contains("template_ready{"));
+        assert!(!of(calm()).contains("template_failures_total{"));
+        let mut loading = preloaded();
+        loading.services[6].templates.clear();
+        assert_has(
+            &of(loading),
+            &format!("master_service_template_ready{{{labels}}} 0.0"),
+        );
+    }
+
+    #[test]
+    fn lost_log_lines_are_a_number() {
+        assert_has(&of(calm()), "master_log_lines_lost 0.0");
+        for (log, number) in [("lost 1 line: full", "1.0"), ("lost 70 lines: x", "70.0")] {
+            let mut document = calm();
+            document.log = log.into();
+            assert_has(&of(document), &format!("master_log_lines_lost {number}"));
+        }
     }
 
     #[test]

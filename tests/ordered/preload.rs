@@ -17,10 +17,10 @@ use crate::load::{serve, serve_all, talk};
 use crate::pool::Pool;
 
 const EXAMPLE: &str = "services/examples/preload.py";
-const ORDERED: &str = "preload = true\naccept = \"ordered\"\nmin_children = 4\nmax_idle = 4\n";
-const SHARED: &str = "preload = true\n";
+pub const ORDERED: &str = "preload = true\naccept = \"ordered\"\nmin_children = 4\nmax_idle = 4\n";
+pub const SHARED: &str = "preload = true\n";
 
-fn pool(settings: &str) -> Pool {
+pub fn pool(settings: &str) -> Pool {
     needs_root("children change their user");
     Pool::new(8, EXAMPLE, "nobody", settings)
 }
@@ -38,12 +38,12 @@ fn socket(process: Process) -> Option<i32> {
 }
 
 /// The template and the children of a pool.
-fn processes(pool: &Pool) -> (Vec<Process>, Vec<Process>) {
+pub fn processes(pool: &Pool) -> (Vec<Process>, Vec<Process>) {
     let all = pool.children().into_iter();
     all.partition(|process| socket(*process).is_some())
 }
 
-fn template(pool: &Pool) -> Process {
+pub fn template(pool: &Pool) -> Process {
     let mut found = None;
     until(SOON, "a template", || {
         found = processes(pool).0.first().copied();
@@ -53,7 +53,7 @@ fn template(pool: &Pool) -> Process {
 }
 
 #[track_caller]
-fn wait_for_children(pool: &Pool, count: usize) {
+pub fn wait_for_children(pool: &Pool, count: usize) {
     until(SOON, format_args!("{count} children"), || {
         processes(pool).1.len() == count
     });
@@ -409,7 +409,7 @@ fn preload_is_turned_on_and_off_by_a_reload() {
 }
 
 /// A pool whose template shows a fault once when the file is written that is returned.
-fn rogue(kind: &str, settings: &str) -> (Pool, PathBuf) {
+pub fn rogue(kind: &str, settings: &str) -> (Pool, PathBuf) {
     needs_root("children change their user");
     let program = "tests/programs/rogue-template.py";
     let mut pool = Pool::stopped(8, program, "", settings);

@@ -103,6 +103,13 @@ class Rogue(module.Template):
             os.dup2(connection.fileno(), 5)
             connection.sendall(b"hello\n")
             wait()
+        elif kind == "garbage-child":
+            channel = super().child(connection)
+            try:
+                channel.sendall(b"garbage-----")
+            except OSError:
+                pass
+            return channel
         elif kind == "second":
             connection.sendall(b"hello\n")
             connection.recv(6)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use testkit::documents::{at_the_limit, calm, failed_reload, throttled};
+use testkit::documents::{at_the_limit, calm, failed_reload, preloaded, throttled};
 use testkit::run::run;
 use testkit::{instance::SOON, needs_root, skip, test};
 
@@ -124,7 +124,7 @@ fn the_dashboards_panels_have_a_number_a_title_and_an_expression_each() {
 fn alarms_and_dashboard_use_no_metric_that_statusd_does_not_give() {
     needs_root("a mail system");
     let mut given = BTreeSet::new();
-    for document in [at_the_limit(), failed_reload(), throttled()] {
+    for document in [at_the_limit(), failed_reload(), preloaded(), throttled()] {
         given.extend(metrics_in(&Stage::new(&document).get("/metrics").body));
     }
     for file in [RULES, RULE_TESTS, DASHBOARD] {

@@ -108,6 +108,7 @@ fn news(state: &State) -> Line<'static> {
         Trouble::Limit,
         Trouble::Stress,
         Trouble::Paused,
+        Trouble::Loading,
     ] {
         let has = |service: &&Service| troubles(service).contains(&kind);
         match document.services.iter().filter(has).count() {

@@ -36,6 +36,8 @@ pub enum Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {
     None,
+    /// No template has loaded.
+    Loading,
     Paused,
     Stress,
     Limit,
@@ -213,6 +215,7 @@ pub fn troubles(service: &Service) -> Vec<Trouble> {
         (service.is_full(), Trouble::Limit),
         (service.stress_until.is_some(), Trouble::Stress),
         (service.paused, Trouble::Paused),
+        (service.is_loading(), Trouble::Loading),
     ]
     .into_iter()
     .filter(|(is_there, _)| *is_there);
@@ -227,6 +230,7 @@ pub fn trouble(service: &Service) -> Trouble {
 pub fn words(trouble: Trouble) -> &'static str {
     match trouble {
         Trouble::None => "",
+        Trouble::Loading => "loading",
         Trouble::Paused => "paused",
         Trouble::Stress => "stress",
         Trouble::Limit => "full",

@@ -75,7 +75,7 @@ impl<T: Into<Cow<'static, str>>> From<T> for Mistake {
 }
 
 /// All keys of a service's table but those of [`group`] and [`sandbox`].
-const KEYS: [(&str, Set); 17] = [
+const KEYS: [(&str, Set); 19] = [
     ("accept", |draft, value| {
         word(value, &mut draft.accept, &ACCEPT)
     }),
@@ -98,6 +98,12 @@ const KEYS: [(&str, Set); 17] = [
         time(value, &mut draft.ping_interval)
     }),
     ("preload", |draft, value| yes(value, &mut draft.preload)),
+    ("preload_max_age", |draft, value| {
+        time(value, &mut draft.preload_max_age)
+    }),
+    ("preload_max_uses", |draft, value| {
+        count(value, &mut draft.preload_max_uses)
+    }),
     ("throttle_time", |draft, value| {
         range(value, &mut draft.throttle_time)
     }),
@@ -133,6 +139,9 @@ const POSTFIX_STOP: Duration = Duration::from_secs(5);
 /// Keys that are valid only for ordered pools, where the master decides which child accepts.
 const ORDERED_ONLY: [&str; 4] = ["min_children", "max_idle", "reply_timeout", "ping_interval"];
 
+/// Keys that are valid only for preloaded services.
+const PRELOADED_ONLY: [&str; 2] = ["preload_max_age", "preload_max_uses"];
+
 const ACCEPT: Words<Accept> = Words {
     words: &[("shared", Accept::Shared), ("ordered", Accept::Ordered)],
     expected: "\"shared\" or \"ordered\"",
@@ -167,6 +176,17 @@ fn number(value: &Value, to: &mut Option<u32>) -> Result<(), &'static str> {
         _ => None,
     };
     *to = Some(number.ok_or("a number of processes, as an integer")?);
+    Ok(())
+}
+
+fn count(value: &Value, to: &mut Option<u32>) -> Result<(), &'static str> {
+    let mut count = None;
+    let _ = number(value, &mut count);
+    *to = Some(
+        count
+            .filter(|n| *n > 0)
+            .ok_or("a number of at least 1, as an integer")?,
+    );
     Ok(())
 }
 
@@ -299,6 +319,8 @@ struct Draft {
     reply_timeout: Option<Duration>,
     ping_interval: Option<Duration>,
     preload: bool,
+    preload_max_age: Option<Duration>,
+    preload_max_uses: Option<u32>,
     throttle_time: Option<Throttle>,
     limits: ChildLimits,
     endpoints: endpoints::Draft,
@@ -326,6 +348,8 @@ impl Draft {
             reply_timeout: self.reply_timeout.unwrap_or(default.reply_timeout),
             ping_interval: self.ping_interval.unwrap_or(default.ping_interval),
             preload: self.preload,
+            preload_max_age: self.preload_max_age,
+            preload_max_uses: self.preload_max_uses,
         }
     }
 }
@@ -483,10 +507,15 @@ impl ServiceTable {
             );
             return Some(Diagnostic::error(self.place_of("accept"), message));
         }
-        let misplaced = |setting: &&Setting| ORDERED_ONLY.contains(&setting.key.as_str());
-        let setting = self.settings.iter().find(misplaced)?;
-        let message = format!("\"{}\" needs accept = \"ordered\" beside it", setting.key);
-        (!draft.is_ordered()).then(|| Diagnostic::error(setting.key_place.clone(), message))
+        let needed = |key: &str| match key {
+            _ if ORDERED_ONLY.contains(&key) && !draft.is_ordered() => Some("accept = \"ordered\""),
+            _ if PRELOADED_ONLY.contains(&key) && !draft.preload => Some("preload = true"),
+            _ => None,
+        };
+        let mut settings = self.settings.iter();
+        let (setting, needed) = settings.find_map(|s| Some((s, needed(&s.key)?)))?;
+        let message = format!("\"{}\" needs {needed} beside it", setting.key);
+        Some(Diagnostic::error(setting.key_place.clone(), message))
     }
 
     /// The position of a key; the table's position if the key is not set.

@@ -6,9 +6,11 @@ use serde::{Serialize, Serializer};
 
 use crate::policy::{ChildInfo, ChildState, Service, ServiceId, Time};
 use crate::runtime::Runtime;
-use crate::status::{self, Child, Document, Reload, State};
-use crate::sys::clock;
+use crate::runtime::template::Template;
+use crate::runtime::templates::Slot;
+use crate::status::{self, Child, Document, Failure, Reload, State};
 use crate::sys::queues::Queues;
+use crate::sys::{clock, process};
 
 /// The time of day at points of the loop's time.
 #[derive(Clone, Copy)]
@@ -92,6 +94,10 @@ impl Runtime {
         let throttle_next = service.next_throttle_time();
         let children = self.table.children_of(id).into_iter();
         let usage = self.groups.usage(id.index()).unwrap_or_default();
+        let slot = self.templates.services.get(&id);
+        let templates = slot.into_iter().flat_map(Slot::pids);
+        let templates = templates.filter_map(|pid| self.templates.running.get(&pid));
+        let failure = slot.and_then(|slot| slot.failure.as_ref());
         let place = u32::try_from(id.index()).expect("a place is a number of 32 bits");
         status::Service {
             wakeup_next: at(service.wakeup_at()),
@@ -119,8 +125,28 @@ impl Runtime {
             processor_time: usage.processor.map(|time| time.as_secs_f64()),
             backlog: self.services.get(id).and_then(|io| io.backlog(paths)),
             children: children.map(|info| child(calendar.now, info)).collect(),
+            templates: templates.map(|found| template(calendar, found)).collect(),
+            template_failures: slot.map_or(0, |slot| slot.failures),
+            template_failure: failure.map(|(time, reason)| Failure {
+                time: calendar.at(*time),
+                reason: reason.clone(),
+            }),
             ..status::Service::configured(place, service.config())
         }
+    }
+}
+
+fn template(calendar: Calendar, template: &Template) -> status::Template {
+    let memory = process::memory(template.pid).ok();
+    let (private, shared) = memory.unzip();
+    status::Template {
+        pid: template.pid,
+        state: template.status(),
+        age: template.age(calendar.now).as_secs_f64(),
+        forked: template.forked,
+        due: template.renewal_due().map(|time| calendar.at(time)),
+        shared,
+        private,
     }
 }
 

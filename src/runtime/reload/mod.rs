@@ -104,6 +104,11 @@ impl Reloader {
         Some(waiting.slow_at.unwrap_or(waiting.until))
     }
 
+    /// Whether it waits for templates.
+    pub(super) fn loads_templates(&self) -> bool {
+        self.loading.is_some()
+    }
+
     /// Ends a reload that waits for host names, and closes what one has left to be closed.
     pub(super) fn cancel(&mut self, poll: &Poll) {
         self.loading = None;
@@ -132,7 +137,7 @@ impl Runtime {
         } else if let Some(waiting) = self.reloader.waiting.take() {
             self.wait_for_names(now, waiting);
         } else if let Some(config) = self.reloader.loading.take() {
-            self.wait_for_templates(now, config);
+            self.wait_for_templates(config);
         }
     }
 
@@ -205,21 +210,19 @@ impl Runtime {
     fn begin_loading(&mut self, config: Config) {
         let variables = environment(&config.parameters, &self.setup.inherited);
         let environment = as_strings(variables).into();
-        if self.load_templates(&config.services, &environment) {
+        let now = self.now();
+        if self.load_templates(now, &config.services, &environment) {
             self.reloader.loading = Some(Box::new(config));
         } else {
             self.end_reload(Ok(config));
         }
     }
 
-    fn wait_for_templates(&mut self, now: Time, config: Box<Config>) {
+    fn wait_for_templates(&mut self, config: Box<Config>) {
         match self.have_loaded() {
             Ok(false) => self.reloader.loading = Some(config),
             Ok(true) => self.end_reload(Ok(*config)),
-            Err(why) => {
-                self.cancel_templates(now);
-                self.end_reload(Err(anyhow::Error::msg(why)));
-            }
+            Err(why) => self.end_reload(Err(anyhow::Error::msg(why))),
         }
     }
 
@@ -240,6 +243,9 @@ impl Runtime {
                 });
             }
             Err(error) => {
+                // New ones have loaded, and a listener could not be opened, say.
+                let now = self.now();
+                self.cancel_templates(now);
                 let configuration = self.setup.location.path().display().to_string();
                 log_error(&mut self.log, Severity::Error, &error);
                 self.log.error(format!(

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::config::Service;
 use crate::policy::{Action, Plan, Time};
 use crate::runtime::Runtime;
+use crate::runtime::renewal::Renewal;
 use crate::runtime::services::{ServiceIo, described};
-use crate::runtime::template::Template;
 use crate::runtime::templates::Next;
 use crate::sys::spawn::Environment;
 
@@ -29,14 +29,11 @@ impl Runtime {
             }
             self.retire_current(now, id);
             let slot = self.templates.services.entry(id).or_default();
-            let loaded = match slot.next {
-                Some(Next::Loaded(pid)) => self.templates.running.get(&pid),
-                _ => None,
-            };
-            let io = self.services.get(id);
-            let fits = |template: &&Template| io.is_some_and(|io| template.has(&io.listeners));
-            if let Some(template) = loaded.filter(fits) {
-                slot.current = Some(template.pid);
+            slot.renewal = Renewal::default();
+            let next = slot.next.as_ref().and_then(Next::pid);
+            if let Some(pid) = next.filter(|pid| self.has_listeners(id, *pid)) {
+                let slot = self.templates.services.entry(id).or_default();
+                slot.current = Some(pid);
                 slot.next = None;
                 self.order_fork(now, id);
             } else {
@@ -50,9 +47,12 @@ impl Runtime {
     /// the services that are there already. Whether there are any.
     pub(in crate::runtime) fn load_templates(
         &mut self,
+        now: Time,
         services: &[Arc<Service>],
         environment: &Environment,
     ) -> bool {
+        // A replacement that has begun meanwhile has the former configuration.
+        self.cancel_templates(now);
         let plan = self.table.plan(services, Duration::ZERO);
         let known = plan.entries.into_iter().filter(|entry| entry.known);
         let mut any = false;

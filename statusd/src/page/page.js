@@ -69,6 +69,7 @@ const ADVICE = {
   full: "All processes that maxproc allows are busy, and further clients wait. To allow more, raise maxproc in "
     + "the table, check with masterctl plan, and run masterctl reload.",
   stressed: "The limit was reached a short while ago: children are told of stress (-o stress=yes).",
+  loading: "Its template loads the program: no child can be forked before. The log says so when one could not.",
   paused: "An operator has paused it: clients wait until masterctl resume.",
   near: "Nearly all processes that maxproc allows are busy.",
 };
@@ -89,6 +90,7 @@ function troubles(service, now) {
     found.push(["stressed", `stress, ${span(service.stress_until - now)} left`, 2]);
   }
   if (service.paused) found.push(["paused", "paused", 2]);
+  if (isLoading(service)) found.push(["loading", "loading", 1]);
   if (!isFull(service) && service.maximum > 1 && service.busy >= 0.8 * service.maximum) {
     found.push(["near", "near its limit", 1]);
   }
@@ -99,6 +101,11 @@ const isFull = (service) => service.maximum > 1
   ? service.busy >= service.maximum
   // With a limit of one, a busy process is normal; it is a problem only if clients wait.
   : service.maximum === 1 && service.busy === 1 && service.backlog > 0;
+
+const templates = (service) => service.templates ?? [];
+
+const isLoading = (service) => service.settings?.preload === "true"
+  && (templates(service)[0]?.state ?? "loading") === "loading";
 
 const badness = (service, now) => Math.max(0, ...troubles(service, now).map(([, , bad]) => bad));
 
@@ -263,10 +270,25 @@ function showDetails(row) {
     ["Memory in use", service.memory == null ? null : `${number(Math.round(service.memory / 1024))} KB`],
     ["Processor time", service.processor_time == null ? null : span(service.processor_time)],
     ["Can wait at a listener", number(service.backlog_limit)],
+    ...templates(service).map((of, i) => [i === 0 ? "Template" : "Next template", templateInWords(of, now)]),
+    ["Templates that failed", service.template_failure == null ? null
+      : `${number(service.template_failures)}, the last ${span(now - service.template_failure.time)} ago: `
+        + service.template_failure.reason],
   ]);
   const advice = troubles(service, now).map(([kind, words]) =>
     element("li", {}, element("strong", {}, words), `: ${ADVICE[kind]}`));
   row.inside.replaceChildren(element("ul", { class: "advice" }, ...advice), list, childrenTable(service));
+}
+
+function templateInWords(template, now) {
+  const due = template.due == null ? ""
+    : template.due > now ? `, to be replaced in ${span(template.due - now)}`
+    : `, to be replaced since ${span(now - template.due)}`;
+  const megabytes = (bytes) => `${number(Math.round(bytes / 1e6))} MB`;
+  const memory = template.private == null ? ""
+    : `; memory ${megabytes(template.shared)} shared, ${megabytes(template.private)} private`;
+  return `process ${template.pid}, ${template.state}, ${span(template.age)} old, `
+    + `has forked ${number(template.forked)} ${template.forked === 1 ? "child" : "children"}${due}${memory}`;
 }
 
 function childrenTable(service) {

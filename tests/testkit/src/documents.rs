@@ -1,7 +1,9 @@
 //! Prepared status documents, for tests of their readers. Tests of other packages include this
 //! file, too.
 
-use master::status::{Child, Document, FORMAT, Reload, Service, State};
+use master::status::{
+    Child, Document, FORMAT, Failure, Reload, Service, State, Template, TemplateState,
+};
 
 /// The time of all these documents.
 pub const NOW: f64 = 1_795_280_400.0;
@@ -59,6 +61,9 @@ pub fn service(place: u32, name: &str, busy: u32, available: u32, maximum: u32) 
         processor_time: None,
         backlog_limit: 100,
         children: children.collect(),
+        templates: Vec::new(),
+        template_failures: 0,
+        template_failure: None,
     }
 }
 
@@ -105,6 +110,28 @@ pub fn calm() -> Document {
             service(6, "policyd", 0, 1, 10),
         ],
     }
+}
+
+/// The same, with a service whose children are forked from a template.
+pub fn preloaded() -> Document {
+    let mut document = calm();
+    let service = &mut document.services[6];
+    service.settings.insert("preload".into(), "true".into());
+    service.templates.push(Template {
+        pid: 4242,
+        state: TemplateState::Ready,
+        age: 7200.0,
+        forked: 12,
+        due: Some(NOW + 3600.0),
+        shared: Some(8_000_000),
+        private: Some(64_000_000),
+    });
+    service.template_failures = 1;
+    service.template_failure = Some(Failure {
+        time: NOW - 90.0,
+        reason: "killed by signal 9".into(),
+    });
+    document
 }
 
 /// The same under load, with one service near its limit.

@@ -68,7 +68,8 @@ fn an_ordered_pool_has_spamds_defaults() {
 fn every_key_has_its_effect() {
     let pool = ordered(
         "min_children = 2\nmin_idle = 3\nmax_idle = 4\nspawn_ramp = \"double\"\n\
-         reply_timeout = \"2m\"\nping_interval = 7\npreload = true\n",
+         reply_timeout = \"2m\"\nping_interval = 7\npreload = true\n\
+         preload_max_age = \"1h\"\npreload_max_uses = 50\n",
     );
     let expected = Pool {
         accept: Accept::Ordered,
@@ -79,6 +80,8 @@ fn every_key_has_its_effect() {
         reply_timeout: Duration::from_secs(120),
         ping_interval: Duration::from_secs(7),
         preload: true,
+        preload_max_age: Some(Duration::from_secs(3600)),
+        preload_max_uses: Some(50),
     };
     assert_eq!(pool, expected);
 }
@@ -249,6 +252,44 @@ fn what_only_ordered_pools_have_needs_an_ordered_pool() {
             error(&format!("[service.\"spamd/inet\"]\n{key} = 1\n")),
             format!(
                 "master.toml: line 2: column 1: \"{key}\" needs accept = \"ordered\" beside it"
+            )
+        );
+    }
+}
+
+#[test]
+fn the_limits_of_templates_need_a_preloaded_service() {
+    for key in ["preload_max_age", "preload_max_uses"] {
+        for before in ["", "preload = false\n", "accept = \"ordered\"\n"] {
+            let line = 2 + before.lines().count();
+            assert_eq!(
+                error(&format!("[service.\"spamd/inet\"]\n{before}{key} = 1\n")),
+                format!(
+                    "master.toml: line {line}: column 1: \"{key}\" needs preload = true beside it"
+                )
+            );
+        }
+    }
+}
+
+#[test]
+fn the_limits_of_templates_are_a_time_and_a_number_of_at_least_one() {
+    let time = "a time of at least one second: an integer, or a string as \"5m\"";
+    let count = "a number of at least 1, as an integer";
+    for (key, value, expected) in [
+        ("preload_max_age", "0", time),
+        ("preload_max_age", "\"1y\"", time),
+        ("preload_max_uses", "0", count),
+        ("preload_max_uses", "\"5\"", count),
+        ("preload_max_uses", "-1", count),
+    ] {
+        let column = key.len() + 4;
+        assert_eq!(
+            error(&format!(
+                "[service.\"spamd/inet\"]\npreload = true\n{key} = {value}\n"
+            )),
+            format!(
+                "master.toml: line 3: column {column}: bad value of \"{key}\": expected {expected}"
             )
         );
     }
