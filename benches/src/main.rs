@@ -23,6 +23,7 @@ mod profile;
 mod readers;
 mod report;
 mod sample;
+mod spamd;
 mod spawn;
 mod spawners;
 mod spread;
@@ -43,10 +44,10 @@ use measure::Series;
 /// Postfix's own master.
 const ORIGINAL: &str = "/usr/lib/postfix/sbin/master";
 
-const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|profile|others|spawners|pools|readers|confined]";
+const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|profile|others|spawners|pools|spamd|readers|confined]";
 
-const PARTS: [&str; 8] = [
-    "compare", "growth", "profile", "others", "spawners", "pools", "readers", "confined",
+const PARTS: [&str; 9] = [
+    "compare", "growth", "profile", "others", "spawners", "pools", "spamd", "readers", "confined",
 ];
 
 struct Options {
@@ -137,6 +138,13 @@ fn main() -> Result<ExitCode> {
         results.pools = table;
         results.missed |= missed;
     }
+    if options.wants("spamd") {
+        let directory = built.parent().context("a directory")?;
+        let (table, missed) = spamd::measure(directory, options.effort, options.rounds)?;
+        print!("\n{table}");
+        results.spamd = table;
+        results.missed |= missed;
+    }
     if options.wants("readers") {
         let (table, missed) = readers::measure(&built, options.effort, options.rounds)?;
         print!("\n{table}");
@@ -171,6 +179,7 @@ struct Results {
     others: String,
     spawners: String,
     pools: String,
+    spamd: String,
     readers: String,
     confined: String,
     plot: String,
@@ -244,6 +253,7 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
         others,
         spawners,
         pools,
+        spamd,
         readers,
         confined,
         plot,
@@ -275,6 +285,8 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          {spawners}\n\
          ## Ordered pools\n\n\
          {pools}\n\
+         ## Beside spamd\n\n\
+         {spamd}\n\
          ## Readers of the status document\n\n\
          {readers}\n\
          ## A child with limits and a sandbox\n\n\
