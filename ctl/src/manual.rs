@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use clap::CommandFactory;
 use master::output::OUTPUT_FAILED;
-use master::status::{Child, Reload, State};
+use master::status::{Child, Failure, Reload, State, Template, TemplateState};
 use serde_json::Value;
 
 use crate::arguments::Arguments;
@@ -83,13 +83,26 @@ fn the_manual_has_every_field_of_the_document() {
         uses: 0,
         age: 0.0,
     });
+    document.services[0].templates.push(Template {
+        pid: 2,
+        state: TemplateState::Ready,
+        age: 0.0,
+        forked: 0,
+        due: None,
+        shared: None,
+        private: None,
+    });
+    document.services[0].template_failure = Some(Failure {
+        time: 0.0,
+        reason: String::new(),
+    });
     let mut fields = BTreeSet::new();
     let value = serde_json::to_value(&document).expect("text and numbers");
     keys(&value, &mut fields);
     let lines = section("STATUS DOCUMENT");
     let mut named = items(&lines, ".It Va ");
     // The fields of a reload are described in its own paragraph.
-    let inside = ["time", "succeeded", "findings"];
+    let inside = ["time", "succeeded", "findings", "reason"];
     let text = lines.join("\n");
     assert!(
         inside

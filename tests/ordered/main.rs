@@ -9,6 +9,7 @@ mod faults; // the fault injection of debug builds
 mod hurt; // children that are killed, stopped, or violate the protocol
 mod local; // a pool on a socket in the file system
 mod preload; // children that a template forks
+mod preload_hostile; // templates and children that do harm on purpose
 mod preload_long; // the same under load, with all faults together
 mod recycle; // children that leave for others
 mod reload; // changes of a running pool

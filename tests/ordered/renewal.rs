@@ -67,7 +67,7 @@ fn a_template_is_replaced_after_its_uses_with_its_children() {
 
 #[test]
 fn a_new_template_that_cannot_load_changes_nothing_and_is_tried_again_later() {
-    let settings = format!("{ORDERED}preload_max_age = 100\n");
+    let settings = format!("{ORDERED}preload_max_age = 100\nthrottle_time = \"60s\"\n");
     let (mut pool, mark) = rogue("load-exit", &settings);
     pool.postfix.stop();
     let clock = Clock::install(&mut pool.postfix);
@@ -77,16 +77,16 @@ fn a_new_template_that_cannot_load_changes_nothing_and_is_tried_again_later() {
     fs::write(&mark, "").expect("a mark");
     clock.turn(&pool.postfix, 101);
     let line = "the new template has not loaded: exit status 3: the old one serves on, another \
-                one is started in 1 s";
+                one is started in 60 s";
     pool.postfix.wait_for_log(line);
     assert_eq!(processes(&pool), (templates.clone(), children.clone()));
     assert!(talk(&pool.address).is_some());
     // It takes longer each time, and is over with the first that loads.
     fs::write(&mark, "").expect("a mark");
-    clock.turn(&pool.postfix, 103);
-    pool.postfix.wait_for_log("another one is started in 2 s");
+    clock.turn(&pool.postfix, 165);
+    pool.postfix.wait_for_log("another one is started in 120 s");
     assert_eq!(processes(&pool), (templates.clone(), children.clone()));
-    clock.turn(&pool.postfix, 106);
+    clock.turn(&pool.postfix, 300);
     wait_for_others(&pool, &templates, &children);
     assert_eq!(pool.postfix.log_lines("throttled"), [""; 0]);
 }

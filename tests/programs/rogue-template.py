@@ -55,6 +55,9 @@ class Rogue(module.Template):
     def fork_wrongly(self):
         if kind == "exit":
             sys.exit(4)
+        elif kind == "template-child":
+            # Its child shall have the template's channel.
+            self.kept = os.dup(self.master.fileno())
         elif kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif kind == "hang":
@@ -78,6 +81,15 @@ class Rogue(module.Template):
             other.connect(self.socket)
         elif kind == "failed":
             raise OSError("no room")
+        elif kind == "crowd":
+            # All say hello through the one connection.
+            parent = os.fork()
+            if parent == 0:
+                for _ in range(1000):
+                    if os.fork() == 0:
+                        os._exit(0)
+                os._exit(0)
+            os.waitpid(parent, 0)
         elif kind == "descriptors":
             try:
                 socket.send_fds(self.master, [b"f"], [0])
@@ -110,6 +122,18 @@ class Rogue(module.Template):
             except OSError:
                 pass
             return channel
+        elif kind == "template-child":
+            # It speaks as the template.
+            super().child(connection)
+            os.dup2(self.kept, 5)
+            self.say("forked\nready\n")
+            wait()
+        elif kind == "crowd-hello":
+            for _ in range(100):
+                if os.fork() == 0:
+                    connection.sendall(b"hello\n")
+                    os._exit(0)
+            wait()
         elif kind == "second":
             connection.sendall(b"hello\n")
             connection.recv(6)
