@@ -142,7 +142,7 @@ impl Service {
     }
 
     /// Starts no children of the service for its throttle time. Further failures meanwhile, of
-    /// children that were there already, say nothing new.
+    /// children that were there already, say nothing new. The caller touches the service.
     pub(super) fn throttle(&mut self, cx: &mut Context) {
         if !self.may_throttle() {
             return;
@@ -151,7 +151,6 @@ impl Service {
         self.rare_mut().backoff.last = Some(time);
         self.set_timer(cx, Timer::Unthrottle, Some(cx.now + time));
         self.log(cx, Kind::Throttled(time, self.counts()));
-        self.touch(cx);
     }
 
     pub(super) fn unthrottle(&mut self, cx: &mut Context) {
