@@ -116,9 +116,12 @@ fn children_in_perl_serve_every_client() {
 fn children_in_rust_are_forked_and_serve_every_client() {
     needs_root("a mail system");
     for (settings, how) in [(ORDERED, "ordered"), (SHARED, "shared")] {
-        let arguments = format!("-o max_use=20 {how}");
+        let arguments = format!("-o max_use=0 {how}");
         let mut pool = Pool::rust(8, "preload", &arguments, settings);
         serve_all(&pool.address, || {});
+        // Without a client, all children may have left after their last one.
+        let mut client = Client::connect(&pool.address);
+        client.line();
         let (templates, children) = processes(&pool);
         assert_eq!(templates.len(), 1, "{templates:?}");
         assert!(!children.is_empty());
@@ -126,6 +129,7 @@ fn children_in_rust_are_forked_and_serve_every_client() {
             assert_eq!(child.cmdline(), templates[0].cmdline());
             assert_eq!(child.parent(), pool.postfix.master_process().0);
         }
+        drop(client);
         expect_reload_to_replace_all(&mut pool);
         for failure in ["template", "rogue", "exit status", "killed by", "fatal"] {
             assert_eq!(pool.postfix.log_lines(failure), [""; 0]);
