@@ -186,6 +186,9 @@ impl Runtime {
         };
         if self.children.get(pid).is_some() {
             self.process_exit(now, pid);
+        } else if self.templates.are_forking(pid) {
+            // Its template has not announced it yet. After that, all others are looked for.
+            return false;
         } else {
             child::reap_by_pid(pid);
         }

@@ -203,6 +203,14 @@ impl Template {
         }
     }
 
+    /// Whether a process is the child that it is about to announce.
+    pub(super) fn is_forking(&self, pid: Pid) -> bool {
+        let State::Forking(fork) = &self.state else {
+            return false;
+        };
+        fork.child.as_ref().is_some_and(|child| child.pid() == pid)
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle)
     }
@@ -454,7 +462,10 @@ impl Fork {
 
     /// The child, if it is the master's.
     fn finish(self, is_taken: &impl Fn(Pid) -> bool) -> Result<Progress, Fault> {
-        let known = self.child.filter(|child| !child.has_ended());
+        // One that is ready may have ended since: it is a child like others.
+        let known = self
+            .child
+            .filter(|child| self.is_ready || !child.has_ended());
         let (Some(child), Some(connection)) = (known, self.connection) else {
             let fault = Fault::new(libc::ECHILD, "has forked a child that left at once");
             return Ok(Progress::Failed(fault));

@@ -95,6 +95,13 @@ impl Templates {
     pub(super) fn is_running(&self, pid: Pid) -> bool {
         self.running.contains_key(&pid)
     }
+
+    /// Whether a process is a child that a template is about to announce.
+    pub(super) fn are_forking(&self, pid: Pid) -> bool {
+        self.running
+            .values()
+            .any(|template| template.is_forking(pid))
+    }
 }
 
 impl Runtime {
@@ -169,6 +176,8 @@ impl Runtime {
             };
             let progress = template.proceed(now, &self.poll, |pid| children.get(pid).is_some());
             self.log_refused(now, pid);
+            // A child that has ended before it was announced is looked for again.
+            self.exits.orphans |= !matches!(progress, Ok(None));
             match progress {
                 Ok(Some(progress)) => self.template_progress(now, pid, progress),
                 Ok(None) => {}
@@ -178,6 +187,7 @@ impl Runtime {
         let running = self.templates.running.values();
         let overdue = running.filter_map(|t| Some((t.pid, t.overdue(now)?)));
         for (pid, fault) in overdue.collect::<Vec<_>>() {
+            self.exits.orphans = true;
             self.end_template(now, pid, fault);
         }
         let leaving = mem::take(&mut self.templates.leaving);

@@ -116,7 +116,7 @@ fn children_in_perl_serve_every_client() {
 fn children_in_rust_are_forked_and_serve_every_client() {
     needs_root("a mail system");
     for (settings, how) in [(ORDERED, "ordered"), (SHARED, "shared")] {
-        let arguments = format!("-o max_use=0 {how}");
+        let arguments = format!("-o max_use=20 {how}");
         let mut pool = Pool::rust(8, "preload", &arguments, settings);
         serve_all(&pool.address, || {});
         // Without a client, all children may have left after their last one.
@@ -549,6 +549,18 @@ fn a_template_whose_child_does_not_answer_is_killed() {
 #[test]
 fn a_child_that_leaves_before_it_is_known_throttles_its_service() {
     clients_are_served_in_spite_of("leave", "has forked a child that left at once");
+}
+
+/// The template says that it has forked only when the child has ended.
+#[test]
+fn a_child_that_ends_before_its_template_has_announced_it_is_one_like_others() {
+    let (pool, mark) = rogue("ended", SHARED);
+    fs::write(&mark, "").expect("a mark");
+    assert!(talk(&pool.address).is_some());
+    assert!(!mark.exists());
+    for complaint in ["template", "throttled", "has forked"] {
+        assert_eq!(pool.postfix.log_lines(complaint), [""; 0]);
+    }
 }
 
 #[test]

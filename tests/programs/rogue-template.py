@@ -45,6 +45,8 @@ class Rogue(module.Template):
 
     def fork_twice(self):
         self.faulty = is_marked()
+        if self.faulty and kind == "ended":
+            return self.fork_and_wait()
         if self.faulty:
             self.fork_wrongly()
         return super().fork_twice() if not (self.faulty and kind == "once") else self.fork_once()
@@ -97,6 +99,15 @@ class Rogue(module.Template):
                 self.say("spoon\n")
             wait()
 
+    def fork_and_wait(self):
+        """The child has ended when the template says that it has forked."""
+        reading, writing = os.pipe()
+        if super().fork_twice():
+            return True
+        os.close(writing)
+        os.read(reading, 1)
+        return False
+
     def fork_once(self):
         """The child stays the template's."""
         return os.fork() == 0
@@ -107,6 +118,9 @@ class Rogue(module.Template):
         if kind == "nothing":
             wait()
         elif kind == "leave":
+            os._exit(0)
+        elif kind == "ended":
+            super().child(connection)
             os._exit(0)
         elif kind == "exec":
             os.dup2(connection.fileno(), 1)

@@ -281,3 +281,15 @@ fn the_period_of_a_limit_begins_with_a_start() {
     fixture.connect(FIRST);
     assert_eq!(delay(&fixture), 10 * SECOND);
 }
+
+#[test]
+fn a_removed_service_has_no_starts_to_delay() {
+    let mut fixture = Fixture::new([unix("a", 9)]);
+    in_vain(&mut fixture, 4);
+    let children = [fixture.busy(FIRST), fixture.spawn(FIRST)];
+    fixture.reload([]);
+    for child in children {
+        fixture.exit_with(child, WELL, Progress::None);
+    }
+    assert!(fixture.table.service(FIRST).is_none());
+}
