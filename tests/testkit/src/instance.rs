@@ -109,11 +109,6 @@ impl Instance {
         self
     }
 
-    /// Whether the master that was started is Postfix's own.
-    pub fn runs_original(&self) -> bool {
-        self.is_original.load(Relaxed)
-    }
-
     /// Adds a line of master.cf, or replaces the one with the same name and type.
     pub fn service(&mut self, line: &str) -> &mut Self {
         let same = |known: &String| {
