@@ -29,6 +29,31 @@ pub enum Request {
     Verbose(bool),
 }
 
+/// The most bytes of a program's path in a request for an upgrade.
+pub const PROGRAM_MAX: usize = 4096;
+/// The first words of such a request, which the path follows, or nothing for the program by which the
+/// master was started.
+const UPGRADE: [u32; 2] = [VERSION, 6];
+
+/// A request for an upgrade, in its wire form.
+pub fn encode_upgrade(program: Option<&[u8]>) -> Vec<u8> {
+    let words = UPGRADE.iter().flat_map(|word| word.to_ne_bytes());
+    words
+        .chain(program.unwrap_or_default().iter().copied())
+        .collect()
+}
+
+/// The program of a request for an upgrade, if `message` is one: an absolute path, or nothing.
+pub fn decode_upgrade(message: &[u8]) -> Option<Option<&[u8]>> {
+    let head = encode_upgrade(None);
+    let path = message.strip_prefix(&*head)?;
+    match path {
+        [] => Some(None),
+        [b'/', ..] if path.len() <= PROGRAM_MAX && !path.contains(&0) => Some(Some(path)),
+        _ => None,
+    }
+}
+
 /// The service that a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -136,13 +161,15 @@ pub enum Answer {
     Paused,
     /// A datagram service cannot be woken up.
     Datagrams,
+    /// No program has gone on in the master's place. The reason follows, as text.
+    NotUpgraded,
 }
 
 impl Answer {
     /// Bytes in an answer.
     pub const SIZE: usize = 8;
 
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Done,
         Self::Malformed,
         Self::Forbidden,
@@ -150,6 +177,7 @@ impl Answer {
         Self::Throttled,
         Self::Paused,
         Self::Datagrams,
+        Self::NotUpgraded,
     ];
 
     /// The answer in its wire form.
@@ -176,6 +204,7 @@ impl Answer {
             Self::Throttled => Some("the service is throttled"),
             Self::Paused => Some("the service is paused"),
             Self::Datagrams => Some("a datagram service cannot be woken up"),
+            Self::NotUpgraded => Some("no upgrade"),
         }
     }
 }

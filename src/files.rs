@@ -20,6 +20,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
+use serde_derive::{Deserialize, Serialize};
 
 pub use self::drop_in::drop_ins;
 pub use self::executor::{beside_this_program, check_executor};
@@ -39,7 +40,7 @@ const FILE_MAX: u64 = 16 * 1024 * 1024;
 const ROOTS_DIRECTORIES: [&str; 2] = ["/run/master", "/var/lib/master"];
 
 /// The location of a configuration. Paths are absolute, because the working directory changes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Location {
     path: PathBuf,
     directory: PathBuf,
@@ -50,7 +51,7 @@ pub struct Location {
 }
 
 /// The source of the service table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Table {
     File(PathBuf),
     /// A pipe: its text, until it is [released](Location::release_pipe).

@@ -20,6 +20,7 @@
 //! | `runtime` | the loop: descriptors to events, actions to system calls | why an action was chosen |
 //! | [`status`] | the document that readers of the status socket get | who reads it |
 //! | [`control`] | what an operator's command and the master say to each other | how it gets there |
+//! | [`upgrade`] | the state that a master hands over to its next version | how it gets there |
 //! | [`output`] | what a program answers on standard output | anything else |
 //! | [`options`], [`start`] | the command line, and from it to the loop | |
 //!
@@ -48,3 +49,4 @@ pub mod sandbox;
 pub mod start;
 pub mod status;
 pub(crate) mod sys;
+pub mod upgrade;

@@ -2,9 +2,10 @@
 //! happen.
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use master::start::SystemClock;
 
 fn main() -> ExitCode {
-    master::start::main(Box::new(SystemClock))
+    master::start::main(Rc::new(SystemClock))
 }

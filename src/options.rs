@@ -27,6 +27,8 @@ pub struct Options {
     pub verbose: u32,
     /// `-w`: wait in the foreground until the daemon is up.
     pub wait: bool,
+    /// `--resume-check`: only say whether this program can go on from the state at this descriptor.
+    pub resume_check: Option<i32>,
     /// `-h`, `--help`: show the options.
     pub help: bool,
     /// `-V`, `--version`: show the version.
@@ -95,6 +97,11 @@ impl Options {
                 Arg::Short('t') => options.test_lock = true,
                 Arg::Short('v') => options.verbose = options.verbose.saturating_add(1),
                 Arg::Short('w') => options.wait = true,
+                Arg::Long("resume-check") => {
+                    let fd = parser.value().map_err(|error| error.to_string())?;
+                    let fd = fd.to_str().and_then(|fd| fd.parse().ok());
+                    options.resume_check = Some(fd.ok_or("--resume-check: no descriptor")?);
+                }
                 Arg::Short(letter) => return Err(format!("unknown option -{letter}")),
                 Arg::Long(name) => return Err(format!("unknown option --{name}")),
                 Arg::Value(extra) => {

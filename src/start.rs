@@ -5,10 +5,14 @@ mod directories;
 mod directory;
 mod lock;
 mod monitor;
+mod resume;
 mod sanitize;
 
 use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -31,14 +35,14 @@ use crate::sandbox;
 use crate::sys::privilege::Capability;
 use crate::sys::signal::Interrupted;
 use crate::sys::supervisor::Supervisor;
-use crate::sys::{privilege, process, signal};
+use crate::sys::{privilege, process, signal, upgrade};
 
 /// How long `-w` waits (Postfix, `master.c`: names may have to be resolved).
 const START_TIME: Duration = Duration::from_secs(100);
 
 /// Runs the master, in a process that has no other thread. Time comes from `clock`, so that tests can
 /// turn it.
-pub fn main(clock: Box<dyn Clock>) -> ExitCode {
+pub fn main(clock: Rc<dyn Clock>) -> ExitCode {
     // First of all: signals can come from the first moment on.
     if let Err(error) = signal::hold() {
         return complain(&format!(
@@ -63,7 +67,20 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
             concat!("master ", env!("CARGO_PKG_VERSION"), "\n"),
         );
     }
-    let inherited: Inherited = std::env::vars_os().collect();
+    if let Some(fd) = options.resume_check {
+        return resume::check(fd);
+    }
+    let mut inherited: Inherited = std::env::vars_os().collect();
+    let mut options = options;
+    let mut failed = None;
+    if let Some(fd) = resume::handed_over(&mut inherited) {
+        match resume::resume(&options, fd, inherited.clone(), clock.clone()) {
+            Ok(resumed) => return exit(resumed.run(&options)),
+            Err(error) => failed = Some(error),
+        }
+        // No process waits for it any more.
+        options.wait = false;
+    }
     let process = match sanitize_process(&options, &inherited) {
         Ok(process) => process,
         Err(error) => match error.downcast_ref() {
@@ -75,9 +92,11 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
     if options.attached {
         log.set_terminal(Terminal::Everything);
     }
+    if let Some(error) = failed {
+        resume::complain(&mut log, &error);
+    }
     match run(&options, process, inherited, clock, &mut log) {
-        Ok(Exit::Status(status)) => ExitCode::from(status),
-        Ok(Exit::Signal(number)) => signal::die_by(number),
+        Ok(end) => exit(end),
         Err(error) => {
             if let Some(&interrupted) = error.downcast_ref() {
                 log.info(interrupted);
@@ -86,6 +105,13 @@ pub fn main(clock: Box<dyn Clock>) -> ExitCode {
             log_error(&mut log, Severity::Fatal, &error);
             ExitCode::FAILURE
         }
+    }
+}
+
+fn exit(end: Exit) -> ExitCode {
+    match end {
+        Exit::Status(status) => ExitCode::from(status),
+        Exit::Signal(number) => signal::die_by(number),
     }
 }
 
@@ -113,7 +139,7 @@ fn run(
     options: &Options,
     process: Sanitized,
     inherited: Inherited,
-    clock: Box<dyn Clock>,
+    clock: Rc<dyn Clock>,
     log: &mut Log,
 ) -> anyhow::Result<Exit> {
     let mut location = find_configuration(options, &inherited, process.table)?;
@@ -148,6 +174,7 @@ fn run(
         location,
         inherited,
         reporter,
+        program: upgrade::own_path(),
     };
     master.serve(descriptors, clock, log)
 }
@@ -205,13 +232,15 @@ struct Master<'a> {
     location: Location,
     inherited: Inherited,
     reporter: Option<Reporter>,
+    /// The path by which this program was executed.
+    program: Option<PathBuf>,
 }
 
 impl Master<'_> {
     fn serve(
         mut self,
         descriptors: Descriptors,
-        clock: Box<dyn Clock>,
+        clock: Rc<dyn Clock>,
         log: &mut Log,
     ) -> anyhow::Result<Exit> {
         if self.options.configuration.is_some() || self.location.is_stand_alone() {
@@ -222,32 +251,21 @@ impl Master<'_> {
         let config = self.read_config(log)?;
         let environment = environment(&config.parameters, &self.inherited);
         process::set_environment(&environment);
-        let _locks = prepare_directories(&config.parameters, log)?;
+        let locks = prepare_directories(&config.parameters, log)?;
         if self.options.debug {
             debug(&config.parameters, log)?;
         }
         let runtimes_log = Log::new(log.settings().clone());
         let Descriptors { spawner, handed } = descriptors;
-        let setup = self.setup(clock, log);
+        let mut setup = self.setup(clock, log);
+        setup.locks = locks.iter().map(|lock| lock.as_fd().as_raw_fd()).collect();
         let mut runtime = Runtime::new(setup, config, spawner, handed, runtimes_log)?;
         // From now on there is one log, and no second one that keeps a file open after its renaming.
         log.set(first_log(&self.inherited, "postfix", "mail"));
         runtime.announce();
         self.detach_and_report(runtime.log())?;
         let ending = runtime.run();
-        let log = runtime.log();
-        Ok(match ending {
-            Ok(Ending::ExitTime) => {
-                log.info("master exit time has arrived");
-                Exit::Status(0)
-            }
-            Ok(Ending::Signal(_)) if self.options.init => Exit::Status(0),
-            Ok(Ending::Signal(number)) => Exit::Signal(number),
-            Err(error) => {
-                log_error(log, Severity::Fatal, &error);
-                Exit::Status(1)
-            }
-        })
+        Ok(finish(self.options, ending, runtime.log()))
     }
 
     /// Reads the configuration, and has the log go where its parameters say, also when the service
@@ -273,7 +291,7 @@ impl Master<'_> {
         }
     }
 
-    fn setup(&self, clock: Box<dyn Clock>, log: &mut Log) -> Setup {
+    fn setup(&self, clock: Rc<dyn Clock>, log: &mut Log) -> Setup {
         let exit_time = self.options.exit_time;
         Setup {
             location: self.location.clone(),
@@ -286,20 +304,10 @@ impl Master<'_> {
             exit_at: exit_time.map(|time| clock.now() + time),
             clock,
             inherited: self.inherited.clone(),
-            supervisor: self.supervisor(log),
+            supervisor: supervisor(&self.inherited, log),
+            program: self.program.clone(),
+            locks: Vec::new(),
         }
-    }
-
-    /// The service manager, as systemd is one. That it cannot be reached is no reason not to serve.
-    fn supervisor(&self, log: &mut Log) -> Supervisor {
-        let variable = |name: &str| variable(&self.inherited, name);
-        Supervisor::from_environment(variable, std::process::id()).unwrap_or_else(|error| {
-            let reason = describe_error(&error);
-            log.warning(format!(
-                "NOTIFY_SOCKET: cannot reach the service manager: {reason}"
-            ));
-            Supervisor::default()
-        })
     }
 
     /// Writes what else belongs to the start, detaches from the terminal, and tells the process that
@@ -349,6 +357,34 @@ impl Master<'_> {
             ));
         }
     }
+}
+
+/// How the process ends after the loop.
+fn finish(options: &Options, ending: anyhow::Result<Ending>, log: &mut Log) -> Exit {
+    match ending {
+        Ok(Ending::ExitTime) => {
+            log.info("master exit time has arrived");
+            Exit::Status(0)
+        }
+        Ok(Ending::Signal(_)) if options.init => Exit::Status(0),
+        Ok(Ending::Signal(number)) => Exit::Signal(number),
+        Err(error) => {
+            log_error(log, Severity::Fatal, &error);
+            Exit::Status(1)
+        }
+    }
+}
+
+/// The service manager, as systemd is one. That it cannot be reached is no reason not to serve.
+fn supervisor(inherited: &Inherited, log: &mut Log) -> Supervisor {
+    let variable = |name: &str| variable(inherited, name);
+    Supervisor::from_environment(variable, std::process::id()).unwrap_or_else(|error| {
+        let reason = describe_error(&error);
+        log.warning(format!(
+            "NOTIFY_SOCKET: cannot reach the service manager: {reason}"
+        ));
+        Supervisor::default()
+    })
 }
 
 /// Runs the debugger on this process, as far as the user's command does that.

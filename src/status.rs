@@ -60,8 +60,22 @@ pub struct Document<Services = Vec<Service>> {
     pub reloads: u32,
     /// The last reload since the start.
     pub last_reload: Option<Reload>,
+    /// The number of upgrades since the start.
+    #[serde(default)]
+    pub upgrades: u32,
+    /// The last upgrade since the start.
+    #[serde(default)]
+    pub last_upgrade: Option<Upgrade>,
     /// In the order of their places.
     pub services: Services,
+}
+
+/// Another program has gone on in the master's place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Upgrade {
+    pub time: f64,
+    /// The version before.
+    pub from: String,
 }
 
 /// The result of a reload.

@@ -45,7 +45,7 @@ impl Clock for Timed {
 
 fn main() -> ExitCode {
     let path = std::env::var_os("MASTER_TIMES_FILE");
-    master::start::main(Box::new(Timed {
+    master::start::main(std::rc::Rc::new(Timed {
         path: path.expect("MASTER_TIMES_FILE names a file").into(),
         file: OnceCell::new(),
         last: Cell::default(),

@@ -93,6 +93,15 @@ pub enum Command {
     },
     /// Stop the master and wait until it has ended
     Stop,
+    /// Have a new version of the program go on in the master's place
+    ///
+    /// The process, its children, listeners, clients and counters stay. The new program is checked
+    /// first; the exit status is 1 if it cannot go on, and the master then serves as before.
+    Upgrade {
+        /// The new program; by default the path by which the master was started
+        #[arg(long, value_name = "PATH")]
+        program: Option<PathBuf>,
+    },
     /// Pause a service: its clients wait
     ///
     /// The listeners stay open and no child is started. Running children leave when they have

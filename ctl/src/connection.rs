@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -24,6 +25,9 @@ use nix::sys::time::TimeVal;
 use crate::arguments::Arguments;
 use crate::directory::Directory;
 use crate::failure::{Failure, Status};
+
+/// Bytes of a reason that may follow an answer.
+const REASON_MAX: usize = 4096;
 
 /// Maximum time for an answer. A master normally answers at once, and later while it resolves
 /// names.
@@ -108,22 +112,38 @@ impl MasterClient {
     /// # Errors
     /// A [`Failure`], also when the master refuses the request.
     pub fn request(&self, request: Request) -> Result<()> {
+        self.send(&request.encode())
+    }
+
+    /// Has another program go on in the master's place: this one, or the one by which it was started.
+    ///
+    /// # Errors
+    /// A [`Failure`], also when that is not possible.
+    pub fn upgrade(&self, program: Option<&Path>) -> Result<()> {
+        let program = program.map(|path| path.as_os_str().as_bytes());
+        self.send(&control::encode_upgrade(program))
+    }
+
+    fn send(&self, request: &[u8]) -> Result<()> {
         let connection = self.connect(control::SOCKET, SockType::SeqPacket)?;
         let fd = connection.as_raw_fd();
-        let sent = send(fd, &request.encode(), MsgFlags::MSG_NOSIGNAL);
-        let mut message = [0; Answer::SIZE];
+        let sent = send(fd, request, MsgFlags::MSG_NOSIGNAL);
+        let mut message = [0; Answer::SIZE + REASON_MAX];
         // After a master has closed the connection, its answer can still be received.
         let received = match sent {
             Ok(_) | Err(Errno::EPIPE) => recv(fd, &mut message, MsgFlags::empty()),
             Err(errno) => Err(errno),
         };
-        received.map_err(|errno| self.silent(&io::Error::from(errno)))?;
-        let answer = Answer::decode(&message);
+        let length = received.map_err(|errno| self.silent(&io::Error::from(errno)))?;
+        let (answer, reason) = message[..length].split_at(Answer::SIZE.min(length));
+        let reason = String::from_utf8_lossy(reason);
+        let answer = Answer::decode(answer);
         let answer = answer.ok_or_else(|| self.gone(&"an invalid answer"))?;
         match answer.refusal() {
             None => Ok(()),
             Some(why) => {
-                let why = format!("the master refuses: {why}");
+                let colon = if reason.is_empty() { "" } else { ": " };
+                let why = format!("the master refuses: {why}{colon}{reason}");
                 Err(Failure::new(Status::Refused, why).into())
             }
         }

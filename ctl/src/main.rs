@@ -96,6 +96,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
             operator::service(arguments, name, Request::Replace, out)
         }
         Command::Stop => signals::stop(arguments, out),
+        Command::Upgrade { program } => operator::upgrade(arguments, program.as_deref(), out),
         Command::Pause { name } => operator::service(arguments, name, Request::Pause, out),
         Command::Resume { name } => operator::service(arguments, name, Request::Resume, out),
         Command::Wake { name } => operator::service(arguments, name, Request::Wake, out),

@@ -2,6 +2,7 @@
 //! level.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -38,6 +39,23 @@ fn done(request: Request) -> &'static str {
         Request::Wake(_) => "woken up",
         Request::Verbose(_) => "done",
     }
+}
+
+/// Has another program go on in the master's place, and tells its version.
+///
+/// # Errors
+/// The program cannot go on, or the master does not answer.
+pub fn upgrade(
+    arguments: &Arguments,
+    program: Option<&Path>,
+    out: &mut impl Write,
+) -> Result<ExitCode> {
+    let program = program.map(std::path::absolute).transpose()?;
+    let client = MasterClient::new(arguments)?;
+    client.upgrade(program.as_deref())?;
+    let version = client.status()?.document.version;
+    writeln!(out, "upgraded: version {version} serves")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Sets how much the master logs.

@@ -66,6 +66,10 @@ fn show_all(document: &Document, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "master {version}: pid {pid}, up {up}, {services}")?;
     let configuration = cut(&document.configuration, 50);
     writeln!(out, "{configuration}: loaded {} ago", ago(document.loaded))?;
+    if let Some(upgrade) = &document.last_upgrade {
+        let (from, ago) = (&upgrade.from, ago(upgrade.time));
+        writeln!(out, "upgraded from {from} {ago} ago")?;
+    }
     if let Some(reload) = document.last_reload.as_ref().filter(|r| !r.succeeded) {
         writeln!(
             out,

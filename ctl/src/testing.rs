@@ -50,6 +50,8 @@ pub fn document(table: &str) -> Document {
         loaded: 90_000.0,
         reloads: 0,
         last_reload: None,
+        upgrades: 0,
+        last_upgrade: None,
         services: services
             .map(|(place, service)| Service::configured(place, service))
             .collect(),

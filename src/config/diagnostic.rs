@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::characters::visible;
 
 /// A position in a file. Lines and columns count from 1, columns in characters.
@@ -38,7 +40,7 @@ pub(super) struct Place {
 }
 
 /// Whether a finding prevents the use of a configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Severity {
     Warning,
     Error,

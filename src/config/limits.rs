@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use serde_derive::{Deserialize, Serialize};
+
 /// Limits on the children of a service. The default is Postfix's behavior.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ChildLimits {
     /// Each failure doubles the throttle time up to this. Without it the throttle time is constant.
     pub throttle_most: Option<Duration>,
@@ -28,7 +31,7 @@ pub struct ChildLimits {
 }
 
 /// So many starts in a period, which begins with the first of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StartLimit {
     pub starts: u32,
     pub period: Duration,

@@ -28,6 +28,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_derive::{Deserialize, Serialize};
+
 pub use characters::is_invisible;
 use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
@@ -95,7 +97,7 @@ pub enum Base {
 }
 
 /// The defaults that depend on the machine and on the user who runs the master.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StandAlone {
     pub daemon_directory: PathBuf,
     pub queue_directory: PathBuf,
@@ -144,7 +146,7 @@ impl Sources {
 }
 
 /// A user of the system.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     pub uid: u32,
     pub gid: u32,

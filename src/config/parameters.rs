@@ -10,6 +10,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_derive::{Deserialize, Serialize};
+
 pub use self::log::SYSLOG_FACILITIES;
 use self::log::{log_format, maillog_file, maillog_file_permissions, syslog_facility};
 use self::network::network;
@@ -25,7 +27,7 @@ use super::words::{Words, name_and_value, unbraced};
 use super::{Diagnostics, Kind, Resolver, StandAlone, User};
 
 /// One item of `import_environment`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ImportedVariable {
     /// `NAME`: taken from the master's own environment, if set there.
     Keep(String),
@@ -34,7 +36,7 @@ pub enum ImportedVariable {
 }
 
 /// The format of log lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFormat {
     /// Postfix's format.
     Text,
@@ -45,7 +47,7 @@ pub enum LogFormat {
 }
 
 /// The parameter values, expanded and checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameters {
     pub daemon_directory: PathBuf,
     pub queue_directory: PathBuf,

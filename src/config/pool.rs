@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use serde_derive::{Deserialize, Serialize};
+
 /// Which side decides which child accepts a client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Accept {
     /// The children: all of them wait on the listener. The master watches it only while no child is
     /// available.
@@ -15,7 +17,7 @@ pub enum Accept {
 }
 
 /// How fast additional idle children are started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Ramp {
     /// One at a time.
     #[default]
@@ -25,7 +27,8 @@ pub enum Ramp {
 }
 
 /// The pool settings of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Pool {
     pub accept: Accept,
     /// Minimum number of children; ordered pools only.

@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::{ChildLimits, Pool};
 use crate::groups::Setting;
 use crate::sandbox::Sandbox;
 
 /// The table's second column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     Inet,
     Unix,
@@ -56,7 +58,7 @@ impl fmt::Display for Kind {
 }
 
 /// The addresses or the path on which a service listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Endpoint {
     /// One listener for each address; never empty, no duplicates.
     Inet(Vec<SocketAddr>),
@@ -108,7 +110,7 @@ impl Endpoint {
 }
 
 /// The setting `also_listen`, and what goes with it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AlsoListen {
     /// They follow the service's own endpoint.
     pub endpoints: Vec<Endpoint>,
@@ -116,7 +118,7 @@ pub struct AlsoListen {
 }
 
 /// Which local users may connect to the sockets of `also_listen`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SocketRights {
     pub mode: u32,
     /// The owners, unless they are those of the process that makes the socket.
@@ -140,7 +142,7 @@ impl Default for SocketRights {
 }
 
 /// The periodic wake-up of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wakeup {
     /// At least one second.
     pub every: Duration,
@@ -149,7 +151,7 @@ pub struct Wakeup {
 }
 
 /// A service: one line of `master.cf`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// The first column as written.
     pub name: String,
@@ -183,14 +185,17 @@ pub struct Service {
 }
 
 /// Settings of `master.toml`. They are kept apart because most services do not have them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Extra {
     pub pool: Pool,
     pub limits: ChildLimits,
     pub also_listen: AlsoListen,
     /// `None` when nothing of it is set.
     pub sandbox: Option<Box<Sandbox>>,
-    /// The settings of the service's control group, if it is to have one.
+    /// The settings of the service's control group, if it is to have one. A master that has such
+    /// services is not upgraded.
+    #[serde(skip)]
     pub group: Option<Box<[Setting]>>,
 }
 

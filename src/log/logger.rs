@@ -214,6 +214,12 @@ impl Log {
         }
     }
 
+    /// Goes on from the log of a former program, which had lost so many lines.
+    pub fn resume_lost(&mut self, lost: u64, reason: String) {
+        self.lost = lost;
+        self.reason = reason;
+    }
+
     /// How many lines were lost since the last one that got through, and why.
     pub fn lost(&self) -> Option<(u64, &str)> {
         (self.lost > 0).then_some((self.lost, &self.reason))

@@ -5,12 +5,14 @@ use std::io::{self, IsTerminal, Write as _};
 use std::os::fd::AsFd;
 use std::sync::LazyLock;
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::entry::{Clean, Entry};
 use super::{Format, Severity};
 use crate::sys::poll::can_write;
 
 /// Which lines also go to standard error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Terminal {
     /// None: there is no terminal any more.
     Nothing,

@@ -1,5 +1,7 @@
 //! One child: what it does, and what its end says.
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::deadlines::Termination;
 use super::service::Context;
 use super::timers::Timer;
@@ -7,7 +9,7 @@ use super::{ExitStatus, Pid, Service, Time};
 
 /// What a child does. One that shares its listeners is idle or busy, as it reported last; a new one
 /// counts as idle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum State {
     /// It has not reported anything yet.
     Starting,
@@ -41,7 +43,7 @@ impl State {
 }
 
 /// Why a child is not counted on any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Leaving {
     /// It was told to leave, for no fault of its own or one that says nothing about its command.
     Told,
@@ -72,7 +74,7 @@ pub(super) struct Counted {
 }
 
 /// One child: Postfix's `MASTER_PROC`.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Child {
     pub(super) generation: u32,
     /// It accepts when it is told to: it is in an ordered pool.
@@ -94,8 +96,10 @@ pub(super) struct Child {
     /// It was told to leave then.
     pub(super) leave_since: Option<Time>,
     /// When it reaches its age.
+    #[serde(default)]
     pub(super) recycle_at: Option<Time>,
     /// What it used when that was measured last, in bytes.
+    #[serde(default)]
     pub(super) memory: u64,
     pub(super) termination: Termination,
     pub(super) deadline: Option<Time>,

@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::child::{Child, Leaving, State};
 use super::pool::START_TIME;
 use super::service::Context;
@@ -17,7 +19,7 @@ use crate::config;
 pub(super) type Deadlines = BTreeSet<(Time, Pid)>;
 
 /// Whether a child was told to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Termination {
     No,
     /// It may clean up.

@@ -8,7 +8,7 @@ use crate::protocol::StatusReport;
 use crate::protocol::pool::Report;
 
 /// A fact from outside.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Event {
     /// Connections wait on the watched listeners of a service: in an ordered pool as many as the
     /// system counts, otherwise 1.

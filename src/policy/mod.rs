@@ -22,6 +22,7 @@ mod record;
 mod recycle;
 mod reload;
 mod service;
+mod snapshot;
 mod statistics;
 mod status;
 mod stress;
@@ -34,6 +35,8 @@ mod wakeup;
 
 use std::time::Duration;
 
+use serde_derive::{Deserialize, Serialize};
+
 pub use action::{Action, Signal};
 pub use child::{ChildInfo, ChildState, State};
 pub use event::{Errno, Event, ExitStatus, OrderFailure, Progress};
@@ -42,6 +45,7 @@ pub use record::{Counts, Kind, Limiter, Record, Rogue, Severity, SpawnFailure};
 pub use recycle::Outlived;
 pub use reload::{Entry, Plan};
 pub use service::Service;
+pub use snapshot::Snapshot;
 pub use statistics::Statistics;
 pub use table::Table;
 
@@ -53,7 +57,9 @@ pub type Pid = i32;
 
 /// A service's place in the table. A place is used again once its service was removed and the last
 /// child of that has ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct ServiceId(u32);
 
 impl ServiceId {

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::child::{Child, Leaving};
 use super::deadlines::Termination;
 use super::service::Context;
@@ -22,7 +24,8 @@ const FREE: u32 = 4;
 const STEP: Duration = Duration::from_millis(100);
 
 /// What a service knows of its last starts.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Starts {
     /// Children in a row that came to nothing.
     in_vain: u32,

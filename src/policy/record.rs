@@ -5,6 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_derive::{Deserialize, Serialize};
+
 use super::status::{HANGING_MAX, HANGING_OF_ALL_MAX};
 use super::throttle::CLIENTS;
 use super::{Errno, ExitStatus, OrderFailure, Outlived, Pid, State, Time};
@@ -331,7 +334,12 @@ impl fmt::Display for Rogue {
 
 /// Lets `LINES` lines through in every period of `SECONDS`, and counts the rest.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limiter<const LINES: u32 = 10, const SECONDS: u64 = 60> {
+pub struct Limiter<const LINES: u32 = 10, const SECONDS: u64 = 60>(Lines);
+
+/// The lines of a period.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lines {
     since: Option<Time>,
     passed: u32,
     suppressed: u64,
@@ -341,20 +349,33 @@ impl<const LINES: u32, const SECONDS: u64> Limiter<LINES, SECONDS> {
     /// Whether a line may be written now and, if so, how many were left out before it.
     pub fn allow(&mut self, now: Time) -> Option<u64> {
         let recent = |since: Time| now.saturating_sub(since) < Duration::from_secs(SECONDS);
-        if !self.since.is_some_and(recent) {
-            self.since = Some(now);
-            self.passed = 0;
+        if !self.0.since.is_some_and(recent) {
+            self.0.since = Some(now);
+            self.0.passed = 0;
         }
-        if self.passed == LINES {
-            self.suppressed += 1;
+        if self.0.passed >= LINES {
+            self.0.suppressed += 1;
             return None;
         }
-        self.passed += 1;
+        self.0.passed += 1;
         Some(self.take_suppressed())
     }
 
     /// How many lines were left out since that was last said.
     pub fn take_suppressed(&mut self) -> u64 {
-        std::mem::take(&mut self.suppressed)
+        std::mem::take(&mut self.0.suppressed)
+    }
+}
+
+// The macros do not know numbers as parameters of a type.
+impl<const LINES: u32, const SECONDS: u64> Serialize for Limiter<LINES, SECONDS> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de, const LINES: u32, const SECONDS: u64> Deserialize<'de> for Limiter<LINES, SECONDS> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Lines::deserialize(deserializer).map(Self)
     }
 }

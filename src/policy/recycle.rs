@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::child::{Child, Leaving, State};
 use super::service::Context;
 use super::timers::Timer;
@@ -47,7 +49,7 @@ impl fmt::Display for Outlived {
 }
 
 /// A sequence of numbers that look random, the same for the same seed (SplitMix64).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Jitter(u64);
 
 impl Jitter {

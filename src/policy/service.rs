@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::child::Child;
 use super::deadlines::Deadlines;
 use super::pool::Pool;
@@ -49,12 +51,14 @@ pub struct Service {
     pub(super) touched: bool,
     /// Of services with `accept = "ordered"`.
     pub(super) pool: Option<Box<Pool>>,
-    rare: Option<Box<Rare>>,
+    pub(super) rare: Option<Box<Rare>>,
 }
 
 /// What most of thousands of services never have.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Rare {
+    #[serde(skip)]
     pub(super) timers: timers::Deadlines,
     pub(super) backoff: BackoffState,
     pub(super) starts: Starts,
@@ -62,11 +66,14 @@ pub(super) struct Rare {
     pub(super) limit_warned: Option<Time>,
     /// Of lines about bad reports.
     pub(super) warnings: Limiter,
+    #[serde(skip)]
     pub(super) deadlines: Deadlines,
     pub(super) pace: Pace,
     /// Children that hang in exec.
+    #[serde(skip)]
     pub(super) hanging: u32,
     /// Children that were told to leave for others to take their places.
+    #[serde(skip)]
     pub(super) recycled: u32,
     pub(super) statistics: Statistics,
 }
@@ -227,7 +234,9 @@ impl Service {
         let own = self.children.iter();
         let own = own.filter_map(|(&pid, child)| Some((child.deadline?, pid)));
         let (stats, rare) = (self.stats(), self.rare());
-        let living = stats.started - stats.ended - stats.failed - stats.killed;
+        let ends = [stats.ended, stats.failed, stats.killed];
+        let mut ends = ends.into_iter();
+        let living = ends.try_fold(stats.started, u64::checked_sub);
         require! {
             "others are available": count(|child| child.counted().available) == self.avail;
             "others are departing": count(|child| child.counted().departing) == self.departing;
@@ -239,7 +248,7 @@ impl Service {
             "children have other deadlines": own.collect::<Deadlines>() == rare.deadlines;
             "removed, and a child has a deadline": !self.removed || rare.deadlines.is_empty();
             "more are busy than ever were": self.busy() <= stats.peak;
-            "more live than were started": u64::from(self.total()) <= living;
+            "more live than were started": living >= Some(u64::from(self.total()));
         }
         self.pool
             .as_ref()

@@ -1,9 +1,12 @@
 //! What the policy counts for the status document. Nothing here decides anything.
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::{ExitStatus, Service, Time};
 
 /// What one service has seen since it was added.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Statistics {
     /// The most children that were busy at a time, and when that was first so.
     pub peak: u32,

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::service::Context;
 use super::timers::Timer;
 use super::{Kind, Limiter, Service, Time};
@@ -12,7 +14,8 @@ use super::{Kind, Limiter, Service, Time};
 const STRESS_TIME: Duration = Duration::from_secs(1000);
 
 /// Clients that wait although children are available.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Stall {
     pub(super) is_on: bool,
     /// The clients and children until the last look, if clients waited then.

@@ -185,7 +185,7 @@ impl Table {
     }
 
     /// Whether a service that has settled is as it should be.
-    fn check_settled(&self, id: ServiceId) -> Result<(), String> {
+    pub(super) fn check_settled(&self, id: ServiceId) -> Result<(), String> {
         match self.service(id) {
             // It is settled again.
             Some(service) if service.touched => Ok(()),

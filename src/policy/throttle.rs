@@ -13,6 +13,8 @@
 
 use std::time::Duration;
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::service::Context;
 use super::timers::Timer;
 use super::{Errno, Kind, Service, SpawnFailure, Time};
@@ -22,7 +24,8 @@ use crate::config;
 pub(super) const CLIENTS: u32 = 20;
 
 /// What a service has learned about its command.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct BackoffState {
     /// How long the last throttle was, if nothing has gone well since.
     last: Option<Duration>,

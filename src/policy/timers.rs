@@ -6,11 +6,13 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::service::Context;
 use super::{Service, ServiceId, Time};
 
 /// What to do when time has passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Timer {
     Unthrottle,
     /// The next child may be started after many.
@@ -34,8 +36,25 @@ pub(super) enum Timer {
     Start,
 }
 
+impl Timer {
+    pub(super) const ALL: [Self; Self::Start as usize + 1] = [
+        Self::Unthrottle,
+        Self::Delay,
+        Self::Wakeup,
+        Self::StressEnd,
+        Self::Kill,
+        Self::OrderTimeout,
+        Self::Child,
+        Self::Ping,
+        Self::Age,
+        Self::Measure,
+        Self::Surplus,
+        Self::Start,
+    ];
+}
+
 /// When each [`Timer`] of a service is due.
-pub(super) type Deadlines = [Option<Time>; Timer::Start as usize + 1];
+pub(super) type Deadlines = [Option<Time>; Timer::ALL.len()];
 
 impl Service {
     pub(super) fn timer(&self, timer: Timer) -> Option<Time> {

@@ -80,6 +80,11 @@ pub struct Assembler {
 }
 
 impl Assembler {
+    /// The bytes of a message that has not come in whole.
+    pub fn begun(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
     /// Takes the missing bytes of the current message from the front of `input`. Returns the
     /// message when it is complete.
     pub fn take(&mut self, input: &mut &[u8]) -> Option<Message> {

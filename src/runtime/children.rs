@@ -39,11 +39,18 @@ pub(super) enum ChildChannel {
     },
 }
 
-/// All children, and the templates, by pid. Never iterated, so that their order cannot matter.
+/// All children, and the templates, by pid. Not iterated but sorted, so that their order cannot matter.
 #[derive(Debug, Default)]
 pub(super) struct Children(ByPid<ChildIo>);
 
 impl Children {
+    /// All of them, in the order of their pids: for an upgrade.
+    pub(super) fn sorted(&self) -> Vec<&ChildIo> {
+        let mut all: Vec<_> = self.0.values().collect();
+        all.sort_unstable_by_key(|child| child.process.pid());
+        all
+    }
+
     pub(super) fn get(&self, pid: Pid) -> Option<&ChildIo> {
         self.0.get(&pid)
     }

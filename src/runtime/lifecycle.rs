@@ -119,7 +119,7 @@ impl Lifecycle {
 
     /// Whether a signal has come since that ends the master.
     pub(super) fn is_told_again(&self) -> bool {
-        let other = [libc::SIGHUP, libc::SIGCHLD];
+        let other = [libc::SIGHUP, libc::SIGUSR2, libc::SIGCHLD];
         let signals = self.signals.take().unwrap_or_default();
         signals.iter().any(|signal| !other.contains(signal))
     }

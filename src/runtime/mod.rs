@@ -27,6 +27,7 @@ mod template;
 mod template_start;
 mod templates;
 mod token;
+mod upgrade;
 mod wakeups;
 mod watch;
 
@@ -65,6 +66,8 @@ use status::Batches;
 use template::Fault;
 use templates::Templates;
 use token::Token;
+pub use upgrade::Received;
+use upgrade::Upgrader;
 use wakeups::Wakeups;
 
 /// What the actions of one turn may cost: about two milliseconds, for which clients wait.
@@ -103,6 +106,7 @@ pub struct Runtime {
     wakeups: Wakeups,
     admin: Admin,
     reloader: Reloader,
+    upgrader: Upgrader,
     lifecycle: Lifecycle,
     turn: Turn,
     faults: faults::Faults,
@@ -175,6 +179,7 @@ impl Runtime {
         self.admin.expire(now, &self.poll, &mut self.log);
         self.answer_operators(now);
         self.reload(now);
+        self.upgrade(now);
         Ok(())
     }
 
@@ -195,6 +200,7 @@ impl Runtime {
             self.wakeups.next_deadline(),
             self.admin.next_deadline(),
             self.reloader.next_deadline(now),
+            self.upgrader.next_deadline(now),
             Some(self.lifecycle.next_deadline(now)),
         ];
         deadlines.into_iter().flatten().min().unwrap_or(now)
@@ -224,6 +230,7 @@ impl Runtime {
                     self.turn.admin.push(token)
                 }
                 Token::Names => self.reloader.answered = true,
+                Token::Upgrade => self.upgrader.answered = true,
             }
         }
         self.turn.ready = ready;
@@ -233,6 +240,7 @@ impl Runtime {
         for number in self.lifecycle.take_signals()? {
             match number {
                 libc::SIGHUP => self.reloader.requested = true,
+                libc::SIGUSR2 => self.upgrader.requested = Some(None),
                 libc::SIGCHLD => {
                     self.exits.orphans = true;
                     self.lifecycle.rest_from_sigchld(now)?;
@@ -252,7 +260,8 @@ impl Runtime {
     /// an operator waits for what is queued to be done: the queue must become empty.
     fn report_clients(&mut self, now: Time) {
         let mut services = mem::take(&mut self.turn.clients);
-        if !self.queue.is_empty() && (self.reloader.is_due() || self.admin.awaits_answer()) {
+        let waits = self.reloader.is_due() || self.upgrader.is_due() || self.admin.awaits_answer();
+        if !self.queue.is_empty() && waits {
             services.clear();
         }
         services.dedup();

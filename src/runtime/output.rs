@@ -20,11 +20,14 @@ use std::time::Duration;
 use super::Runtime;
 use super::services::{about, about_child, described};
 use super::token::Token;
+use super::upgrade::Saving;
 use crate::config::Service;
 use crate::log::{Log, Severity};
 use crate::policy::{Limiter, Pid, Time};
 use crate::sys::channel::{Channel, Found};
 use crate::sys::poll::{Interest, Poll};
+use crate::upgrade::OutputState;
+pub(super) use crate::upgrade::Purpose;
 
 /// Bytes read from one child in one turn.
 const READ: usize = 16 * 1024;
@@ -41,17 +44,6 @@ pub(super) type Rate = Limiter<100, 1>;
 
 /// Lines of a child that are kept for the case that it fails.
 const LAST_WORDS: usize = 10;
-
-/// What is done with what a child prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// It is logged.
-    Log,
-    /// It goes to the terminal, and is logged if the child fails, the last lines of it.
-    Show,
-    /// The last lines are logged if the child fails.
-    LastWords,
-}
 
 /// The channel of one child's standard output and standard error.
 #[derive(Debug)]
@@ -77,6 +69,26 @@ impl Output {
             line: Vec::new(),
             last_words: VecDeque::new(),
             watched: false,
+        }
+    }
+
+    /// What a former program had of a child's output.
+    pub(super) fn resume(channel: Channel, service: Arc<Service>, state: OutputState) -> Self {
+        let mut output = Self::new(channel, service, state.purpose);
+        output.line = state.line;
+        output.line.truncate(LINE_MAX);
+        output.last_words = state.last_words.into_iter().take(LAST_WORDS).collect();
+        output
+    }
+
+    /// What [`Self::resume`] needs.
+    pub(super) fn save(&self, saving: &mut Saving) -> OutputState {
+        OutputState {
+            channel: saving.channel(&self.channel),
+            config: saving.config(&self.service),
+            purpose: self.purpose,
+            line: self.line.clone(),
+            last_words: self.last_words.iter().cloned().collect(),
         }
     }
 

@@ -60,6 +60,20 @@ impl Runtime {
         }
     }
 
+    /// Writes the orders that a former program could not write.
+    pub(super) fn write_orders(&mut self, pid: Pid) {
+        let child = self.children.get_mut(pid);
+        if let Some(ChildChannel::Pool {
+            backchannel,
+            interest,
+        }) = child.and_then(|child| child.channel.as_mut())
+        {
+            // A child that has gone is about to be reported.
+            let _ = backchannel.flush();
+            let _ = watch_for_room(backchannel, interest, pid, &self.poll);
+        }
+    }
+
     fn send_order(&mut self, pid: Pid, order: Order) -> Result<(), OrderFailure> {
         let Some(child) = self.children.get_mut(pid) else {
             // It has ended, and the policy knows.

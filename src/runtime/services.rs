@@ -82,7 +82,7 @@ pub(super) struct ServiceIo {
     /// What the poller was last told about the listeners, if they are in its set.
     interest: Option<Interest>,
     /// What only a service has that has had children.
-    activity: Option<Box<Activity>>,
+    pub(super) activity: Option<Box<Activity>>,
 }
 
 /// What a service has that has had children.
@@ -102,7 +102,7 @@ pub(super) struct Activity {
 }
 
 impl ServiceIo {
-    fn new(service: Arc<Service>) -> Self {
+    pub(super) fn new(service: Arc<Service>) -> Self {
         Self {
             service,
             listeners: Vec::new(),
@@ -282,7 +282,7 @@ struct Sets<'a> {
 /// All services, by their places in the policy's table.
 #[derive(Debug)]
 pub(super) struct Services {
-    places: Vec<Option<ServiceIo>>,
+    pub(super) places: Vec<Option<ServiceIo>>,
     /// The listeners that are local sockets, and may be shut down.
     hangups: Hangups,
 }

@@ -3,8 +3,9 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use anyhow::Context;
 
@@ -50,9 +51,13 @@ pub struct Setup {
     pub run: RunOptions,
     /// The program that starts the children of services with a sandbox.
     pub executor: PathBuf,
+    /// The path by which the first program was executed.
+    pub program: Option<PathBuf>,
+    /// The lock files, which are open as long as the process lives.
+    pub locks: Vec<RawFd>,
     /// When to end by itself.
     pub exit_at: Option<Time>,
-    pub clock: Box<dyn Clock>,
+    pub clock: Rc<dyn Clock>,
     pub inherited: Inherited,
     /// The [`Lifecycle`] takes it.
     pub supervisor: Supervisor,
@@ -65,21 +70,48 @@ impl Runtime {
     /// # Errors
     /// All listeners that could not be opened, or what else the system refused.
     pub fn new(
+        setup: Setup,
+        config: Config,
+        spawner: Spawner,
+        handed_over: Vec<OwnedFd>,
+        log: Log,
+    ) -> anyhow::Result<Self> {
+        let flow = spawner.make_flow_pipe();
+        flow.context("cannot make the flow pipe")?;
+        let table = Table::new(config.parameters.service_kill_time, setup.run.verbose);
+        let mut runtime = Self::assemble(setup, config.clone(), spawner, table, log)?;
+        runtime.table.seed(RandomState::new().hash_one(()));
+        for fd in handed_over {
+            runtime.inherit(fd);
+        }
+        runtime.commit(config)?;
+        runtime.warn_of_unused_listeners();
+        let now = runtime.now();
+        runtime.watch_all(now);
+        let owner = runtime.config.parameters.mail_owner.1;
+        runtime.admin.open(owner, &runtime.poll, &mut runtime.log);
+        process::trim_memory();
+        Ok(runtime)
+    }
+
+    /// The parts, of which none has anything yet.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn assemble(
         mut setup: Setup,
         config: Config,
         mut spawner: Spawner,
-        handed_over: Vec<OwnedFd>,
+        table: Table,
         log: Log,
     ) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::new(mem::take(&mut setup.supervisor), setup.exit_at)?;
         spawner.apart = setup.run.attached;
         let poll = Poll::new().context("cannot make a poller")?;
-        let flow = spawner.make_flow_pipe();
-        flow.context("cannot make the flow pipe")?;
         poll.add(&lifecycle.signals, Token::Signals.key(), Interest::Readable)?;
         let services = Services::new(&poll).context("cannot make a poller")?;
-        let mut runtime = Self {
-            table: Table::new(config.parameters.service_kill_time, setup.run.verbose),
+        Ok(Self {
+            table,
             queue: Default::default(),
             poll,
             log,
@@ -97,25 +129,14 @@ impl Runtime {
             wakeups: Default::default(),
             admin: Default::default(),
             reloader: Default::default(),
+            upgrader: Default::default(),
             lifecycle,
             turn: Default::default(),
             unmeasured: Default::default(),
             faults: Faults::new(&setup.inherited),
             setup,
-            config: config.clone(),
-        };
-        runtime.table.seed(RandomState::new().hash_one(()));
-        for fd in handed_over {
-            runtime.inherit(fd);
-        }
-        runtime.commit(config)?;
-        runtime.warn_of_unused_listeners();
-        let now = runtime.now();
-        runtime.watch_all(now);
-        let owner = runtime.config.parameters.mail_owner.1;
-        runtime.admin.open(owner, &runtime.poll, &mut runtime.log);
-        process::trim_memory();
-        Ok(runtime)
+            config,
+        })
     }
 
     fn inherit(&mut self, fd: OwnedFd) {

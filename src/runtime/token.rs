@@ -30,6 +30,8 @@ pub(super) enum Token {
     Control(usize),
     /// Host names that a reload waits for were looked up.
     Names,
+    /// A program has said whether it can go on from the master's state.
+    Upgrade,
 }
 
 impl Token {
@@ -53,6 +55,7 @@ impl Token {
             Self::Hangups => (10, 0),
             Self::OwnStatus(index) => (11, index),
             Self::Template(pid) => (12, pid as usize),
+            Self::Upgrade => (13, 0),
         };
         (index << Self::KIND_BITS) | kind
     }
@@ -75,6 +78,7 @@ impl Token {
             10 => Self::Hangups,
             11 => Self::OwnStatus(index),
             12 => Self::Template(index as Pid),
+            13 => Self::Upgrade,
             _ => return None,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -89,6 +90,12 @@ fn find_holder(locks: &str, device: u64, inode: u64) -> Option<i32> {
     let same = held.iter().find(|(_, file)| *file == device);
     let holder = same.or_else(|| held.iter().find(|(_, file)| file.ends_with(&inode)));
     holder.map(|(pid, _)| *pid)
+}
+
+impl AsFd for LockFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ pub(super) fn sanitize_process(
 ) -> anyhow::Result<Sanitized> {
     process::set_umask(0o077);
     signal::reset().context("cannot reset signals")?;
+    signal::release().context("cannot reset signals")?;
     let table = match named_configuration(options, inherited) {
         Some(path) => PipedTable::read(&path)?,
         None => None,

@@ -57,6 +57,22 @@ impl Backchannel {
         }
     }
 
+    /// The end that a former program had, with what it had read and not written of messages.
+    pub fn resume(channel: Channel, read: &[u8], waiting: &[u8]) -> Self {
+        let mut assembler = Assembler::default();
+        assembler.take(&mut &read[..read.len().min(SIZE - 1)]);
+        Self {
+            channel,
+            assembler,
+            waiting: waiting[..waiting.len().min(WAITING)].to_vec(),
+        }
+    }
+
+    /// What [`Self::resume`] needs beside the descriptor.
+    pub fn unfinished(&self) -> (&Channel, &[u8], &[u8]) {
+        (&self.channel, self.assembler.begun(), &self.waiting)
+    }
+
     /// Puts a message behind those that wait. False if there is no room: the child has not read the
     /// messages before.
     pub fn keep(&mut self, message: Message) -> bool {

@@ -88,6 +88,19 @@ impl Channel {
         }
     }
 
+    /// The end that a former program had, of which it knew this.
+    pub fn resume(fd: OwnedFd, refuses: bool) -> Self {
+        Self {
+            fd: Some(fd),
+            refuses,
+        }
+    }
+
+    /// Whether the kernel refuses descriptors that the other side sends.
+    pub fn refuses(&self) -> bool {
+        self.refuses
+    }
+
     /// The user and the process that have connected, as the kernel knows them.
     ///
     /// # Errors

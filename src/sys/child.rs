@@ -27,8 +27,8 @@ pub struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// A process that clone(2) has made with `CLONE_PIDFD`.
-    pub(super) fn new(pid: i32, pidfd: OwnedFd) -> Self {
+    /// A process that clone(2) has made with `CLONE_PIDFD`, perhaps for a former program.
+    pub fn new(pid: i32, pidfd: OwnedFd) -> Self {
         Self { pid, pidfd }
     }
 

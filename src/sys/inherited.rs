@@ -79,6 +79,11 @@ impl InheritedListener {
         Ok(Self { address, listener })
     }
 
+    /// The descriptor.
+    pub fn descriptor(&self) -> &Listener {
+        &self.listener
+    }
+
     pub fn address(&self) -> &Address {
         &self.address
     }

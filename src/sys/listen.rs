@@ -84,6 +84,22 @@ impl Listener {
         Ok(listener)
     }
 
+    /// One that a former program had.
+    pub fn resume(fd: OwnedFd, inherited: bool, given: bool, file: Option<FileId>) -> Self {
+        let given = AtomicBool::new(given);
+        Self {
+            fd,
+            inherited,
+            given,
+            file,
+        }
+    }
+
+    /// The file that its path named when it was made.
+    pub fn file(&self) -> Option<FileId> {
+        self.file
+    }
+
     /// Another descriptor of the same listener.
     ///
     /// # Errors
@@ -341,6 +357,18 @@ impl FileId {
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::symlink_metadata(path).ok()?;
         Some(Self::from(&metadata))
+    }
+}
+
+impl From<(u64, u64)> for FileId {
+    fn from((device, inode): (u64, u64)) -> Self {
+        Self { device, inode }
+    }
+}
+
+impl From<FileId> for (u64, u64) {
+    fn from(id: FileId) -> Self {
+        (id.device, id.inode)
     }
 }
 

@@ -53,6 +53,28 @@ impl LocalListener {
         Ok(listener)
     }
 
+    /// The socket of a former program, which knew this of it.
+    pub fn resume(
+        fd: OwnedFd,
+        path: &Path,
+        kind: SockType,
+        refuses: bool,
+        file: Option<(u64, u64)>,
+    ) -> Self {
+        Self {
+            fd,
+            kind,
+            refuses,
+            path: path.to_owned(),
+            file: file.map(FileId::from),
+        }
+    }
+
+    /// What [`Self::resume`] needs beside the descriptor and the kind of socket.
+    pub fn known(&self) -> (bool, Option<(u64, u64)>) {
+        (self.refuses, self.file.map(Into::into))
+    }
+
     /// The next connection, if one waits.
     ///
     /// # Errors

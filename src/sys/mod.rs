@@ -29,3 +29,4 @@ pub mod template_socket;
 #[cfg(test)]
 mod testing;
 pub mod trigger;
+pub mod upgrade;

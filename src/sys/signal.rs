@@ -15,8 +15,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, alarm};
 
 /// Signals that the master takes as events, beside SIGCHLD.
-const HANDLED: [Signal; 4] = [
+const HANDLED: [Signal; 5] = [
     Signal::SIGHUP,
+    Signal::SIGUSR2,
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -41,8 +42,7 @@ pub fn hold() -> io::Result<()> {
 }
 
 /// Gives every signal its default meaning, whatever the parent process had set, except SIGPIPE,
-/// which is ignored here and in all children; and lets every signal through that is not
-/// [held](hold).
+/// which is ignored here and in all children.
 ///
 /// # Errors
 /// The system's, which cannot happen for signals that exist.
@@ -52,7 +52,14 @@ pub fn reset() -> io::Result<()> {
         // SIGSTOP and what the C library has for itself.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
-    set(Signal::SIGPIPE, SigHandler::SigIgn)?;
+    set(Signal::SIGPIPE, SigHandler::SigIgn)
+}
+
+/// Lets every signal through that is not [held](hold).
+///
+/// # Errors
+/// The system's, which cannot happen for signals that exist.
+pub fn release() -> io::Result<()> {
     Ok(Signals::set(true).thread_set_mask()?)
 }
 

@@ -17,6 +17,7 @@
 //!   changes no identity, group or capability here.
 
 mod report;
+mod reserve;
 
 use std::ffi::CString;
 use std::io::{self, Write};
@@ -36,7 +37,7 @@ use syscalls::{Sysno, raw_syscall};
 use self::report::Report;
 pub use self::report::sealed_file;
 use super::child::ChildProcess;
-use super::process::{Limit, open_dev_null, place};
+use super::process::{Limit, place};
 use super::signal;
 use crate::protocol::{self, LISTENERS_MAX};
 
@@ -142,16 +143,7 @@ impl Spawner {
     /// # Errors
     /// The system's: descriptors have run out, or the limit on descriptors is too low.
     pub fn new(limit: Option<Limit>) -> io::Result<Self> {
-        let spawner = Self {
-            null: open_dev_null(Self::END)?,
-            used: protocol::STATUS,
-            launches: Vec::new(),
-            apart: false,
-            limit,
-            idle: Vec::new(),
-        };
-        (protocol::FLOW_READ..Self::END).try_for_each(|slot| spawner.clear_slot(slot))?;
-        Ok(spawner)
+        Self::reserve(limit, protocol::FLOW_READ)
     }
 
     /// Makes the pipe that children use to slow each other down, where all have it.

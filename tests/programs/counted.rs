@@ -72,5 +72,5 @@ fn main() -> ExitCode {
         .expect("MASTER_COUNT_FILE names a file")
         .into();
     let file = std::cell::OnceCell::new();
-    master::start::main(Box::new(CountingClock { path, file }))
+    master::start::main(std::rc::Rc::new(CountingClock { path, file }))
 }

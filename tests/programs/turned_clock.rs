@@ -26,5 +26,5 @@ fn main() -> ExitCode {
     let file = std::env::var_os("MASTER_CLOCK_FILE")
         .expect("MASTER_CLOCK_FILE names a file")
         .into();
-    master::start::main(Box::new(TurnedClock { file }))
+    master::start::main(std::rc::Rc::new(TurnedClock { file }))
 }

@@ -23,6 +23,7 @@ mod simulate;
 mod simulation;
 mod state;
 mod swarm;
+mod upgraded;
 
 use std::panic;
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use crate::simulation::{Broken, Simulation};
 /// The broken promise.
 pub fn replay(list: &[Happening]) -> Result<(), Broken> {
     guarded(|| {
-        let mut simulation = Simulation::new();
+        let mut simulation = Simulation::upgraded();
         list.iter().try_for_each(|&h| simulation.apply(h).map(drop))
     })
 }

@@ -46,7 +46,7 @@ pub fn run(options: &Options) -> Outcome {
 fn one_run(seed: u64, list: &mut Vec<Happening>, coverage: &mut Coverage) -> Result<u64, Broken> {
     let mut random = Random::new(seed);
     let swarm = Swarm::new(&mut random);
-    let mut simulation = Simulation::new();
+    let mut simulation = Simulation::upgraded();
     let mut happened = 0;
     for happening in swarm.opening(&mut random) {
         list.push(happening);

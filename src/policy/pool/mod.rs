@@ -6,15 +6,20 @@ pub(super) mod warm;
 
 use std::collections::{BTreeSet, VecDeque};
 
+use serde_derive::{Deserialize, Serialize};
+
 use super::child::{Counted, State};
 use super::service::{Context, require};
 use super::{Pid, Service, Time};
 pub(super) use ordered::START_TIME;
 
 /// What is known of the children of one service that are told when to accept, as a whole.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Pool {
+    #[serde(skip)]
     pub(super) idle: BTreeSet<Pid>,
+    #[serde(skip)]
     pub(super) starting: u32,
     /// The orders that stand for a client that waits, and until when; the oldest first.
     outstanding: VecDeque<(Time, Pid)>,
@@ -25,6 +30,7 @@ pub(super) struct Pool {
     /// The kernel refused to watch the listeners, and is asked again after a throttle.
     pub(super) watch_failed: bool,
     /// Children from before the last reload that are not leaving.
+    #[serde(skip)]
     pub(super) old: u32,
     /// So many of them are to end, because others have taken their places.
     pub(super) replaced: u32,

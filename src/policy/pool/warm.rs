@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use serde_derive::{Deserialize, Serialize};
+
 use crate::config::Ramp;
 use crate::policy::child::Leaving;
 use crate::policy::service::Context;
@@ -31,7 +33,8 @@ const SURPLUS_TIME: Duration = Duration::from_secs(30);
 const REPLACED_AT_A_TIME: u32 = 4;
 
 /// How fast children are started that no client has asked for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(in crate::policy) struct Pace {
     /// Children of a new service that are started at once.
     filling: u32,

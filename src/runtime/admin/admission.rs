@@ -72,6 +72,24 @@ impl<T: AsFd> Admission<T> {
         self.watch(poll)
     }
 
+    /// Goes on with the socket of a former program.
+    ///
+    /// # Errors
+    /// The poller's.
+    pub(super) fn resume(&mut self, listener: LocalListener, poll: &Poll) -> io::Result<()> {
+        self.listener = Some(listener);
+        self.watch(poll)
+    }
+
+    pub(super) fn listener(&self) -> Option<&LocalListener> {
+        self.listener.as_ref()
+    }
+
+    /// The clients, in the order of their arrival.
+    pub(super) fn clients(&self) -> impl Iterator<Item = &T> {
+        self.clients.values().map(|(_, client)| client)
+    }
+
     /// Has the poller report clients.
     fn watch(&mut self, poll: &Poll) -> io::Result<()> {
         if let Some(listener) = &self.listener {

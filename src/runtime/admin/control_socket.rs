@@ -1,13 +1,16 @@
 //! Operators' commands: one request each, which is answered, and logged with the process that has
 //! sent it, whether it was granted or refused.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::sys::socket::UnixCredentials;
 
 use crate::config::{self, Kind};
-use crate::control::{Answer, Request, Target};
+use crate::control::{Answer, PROGRAM_MAX, Request, Target, decode_upgrade};
 use crate::log::Severity;
 use crate::policy::{Event, Service, ServiceId, Time};
 use crate::runtime::Runtime;
@@ -66,10 +69,16 @@ impl Runtime {
             return Ok(());
         };
         let peer = connection.peer()?;
-        let mut message = [0; Request::SIZE + 1];
+        let mut message = [0; PROGRAM_MAX + Request::SIZE];
         let Found::Bytes(length) = connection.read(&mut message) else {
             return Ok(());
         };
+        if let Some(program) = decode_upgrade(&message[..length]) {
+            let program = program.map(|path| PathBuf::from(OsStr::from_bytes(path)));
+            self.upgrader.requested = Some(program);
+            self.upgrader.waiting.push((connection, peer));
+            return Ok(());
+        }
         let outcome = match Request::decode(&message[..length]) {
             Some(request) => self.execute(now, request),
             None => Outcome::new("a request", Answer::Malformed),
@@ -128,6 +137,23 @@ impl Runtime {
         let service = self.table.service(id).filter(|s| !s.removed())?;
         let (kind, canonical) = service.config().identity();
         (Target::new(target.place, kind, canonical) == target).then_some((id, service))
+    }
+
+    /// Answers an operator that has asked for an upgrade, with the reason why there is none.
+    pub(in crate::runtime) fn answer_upgrade(
+        &mut self,
+        now: Time,
+        connection: &Channel,
+        peer: UnixCredentials,
+        answer: Answer,
+        why: &str,
+    ) {
+        if answer.refusal().is_some() {
+            let message = [&answer.encode(), why.as_bytes()].concat();
+            let _ = connection.send(&message);
+            return;
+        }
+        self.answer(now, connection, peer, &Outcome::new("upgrade", answer));
     }
 
     /// Answers an operator, and logs what came of the request.

@@ -8,7 +8,7 @@ use crate::policy::{ChildInfo, ChildState, Service, ServiceId, Time};
 use crate::runtime::Runtime;
 use crate::runtime::template::Template;
 use crate::runtime::templates::Slot;
-use crate::status::{self, Child, Document, Failure, Reload, State};
+use crate::status::{self, Child, Document, Failure, Reload, State, Upgrade};
 use crate::sys::queues::Queues;
 use crate::sys::{clock, process};
 
@@ -70,6 +70,11 @@ impl Runtime {
                 time: calendar.at(*time),
                 succeeded: *succeeded,
                 findings: findings.clone(),
+            }),
+            upgrades: history.upgrades,
+            last_upgrade: history.last_upgrade.as_ref().map(|(time, from)| Upgrade {
+                time: calendar.at(*time),
+                from: from.clone(),
             }),
             services: OneByOne(|| {
                 let services = self.table.services();

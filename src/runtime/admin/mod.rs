@@ -9,6 +9,7 @@ mod status_socket;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::sys::socket::{SockType, UnixCredentials};
 
@@ -19,11 +20,14 @@ use crate::log::{About, Log, Severity};
 use crate::policy::{Limiter, Time};
 use crate::status;
 use crate::sys::channel::Channel;
-use crate::sys::poll::Poll;
+use crate::sys::local::LocalListener;
+use crate::sys::poll::{Interest, Poll};
 use crate::sys::privilege;
+use crate::upgrade::{AdminState, SocketState};
 
 use super::Runtime;
 use super::token::Token;
+use super::upgrade::{Received, Saving};
 use admission::{Admission, LISTENER};
 use control_socket::Outcome;
 use status_socket::{Last, Reader};
@@ -77,6 +81,95 @@ impl Admin {
         let (path, operators) = (control::SOCKET, &mut self.operators);
         let opened = operators.open(Path::new(path), SockType::SeqPacket, None, poll);
         check("control", path, opened);
+    }
+
+    /// The sockets and the connections, for the program that goes on.
+    pub(super) fn save(
+        &self,
+        saving: &mut Saving,
+        waiting: &[(Channel, UnixCredentials)],
+    ) -> AdminState {
+        let mut state = AdminState::default();
+        let [shared, own] = &self.readers;
+        for listener in [shared.listener(), own.listener(), self.operators.listener()] {
+            state.sockets.push(listener.map(|listener| {
+                let (refuses, file) = listener.known();
+                let fd = saving.fd(listener);
+                SocketState { fd, refuses, file }
+            }));
+        }
+        for (socket, readers) in self.readers.iter().enumerate() {
+            for reader in readers.clients() {
+                reader.save(socket, saving, &mut state);
+            }
+        }
+        let operators = self.operators.clients();
+        state.operators = operators.map(|channel| saving.channel(channel)).collect();
+        let waiting = waiting.iter();
+        let waiting = waiting.map(|(c, peer)| (saving.channel(c), peer.uid(), peer.pid()));
+        state.waiting = waiting.collect();
+        state
+    }
+
+    /// Goes on with the sockets and connections of a former program.
+    ///
+    /// # Errors
+    /// What could not be carried over first; the rest is.
+    pub(super) fn resume(
+        &mut self,
+        now: Time,
+        state: AdminState,
+        received: &mut Received,
+        poll: &Poll,
+    ) -> io::Result<()> {
+        let mut outcome = Ok(());
+        let mut check = |done: io::Result<()>| {
+            if outcome.is_ok() {
+                outcome = done;
+            }
+        };
+        let mut sockets = state.sockets.into_iter();
+        let mut next = |path, kind| -> io::Result<Option<LocalListener>> {
+            let Some(SocketState { fd, refuses, file }) = sockets.next().flatten() else {
+                return Ok(None);
+            };
+            let fd = received.take(fd)?;
+            Ok(Some(LocalListener::resume(
+                fd,
+                Path::new(path),
+                kind,
+                refuses,
+                file,
+            )))
+        };
+        for (path, readers) in [status::SOCKET, status::OWN_SOCKET]
+            .into_iter()
+            .zip(&mut self.readers)
+        {
+            let socket = next(path, SockType::Stream);
+            let resumed = socket.and_then(|s| s.map_or(Ok(()), |s| readers.resume(s, poll)));
+            check(resumed);
+        }
+        let socket = next(control::SOCKET, SockType::SeqPacket);
+        let operators = &mut self.operators;
+        check(socket.and_then(|s| s.map_or(Ok(()), |s| operators.resume(s, poll))));
+        let documents = state.documents.into_iter();
+        let documents: Vec<Arc<[u8]>> = documents.map(|d| d.into_bytes().into()).collect();
+        for (socket, channel, document, sent) in state.readers {
+            let reader = Reader::resume(channel, documents.get(document), sent, received);
+            let kept = reader.and_then(|reader| match self.readers.get_mut(socket) {
+                Some(readers) => readers.keep(now, reader, Interest::Writable, poll),
+                None => Err(io::ErrorKind::NotFound.into()),
+            });
+            check(kept);
+        }
+        for channel in state.operators {
+            let channel = received.channel(channel);
+            check(
+                channel.and_then(|channel| operators.keep(now, channel, Interest::Readable, poll)),
+            );
+        }
+        outcome
     }
 
     /// Whether operators wait until their requests are carried out.

@@ -10,9 +10,11 @@ use super::Admin;
 use super::admission::{Admission, LISTENER};
 use crate::policy::Time;
 use crate::runtime::Runtime;
+use crate::runtime::upgrade::{Received, Saving};
 use crate::sys::channel::Channel;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process;
+use crate::upgrade::{AdminState, ChannelState};
 
 /// How long a document is given to further readers.
 const CURRENT: Duration = Duration::from_millis(100);
@@ -38,6 +40,36 @@ impl AsFd for Reader {
 }
 
 impl Reader {
+    /// The connection and what is left to send, for the program that goes on.
+    pub(super) fn save(&self, socket: usize, saving: &mut Saving, state: &mut AdminState) {
+        let document = String::from_utf8_lossy(&self.document);
+        let known = state.documents.iter().position(|known| *known == document);
+        let at = known.unwrap_or_else(|| {
+            state.documents.push(document.into_owned());
+            state.documents.len() - 1
+        });
+        let channel = saving.channel(&self.connection);
+        state.readers.push((socket, channel, at, self.sent));
+    }
+
+    /// Goes on with a reader of a former program.
+    ///
+    /// # Errors
+    /// Its connection or its document is missing.
+    pub(super) fn resume(
+        channel: ChannelState,
+        document: Option<&Arc<[u8]>>,
+        sent: usize,
+        received: &mut Received,
+    ) -> io::Result<Self> {
+        let document = document.ok_or(io::ErrorKind::NotFound)?.clone();
+        Ok(Self {
+            connection: received.channel(channel)?,
+            sent: sent.min(document.len()),
+            document,
+        })
+    }
+
     /// Sends as much as there is room for. Whether that was the rest, or the reader has gone.
     fn send(&mut self) -> bool {
         let sent = self.connection.send(&self.document[self.sent..]);

@@ -20,6 +20,7 @@ use crate::policy::Time;
 use crate::sys::lookup::Question;
 use crate::sys::poll::Poll;
 use crate::sys::process;
+use crate::upgrade::History;
 
 use super::Runtime;
 use super::services::{Listeners, close_listeners};
@@ -30,31 +31,6 @@ pub(super) use listeners::{is_for, open_again};
 
 /// When it waits longer than this, the log says what for.
 const NAMES_SLOW: Duration = Duration::from_secs(2);
-
-/// The configurations that have been in force. Times are the loop's own.
-#[derive(Debug, Default)]
-pub(super) struct History {
-    pub(super) started: Option<Time>,
-    pub(super) generation: u32,
-    pub(super) loaded: Time,
-    pub(super) reloads: u32,
-    pub(super) last_reload: Option<(Time, bool, Vec<String>)>,
-}
-
-impl History {
-    /// A configuration is in force now.
-    fn loaded(&mut self, now: Time) {
-        self.started.get_or_insert(now);
-        self.generation = self.generation.saturating_add(1);
-        self.loaded = now;
-    }
-
-    /// A reload is over.
-    fn reloaded(&mut self, now: Time, succeeded: bool, findings: Vec<String>) {
-        self.reloads = self.reloads.saturating_add(1);
-        self.last_reload = Some((now, succeeded, findings));
-    }
-}
 
 /// A reload whose configuration is in force, while the changes are being carried out.
 #[derive(Debug)]
@@ -94,6 +70,16 @@ impl Reloader {
     /// Whether it goes on as soon as all is done that is queued.
     pub(super) fn is_due(&self) -> bool {
         self.requested || self.answered || self.committed.is_some()
+    }
+
+    /// Whether one is requested or not over.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.requested || self.waiting.is_some() || self.loading.is_some()
+    }
+
+    /// Whether one is in force, and has listeners to close.
+    pub(super) fn is_closing(&self) -> bool {
+        self.committed.is_some()
     }
 
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {

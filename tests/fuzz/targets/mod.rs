@@ -10,6 +10,7 @@ mod master_cf;
 mod master_toml;
 mod pool;
 mod sandbox;
+mod state;
 mod status;
 mod step;
 /// The resolver of the configuration's own tests.
@@ -23,12 +24,13 @@ use master::config::*;
 type Run = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Run); 7] = [
+pub const TARGETS: [(&str, Run); 8] = [
     ("main_cf", main_cf::run),
     ("master_cf", master_cf::run),
     ("master_toml", master_toml::run),
     ("pool", pool::run),
     ("sandbox", sandbox::run),
+    ("state", state::run),
     ("status", status::run),
     ("step", step::run),
 ];

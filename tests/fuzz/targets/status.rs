@@ -1,7 +1,9 @@
 //! Bytes that a child writes to its status channel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use master::config::Service;
 use master::policy::{Action, Event, ServiceId, Table};
 use master::protocol::{Availability, StatusReport, reports};
 
@@ -60,7 +62,13 @@ pub fn run(input: &[u8]) {
 /// A table whose only service has one child.
 fn table_with_child(now: Duration) -> (Table, ServiceId) {
     let mut table = Table::new(Duration::from_secs(10), true);
-    let plan = table.plan(&configured(1), Duration::from_secs(10));
+    // One whose children are not told to leave after so many clients.
+    let plain = configured(1).into_iter().map(|service| Service {
+        extra: None,
+        ..(*service).clone()
+    });
+    let plain: Vec<_> = plain.map(Arc::new).collect();
+    let plan = table.plan(&plain, Duration::from_secs(10));
     let service = plan.entries[0].id;
     let mut actions = Vec::new();
     table.step(now, Event::Reload(plan), &mut actions);

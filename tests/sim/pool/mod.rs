@@ -247,7 +247,7 @@ fn list(seed: u64) -> Vec<Happening> {
 
 fn replay(list: &[Happening], coverage: &mut Coverage) -> Result<(), String> {
     guarded(|| {
-        let mut simulation = Simulation::new();
+        let mut simulation = Simulation::upgraded();
         let result = list
             .iter()
             .try_for_each(|&happening| simulation.apply(happening));

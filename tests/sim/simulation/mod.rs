@@ -14,6 +14,7 @@ use crate::happening::Happening;
 use crate::kernel::{End, Kernel, Message, Phase, Port};
 use crate::lines::Lines;
 use crate::model::Model;
+use crate::upgraded::Upgraded;
 
 /// The number of places: the endpoints', two of removed services that still have children, and an
 /// unused one.
@@ -56,7 +57,7 @@ pub struct Simulation {
     pub model: Model,
     pub lines: Lines,
     pub coverage: Coverage,
-    table: Table,
+    table: Upgraded,
     hangup: bool,
     /// Whether to stop, and whether the next master is verbose.
     stop: Option<bool>,
@@ -78,9 +79,21 @@ impl Simulation {
         Self::with(kernel, Lines::default(), false)
     }
 
+    /// A master without services that is upgraded again and again.
+    pub fn upgraded() -> Self {
+        let mut simulation = Self::new();
+        simulation.begin_upgrades(false);
+        simulation
+    }
+
+    fn begin_upgrades(&mut self, verbose: bool) {
+        let same = Table::new(self.lines.kill_time, verbose);
+        self.table.begin(same);
+    }
+
     fn with(kernel: Kernel, lines: Lines, verbose: bool) -> Self {
         Self {
-            table: Table::new(lines.kill_time, verbose),
+            table: Upgraded::new(Table::new(lines.kill_time, verbose)),
             kernel,
             model: Model::new(verbose),
             lines,

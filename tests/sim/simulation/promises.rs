@@ -68,11 +68,15 @@ impl Simulation {
     /// Starts a new master after the old one and its children have ended.
     pub(super) fn start_again(&mut self, verbose: bool) -> Result<(), Broken> {
         let next = Self::with(Kernel::at(self.kernel.now), self.lines.clone(), verbose);
+        let upgrades = self.table.is_begun();
         *self = Self {
             coverage: self.coverage,
             hangup: true,
             ..next
         };
+        if upgrades {
+            self.begin_upgrades(verbose);
+        }
         self.reload()?;
         self.settle()
     }

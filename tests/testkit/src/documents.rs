@@ -100,6 +100,8 @@ pub fn calm() -> Document {
         generation: 1,
         loaded: NOW - 3.0 * 86_400.0 - 4.0 * 3600.0,
         last_reload: None,
+        upgrades: 0,
+        last_upgrade: None,
         services: vec![
             smtp(3, 2, 100),
             service(1, "pickup", 0, 1, 1),

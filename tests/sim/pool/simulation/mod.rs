@@ -20,6 +20,7 @@ use master::protocol::pool::Report;
 use super::{Happening, NO_LIMITS, Settings};
 use crate::coverage::Coverage;
 use crate::happening::OperatorRequest;
+use crate::upgraded::Upgraded;
 use process::{Phase, Process, Word, advance};
 
 type Broken = String;
@@ -51,7 +52,7 @@ struct Faults {
 #[derive(Debug)]
 pub struct Simulation {
     now: Time,
-    table: Table,
+    table: Upgraded,
     place: ServiceId,
     settings: Settings,
     /// The settings in force.
@@ -80,6 +81,13 @@ pub struct Simulation {
 }
 
 impl Simulation {
+    /// A pool whose master is upgraded again and again.
+    pub fn upgraded() -> Self {
+        let mut simulation = Self::new();
+        simulation.table.begin(Table::new(KILL_TIME, true));
+        simulation
+    }
+
     pub fn new() -> Self {
         let settings = Settings {
             max: 3,
@@ -91,7 +99,7 @@ impl Simulation {
         };
         Self {
             now: Duration::from_secs(1),
-            table: Table::new(KILL_TIME, true),
+            table: Upgraded::new(Table::new(KILL_TIME, true)),
             place: ServiceId::from_index(0),
             settings,
             in_force: settings,

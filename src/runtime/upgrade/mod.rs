@@ -1,0 +1,299 @@
+//! An upgrade: another program goes on in this process with all that the master has. Nothing can be
+//! lost half-way: the program is first run beside the master, with the state and the descriptors, and
+//! must say that it understands them. The master serves meanwhile, and goes on if anything is wrong.
+
+mod resume;
+mod save;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::socket::UnixCredentials;
+
+use super::Runtime;
+use super::token::Token;
+use crate::control::Answer;
+use crate::errors::describe_error;
+use crate::log::Severity;
+use crate::policy::Time;
+use crate::sys::channel::Channel;
+use crate::sys::poll::{Interest, Poll};
+use crate::sys::upgrade::{self, CHECK_TIME, Checked, Identity};
+use crate::upgrade::{CHECK, VARIABLE, read_answer, variable};
+pub use resume::Received;
+pub(super) use save::Saving;
+
+/// How long the master waits for the process that runs the program.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long children that are being started are waited for.
+const STARTS_TIME: Duration = Duration::from_secs(1);
+/// When it is looked again whether they have started.
+const RETRY: Duration = Duration::from_millis(2);
+/// Bytes of an answer that are read.
+const ANSWER_MAX: usize = 8192;
+
+/// An upgrade under way, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct Upgrader {
+    /// It was asked for, of this program, or of the one by which the master was started.
+    pub(super) requested: Option<Option<PathBuf>>,
+    stage: Option<Stage>,
+    /// The answer of the program is ready to be read.
+    pub(super) answered: bool,
+    /// Operators that wait for the end.
+    pub(super) waiting: Vec<(Channel, UnixCredentials)>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The program says whether it understands the state.
+    Checking {
+        program: PathBuf,
+        identity: Identity,
+        answer: File,
+        text: Vec<u8>,
+        until: Time,
+    },
+    /// It does, and goes on as soon as nothing is queued and no child is being started.
+    Ready {
+        program: PathBuf,
+        version: String,
+        until: Time,
+    },
+}
+
+impl Upgrader {
+    /// Whether it goes on as soon as all is done that is queued.
+    pub(super) fn is_due(&self) -> bool {
+        matches!(self.stage, Some(Stage::Ready { .. }))
+    }
+
+    pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
+        match &self.stage {
+            _ if self.requested.is_some() || self.answered => Some(now),
+            Some(Stage::Checking { until, .. }) => Some(*until),
+            Some(Stage::Ready { .. }) => Some(now + RETRY),
+            None => None,
+        }
+    }
+
+    fn forget(&mut self, poll: &Poll) {
+        if let Some(Stage::Checking { answer, .. }) = self.stage.take() {
+            let _ = poll.remove(&answer);
+        }
+    }
+}
+
+/// The program, and why it does not go on.
+struct Refusal {
+    program: Option<PathBuf>,
+    why: String,
+}
+
+impl Runtime {
+    /// Begins an upgrade that was requested, or goes on with one.
+    pub(super) fn upgrade(&mut self, now: Time) {
+        let outcome = match self.upgrader.requested.take() {
+            Some(_) if self.upgrader.stage.is_some() => Ok(()),
+            Some(program) => self.begin_upgrade(now, program),
+            None => self.go_on_with_upgrade(now),
+        };
+        if let Err(refusal) = outcome {
+            self.refuse_upgrade(now, &refusal);
+        }
+    }
+
+    fn begin_upgrade(&mut self, now: Time, program: Option<PathBuf>) -> Result<(), Refusal> {
+        let Some(program) = program.or_else(|| self.setup.program.clone()) else {
+            let why = "the path by which the master was started is not known: name the program";
+            return Err(Refusal {
+                program: None,
+                why: why.to_owned(),
+            });
+        };
+        let checking = self.check_program(now, &program);
+        self.upgrader.stage = Some(checking.map_err(|why| Refusal {
+            program: Some(program),
+            why,
+        })?);
+        Ok(())
+    }
+
+    /// Runs the program beside the master.
+    fn check_program(&mut self, now: Time, program: &Path) -> Result<Stage, String> {
+        let described = |error: std::io::Error| describe_error(&error);
+        if let Some(why) = self.why_not_saved() {
+            return Err(why);
+        }
+        let identity = upgrade::executable(program).map_err(described)?;
+        let state = self.save(now);
+        let text = state.encode().map_err(|unfit| unfit.to_string())?;
+        let sealed = upgrade::sealed_state(&text).map_err(described)?;
+        let answer = upgrade::check(program, CHECK, &sealed, &state.descriptors);
+        let answer = answer.map_err(described)?;
+        let watched = self
+            .poll
+            .add(&answer, Token::Upgrade.key(), Interest::Readable);
+        watched.map_err(described)?;
+        Ok(Stage::Checking {
+            program: program.to_owned(),
+            identity,
+            answer,
+            text: Vec::new(),
+            until: now + CHECK_TIME + PATIENCE,
+        })
+    }
+
+    fn go_on_with_upgrade(&mut self, now: Time) -> Result<(), Refusal> {
+        let answered = mem::take(&mut self.upgrader.answered);
+        match self.upgrader.stage.take() {
+            None => Ok(()),
+            Some(Stage::Ready {
+                program,
+                version,
+                until,
+            }) => {
+                let waits = self.spawner.is_starting() && now < until;
+                if waits || !self.is_settled() || self.reloader.is_closing() {
+                    self.upgrader.stage = Some(Stage::Ready {
+                        program,
+                        version,
+                        until,
+                    });
+                    return Ok(());
+                }
+                let why = self.execute_program(now, &program, &version);
+                Err(Refusal {
+                    program: Some(program),
+                    why,
+                })
+            }
+            Some(Stage::Checking {
+                program,
+                identity,
+                answer,
+                mut text,
+                until,
+            }) => {
+                let over = answered && read(&answer, &mut text);
+                if !over && now < until {
+                    self.upgrader.stage = Some(Stage::Checking {
+                        program,
+                        identity,
+                        answer,
+                        text,
+                        until,
+                    });
+                    return Ok(());
+                }
+                let _ = self.poll.remove(&answer);
+                let version =
+                    version(&Checked::decode(&text)).and_then(|version| match upgrade::executable(
+                        &program,
+                    ) {
+                        Ok(now) if now == identity => Ok(version),
+                        _ => Err("it was replaced while it was looked at: try again".to_owned()),
+                    });
+                match version {
+                    Ok(version) => {
+                        let until = now + STARTS_TIME;
+                        self.upgrader.stage = Some(Stage::Ready {
+                            program,
+                            version,
+                            until,
+                        });
+                        Ok(())
+                    }
+                    Err(why) => Err(Refusal {
+                        program: Some(program),
+                        why,
+                    }),
+                }
+            }
+        }
+    }
+
+    /// Executes the program in this process. Returned is why that was not possible.
+    fn execute_program(&mut self, now: Time, program: &Path, version: &str) -> String {
+        // A reload may have come in between.
+        if let Some(why) = self.why_not_saved() {
+            return why;
+        }
+        self.log.info(format!(
+            "upgrading from {} to {version}: executing {}",
+            env!("CARGO_PKG_VERSION"),
+            program.display()
+        ));
+        let mut state = self.save(now);
+        let text = state.encode().map_err(|unfit| unfit.to_string());
+        let sealed = text.and_then(|text| {
+            let sealed = upgrade::sealed_state(&text);
+            sealed.map_err(|error| describe_error(&error))
+        });
+        let sealed = match sealed {
+            Ok(sealed) => sealed,
+            Err(why) => return why,
+        };
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&sealed);
+        state.descriptors.push(fd);
+        let mut environment = self.setup.inherited.clone();
+        let value = variable(std::process::id(), fd);
+        environment.insert(VARIABLE.into(), value.into());
+        describe_error(&upgrade::exec(program, &environment, &state.descriptors))
+    }
+
+    fn refuse_upgrade(&mut self, now: Time, refusal: &Refusal) {
+        self.upgrader.forget(&self.poll);
+        let program = refusal.program.as_deref();
+        let program = program.map(|path| format!("{}: ", path.display()));
+        let program = program.unwrap_or_default();
+        let why = format!("{program}{}", refusal.why);
+        let text = format!("upgrade refused, and nothing has changed: {why}");
+        self.log.write(Severity::Warning, &text);
+        for (connection, peer) in mem::take(&mut self.upgrader.waiting) {
+            self.answer_upgrade(now, &connection, peer, Answer::NotUpgraded, &why);
+        }
+    }
+
+    /// Tells the operators that wait that the next version serves.
+    pub(super) fn answer_upgraded(&mut self, now: Time) {
+        for (connection, peer) in mem::take(&mut self.upgrader.waiting) {
+            self.answer_upgrade(now, &connection, peer, Answer::Done, "");
+        }
+    }
+}
+
+/// Reads what has come. Whether that is all.
+fn read(answer: &File, text: &mut Vec<u8>) -> bool {
+    let mut bytes = [0; 1024];
+    loop {
+        match (&mut &*answer).read(&mut bytes) {
+            Ok(0) => return true,
+            Ok(length) if text.len() + length <= ANSWER_MAX => {
+                text.extend_from_slice(&bytes[..length]);
+            }
+            Ok(_) => return true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return true,
+        }
+    }
+}
+
+/// The version of a program that understands the state, or why it is not to be executed.
+fn version(checked: &Checked) -> Result<String, String> {
+    match checked {
+        Checked::Exited(status, text) => read_answer(*status, text),
+        Checked::Killed(signal, _) => Err(format!(
+            "killed by signal {signal} when asked whether it understands the state"
+        )),
+        Checked::NotExecuted(why) => Err(why.clone()),
+        Checked::Silent => Err(format!(
+            "it has not said within {} s whether it understands the state",
+            CHECK_TIME.as_secs()
+        )),
+    }
+}

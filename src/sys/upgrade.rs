@@ -1,0 +1,322 @@
+//! Another program in this process, which goes on with its descriptors; and the same program beside
+//! it before that, to find out whether it could.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::unistd::{alarm, execve, pipe2};
+
+use super::process::{self, set_nonblocking};
+use super::spawn::Spawner;
+use super::{detached, file};
+
+/// How long a program may take to say that it understands the state.
+pub const CHECK_TIME: Duration = Duration::from_secs(5);
+/// Bytes of what it says that are read.
+const ANSWER_MAX: u64 = 4096;
+/// The largest state that is read, in bytes.
+const STATE_MAX: u64 = 1 << 30;
+
+/// The path by which this program was executed, made absolute. To be called before the working
+/// directory changes.
+pub fn own_path() -> Option<PathBuf> {
+    // SAFETY: the call takes a number. What it returns is a text on the stack of the process, which
+    // stays, or zero.
+    let path = unsafe {
+        let path = libc::getauxval(libc::AT_EXECFN) as *const libc::c_char;
+        if path.is_null() {
+            return None;
+        }
+        std::ffi::CStr::from_ptr(path).to_bytes().to_owned()
+    };
+    std::path::absolute(OsString::from_vec(path)).ok()
+}
+
+/// What a program's file was when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity([i64; 5]);
+
+/// A regular file that this process may execute, as far as its mode says.
+///
+/// # Errors
+/// In words, what else it is; or the system's.
+pub fn executable(path: &Path) -> io::Result<Identity> {
+    let metadata = fs::metadata(path)?;
+    file::expect_regular(&metadata)?;
+    if metadata.permissions().mode() & 0o111 == 0 {
+        return Err(io::Error::other(
+            "it is not executable: set its mode to 0755",
+        ));
+    }
+    Ok(Identity([
+        metadata.dev() as i64,
+        metadata.ino() as i64,
+        metadata.size() as i64,
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    ]))
+}
+
+/// A state in memory that cannot be changed any more.
+///
+/// # Errors
+/// The system's: descriptors or memory have run out.
+pub fn sealed_state(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create(c"master-state", flags)?);
+    file.write_all(bytes)?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+    Ok(file.into())
+}
+
+/// Reads a state. The descriptor is left open, and belongs to the caller's caller.
+///
+/// # Errors
+/// It is no state that cannot be changed any more, or the system's.
+pub fn read_state(fd: RawFd) -> io::Result<Vec<u8>> {
+    // SAFETY: the number is looked at first; what it names is borrowed for this function.
+    let fd = unsafe {
+        if libc::fcntl(fd, libc::F_GETFD) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        BorrowedFd::borrow_raw(fd)
+    };
+    let unfit = || io::Error::other("it is not a sealed state of a master");
+    let seals = fcntl(fd, FcntlArg::F_GET_SEALS).map_err(|_| unfit())?;
+    if !SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_WRITE) {
+        return Err(unfit());
+    }
+    let file = File::from(fd.try_clone_to_owned()?);
+    let size = file.metadata()?.len();
+    if size > STATE_MAX {
+        return Err(io::Error::other("the state is too large"));
+    }
+    let mut bytes = vec![0; size as usize];
+    // Others have the same position in it.
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Takes these descriptors over from the former program, and closes all others but the standard ones.
+///
+/// # Errors
+/// One that is not open.
+pub fn take_over(numbers: &[RawFd]) -> io::Result<BTreeMap<RawFd, OwnedFd>> {
+    let mut sorted: Vec<RawFd> = numbers.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted.retain(|fd| *fd > libc::STDERR_FILENO);
+    // SAFETY: `start` calls this before the process owns any descriptor above 2.
+    unsafe { process::keep_only(sorted.clone()) };
+    let mut taken = BTreeMap::new();
+    for fd in sorted {
+        is_open(fd)?;
+        if is_childrens(fd) {
+            continue;
+        }
+        // SAFETY: it is open, nothing owns it (see above), and it is taken once.
+        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+        set_cloexec(&owned, true)?;
+        taken.insert(fd, owned);
+    }
+    Ok(taken)
+}
+
+/// Whether a number is that of an open descriptor.
+///
+/// # Errors
+/// It is not.
+pub fn is_open(fd: RawFd) -> io::Result<()> {
+    // SAFETY: the call takes any number.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        let words = format!("descriptor {fd} is not open");
+        return Err(io::Error::other(words));
+    }
+    Ok(())
+}
+
+fn set_cloexec(fd: impl AsFd, is: bool) -> nix::Result<()> {
+    let flags = FdFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFD)?);
+    let mut wanted = flags;
+    wanted.set(FdFlag::FD_CLOEXEC, is);
+    if wanted != flags {
+        fcntl(&fd, FcntlArg::F_SETFD(wanted))?;
+    }
+    Ok(())
+}
+
+/// Whether a number is one that children have. Nothing owns these, and they stay as they are.
+fn is_childrens(fd: RawFd) -> bool {
+    fd < Spawner::END
+}
+
+/// Has these descriptors stay open when another program is executed, or not.
+fn set_all_cloexec(fds: &[RawFd], is: bool) -> nix::Result<()> {
+    let mut own = fds.iter().filter(|fd| !is_childrens(**fd));
+    own.try_for_each(|fd| {
+        // SAFETY: the caller's list has descriptors that its values own, and are borrowed here.
+        set_cloexec(unsafe { BorrowedFd::borrow_raw(*fd) }, is)
+    })
+}
+
+/// Executes another program in this process, with the arguments of this one. No signal is taken from
+/// now on, until the program does so. Returned is why that was not possible; all is as before then.
+pub fn exec(
+    program: &Path,
+    environment: &BTreeMap<OsString, OsString>,
+    fds: &[RawFd],
+) -> io::Error {
+    let string = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
+    let prepared = || -> io::Result<_> {
+        let path = string(program.as_os_str().as_bytes())?;
+        let arguments = std::env::args_os().map(|argument| string(argument.as_bytes()));
+        let arguments: Vec<CString> = arguments.collect::<io::Result<_>>()?;
+        let variables = environment
+            .iter()
+            .map(|(name, value)| string(&[name.as_bytes(), b"=", value.as_bytes()].concat()));
+        Ok((path, arguments, variables.collect::<io::Result<Vec<_>>>()?))
+    };
+    let (path, arguments, variables) = match prepared() {
+        Ok(prepared) => prepared,
+        Err(error) => return error,
+    };
+    let mask = match SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK) {
+        Ok(mask) => mask,
+        Err(errno) => return errno.into(),
+    };
+    let executed =
+        set_all_cloexec(fds, false).and_then(|()| execve(&path, &arguments, &variables).map(drop));
+    // What could not be set stays open in a program that is not executed.
+    let _ = set_all_cloexec(fds, true);
+    let _ = mask.thread_set_mask();
+    executed
+        .err()
+        .map_or(io::ErrorKind::Other.into(), Into::into)
+}
+
+/// What came of a check.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// The program ended with this status and said this.
+    Exited(i32, String),
+    Killed(i32, String),
+    /// It could not be executed.
+    NotExecuted(String),
+    /// It did not answer in time, or the process that waited for it has ended.
+    Silent,
+}
+
+impl Checked {
+    fn encode(&self) -> String {
+        match self {
+            Self::Exited(status, text) => format!("exited {status}\n{text}"),
+            Self::Killed(libc::SIGALRM, _) | Self::Silent => "silent 0\n".to_owned(),
+            Self::Killed(signal, text) => format!("killed {signal}\n{text}"),
+            Self::NotExecuted(reason) => format!("failed 0\n{reason}"),
+        }
+    }
+
+    /// What the process has written that ran the program.
+    pub fn decode(text: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(text);
+        let (head, rest) = text.split_once('\n').unwrap_or_default();
+        let (word, number) = head.split_once(' ').unwrap_or_default();
+        let number = number.parse().unwrap_or_default();
+        match word {
+            "exited" => Self::Exited(number, rest.to_owned()),
+            "killed" => Self::Killed(number, rest.to_owned()),
+            "failed" => Self::NotExecuted(rest.to_owned()),
+            _ => Self::Silent,
+        }
+    }
+}
+
+/// Runs a program beside this one, with the state and the descriptors that it would have, and these
+/// arguments. What becomes readable has a text for [`Checked::decode`], and ends.
+///
+/// # Errors
+/// The system's: there is no room for another process.
+pub fn check(program: &Path, option: &str, state: &OwnedFd, fds: &[RawFd]) -> io::Result<File> {
+    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    set_nonblocking(&ours)?;
+    detached::run(|| {
+        let mut kept = fds.to_vec();
+        kept.extend([state.as_raw_fd(), theirs.as_raw_fd()]);
+        // SAFETY: this copy leaves after what follows, which uses what is kept.
+        unsafe { process::keep_only(kept) };
+        let mut inherited = fds.to_vec();
+        inherited.push(state.as_raw_fd());
+        let checked = match set_all_cloexec(&inherited, false) {
+            Ok(()) => run(program, option, state.as_raw_fd()),
+            Err(errno) => Err(errno.into()),
+        };
+        let checked = checked.unwrap_or_else(|e| Checked::NotExecuted(describe(&e)));
+        // The master may have given up.
+        let _ = File::from(theirs).write_all(checked.encode().as_bytes());
+    })?;
+    Ok(File::from(ours))
+}
+
+fn describe(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOEXEC) => "it is not a program of this machine".to_owned(),
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// In a copy of this process: runs the program, and waits for its end.
+fn run(program: &Path, option: &str, state: RawFd) -> io::Result<Checked> {
+    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    // This copy ends, too, should the other process keep it waiting.
+    alarm::set(CHECK_TIME.as_secs() as u32 + 1);
+    let path = CString::new(program.as_os_str().as_bytes())?;
+    let option = CString::new(option)?;
+    let arguments = [path.clone(), option, CString::new(state.to_string())?];
+    let variables = std::env::vars_os()
+        .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
+    let variables: Vec<CString> = variables.collect::<Result<_, _>>()?;
+    let mut command = Command::new(program);
+    command
+        .stdin(Stdio::null())
+        .stdout(theirs.try_clone()?)
+        .stderr(theirs)
+        .process_group(0);
+    // SAFETY: this process is a copy with a single thread, so that no lock is held, and what follows
+    // makes system calls.
+    unsafe {
+        command.pre_exec(move || {
+            alarm::set(CHECK_TIME.as_secs() as u32);
+            // Not as the command would: that has a shell run what is no program.
+            execve(&path, &arguments, &variables).map(drop)?;
+            Ok(())
+        });
+    }
+    let mut child = command.spawn()?;
+    // The command has the other end of the pipe.
+    drop(command);
+    let mut text = Vec::new();
+    File::from(ours).take(ANSWER_MAX).read_to_end(&mut text)?;
+    if text.len() as u64 == ANSWER_MAX {
+        // It says more than any answer.
+        let _ = child.kill();
+    }
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let status = child.wait()?;
+    Ok(match status.signal() {
+        Some(signal) => Checked::Killed(signal, text),
+        None => Checked::Exited(status.code().unwrap_or(1), text),
+    })
+}
