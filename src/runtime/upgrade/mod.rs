@@ -47,41 +47,47 @@ pub(super) struct Upgrader {
     pub(super) waiting: Vec<(Channel, UnixCredentials)>,
 }
 
+/// How far it has come.
 #[derive(Debug)]
-enum Stage {
+struct Stage {
+    program: PathBuf,
+    /// How long it waits for what it waits for.
+    until: Time,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
     /// The program says whether it understands the state.
-    Checking {
-        program: PathBuf,
+    Check {
         identity: Identity,
         answer: File,
         text: Vec<u8>,
-        until: Time,
     },
     /// It does, and goes on as soon as nothing is queued and no child is being started.
-    Ready {
-        program: PathBuf,
-        version: String,
-        until: Time,
-    },
+    Execute { version: String },
 }
 
 impl Upgrader {
     /// Whether it goes on as soon as all is done that is queued.
     pub(super) fn is_due(&self) -> bool {
-        matches!(self.stage, Some(Stage::Ready { .. }))
+        let stage = self.stage.as_ref();
+        stage.is_some_and(|stage| matches!(stage.step, Step::Execute { .. }))
     }
 
     pub(super) fn next_deadline(&self, now: Time) -> Option<Time> {
-        match &self.stage {
-            _ if self.requested.is_some() || self.answered => Some(now),
-            Some(Stage::Checking { until, .. }) => Some(*until),
-            Some(Stage::Ready { .. }) => Some(now + RETRY),
-            None => None,
+        if self.requested.is_some() || self.answered {
+            return Some(now);
         }
+        let Stage { until, step, .. } = self.stage.as_ref()?;
+        Some(match step {
+            Step::Check { .. } => *until,
+            Step::Execute { .. } => now + RETRY,
+        })
     }
 
     fn forget(&mut self, poll: &Poll) {
-        if let Some(Stage::Checking { answer, .. }) = self.stage.take() {
+        if let Some(Step::Check { answer, .. }) = self.stage.take().map(|stage| stage.step) {
             let _ = poll.remove(&answer);
         }
     }
@@ -138,81 +144,59 @@ impl Runtime {
             .poll
             .add(&answer, Token::Upgrade.key(), Interest::Readable);
         watched.map_err(described)?;
-        Ok(Stage::Checking {
+        Ok(Stage {
             program: program.to_owned(),
-            identity,
-            answer,
-            text: Vec::new(),
             until: now + CHECK_TIME + PATIENCE,
+            step: Step::Check {
+                identity,
+                answer,
+                text: Vec::new(),
+            },
         })
     }
 
     fn go_on_with_upgrade(&mut self, now: Time) -> Result<(), Refusal> {
         let answered = mem::take(&mut self.upgrader.answered);
-        match self.upgrader.stage.take() {
-            None => Ok(()),
-            Some(Stage::Ready {
-                program,
-                version,
-                until,
-            }) => {
-                let waits = self.spawner.is_starting() && now < until;
-                if waits || !self.is_settled() || self.reloader.is_closing() {
-                    self.upgrader.stage = Some(Stage::Ready {
-                        program,
-                        version,
-                        until,
-                    });
-                    return Ok(());
-                }
-                let why = self.execute_program(now, &program, &version);
-                Err(Refusal {
-                    program: Some(program),
-                    why,
-                })
+        let Some(mut stage) = self.upgrader.stage.take() else {
+            return Ok(());
+        };
+        let in_time = now < stage.until;
+        let waits = match &mut stage.step {
+            Step::Check { answer, text, .. } => !(answered && read(answer, text)) && in_time,
+            Step::Execute { .. } => {
+                let starts = self.spawner.is_starting() && in_time;
+                starts || !self.is_settled() || self.reloader.is_closing()
             }
-            Some(Stage::Checking {
-                program,
+        };
+        if waits {
+            self.upgrader.stage = Some(stage);
+            return Ok(());
+        }
+        let Stage { program, step, .. } = stage;
+        let version = match step {
+            Step::Check {
                 identity,
                 answer,
-                mut text,
-                until,
-            }) => {
-                let over = answered && read(&answer, &mut text);
-                if !over && now < until {
-                    self.upgrader.stage = Some(Stage::Checking {
-                        program,
-                        identity,
-                        answer,
-                        text,
-                        until,
-                    });
-                    return Ok(());
-                }
+                text,
+            } => {
                 let _ = self.poll.remove(&answer);
-                let version =
-                    version(&Checked::decode(&text)).and_then(|version| match upgrade::executable(
-                        &program,
-                    ) {
-                        Ok(now) if now == identity => Ok(version),
-                        _ => Err("it was replaced while it was looked at: try again".to_owned()),
-                    });
-                match version {
-                    Ok(version) => {
-                        let until = now + STARTS_TIME;
-                        self.upgrader.stage = Some(Stage::Ready {
-                            program,
-                            version,
-                            until,
-                        });
-                        Ok(())
-                    }
-                    Err(why) => Err(Refusal {
-                        program: Some(program),
-                        why,
-                    }),
-                }
+                checked(&program, identity, &text)
             }
+            Step::Execute { version } => Err(self.execute_program(now, &program, &version)),
+        };
+        match version {
+            Ok(version) => {
+                self.upgrader.stage = Some(Stage {
+                    program,
+                    until: now + STARTS_TIME,
+                    step: Step::Execute { version },
+                });
+                Ok(())
+            }
+            Err(why) => Err(Refusal {
+                program: Some(program),
+                why,
+            }),
         }
     }
 
@@ -280,6 +264,15 @@ fn read(answer: &File, text: &mut Vec<u8>) -> bool {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return true,
         }
+    }
+}
+
+/// The version of a program that has answered and is still the one that was asked.
+fn checked(program: &Path, identity: Identity, text: &[u8]) -> Result<String, String> {
+    let version = version(&Checked::decode(text))?;
+    match upgrade::executable(program) {
+        Ok(now) if now == identity => Ok(version),
+        _ => Err("it was replaced while it was looked at: try again".to_owned()),
     }
 }
 
