@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +61,23 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(channel: Channel, service: Arc<Service>, purpose: Purpose) -> Self {
+    /// The output of a new process, and the end that this gets; none where nothing is done with it.
+    ///
+    /// # Errors
+    /// The system's, when descriptors have run out.
+    pub(super) fn pair(
+        purpose: Option<Purpose>,
+        service: &Arc<Service>,
+    ) -> io::Result<(Option<Self>, Option<OwnedFd>)> {
+        let Some(purpose) = purpose else {
+            return Ok((None, None));
+        };
+        let (channel, theirs) = Channel::pair()?;
+        let output = Self::new(channel, service.clone(), purpose);
+        Ok((Some(output), Some(theirs)))
+    }
+
+    fn new(channel: Channel, service: Arc<Service>, purpose: Purpose) -> Self {
         Self {
             channel,
             service,

@@ -90,8 +90,7 @@ impl Runtime {
         let io = self.services.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
         let group = self.groups.path(id.index());
         let program = io.program(self.setup.run, &self.setup.executor, stress, group)?;
-        let output = purpose.map(|_| Channel::pair());
-        let (output, printed) = output.transpose()?.unzip();
+        let (output, printed) = Output::pair(purpose, &io.service)?;
         let (channel, status) = if io.service.is_ordered() {
             let (backchannel, theirs) = Backchannel::pair()?;
             let channel = ChildChannel::Pool {
@@ -119,9 +118,7 @@ impl Runtime {
             process,
             channel: Some(channel),
             slow_reads: None,
-            output: output
-                .zip(purpose)
-                .map(|(channel, purpose)| Output::new(channel, io.service.clone(), purpose)),
+            output,
         })
     }
 

@@ -90,8 +90,7 @@ impl Runtime {
         // The socket follows the listeners.
         let program = program(service, run, executor, false, io.listeners.len() + 1, group)?;
         let purpose = self.output_purpose(id);
-        let output = purpose.map(|_| Channel::pair());
-        let (output, printed) = output.transpose()?.unzip();
+        let (output, printed) = Output::pair(purpose, service)?;
         let (channel, theirs) = Channel::pair()?;
         let socket = TemplateSocket::open(Path::new(SOCKET_PATH))?;
         io.listeners.iter().for_each(|listener| listener.give());
@@ -118,9 +117,7 @@ impl Runtime {
             process,
             channel: None,
             slow_reads: None,
-            output: output
-                .zip(purpose)
-                .map(|(channel, purpose)| Output::new(channel, service.clone(), purpose)),
+            output,
         });
         self.watch_child(now, id, pid);
         if let Err(error) = watched {
