@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use testkit::clock::Clock;
 use testkit::instance::{Instance, SOON};
 use testkit::network::LOOPBACK_2;
 use testkit::poll::until;
@@ -95,6 +96,14 @@ impl Pool {
 
     pub fn start(&mut self) {
         self.postfix.start();
+    }
+
+    /// Starts the master anew, with a clock that the test turns.
+    pub fn restart_with_clock(&mut self) -> Clock {
+        self.postfix.stop();
+        let clock = Clock::install(&mut self.postfix);
+        self.start();
+        clock
     }
 
     /// The example in Perl, with SpamAssassin's module.

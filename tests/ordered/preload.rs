@@ -429,21 +429,29 @@ pub fn rogue(kind: &str, settings: &str) -> (Pool, PathBuf) {
     (pool, mark)
 }
 
-/// Children serve on when their template shows a fault, the log says what it was, and clients that
-/// need more children are served after the throttle.
+/// A pool whose template shows a fault while a client is served, which is served to its end, and another
+/// one waits, which is served afterwards. The log says what the fault was.
 #[track_caller]
-fn clients_are_served_in_spite_of(kind: &str, line: &str) {
+pub fn served_in_spite_of(kind: &str, line: &str) -> Pool {
     let (pool, mark) = rogue(kind, SHARED);
     let mut first = Client::connect(&pool.address);
     let child = first.line();
     fs::write(&mark, "").expect("a mark");
     let mut second = Client::connect(&pool.address);
     pool.postfix.wait_for_log(line);
-    pool.postfix.wait_for_log("throttled for 1 s");
     first.say("hello");
     assert_eq!(first.line(), "hello", "child {child}");
     drop(first);
     assert!(second.line().parse::<i32>().is_ok());
+    pool
+}
+
+/// Children serve on when their template shows a fault, the log says what it was, and clients that
+/// need more children are served after the throttle.
+#[track_caller]
+fn clients_are_served_in_spite_of(kind: &str, line: &str) {
+    let pool = served_in_spite_of(kind, line);
+    pool.postfix.wait_for_log("throttled for 1 s");
     // Nothing is left of it.
     until(SOON, "one template and its child", || {
         let (templates, children) = processes(&pool);

@@ -11,21 +11,14 @@ use testkit::test;
 
 use crate::load::talk;
 use crate::pool::Pool;
-use crate::preload::{ORDERED, SHARED, pool, processes, rogue, template, wait_for_children};
+use crate::preload::{
+    ORDERED, SHARED, pool, processes, rogue, served_in_spite_of, template, wait_for_children,
+};
 
 /// Shows a fault once. Another service is served meanwhile, and this one afterwards.
 #[track_caller]
 fn only_its_own_service_is_harmed_by(kind: &str, line: &str) {
-    let (pool, mark) = rogue(kind, SHARED);
-    let mut first = Client::connect(&pool.address);
-    let child = first.line();
-    fs::write(&mark, "").expect("a mark");
-    let mut second = Client::connect(&pool.address);
-    pool.postfix.wait_for_log(line);
-    first.say("hello");
-    assert_eq!(first.line(), "hello", "child {child}");
-    drop(first);
-    assert!(second.line().parse::<i32>().is_ok());
+    let pool = served_in_spite_of(kind, line);
     until(SOON, "one template", || processes(&pool).0.len() == 1);
     assert!(talk(&pool.address).is_some());
 }
@@ -65,9 +58,7 @@ fn turn_until(pool: &Pool, clock: &Clock, seconds: u32, line: &str) {
 #[test]
 fn a_template_that_is_stopped_while_it_waits_is_killed_after_its_next_order() {
     let (mut pool, _) = rogue("none", SHARED);
-    pool.postfix.stop();
-    let clock = Clock::install(&mut pool.postfix);
-    pool.start();
+    let clock = pool.restart_with_clock();
     let first = template(&pool);
     let mut served = Client::connect(&pool.address);
     let child = served.line();
@@ -85,9 +76,7 @@ fn a_template_that_is_stopped_while_it_waits_is_killed_after_its_next_order() {
 #[test]
 fn a_template_that_is_stopped_before_a_reload_is_replaced_and_killed() {
     let mut pool = pool(ORDERED);
-    pool.postfix.stop();
-    let clock = Clock::install(&mut pool.postfix);
-    pool.start();
+    let clock = pool.restart_with_clock();
     wait_for_children(&pool, 4);
     let first = template(&pool);
     first.signal(Signal::SIGSTOP);
@@ -103,9 +92,7 @@ fn a_template_that_is_stopped_before_a_reload_is_replaced_and_killed() {
 #[test]
 fn a_new_template_that_is_stopped_while_it_loads_fails_the_reload_and_changes_nothing() {
     let (mut pool, mark) = rogue("load-hang", ORDERED);
-    pool.postfix.stop();
-    let clock = Clock::install(&mut pool.postfix);
-    pool.start();
+    let clock = pool.restart_with_clock();
     wait_for_children(&pool, 4);
     let (templates, children) = processes(&pool);
     fs::write(&mark, "").expect("a mark");

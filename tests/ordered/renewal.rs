@@ -4,7 +4,6 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 use testkit::client::Client;
-use testkit::clock::Clock;
 use testkit::instance::SOON;
 use testkit::poll::until;
 use testkit::process::Process;
@@ -64,9 +63,7 @@ fn a_template_is_replaced_after_its_uses_with_its_children() {
 fn a_new_template_that_cannot_load_changes_nothing_and_is_tried_again_later() {
     let settings = format!("{ORDERED}preload_max_age = 100\nthrottle_time = \"60s\"\n");
     let (mut pool, mark) = rogue("load-exit", &settings);
-    pool.postfix.stop();
-    let clock = Clock::install(&mut pool.postfix);
-    pool.start();
+    let clock = pool.restart_with_clock();
     wait_for_children(&pool, 4);
     let (templates, children) = processes(&pool);
     fs::write(&mark, "").expect("a mark");
@@ -118,9 +115,7 @@ fn a_reload_changes_the_age_and_takes_the_place_of_a_replacement() {
 fn a_template_that_is_killed_during_its_replacement_costs_no_more_than_before() {
     let settings = format!("{ORDERED}preload_max_age = 100\n");
     let (mut pool, mark) = rogue("load-hang", &settings);
-    pool.postfix.stop();
-    let clock = Clock::install(&mut pool.postfix);
-    pool.start();
+    let clock = pool.restart_with_clock();
     wait_for_children(&pool, 4);
     let children = processes(&pool).1;
     let old = template(&pool);
