@@ -52,7 +52,7 @@ pub struct Usage {
 
 /// A group is removed once its processes have ended; it is tried this often.
 const RETRY: Duration = Duration::from_millis(100);
-/// After so many times it is left to the next start of the master.
+/// After this number of times it is left to the next start of the master.
 const RETRIES_MAX: u32 = 600;
 
 /// The group of a service.

@@ -1,5 +1,5 @@
-//! A process that outlives this one by a moment, to end what this one has started: nobody else can when
-//! this one was killed.
+//! A process that outlives this one by a moment, to end what this one has started: a process that was
+//! killed cannot do so itself.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -22,7 +22,7 @@ pub struct ChildLimits {
     pub start_limit: Option<StartLimit>,
     /// Whether the master logs what the children write to standard output and standard error.
     pub capture_output: bool,
-    /// A child leaves after it has served so many clients; at least 1.
+    /// A child leaves after it has served this number of clients; at least 1.
     pub max_uses: Option<u32>,
     /// A child leaves at this age, or some time before.
     pub max_age: Option<Duration>,

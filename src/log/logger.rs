@@ -214,7 +214,7 @@ impl Log {
         }
     }
 
-    /// Goes on from the log of a former program, which had lost so many lines.
+    /// Goes on from the log of a former program, which had lost `lost` lines.
     pub fn resume_lost(&mut self, lost: u64, reason: String) {
         self.lost = lost;
         self.reason = reason;

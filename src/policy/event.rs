@@ -43,8 +43,8 @@ pub enum Event {
     SpawnFailed { service: ServiceId, error: Errno },
     /// A child's process has not executed its program within a second.
     ExecHangs { pid: Pid },
-    /// [`Action::Measure`](super::Action::Measure) was carried out: a child uses so many bytes of
-    /// memory.
+    /// [`Action::Measure`](super::Action::Measure) was carried out: how much memory a child
+    /// uses.
     Measured { pid: Pid, bytes: u64 },
     /// [`Action::Watch`](super::Action::Watch) was refused.
     WatchFailed { service: ServiceId, error: Errno },

@@ -1,5 +1,5 @@
-//! Children that others are to take the place of although nothing is wrong with them: after so many
-//! clients (`max_uses`), at an age (`max_age`), or when they use much memory (`memory_recycle`).
+//! Children that are replaced although nothing is wrong with them: after a number of clients
+//! (`max_uses`), at an age (`max_age`), or when they use much memory (`memory_recycle`).
 //!
 //! A child is told to leave while it has no client, so that it leaves at once. One that is told just
 //! as it takes another client leaves after that.
@@ -23,7 +23,7 @@ pub(super) const RECYCLED_MAX: u32 = 3;
 /// How often the memory of children is measured.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Children leave at up to this part (one of so many) of `max_age` before it: those that were started
+/// Children leave before `max_age`, by at most `max_age` divided by this: those that were started
 /// together must not all leave together.
 const JITTER_PART: u32 = 10;
 

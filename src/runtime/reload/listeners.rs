@@ -283,7 +283,7 @@ impl<'a> Opening<'a> {
         })
     }
 
-    /// The owner of the directory, who is not root, could keep the master from starting by its mode.
+    /// By the directory's mode, its owner could keep a master that root runs from starting.
     fn unlock(&mut self, directory: &Path) {
         if let Ok(Some(mode)) = file::restore_access(directory) {
             let directory = directory.display();
