@@ -11,6 +11,7 @@ mod hostname;
 mod inet;
 mod limits;
 mod lines;
+mod listen;
 mod main_cf;
 mod master_cf;
 mod master_toml;
@@ -34,16 +35,14 @@ pub use characters::is_invisible;
 use diagnostic::Place;
 pub use diagnostic::{Diagnostic, Diagnostics, Position, Severity};
 pub use limits::{ChildLimits, StartLimit};
+pub use listen::{AlsoListen, Endpoint, ListenAddress, SocketRights};
 use main_cf::Dictionary;
 use master_toml::ServiceTable;
 pub use master_toml::nearest;
 use parameters::TableSettings;
 pub use parameters::{ImportedVariable, LogFormat, Parameters, SYSLOG_FACILITIES, Values};
 pub use pool::{Accept, Pool, Ramp};
-pub use service::{
-    AlsoListen, ByIdentity, Endpoint, Extra, Kind, ListenAddress, RunOptions, Service,
-    SocketRights, Wakeup,
-};
+pub use service::{ByIdentity, Extra, Kind, RunOptions, Service, Wakeup};
 
 /// The directory of further settings, beside `master.toml`.
 pub const DROP_IN_SETTINGS: &str = "master.toml.d";
