@@ -9,6 +9,7 @@ use crate::replay::{guarded, replay, written};
 use crate::shrink::shrink;
 use crate::simulation::{Broken, Simulation};
 use crate::swarm::Swarm;
+use crate::upgraded::has_upgrades;
 
 /// Happenings in one run: enough for combinations of rare ones, and few enough for many mixtures.
 const RUN: usize = 1000;
@@ -46,7 +47,11 @@ pub fn run(options: &Options) -> Outcome {
 fn one_run(seed: u64, list: &mut Vec<Happening>, coverage: &mut Coverage) -> Result<u64, Broken> {
     let mut random = Random::new(seed);
     let swarm = Swarm::new(&mut random);
-    let mut simulation = Simulation::upgraded();
+    let mut simulation = if has_upgrades(seed) {
+        Simulation::upgraded()
+    } else {
+        Simulation::new()
+    };
     let mut happened = 0;
     for happening in swarm.opening(&mut random) {
         list.push(happening);

@@ -8,8 +8,14 @@ use std::sync::Arc;
 use master::config::Service;
 use master::policy::{Action, Event, Snapshot, Table, Time};
 
-/// One call in so many is followed by an upgrade.
+/// The average number of calls from one upgrade to the next.
 const INTERVAL: u32 = 16;
+
+/// Whether the run with this seed has upgrades: one of four, because they make a run take four times as
+/// long.
+pub fn has_upgrades(seed: u64) -> bool {
+    seed % 4 == 0
+}
 
 #[derive(Debug)]
 pub struct Upgraded {

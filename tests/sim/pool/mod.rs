@@ -16,6 +16,7 @@ use crate::options::Options;
 use crate::random::Random;
 use crate::replay::guarded;
 use crate::shrink::leave_out;
+use crate::upgraded::has_upgrades;
 use simulation::Simulation;
 
 /// Number of happenings in one run.
@@ -209,7 +210,7 @@ pub fn run(options: &Options) -> Outcome {
     let mut coverage = Coverage::default();
     while options.choose("pools", "") && steps < most {
         let list = list(seed);
-        if let Err(what) = replay(&list, &mut coverage) {
+        if let Err(what) = replay(&list, &mut coverage, has_upgrades(seed)) {
             return Err(explain(seed, list, &what));
         }
         steps += list.len() as u64;
@@ -245,9 +246,13 @@ fn list(seed: u64) -> Vec<Happening> {
     list
 }
 
-fn replay(list: &[Happening], coverage: &mut Coverage) -> Result<(), String> {
+fn replay(list: &[Happening], coverage: &mut Coverage, has_upgrades: bool) -> Result<(), String> {
     guarded(|| {
-        let mut simulation = Simulation::upgraded();
+        let mut simulation = if has_upgrades {
+            Simulation::upgraded()
+        } else {
+            Simulation::new()
+        };
         let result = list
             .iter()
             .try_for_each(|&happening| simulation.apply(happening));
@@ -260,7 +265,7 @@ fn replay(list: &[Happening], coverage: &mut Coverage) -> Result<(), String> {
 fn explain(seed: u64, list: Vec<Happening>, what: &str) -> String {
     let all = list.len();
     let mut list = list;
-    let replay = |list: &[Happening]| replay(list, &mut Coverage::default());
+    let replay = |list: &[Happening]| replay(list, &mut Coverage::default(), true);
     leave_out(&mut list, &|list: &[Happening]| replay(list).is_err());
     let few = list.len();
     let what = replay(&list).err().unwrap_or_else(|| what.to_owned());
