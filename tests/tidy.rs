@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "tidy/manual.rs"]
+mod manual;
+
 /// Each module of the crate, and the modules that its code may use. `main` and tests are exempt.
 const ROOMS: [(&str, &[&str]); 16] = [
     ("protocol", &[]),
