@@ -6,7 +6,7 @@ package MasterSpamd;
 use strict;
 use warnings;
 
-use Errno qw(EAGAIN ECONNREFUSED EINTR);
+use Errno qw(EAGAIN ECONNREFUSED EINTR EINVAL);
 use File::Path ();
 use IO::Handle;
 use IO::Poll ();
@@ -267,6 +267,8 @@ sub accept_shared {
             return ($client, $info) if $client;
             # Another child was faster.
             next if $! == EAGAIN;
+            # The listener was shut down.
+            exit if $! == EINVAL;
             info('spamd: accept_a_conn: %s accept failed: %s', ref $socket,
                 $socket->isa('IO::Socket::SSL') ? $socket->errstr : $!);
             return;

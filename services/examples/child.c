@@ -27,6 +27,7 @@ static int serve(int listener) {
     int size = snprintf(text, sizeof text, "hello from %d\n", getpid());
     int client = accept(listener, NULL, NULL);
     if (client < 0 && errno == EAGAIN) return 0; /* another child was faster */
+    if (client < 0 && errno == EINVAL) exit(0); /* the listener was shut down: leave */
     REQUIRE(client >= 0);
     report(TAKEN);
     REQUIRE(!setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout));
@@ -50,8 +51,7 @@ int main(int argc, char **argv) {
     REQUIRE(getenv("GENERATION") && !given['?'] && (user || !given['u']));
     REQUIRE(!given['c'] || !chroot("."));
     REQUIRE(!user || !(setgroups(1, &user->pw_gid) || setgid(user->pw_gid) || setuid(user->pw_uid)));
-    struct pollfd ready[1 + atoi(given['s'])];
-    int count = sizeof ready / sizeof *ready;
+    int count = 1 + atoi(given['s']); struct pollfd ready[count];
     for (int n = 0; n < count; n++) ready[n] = (struct pollfd){ STATUS + n, POLLIN, 0 };
     while (max_use > 0 && poll(ready, count, max_idle * 1000) > 0 && !ready[0].revents)
         for (int n = 1; n < count; n++)

@@ -41,8 +41,8 @@ sub next_client {
     while (my @ready = IO::Select->new($status, @listeners)->can_read($limit{max_idle})) {
         last if grep { $_ == $status } @ready;    # the master is gone, or wants us to leave
         my $accepted = accept my $client, $ready[rand @ready];
-        return $client if $accepted;
-        $!{EAGAIN} or die "accept: $!";           # another child was faster
+        return $accepted && $client if $accepted || $!{EINVAL};    # no: it was shut down
+        $!{EAGAIN} or die "accept: $!";    # another child was faster
     }
     return;
 }

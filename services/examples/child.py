@@ -5,7 +5,7 @@ Its duties are described in master-protocol(7). In the table, with its limits:
 
     shout  inet  n  y  n  -  -  child.py -o max_idle=100 -o max_use=100 -o timeout=60
 """
-import getopt, os, pwd, random, select, socket, struct, sys, syslog
+import errno, getopt, os, pwd, random, select, socket, struct, sys, syslog
 from contextlib import suppress
 
 STATUS, LISTEN = 5, 6  # descriptors
@@ -13,8 +13,7 @@ TAKEN, AVAILABLE = 0, 1
 
 def give_up_privileges(chroot, unprivileged):
     user = pwd.getpwuid(os.stat("private").st_uid) if unprivileged else None  # mail_owner
-    if chroot:
-        os.chroot(".")
+    if chroot: os.chroot(".")
     if user:
         os.setgroups([user.pw_gid])
         os.setgid(user.pw_gid)
@@ -27,16 +26,17 @@ def report(available):
 
 def next_client(listeners, max_idle):
     while ready := select.select([STATUS, *listeners], [], [], max_idle)[0]:
-        if STATUS in ready:
-            break  # the master has ended, or tells this child to leave
-        with suppress(BlockingIOError):  # another child was faster
-            return random.choice(ready).accept()[0]
+        if STATUS in ready: break  # the master has ended, or tells this child to leave
+        try: return random.choice(ready).accept()[0]
+        except BlockingIOError: pass  # another child was faster
+        except OSError as why:
+            if why.errno == errno.EINVAL: break  # the listener was shut down
+            raise
 
 def serve(client, timeout):
     client.settimeout(timeout)
     client.sendall(b"hello from %d\n" % os.getpid())
-    while text := client.recv(4096):
-        client.sendall(text.upper())
+    while text := client.recv(4096): client.sendall(text.upper())
 
 def main():
     syslog.openlog("child.py", syslog.LOG_PID | syslog.LOG_NDELAY, syslog.LOG_MAIL)

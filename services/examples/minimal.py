@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-import os, select, socket, struct, sys
+import errno, os, select, socket, struct, sys
 from contextlib import suppress
 
 STATUS, LISTENER = 5, 6  # descriptors that the master hands over
@@ -14,11 +14,12 @@ def report(state):
 
 while True:
     ready = select.select([STATUS, *listeners], [], [])[0]
-    if STATUS in ready:
-        break  # end of file: it is time to leave
-    with suppress(BlockingIOError):  # another process was faster
-        client, address = ready[0].accept()
-        report(BUSY)
-        with client, suppress(OSError):  # the client may disconnect at any time
-            client.sendall(b"hello\n")
-        report(AVAILABLE)
+    if STATUS in ready: break  # end of file: it is time to leave
+    try: client, address = ready[0].accept()
+    except BlockingIOError: continue  # another process was faster
+    except OSError as error:
+        if error.errno == errno.EINVAL: break  # the listener was shut down: leave, too
+        raise
+    report(BUSY)
+    with client, suppress(OSError): client.sendall(b"hello\n")  # it may disconnect at any time
+    report(AVAILABLE)

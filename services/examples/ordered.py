@@ -10,6 +10,7 @@ Expensive preparation (imports, a model) belongs before the loop: it is done onc
 and clients reach only children that have finished it.
 """
 
+import errno
 import getopt
 import os
 import pwd
@@ -64,6 +65,10 @@ def accept_one(listeners):
             return listener.accept()[0]
         except (BlockingIOError, ConnectionAbortedError):
             pass
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                sys.exit()  # the listener was shut down
+            raise
     return None
 
 

@@ -132,6 +132,7 @@ sub accept_one {
     for my $listener (@listeners) {
         my $client = $listener->accept();
         return $client if $client;
+        exit if $!{EINVAL};    # the listener was shut down
     }
     return;
 }

@@ -11,6 +11,7 @@ Expensive preparation (imports, a model) belongs into load(): it is done once, a
 shared by all children.
 """
 
+import errno
 import getopt
 import os
 import pwd
@@ -119,6 +120,10 @@ def accept_one(listeners):
             return listener.accept()[0]
         except (BlockingIOError, ConnectionAbortedError):
             pass
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                sys.exit()  # the listener was shut down
+            raise
     return None
 
 

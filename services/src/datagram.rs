@@ -8,6 +8,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
 use crate::options::Transport;
+use crate::single::SHUT_DOWN;
+use crate::sys::is_shut_down;
 use crate::{Error, Service};
 
 /// Maximum length of a datagram in bytes; the rest of a longer one is lost.
@@ -74,8 +76,12 @@ impl Service {
         let listeners = worker.listeners();
         while let Some(index) = worker.next()? {
             let listener = &listeners[index];
-            // Another child may have received the datagram.
             let Some(first) = receive(listener, &mut buffer)? else {
+                // Another child may have received the datagram.
+                if is_shut_down(listener) {
+                    log.detail(SHUT_DOWN);
+                    break;
+                }
                 continue;
             };
             let stays = worker.serve(|| {

@@ -24,6 +24,7 @@ pub use self::stream::{Client, TimeoutStream};
 use crate::options::Transport;
 use crate::pass::Arrival;
 use crate::single::{STREAMS, accept, log_client_error};
+use crate::sys::Accepted;
 use crate::waiting::{Waiting, Woken};
 use crate::worker::{Limits, Worker};
 use crate::{Error, Log, Service};
@@ -171,12 +172,15 @@ impl Acceptor {
             let woken = self.waiting.wait(self.limits.deadline(idle_since));
             match woken.map_err(Error::system("cannot wait for clients"))? {
                 Woken::Listener(index) => {
-                    let accepted = accept(&self.listeners[index], self.transport, &self.log)?;
-                    if let Some(arrival) = accepted {
-                        let slot = self.slots.take();
-                        // The receiver lives until this thread has ended, so this cannot fail.
-                        let _ = self.clients.send((arrival, slot));
-                        count += 1;
+                    match accept(&self.listeners[index], self.transport, &self.log)? {
+                        Accepted::Client(arrival) => {
+                            let slot = self.slots.take();
+                            // The receiver lives until this thread has ended, so this cannot fail.
+                            let _ = self.clients.send((arrival, slot));
+                            count += 1;
+                        }
+                        Accepted::Nobody => {}
+                        Accepted::ShutDown => return Ok(()),
                     }
                 }
                 Woken::ToldToLeave => {

@@ -15,6 +15,7 @@ use nix::sys::socket::{MsgFlags, recv};
 
 use crate::single::{STREAMS, arrive, connection, serve_one};
 use crate::status::Status;
+use crate::sys::Accepted;
 use crate::waiting::timeout;
 use crate::worker::{Limits, Worker};
 use crate::{Client, Error, Log, Service};
@@ -71,7 +72,11 @@ impl Service {
         let listeners = worker.listeners();
         let mut turn = 0;
         while worker.next_order()? {
-            let connection = accept_one(&listeners, &mut turn)?;
+            let connection = match accept_one(&listeners, &mut turn, &log)? {
+                Accepted::Client(connection) => Some(connection),
+                Accepted::Nobody => None,
+                Accepted::ShutDown => break,
+            };
             // Report even without a client (another child may have been faster): each order is
             // answered.
             let stays = worker.serve(|| {
@@ -93,14 +98,21 @@ impl Service {
 
 /// Accepts a waiting client, if there is one. The search begins after the listener of the last
 /// client, so that no listener starves.
-fn accept_one(listeners: &[OwnedFd], turn: &mut usize) -> Result<Option<OwnedFd>, Error> {
+fn accept_one(
+    listeners: &[OwnedFd],
+    turn: &mut usize,
+    log: &Log,
+) -> Result<Accepted<OwnedFd>, Error> {
     for at in (0..listeners.len()).map(|n| (*turn + n) % listeners.len()) {
-        if let Some(connection) = connection(&listeners[at])? {
-            *turn = at + 1;
-            return Ok(Some(connection));
+        match connection(&listeners[at], log)? {
+            Accepted::Nobody => {}
+            accepted => {
+                *turn = at + 1;
+                return Ok(accepted);
+            }
         }
     }
-    Ok(None)
+    Ok(Accepted::Nobody)
 }
 
 /// The source of orders: the status channel and two signals.

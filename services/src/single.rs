@@ -8,10 +8,14 @@ use std::time::Duration;
 use crate::client::is_normal_disconnect;
 use crate::options::Transport;
 use crate::pass::{self, Arrival};
+use crate::sys::Accepted;
 use crate::{Client, Error, Log, Service, sys};
 
 /// The types of listeners with stream connections.
 pub(crate) const STREAMS: [Transport; 3] = [Transport::Inet, Transport::Unix, Transport::Pass];
+
+/// Logged with `-v` when a process leaves for that.
+pub(crate) const SHUT_DOWN: &str = "listener shut down -- exiting";
 
 impl Service {
     /// Serves one client after another, each by a call of `serve`. The connection is closed when it
@@ -49,8 +53,10 @@ impl Service {
         let (transport, mut worker) = self.begin(&STREAMS)?;
         let listeners = worker.listeners();
         while let Some(index) = worker.next()? {
-            let Some(arrival) = accept(&listeners[index], transport, &log)? else {
-                continue;
+            let arrival = match accept(&listeners[index], transport, &log)? {
+                Accepted::Client(arrival) => arrival,
+                Accepted::Nobody => continue,
+                Accepted::ShutDown => break,
             };
             let stays = worker.serve(|| {
                 serve_one(arrival, timeout, &log, &mut serve);
@@ -64,7 +70,7 @@ impl Service {
     }
 }
 
-/// Accepts a client; `None` if there is none.
+/// Accepts a client.
 ///
 /// # Errors
 /// This process cannot accept clients any more; the master's next child may be able to.
@@ -72,17 +78,27 @@ pub(crate) fn accept(
     listener: &OwnedFd,
     transport: Transport,
     log: &Log,
-) -> Result<Option<Arrival>, Error> {
-    let connection = connection(listener)?;
-    Ok(connection.and_then(|descriptor| arrive(descriptor, transport, log)))
+) -> Result<Accepted<Arrival>, Error> {
+    Ok(match connection(listener, log)? {
+        Accepted::Client(descriptor) => match arrive(descriptor, transport, log) {
+            Some(arrival) => Accepted::Client(arrival),
+            None => Accepted::Nobody,
+        },
+        Accepted::Nobody => Accepted::Nobody,
+        Accepted::ShutDown => Accepted::ShutDown,
+    })
 }
 
 /// Accepts a connection. This is the first part of [`accept`], and does not block.
 ///
 /// # Errors
 /// As [`accept`].
-pub(crate) fn connection(listener: &OwnedFd) -> Result<Option<OwnedFd>, Error> {
-    sys::accept(listener).map_err(Error::system("accept connection"))
+pub(crate) fn connection(listener: &OwnedFd, log: &Log) -> Result<Accepted<OwnedFd>, Error> {
+    let accepted = sys::accept(listener).map_err(Error::system("accept connection"))?;
+    if matches!(accepted, Accepted::ShutDown) {
+        log.detail(SHUT_DOWN);
+    }
+    Ok(accepted)
 }
 
 /// Completes the connection. This is the second part of [`accept`]. It may wait for a process that

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use master::protocol::pool;
+use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{
@@ -122,7 +123,7 @@ pub(crate) fn leave() -> ! {
 pub(crate) fn process_fd(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open(2) takes two numbers, and looks at no memory.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    let fd = nix::errno::Errno::result(fd)?;
+    let fd = Errno::result(fd)?;
     // SAFETY: it is new, has no other owner, and fits: descriptors are small numbers.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
@@ -144,25 +145,51 @@ pub(crate) fn is_ordered(channel: &OwnedFd) -> bool {
     result == 0 && least == pool::SIZE as libc::c_int
 }
 
-/// Accepts a connection without blocking; `None` if there is none.
+/// What a listener had for this process.
+#[derive(Debug)]
+pub(crate) enum Accepted<T> {
+    Client(T),
+    /// Another child was faster, or the client has disconnected.
+    Nobody,
+    /// No client will come: the listener was shut down, as the master does before it ends or when it
+    /// gives up the address. It is time to leave.
+    ShutDown,
+}
+
+/// Accepts a connection without blocking.
 ///
 /// # Errors
 /// The system's error, except for errors that concern only the client.
-pub(crate) fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn accept(listener: &OwnedFd) -> io::Result<Accepted<OwnedFd>> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let number = match accept4(listener.as_raw_fd(), flags) {
         Ok(number) => number,
-        Err(errno) if concerns_only_the_client(errno) => return Ok(None),
+        Err(Errno::EINVAL) => return Ok(Accepted::ShutDown),
+        Err(Errno::EAGAIN) if is_shut_down(listener) => return Ok(Accepted::ShutDown),
+        Err(errno) if concerns_only_the_client(errno) => return Ok(Accepted::Nobody),
         Err(errno) => return Err(errno.into()),
     };
     // SAFETY: accept4(2) has just returned this descriptor, so nothing else owns it.
-    Ok(Some(unsafe { OwnedFd::from_raw_fd(number) }))
+    Ok(Accepted::Client(unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
+/// Whether a local socket was shut down for reading. That leaves it readable without end, while
+/// accept(2) and recv(2) find nothing.
+pub(crate) fn is_shut_down(socket: &OwnedFd) -> bool {
+    let mut polled = libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events: libc::POLLRDHUP,
+        revents: 0,
+    };
+    // SAFETY: poll(2) reads and writes `polled` alone, which outlives the call.
+    let ready = unsafe { libc::poll(&raw mut polled, 1, 0) };
+    ready > 0 && polled.revents & libc::POLLRDHUP != 0
 }
 
 /// Whether accept(2) failed only because the client has disconnected or another child was faster
 /// (Postfix, `sane_accept.c`).
-fn concerns_only_the_client(errno: nix::errno::Errno) -> bool {
-    use nix::errno::Errno::*;
+fn concerns_only_the_client(errno: Errno) -> bool {
+    use Errno::*;
     matches!(
         errno,
         EAGAIN
@@ -213,4 +240,38 @@ pub(crate) fn receive_descriptor(socket: &OwnedFd) -> io::Result<Option<OwnedFd>
         }
     }
     Ok(received)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{Shutdown, shutdown};
+    use std::net::TcpListener;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
+
+    #[test]
+    fn a_listener_without_clients_has_nobody_until_it_is_shut_down() {
+        let directory = tempfile::tempdir().unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        let local = UnixListener::bind(directory.path().join("socket")).unwrap();
+        local.set_nonblocking(true).unwrap();
+        for listener in [OwnedFd::from(tcp), local.into()] {
+            let nobody = accept(&listener).unwrap();
+            assert!(matches!(nobody, Accepted::Nobody), "{nobody:?}");
+            shutdown(listener.as_raw_fd(), Shutdown::Read).unwrap();
+            let shut = accept(&listener).unwrap();
+            assert!(matches!(shut, Accepted::ShutDown), "{shut:?}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_socket_is_shut_down_or_not() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        theirs.send(b"x").unwrap();
+        let ours = OwnedFd::from(ours);
+        assert!(!is_shut_down(&ours));
+        shutdown(ours.as_raw_fd(), Shutdown::Read).unwrap();
+        assert!(is_shut_down(&ours));
+    }
 }

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::options::Transport;
 use crate::single::accept;
+use crate::sys::Accepted;
 use crate::{Error, Service};
 
 /// Maximum length of a request in bytes.
@@ -71,8 +72,9 @@ impl Service {
                 }
             } else {
                 match accept(listener, transport, &log)? {
-                    None => continue,
-                    Some(arrival) => worker.serve(|| act(request(&arrival.descriptor))),
+                    Accepted::Client(arrival) => worker.serve(|| act(request(&arrival.descriptor))),
+                    Accepted::Nobody => continue,
+                    Accepted::ShutDown => break,
                 }
             };
             if !stays {

@@ -2,11 +2,11 @@
 
 use nix::sys::signal::Signal;
 use testkit::client::Client;
-use testkit::instance::SOON;
+use testkit::instance::{Instance, SOON};
 use testkit::poll::until;
-use testkit::{needs_root, test};
+use testkit::{layout, needs_ours, needs_root, test};
 
-use crate::examples::{MINIMAL, Stage, examples, expect_served};
+use crate::examples::{MINIMAL, Stage, examples, examples_and_minimal, expect_served};
 
 /// "at once when descriptor 5 is readable", "only between two clients"
 #[test]
@@ -108,5 +108,44 @@ fn a_child_leaves_that_has_served_its_number_of_clients() {
         );
         until(SOON, "the last child to leave", || !served[5].runs());
         stage.expect_no_complaint();
+    }
+}
+
+/// "With EINVAL the listener was shut down": the master does so before it closes descriptor 5.
+#[test]
+fn children_leave_without_a_complaint_when_the_listener_is_shut_down() {
+    needs_root("to run a master");
+    needs_ours("the original has no stop_timeout");
+    for example in examples_and_minimal() {
+        let mut postfix = Instance::bare();
+        let (name, address) = (postfix.address(), postfix.address());
+        example.add(&mut postfix, &name, "inet n n n - 5", "");
+        // What they write on standard error is logged.
+        let settings = "stop_timeout = 4\ncapture_output = true\n";
+        let settings = format!("[service.\"{name}/inet\"]\n{settings}");
+        layout::replace(&postfix.configuration().join("master.toml"), &settings);
+        postfix.start();
+        let children = || {
+            let mut children = postfix.children();
+            let own = |argument: &String| argument.ends_with(example.file);
+            children.retain(|child| child.cmdline().iter().any(own));
+            children
+        };
+        let clients = (1..=3).map(|count| {
+            let mut client = Client::connect(&address);
+            assert!(client.line().starts_with("hello"), "{count} {example:?}");
+            client
+        });
+        drop(clients.collect::<Vec<_>>());
+        until(SOON, "children that are idle", || {
+            let children = children();
+            !children.is_empty() && children.iter().all(|child| child.sleeps())
+        });
+        let children = children();
+        postfix.stop();
+        assert!(children.iter().all(|child| !child.runs()), "{example:?}");
+        for word in ["fatal: ", "Traceback", "Error", "killed by"] {
+            assert_eq!(postfix.log_lines(word), [""; 0], "{example:?}");
+        }
     }
 }

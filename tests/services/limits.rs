@@ -1,11 +1,14 @@
 //! When a process leaves.
 
+use std::os::unix::net::UnixDatagram;
+
 use nix::sys::signal::Signal;
 use testkit::client::Client;
-use testkit::instance::SOON;
+use testkit::instance::{Instance, SOON};
 use testkit::poll::until;
 use testkit::process::Process;
-use testkit::{needs_root, test};
+use testkit::programs::service;
+use testkit::{layout, needs_ours, needs_root, test};
 
 use crate::stage::Stage;
 
@@ -120,4 +123,87 @@ fn a_process_that_serves_a_client_for_too_long_is_ended() {
     client.wait_for_end();
     stage.wait_for_log("killed by signal 14");
     assert_eq!(stage.ask("next"), "next");
+}
+
+/// A service that is given time for its end: its type, its program with arguments, how many processes
+/// three clients at a time need, and its settings.
+#[derive(Clone, Copy, Debug)]
+struct Shared(&'static str, &'static str, usize, &'static str);
+
+impl Shared {
+    /// A running master with the service, its name, and its processes, which are idle.
+    fn start(self) -> (Instance, String, Vec<Process>) {
+        let Self(kind, command, count, settings) = self;
+        let program = command.split_whitespace().next().expect("a name");
+        let mut instance = Instance::bare();
+        instance.install(&service(program), program);
+        let (name, address) = match kind {
+            "inet" => (instance.address(), instance.address()),
+            _ => (
+                "a".to_owned(),
+                instance.socket("public", "a").display().to_string(),
+            ),
+        };
+        let limit = if kind == "unix-dgram" { 1 } else { 5 };
+        instance.service(&format!("{name} {kind} n n n - {limit} {command}"));
+        instance.service("b unix - n n - 1 true");
+        let settings = format!("[service.\"{name}/{kind}\"]\nstop_timeout = 4\n{settings}");
+        layout::replace(&instance.configuration().join("master.toml"), &settings);
+        instance.start();
+        let processes = || instance.children_named(program);
+        if kind == "unix-dgram" {
+            let client = UnixDatagram::unbound().expect("a socket");
+            client.send_to(b"<6>hello", &address).expect("a listener");
+        }
+        let clients = (1..=3).filter(|_| kind != "unix-dgram").map(|nth| {
+            let client = Client::connect(&address);
+            let needed = nth.min(count);
+            until(SOON, format_args!("process {needed}"), || {
+                processes().len() >= needed
+            });
+            client
+        });
+        drop(clients.collect::<Vec<_>>());
+        until(SOON, "processes that are idle", || {
+            let processes = processes();
+            !processes.is_empty() && processes.iter().all(|process| process.sleeps())
+        });
+        let processes = processes();
+        (instance, name, processes)
+    }
+}
+
+const SHARED: [Shared; 7] = [
+    Shared("inet", "echo", 3, ""),
+    Shared("unix", "echo", 3, ""),
+    Shared("inet", "proxy to=/nowhere", 1, ""),
+    Shared("unix", "proxy to=/nowhere", 1, ""),
+    Shared("inet", "ordered", 3, "accept = \"ordered\"\nmax_idle = 5\n"),
+    Shared("unix", "trigger-log", 3, ""),
+    Shared("unix-dgram", "syslog-sink file=-", 1, ""),
+];
+
+/// The master shuts the listeners down, and then closes the status channels.
+#[test]
+fn processes_whose_listener_is_shut_down_leave_without_a_complaint() {
+    needs_root("a mail system");
+    needs_ours("the original has no stop_timeout");
+    for shared in SHARED {
+        for stops in [true, false] {
+            let (mut instance, name, processes) = shared.start();
+            if stops {
+                instance.stop();
+            } else {
+                layout::replace(&instance.configuration().join("master.toml"), "");
+                instance.without(&name, shared.0).reload();
+            }
+            until(SOON, "the processes to leave", || {
+                processes.iter().all(|process| !process.runs())
+            });
+            for word in ["fatal: ", "exit status", "killed by"] {
+                let lines = instance.log_lines(word);
+                assert_eq!(lines, [""; 0], "{shared:?}, stops: {stops}");
+            }
+        }
+    }
 }
