@@ -284,12 +284,12 @@ impl Wait {
         }
     }
 
-    /// Whether the machine was busy: processors were short for nearly all of the time, or a program
-    /// that no master starts was late for half of it (a kernel that is itself delayed reports no
+    /// Whether the machine was busy: processors were short for half of the time, or a program that
+    /// no master starts was late for a quarter of it (a kernel that is itself delayed reports no
     /// shortage).
     fn is_the_machines(self) -> bool {
         let late = noise::within(self.begun, self.begun + self.time);
-        self.starved >= self.time * 9 / 10 || late >= self.time / 2
+        self.starved >= self.time / 2 || late >= self.time / 4
     }
 }
 
