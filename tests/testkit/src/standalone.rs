@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
@@ -30,6 +31,8 @@ pub struct Standalone {
     running: Option<Running>,
     is_watched: bool,
     watch: Watch,
+    /// Held while a program is copied: threads of a test can ask for the same one.
+    installing: Mutex<()>,
 }
 
 impl Standalone {
@@ -63,6 +66,7 @@ impl Standalone {
             running: None,
             is_watched: true,
             watch: Watch::default(),
+            installing: Mutex::new(()),
         };
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(standalone.path(), open).expect("a mode");
@@ -155,6 +159,7 @@ impl Standalone {
         let copy = self
             .path()
             .join(program.file_name().expect("a file's name"));
+        let _alone = self.installing.lock().expect("no panic holds it");
         if !copy.exists() {
             self::copy(program, &copy);
         }
