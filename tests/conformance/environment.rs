@@ -260,8 +260,8 @@ fn an_attached_masters_children_have_nothing_of_its_terminal() {
             let service = PuppetService::add(postfix, "a", "unix - - n - -");
             postfix.start_in_foreground(&["-d"]);
             let _client = service.connect();
-            let child = service.next().process;
-            let master = postfix.master_process();
+            let puppet = service.next();
+            let (child, master) = (puppet.process, postfix.master_process());
             let apart = child.session() == child.0 && child.session() != master.session();
             postfix.stop();
             if apart {
