@@ -16,7 +16,7 @@ use Mail::SpamAssassin::Logger qw(info);
 use Mail::SpamAssassin::SubProcBackChannel;
 use Mail::SpamAssassin;
 use POSIX ();
-use Socket qw(MSG_WAITALL pack_sockaddr_un);
+use Socket qw(AF_UNIX MSG_WAITALL pack_sockaddr_un sockaddr_family);
 
 # Descriptors of the protocol.
 use constant CHANNEL => 5;
@@ -34,17 +34,20 @@ my ($handle) = delete($ENV{MASTER_TEMPLATE}) =~ m{^(/proc/self/fd/\d+)\z}
     or die "spamd: not preloaded by master\n";
 my ($number) = $handle =~ /(\d+)\z/;
 delete $ENV{$_} for 'MAIL_CONFIG', 'GENERATION';
-my ($path, $pidfile, $waiting, $shared, @rest) = setup();
-# The socket that clients connect to: $path is a symbolic link to it.
-my $socket = "$directory/run/public/spamd";
-my %listeners = map { listener($_) } LISTEN .. $number - 1;
+# A template of this master has loaded before.
+my $is_first = !-e "$directory/loaded";
+my ($pidfile, $waiting, $shared, @paths) = setup();
+# Clients find the master's sockets by symbolic links.
+my %socket_of = map { $paths[$_] => "$directory/run/public/spamd-" . ($_ + 1) } 0 .. $#paths;
+my %path_of = map { pack_sockaddr_un($_) => $_ } @paths;
+let_clients_in() if $is_first;
+my %listeners = listeners();
+# The sockets of spamd, with what it tells of each.
 my @sockets;
 # The template's channel, and then the child's.
 my $channel;
 my $is_loaded = 0;
 my $generation = 0;
-# A template of this master has loaded before.
-my $is_first = !-e "$directory/loaded";
 unlink $pidfile if $pidfile ne '' && !$is_first;
 
 my $bind = \&IO::Socket::bind;
@@ -54,11 +57,11 @@ my $learner = \&Mail::SpamAssassin::finish_learner;
     no warnings qw(redefine once);
     # Imported into spamd's package, these take the place of Perl's own there.
     *main::fork = \&fork_child;
-    *main::unlink = sub { $is_loaded ? CORE::unlink(@_) : CORE::unlink(grep { $_ ne $path } @_) };
+    *main::unlink = sub { CORE::unlink($is_loaded ? @_ : grep { !$socket_of{$_} } @_) };
     *IO::Socket::bind = \&bind_inherited;
-    # Asked whether spamd runs at its path already.
+    # Asked whether spamd runs at a path of its own already.
     *IO::Socket::connect = sub {
-        return $connect->(@_) if $is_loaded || $path eq '' || $_[1] ne pack_sockaddr_un($path);
+        return $connect->(@_) if $is_loaded || !$path_of{ $_[1] };
         $! = ECONNREFUSED;
         return;
     };
@@ -82,7 +85,7 @@ END {
             kill TERM => $master if getppid == $master;
             my $end = time + END_TIME;
             select undef, undef, undef, 0.005 while getppid == $master && time < $end;
-            File::Path::remove_tree($directory);
+            clean_up();
         } elsif ($pidfile ne '') {
             write_file($pidfile, "$master\n");
         }
@@ -102,7 +105,18 @@ sub wait_until_heard {
 sub setup {
     open my $file, '<', "$directory/start" or die "spamd: $directory/start: $!\n";
     local $/;
-    return map { /^(.*)\z/s } split /\0/, <$file>, -1;
+    my ($pidfile, $waiting, $shared, undef, $count, @rest) = map { /^(.*)\z/s } split /\0/, <$file>, -1;
+    return $pidfile, $waiting, $shared, @rest[0 .. $count - 1];
+}
+
+# At first, only the owner of their directory can reach the sockets, whose mode lets all connect. Now
+# they get the mode of sockets that spamd has just made, and spamd changes it.
+sub let_clients_in {
+    for my $socket (values %socket_of) {
+        chmod 0777 & ~umask, $socket or die "spamd: $socket: $!\n";
+    }
+    my $sockets = "$directory/run/public";
+    chmod 0755, $sockets or die "spamd: $sockets: $!\n";
 }
 
 sub write_file {
@@ -112,31 +126,39 @@ sub write_file {
     close $file or warn "spamd: cannot write to $path: $!\n";
 }
 
-# The address that spamd binds, and the listener that the master has there.
-sub listener {
-    my ($number) = @_;
-    my $listener = IO::Socket->new_from_fd($number, 'r+') or die "spamd: no listener: $!\n";
-    return ($path eq '' ? getsockname $listener : pack_sockaddr_un($path), $listener);
+# The listeners that the master has, by the addresses that spamd binds. Those of paths are the last ones,
+# in the order of these.
+sub listeners {
+    my @names = map { pack_sockaddr_un($_) } @paths;
+    my %found;
+    for my $descriptor (LISTEN .. $number - 1) {
+        my $listener = IO::Socket->new_from_fd($descriptor, 'r+') or die "spamd: no listener: $!\n";
+        my $name = getsockname $listener;
+        $name = shift @names if sockaddr_family($name) == AF_UNIX;
+        $found{$name} = $listener;
+    }
+    return %found;
 }
 
 sub bind_inherited {
     my ($own, $address) = @_;
     my $listener = $listeners{$address} or return $bind->(@_);
     POSIX::dup2(fileno $listener, fileno $own) or return;
-    push @sockets, $own;
-    return $own if $path eq '';
+    my $path = $path_of{$address};
+    push @sockets, { socket => $own, fd => fileno $own, path => $path };
+    return $own if !defined $path;
     # As if this process had made it.
-    chown $>, $) + 0, $socket;
+    chown $>, $) + 0, $socket_of{$path};
     # Others see the path all the time.
     my $new = "$path.$$";
-    symlink($socket, $new) && rename($new, $path) or return;
+    symlink($socket_of{$path}, $new) && rename($new, $path) or return;
     return $own;
 }
 
 # Forks a child whenever the master orders it, and returns in each child. Never returns in the parent.
 sub fork_child {
     return CORE::fork() if ((caller 1)[3] // '') ne 'main::spawn';
-    $_->blocking(0) for @sockets;
+    $_->{socket}->blocking(0) for @sockets;
     close $_ for values %listeners;
     %listeners = ();
     $channel = IO::Socket->new_from_fd(CHANNEL, 'r+') or die "spamd: no master: $!\n";
@@ -180,8 +202,17 @@ sub leave {
     }
     POSIX::_exit(0) if !is_newest();
     # Children that are busy have the listeners, too; a signal has ended them.
-    File::Path::remove_tree($directory);
+    clean_up();
     main::kill_handler($signal);
+}
+
+# Removes the directory if spamd has made it. Tables written by hand stay.
+sub clean_up {
+    if (-e "$directory/temporary") {
+        File::Path::remove_tree($directory);
+    } else {
+        CORE::unlink("$directory/loaded");
+    }
 }
 
 # No other template has taken the place of this one.
@@ -257,13 +288,14 @@ sub report {
 # Waits for a client of any listener; leaves when the master does, or tells it to.
 sub accept_shared {
     my $poll = IO::Poll->new();
-    $poll->mask($_ => IO::Poll::POLLIN()) for $channel, @sockets;
+    $poll->mask($_ => IO::Poll::POLLIN()) for $channel, map { $_->{socket} } @sockets;
     while (1) {
         $poll->poll();
         exit if $poll->events($channel);
-        for my $socket (grep { $poll->events($_) } @sockets) {
+        for my $info (@sockets) {
+            my $socket = $info->{socket};
+            next if !$poll->events($socket);
             my $client = $socket->accept;
-            my $info = { socket => $socket, fd => fileno $socket, path => $path };
             return ($client, $info) if $client;
             # Another child was faster.
             next if $! == EAGAIN;

@@ -55,35 +55,40 @@ struct Spamd {
     directory: TempDir,
     /// How clients find it.
     server: Vec<String>,
-    _port: Port,
+    ports: [Port; 2],
 }
 
 impl Spamd {
     /// Skips the test unless spamd and spamc are installed.
     fn start(options: &[&str]) -> Self {
+        let server = ["-d", "127.0.0.1", "-p", "{port}"];
+        Self::listening(&["-i", "127.0.0.1", "-p", "{port}"], &server, options)
+    }
+
+    /// The same with options that say where it listens, and where clients find it. Ports and the test's
+    /// directory have names in these.
+    fn listening(endpoints: &[&str], server: &[&str], options: &[&str]) -> Self {
         needs_root("children change their user");
         for (path, package) in [("/usr/sbin/spamd", "spamd"), ("/usr/bin/spamc", "spamc")] {
             if !Path::new(path).exists() {
                 skip(&format!("needs Debian's package {package}"));
             }
         }
-        let (directory, port) = (tempfile::tempdir().expect("a directory"), Port::reserve());
+        let directory = tempfile::tempdir().expect("a directory");
+        let ports = [Port::reserve(), Port::reserve()];
         // Children that are another user write there.
         fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("a mode");
         let path = |name: &str| directory.path().join(name).display().to_string();
-        let (endpoint, server) = if options.contains(&"--socketmode") {
-            let socket = vec!["--socketpath".to_owned(), path("socket")];
-            (socket, vec!["-U".to_owned(), path("socket")])
-        } else {
-            let port = port.to_string();
-            let client = ["-d", "127.0.0.1", "-p", &port].map(str::to_owned);
-            let tcp = ["-i", "127.0.0.1", "-p", &port].map(str::to_owned);
-            (tcp.to_vec(), client.to_vec())
+        let named = |option: &&str| {
+            let option = option.replace("{port}", &ports[0].to_string());
+            let option = option.replace("{other port}", &ports[1].to_string());
+            option.replace("{directory}", &directory.path().display().to_string())
         };
+        let server: Vec<String> = server.iter().map(named).collect();
         let started = Command::new(file("contrib/spamassassin/spamd"))
             .env("MASTER", master())
             .args(["-L", "-u", "nobody", "-r", &path("pid"), "-s", &path("log")])
-            .args(endpoint)
+            .args(endpoints.iter().map(named))
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -95,7 +100,7 @@ impl Spamd {
             pid: 0,
             directory,
             server,
-            _port: port,
+            ports,
         };
         // Reading the rules takes a long time on a busy machine.
         spamd.pid = until(3 * SOON, "a PID file", || spamd.pid_in_file());
@@ -143,7 +148,13 @@ impl Spamd {
 
     #[track_caller]
     fn serves(&self) {
-        let spam = text(&self.spamc(&[], &message(GTUBE)));
+        let server: Vec<&str> = self.server.iter().map(String::as_str).collect();
+        self.serves_at(&server);
+    }
+
+    #[track_caller]
+    fn serves_at(&self, server: &[&str]) {
+        let spam = text(&spamc_of(server, &[], &message(GTUBE)));
         assert!(spam.contains("\nX-Spam-Flag: YES\n"), "{spam}");
         assert!(spam.contains("tests=GTUBE"), "{spam}");
     }
@@ -256,9 +267,13 @@ fn round_robin_children_share_the_listener() {
     spamd.wait_for_children(3);
 }
 
+/// The options that have spamd listen at a path, and spamc use it.
+const AT_PATH: [&str; 2] = ["--socketpath", "{directory}/socket"];
+const TO_PATH: [&str; 2] = ["-U", "{directory}/socket"];
+
 #[test]
 fn the_socket_of_spamd_has_its_path_and_mode() {
-    let spamd = Spamd::start(&["-m", "2", "--socketmode", "0600"]);
+    let spamd = Spamd::listening(&AT_PATH, &TO_PATH, &["-m", "2", "--socketmode", "0600"]);
     let socket = fs::metadata(spamd.path("socket")).expect("a socket");
     assert_eq!((socket.mode() & 0o777, socket.uid()), (0o600, 0));
     spamd.serves();
@@ -266,6 +281,109 @@ fn the_socket_of_spamd_has_its_path_and_mode() {
     until(SOON, "no socket", || {
         fs::symlink_metadata(spamd.path("socket")).is_err()
     });
+}
+
+#[test]
+fn spamd_serves_at_a_path_and_at_a_port_and_a_hangup_keeps_both() {
+    let endpoints = [&AT_PATH[..], &["-i", "127.0.0.1", "-p", "{port}"]].concat();
+    let rights = [
+        "--socketmode",
+        "0620",
+        "--socketowner",
+        "daemon",
+        "--socketgroup",
+        "mail",
+    ];
+    let spamd = Spamd::listening(&endpoints, &TO_PATH, &[&rights[..], &["-m", "3"]].concat());
+    let port = spamd.ports[0].to_string();
+    let line = spamd.log();
+    assert!(line.contains("UNIX domain socket /"), "{line}");
+    assert!(line.contains(&format!("[127.0.0.1]:{port}")), "{line}");
+    let socket = fs::metadata(spamd.path("socket")).expect("a socket");
+    assert_eq!(socket.mode() & 0o777, 0o620);
+    let owners = (socket.uid(), socket.gid());
+    let user = nix::unistd::User::from_name("daemon").ok().flatten();
+    let group = nix::unistd::Group::from_name("mail").ok().flatten();
+    let expected = (user.expect("a user").uid, group.expect("a group").gid);
+    assert_eq!(owners, (expected.0.as_raw(), expected.1.as_raw()));
+    spamd.serves();
+    spamd.serves_at(&["-d", "127.0.0.1", "-p", &port]);
+    let before = spamd.wait_for_children(2);
+    Process(spamd.pid).signal(Signal::SIGHUP);
+    until(3 * SOON, "other children, and no client refused", || {
+        spamd.serves();
+        let now = spamd.children();
+        now.len() == 2 && !now.iter().any(|child| before.contains(child))
+    });
+    let again = fs::metadata(spamd.path("socket")).expect("a socket");
+    assert_eq!((again.uid(), again.gid()), owners);
+    assert_eq!((again.ino(), again.mode()), (socket.ino(), socket.mode()));
+    spamd.serves_at(&["-d", "127.0.0.1", "-p", &port]);
+}
+
+#[test]
+fn spamd_serves_at_all_that_it_is_told_to_listen_at() {
+    let endpoints = [
+        "--listen",
+        "{directory}/socket",
+        "--listen",
+        "127.0.0.1:{port}",
+    ];
+    let others = [
+        "--listen",
+        "127.0.0.1:{other port}",
+        "--listen",
+        "{directory}/other",
+    ];
+    let endpoints = [endpoints, others].concat();
+    for options in [&["-m", "2"][..], &["-m", "2", "--round-robin"]] {
+        let spamd = Spamd::listening(&endpoints, &TO_PATH, options);
+        let paths = ["socket", "other"].map(|name| spamd.path(name).display().to_string());
+        for path in &paths {
+            spamd.serves_at(&["-U", path]);
+            let line = format!("got connection over {path}\n");
+            assert!(spamd.log().contains(&line), "{}", spamd.log());
+        }
+        for port in &spamd.ports {
+            spamd.serves_at(&["-d", "127.0.0.1", "-p", &port.to_string()]);
+        }
+        Process(spamd.pid).signal(Signal::SIGTERM);
+        until(SOON, "no socket", || {
+            paths.iter().all(|path| fs::symlink_metadata(path).is_err())
+        });
+    }
+}
+
+/// A spamd that never loads, so that it does not set the mode.
+#[test]
+fn others_cannot_use_the_socket_of_spamd_until_it_has_its_mode() {
+    needs_root("spamd is for root");
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = directory.path().join("spamd");
+    fs::write(&program, "sleep 1000;\n").expect("a program");
+    let mut started = Command::new(file("contrib/spamassassin/spamd"))
+        .env("MASTER", master())
+        .env("SPAMD", &program)
+        .args(["--socketmode", "0600", "--socketpath"])
+        .arg(directory.path().join("socket"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("perl");
+    let configuration = until(SOON, "a master", || {
+        let line = Process(started.id() as i32).cmdline();
+        let option = line.iter().position(|word| word == "-c")?;
+        line.get(option + 1).map(PathBuf::from)
+    });
+    let mode = |path: &Path| Some(fs::metadata(path).ok()?.mode() & 0o777);
+    let mode = until(SOON, "a directory that others can enter", || {
+        (mode(&configuration.join("run/public"))? & 0o001 != 0)
+            .then(|| mode(&configuration.join("run/public/spamd-1")))
+    });
+    Process(started.id() as i32).signal(Signal::SIGTERM);
+    started.wait().expect("an end");
+    fs::remove_dir_all(&configuration).expect("what the template would remove");
+    assert_eq!(mode.map(|mode| mode & 0o022), Some(0), "{mode:?}");
 }
 
 #[test]
@@ -293,4 +411,96 @@ fn a_spamd_that_cannot_load_ends() {
     let said = String::from_utf8_lossy(&end.stderr).into_owned();
     assert!(!end.status.success(), "{said}");
     assert!(said.contains("cannot use --vpopmail without -u"), "{said}");
+}
+
+#[test]
+fn a_path_at_which_no_socket_can_be_is_an_error_at_the_start() {
+    needs_root("spamd is for root");
+    if !Path::new("/usr/sbin/spamd").exists() {
+        skip("needs Debian's package spamd");
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let taken = directory.path().join("file");
+    fs::write(&taken, "").expect("a file");
+    let listener = directory.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&listener).expect("a socket");
+    let long = directory.path().join("x".repeat(100));
+    for (path, why) in [
+        (&taken, "exists but is no socket"),
+        (&listener, "already running on"),
+        (&long, "exceeds system limit"),
+    ] {
+        let end = Command::new(file("contrib/spamassassin/spamd"))
+            .env("MASTER", master())
+            .args(["-L", "-i", "127.0.0.1", "--socketpath"])
+            .arg(path)
+            .output()
+            .expect("perl");
+        let said = String::from_utf8_lossy(&end.stderr).into_owned();
+        assert!(!end.status.success() && said.contains(why), "{said}");
+    }
+}
+
+/// As README.md shows it.
+#[test]
+fn a_table_of_spamd_written_by_hand_stays_when_the_master_ends() {
+    needs_root("children change their user");
+    if !Path::new("/usr/sbin/spamd").exists() || !Path::new("/usr/bin/spamc").exists() {
+        skip("needs Debian's packages spamd and spamc");
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("a mode");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let port = Port::reserve();
+    let program = file("contrib/spamassassin/spamd");
+    let write = |name: &str, text: &str| fs::write(path(name), text).expect("a file");
+    let line = format!("127.0.0.1:{port} inet n n n - 5 {}\n", program.display());
+    write("master.cf", &line);
+    write(
+        "master.toml",
+        &format!(
+            "queue_directory = \"run\"\ndata_directory = \"data\"\nmail_owner = \"nobody\"\n\
+             import_environment = \"MAIL_CONFIG PATH LANG\"\n\
+             [service.\"127.0.0.1:{port}/inet\"]\nalso_listen = [\"unix:public/spamd-1\"]\n\
+             preload = true\naccept = \"ordered\"\n"
+        ),
+    );
+    let (pid, socket) = (path("pid"), path("socket"));
+    let options = format!(
+        "-L -u nobody -i 127.0.0.1 -p {port} --socketpath {socket} -r {pid} -s {}",
+        path("log")
+    );
+    let fields = [&pid, "", "", "/", "1", &socket].into_iter();
+    let fields: Vec<&str> = fields.chain(options.split(' ')).collect();
+    write("start", &fields.join("\0"));
+    // The second time it finds what the first time has left.
+    for _ in 0..2 {
+        let mut started = Command::new(master())
+            .args(["-d", "-c", &path("")])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a master");
+        until(3 * SOON, "a PID file", || {
+            fs::exists(&pid).ok()?.then_some(())
+        });
+        let port = port.to_string();
+        for server in [
+            ["-d", "127.0.0.1", "-p", &port].as_slice(),
+            &["-U", &socket],
+        ] {
+            let spam = text(&spamc_of(server, &[], &message(GTUBE)));
+            assert!(spam.contains("tests=GTUBE"), "{spam}");
+        }
+        Process(started.id() as i32).signal(Signal::SIGTERM);
+        started.wait().expect("an end");
+        until(SOON, "no socket and no PID file", || {
+            fs::symlink_metadata(&socket).is_err() && !fs::exists(&pid).unwrap_or(true)
+        });
+        assert_eq!(
+            fs::read_to_string(path("master.cf")).ok(),
+            Some(line.clone())
+        );
+        assert!(fs::symlink_metadata(path("loaded")).is_err());
+    }
 }
