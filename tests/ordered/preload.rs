@@ -31,10 +31,9 @@ fn socket(process: Process) -> Option<i32> {
     if !process.environ().contains_key("MASTER_TEMPLATE") {
         return None;
     }
-    let descriptors = process.descriptors();
-    let mut all = descriptors.iter();
-    let socket = all.find(|(_, fd)| fd.target.contains("master.template"));
-    socket.map(|(number, _)| *number)
+    let mut all = process.descriptor_targets().into_iter();
+    let socket = all.find(|(_, target)| target.contains("master.template"));
+    socket.map(|(number, _)| number)
 }
 
 /// The template and the children of a pool.

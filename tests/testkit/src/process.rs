@@ -311,26 +311,35 @@ impl Process {
 
     pub fn descriptors(self) -> BTreeMap<i32, Descriptor> {
         let sockets = Sockets::of(self);
+        let all = self.descriptor_targets().into_iter();
+        all.filter_map(|(number, target)| {
+            let info = self.text(&format!("fdinfo/{number}"));
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+            let kind = Kind::of(&target, &sockets);
+            Some((
+                number,
+                Descriptor {
+                    kind,
+                    flags: u32::from_str_radix(flags.trim(), 8).ok()?,
+                    target,
+                },
+            ))
+        })
+        .collect()
+    }
+
+    /// The targets of its descriptors, without the list of all sockets: that one has a line for each
+    /// connection of the last minute, and takes seconds to read after many.
+    pub fn descriptor_targets(self) -> BTreeMap<i32, String> {
         let Ok(entries) = fs::read_dir(self.file("fd")) else {
             return BTreeMap::new();
         };
         entries
             .filter_map(|entry| {
                 let entry = entry.ok()?;
-                let number: i32 = entry.file_name().to_str()?.parse().ok()?;
+                let number = entry.file_name().to_str()?.parse().ok()?;
                 let target = fs::read_link(entry.path()).ok()?;
-                let target = target.to_string_lossy().into_owned();
-                let info = self.text(&format!("fdinfo/{number}"));
-                let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
-                let kind = Kind::of(&target, &sockets);
-                Some((
-                    number,
-                    Descriptor {
-                        kind,
-                        flags: u32::from_str_radix(flags.trim(), 8).ok()?,
-                        target,
-                    },
-                ))
+                Some((number, target.to_string_lossy().into_owned()))
             })
             .collect()
     }
@@ -467,6 +476,10 @@ impl Sockets {
             ("udp6", "dgram"),
         ] {
             for line in process.text(&format!("net/{family}")).lines().skip(1) {
+                // Past connections (TIME_WAIT) can be many, and no process has them.
+                if line.split_whitespace().nth(3) == Some("06") {
+                    continue;
+                }
                 let words: Vec<&str> = line.split_whitespace().collect();
                 let inode = words[9].parse().expect("an inode number");
                 let socket = Socket {
