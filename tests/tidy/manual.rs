@@ -208,6 +208,20 @@ fn missing_paths(code: &str) -> Vec<String> {
     missing
 }
 
+/// The documents that name files of Rust as they are below `src`.
+const BELOW_SRC: [&str; 2] = ["docs/core.md", "docs/contributor.md"];
+
+/// The files of Rust in a piece of code that are not there, at the top or below `src`.
+fn missing_sources(code: &str) -> Vec<String> {
+    let words = code.split(|c: char| c.is_whitespace() || "(),;:".contains(c));
+    let mut missing: Vec<String> = words.map(str::to_owned).collect();
+    missing.retain(|word| {
+        let is_path = word.ends_with(".rs") && word.contains('/');
+        is_path && !root().join(word).exists() && !root().join("src").join(word).exists()
+    });
+    missing
+}
+
 /// The subcommand of `masterctl` in a piece of code, if it has one.
 fn subcommand(code: &str) -> Option<&str> {
     let mut words = code.split("masterctl ").nth(1)?.split_whitespace();
@@ -259,6 +273,11 @@ fn what_documents_name_exists() {
         }
         for (code, language) in code(&text) {
             missing_paths(&code).iter().for_each(|path| complain(path));
+            if BELOW_SRC.contains(&name.as_str()) {
+                missing_sources(&code)
+                    .iter()
+                    .for_each(|path| complain(path));
+            }
             // The arguments of `masterctl` itself, such as `--help`, are no subcommand.
             let command = subcommand(&code).filter(|command| !command.contains(['/', '|']));
             if let Some(command) = command.filter(|command| !commands.contains(*command)) {
