@@ -40,6 +40,15 @@ impl Log {
         log.catch_panics();
     }
 
+    /// This process has given up its rights, and keeps no file that it could not open without them.
+    pub(crate) fn give_up_file(&self) {
+        let mut log = self.lock();
+        log.give_up_file();
+        // The former hook has a descriptor of its own.
+        let _ = std::panic::take_hook();
+        log.catch_panics();
+    }
+
     /// This process is a copy of the one that has made the log.
     pub(crate) fn forked(&self) {
         self.lock().forked();
@@ -89,7 +98,7 @@ pub(crate) fn first_log(program: &str) -> Log {
     let variable = |name: &str| std::env::var_os(name);
     // Without a master, the process was started from a terminal.
     let terminal = match variable(GENERATION) {
-        Some(_) => Terminal::Nothing,
+        Some(_) => Terminal::Lost,
         None => Terminal::Everything,
     };
     let settings = Settings::inherited(variable, "master", program, "mail", terminal);

@@ -287,6 +287,7 @@ impl Service {
         }
         if let Some(owner) = &owner {
             become_user(owner).map_err(Error::system("cannot become mail_owner"))?;
+            self.log.give_up_file();
         }
         // Set this last: after an error, the process must not be treated as unprivileged.
         self.privileged = false;
@@ -469,7 +470,7 @@ impl Service {
             terminal: if shown {
                 Terminal::Everything
             } else {
-                Terminal::Nothing
+                Terminal::Lost
             },
         };
         let verbose = self.options.verbose || std::env::var_os("MAIL_VERBOSE").is_some();

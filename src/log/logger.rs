@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::entry::{Clean, Entry, cut};
 use super::output::Output;
-use super::{About, Settings, Severity, Terminal, terminal};
+use super::{About, Settings, Severity, Target, Terminal, terminal};
 use crate::errors::describe_error;
 
 /// The most lines that [`Log::keep_lines`] keeps.
@@ -83,6 +83,13 @@ impl Log {
             self.output.keep_open(old);
         }
         self.settings = settings;
+    }
+
+    /// Keeps no descriptor of a file that this process could not open with the rights it has now.
+    pub fn give_up_file(&mut self) {
+        if matches!(self.settings.target, Target::Postlog { .. }) {
+            self.output = Output::open(&self.settings.target);
+        }
     }
 
     /// Which lines go to the terminal from now on.
@@ -186,6 +193,9 @@ impl Log {
         match self.output.send(&entry, self.settings.format, self.direct) {
             Ok(()) => self.report_lost(),
             Err(error) => {
+                if self.settings.terminal == Terminal::Lost {
+                    terminal::show(&entry, Terminal::Everything, self.settings.format);
+                }
                 self.lost += 1;
                 self.reason = describe_error(&error);
             }

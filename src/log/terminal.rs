@@ -16,6 +16,8 @@ use crate::sys::poll::can_write;
 pub enum Terminal {
     /// None: there is no terminal any more.
     Nothing,
+    /// Those that could not be written elsewhere: another process may read standard error.
+    Lost,
     /// Those that are not for information: start-up says nothing when all is well.
     Problems,
     Everything,
@@ -24,7 +26,7 @@ pub enum Terminal {
 impl Terminal {
     fn shows(self, severity: Severity) -> bool {
         match self {
-            Self::Nothing => false,
+            Self::Nothing | Self::Lost => false,
             Self::Problems => severity > Severity::Info,
             Self::Everything => true,
         }

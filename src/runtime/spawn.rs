@@ -17,6 +17,7 @@ use crate::sandbox::Failure;
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::Channel;
 use crate::sys::poll::Interest;
+use crate::sys::privilege;
 use crate::sys::spawn::{Descriptors, ExecError};
 
 impl Runtime {
@@ -69,13 +70,22 @@ impl Runtime {
     /// What is done with what the next child of a service prints.
     pub(super) fn output_purpose(&self, id: ServiceId) -> Option<Purpose> {
         let service = self.table.service(id)?;
-        if service.config().limits().capture_output {
+        if service.config().limits().capture_output || self.logs_for_children() {
             Some(Purpose::Log)
         } else if self.setup.run.attached {
             Some(Purpose::Show)
         } else {
             (!service.is_proven()).then_some(Purpose::LastWords)
         }
+    }
+
+    /// Whether the log is a file of root's, which children without root's rights cannot open, and
+    /// no postlogd is expected to write it.
+    fn logs_for_children(&self) -> bool {
+        let parameters = &self.config.parameters;
+        let is_file =
+            !parameters.maillog_file.is_empty() && !self.log.settings().target.is_stdout();
+        parameters.stand_alone && is_file && privilege::is_root()
     }
 
     /// A new child, with the master's ends of what it inherits.

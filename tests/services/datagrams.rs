@@ -10,7 +10,7 @@ use testkit::{needs_root, test};
 
 /// A master with a sink, and the file to which it writes.
 fn sink(limit: &str, options: &str) -> (Instance, PathBuf) {
-    let mut instance = Instance::bare();
+    let mut instance = Instance::with_postlogd();
     instance.install(&service("syslog-sink"), "syslog-sink");
     let file = instance.path().join("messages");
     instance.service(&format!(

@@ -30,6 +30,7 @@ impl Stage {
             program,
             port: Port::reserve(),
         };
+        stage.add_postlogd();
         stage.install(&service(program), program);
         stage.serve("y", limit, arguments);
         stage.start();

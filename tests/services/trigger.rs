@@ -6,7 +6,7 @@ use testkit::{needs_root, test};
 
 /// A master that wakes up the service `alarm` of this type at its start.
 fn alarm(kind: &str, name: &str) -> Instance {
-    let mut instance = Instance::bare();
+    let mut instance = Instance::with_postlogd();
     instance.install(&service("trigger-log"), "trigger-log");
     instance.service(&format!("{name} {kind} n - n 3600 - trigger-log"));
     instance.start();
@@ -52,7 +52,7 @@ fn a_pass_service_gets_it_through_a_pipe() {
 #[test]
 fn what_is_no_text_is_shown() {
     needs_root("a mail system");
-    let mut instance = Instance::bare();
+    let mut instance = Instance::with_postlogd();
     instance.install(&service("trigger-log"), "trigger-log");
     instance.service("alarm fifo n - n 0 - trigger-log");
     instance.start();
@@ -63,7 +63,7 @@ fn what_is_no_text_is_shown() {
 #[test]
 fn a_type_that_it_is_not_made_for_is_refused() {
     needs_root("a mail system");
-    let mut instance = Instance::bare();
+    let mut instance = Instance::with_postlogd();
     instance.install(&service("trigger-log"), "trigger-log");
     instance.service("alarm unix-dgram n - n 0 - trigger-log");
     instance.start();

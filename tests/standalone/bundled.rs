@@ -9,6 +9,7 @@ use testkit::client::Client;
 use testkit::instance::SOON;
 use testkit::network::in_own_network;
 use testkit::poll::until;
+use testkit::process::Descriptor;
 use testkit::programs::service;
 use testkit::run::run;
 use testkit::standalone::Standalone;
@@ -145,9 +146,12 @@ fn a_short_program_of_ones_own_is_served_changed_and_reported_when_wrong() {
     assert_eq!(client(&standalone, "hello").line(), "good morning");
 }
 
+/// Root's log file stays root's: a descriptor of it could be used to cut it off, or to fill the disk.
+/// So lines of a service that has given up root's rights go through the master.
 #[test]
-fn a_service_logs_to_the_masters_file_and_terminal() {
-    for mut standalone in [Standalone::new(), Standalone::of_a_user()] {
+fn a_service_logs_to_the_masters_file_and_terminal_and_keeps_no_descriptor_of_roots_file() {
+    let root = Standalone::new();
+    for mut standalone in [root, Standalone::of_a_user()] {
         let log = standalone.path().join("log");
         let of = |name: &str| standalone.path().join(name).display().to_string();
         standalone.write_toml(&format!(
@@ -157,13 +161,30 @@ fn a_service_logs_to_the_masters_file_and_terminal() {
             standalone.queue().display(),
             of("data"),
         ));
-        start(&mut standalone, &["whois"], "whois unix n - - - 5 whois\n");
+        start(
+            &mut standalone,
+            &["whois", "echo"],
+            "whois unix n - - - 5 whois\necho unix n - - - 5 echo\n",
+        );
         client(&standalone, "whois").wait_for_end();
         until(SOON, "a line in the log", || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             text.lines()
-                .any(|line| line.contains(" master/whois[") && line.contains("asked by local"))
+                .any(|line| line.contains("whois") && line.contains("asked by local"))
         });
         standalone.wait_for_line("whois: asked by local client");
+
+        let mut client = client(&standalone, "echo");
+        client.say("hello");
+        assert_eq!(client.line(), "hello");
+        let is_root = standalone.uid() == 0;
+        let children = standalone.process().children();
+        assert!(!children.is_empty());
+        for child in children {
+            let descriptors = child.descriptors();
+            let of_the_log = |d: &Descriptor| d.target == log.display().to_string();
+            let keeps = descriptors.values().any(of_the_log);
+            assert_eq!(keeps, !is_root, "{descriptors:?}");
+        }
     }
 }

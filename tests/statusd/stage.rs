@@ -23,7 +23,7 @@ impl Stage {
 
     /// `options` are statusd's.
     pub fn with(document: &Document, options: &str) -> Self {
-        let instance = Instance::bare();
+        let instance = Instance::with_postlogd();
         let socket = instance.path().join("told");
         let mut stage = Self {
             master: FakeMaster::new(&socket, document),

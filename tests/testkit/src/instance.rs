@@ -42,6 +42,9 @@ pub struct Instance {
     watch: Watch,
 }
 
+/// The line of the service that writes the log.
+const POSTLOGD: &str = "postlog unix-dgram n - n - 1 postlogd";
+
 impl Instance {
     /// An instance with the distribution's daemons and only one service, `postlog`, which writes
     /// the log.
@@ -50,7 +53,7 @@ impl Instance {
         // Before there is a link to another master, which must not be overwritten.
         layout::copy_daemons(&instance);
         instance.use_master(&under_test());
-        instance.service("postlog unix-dgram n - n - 1 postlogd");
+        instance.service(POSTLOGD);
         instance
     }
 
@@ -64,6 +67,23 @@ impl Instance {
         let instance = Self::without_daemons();
         instance.use_master(master);
         instance
+    }
+
+    /// An instance without daemons except the tested master, and postlogd, which writes the log also
+    /// for children without root's rights.
+    pub fn with_postlogd() -> Self {
+        let mut instance = Self::bare();
+        instance.add_postlogd();
+        instance
+    }
+
+    /// Installs postlogd, and adds its service.
+    pub fn add_postlogd(&mut self) {
+        self.install(
+            &Path::new(crate::POSTFIX_DAEMONS).join("postlogd"),
+            "postlogd",
+        );
+        self.service(POSTLOGD);
     }
 
     fn without_daemons() -> Self {
