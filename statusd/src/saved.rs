@@ -45,7 +45,12 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    File::create_new(path)?.write_all(text)
+    let written = File::create_new(path)?.write_all(text);
+    if written.is_err() {
+        // A full disk is not to be filled by what is of no use.
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 /// The history that the previous process has saved; an empty one if there is no usable file.
@@ -101,6 +106,32 @@ mod tests {
         assert_eq!(services(&load(&file).expect("a history")), Some(7));
         let names = fs::read_dir(directory.path()).expect("a directory");
         assert_eq!(names.count(), 1, "no draft stays");
+    }
+
+    /// The limit on file sizes, which stands for a full disk, is a process's own.
+    #[test]
+    fn a_full_disk_is_an_error_and_no_draft_stays() {
+        if std::env::var_os("MASTER_TEST_FULL").is_none() {
+            let test = std::env::current_exe().expect("the test");
+            let name = "saved::tests::a_full_disk_is_an_error_and_no_draft_stays";
+            let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" --exact \"$1\" >/dev/null";
+            let shell = Command::new("/bin/sh")
+                .args(["-c", script])
+                .arg(test)
+                .arg(name)
+                .env("MASTER_TEST_FULL", "1")
+                .status();
+            assert!(shell.expect("a shell").success());
+            return;
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("history");
+        let mut history = History::default();
+        history.take(Some(&calm()));
+        let error = save(&history, &file).expect_err("no room");
+        assert_eq!(error.kind(), ErrorKind::FileTooLarge);
+        let names = fs::read_dir(directory.path()).expect("a directory");
+        assert_eq!(names.count(), 0);
     }
 
     #[test]
