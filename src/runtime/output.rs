@@ -1,6 +1,6 @@
 //! What children print: logged where their service asks for that, and shown on the terminal with
-//! `-d`; line by line, with the service's name and the child's pid. Of a child whose service has not
-//! proven itself, only what it wrote to standard error last, and only if it fails.
+//! `-d`; line by line, with the service's name and the child's pid. Otherwise only what a child wrote
+//! to standard error last, and only if it fails.
 //!
 //! A child that prints a lot must neither cost other services their turns nor fill the disk. So its
 //! channel is read once in a turn, and not again for [`REST`] when there was more; the child waits
@@ -241,7 +241,7 @@ impl Runtime {
                 let _ = output.watch(pid, &self.poll);
             }
         }
-        for pid in mem::take(&mut self.turn.outputs) {
+        while let Some(pid) = self.turn.outputs.pop() {
             self.read_output(now, pid, 1);
         }
     }
@@ -255,19 +255,24 @@ impl Runtime {
             return;
         };
         output.unwatch(&self.poll);
-        let io = self.services.get_mut(id);
+        let (rate, last_words) = match self.services.get_mut(id).map(|io| io.activity()) {
+            Some(activity) => (&mut activity.output, &mut activity.last_words),
+            None => (&mut self.outputs.removed, &mut Rate::default()),
+        };
         let service = output.service.clone();
         let mut lines = Lines {
             now,
             pid,
             service: &service,
-            rate: io.map_or(&mut self.outputs.removed, |io| &mut io.activity().output),
+            rate,
             log: &mut self.log,
         };
         output.end_line(&mut lines);
         let left_out = lines.rate.take_suppressed();
         lines.report_left_out(left_out);
         if failed {
+            // Also when what came before has used the rate up.
+            lines.rate = last_words;
             for line in mem::take(&mut output.last_words) {
                 lines.write(&line, Purpose::LastWords);
             }

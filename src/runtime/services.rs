@@ -92,6 +92,10 @@ pub(super) struct Activity {
     pub(super) reports: Option<ReportSet>,
     /// Lines of output that were logged.
     pub(super) output: Rate,
+    /// Last words that were logged.
+    pub(super) last_words: Rate,
+    /// Children of a program that works that have a socket for their last words.
+    pub(super) with_last_words: Limiter<10, 1>,
     /// How often a listener was made to listen again that a child had shut down. Where that is too
     /// often, the service is throttled.
     pub(super) listened_again: Limiter<8, 1>,

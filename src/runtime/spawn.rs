@@ -42,7 +42,16 @@ impl Runtime {
         if !self.spawner.wait_for_slots() {
             return false;
         }
-        match self.start_child(now, id, generation, stress) {
+        let purpose = self.output_purpose(now, id);
+        let started = self.start_child(now, id, (generation, stress), purpose);
+        let started = match started {
+            // Descriptors may have run out: last words are no reason not to start it.
+            Err(_) if purpose == Some(Purpose::LastWords) => {
+                self.start_child(now, id, (generation, stress), None)
+            }
+            started => started,
+        };
+        match started {
             Ok(child) => self.child_started(now, generation, child),
             Err(error) => {
                 let error = errno(&error);
@@ -67,15 +76,19 @@ impl Runtime {
         self.watch_child(now, service, pid);
     }
 
-    /// What is done with what the next child of a service prints.
-    pub(super) fn output_purpose(&self, id: ServiceId) -> Option<Purpose> {
+    /// What is done with what the next child of a service prints. A socket for last words costs a
+    /// tenth of a start, so that not each of many children of a program that works has one.
+    pub(super) fn output_purpose(&mut self, now: Time, id: ServiceId) -> Option<Purpose> {
         let service = self.table.service(id)?;
         if service.config().limits().capture_output || self.logs_for_children() {
             Some(Purpose::Log)
         } else if self.setup.run.attached {
             Some(Purpose::Show)
         } else {
-            (!service.is_proven()).then_some(Purpose::LastWords)
+            let is_proven = service.is_proven();
+            let activity = self.services.get_mut(id)?.activity();
+            let has_words = !is_proven || activity.with_last_words.allow(now).is_some();
+            has_words.then_some(Purpose::LastWords)
         }
     }
 
@@ -93,10 +106,9 @@ impl Runtime {
         &mut self,
         now: Time,
         id: ServiceId,
-        generation: u32,
-        stress: bool,
+        (generation, stress): (u32, bool),
+        purpose: Option<Purpose>,
     ) -> io::Result<ChildIo> {
-        let purpose = self.output_purpose(id);
         let io = self.services.get_mut(id).ok_or(io::ErrorKind::NotFound)?;
         let group = self.groups.path(id.index());
         let program = io.program(self.setup.run, &self.setup.executor, stress, group)?;

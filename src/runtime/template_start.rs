@@ -84,12 +84,12 @@ impl Runtime {
         service: &Arc<Service>,
         environment: &Environment,
     ) -> io::Result<Pid> {
+        let purpose = self.output_purpose(now, id);
         let io = self.services.get(id).ok_or(io::ErrorKind::NotFound)?;
         let (run, executor) = (self.setup.run, &self.setup.executor);
         let group = self.groups.path(id.index());
         // The socket follows the listeners.
         let program = program(service, run, executor, false, io.listeners.len() + 1, group)?;
-        let purpose = self.output_purpose(id);
         let (output, printed) = Output::pair(purpose, service)?;
         let (channel, theirs) = Channel::pair()?;
         let socket = TemplateSocket::open(Path::new(SOCKET_PATH))?;

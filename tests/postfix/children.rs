@@ -33,7 +33,7 @@ fn facts(process: Process, master: Process) -> Facts {
     let descriptors: BTreeMap<i32, String> = process
         .descriptors()
         .into_iter()
-        // `a_child_of_a_service_that_has_not_worked_yet_writes_its_errors_to_a_socket`
+        // `a_child_writes_its_errors_to_a_socket`
         .filter(|(number, _)| *number != 2)
         .filter(|(number, descriptor)| inert || *number <= 5 || descriptor.kind.is_listener())
         .map(|(number, descriptor)| {

@@ -7,6 +7,7 @@ use testkit::instance::SOON;
 use testkit::operator::told;
 use testkit::poll::until;
 use testkit::process::Process;
+use testkit::programs::service;
 use testkit::run::{contents, run};
 use testkit::standalone::Standalone;
 use testkit::test;
@@ -15,6 +16,11 @@ use testkit::test;
 fn start(standalone: &mut Standalone, script: &str, settings: &str) -> std::path::PathBuf {
     let program = standalone.script("program", script);
     standalone.write_table(&format!("a unix n - - - 5 {}\n", program.display()));
+    start_table(standalone, settings)
+}
+
+/// The same with the table that is there.
+fn start_table(standalone: &mut Standalone, settings: &str) -> std::path::PathBuf {
     let (file, queue) = (standalone.path().join("log"), standalone.queue());
     let data = standalone.path().join("data");
     standalone.write_toml(&format!(
@@ -30,6 +36,11 @@ fn start(standalone: &mut Standalone, script: &str, settings: &str) -> std::path
 
 fn connect(standalone: &Standalone) -> Client {
     Client::connect(&standalone.queue().join("public/a").display().to_string())
+}
+
+fn master(standalone: &Standalone) -> Process {
+    let pid = fs::read_to_string(standalone.queue().join("pid/master.pid")).expect("a pid");
+    Process(pid.trim().parse().expect("a number"))
 }
 
 /// The texts of the service's children in the log.
@@ -78,34 +89,57 @@ fn a_child_that_writes_without_end_neither_fills_the_log_nor_stops_the_master() 
     told(&standalone, &["stop"]);
 }
 
-/// A start costs more with a socket for what the child writes.
 #[test]
-fn a_service_that_has_worked_has_dev_null_and_one_that_has_failed_has_not() {
+fn the_first_failure_of_a_program_that_worked_before_has_last_words_too() {
     let mut standalone = Standalone::of_a_user();
-    let marks = standalone.path().join("marks");
+    let path = |name: &str| standalone.path().join(name);
+    let (works, fails) = (path("works"), path("fails"));
     let script = format!(
-        "readlink /proc/self/fd/2 >>{0}; if [ -e {0}.fail ]; then echo broken >&2; exit 3; fi",
-        marks.display()
+        "if [ -e {} ]; then echo broken >&2; exit 3; fi; echo fine >&2; echo >>{}",
+        fails.display(),
+        works.display()
     );
-    let log = start(&mut standalone, &script, "throttle_time = \"1s\"\n");
-    let errors = |count: usize| {
-        until(SOON, "a child", || {
-            let text = contents(&marks);
-            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-            (lines.len() >= count).then_some(lines)
-        })
-    };
+    let log = start(&mut standalone, &script, "");
     let _client = connect(&standalone);
-    let lines = errors(2);
-    assert!(lines[0].starts_with("socket:"), "{lines:?}");
-    until(SOON, "one with /dev/null", || {
-        contents(&marks).contains("/dev/null")
+    until(SOON, "children that end well", || {
+        contents(&works).len() >= 3
     });
-    fs::write(standalone.path().join("marks.fail"), "").expect("a file");
-    until(SOON, "the last words of the second failure", || {
-        words(&log) == ["broken"] || words(&log).len() > 1
+    fs::write(&fails, "").expect("a file");
+    until(SOON, "the last words", || words(&log) == ["broken"]);
+    until(SOON, "the first failure", || {
+        contents(&log).contains("bad command startup")
     });
     told(&standalone, &["stop"]);
+}
+
+/// A start with a socket for what the child writes costs more.
+#[test]
+fn of_many_children_of_a_program_that_works_few_have_a_socket_for_last_words() {
+    let mut standalone = Standalone::of_a_user();
+    standalone.unwatched("the children are counted");
+    let echo = standalone.install(&service("echo"));
+    standalone.write_table(&format!("a unix n - - - 100 {}\n", echo.display()));
+    let log = start_table(&mut standalone, "");
+    let serve = || {
+        let mut client = connect(&standalone);
+        client.say("hello");
+        assert_eq!(client.line(), "hello");
+        client
+    };
+    serve().finish();
+    // Each has a child of its own.
+    let clients: Vec<Client> = (0..60).map(|_| serve()).collect();
+    let children = master(&standalone).children();
+    let errors = |child: &Process| child.descriptors()[&2].target.clone();
+    let errors: Vec<String> = children.iter().map(errors).collect();
+    let with = errors.iter().filter(|target| target.starts_with("socket:"));
+    let without = errors.iter().filter(|target| *target == "/dev/null");
+    let (with, without) = (with.count(), without.count());
+    assert_eq!(with + without, errors.len(), "{errors:?}");
+    assert!(with >= 10 && without >= 1, "{with} with, {without} without");
+    drop(clients);
+    told(&standalone, &["stop"]);
+    assert_eq!(words(&log), [""; 0]);
 }
 
 #[test]
@@ -114,8 +148,7 @@ fn a_child_that_ends_well_or_is_told_to_leave_has_no_last_words() {
     let script = "echo something >&2; read -r line <&5; exit 0";
     let log = start(&mut standalone, script, "");
     let _client = connect(&standalone);
-    let master = fs::read_to_string(standalone.queue().join("pid/master.pid")).expect("a pid");
-    let master = Process(master.trim().parse().expect("a number"));
+    let master = master(&standalone);
     until(SOON, "a child", || !master.children().is_empty());
     told(&standalone, &["reload"]);
     told(&standalone, &["stop"]);

@@ -60,14 +60,15 @@ fn a_master_without_free_descriptors_serves_and_says_what_it_cannot() {
     let fresh = PuppetService::add(&mut postfix, "b", "unix - - n - -");
     postfix.set("service_throttle_time", "1s");
     postfix.start();
-    // Of the first child of a service, the master has its descriptor 2, too.
+    // The master also has what a child's descriptor 2 is the other end of, when it is free.
     let (client, first) = used.serve();
     drop(client);
     first.exit(0);
     let (_client, mut busy) = used.serve();
     let vitals = Vitals::of(&postfix);
 
-    // A child needs two of the master's descriptors, and a third one while it is started.
+    // A child needs two of the master's descriptors, and a third one while it is started. Last words
+    // have none left.
     let exhausted = Exhausted::but(postfix.master_process(), 3);
     busy.finish_client();
     let _client = used.connect();
