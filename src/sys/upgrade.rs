@@ -11,13 +11,15 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, SealFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{SigSet, SigmaskHow};
-use nix::unistd::{alarm, execve, pipe2};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg};
+use nix::unistd::{Pid, alarm, execve, pipe2};
 
+use super::child::ChildProcess;
 use super::process::{self, set_nonblocking};
 use super::spawn::Spawner;
 use super::{detached, file};
@@ -25,7 +27,7 @@ use super::{detached, file};
 /// How long a program may take to say that it understands the state.
 pub const CHECK_TIME: Duration = Duration::from_secs(5);
 /// Bytes of what it says that are read.
-const ANSWER_MAX: u64 = 4096;
+const ANSWER_MAX: usize = 4096;
 /// The largest state that is read, in bytes.
 const STATE_MAX: u64 = 1 << 30;
 
@@ -258,13 +260,14 @@ pub fn check(program: &Path, option: &str, state: &OwnedFd, fds: &[RawFd]) -> io
         unsafe { process::keep_only(kept) };
         let mut inherited = fds.to_vec();
         inherited.push(state.as_raw_fd());
+        let mut master = File::from(theirs);
         let checked = match set_all_cloexec(&inherited, false) {
-            Ok(()) => run(program, option, state.as_raw_fd()),
+            Ok(()) => run(program, option, state.as_raw_fd(), &master),
             Err(errno) => Err(errno.into()),
         };
         let checked = checked.unwrap_or_else(|e| Checked::NotExecuted(describe(&e)));
         // The master may have given up.
-        let _ = File::from(theirs).write_all(checked.encode().as_bytes());
+        let _ = master.write_all(checked.encode().as_bytes());
     })?;
     Ok(File::from(ours))
 }
@@ -277,10 +280,11 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-/// In a copy of this process: runs the program, and waits for its end.
-fn run(program: &Path, option: &str, state: RawFd) -> io::Result<Checked> {
+/// In a copy of this process: runs the program, and waits for its end while the master does.
+fn run(program: &Path, option: &str, state: RawFd, master: &File) -> io::Result<Checked> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
-    // This copy ends, too, should the other process keep it waiting.
+    set_nonblocking(&ours)?;
+    // This copy ends, too, should an exec that hangs keep it waiting.
     alarm::set(CHECK_TIME.as_secs() as u32 + 1);
     let path = CString::new(program.as_os_str().as_bytes())?;
     let option = CString::new(option)?;
@@ -307,16 +311,52 @@ fn run(program: &Path, option: &str, state: RawFd) -> io::Result<Checked> {
     let mut child = command.spawn()?;
     // The command has the other end of the pipe.
     drop(command);
-    let mut text = Vec::new();
-    File::from(ours).take(ANSWER_MAX).read_to_end(&mut text)?;
-    if text.len() as u64 == ANSWER_MAX {
-        // It says more than any answer.
-        let _ = child.kill();
-    }
-    let text = String::from_utf8_lossy(&text).into_owned();
+    let process = Pid::from_raw(child.id() as i32);
+    let said = listen(process, File::from(ours), master);
+    // It has the master's listeners and locks. What it has started ends, too.
+    let _ = killpg(process, Signal::SIGKILL);
     let status = child.wait()?;
+    let Some(text) = said? else {
+        return Ok(Checked::Silent);
+    };
+    let text = String::from_utf8_lossy(&text).into_owned();
     Ok(match status.signal() {
         Some(signal) => Checked::Killed(signal, text),
         None => Checked::Exited(status.code().unwrap_or(1), text),
     })
+}
+
+/// What a program says until it ends, or has said more than any answer; none if it takes longer than
+/// it may, or the master waits no longer.
+fn listen(process: Pid, mut said: File, master: &File) -> io::Result<Option<Vec<u8>>> {
+    let until = Instant::now() + CHECK_TIME;
+    let process = ChildProcess::open(process.as_raw())?;
+    let mut text = Vec::new();
+    let mut is_open = true;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        // That the other side of a pipe is closed is reported unasked.
+        let mut fds = [
+            PollFd::new(master.as_fd(), PollFlags::empty()),
+            PollFd::new(process.as_fd(), PollFlags::POLLIN),
+            PollFd::new(said.as_fd(), PollFlags::POLLIN),
+        ];
+        let watched = if is_open { &mut fds[..] } else { &mut fds[..2] };
+        if ppoll(watched, Some(left.into()), None)? == 0 || fds[0].any() == Some(true) {
+            return Ok(None);
+        }
+        let has_ended = fds[1].any() == Some(true);
+        let mut bytes = [0; ANSWER_MAX];
+        match said.read(&mut bytes) {
+            Ok(length) => {
+                is_open = length > 0;
+                text.extend_from_slice(&bytes[..length]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        if has_ended || text.len() > ANSWER_MAX {
+            return Ok(Some(text));
+        }
+    }
 }
