@@ -1,105 +1,23 @@
 //! A name server that does not answer.
 
-use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::Command;
-use std::thread;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use testkit::client::{Client, expect_refusal};
 use testkit::clock::Clock;
 use testkit::differs::{Observed, differs};
 use testkit::instance::{Instance, SOON};
-use testkit::network::{LOOPBACK_2, in_own_network};
+use testkit::name_server::{self, ADDRESS, HOST, NameServer, Question};
+use testkit::network::in_own_network;
 use testkit::poll::until;
 use testkit::process::Process;
 use testkit::puppet_service::PuppetService;
 use testkit::{needs_ours, needs_root, test};
 
-/// The name server of the test's network (RFC 1035), which knows one host.
-struct NameServer(UdpSocket);
-
-/// A query that has not been answered yet.
-struct Question {
-    message: Vec<u8>,
-    from: SocketAddr,
-}
-
-const HOST: &str = "host.test";
-/// The host's address.
-const ADDRESS: &str = LOOPBACK_2;
-
-impl NameServer {
-    fn start() -> Self {
-        Self(UdpSocket::bind("127.0.0.1:53").expect("the name server's port"))
-    }
-
-    fn wait(&self, limit: Duration) -> io::Result<Question> {
-        self.0.set_read_timeout(Some(limit))?;
-        let mut message = vec![0; 512];
-        let (length, from) = self.0.recv_from(&mut message)?;
-        message.truncate(length);
-        Ok(Question { message, from })
-    }
-
-    #[track_caller]
-    fn question(&self) -> Question {
-        self.wait(SOON).expect("a question")
-    }
-
-    /// Answers with the host's address; the host has only an IPv4 address.
-    fn answer(&self, question: &Question) {
-        const HEADER: usize = 12;
-        let message = &question.message;
-        let name = message[HEADER..].iter().position(|&byte| byte == 0);
-        let end = HEADER + name.expect("a name") + 1 + 4;
-        let wants_ipv4 = message[end - 4..end - 2] == [0, 1];
-        let mut answer = message[..end].to_vec();
-        // A response to a recursive query, with one answer for IPv4 and none otherwise.
-        answer[2..HEADER].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(wants_ipv4), 0, 0, 0, 0]);
-        if wants_ipv4 {
-            // The queried name, type A, class IN, a TTL of a minute, an address.
-            answer.extend([0xc0, HEADER as u8, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-            answer.extend(ADDRESS.parse::<Ipv4Addr>().expect("an address").octets());
-        }
-        self.0.send_to(&answer, question.from).expect("an answer");
-    }
-
-    /// Answers this query and all others until `waits` returns.
-    fn answer_while(&self, question: &Question, waits: impl FnOnce() + Send) {
-        thread::scope(|scope| {
-            let waiting = scope.spawn(waits);
-            self.answer(question);
-            while !waiting.is_finished() {
-                if let Ok(question) = self.wait(Duration::from_millis(10)) {
-                    self.answer(&question);
-                }
-            }
-        });
-    }
-}
-
 /// Starts a master whose only source of host names is the name server, with one attempt per query.
 fn start(postfix: &mut Instance) {
-    let mut command = command(postfix);
+    let mut command = name_server::master(postfix);
     postfix.run_in_foreground(&mut command);
-}
-
-fn command(postfix: &Instance) -> Command {
-    let resolv_conf = "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n";
-    fs::write(postfix.path().join("resolv.conf"), resolv_conf).expect("a file");
-    fs::write(postfix.path().join("nsswitch.conf"), "hosts: dns\n").expect("a file");
-    let script = format!(
-        "for file in resolv.conf nsswitch.conf; do mount --bind {}/$file /etc/$file; done && \
-         exec \"$@\"",
-        postfix.path().display()
-    );
-    let options = ["--mount", "sh", "-ec", &script, "sh"];
-    postfix.under(Path::new("unshare"), &options)
 }
 
 /// A running master with a service, and a service for the next reload whose address only the name
@@ -285,7 +203,7 @@ fn a_start_that_waits_for_a_name_server_can_be_stopped() {
         PuppetService::add(&mut postfix, &format!("{HOST}:7070"), "inet n - n - -");
         postfix.write_configuration();
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
-            let mut command = command(&postfix);
+            let mut command = name_server::master(&postfix);
             postfix.run_unseen(&mut command);
             let master = Process(postfix.foreground().pid());
             until(SOON, "a process that looks the name up", || {

@@ -22,6 +22,7 @@ pub mod fake_master;
 pub mod harness;
 pub mod instance;
 pub mod layout;
+pub mod name_server;
 pub mod namespace;
 pub mod network;
 pub mod noise;
