@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,42 +13,10 @@ use testkit::instance::SOON;
 use testkit::operator::{masterctl, read_document, service, told};
 use testkit::poll::until;
 use testkit::ports::Port;
-use testkit::programs::example;
-use testkit::puppet::Puppets;
 use testkit::standalone::Standalone;
 use testkit::test;
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// Puppets of a service, and its command for the table.
-fn puppets(standalone: &Standalone, name: &str) -> (Puppets, String) {
-    let puppets = Puppets::at(standalone.path(), name);
-    let program = standalone.install(&example("puppet"));
-    let command = format!("{} {}", program.display(), puppets.arguments());
-    (puppets, command)
-}
-
-/// A service that sends a line to each client.
-fn greeter(standalone: &Standalone) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = root.join("services/examples/minimal.py");
-    standalone.install(&program).display().to_string()
-}
-
-fn upgrade(standalone: &Standalone) {
-    let told = told(standalone, &["upgrade"]);
-    assert_eq!(told, format!("upgraded: version {VERSION} serves\n"));
-}
-
-/// How many descriptors the master has of each kind, which stand behind `:` in their names.
-fn descriptors(standalone: &mut Standalone) -> BTreeMap<String, usize> {
-    let mut kinds = BTreeMap::new();
-    for descriptor in standalone.process().descriptors().into_values() {
-        let kind = descriptor.target.split(':').next().unwrap_or_default();
-        *kinds.entry(kind.to_owned()).or_default() += 1;
-    }
-    kinds
-}
+use crate::stage::{VERSION, descriptors, expect_no_more, greeter, puppets, upgrade};
 
 #[test]
 fn a_client_is_served_on_and_processes_and_counters_stay() {
@@ -88,12 +55,8 @@ fn a_client_is_served_on_and_processes_and_counters_stay() {
             assert_eq!(is.connections, was.connections);
             assert_eq!(is.listening, was.listening);
         }
-        // What is kept for services without children is not carried over.
         let once = descriptors(&mut standalone);
-        assert!(
-            once.iter().all(|(kind, n)| kinds.get(kind) >= Some(n)),
-            "{kinds:?} {once:?}"
-        );
+        expect_no_more(&kinds, &once);
         upgrade(&standalone);
         assert_eq!(descriptors(&mut standalone), once);
         // The client is served to its end by the same child, whose report is heard.
