@@ -26,6 +26,7 @@ const STEP: f64 = 40.0;
 const LONG: Duration = Duration::from_secs(300);
 
 const README: &str = include_str!("../../README.md");
+const POSTMASTER: &str = include_str!("../../docs/postmaster.md");
 const PORT: &str = "7070";
 /// The process limit, and the raised limit.
 const FEW: u32 = 5;
@@ -217,7 +218,8 @@ fn table(maxproc: u32) -> String {
 
 #[test]
 fn the_readme_shows_what_is_seen() {
-    for shown in [AT_LIMIT, PLAN, AFTER, "reload\nreloaded\n"] {
+    for shown in [AT_LIMIT, AFTER, "reload\nreloaded\n"] {
         assert!(README.contains(shown), "{shown}");
     }
+    assert!(POSTMASTER.contains(PLAN), "{PLAN}");
 }
