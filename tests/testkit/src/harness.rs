@@ -10,6 +10,7 @@ use std::panic::resume_unwind;
 use std::process::ExitCode;
 use std::sync::{PoisonError, RwLock};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -41,6 +42,9 @@ macro_rules! register {
 
 /// A test that needs the machine for itself holds it for writing, all others for reading.
 static MACHINE: RwLock<()> = RwLock::new(());
+
+/// A test that takes longer is told with its time, because a run has to be quick.
+const SLOW: Duration = Duration::from_secs(20);
 
 /// The payload of [`skip`]'s unwinding.
 struct Skipped(String);
@@ -76,7 +80,8 @@ pub fn main() -> ExitCode {
         .test_threads
         .or_else(|| threads.ok()?.parse().ok());
     let mut tests: Vec<&Test> = inventory::iter::<Test>().collect();
-    tests.sort_by_key(|test| test.name);
+    // In front of a test that needs the machine, threads wait for the end of all others: once.
+    tests.sort_by_key(|test| (test.alone, test.name));
     let trials = tests.into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -98,11 +103,13 @@ fn trial(test: &'static Test) -> Trial {
 /// Runs a test in a thread with its name.
 fn run(name: &str, test: fn()) -> Result<Completion, Failed> {
     let thread = thread::Builder::new().name(name.to_owned()).spawn(test);
-    thread
-        .expect("a thread")
-        .join()
-        .map(|()| Completion::Completed)
-        .or_else(outcome)
+    let begun = Instant::now();
+    let result = thread.expect("a thread").join();
+    let took = begun.elapsed();
+    if took > SLOW {
+        eprintln!("{name}: took {} s", took.as_secs());
+    }
+    result.map(|()| Completion::Completed).or_else(outcome)
 }
 
 /// The result of a test that has unwound.
