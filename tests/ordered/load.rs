@@ -26,11 +26,15 @@ pub struct Load {
     pub children: BTreeSet<i32>,
 }
 
-/// The number of clients: reduced for quick runs.
+/// The number of clients: reduced for runs that have to be quick.
 pub fn clients() -> usize {
-    match std::env::var_os("MASTER_TEST_LONG") {
-        Some(_) => 20_000,
-        None => 2_000,
+    let is_set = |name| std::env::var_os(name).is_some();
+    if is_set("MASTER_TEST_FAULTS") {
+        20_000
+    } else if is_set("MASTER_TEST_LONG") {
+        5_000
+    } else {
+        2_000
     }
 }
 
