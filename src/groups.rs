@@ -281,7 +281,7 @@ impl Group {
     }
 }
 
-/// The files that get other values, and those.
+/// The files that get other values, with these values.
 fn changes(former: &[Setting], wanted: &[Setting]) -> impl Iterator<Item = (&'static str, String)> {
     let set = wanted.iter().filter(|setting| !former.contains(setting));
     let set = set.map(|setting| (setting.file, setting.value.text()));

@@ -1,7 +1,7 @@
 //! A process manager in the manner of Postfix's master(8).
 //!
-//! The master owns the listening sockets of many services, starts a child when a connection has
-//! nobody to take it, and otherwise stays out of the way, because children accept for themselves.
+//! The master owns the listening sockets of many services, starts a child when a client connects and
+//! no child is available, and otherwise does nothing, because children accept clients themselves.
 //!
 //! The house has few rooms, and one way through them: text becomes a configuration, facts become
 //! events, events become actions.

@@ -21,7 +21,7 @@ pub const FORMAT: u32 = 1;
 /// have this name.
 pub const SOCKET: &str = "pid/master.status";
 
-/// A second one for root and the master's user alone, whom other readers cannot keep waiting.
+/// A second one for root and the master's user alone: other users' readers cannot delay them.
 pub const OWN_SOCKET: &str = "pid/master.own-status";
 
 /// Settings by name. The values are texts, for comparison.

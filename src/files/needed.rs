@@ -50,7 +50,7 @@ pub(super) fn needed_files(program: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The real paths of a binary that is executed, of its loader and its libraries; those that it has.
+/// The real paths of a binary that is executed, of its loader and of its libraries, as far as it has them.
 fn needed_by_binary(program: &Path) -> Vec<PathBuf> {
     let mut found: Vec<_> = program.canonicalize().into_iter().collect();
     let elf = open_regular(program)

@@ -6,8 +6,8 @@ use super::service::Context;
 
 impl Service {
     /// Stops watching the listeners and starting children, until the service is resumed. Children
-    /// that share the listeners would go on taking clients, so they are told to leave; those of an
-    /// ordered pool are given no orders.
+    /// that share the listeners would go on taking clients, so they are told to leave; children
+    /// of an ordered pool are given no orders.
     pub(super) fn pause(&mut self, cx: &mut Context) {
         if std::mem::replace(&mut self.paused, true) {
             return;
@@ -26,8 +26,8 @@ impl Service {
         self.touch(cx);
     }
 
-    /// Wakes the service up now, whatever the table says of wake-ups; the next one of those that
-    /// the table asks for is a whole period away.
+    /// Wakes the service up now, whatever the table says of wake-ups; the table's next
+    /// wake-up is a whole period away.
     pub(super) fn wake_now(&mut self, cx: &mut Context) {
         if !self.may_be_woken() {
             return;

@@ -121,7 +121,7 @@ impl Service {
         });
     }
 
-    /// Tells those to leave whose time has come, as many as may.
+    /// Tells the children to leave whose time has come, at most `RECYCLED_MAX` at a time.
     pub(super) fn recycle_all(&mut self, cx: &mut Context) {
         let limits = self.config.limits();
         if limits.max_uses.is_none() && limits.max_age.is_none() && limits.memory_recycle.is_none()

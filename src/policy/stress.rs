@@ -93,7 +93,7 @@ impl Service {
         self.set_timer(cx, Timer::StressEnd, Some(until));
         if entered {
             self.log(cx, Kind::StressBegins(self.counts()));
-            // Children that know nothing of the stress make room for those that do.
+            // Children without "-o stress=yes" make room for children with it.
             self.replace_children(cx);
         }
     }

@@ -90,7 +90,8 @@ impl Service {
         grows.then(|| self.rare().backoff.next(&self.config))
     }
 
-    /// Of how many recent clients, at most 20, the child ended abnormally, and how many those are.
+    /// The number of recent clients whose child ended abnormally, and the number of recent clients, at
+    /// most 20.
     pub fn crashes(&self) -> (u32, u32) {
         let backoff = &self.rare().backoff;
         (backoff.crashed(), backoff.clients)

@@ -9,7 +9,7 @@ use crate::policy::{Pid, Plan, ServiceId, Signal, Time};
 
 /// How long processes in groups have to end after SIGTERM, when the master ends.
 const LEAVE_TIME: Duration = Duration::from_secs(2);
-/// How long the kernel may take to end those that it was told to kill.
+/// How long the kernel may take to end processes that it was told to kill.
 const KILL_TIME: Duration = Duration::from_secs(1);
 /// How often it is looked whether they have.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);

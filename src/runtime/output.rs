@@ -35,7 +35,7 @@ const READ: usize = 16 * 1024;
 const REST: Duration = Duration::from_millis(100);
 /// Reads of a child that has ended: as much as fits into a channel (`net.core.wmem_default`).
 const LAST_READS: usize = 16;
-/// Reads, for each of those, where no line is logged.
+/// The number of reads in the place of one, where no line is logged: that costs less.
 const UNLOGGED_READS: usize = 4;
 /// Bytes of a line. A longer one is logged as several.
 const LINE_MAX: usize = 1000;

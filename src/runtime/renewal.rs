@@ -82,8 +82,8 @@ impl Runtime {
         }
     }
 
-    /// The new template has loaded: it takes the place of the old one, and its children those of the
-    /// old one's.
+    /// The new template has loaded: it takes the place of the old one, and children of the old one
+    /// are replaced by its children.
     fn replace_template(&mut self, now: Time, id: ServiceId, pid: Pid) {
         if !self.has_listeners(id, pid) {
             self.retire_next(now, id);

@@ -188,8 +188,8 @@ impl Runtime {
         }
     }
 
-    /// Carries out all that the first configuration asks for, but for the starts of children: those
-    /// are for the turns to come, beside the clients.
+    /// Carries out all that the first configuration asks for, but for the starts of children,
+    /// which later turns make, between the clients.
     fn watch_all(&mut self, now: Time) {
         self.settle(now);
         for action in mem::take(&mut self.queue) {

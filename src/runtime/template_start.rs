@@ -1,4 +1,4 @@
-//! Starts templates: those that are missing, and those that are to take the place of others.
+//! Starts templates: missing ones, and ones that are to replace others.
 
 use std::ffi::CString;
 use std::io;

@@ -324,7 +324,7 @@ impl Runtime {
         self.fail_requests(now, id, fault.errno);
     }
 
-    /// There will be no child for those that were asked for.
+    /// The requested children cannot be had.
     pub(super) fn fail_requests(&mut self, now: Time, id: ServiceId, error: Errno) {
         let service = id;
         if let Some(slot) = self.templates.services.get_mut(&id) {

@@ -26,7 +26,7 @@ pub fn count(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> RawFd {
     RawFd::try_from(count).unwrap_or(COUNT_MAX).min(COUNT_MAX)
 }
 
-/// Moves so many descriptors to numbers from `to` on, and closes all others above 2: what a parent
+/// Moves `count` descriptors to numbers from `to` on, and closes all others above 2: what a parent
 /// leaked must not reach the children.
 ///
 /// # Errors

@@ -116,7 +116,7 @@ mod tests {
             assert_eq!(queues.waiting(other), None);
         }
         assert_eq!(Queues::default().waiting(&busy), None);
-        // A file may have the number of somebody's socket.
+        // A file may have the same number as a socket.
         let fifo = &others[1];
         let namesake = fstat(fifo).unwrap().st_ino as u32;
         assert_eq!(Queues(vec![(namesake, 1)]).waiting(fifo), None);

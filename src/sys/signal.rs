@@ -171,7 +171,7 @@ pub fn terminate_group_of(child: i32) {
     let _ = killpg(Pid::from_raw(child), Signal::SIGTERM);
 }
 
-/// Ends this process by the signal, so that who waits for it sees why it ended.
+/// Ends this process by the signal, so that its parent sees why it ended.
 pub fn die_by(number: i32) -> ! {
     if let Ok(signal) = Signal::try_from(number) {
         // Whatever keeps the signal from working, the exit below ends the process all the same.
@@ -182,7 +182,7 @@ pub fn die_by(number: i32) -> ! {
     std::process::exit(1)
 }
 
-/// The time of the watchdog is counted in so many steps: one alarm that came late, because the
+/// The number of steps in the time of the watchdog: one alarm that came late, because the
 /// process was stopped or frozen for a while, does not mean that it hangs (Postfix, `watchdog.c`).
 const WATCHDOG_STEPS: u32 = 3;
 
@@ -193,8 +193,8 @@ static STEP: AtomicU32 = AtomicU32::new(0);
 /// Where the handler writes its one line.
 static LAST_WORDS: AtomicI32 = AtomicI32::new(libc::STDERR_FILENO);
 
-/// Ends the process when this is not called again within so many seconds. The handler then writes
-/// a line to `last_words`.
+/// Ends the process when this is not called again within this number of seconds. The handler then
+/// writes a line to `last_words`.
 ///
 /// # Errors
 /// The system's, which cannot happen for a signal that exists.
@@ -227,7 +227,7 @@ extern "C" fn watchdog_step(_: i32) {
     }
 }
 
-/// Has the kernel end the process in so many seconds, should its end be kept from it.
+/// Has the kernel end the process after this number of seconds, if it has not ended by then.
 pub fn die_within(seconds: u32) {
     // Without it the process would end all the same, in nearly all cases.
     let _ = set(Signal::SIGALRM, SigHandler::SigDfl);

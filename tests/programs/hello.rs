@@ -5,7 +5,7 @@
 //! client needs a start. With `serve` it serves one client after the other: it executes each line
 //! of the client and answers `done`, until the client disconnects. The lines are `shutdown` and
 //! `stop-reading`, which shut the listener down; `connect`, which makes a connection of a TCP
-//! listener, one with an error that nobody takes; `wait`, which waits for the channel in 100,000 ways and
+//! listener, one with an error that stays; `wait`, which waits for the channel in 100,000 ways and
 //! reports without end; and any other, which does nothing. With `ordered`
 //! it serves as a child of an ordered pool.
 

@@ -1,5 +1,5 @@
 //! A child that holds the lock of what it shares with the master: a system call reads a page of
-//! memory which never comes, because userfaultfd(2) has it and nobody answers. A file of a FUSE file
+//! memory which never comes, because userfaultfd(2) has it and no process answers. A file of a FUSE file
 //! system that is mapped would do the same.
 //!
 //! `hold call=CALL sign=PATH` makes the call, and creates the file PATH once the call waits. Then it

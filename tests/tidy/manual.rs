@@ -296,3 +296,29 @@ fn what_documents_name_exists() {
         wrong.join("\n")
     );
 }
+
+#[test]
+fn the_tests_that_the_page_on_security_names_exist() {
+    let rooms = ["src", "tests", "services", "statusd", "ctl"];
+    let sources = rooms.iter().flat_map(|room| files(&root().join(room)));
+    let sources: Vec<String> = sources.map(|(_, text)| text).collect();
+    let is_test = |name: &str| {
+        let definition = match name.strip_suffix("...") {
+            Some(start) => format!("fn {start}"),
+            None if name.ends_with('_') => format!("fn {name}"),
+            None => format!("fn {name}()"),
+        };
+        sources.iter().any(|text| text.contains(&definition))
+    };
+    let mut missing: Vec<String> = code(&read("SECURITY.md"))
+        .into_iter()
+        .map(|(code, _)| code)
+        .collect();
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.".contains(c);
+    missing.retain(|name| {
+        let is_name =
+            name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_word);
+        is_name && name.matches('_').count() >= 3 && !is_test(name)
+    });
+    assert!(missing.is_empty(), "no such test: {missing:?}");
+}

@@ -75,7 +75,7 @@ pub fn simulate(
     };
     world.run(&mut load, warm_up + period);
     let mut outcome = world.outcome.clone();
-    // How long those wait that are in the queue at the end is still to be seen.
+    // Clients that are in the queue at the end are still served, so that their waits are known.
     world.closed = true;
     world.run(&mut load, warm_up + period + AFTERWARDS);
     outcome.waits = world.outcome.waits;

@@ -578,7 +578,7 @@ fn correct(pool: &mut Pool, max: u32) -> Vec<(&'static str, String)> {
         return corrections;
     }
     if pool.min_children < 1 {
-        let why = "would leave nobody to serve the first client";
+        let why = "leaves no child for the first client";
         correct("min_children", &mut pool.min_children, 1, why);
     }
     if max > 0 && pool.min_children > max {

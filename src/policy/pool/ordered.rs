@@ -39,7 +39,7 @@ impl Pool {
         (self.outstanding.is_empty() || self.recheck) && !self.overloaded && !self.watch_failed
     }
 
-    /// The idle child to order, where a client is left beside those that orders stand for.
+    /// The idle child to order, if there are more clients than outstanding orders.
     fn next_to_order(&mut self, clients: u32) -> Option<Pid> {
         self.recheck = false;
         let left = clients as usize > self.outstanding.len();
@@ -50,7 +50,7 @@ impl Pool {
 }
 
 impl Service {
-    /// So many clients wait, including those that outstanding orders stand for.
+    /// Orders idle children to accept. The number of clients includes those of outstanding orders.
     pub(in crate::policy) fn order_idle(&mut self, cx: &mut Context, clients: u32) {
         while let Some(pid) = self.pool.as_mut().and_then(|p| p.next_to_order(clients)) {
             self.order(cx, pid);
@@ -131,7 +131,7 @@ impl Service {
             pool.replaced += 1;
         }
         if pool.overloaded {
-            // One of the clients that wait, beside those that orders stand for.
+            // One more client waits than there are outstanding orders.
             let clients = pool.outstanding.len() as u32 + 1;
             self.order_idle(cx, clients);
         }

@@ -29,7 +29,7 @@ const STEP: Duration = Duration::from_secs(1);
 const STEEPEST: u32 = 32;
 /// How long a surplus must last before the first child is ended for it.
 const SURPLUS_TIME: Duration = Duration::from_secs(30);
-/// How many children are started at a time to take the places of those from before a reload.
+/// How many children are started at a time to replace children from before a reload.
 const REPLACED_AT_A_TIME: u32 = 4;
 
 /// How fast children are started that no client has asked for.
@@ -94,7 +94,7 @@ impl Service {
         idle.max(overloaded.into())
     }
 
-    /// Children to start in the places of those from before the last reload.
+    /// Children to start, to replace children from before the last reload.
     fn replacements(&self) -> u32 {
         let pool = self.pool.as_ref();
         let wanted = pool.map_or(0, |pool| pool.old - pool.replaced);
@@ -186,8 +186,8 @@ impl Service {
         }
     }
 
-    /// Ends idle children from before the last reload: those that others have replaced, and where
-    /// the limit has no room for others first, one at a time.
+    /// Ends idle children from before the last reload: one for each new child that is ready, and one
+    /// at a time where the limit has no room for a new one.
     fn end_replaced(&mut self, cx: &mut Context) {
         let full = !self.throttled() && !self.has_room(self.total());
         while let Some(pool) = &mut self.pool {

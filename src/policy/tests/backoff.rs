@@ -44,7 +44,7 @@ fn first(fixture: &mut Fixture) -> &mut Service {
     fixture.table.services[0].as_mut().expect("a service")
 }
 
-/// So many clients lose their child; a child that has served nobody would throttle by itself.
+/// This number of clients loses its child. A child that has served no client would throttle by itself.
 fn crash(fixture: &mut Fixture, clients: u32) -> Vec<Action> {
     let mut all = Vec::new();
     for _ in 0..clients {

@@ -119,7 +119,7 @@ fn what_goes_as_it_should_is_information() {
             Kind::Removed(COUNTS),
             format!("{NAMED}: removed, avail 1 total 2 max 10"),
         ),
-        // It is only late, which is nobody's fault.
+        // It is only late, which is no fault.
         (
             Kind::StaleReport(3),
             format!("{NAMED}: ignoring status update from child pid 7 generation 3"),

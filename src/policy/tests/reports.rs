@@ -24,7 +24,7 @@ fn reports_that_do_not_fit_change_nothing() {
         // Neither taken nor available.
         (FIRST, pid, report(pid, generation, 2)),
         (FIRST, pid, report(pid, generation, -1)),
-        // Of nobody.
+        // Of no child.
         (FIRST, 9999, report(9999, generation, 0)),
         (FIRST, pid, report(0, 0, 0)),
         (FIRST, 0, report(pid, generation, 0)),

@@ -62,7 +62,7 @@ pub fn run(input: &[u8]) {
 /// A table whose only service has one child.
 fn table_with_child(now: Duration) -> (Table, ServiceId) {
     let mut table = Table::new(Duration::from_secs(10), true);
-    // One whose children are not told to leave after so many clients.
+    // One whose children are not told to leave after a number of clients.
     let plain = configured(1).into_iter().map(|service| Service {
         extra: None,
         ..(*service).clone()

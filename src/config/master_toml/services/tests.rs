@@ -107,7 +107,7 @@ fn a_pool_starts_with_as_many_as_may_be_idle_within_its_bounds() {
 fn contradictions_are_corrected_as_spamd_does() {
     assert_eq!(
         corrections("min_children = 0\n"),
-        ["\"min_children\" = 0 would leave nobody to serve the first client: using 1"]
+        ["\"min_children\" = 0 leaves no child for the first client: using 1"]
     );
     assert_eq!(
         corrections("min_children = 6\n"),
