@@ -5,6 +5,8 @@
 //! versions may add fields, which readers must ignore if they do not know them. [`FORMAT`] changes
 //! when a field is removed or gets another meaning.
 
+pub mod day;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use master::files::{Location, POSTFIX};
 
+use crate::advise::Options as Advising;
 use crate::simulate::Options as Simulation;
 
 /// The help text of an argument that names a service.
@@ -130,6 +131,11 @@ pub enum Command {
     /// The master's own rules decide. Clients come at random times, independently of each other.
     #[command(after_help = SIMULATION)]
     Simulate(Box<Simulation>),
+    /// Show which settings the last day of the services suggests
+    ///
+    /// The day is what statusd has seen, or else the counters since the master's start. Where the rate
+    /// of clients is known, a proposal is simulated.
+    Advise(Advising),
     /// Print a script for the shell that completes these commands
     Completions {
         /// The shell

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod advise;
 mod arguments;
 mod check;
 mod connection;
@@ -102,6 +103,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
         Command::Wake { name } => operator::service(arguments, name, Request::Wake, out),
         Command::LogLevel { level } => operator::log_level(arguments, *level),
         Command::Simulate(options) => simulate::run(arguments, options, out),
+        Command::Advise(options) => advise::run(arguments, options, out),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             // The function panics if it cannot write.

@@ -27,6 +27,8 @@ use world::{Manners, Outcome, simulate};
 
 /// Clients of one run at the most: more would take minutes.
 const CLIENTS_MAX: f64 = 10_000_000.0;
+/// Clients of a forecast at the most.
+const FORECAST_MAX: f64 = 1_000_000.0;
 /// How often a running service is looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -211,6 +213,43 @@ fn report(service: &Service, load: &Load, options: &Options) -> Report {
         period: options.period.as_secs_f64(),
         runs: runs.collect(),
     }
+}
+
+/// What a limit does to clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Forecast {
+    pub wait_p99: Duration,
+    pub wait_most: Duration,
+    pub refused: u64,
+}
+
+/// Simulates a shared service with this limit and queue, and otherwise Postfix's defaults; none if that
+/// would take long.
+pub fn forecast(rate: f64, time: Duration, maxproc: u32, backlog: u32) -> Option<Forecast> {
+    const WARM_UP: Duration = Duration::from_secs(60);
+    const PERIOD: Duration = Duration::from_secs(300);
+    let clients = rate * (WARM_UP + PERIOD).as_secs_f64();
+    if !(1.0..=FORECAST_MAX).contains(&clients) {
+        return None;
+    }
+    let service = Service {
+        max: maxproc,
+        backlog: backlog.max(maxproc),
+        ..usual()
+    };
+    let manners = Manners {
+        start: Duration::from_millis(20),
+        max_use: 100,
+        max_idle: Duration::from_secs(100),
+        stress_time: None,
+    };
+    let load = Load::new(rate, time, None, 1);
+    let outcome = simulate(Arc::new(service), load, manners, WARM_UP, PERIOD);
+    Some(Forecast {
+        wait_p99: outcome.percentile(99),
+        wait_most: outcome.percentile(100),
+        refused: outcome.refused,
+    })
 }
 
 fn load(options: &Options, rate: Option<f64>, time: Option<Duration>) -> Result<Load> {

@@ -21,17 +21,16 @@ mod watch;
 #[cfg(test)]
 use testkit::documents as testing;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use services::{About, Error, Log, Service};
 
 use answer::Site;
-use history::History;
 use host::Hosts;
 use ready::Rules;
-use watch::Watch;
+use watch::{MasterData, Watch};
 
 /// The parameter that names the file of the history.
 const HISTORY_FILE: &str = "statusd_history_file";
@@ -72,21 +71,19 @@ fn serve(mut service: Service) -> Result<(), Error> {
     // Privileges must be dropped before a second thread exists.
     service.drop_privileges()?;
     let log = service.log();
-    let history = match &file {
+    let (history, day) = match &file {
         Some(file) => saved::load(file).map_err(|error| {
             service.reject(HISTORY_FILE, &format!("{}: {error}", file.display()))
         })?,
-        None => History::default(),
+        None => Default::default(),
     };
-    let watch = Watch::start(socket, history)?;
+    let watch = Watch::start(socket, history, day, keeper(file.clone(), &log))?;
     let site = Arc::new(Site::new(watch.clone(), hosts, rules, log.clone()));
     let result = service.multi(move |client| {
         let site = Arc::clone(&site);
         async move { site.serve(client, limit).await }
     });
-    if let Some(file) = file {
-        save(&watch.known().history, &file, &log);
-    }
+    keeper(file, &log)(&watch.known());
     result
 }
 
@@ -126,9 +123,16 @@ fn history_file(service: &mut Service) -> Result<Option<PathBuf>, Error> {
         .transpose()
 }
 
-fn save(history: &History, file: &Path, log: &Log) {
-    if let Err(error) = saved::save(history, file) {
-        let (file, reason) = (file.display(), master::errors::describe_error(&error));
-        log.warning(format!("cannot leave the history in {file}: {reason}"));
+/// What saves the history, if it is wanted.
+fn keeper(file: Option<PathBuf>, log: &Log) -> impl Fn(&MasterData) + Send + use<> {
+    let log = log.clone();
+    move |data| {
+        let Some(file) = &file else {
+            return;
+        };
+        if let Err(error) = saved::save(&data.history, &data.day, file) {
+            let (file, reason) = (file.display(), master::errors::describe_error(&error));
+            log.warning(format!("cannot leave the history in {file}: {reason}"));
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use master::files::open_unlinked;
+use master::status::day::Day;
 use serde_derive::{Deserialize, Serialize};
 
 use crate::history::{History, Samples};
@@ -20,16 +21,20 @@ struct SavedHistory {
     /// When it was saved.
     time: f64,
     history: Samples,
+    /// What `masterctl advise` reads.
+    #[serde(default)]
+    day: Day,
 }
 
 /// Writes the history to a file, atomically.
 ///
 /// # Errors
 /// The system's error.
-pub fn save(history: &History, file: &Path) -> io::Result<()> {
+pub fn save(history: &History, day: &Day, file: &Path) -> io::Result<()> {
     let saved = SavedHistory {
         time: now(),
         history: history.since(0),
+        day: day.clone(),
     };
     let mut draft = file.as_os_str().to_owned();
     draft.push(".new");
@@ -57,17 +62,18 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// The path is not a regular file, or it is a symbolic link.
-pub fn load(file: &Path) -> io::Result<History> {
+pub fn load(file: &Path) -> io::Result<(History, Day)> {
     let file = match open_unlinked(file) {
         Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
         opened => opened.ok(),
     };
     let Some(saved) = file.and_then(read) else {
-        return Ok(History::default());
+        return Ok(Default::default());
     };
     // No gap if the clock was set back.
     let gap = (now() - saved.time).max(0.0) / INTERVAL.as_secs_f64();
-    Ok(History::resume(saved.history, gap.round() as u64))
+    let history = History::resume(saved.history, gap.round() as u64);
+    Ok((history, saved.day))
 }
 
 fn read(file: File) -> Option<SavedHistory> {
@@ -100,10 +106,13 @@ mod tests {
         let file = directory.path().join("history");
         let mut history = History::default();
         history.take(Some(&calm()));
-        save(&history, &file).expect("a file");
+        let mut day = Day::default();
+        day.take(&calm());
+        save(&history, &day, &file).expect("a file");
+        assert_eq!(load(&file).expect("a history").1, day);
         // On a busy machine there may be a gap.
         let services = |history: &History| told(history)["services"].as_array().map(Vec::len);
-        assert_eq!(services(&load(&file).expect("a history")), Some(7));
+        assert_eq!(services(&load(&file).expect("a history").0), Some(7));
         let names = fs::read_dir(directory.path()).expect("a directory");
         assert_eq!(names.count(), 1, "no draft stays");
     }
@@ -128,7 +137,7 @@ mod tests {
         let file = directory.path().join("history");
         let mut history = History::default();
         history.take(Some(&calm()));
-        let error = save(&history, &file).expect_err("no room");
+        let error = save(&history, &Day::default(), &file).expect_err("no room");
         assert_eq!(error.kind(), ErrorKind::FileTooLarge);
         let names = fs::read_dir(directory.path()).expect("a directory");
         assert_eq!(names.count(), 0);
@@ -138,7 +147,7 @@ mod tests {
     fn what_is_old_or_broken_or_not_there_is_not_inherited() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("history");
-        let taken = |file: &Path| told(&load(file).expect("a history"))["taken"].as_u64();
+        let taken = |file: &Path| told(&load(file).expect("a history").0)["taken"].as_u64();
         assert_eq!(taken(&file), Some(0));
         fs::write(&file, "{\"time\":").expect("a file");
         assert_eq!(taken(&file), Some(0));
@@ -147,7 +156,7 @@ mod tests {
         let old = json!({ "time": now() - 3600.0, "history": told(&history) });
         fs::write(&file, old.to_string()).expect("a file");
         assert_eq!(
-            told(&load(&file).expect("a history"))["services"],
+            told(&load(&file).expect("a history").0)["services"],
             json!([])
         );
     }
@@ -182,7 +191,7 @@ mod tests {
             .arg(directory.path().join("history.new"))
             .status();
         assert!(made.expect("mkfifo").success());
-        save(&History::default(), &file).expect("a file");
+        save(&History::default(), &Day::default(), &file).expect("a file");
         assert!(file.is_file());
     }
 
@@ -196,7 +205,7 @@ mod tests {
             let link = directory.path().join(link);
             let _ = fs::remove_file(&link);
             std::os::unix::fs::symlink(&precious, link).expect("a link");
-            save(&History::default(), &file).expect("a file");
+            save(&History::default(), &Day::default(), &file).expect("a file");
             let kept = fs::read_to_string(&precious).expect("a file");
             assert_eq!(kept, "precious");
             let metadata = file.symlink_metadata().expect("a file");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use hyper::body::Bytes;
 use master::errors::describe_error;
 use master::files::SocketPath;
+use master::status::day::Day;
 use master::status::{Document, FORMAT};
 use services::Error;
 use tokio::io::AsyncReadExt;
@@ -22,6 +23,8 @@ use crate::view::Views;
 
 /// Interval between requests: with 300 samples, the history covers ten minutes.
 pub const INTERVAL: Duration = Duration::from_secs(2);
+/// How often the history is saved, for `masterctl advise` and in case the process is killed.
+const KEEP_INTERVAL: Duration = Duration::from_secs(300);
 /// Maximum time for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer older than this is not used: the requesting thread may have been delayed.
@@ -39,6 +42,7 @@ pub struct Watch(Arc<Mutex<MasterData>>);
 #[derive(Debug, Default)]
 pub struct MasterData {
     pub history: History,
+    pub day: Day,
     /// The history as the page gets it.
     pub views: Views,
     /// The last answer.
@@ -58,14 +62,20 @@ pub struct Answer {
 }
 
 impl Watch {
-    /// Starts the requests, and continues a history. Returns after the first answer, or after a
-    /// second.
+    /// Starts the requests, and continues a history and a day, which are kept now and then by `keep`.
+    /// Returns after the first answer, or after a second.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn start(socket: PathBuf, history: History) -> Result<Self, Error> {
+    pub fn start(
+        socket: PathBuf,
+        history: History,
+        day: Day,
+        keep: impl Fn(&MasterData) + Send + 'static,
+    ) -> Result<Self, Error> {
         let watch = Self::default();
         watch.known().history = history;
+        watch.known().day = day;
         let (told, first) = channel();
         let thread = watch.clone();
         let system = |error| Error::from(format!("cannot watch the master: {error}"));
@@ -79,7 +89,7 @@ impl Watch {
                 thread.ask(&runtime, &socket);
                 // The receiver may already be gone.
                 let _ = told.send(());
-                thread.go_on(&runtime, &socket);
+                thread.go_on(&runtime, &socket, keep);
             })
             .map_err(system)?;
         // Without an answer the process starts nevertheless.
@@ -92,13 +102,18 @@ impl Watch {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn go_on(&self, runtime: &Runtime, socket: &Path) {
+    fn go_on(&self, runtime: &Runtime, socket: &Path, keep: impl Fn(&MasterData)) {
         let mut next = Instant::now() + INTERVAL;
+        let mut kept = Instant::now();
         loop {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             self.ask(runtime, socket);
             // After a delayed sample, the next one keeps its distance.
             next = (next + INTERVAL).max(Instant::now());
+            if kept.elapsed() >= KEEP_INTERVAL {
+                keep(&self.known());
+                kept = Instant::now();
+            }
         }
     }
 
@@ -114,6 +129,7 @@ impl MasterData {
         match result {
             Ok(answer) => {
                 self.history.take(Some(&answer.document));
+                self.day.take(&answer.document);
                 self.answer = Some(answer);
                 self.failure = None;
             }

@@ -1,6 +1,7 @@
 //! The status socket and the control socket of a master, with masterctl and with other clients; as
 //! root and as an ordinary user.
 
+mod advise; // services that run
 mod backlog; // how many clients wait, and where
 mod backoff; // the back-off state of services
 mod commands; // the commands of masterctl
