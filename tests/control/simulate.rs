@@ -253,6 +253,8 @@ fn the_load_of_a_running_service_is_measured() {
         seed: SEED,
     };
     let (standalone, address, _port) = load.stage();
+    // masterctl is built before the first client comes.
+    told(&standalone, &["status"]);
     let report = thread::scope(|scope| {
         let clients = scope.spawn(|| load.measure(&address));
         let arguments = ["simulate", "--json", "--from", &address, "--sample", "4s"];
