@@ -13,7 +13,7 @@ use super::services::{about_child, described};
 use super::template::{Fault, Progress, Template};
 use crate::config::Service;
 use crate::log::Severity;
-use crate::policy::{Errno, Event, Limiter, Pid, ServiceId, Time};
+use crate::policy::{Action, Errno, Event, Limiter, Pid, ServiceId, Time};
 use crate::protocol::template::Order;
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::Channel;
@@ -239,7 +239,10 @@ impl Runtime {
         process: ChildProcess,
         channel: Channel,
     ) {
-        let Some(io) = self.services.get(id) else {
+        // The child of a service that a reload has just removed reads the end of its channel.
+        let service = self.table.service(id);
+        let is_wanted = service.is_some_and(|service| !service.removed());
+        let Some(io) = self.services.get(id).filter(|_| is_wanted) else {
             return;
         };
         let channel = if io.service.is_ordered() {
@@ -324,9 +327,11 @@ impl Runtime {
         self.fail_requests(now, id, fault.errno);
     }
 
-    /// The requested children cannot be had.
+    /// The children cannot be had that are requested, or whose request is queued.
     pub(super) fn fail_requests(&mut self, now: Time, id: ServiceId, error: Errno) {
         let service = id;
+        self.queue
+            .retain(|action| !matches!(action, Action::Spawn { service, .. } if *service == id));
         if let Some(slot) = self.templates.services.get_mut(&id) {
             slot.requests.clear();
         }
