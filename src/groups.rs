@@ -17,11 +17,14 @@ mod home;
 mod tree;
 mod value;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde_derive::{Deserialize, Serialize};
 
 use self::home::Home;
 use crate::errors::describe_error;
@@ -31,14 +34,14 @@ pub use value::Value;
 
 /// One setting of a group: its name, the kernel's file, what is written there, and what is if it is not
 /// set.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Setting {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// As the configuration has it.
     pub shown: String,
-    pub file: &'static str,
+    pub file: Cow<'static, str>,
     pub value: Value,
-    pub usual: &'static str,
+    pub usual: Cow<'static, str>,
 }
 
 /// What all processes of a group use.
@@ -56,7 +59,7 @@ const RETRY: Duration = Duration::from_millis(100);
 const RETRIES_MAX: u32 = 600;
 
 /// The group of a service.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Group {
     path: PathBuf,
     settings: Vec<Setting>,
@@ -67,18 +70,21 @@ struct Group {
 }
 
 /// A group that is removed once it is empty.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Dying {
     path: PathBuf,
     at: Duration,
     tries: u32,
 }
 
-/// The groups of a master's services, by their places.
-#[derive(Debug, Default)]
+/// The groups of a master's services, by their places. The next version of the program goes on with
+/// them as they are.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Groups {
     /// Once it was looked for.
     home: Option<Result<Home, String>>,
+    #[serde(with = "pairs")]
     groups: BTreeMap<usize, Group>,
     dying: Vec<Dying>,
 }
@@ -206,7 +212,7 @@ impl Groups {
             // Processes can have come in while it was emptied.
             tree::kill(&dying.path);
             dying.at = now + RETRY;
-            dying.tries += 1;
+            dying.tries = dying.tries.saturating_add(1);
             !tree::remove(&dying.path) && dying.tries < RETRIES_MAX
         });
     }
@@ -269,7 +275,7 @@ impl Group {
         let mut faults = Vec::new();
         for setting in &self.settings {
             let text = setting.value.text();
-            if let Err(error) = fs::write(self.path.join(setting.file), text) {
+            if let Err(error) = fs::write(self.path.join(&*setting.file), text) {
                 faults.push(fault(&format!("cannot set \"{}\" of", setting.name), error));
             }
         }
@@ -282,13 +288,40 @@ impl Group {
 }
 
 /// The files that get other values, with these values.
-fn changes(former: &[Setting], wanted: &[Setting]) -> impl Iterator<Item = (&'static str, String)> {
+fn changes<'a>(
+    former: &'a [Setting],
+    wanted: &'a [Setting],
+) -> impl Iterator<Item = (&'a str, String)> {
     let set = wanted.iter().filter(|setting| !former.contains(setting));
-    let set = set.map(|setting| (setting.file, setting.value.text()));
+    let set = set.map(|setting| (&*setting.file, setting.value.text()));
     let is_wanted = |file| wanted.iter().any(|setting| setting.file == file);
-    let usual = former.iter().filter(|setting| !is_wanted(setting.file));
-    let usual = usual.map(|setting| (setting.file, setting.usual.to_owned()));
-    usual.chain(set).collect::<Vec<_>>().into_iter()
+    let usual = former
+        .iter()
+        .filter(move |setting| !is_wanted(&*setting.file));
+    let usual = usual.map(|setting| (&*setting.file, setting.usual.to_string()));
+    usual.chain(set)
+}
+
+/// A map whose keys are numbers, which JSON does not have.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Group;
+
+    pub(super) fn serialize<S: Serializer>(
+        groups: &BTreeMap<usize, Group>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(groups)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<usize, Group>, D::Error> {
+        Ok(Vec::deserialize(deserializer)?.into_iter().collect())
+    }
 }
 
 #[cfg(test)]
@@ -297,11 +330,11 @@ mod tests {
 
     fn setting(file: &'static str, text: &str, usual: &'static str) -> Setting {
         Setting {
-            name: "name",
+            name: "name".into(),
             shown: text.to_owned(),
-            file,
+            file: file.into(),
             value: Value::Text(text.to_owned()),
-            usual,
+            usual: usual.into(),
         }
     }
 

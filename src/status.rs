@@ -346,7 +346,7 @@ fn settings(service: &config::Service) -> Settings {
         settings => {
             let shown = settings
                 .iter()
-                .map(|s| (s.name.to_owned(), s.shown.clone()));
+                .map(|s| (s.name.to_string(), s.shown.clone()));
             shown.collect()
         }
     });

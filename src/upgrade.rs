@@ -14,8 +14,10 @@ use serde_json::Value;
 
 use crate::config::{Parameters, Service};
 use crate::files::Location;
+use crate::groups::Groups;
 use crate::log::Terminal;
 use crate::policy::{Limiter, Pid, Snapshot, Time};
+use crate::protocol::template::Order;
 
 /// The version of the format.
 pub const FORMAT: u32 = 1;
@@ -51,6 +53,12 @@ pub struct State {
     pub table: Snapshot,
     pub services: Vec<ServiceState>,
     pub children: Vec<ChildState>,
+    #[serde(default)]
+    pub groups: Groups,
+    #[serde(default)]
+    pub templates: TemplatesState,
+    #[serde(default)]
+    pub wakeups: Vec<WakeupState>,
     pub admin: AdminState,
     pub history: History,
     pub log: LogState,
@@ -134,6 +142,111 @@ pub enum Purpose {
     Show,
     /// The last lines are logged if the child fails.
     LastWords,
+}
+
+/// The templates of preloaded services.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TemplatesState {
+    /// Their processes, also of those that are ending.
+    pub processes: Vec<ChildState>,
+    pub running: Vec<TemplateState>,
+    pub services: Vec<PreloadedState>,
+    /// Places of services whose template is to be started.
+    pub missing: Vec<usize>,
+    /// Those that were told to end, and when they are killed.
+    pub leaving: Vec<(Time, Pid)>,
+    pub warnings: Limiter,
+}
+
+/// A template that runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TemplateState {
+    pub pid: Pid,
+    pub config: usize,
+    /// The listeners that it has; `None` for one that its service does not have any more.
+    pub listeners: Vec<Option<i32>>,
+    pub channel: ChannelState,
+    /// Through which its children become known.
+    pub socket: ChannelState,
+    pub is_socket_watched: bool,
+    /// A line whose end was not read yet.
+    pub line: Vec<u8>,
+    pub step: TemplateStep,
+    pub started: Time,
+    pub forked: u32,
+    pub refusals: u32,
+}
+
+/// What a template does, and until when at the latest.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum TemplateStep {
+    Loading(Time),
+    Idle,
+    Forking(ForkState),
+    Closed(Time, Option<Order>),
+}
+
+/// A child that a template forks.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ForkState {
+    pub order: Order,
+    pub until: Time,
+    pub is_forked: bool,
+    pub connection: Option<ChannelState>,
+    /// Its process and the descriptor for that.
+    pub child: Option<(Pid, i32)>,
+    pub is_ready: bool,
+    pub is_lost: bool,
+}
+
+/// A preloaded service.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PreloadedState {
+    pub place: usize,
+    pub current: Option<Pid>,
+    /// The template that is to take its place. One that a reload has asked for is not kept.
+    pub next: Option<NextState>,
+    /// Children that are asked for.
+    pub requests: Vec<Order>,
+    /// None is replaced before.
+    pub not_before: Time,
+    /// Those in a row that could not load.
+    pub not_loaded: u32,
+    pub failures: u32,
+    pub failure: Option<(Time, String)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum NextState {
+    Wanted,
+    Loading(Pid),
+    Loaded(Pid),
+    /// In words.
+    Failed(String),
+}
+
+/// A wake-up under way.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WakeupState {
+    pub fd: i32,
+    pub config: usize,
+    pub step: WakeupStep,
+    /// None if it was said already that it takes too long.
+    pub until: Option<Time>,
+}
+
+/// What a wake-up waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WakeupStep {
+    /// That a connection is made.
+    Connecting,
+    /// That the service closes the connection, which is one to a local socket.
+    Local,
+    /// The same, by TCP.
+    Remote,
+    /// What another process says, which does it all.
+    Process,
 }
 
 /// The sockets for the master's own clients, and the clients.
@@ -254,16 +367,29 @@ impl State {
     pub fn check(&self) -> Result<crate::policy::Table, Unfit> {
         let table = crate::policy::Table::restore(&self.table, &self.configs).map_err(Unfit)?;
         let configs = self.configs.len();
-        let outputs = self.children.iter().filter_map(|c| c.output.as_ref());
+        let processes = self.children.iter().chain(&self.templates.processes);
+        let outputs = processes.filter_map(|process| process.output.as_ref());
         let mut numbers = self.in_force.iter().copied();
         let services = self.services.iter().map(|service| service.config);
-        let mut others = services.chain(outputs.map(|output| output.config));
+        let templates = self.templates.running.iter().map(|t| t.config);
+        let wakeups = self.wakeups.iter().map(|wakeup| wakeup.config);
+        let mut others = services
+            .chain(outputs.map(|output| output.config))
+            .chain(templates)
+            .chain(wakeups);
         if numbers.any(|n| n >= configs) || others.any(|n| n >= configs) {
             return Err(Unfit("a service has no configuration".to_owned()));
         }
         for child in &self.children {
             if table.service_of(child.pid).map(|id| id.index()) != Some(child.place) {
                 let text = format!("process {} is of no service", child.pid);
+                return Err(Unfit(text));
+            }
+        }
+        for template in &self.templates.running {
+            let mut processes = self.templates.processes.iter();
+            if !processes.any(|process| process.pid == template.pid) {
+                let text = format!("template {} has no process", template.pid);
                 return Err(Unfit(text));
             }
         }

@@ -21,7 +21,10 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("output", &["errors"]),
     ("status", &["config"]),
     ("control", &["config"]),
-    ("upgrade", &["config", "files", "log", "policy"]),
+    (
+        "upgrade",
+        &["config", "files", "groups", "log", "policy", "protocol"],
+    ),
     (
         "runtime",
         &[

@@ -60,7 +60,7 @@ fn no_groups(arguments: &Arguments, config: &Config) -> Option<Diagnostic> {
                 let key = match service.group() {
                     None => return false,
                     Some([]) => "control_group",
-                    Some([setting, ..]) => setting.name,
+                    Some([setting, ..]) => &setting.name,
                 };
                 reply.document.services.iter().any(|known| {
                     known.name == service.name

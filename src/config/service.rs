@@ -108,9 +108,7 @@ pub struct Extra {
     pub also_listen: AlsoListen,
     /// `None` when nothing of it is set.
     pub sandbox: Option<Box<Sandbox>>,
-    /// The settings of the service's control group, if it is to have one. A master that has such
-    /// services is not upgraded.
-    #[serde(skip)]
+    /// The settings of the service's control group, if it is to have one.
     pub group: Option<Box<[Setting]>>,
 }
 

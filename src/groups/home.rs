@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
+use serde_derive::{Deserialize, Serialize};
 
 use super::{Setting, tree};
 use crate::errors::describe_error;
@@ -18,13 +19,13 @@ const CONTROLLERS: &str = "cgroup.subtree_control";
 const ADVICE: &str =
     "under systemd, set \"Delegate=yes\" and \"ProtectControlGroups=no\" in the unit";
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Home {
     /// The group in which the master was started.
     delegated: PathBuf,
     path: PathBuf,
     /// Controllers that the groups of services have, or cannot have.
-    known: BTreeSet<&'static str>,
+    known: BTreeSet<String>,
 }
 
 /// The group that a process, or this one, was started in, if groups can be made below it.
@@ -150,8 +151,8 @@ impl Home {
     pub(super) fn enable(&mut self, settings: &[Setting]) -> Vec<String> {
         let mut faults = Vec::new();
         for setting in settings {
-            let (controller, _) = setting.file.split_once('.').unwrap_or((setting.file, ""));
-            if !self.known.insert(controller) {
+            let controller = setting.file.split('.').next().unwrap_or_default();
+            if !self.known.insert(controller.to_owned()) {
                 continue;
             }
             let enable = |path: &Path| {

@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use serde_derive::{Deserialize, Serialize};
+
 /// A value, as the settings have it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Value {
     /// In the kernel's form.
     Text(String),

@@ -2,6 +2,8 @@
 //! `man/master-protocol.7`: lines of text on [`STATUS`](super::STATUS), and the messages by which a
 //! child that was forked becomes known.
 
+use serde_derive::{Deserialize, Serialize};
+
 /// The environment variable with the path at which children are announced. A program that finds it
 /// is to be a template.
 pub const SOCKET: &str = "MASTER_TEMPLATE";
@@ -19,7 +21,7 @@ pub const KNOWN: [u8; SIZE] = *b"known\n";
 pub const READY: [u8; SIZE] = *b"ready\n";
 
 /// The order to fork a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     pub generation: u32,
     /// The child accepts when it is told to.

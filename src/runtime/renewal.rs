@@ -16,9 +16,9 @@ const RETRY_MAX: Duration = Duration::from_secs(3600);
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
     /// None is replaced before.
-    not_before: Time,
+    pub(super) not_before: Time,
     /// Those that could not load, after the last one that has.
-    failures: u32,
+    pub(super) failures: u32,
 }
 
 /// What is to be done next.

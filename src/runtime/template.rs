@@ -1,6 +1,8 @@
 //! One template: a process that has loaded a service's program and forks children on order. What it
 //! says, and which process a new child is; see `man/master-protocol.7`.
 
+mod handover;
+
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;

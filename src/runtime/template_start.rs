@@ -92,10 +92,10 @@ impl Runtime {
         let program = program(service, run, executor, false, io.listeners.len() + 1, group)?;
         let (output, printed) = Output::pair(purpose, service)?;
         let (channel, theirs) = Channel::pair()?;
-        let socket = TemplateSocket::open(Path::new(SOCKET_PATH))?;
+        let (socket, handle) = TemplateSocket::open(Path::new(SOCKET_PATH))?;
         io.listeners.iter().for_each(|listener| listener.give());
         let listeners = io.listeners.iter().map(|listener| listener.as_fd());
-        let listeners: Vec<BorrowedFd<'_>> = listeners.chain([socket.handle()]).collect();
+        let listeners: Vec<BorrowedFd<'_>> = listeners.chain([handle.as_fd()]).collect();
         let path = TemplateSocket::path(LISTEN + io.listeners.len() as i32);
         let variable = CString::new(format!("{SOCKET}={}", path.display()))?;
         let environment: Vec<_> = environment.iter().cloned().chain([variable]).collect();

@@ -1,6 +1,8 @@
 //! The templates of all preloaded services: when they start, fork, and end. The policy asks for
 //! children as of other services, and does not know how they come to be.
 
+mod handover;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::sync::Arc;

@@ -1,21 +1,23 @@
 //! Wake-ups under way: connections that stay open until the service has closed them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::services::{about, described};
 use super::token::Token;
+use super::upgrade::Saving;
 use crate::config::{Endpoint, Kind, Service, User};
 use crate::errors::describe_error;
 use crate::log::{Log, Severity};
 use crate::policy::Time;
-use crate::sys::poll::Poll;
+use crate::sys::poll::{Interest, Poll};
 use crate::sys::privilege;
 use crate::sys::trigger::Trigger;
+use crate::upgrade::{WakeupState, WakeupStep};
 
 /// How long a service may take to close the connection (Postfix, `unix_trigger.c`).
 const TIMEOUT: Duration = Duration::from_secs(101);
@@ -45,7 +47,8 @@ impl Wakeups {
             return;
         }
         let trigger = self.trigger(service, owner);
-        if let Err(error) = trigger.and_then(|trigger| self.add(now, trigger, service, poll)) {
+        let until = Some(now + TIMEOUT);
+        if let Err(error) = trigger.and_then(|trigger| self.add(until, trigger, service, poll)) {
             failed(service, &error, log);
         }
     }
@@ -78,7 +81,7 @@ impl Wakeups {
 
     fn add(
         &mut self,
-        now: Time,
+        until: Option<Time>,
         trigger: Trigger,
         service: &Arc<Service>,
         poll: &Poll,
@@ -88,8 +91,52 @@ impl Wakeups {
         poll.add(trigger.as_fd(), key, trigger.interest())?;
         self.next = (at + 1) % Token::INDEX_MAX;
         self.running.insert(at, (trigger, service.clone()));
-        self.deadlines.push_back((now + TIMEOUT, at));
+        self.deadlines.extend(until.map(|until| (until, at)));
         Ok(())
+    }
+
+    /// All of them, in the order of their ends, for the next version of the program.
+    pub(super) fn save(&self, saving: &mut Saving) -> Vec<WakeupState> {
+        let ends: HashMap<_, _> = self
+            .deadlines
+            .iter()
+            .map(|(until, at)| (*at, *until))
+            .collect();
+        let running = self.running.iter();
+        let running = running.map(|(at, (trigger, service))| WakeupState {
+            fd: saving.fd(trigger),
+            config: saving.config(service),
+            step: match (trigger, trigger.interest()) {
+                (Trigger::Process(_), _) => WakeupStep::Process,
+                (_, Interest::Writable) => WakeupStep::Connecting,
+                (_, Interest::Hangup) => WakeupStep::Local,
+                (_, _) => WakeupStep::Remote,
+            },
+            until: ends.get(at).copied(),
+        });
+        let mut all: Vec<_> = running.collect();
+        all.sort_by_key(|wakeup| wakeup.until);
+        all
+    }
+
+    /// Goes on with a wake-up that a former program has begun.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn resume(
+        &mut self,
+        state: &WakeupState,
+        fd: OwnedFd,
+        service: &Arc<Service>,
+        poll: &Poll,
+    ) -> io::Result<()> {
+        let connection = match state.step {
+            WakeupStep::Connecting => Some(Interest::Writable),
+            WakeupStep::Local => Some(Interest::Hangup),
+            WakeupStep::Remote => Some(Interest::Readable),
+            WakeupStep::Process => None,
+        };
+        self.add(state.until, Trigger::resume(fd, connection), service, poll)
     }
 
     /// Goes on with a wake-up whose descriptor became ready.
@@ -149,7 +196,7 @@ impl Wakeups {
     }
 }
 
-fn failed(service: &Service, error: &io::Error, log: &mut Log) {
+pub(super) fn failed(service: &Service, error: &io::Error, log: &mut Log) {
     let (name, reason) = (described(service), describe_error(error));
     let text = format!("{name}: cannot be woken up: {reason}");
     log.write_about(Severity::Warning, about(service), text);

@@ -23,16 +23,15 @@ const BACKLOG: u32 = 8;
 pub struct TemplateSocket {
     listener: OwnedFd,
     refuses: bool,
-    handle: File,
 }
 
 impl TemplateSocket {
-    /// Makes one, by way of a path that is there for a moment. Only the master may have write access
-    /// to its directory.
+    /// Makes one, by way of a path that is there for a moment, and the handle that a process needs to
+    /// connect. Only the master may have write access to its directory.
     ///
     /// # Errors
     /// The system's.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<(Self, File)> {
         let listener = bind_path(path, SockType::Stream)?;
         let handle = OpenOptions::new()
             .read(true)
@@ -47,21 +46,22 @@ impl TemplateSocket {
         // Connections inherit both.
         let refuses = refuse_descriptors(&listener);
         start_listening(&listener, BACKLOG)?;
-        Ok(Self {
-            listener,
-            refuses,
-            handle,
-        })
+        Ok((Self::resume(listener, refuses), handle))
+    }
+
+    /// The end that a former program had, of which it knew this.
+    pub fn resume(listener: OwnedFd, refuses: bool) -> Self {
+        Self { listener, refuses }
+    }
+
+    /// Whether the kernel refuses descriptors that are sent to its connections.
+    pub fn refuses(&self) -> bool {
+        self.refuses
     }
 
     /// Where a process connects that has the handle as this descriptor.
     pub fn path(handle: i32) -> PathBuf {
         format!("/proc/self/fd/{handle}").into()
-    }
-
-    /// What a process needs to connect.
-    pub fn handle(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
     }
 
     /// The next connection, if one waits.
@@ -93,11 +93,10 @@ mod tests {
     fn it_has_no_name_and_tells_which_process_connects_and_which_one_writes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let socket = TemplateSocket::open(&path).unwrap();
+        let (socket, handle) = TemplateSocket::open(&path).unwrap();
         assert!(!path.exists());
         assert!(socket.accept().unwrap().is_none());
-        let client =
-            UnixStream::connect(TemplateSocket::path(socket.handle().as_raw_fd())).unwrap();
+        let client = UnixStream::connect(TemplateSocket::path(handle.as_raw_fd())).unwrap();
         let channel = socket.accept().unwrap().expect("a connection");
         let pid = std::process::id() as i32;
         assert_eq!(channel.peer().unwrap().pid(), pid);
@@ -116,9 +115,8 @@ mod tests {
     fn descriptors_that_are_sent_through_it_are_not_taken() {
         use super::super::testing::send_descriptor;
         let directory = tempfile::tempdir().unwrap();
-        let socket = TemplateSocket::open(&directory.path().join("socket")).unwrap();
-        let client =
-            UnixStream::connect(TemplateSocket::path(socket.handle().as_raw_fd())).unwrap();
+        let (socket, handle) = TemplateSocket::open(&directory.path().join("socket")).unwrap();
+        let client = UnixStream::connect(TemplateSocket::path(handle.as_raw_fd())).unwrap();
         let channel = socket.accept().unwrap().expect("a connection");
         let null = File::open("/dev/null").unwrap();
         match send_descriptor(&client, &null, b"hello\n") {

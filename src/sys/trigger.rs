@@ -45,8 +45,8 @@ pub enum Trigger {
 #[derive(Debug)]
 pub struct Connection {
     socket: OwnedFd,
-    is_local: bool,
-    connecting: bool,
+    /// Until it is there, that it can be written to; then its end.
+    waits_for: Interest,
 }
 
 impl Trigger {
@@ -97,10 +97,22 @@ impl Trigger {
         process.map(Self::Process)
     }
 
+    /// A wake-up that a former program has begun, by a connection that it waits for in this way, or else
+    /// in another process.
+    pub fn resume(fd: OwnedFd, connection: Option<Interest>) -> Self {
+        match connection {
+            Some(waits_for) => Self::Connection(Connection {
+                socket: fd,
+                waits_for,
+            }),
+            None => Self::Process(fd.into()),
+        }
+    }
+
     /// What the descriptor is to be waited for, before [`Self::ready`] is called.
     pub fn interest(&self) -> Interest {
         match self {
-            Self::Connection(connection) => connection.interest(),
+            Self::Connection(connection) => connection.waits_for,
             Self::Process(_) => Interest::Readable,
         }
     }
@@ -133,41 +145,29 @@ impl Connection {
         } else {
             new_socket(to, SockType::Stream)?
         };
-        let connecting = match connect(socket.as_raw_fd(), to) {
-            Ok(()) => false,
-            Err(Errno::EINPROGRESS) => true,
+        let waits_for = match connect(socket.as_raw_fd(), to) {
+            Ok(()) if is_local => Interest::Hangup,
+            Ok(()) => Interest::Readable,
+            Err(Errno::EINPROGRESS) => Interest::Writable,
             Err(errno) => return Err(errno.into()),
         };
-        let trigger = Self {
-            socket,
-            is_local,
-            connecting,
-        };
-        if !connecting {
+        let trigger = Self { socket, waits_for };
+        if waits_for != Interest::Writable {
             trigger.send()?;
         }
         Ok(trigger)
     }
 
-    fn interest(&self) -> Interest {
-        if self.connecting {
-            Interest::Writable
-        } else if self.is_local {
-            Interest::Hangup
-        } else {
-            Interest::Readable
-        }
-    }
-
     fn ready(&mut self) -> io::Result<bool> {
-        if !self.connecting {
+        if self.waits_for != Interest::Writable {
             return Ok(false);
         }
         match getsockopt(&self.socket, sockopt::SocketError)? {
             0 => {}
             errno => return Err(io::Error::from_raw_os_error(errno)),
         }
-        self.connecting = false;
+        // Connections to local sockets are made at once.
+        self.waits_for = Interest::Readable;
         self.send()?;
         Ok(true)
     }

@@ -198,6 +198,10 @@ impl Puppet {
                 self.passed = Some(passed);
             }
             "receive-passed" => return receive(self.passed.as_mut().context("nothing passed")?),
+            "is-open" => {
+                let client = self.client.as_ref().context("no client")?.get_ref();
+                return is_open(self.passed.as_ref().unwrap_or(client));
+            }
             "hangup" => {
                 self.client = None;
                 self.passed = None;
@@ -269,6 +273,12 @@ fn receive(from: &mut File) -> Result<String> {
     let mut buffer = [0; 64];
     let length = from.read(&mut buffer)?;
     Ok(hex(&buffer[..length]))
+}
+
+/// Whether nothing can be read, and will be later perhaps.
+fn is_open(from: &File) -> Result<String> {
+    let mut ready = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
+    Ok((poll(&mut ready, PollTimeout::ZERO)? == 0).to_string())
 }
 
 /// Writes until the buffer is full, and returns the number of bytes.

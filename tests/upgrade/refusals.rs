@@ -5,10 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use testkit::client::Client;
-use testkit::instance::SOON;
 use testkit::operator::{masterctl, read_document, told};
-use testkit::poll::until;
-use testkit::programs::executor;
 use testkit::standalone::Standalone;
 use testkit::test;
 
@@ -160,36 +157,4 @@ fn a_program_that_cannot_be_executed_after_it_was_checked_is_refused() {
     let pid = standalone.process().0;
     told(&standalone, &["upgrade"]);
     assert_eq!(read_document(&standalone).pid as i32, pid);
-}
-
-#[test]
-fn a_service_that_cannot_be_handed_over_is_named_as_what_keeps_the_master_from_it() {
-    for (setting, why) in [
-        (
-            "preload = true\nmin_idle = 1",
-            "is preloaded, and a template cannot be handed over",
-        ),
-        (
-            "control_group = true",
-            "has a control group, which cannot be handed over",
-        ),
-    ] {
-        let mut standalone = Standalone::of_a_user();
-        standalone.unwatched("the services are counted");
-        standalone.write_table("a unix n - - - 5 true\n");
-        standalone.write_toml(&format!("[service.\"a/unix\"]\n{setting}\n"));
-        standalone.install(&executor());
-        standalone.start();
-        let finished = masterctl(&standalone, &["upgrade"]).expect_failure();
-        let named = "service \"a\" (public/a)";
-        assert!(
-            finished.stderr.contains(&format!("{named} {why}")),
-            "{finished:?}"
-        );
-        // Without the setting nothing keeps it.
-        standalone.write_toml("");
-        standalone.reload();
-        let upgraded = || masterctl(&standalone, &["upgrade"]).status.success();
-        until(SOON, "an upgrade", upgraded);
-    }
 }

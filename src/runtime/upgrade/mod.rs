@@ -131,9 +131,6 @@ impl Runtime {
     /// Runs the program beside the master.
     fn check_program(&mut self, now: Time, program: &Path) -> Result<Stage, String> {
         let described = |error: std::io::Error| describe_error(&error);
-        if let Some(why) = self.why_not_saved() {
-            return Err(why);
-        }
         let identity = upgrade::executable(program).map_err(described)?;
         let state = self.save(now);
         let text = state.encode().map_err(|unfit| unfit.to_string())?;
@@ -202,10 +199,6 @@ impl Runtime {
 
     /// Executes the program in this process. Returned is why that was not possible.
     fn execute_program(&mut self, now: Time, program: &Path, version: &str) -> String {
-        // A reload may have come in between.
-        if let Some(why) = self.why_not_saved() {
-            return why;
-        }
         self.log.info(format!(
             "upgrading from {} to {version}: executing {}",
             env!("CARGO_PKG_VERSION"),

@@ -3,6 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::mem;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::runtime::children::{ChildChannel, ChildIo};
 use crate::runtime::output::Output;
 use crate::runtime::services::{Activity, ServiceIo};
 use crate::runtime::settings::{as_strings, environment};
-use crate::runtime::{Runtime, Setup};
+use crate::runtime::{Runtime, Setup, wakeups};
 use crate::sys::backchannel::Backchannel;
 use crate::sys::channel::Channel;
 use crate::sys::child::ChildProcess;
@@ -24,7 +25,9 @@ use crate::sys::inherited::InheritedListener;
 use crate::sys::listen::Listener;
 use crate::sys::poll::Interest;
 use crate::sys::spawn::Spawner;
-use crate::upgrade::{AdminState, ChannelState, ChildState, OutputState, ServiceState, State};
+use crate::upgrade::{
+    AdminState, ChannelState, ChildState, OutputState, ServiceState, State, WakeupState,
+};
 
 /// The descriptors that a former program has handed over. What is not taken is closed in the end.
 #[derive(Debug)]
@@ -55,7 +58,11 @@ impl Received {
     }
 
     /// A child; or that its process cannot be reached any more.
-    fn child(&mut self, state: ChildState, configs: &[Arc<Service>]) -> io::Result<ChildIo> {
+    pub(in crate::runtime) fn child(
+        &mut self,
+        state: ChildState,
+        configs: &[Arc<Service>],
+    ) -> io::Result<ChildIo> {
         let process = match self.take(state.pidfd) {
             Ok(pidfd) => ChildProcess::new(state.pid, pidfd),
             Err(_) => ChildProcess::open(state.pid)?,
@@ -112,9 +119,9 @@ impl Runtime {
         let now = runtime.now();
         let variables = environment(&runtime.config.parameters, &runtime.setup.inherited);
         runtime.environment = as_strings(variables).into();
+        runtime.groups = state.groups;
         runtime.reloader.history = state.history;
-        runtime.reloader.requested = runtime.reloader.history.reload;
-        runtime.reloader.history.reload = false;
+        runtime.reloader.requested = mem::take(&mut runtime.reloader.history.reload);
         for fd in state.process.inherited {
             let listener = InheritedListener::new(received.take(fd)?);
             runtime
@@ -137,7 +144,14 @@ impl Runtime {
                 }
             }
         }
-        runtime.resume_admin(now, state.admin, &mut received);
+        let (configs, received) = (&state.configs, &mut received);
+        lost += runtime.resume_templates(now, state.templates, configs, &listeners, received);
+        if runtime.reloader.requested {
+            // It begins anew, and needs others.
+            runtime.cancel_templates(now);
+        }
+        runtime.resume_wakeups(state.wakeups, configs, received);
+        runtime.resume_admin(now, state.admin, received);
         runtime.watch_resumed(now);
         let resumed = Resumed {
             version: state.version,
@@ -206,6 +220,22 @@ impl Runtime {
                 progress,
             },
         );
+    }
+
+    fn resume_wakeups(
+        &mut self,
+        states: Vec<WakeupState>,
+        configs: &[Arc<Service>],
+        received: &mut Received,
+    ) {
+        for state in states {
+            let service = &configs[state.config];
+            let fd = received.take(state.fd);
+            let resumed = fd.and_then(|fd| self.wakeups.resume(&state, fd, service, &self.poll));
+            if let Err(error) = resumed {
+                wakeups::failed(service, &error, &mut self.log);
+            }
+        }
     }
 
     fn resume_admin(&mut self, now: Time, state: AdminState, received: &mut Received) {

@@ -9,7 +9,7 @@ use crate::policy::Time;
 use crate::protocol;
 use crate::runtime::Runtime;
 use crate::runtime::children::{ChildChannel, ChildIo};
-use crate::runtime::services::{ServiceIo, described};
+use crate::runtime::services::ServiceIo;
 use crate::sys::channel::Channel;
 use crate::upgrade::{
     ChannelState, ChildState, FORMAT, ListenerState, LogState, Process, ServiceState, State,
@@ -66,7 +66,7 @@ impl Saving {
         }
     }
 
-    fn child(&mut self, child: &ChildIo) -> ChildState {
+    pub(in crate::runtime) fn child(&mut self, child: &ChildIo) -> ChildState {
         let (channel, pool) = match &child.channel {
             None => (None, None),
             Some(ChildChannel::Status(channel)) => (Some(self.channel(channel)), None),
@@ -88,28 +88,6 @@ impl Saving {
 }
 
 impl Runtime {
-    /// Why the master cannot be upgraded now, if so.
-    pub(super) fn why_not_saved(&self) -> Option<String> {
-        // Those that are being removed have a place, too.
-        let services = || self.services.iter().map(|(_, io)| &*io.service);
-        let preloaded = services().find(|service| service.pool().preload);
-        let grouped = services().find(|service| service.group().is_some());
-        let why = match (preloaded, grouped) {
-            (Some(service), _) => format!("{} is preloaded, and a template", described(service)),
-            (None, Some(service)) => format!("{} has a control group, which", described(service)),
-            (None, None) => {
-                let templates = !self.templates.running.is_empty();
-                let groups = self.groups.are_any() || self.groups.next_deadline().is_some();
-                let why =
-                    "templates or control groups that services had are not gone yet: try again";
-                return (templates || groups).then(|| why.to_owned());
-            }
-        };
-        Some(format!(
-            "{why} cannot be handed over: stop and start the master"
-        ))
-    }
-
     /// The master's state.
     pub(super) fn save(&self, now: Time) -> State {
         let mut saving = Saving::default();
@@ -123,7 +101,10 @@ impl Runtime {
         let services = services.map(|(id, io)| saving.service(id.index(), io));
         let services = services.collect();
         let children = self.children.sorted().into_iter();
+        let children = children.filter(|child| !self.is_template(child.process.pid()));
         let children = children.map(|child| saving.child(child)).collect();
+        let templates = self.save_templates(&mut saving);
+        let wakeups = self.wakeups.save(&mut saving);
         let inherited = self.inherited.iter();
         let inherited = inherited.map(|l| saving.fd(l.descriptor())).collect();
         let (lost, reason) = self.log.lost().unwrap_or_default();
@@ -149,6 +130,9 @@ impl Runtime {
             table,
             services,
             children,
+            groups: self.groups.clone(),
+            templates,
+            wakeups,
             admin,
             history,
             log: LogState {

@@ -55,11 +55,11 @@ pub(super) fn set(
             (file, usual)
         };
         group.get_or_insert_default().push(Setting {
-            name,
+            name: name.into(),
             shown: shown(value),
-            file,
+            file: file.into(),
             value: read,
-            usual,
+            usual: usual.into(),
         });
     }))
 }
@@ -174,7 +174,7 @@ mod tests {
         let mut group = None;
         set(&mut group, key, &value).expect("a known key")?;
         let setting = group.expect("a group").remove(0);
-        Ok((setting.file.to_owned(), setting.value))
+        Ok((setting.file.into_owned(), setting.value))
     }
 
     fn of(text: &str) -> Value {
