@@ -26,6 +26,7 @@ pub struct Day {
     /// The time of the last document, and when its master was started.
     time: f64,
     started: f64,
+    /// In the order of their names.
     pub services: Vec<ServiceDay>,
 }
 
@@ -111,20 +112,20 @@ impl Day {
         number: u64,
         restarted: bool,
     ) {
-        let is_it = |day: &ServiceDay| day.endpoint == service.endpoint && day.kind == service.kind;
         let counters = Counters::of(service);
-        let at = match self.services.iter().position(is_it) {
-            Some(at) => at,
-            None if self.services.len() < SERVICES_MAX => {
-                self.services.push(ServiceDay {
+        let at = match self.find(service) {
+            Ok(at) => at,
+            Err(_) if self.services.len() >= SERVICES_MAX => return,
+            Err(at) => {
+                let day = ServiceDay {
                     endpoint: service.endpoint.clone(),
                     kind: service.kind.clone(),
                     counted: counters,
                     ..ServiceDay::default()
-                });
-                self.services.len() - 1
+                };
+                self.services.insert(at, day);
+                at
             }
-            None => return,
         };
         let day = &mut self.services[at];
         // Another master counts from 0.
@@ -152,19 +153,19 @@ impl Day {
 
     /// A service of that time, if it was seen.
     pub fn of(&self, service: &Service) -> Option<&ServiceDay> {
-        let is_it =
-            |day: &&ServiceDay| day.endpoint == service.endpoint && day.kind == service.kind;
-        self.services.iter().find(is_it)
+        self.find(service).ok().map(|at| &self.services[at])
+    }
+
+    /// Where a service is, or is to be added: they are in the order of their names.
+    fn find(&self, service: &Service) -> Result<usize, usize> {
+        let name = (&service.endpoint, &service.kind);
+        self.services
+            .binary_search_by(|day| (&day.endpoint, &day.kind).cmp(&name))
     }
 
     /// The time of the last document.
     pub fn time(&self) -> f64 {
         self.time
-    }
-
-    /// Whether it is of the master that has sent this document, or of one before it.
-    pub fn is_before(&self, document: &Document) -> bool {
-        self.time > 0.0 && self.time <= document.time
     }
 }
 
