@@ -121,7 +121,7 @@ fn lock_data_directory(parameters: &Parameters, log: &mut Log) -> anyhow::Result
     let acquire = || privilege::as_user(*uid, *gid, || Ok(LockFile::acquire(&path)));
     let mut lock = acquire()?;
     if let Err(error) = &lock {
-        if privilege::is_root() && is_owners(&path) {
+        if privilege::is_root() && (error.kind() == ErrorKind::WouldBlock || is_owners(&path)) {
             let aside = privilege::as_user(*uid, *gid, || file::rename_aside(&path))?;
             log.warning(format!(
                 "{}: {name} has put it in the way of the master: it is {} now",

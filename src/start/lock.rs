@@ -21,8 +21,10 @@ impl LockFile {
     /// flock(2), as Postfix does, so that its master and ours exclude each other.
     ///
     /// # Errors
-    /// [`ErrorKind::ResourceBusy`], in words: another process has it, as the kernel knows. Also in words: the file is not a regular file with one name, so that
-    /// writing to it could change another file. Or the system's: it cannot be opened or created.
+    /// [`ErrorKind::ResourceBusy`], in words: another process has it, as the kernel knows.
+    /// [`ErrorKind::WouldBlock`], in words: a lease keeps it from being opened. Also in words: the file
+    /// is not a regular file with one name, so that writing to it could change another file. Or the
+    /// system's: it cannot be opened or created.
     pub(super) fn acquire(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
@@ -31,7 +33,15 @@ impl LockFile {
             .truncate(false)
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)?;
+            .open(path);
+        let file = match file {
+            // A process that has locked the file has it open, and then the kernel gives no lease.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let words = "a process that is no master has a lease on it (fcntl(2))";
+                return Err(io::Error::new(ErrorKind::WouldBlock, words));
+            }
+            opened => opened?,
+        };
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.nlink() != 1 {
             let words = "not a regular file with one link; remove it";

@@ -1,14 +1,17 @@
 //! The directories for sockets and locks, and their permissions.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use testkit::instance::SOON;
 use testkit::poll::until;
+use testkit::process::Process;
+use testkit::run::Running;
 use testkit::standalone::Standalone;
-use testkit::{needs_root, test};
+use testkit::{needs_root, skip, test};
 
 #[test]
 fn a_directory_with_a_table_and_no_main_cf_stands_alone() {
@@ -138,4 +141,40 @@ fn other_commands_lie_beside_the_master() {
         .write_table("woken fifo - - - 60 1 beside")
         .start();
     until(SOON, "the script to run", || mark.exists());
+}
+
+/// A user may ask the kernel to be told before one of its files is opened (a lease), and need not answer
+/// for 45 seconds.
+#[test]
+fn mail_owner_cannot_keep_the_master_from_starting_by_a_lease() {
+    needs_root("services run as another user");
+    if Command::new("python3").arg("--version").output().is_err() {
+        skip("no python3");
+    }
+    let mut standalone = Standalone::new();
+    standalone.write_table("a unix n - - - 5 /bin/cat\n");
+    let (queue, data) = (standalone.queue(), standalone.path().join("data"));
+    standalone.write_toml(&format!(
+        "queue_directory = \"{}\"\ndata_directory = \"{}\"\n",
+        queue.display(),
+        data.display()
+    ));
+    standalone.start();
+    standalone.stop_by(Signal::SIGTERM);
+    let lock = data.join("master.lock");
+    let owner = fs::metadata(&lock).expect("a lock file").uid();
+    let script = "import fcntl, signal, sys\n\
+                  signal.signal(signal.SIGIO, signal.SIG_IGN)\n\
+                  file = open(sys.argv[1], 'r+')\n\
+                  fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+                  print('held', flush=True)\nsignal.pause()\n";
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).arg(&lock).uid(owner);
+    let mut holder = Running::start(&mut command);
+    until(SOON, "the lease", || holder.stdout().contains("held"));
+    standalone.start();
+    standalone.wait_for_line("a process that is no master has a lease on it");
+    assert!(!holder.has_ended());
+    Process(holder.pid()).signal(Signal::SIGKILL);
+    standalone.stop_by(Signal::SIGTERM);
 }
