@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use master::config::{
     Config, Diagnostic, Diagnostics, LogFormat, Position, Service, Severity, Sources,
 };
@@ -150,13 +151,32 @@ fn missing_executor(config: &Config, location: &Location, sources: &Sources) -> 
     } else {
         config.parameters.daemon_directory.join(sandbox::PROGRAM)
     };
-    let error = check_executor(&path).err()?;
+    let error = check_executor(&path)
+        .and_then(|()| same_version(&path))
+        .err()?;
     Some(Diagnostic {
         severity: Severity::Error,
         path: sources.master_toml.as_ref()?.path.clone(),
         position: None,
         message: format!("{error:#}"),
     })
+}
+
+/// Checks that the program that starts services with a sandbox understands this version's settings.
+/// Others cannot have changed it.
+fn same_version(executor: &Path) -> Result<()> {
+    let output = Command::new(executor).arg("--version").output();
+    let output = output.with_context(|| format!("{} --version", executor.display()))?;
+    let found = String::from_utf8_lossy(&output.stdout);
+    let expected = concat!("master-exec ", env!("CARGO_PKG_VERSION"));
+    ensure!(
+        found.trim() == expected,
+        "{}: its version is {:?}, expected {expected:?}: install both programs from one release, and \
+         restart the master",
+        executor.display(),
+        found.lines().next().unwrap_or_default()
+    );
+    Ok(())
 }
 
 /// The position of a service's command: the eighth word, perhaps on a further line.

@@ -4,6 +4,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use testkit::instance::SOON;
+use testkit::run::run;
 use testkit::standalone::Standalone;
 use testkit::test;
 
@@ -116,5 +118,45 @@ fn without_the_program_that_applies_them_settings_are_refused() {
         assert!(ask(&mut standalone, "python", "arguments").contains("inside.py"));
         configure(&standalone, "");
         assert!(standalone.reload().contains("reload done"));
+    }
+}
+
+#[test]
+fn check_tells_what_is_wrong_with_the_program_that_applies_settings() {
+    for standalone in Standalone::all() {
+        let standalone = stage(standalone);
+        let executor = standalone.path().join("master-exec");
+        let check = |settings: &str| {
+            configure(&standalone, settings);
+            run(&mut standalone.masterctl(&["check"]), SOON)
+        };
+        let mode = |mode| fs::set_permissions(&executor, fs::Permissions::from_mode(mode));
+        assert!(
+            check("limit_core = 0")
+                .stdout
+                .contains("a reload would succeed")
+        );
+        let refuses = |words: &str| {
+            let refused = check("limit_core = 0");
+            assert!(!refused.success(), "{words}");
+            let said = refused.stdout.clone() + &refused.stderr;
+            assert!(said.contains(words), "{words:?} in {said}");
+            assert!(said.contains("master-exec: "), "{said}");
+            // Without settings it is not needed.
+            check("").expect_success();
+        };
+        mode(0o644).expect("a mode");
+        refuses("not executable");
+        mode(0o775).expect("a mode");
+        refuses("chmod go-w");
+        fs::remove_file(&executor).expect("a program");
+        refuses("No such file or directory");
+        standalone.script("master-exec", "echo master-exec 0.0.1");
+        refuses("its version is \"master-exec 0.0.1\", expected \"master-exec ");
+        standalone.script("master-exec", "exit 1");
+        refuses("its version is \"\", expected \"master-exec ");
+        fs::remove_file(&executor).expect("a program");
+        fs::create_dir(&executor).expect("a directory");
+        refuses("not a file");
     }
 }
