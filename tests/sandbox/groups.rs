@@ -109,6 +109,54 @@ fn a_stop_ends_what_children_have_put_into_the_background() {
     nothing_is_left(&group, &all);
 }
 
+/// The child takes a client, and neither finishes nor ends of SIGTERM.
+#[test]
+fn a_time_limit_ends_what_the_child_has_left_behind() {
+    delegated();
+    let mut standalone = stage(Standalone::new());
+    let script = standalone.script(
+        "stuck",
+        "exec python3 -c '\n\
+         import os, signal, socket, struct, sys, time\n\
+         signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
+         client, _ = socket.socket(fileno=6).accept()\n\
+         for number in range(2):\n    \
+             if os.fork() == 0:\n        \
+                 os.setsid()\n        \
+                 time.sleep(999)\n\
+         generation = int(os.environ[\"GENERATION\"], 8)\n\
+         os.write(5, struct.pack(\"iIi\", os.getpid(), generation, 0))\n\
+         group = open(\"/proc/self/cgroup\").read()\n\
+         open(sys.argv[1], \"w\").write(group)\n\
+         time.sleep(999)' $0.group",
+    );
+    standalone.write_table(&format!(
+        "rust unix n - n - 1 {}\npython unix n - n - 1 x\n",
+        script.display()
+    ));
+    configure(
+        &standalone,
+        "control_group = true\nrequest_timeout = 2\nstop_timeout = 1",
+    );
+    standalone.start();
+    let socket = standalone.queue().join("public/rust");
+    let client = UnixStream::connect(socket).expect("a listener");
+    let said = PathBuf::from(format!("{}.group", script.display()));
+    until(SOON, "a child", || {
+        fs::read_to_string(&said).is_ok_and(|text| text.contains("0::") && text.ends_with('\n'))
+    });
+    let group = group_of(&fs::read_to_string(&said).expect("a file"));
+    let all = processes(&group);
+    assert_eq!(all.len(), 3, "{all:?}");
+    drop(client);
+    until(SOON, "their end", || !all.iter().any(|pid| lives(*pid)));
+    // The service has its group still, and the master serves.
+    assert!(group.exists());
+    assert!(!standalone.said().contains("terminating"));
+    standalone.stop_by(Signal::SIGTERM);
+    nothing_is_left(&group, &all);
+}
+
 #[test]
 fn a_removed_service_leaves_nothing_behind() {
     let (mut standalone, group, all) = forking("control_group = true\nstop_timeout = 1");
@@ -159,7 +207,8 @@ fn limits_are_those_of_the_group_and_a_reload_changes_them_in_place() {
     let root = delegated();
     let mut standalone = start(
         Standalone::new(),
-        "memory_max = \"512M\"\ntasks_max = 50\ncpu_weight = 50\ncpu_max = \"150%\"",
+        "memory_max = \"512M\"\nmemory_high = \"256M\"\ntasks_max = 50\ncpu_weight = 50\n\
+         cpu_max = \"150%\"\nio_weight = 50",
     );
     let cgroup = ask(&mut standalone, "rust", "read /proc/self/cgroup");
     let group = group_of(&cgroup);
@@ -168,7 +217,9 @@ fn limits_are_those_of_the_group_and_a_reload_changes_them_in_place() {
     let read = |file: &str| fs::read_to_string(group.join(file)).unwrap_or_default();
     let files = [
         ("memory", "memory.max", "536870912\n", "1073741824\n"),
+        ("memory", "memory.high", "268435456\n", "max\n"),
         ("pids", "pids.max", "50\n", "max\n"),
+        ("io", "io.weight", "default 50\n", "default 100\n"),
         ("cpu", "cpu.max", "150000 100000\n", "max 100000\n"),
         ("cpu", "cpu.weight", "50\n", "100\n"),
     ];

@@ -171,6 +171,99 @@ fn a_confined_child_has_a_limit_of_memory_and_descriptors() {
     scene.other_serves();
 }
 
+/// Each call comes to the kernel, which says what is wrong with the arguments.
+#[test]
+fn a_free_child_makes_any_system_call_and_has_the_masters_descriptors() {
+    let scene = Scene::free();
+    for (number, arguments, error) in [
+        (libc::SYS_clone3, "0 0", libc::EINVAL),
+        (libc::SYS_memfd_create, "0 0", libc::EFAULT),
+        (libc::SYS_execveat, "-1 0 0 0 0", libc::EFAULT),
+        (libc::SYS_keyctl, "-1 0 0", libc::EOPNOTSUPP),
+        (libc::SYS_seccomp, "1 0 0", libc::EFAULT),
+    ] {
+        let answer = scene.call(number, arguments);
+        assert_eq!(answer, format!("error {error}"), "{number} {arguments}");
+    }
+    // A system may forbid these to users (sysctl), which is EPERM or ENOSPC then.
+    let uring = scene.call(libc::SYS_io_uring_setup, "1 0");
+    let spaces = scene.call(libc::SYS_unshare, &libc::CLONE_NEWUSER.to_string());
+    for (answer, allowed) in [
+        (uring, format!("error {}", libc::EFAULT)),
+        (spaces, "0".into()),
+    ] {
+        if answer != allowed {
+            testkit::note(&format!("this system forbids a call to users: {answer}"));
+        }
+    }
+    let limits = scene.hostile("read /proc/self/limits");
+    let limit = limits
+        .lines()
+        .find_map(|l| l.strip_prefix("Max open files"));
+    let limit = limit.and_then(|values| values.split_whitespace().next());
+    let limit: usize = limit.expect("a limit").parse().expect("a number");
+    let opened = scene.hostile("descriptors 2000000");
+    let opened: usize = opened.parse().expect("a number");
+    assert!(
+        (limit.saturating_sub(30)..limit).contains(&opened),
+        "{opened} of {limit}"
+    );
+    scene.other_serves();
+}
+
+/// A process that is as good as root's: the master is not its own.
+#[test]
+fn no_child_changes_the_masters_limits_priority_or_signals() {
+    let scene = Scene::free();
+    let master = scene.postfix.master_process().0;
+    let own = libc::F_SETOWN;
+    let (set_signal, term) = (10, libc::SIGTERM);
+    for (number, arguments) in [
+        (
+            libc::SYS_setpriority,
+            format!("{} {master} 19", libc::PRIO_PROCESS),
+        ),
+        (
+            libc::SYS_prlimit64,
+            format!("{master} {} 0 0", libc::RLIMIT_NOFILE),
+        ),
+        (libc::SYS_kcmp, format!("{master} {master} 1 0 0")),
+        (libc::SYS_rt_sigqueueinfo, format!("{master} {term} 0")),
+    ] {
+        let answer = scene.call(number, &arguments);
+        assert!(
+            answer.starts_with("error "),
+            "{number} {arguments}: {answer}"
+        );
+    }
+    for file in [
+        "oom_score_adj",
+        "clear_refs",
+        "coredump_filter",
+        "autogroup",
+    ] {
+        let answer = scene.hostile(&format!("create /proc/{master}/{file}"));
+        assert_eq!(answer, "error 13", "{file}");
+    }
+    // The kernel does not send the signal of a descriptor to a process of another user; nor does a
+    // descriptor that blocks matter to the master.
+    let asynchronous = libc::O_ASYNC;
+    for fd in 3..=6 {
+        for (command, value) in [
+            (own, master),
+            (set_signal, term),
+            (libc::F_SETFL, asynchronous),
+        ] {
+            let answer = scene.call(libc::SYS_fcntl, &format!("{fd} {command} {value}"));
+            assert_eq!(answer, "0", "{fd} {command}");
+        }
+    }
+    scene.other_serves();
+    assert!(scene.postfix.master_process().runs());
+    // The hostile child takes clients on its listener, which blocks now.
+    assert_eq!(scene.hostile("open /dev/null"), "ok");
+}
+
 /// Where the queue manager keeps messages.
 fn message(scene: &Scene) -> String {
     let path = scene.postfix.queue().join("active/message");
