@@ -67,8 +67,12 @@ fn show_all(document: &Document, out: &mut impl Write) -> io::Result<()> {
     let configuration = cut(&document.configuration, 50);
     writeln!(out, "{configuration}: loaded {} ago", ago(document.loaded))?;
     if let Some(upgrade) = &document.last_upgrade {
-        let (from, ago) = (&upgrade.from, ago(upgrade.time));
-        writeln!(out, "upgraded from {from} {ago} ago")?;
+        let times = match document.upgrades {
+            1 => "once".to_owned(),
+            n => format!("{n} times, last"),
+        };
+        let (from, ago) = (cut(&upgrade.from, 20), ago(upgrade.time));
+        writeln!(out, "upgraded {times} {ago} ago from {from}")?;
     }
     if let Some(reload) = document.last_reload.as_ref().filter(|r| !r.succeeded) {
         writeln!(
@@ -328,7 +332,7 @@ fn child_row(child: &Child) -> [String; CHILDREN.len()] {
 mod tests {
     use super::*;
     use crate::testing::document;
-    use master::status::{Failure, Reload};
+    use master::status::{Failure, Reload, Upgrade};
 
     fn shown(show: impl Fn(&mut Vec<u8>) -> io::Result<()>) -> String {
         let mut out = Vec::new();
@@ -361,6 +365,28 @@ mod tests {
             assert!(line.chars().count() <= 80, "{line:?}");
         }
         assert!(text.contains("throttled"), "{text}");
+    }
+
+    #[test]
+    fn upgrades_are_shown() {
+        let mut document = document("a unix n - - - 1 a\n");
+        assert!(!shown(|out| show_all(&document, out)).contains("upgraded"));
+        document.upgrades = 1;
+        document.last_upgrade = Some(Upgrade {
+            time: document.time - 5.0,
+            from: "0.1.9".into(),
+        });
+        let text = shown(|out| show_all(&document, out));
+        assert!(
+            text.contains("\nupgraded once 5 s ago from 0.1.9\n"),
+            "{text}"
+        );
+        document.upgrades = 3;
+        let text = shown(|out| show_all(&document, out));
+        assert!(
+            text.contains("\nupgraded 3 times, last 5 s ago from 0.1.9\n"),
+            "{text}"
+        );
     }
 
     #[test]

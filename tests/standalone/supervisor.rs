@@ -72,6 +72,30 @@ fn a_service_manager_is_told_of_start_reload_and_end() {
 }
 
 #[test]
+fn an_upgrade_is_no_end_to_a_service_manager() {
+    let mut standalone = Standalone::of_a_user();
+    standalone.unwatched("the services are counted");
+    let manager = Manager::of(&mut standalone, &[("WATCHDOG_USEC", "1000000")]);
+    let pid = standalone.process().0;
+    let ready = format!("READY=1\nMAINPID={pid}\nSTATUS=2 services\n");
+    let next = || loop {
+        let heard = manager.hears();
+        if heard != "WATCHDOG=1\n" {
+            break heard;
+        }
+    };
+    assert_eq!(next(), ready);
+    for _ in 0..3 {
+        standalone.process().signal(Signal::SIGUSR2);
+        assert_eq!(next(), ready);
+    }
+    // The watchdog goes on.
+    while manager.hears() != "WATCHDOG=1\n" {}
+    standalone.stop_by(Signal::SIGTERM);
+    assert_eq!(next(), "STOPPING=1\nSTATUS=stopping\n");
+}
+
+#[test]
 fn a_service_manager_that_watches_hears_twice_in_its_interval() {
     let mut standalone = Standalone::of_a_user();
     let manager = Manager::of(&mut standalone, &[("WATCHDOG_USEC", "1000000")]);

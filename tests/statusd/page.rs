@@ -1,5 +1,6 @@
 //! The page of a real statusd, in a browser.
 
+use master::status::Upgrade;
 use testkit::documents::{at_the_limit, calm, crowd, failed_reload, hostile, stressed, throttled};
 use testkit::{needs_root, test};
 
@@ -24,6 +25,24 @@ fn a_calm_master_is_all_well() {
         !page.contains("Process</th>"),
         "children are shown on request"
     );
+}
+
+#[test]
+fn the_version_is_shown_with_the_upgrades_that_have_led_to_it() {
+    needs_root("a mail system");
+    needs_chromium();
+    assert!(!dom(&Stage::new(&calm()).url("/")).contains("Upgrades"));
+    let mut document = calm();
+    document.upgrades = 3;
+    document.last_upgrade = Some(Upgrade {
+        time: document.time - 60.0,
+        from: "0.0.9".to_owned(),
+    });
+    let page = dom(&Stage::new(&document).url("/"));
+    expect(&page, "0.1.0");
+    expect(&page, "Upgrades");
+    expect(&page, "3, the last ");
+    expect(&page, " from 0.0.9");
 }
 
 #[test]

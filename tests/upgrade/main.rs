@@ -11,6 +11,7 @@ mod refusals; // programs and states that are refused
 mod stage;
 mod states; // the states of released formats
 mod takeover; // what else is carried over
+mod versions; // other versions, and what is shown of them
 mod wakeups; // wake-ups under way go on
 
 fn main() -> std::process::ExitCode {

@@ -79,9 +79,18 @@ pub fn services(state: &State, area: Rect, picture: &mut Buffer) {
 
 fn about(document: &Document) -> Line<'_> {
     let up = span(document.time - document.started);
+    let upgraded = document.last_upgrade.as_ref().map(|upgrade| {
+        let ago = span(document.time - upgrade.time);
+        let times = match document.upgrades {
+            1 => String::new(),
+            n => format!(" ({n} times)"),
+        };
+        format!("upgraded {ago} ago{times}  ")
+    });
     Line::from(vec![
         Span::from(format!("master {} ", document.version)).bold(),
         format!(" pid {}  up {up}  ", document.pid).into(),
+        upgraded.unwrap_or_default().into(),
         clean(&document.configuration).into(),
     ])
 }
@@ -282,6 +291,7 @@ mod tests {
     use super::*;
     use crate::pictures::{calm, crowd, failed_reload, hostile, stressed, throttled};
     use crate::top::text;
+    use master::status::Upgrade;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -339,6 +349,25 @@ local/unix                        17     2     20     0     2329  ▇▇▇▇�
 ",
         );
         assert_eq!(shown[23], "?:help  q:quit  s:trouble first  /:filter");
+    }
+
+    #[test]
+    fn an_upgrade_is_shown_beside_the_version() {
+        let mut document = calm();
+        document.upgrades = 1;
+        document.last_upgrade = Some(Upgrade {
+            time: document.time - 125.0,
+            from: "0.0.9".into(),
+        });
+        let first = |document: &Document| {
+            let mut state = State::default();
+            state.update(Ok(document.clone()));
+            screen(&mut state, 80, 6).swap_remove(0)
+        };
+        let upgraded = "master 0.1.0  pid 4711  up 3 d 4 h  upgraded 2 min ago";
+        assert_eq!(first(&document), format!("{upgraded}  /etc/postfix"));
+        document.upgrades = 12;
+        assert!(first(&document).starts_with(&format!("{upgraded} (12 times)  /etc")));
     }
 
     #[test]

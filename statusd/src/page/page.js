@@ -353,8 +353,12 @@ function showServices(services, now) {
 
 function showMaster(master) {
   say(byId("place"), master.configuration);
+  const upgrade = master.last_upgrade ?? null;
+  const upgrades = upgrade === null ? [] : [["Upgrades",
+    `${number(master.upgrades)}, the last ${moment(upgrade.time)} from ${upgrade.from}`]];
   facts(byId("facts"), [
     ["Version", master.version],
+    ...upgrades,
     ["Process", String(master.pid)],
     ["Runs for", span(master.time - master.started)],
     ["Configuration", `no. ${number(master.generation)}, loaded ${moment(master.loaded)}`],
