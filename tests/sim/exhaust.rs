@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use crate::Outcome;
-use crate::happening::Edit::{Add, Max, Remove, Wakeup};
+use crate::happening::Edit::{Add, Max, Preload, Remove, Wakeup};
 use crate::happening::Happening::{self, *};
 use crate::happening::OperatorRequest::{Pause, Replace, Resume, Wake};
 use crate::options::{self, Options};
@@ -27,7 +27,7 @@ struct Case {
     expected: (usize, usize),
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     Case {
         name: "strangers_and_failing_children",
         opening: &[Edit(0, Add), Hangup, Turn],
@@ -171,6 +171,28 @@ const CASES: [Case; 7] = [
         ],
         depth: 10,
         expected: (21_294, 108_547),
+    },
+    Case {
+        name: "a_template_that_fails_and_is_replaced",
+        opening: &[Edit(1, Preload(true)), Edit(1, Add), Hangup, Turn],
+        happenings: &[
+            Turn,
+            Sleep,
+            Client(1),
+            Live(0),
+            Retire(0),
+            Template(0),
+            TemplateEnds(0),
+            TemplateRefuses(0),
+            TemplateHangs(0),
+            TemplateRenewed(0),
+            Hangup,
+            Edit(1, Preload(false)),
+            Edit(1, Preload(true)),
+            Edit(1, Remove),
+        ],
+        depth: 12,
+        expected: (7_062, 31_382),
     },
 ];
 

@@ -51,6 +51,17 @@ pub enum Happening {
     /// The process sends file descriptors.
     SendDescriptors(u8),
 
+    /// The template takes its next step: it has loaded, or has forked a child.
+    Template(u8),
+    /// The template ends, or is ended because it breaks a rule.
+    TemplateEnds(u8),
+    /// The template cannot fork the child, or that leaves at once.
+    TemplateRefuses(u8),
+    /// The template does nothing more.
+    TemplateHangs(u8),
+    /// The template is old, and another one takes its place, which has loaded.
+    TemplateRenewed(u8),
+
     /// From now on, the master executes at most this many actions per turn, at its end; 0 means all
     /// at once again.
     Late(u8),
@@ -127,6 +138,8 @@ pub enum Edit {
     RequestTimeout(u8),
     /// Starts in 10 seconds; 0 is no limit.
     StartLimit(u8),
+    /// Whether a template forks the children.
+    Preload(bool),
 }
 
 impl Happening {
@@ -149,6 +162,11 @@ impl Happening {
             Self::Garbage(n) => less(n).map(Self::Garbage).collect(),
             Self::Hang(n) => less(n).map(Self::Hang).collect(),
             Self::SendDescriptors(n) => less(n).map(Self::SendDescriptors).collect(),
+            Self::Template(n) => less(n).map(Self::Template).collect(),
+            Self::TemplateEnds(n) => less(n).map(Self::TemplateEnds).collect(),
+            Self::TemplateRefuses(n) => less(n).map(Self::TemplateRefuses).collect(),
+            Self::TemplateHangs(n) => less(n).map(Self::TemplateHangs).collect(),
+            Self::TemplateRenewed(n) => less(n).map(Self::TemplateRenewed).collect(),
             Self::Operator(n, request) => less(n).map(|n| Self::Operator(n, request)).collect(),
             Self::Stop(true) => vec![Self::Stop(false)],
             Self::Edit(n, edit) => less(n).map(|n| Self::Edit(n, edit)).collect(),

@@ -10,6 +10,7 @@ use master::policy::{Event, ExitStatus, Pid, Progress, ServiceId, Signal, Time};
 use master::protocol::StatusReport;
 
 use crate::lines;
+use crate::template::{News, Template};
 
 const FIRST_PID: Pid = 100;
 /// Maximum number of processes during faults; a service without a limit would start more and more.
@@ -96,6 +97,8 @@ pub struct Port {
     /// Clients that have not been accepted.
     pub waiting: u32,
     pub records: VecDeque<Record>,
+    /// What forks its children, if it is preloaded.
+    pub template: Option<Template>,
 }
 
 impl Port {
@@ -153,10 +156,66 @@ impl Kernel {
                     refused: false,
                     waiting: 0,
                     records: VecDeque::new(),
+                    template: None,
                 });
                 false
             }
         }
+    }
+
+    /// After a reload, a service has a template, another one or none: one that has loaded, unless it has
+    /// other listeners. Returns the child that a template was asked for that is gone.
+    pub fn change_template(&mut self, place: ServiceId, moved: bool) -> Option<u32> {
+        let port = self.port_mut(place)?;
+        match &mut port.template {
+            slot if !port.service.pool().preload => slot.take()?.take_request(),
+            Some(template) => {
+                template.replace(!moved);
+                None
+            }
+            slot => {
+                *slot = Some(Template::missing());
+                None
+            }
+        }
+    }
+
+    pub fn template(&mut self, place: ServiceId) -> Option<&mut Template> {
+        self.port_mut(place)?.template.as_mut()
+    }
+
+    /// The services that have one.
+    pub fn preloaded(&self) -> Vec<ServiceId> {
+        let ports = self.ports().filter(|(_, port)| port.template.is_some());
+        ports.map(|(place, _)| place).collect()
+    }
+
+    pub fn template_deadline(&self) -> Option<Time> {
+        let templates = self.ports().filter_map(|(_, port)| port.template.as_ref());
+        templates.filter_map(Template::deadline).min()
+    }
+
+    fn templates(&mut self) -> impl Iterator<Item = &mut Template> {
+        self.ports
+            .iter_mut()
+            .flatten()
+            .filter_map(|port| port.template.as_mut())
+    }
+
+    /// Lets all templates take a step; false if none had one.
+    pub fn live_templates(&mut self) -> bool {
+        self.templates()
+            .fold(false, |any, template| template.live() | any)
+    }
+
+    pub fn recover_templates(&mut self) {
+        self.templates().for_each(Template::recover);
+    }
+
+    /// The next news of a service's template.
+    pub fn template_news(&mut self, place: ServiceId) -> Option<News> {
+        let now = self.now;
+        self.template(place)?.next_news(now)
     }
 
     /// Closes a service's listener and status channels. Waiting clients are refused.
@@ -217,6 +276,13 @@ impl Kernel {
             signal: None,
         });
         Some(pid)
+    }
+
+    /// Whether the limit of the service allows another child.
+    pub fn has_room(&self, place: ServiceId) -> bool {
+        let children = self.processes.iter().filter(|p| p.place == place).count();
+        let max = self.port(place).map(|port| port.service.max as usize);
+        max.is_some_and(|max| max == 0 || children < max)
     }
 
     /// The lowest free pid: no kernel reuses pids sooner.
@@ -302,7 +368,10 @@ impl Kernel {
         let hangs = |p: &Process| p.phase == Phase::Hanging && !p.hang_reported;
         let silent = |port: &Port| port.records.is_empty();
         let quiet = |p: &Process| !dead(p) && !hangs(p);
-        self.ports().all(|(_, port)| silent(port)) && self.processes.iter().all(quiet)
+        let templates = |port: &Port| port.template.as_ref().is_none_or(Template::is_quiet);
+        self.ports()
+            .all(|(_, port)| silent(port) && templates(port))
+            && self.processes.iter().all(quiet)
     }
 
     /// The next end, and whether that child took a client, as the runtime finds out.
@@ -343,6 +412,13 @@ impl Kernel {
         let identity = lines::identity(endpoint);
         let mut ports = self.ports.iter_mut().flatten();
         ports.find(|port| port.service.identity() == identity)
+    }
+
+    /// The service of the nth template.
+    pub fn nth_template(&self, nth: u8) -> Option<ServiceId> {
+        let all = self.preloaded();
+        let nth = usize::from(nth).checked_rem(all.len())?;
+        Some(all[nth])
     }
 
     /// The index of the nth living process.

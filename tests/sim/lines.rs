@@ -33,6 +33,7 @@ struct Line {
     stop_timeout: u8,
     request_timeout: u8,
     start_limit: u8,
+    preload: bool,
 }
 
 /// All lines.
@@ -57,6 +58,7 @@ impl Default for Lines {
             stop_timeout: 0,
             request_timeout: 0,
             start_limit: 0,
+            preload: false,
         };
         Self {
             lines: [line; ENDPOINTS.len()],
@@ -84,6 +86,7 @@ impl Lines {
             Edit::StopTimeout(seconds) => line.stop_timeout = seconds,
             Edit::RequestTimeout(seconds) => line.request_timeout = seconds,
             Edit::StartLimit(starts) => line.start_limit = starts,
+            Edit::Preload(preload) => line.preload = preload,
         }
         *line != before
     }
@@ -122,7 +125,10 @@ fn service(line: &Line, (kind, name, canonical): (Kind, &str, &str)) -> Service 
         backlog: 100,
         throttle_time: Duration::from_secs(line.throttle_time.into()),
         extra: Extra {
-            pool: Pool::default(),
+            pool: Pool {
+                preload: line.preload,
+                ..Pool::default()
+            },
             limits: limits(line),
             ..Extra::default()
         }

@@ -23,6 +23,7 @@ mod simulate;
 mod simulation;
 mod state;
 mod swarm;
+mod template;
 mod upgraded;
 
 use std::panic;

@@ -41,6 +41,10 @@ pub fn fingerprint(simulation: &mut Simulation) -> u64 {
         hash_account(account, now, &mut hasher);
         if let Some(port) = simulation.kernel.port(*place) {
             hash_port(port, rank, account, &mut hasher);
+            let template = port.template.as_ref();
+            template
+                .map(|template| template.fingerprint(now))
+                .hash(&mut hasher);
         }
     }
     for (process, _) in &processes {

@@ -16,7 +16,7 @@ const LIFE: [Sort; 5] = [
     |random| Happening::Client(random.byte()),
 ];
 
-const SOMETIMES: [Sort; 33] = [
+const SOMETIMES: [Sort; 39] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(2_000)),
     |random| Happening::Pass(random.below(100_000)),
@@ -37,6 +37,12 @@ const SOMETIMES: [Sort; 33] = [
     |random| Happening::SendDescriptors(random.byte()),
     |random| Happening::Hang(random.byte()),
     |random| Happening::Late(random.pick(&[0, 1, 2, 5])),
+    |random| Happening::Template(random.byte()),
+    |random| Happening::Template(random.byte()),
+    |random| Happening::TemplateEnds(random.byte()),
+    |random| Happening::TemplateRefuses(random.byte()),
+    |random| Happening::TemplateHangs(random.byte()),
+    |random| Happening::TemplateRenewed(random.byte()),
     |_| Happening::SpawnFails,
     |_| Happening::WatchFails,
     |_| Happening::Count,
@@ -53,7 +59,7 @@ const SOMETIMES: [Sort; 33] = [
 ];
 
 fn edit(random: &mut Random) -> Happening {
-    let edit = match random.below(13) {
+    let edit = match random.below(14) {
         0 => Edit::Add,
         1 => Edit::Remove,
         2 => Edit::Rename,
@@ -66,6 +72,7 @@ fn edit(random: &mut Random) -> Happening {
         9 => Edit::StopTimeout(random.pick(&[0, 1, 10, 60])),
         10 => Edit::RequestTimeout(random.pick(&[0, 1, 10, 60])),
         11 => Edit::StartLimit(random.pick(&[0, 1, 3])),
+        12 => Edit::Preload(random.coin()),
         _ => Edit::ThrottleTime(random.pick(&[0, 1, 10, 60])),
     };
     Happening::Edit(random.byte(), edit)

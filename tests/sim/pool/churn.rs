@@ -23,6 +23,7 @@ const SETTINGS: Settings = Settings {
     min_idle: 1,
     max_idle: 3,
     double: false,
+    preload: false,
     limits: NO_LIMITS,
 };
 /// The mean interval between clients and the mean service time: eight clients at a time on average.

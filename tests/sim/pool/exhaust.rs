@@ -17,6 +17,7 @@ const SETTINGS: Settings = Settings {
     min_idle: 0,
     max_idle: 1,
     double: false,
+    preload: false,
     limits: super::NO_LIMITS,
 };
 const OPENING: [Happening; 4] = [Edit(SETTINGS), Count, Reload, Turn];

@@ -61,6 +61,16 @@ pub enum Happening {
     SendDescriptors(u8),
     /// The exec of a starting child hangs.
     Hang(u8),
+    /// The template takes its next step: it has loaded, or has forked a child.
+    Template,
+    /// The template ends, or is ended because it breaks a rule.
+    TemplateEnds,
+    /// The template cannot fork the child, or that leaves at once.
+    TemplateRefuses,
+    /// The template does nothing more.
+    TemplateHangs,
+    /// The template is old, and another one takes its place, which has loaded.
+    TemplateRenewed,
     /// From now on, the master executes at most this many actions per turn, at its end; 0 means all
     /// at once again.
     Late(u8),
@@ -99,6 +109,8 @@ pub struct Settings {
     pub min_idle: u32,
     pub max_idle: u32,
     pub double: bool,
+    /// Whether a template forks the children.
+    pub preload: bool,
     pub limits: ChildLimits,
 }
 
@@ -114,6 +126,7 @@ impl Settings {
             min_idle,
             max_idle: min_idle + random.below(4),
             double: random.coin(),
+            preload: random.coin(),
             limits: Self::random_limits(random),
         }
     }
@@ -152,6 +165,7 @@ impl Settings {
             },
             reply_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(7),
+            preload: self.preload,
             ..Pool::ordered()
         }
     }
@@ -160,14 +174,15 @@ impl Settings {
 type Sort = fn(&mut Random) -> Happening;
 
 /// The happenings without which nothing proceeds.
-const LIFE: [Sort; 4] = [
+const LIFE: [Sort; 5] = [
     |_| Happening::Turn,
     |random| Happening::Live(random.byte()),
     |random| Happening::Live(random.byte()),
+    |_| Happening::Template,
     |_| Happening::Client,
 ];
 
-const SOMETIMES: [Sort; 31] = [
+const SOMETIMES: [Sort; 35] = [
     |_| Happening::Sleep,
     |random| Happening::Pass(random.below(100)),
     |random| Happening::Pass(random.below(3_000)),
@@ -189,6 +204,10 @@ const SOMETIMES: [Sort; 31] = [
     |_| Happening::Leave,
     |_| Happening::WriteWaits,
     |_| Happening::PingFails,
+    |_| Happening::TemplateEnds,
+    |_| Happening::TemplateRefuses,
+    |_| Happening::TemplateHangs,
+    |_| Happening::TemplateRenewed,
     |_| Happening::SpawnFails,
     |_| Happening::WatchFails,
     |_| Happening::Grow,

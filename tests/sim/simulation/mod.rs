@@ -14,6 +14,7 @@ use crate::happening::Happening;
 use crate::kernel::{End, Kernel, Message, Phase, Port};
 use crate::lines::Lines;
 use crate::model::Model;
+use crate::template::News;
 use crate::upgraded::Upgraded;
 
 /// The number of places: the endpoints', two of removed services that still have children, and an
@@ -146,6 +147,14 @@ impl Simulation {
                 self.late = Some(actions).filter(|actions| *actions > 0);
                 return self.settle().map(|()| true);
             }
+            Happening::Template(nth)
+            | Happening::TemplateEnds(nth)
+            | Happening::TemplateRefuses(nth)
+            | Happening::TemplateHangs(nth)
+            | Happening::TemplateRenewed(nth) => {
+                let service = self.kernel.nth_template(nth);
+                return service.map_or(Ok(false), |id| self.happen_to_template(id, happening));
+            }
             Happening::Live(nth)
             | Happening::Retire(nth)
             | Happening::Fail(nth)
@@ -181,6 +190,24 @@ impl Simulation {
     pub fn until_deadline(&mut self) -> Option<Time> {
         let now = self.kernel.now;
         self.deadline().map(|at| at.saturating_sub(now))
+    }
+
+    fn happen_to_template(&mut self, id: ServiceId, happening: Happening) -> Result<bool, Broken> {
+        let template = self.kernel.template(id).ok_or("no template")?;
+        let possible = match happening {
+            Happening::Template(_) => template.live(),
+            Happening::TemplateEnds(_) => template.end(),
+            Happening::TemplateRefuses(_) => template.refuse(),
+            Happening::TemplateHangs(_) => template.hang(),
+            _ => template.has_loaded(),
+        };
+        if let Happening::TemplateRenewed(_) = happening {
+            if possible {
+                template.replace(true);
+                self.operate(Event::Replace { service: id })?;
+            }
+        }
+        Ok(possible)
     }
 
     // The master's loop.
@@ -244,7 +271,41 @@ impl Simulation {
         Ok(())
     }
 
+    /// Reads what templates have said, and has those go on that have something to do.
+    fn serve_templates(&mut self) -> Result<(), Broken> {
+        for service in self.kernel.preloaded() {
+            while let Some(news) = self.kernel.template_news(service) {
+                let found = self.table.service(service);
+                let is_wanted = found.is_some_and(|found| !found.removed());
+                let event = match news {
+                    // It reads the end of its channel, and leaves.
+                    News::Forked(_) if !is_wanted => continue,
+                    News::Forked(generation) => self.started(service, generation),
+                    News::Failed => {
+                        // What is still queued comes to nothing, too.
+                        self.queue.retain(|action| !spawns(action, service));
+                        failed(service)
+                    }
+                };
+                self.step(event)?;
+            }
+            self.order_fork(service);
+        }
+        Ok(())
+    }
+
+    /// Has the service's template go on, if it has something to do.
+    fn order_fork(&mut self, service: ServiceId) {
+        let now = self.kernel.now;
+        let found = self.table.service(service);
+        let may_load = found.is_some_and(|found| !found.throttled() && !found.removed());
+        if let Some(template) = self.kernel.template(service) {
+            template.proceed(now, may_load);
+        }
+    }
+
     fn process_exits(&mut self) -> Result<(), Broken> {
+        self.serve_templates()?;
         while let Some((pid, status, progress)) = self.kernel.reap() {
             let now = self.kernel.now;
             let matters = self.table.ended_at_once(now, pid, status).is_some();
@@ -293,8 +354,17 @@ impl Simulation {
             if account.is_some() != entry.known || entry.known != same {
                 return Err(format!("{:?} is in a wrong place", entry.service.name));
             }
+            let port = self.kernel.port(entry.id);
+            let moved = port.is_some_and(|port| port.service.endpoint != entry.service.endpoint);
             if self.kernel.open(entry.id, entry.service.clone()) {
                 self.watch(entry.id)?;
+            }
+            if let Some(generation) = self.kernel.change_template(entry.id, moved) {
+                self.queue.push_back(Action::Spawn {
+                    service: entry.id,
+                    generation,
+                    stress: false,
+                });
             }
         }
         self.step(Event::Reload(plan))?;
@@ -339,6 +409,7 @@ impl Simulation {
                 Action::Signal { pid, .. } | Action::CloseChannel { pid } => {
                     self.kernel.is_known(pid)
                 }
+                Action::Spawn { service, .. } => self.kernel.has_room(service),
                 Action::Order { .. } | Action::Measure { .. } => false,
                 _ => true,
             };
@@ -409,25 +480,38 @@ impl Simulation {
     }
 
     fn spawn(&mut self, service: ServiceId, generation: u32) -> Result<(), Broken> {
-        let port = self.kernel.port(service).ok_or("spawn: no service")?;
-        let children = self.kernel.processes.iter().filter(|p| p.place == service);
-        let (max, children) = (port.service.max as usize, children.count());
-        if max > 0 && children >= max {
-            return Err(format!("{service:?} has {children} children of {max}"));
+        if let Some(template) = self.kernel.template(service) {
+            template.request(generation)?;
+            self.order_fork(service);
+            return Ok(());
         }
+        let event = self.started(service, generation);
+        self.take_in(event)
+    }
+
+    /// The system starts a child, or has no room for it.
+    fn started(&mut self, service: ServiceId, generation: u32) -> Event {
         let used: Vec<Pid> = self.queue.iter().filter_map(pid_of).collect();
-        let event = match self.kernel.spawn(service, generation, &used) {
+        match self.kernel.spawn(service, generation, &used) {
             Some(pid) => Event::Spawned {
                 service,
                 generation,
                 pid,
             },
-            None => Event::SpawnFailed {
-                service,
-                error: NO_ROOM,
-            },
-        };
-        self.take_in(event)
+            None => failed(service),
+        }
+    }
+}
+
+/// Whether an action starts a child of a service.
+fn spawns(action: &Action, id: ServiceId) -> bool {
+    matches!(action, Action::Spawn { service, .. } if *service == id)
+}
+
+fn failed(service: ServiceId) -> Event {
+    Event::SpawnFailed {
+        service,
+        error: NO_ROOM,
     }
 }
 

@@ -88,7 +88,9 @@ impl Simulation {
             return Ok(false);
         }
         let now = self.kernel.now;
+        let templates = self.kernel.template_deadline().unwrap_or(Time::MAX);
         let at = self.deadline().unwrap_or(Time::MAX).min(now + TURN_MAX);
+        let at = at.min(templates);
         self.kernel.pass(at.saturating_sub(now));
         self.turn(PARTS)?;
         Ok(true)
@@ -97,6 +99,7 @@ impl Simulation {
     /// The faults end: all waiting clients must be served within the throttle time and delays.
     pub(super) fn calm(&mut self) -> Result<(), Broken> {
         self.kernel.calm = true;
+        self.kernel.recover_templates();
         self.late = None;
         let paused = self.model.accounts.iter().filter(|(_, a)| a.paused);
         for service in paused.map(|(&id, _)| id).collect::<Vec<_>>() {
@@ -128,7 +131,8 @@ impl Simulation {
     /// Lets all processes take a step; false if none had one.
     fn live_all(&mut self) -> bool {
         let count = self.kernel.processes.len();
-        (0..count).fold(false, |any, at| self.kernel.live(at) | any)
+        let any = self.kernel.live_templates();
+        (0..count).fold(any, |any, at| self.kernel.live(at) | any)
     }
 }
 

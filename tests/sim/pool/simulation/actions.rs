@@ -1,6 +1,6 @@
 //! The execution of the policy's actions.
 
-use master::policy::{Action, Event, OrderFailure, Pid, ServiceId, Signal};
+use master::policy::{Action, Event, OrderFailure, Pid, Signal};
 use master::protocol::pool::Order;
 
 use super::process::Process;
@@ -14,6 +14,9 @@ impl Simulation {
             match action {
                 Action::Spawn { .. } if self.paused => {
                     return Err("a child for a service that is paused".into());
+                }
+                Action::Spawn { .. } if !self.has_room() => {
+                    return Err("a child beyond the limit".into());
                 }
                 Action::Signal { pid, signal } => {
                     self.process(pid)?.no_longer_counts();
@@ -54,11 +57,7 @@ impl Simulation {
                     Err("unwatched, and not watched before".into())
                 }
             }
-            Action::Spawn {
-                service,
-                generation,
-                ..
-            } => self.spawn(service, generation),
+            Action::Spawn { generation, .. } => self.spawn(generation),
             Action::Signal { pid, signal } => {
                 if let Ok(process) = self.process(pid) {
                     process.signal = Some(signal);
@@ -115,31 +114,46 @@ impl Simulation {
         Ok(())
     }
 
-    fn spawn(&mut self, service: ServiceId, generation: u32) -> Result<(), Broken> {
+    /// Whether the limit allows another child.
+    fn has_room(&self) -> bool {
         let max = self.in_force.max as usize;
-        if max > 0 && self.processes.len() >= max {
-            return Err(format!("one more than {max} children"));
+        max == 0 || self.processes.len() < max
+    }
+
+    fn spawn(&mut self, generation: u32) -> Result<(), Broken> {
+        if let Some(template) = &mut self.template {
+            template.request(generation)?;
+            self.order_fork();
+            return Ok(());
         }
-        let fails = std::mem::take(&mut self.faults.spawn);
-        let event = if fails || self.processes.len() >= PROCESSES_MAX {
-            Event::SpawnFailed {
-                service,
-                error: NO_ROOM,
-            }
-        } else {
-            // The runtime's pending actions must not reach a new process with the same pid.
-            let pending = |pid| self.queue.iter().any(|action| pid_of(action) == Some(pid));
-            let used = |&pid: &Pid| self.processes.iter().any(|p| p.pid == pid) || pending(pid);
-            let pid = (100..).find(|pid| !used(pid)).ok_or("pids without end")?;
-            self.processes.push(Process::new(pid));
-            self.started += 1;
-            Event::Spawned {
-                service,
-                generation,
-                pid,
-            }
-        };
+        let event = self.started(generation)?;
         self.take_in(event)
+    }
+
+    /// The system starts a child, or has no room for it.
+    pub(super) fn started(&mut self, generation: u32) -> Result<Event, Broken> {
+        let fails = std::mem::take(&mut self.faults.spawn);
+        if fails || self.processes.len() >= PROCESSES_MAX {
+            return Ok(self.failed());
+        }
+        // The runtime's pending actions must not reach a new process with the same pid.
+        let pending = |pid| self.queue.iter().any(|action| pid_of(action) == Some(pid));
+        let used = |&pid: &Pid| self.processes.iter().any(|p| p.pid == pid) || pending(pid);
+        let pid = (100..).find(|pid| !used(pid)).ok_or("pids without end")?;
+        self.processes.push(Process::new(pid));
+        self.started += 1;
+        Ok(Event::Spawned {
+            service: self.place,
+            generation,
+            pid,
+        })
+    }
+
+    pub(super) fn failed(&self) -> Event {
+        Event::SpawnFailed {
+            service: self.place,
+            error: NO_ROOM,
+        }
     }
 
     /// Checks that the child may get this order.

@@ -20,6 +20,7 @@ use master::protocol::pool::Report;
 use super::{Happening, NO_LIMITS, Settings};
 use crate::coverage::Coverage;
 use crate::happening::OperatorRequest;
+use crate::template::{News, Template};
 use crate::upgraded::Upgraded;
 use process::{Phase, Process, Word, advance};
 
@@ -58,6 +59,8 @@ pub struct Simulation {
     /// The settings in force.
     in_force: Settings,
     processes: Vec<Process>,
+    /// What forks the children of a preloaded pool.
+    template: Option<Template>,
     waiting: u32,
     watched: bool,
     refused: bool,
@@ -95,6 +98,7 @@ impl Simulation {
             min_idle: 1,
             max_idle: 2,
             double: false,
+            preload: false,
             limits: NO_LIMITS,
         };
         Self {
@@ -104,6 +108,7 @@ impl Simulation {
             settings,
             in_force: settings,
             processes: Vec::new(),
+            template: None,
             waiting: 0,
             watched: false,
             refused: false,
@@ -130,6 +135,11 @@ impl Simulation {
             Happening::Calm => return self.calm(),
             Happening::Pass(milliseconds) => self.now += Duration::from_millis(milliseconds.into()),
             Happening::Client => self.waiting = (self.waiting + 1).min(BACKLOG),
+            Happening::Template => self.happen_to_template(Template::live),
+            Happening::TemplateEnds => self.happen_to_template(Template::end),
+            Happening::TemplateRefuses => self.happen_to_template(Template::refuse),
+            Happening::TemplateHangs => self.happen_to_template(Template::hang),
+            Happening::TemplateRenewed => return self.renew_template(),
             Happening::Leave => self.faults.leaves = !self.faults.leaves,
             Happening::ChildFails => self.faults.child = true,
             Happening::WriteWaits => self.faults.write = true,
@@ -208,6 +218,63 @@ impl Simulation {
         }
     }
 
+    fn happen_to_template(&mut self, what: impl FnOnce(&mut Template) -> bool) {
+        self.template.as_mut().map(what);
+    }
+
+    fn renew_template(&mut self) -> Result<(), Broken> {
+        let template = self.template.as_mut().filter(|found| found.has_loaded());
+        if let Some(template) = template {
+            template.replace(true);
+            self.operate(OperatorRequest::Replace)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what the template has said, and has it go on if it has something to do.
+    fn serve_template(&mut self) -> Result<(), Broken> {
+        let now = self.now;
+        while let Some(news) = self.template.as_mut().and_then(|it| it.next_news(now)) {
+            let event = match news {
+                News::Forked(generation) => self.started(generation)?,
+                News::Failed => {
+                    // What is still queued comes to nothing, too.
+                    self.queue
+                        .retain(|action| !matches!(action, Action::Spawn { .. }));
+                    self.failed()
+                }
+            };
+            self.step(event)?;
+        }
+        self.order_fork();
+        Ok(())
+    }
+
+    /// Has the template go on, if it has something to do.
+    fn order_fork(&mut self) {
+        let found = self.table.service(self.place);
+        let may_load = found.is_some_and(|found| !found.throttled() && !found.removed());
+        if let Some(template) = &mut self.template {
+            template.proceed(self.now, may_load);
+        }
+    }
+
+    /// After a reload, there is another template, or none.
+    fn change_template(&mut self) {
+        match &mut self.template {
+            slot if !self.in_force.preload => {
+                let request = slot.take().and_then(|mut template| template.take_request());
+                self.queue.extend(request.map(|generation| Action::Spawn {
+                    service: self.place,
+                    generation,
+                    stress: false,
+                }));
+            }
+            Some(template) => template.replace(true),
+            slot => *slot = Some(Template::missing()),
+        }
+    }
+
     /// Lets a process take its next step; false if there is none.
     fn live(&mut self, at: usize) -> bool {
         let waiting = &mut self.waiting;
@@ -238,6 +305,7 @@ impl Simulation {
             process.orders.extend(written);
         }
         self.read_channels()?;
+        self.serve_template()?;
         self.process_exits()?;
         if self.table.next_deadline().is_some_and(|at| at <= self.now) {
             self.step(Event::Deadline)?;
@@ -260,6 +328,7 @@ impl Simulation {
             let services = [Arc::new(service(self.settings))];
             let plan = self.table.plan(&services, KILL_TIME);
             self.acquit();
+            self.change_template();
             self.step(Event::Reload(plan))?;
         }
         self.settle()?;
@@ -384,6 +453,10 @@ impl Simulation {
         let (now, until) = (self.now, self.table.next_deadline());
         until.map(|at| at.saturating_sub(now)).hash(&mut hasher);
         let throttled = self.table.service(self.place).map(|s| s.throttled());
+        let template = self.template.as_ref();
+        template
+            .map(|template| template.fingerprint(now))
+            .hash(&mut hasher);
         (
             self.waiting,
             self.watched,

@@ -7,6 +7,7 @@ use master::policy::State;
 use super::process::{Phase, Process};
 use super::{Broken, Faults, Settings, Simulation};
 use crate::happening::OperatorRequest;
+use crate::template::Template;
 
 /// How long an unanswered order delays other orders (master(8)).
 const TIMEOUT: Duration = Duration::from_millis(50);
@@ -67,8 +68,11 @@ impl Simulation {
         let talking =
             |p: &Process| hangs(p) || p.held && (!p.words.is_empty() || !p.open && !p.end_read);
         let busy = self.watched && self.waiting > 0 && !self.refused;
-        if !busy && !self.processes.iter().any(|p| talking(p) || p.end.is_some()) {
-            if let Some(at) = self.table.next_deadline() {
+        let quiet = self.template.as_ref().is_none_or(Template::is_quiet);
+        if quiet && !busy && !self.processes.iter().any(|p| talking(p) || p.end.is_some()) {
+            let template = self.template.as_ref().and_then(Template::deadline);
+            let next = self.table.next_deadline().into_iter().chain(template).min();
+            if let Some(at) = next {
                 self.now = self.now.max(at);
             }
         }
@@ -83,6 +87,9 @@ impl Simulation {
             process.stopped = false;
             process.defiant = false;
         }
+        if let Some(template) = &mut self.template {
+            template.recover();
+        }
         let end = self.now + CALM;
         let mut served = false;
         for _ in 0..ROUNDS_MAX {
@@ -90,8 +97,7 @@ impl Simulation {
             if self.now >= end {
                 break;
             }
-            let count = self.processes.len();
-            let lived = (0..count).fold(false, |any, at| self.live(at) | any);
+            let lived = self.live_all();
             if lived { self.turn()? } else { self.sleep()? }
         }
         if self.table.service(self.place).is_none() {
@@ -102,8 +108,7 @@ impl Simulation {
             if self.in_force.limits.max_age.is_none() || self.check_rest().is_ok() {
                 break;
             }
-            let count = self.processes.len();
-            let lived = (0..count).fold(false, |any, at| self.live(at) | any);
+            let lived = self.live_all();
             if lived { self.turn()? } else { self.sleep()? }
         }
         if served {
@@ -111,6 +116,13 @@ impl Simulation {
         } else {
             Err("a client is not served".into())
         }
+    }
+
+    /// Lets the template and all processes take a step; false if none had one.
+    fn live_all(&mut self) -> bool {
+        let any = self.template.as_mut().is_some_and(Template::live);
+        let count = self.processes.len();
+        (0..count).fold(any, |any, at| self.live(at) | any)
     }
 
     /// Checks that a pool at rest is within its bounds.
