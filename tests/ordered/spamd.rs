@@ -386,6 +386,54 @@ fn others_cannot_use_the_socket_of_spamd_until_it_has_its_mode() {
     assert_eq!(mode.map(|mode| mode & 0o022), Some(0), "{mode:?}");
 }
 
+/// Without -u it is the master's default, which the package of Debian adds to the system.
+#[test]
+fn the_sockets_of_spamd_belong_to_the_user_of_the_option_or_to_masters_own() {
+    needs_root("spamd is for root");
+    for (added, options, owner) in [
+        ("", &[][..], 65534),
+        ("master:x:4711:4711::/:/bin/false\n", &[], 4711),
+        ("master:x:0:0::/:/bin/false\n", &[], 65534),
+        ("master:x:4711:4711::/:/bin/false\n", &["-u", "root"], 4711),
+        ("master:x:4711:4711::/:/bin/false\n", &["-u", "mail"], 8),
+    ] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("spamd"), "sleep 1000;\n").expect("a program");
+        let users = fs::read_to_string("/etc/passwd").expect("users");
+        fs::write(path("users"), users + added).expect("users");
+        let errors = fs::File::create(path("stderr")).expect("a file");
+        let mut started = Command::new("unshare")
+            .args(["--mount", "sh", "-euc"])
+            .arg("mount --bind \"$1\" /etc/passwd; shift; exec \"$@\"")
+            .args(["sh".into(), path("users")])
+            .arg(file("contrib/spamassassin/spamd"))
+            .args(["--socketpath".into(), path("socket")])
+            .args(options)
+            .env("MASTER", master())
+            .env("SPAMD", path("spamd"))
+            .stdin(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .expect("unshare");
+        let mut sockets = PathBuf::new();
+        let metadata = until(SOON, "a socket", || {
+            let ended = started.try_wait().expect("a process");
+            let said = fs::read_to_string(path("stderr")).expect("a file");
+            assert_eq!(ended, None, "{added}{options:?}: {said}");
+            let line = Process(started.id() as i32).cmdline();
+            let option = line.iter().position(|word| word == "-c")?;
+            sockets = Path::new(line.get(option + 1)?).join("run/public");
+            fs::metadata(sockets.join("spamd-1")).ok()?;
+            fs::metadata(&sockets).ok()
+        });
+        Process(started.id() as i32).signal(Signal::SIGTERM);
+        started.wait().expect("an end");
+        fs::remove_dir_all(sockets.join("../..")).expect("what the template would remove");
+        assert_eq!(metadata.uid(), owner, "{added}{options:?}");
+    }
+}
+
 #[test]
 fn spamd_as_a_daemon_returns_when_it_serves() {
     let mut spamd = Spamd::start(&["-m", "2", "-d"]);
