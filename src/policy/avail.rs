@@ -65,7 +65,7 @@ impl Service {
         }
         let loaded = self.avail < self.total();
         if loaded && self.config.stress_eligible() && !self.has_room(self.total() + 1) {
-            self.prolong_stress(cx);
+            self.begin_or_prolong_stress(cx);
         }
         let generation = cx.generation.wrapping_add(1);
         cx.generation = generation;

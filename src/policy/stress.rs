@@ -86,8 +86,8 @@ impl Service {
         }
     }
 
-    /// The last child that the limit allows is about to be started.
-    pub(super) fn prolong_stress(&mut self, cx: &mut Context) {
+    /// The last child that the limit allows is about to be started: stress mode begins, or lasts longer.
+    pub(super) fn begin_or_prolong_stress(&mut self, cx: &mut Context) {
         let entered = !self.stressed();
         let until = cx.now + STRESS_TIME;
         self.set_timer(cx, Timer::StressEnd, Some(until));
@@ -98,7 +98,8 @@ impl Service {
         }
     }
 
-    pub(super) fn end_stress(&mut self, cx: &mut Context) {
+    /// The timer, which has passed, was all that stress mode consists of.
+    pub(super) fn log_stress_end(&mut self, cx: &mut Context) {
         self.log(cx, Kind::StressEnds(self.counts()));
     }
 }

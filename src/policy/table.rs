@@ -148,7 +148,7 @@ impl Table {
                 match timer {
                     Timer::Unthrottle => service.unthrottle(cx),
                     Timer::Wakeup => service.wake(cx),
-                    Timer::StressEnd => service.end_stress(cx),
+                    Timer::StressEnd => service.log_stress_end(cx),
                     Timer::Kill => service.kill_children(cx),
                     Timer::OrderTimeout => service.orders_timed_out(cx),
                     Timer::Child => service.children_overdue(cx),

@@ -20,7 +20,7 @@ use super::timers::Timer;
 use super::{Errno, Kind, Service, SpawnFailure, Time};
 use crate::config;
 
-/// The number of recent clients that are remembered.
+/// The number of recent clients that are remembered: one of them is 5 % for `crash_percent`.
 pub(super) const CLIENTS: u32 = 20;
 
 /// What a service has learned about its command.
@@ -29,9 +29,10 @@ pub(super) const CLIENTS: u32 = 20;
 pub(super) struct BackoffState {
     /// How long the last throttle was, if nothing has gone well since.
     last: Option<Duration>,
-    /// The last clients, the latest in the lowest bit: whether the child ended abnormally.
+    /// A bit for each of the last CLIENTS clients, the latest in the lowest: 1 if its child ended
+    /// abnormally.
     crashes: u32,
-    /// How many these are.
+    /// How many bits of `crashes` are in use, at most CLIENTS.
     clients: u32,
 }
 
@@ -73,7 +74,7 @@ impl Service {
     }
 
     /// How long the service was throttled last, unless a client was served since.
-    pub fn throttle_time(&self) -> Option<Duration> {
+    pub fn last_throttle(&self) -> Option<Duration> {
         self.rare().backoff.last
     }
 
@@ -81,7 +82,7 @@ impl Service {
     pub fn is_proven(&self) -> bool {
         let stats = self.stats();
         let has_worked = stats.connections + stats.ended > 0;
-        has_worked && self.throttle_time().is_none()
+        has_worked && self.last_throttle().is_none()
     }
 
     /// How long the next failure will throttle it, if failures make that longer.

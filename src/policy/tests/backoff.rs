@@ -70,7 +70,7 @@ fn each_failure_doubles_the_throttle_time_up_to_the_second() {
     let times = [1, 2, 4, 5, 5].map(Duration::from_secs);
     assert_eq!(times.map(|_| fail(&mut fixture)), times);
     let service = fixture.table.service(FIRST).unwrap();
-    assert_eq!(service.throttle_time(), Some(5 * SECOND));
+    assert_eq!(service.last_throttle(), Some(5 * SECOND));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_client_that_is_served_brings_back_the_first_throttle_time() {
     let child = fixture.busy(FIRST);
     fixture.available(FIRST, child);
     fixture.taken(FIRST, child);
-    assert_eq!(fixture.table.service(FIRST).unwrap().throttle_time(), None);
+    assert_eq!(fixture.table.service(FIRST).unwrap().last_throttle(), None);
     assert_eq!(fail(&mut fixture), SECOND);
 }
 

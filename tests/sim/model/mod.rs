@@ -191,7 +191,7 @@ impl Model {
                 service.throttled(),
                 service.removed(),
                 service.stressed(),
-                service.throttle_time(),
+                service.last_throttle(),
                 service.crashes(),
             );
             if service.paused() != account.paused {
