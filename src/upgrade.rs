@@ -48,7 +48,7 @@ pub struct State {
     pub parameters: Parameters,
     /// All services that the rest names, by number.
     pub configs: Vec<Arc<Service>>,
-    /// Those of the configuration that is in force, in its order.
+    /// The numbers of the services of the configuration that is in force, in its order.
     pub in_force: Vec<usize>,
     pub table: Snapshot,
     pub services: Vec<ServiceState>,
@@ -154,7 +154,7 @@ pub struct TemplatesState {
     pub services: Vec<PreloadedState>,
     /// Places of services whose template is to be started.
     pub missing: Vec<usize>,
-    /// Those that were told to end, and when they are killed.
+    /// Templates that got SIGTERM, and when they get SIGKILL.
     pub leaving: Vec<(Time, Pid)>,
     pub warnings: Limiter,
 }
@@ -209,9 +209,9 @@ pub struct PreloadedState {
     pub next: Option<NextState>,
     /// Children that are asked for.
     pub requests: Vec<Order>,
-    /// None is replaced before.
+    /// No template is replaced before this time.
     pub not_before: Time,
-    /// Those in a row that could not load.
+    /// Templates in a row that could not load.
     pub not_loaded: u32,
     pub failures: u32,
     pub failure: Option<(Time, String)>,
@@ -243,7 +243,7 @@ pub enum WakeupStep {
     Connecting,
     /// That the service closes the connection, which is one to a local socket.
     Local,
-    /// The same, by TCP.
+    /// That the service closes the connection, which is one by TCP.
     Remote,
     /// What another process says, which does it all.
     Process,
@@ -260,7 +260,7 @@ pub struct AdminState {
     pub readers: Vec<(usize, ChannelState, usize, usize)>,
     /// Connections on which no request has come yet.
     pub operators: Vec<ChannelState>,
-    /// Those that wait for the end of the upgrade, with their user and process.
+    /// Operators that wait for the end of the upgrade, with their user and process.
     pub waiting: Vec<(ChannelState, u32, i32)>,
 }
 

@@ -30,7 +30,7 @@ pub struct ChildLimits {
     pub memory_recycle: Option<u64>,
 }
 
-/// So many starts in a period, which begins with the first of them.
+/// The most starts in a period, which begins with the first of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StartLimit {
     pub starts: u32,

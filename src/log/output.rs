@@ -35,7 +35,7 @@ pub(super) fn clone_socket(socket: &Option<UnixDatagram>) -> io::Result<Option<U
     socket.as_ref().map(UnixDatagram::try_clone).transpose()
 }
 
-/// The same error once more.
+/// A copy of an error, with the same number or text.
 pub(super) fn again(error: &io::Error) -> io::Error {
     let number = error.raw_os_error().map(io::Error::from_raw_os_error);
     number.unwrap_or_else(|| io::Error::new(error.kind(), error.to_string()))

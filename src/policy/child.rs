@@ -57,7 +57,7 @@ pub(super) enum Leaving {
     Hanging,
 }
 
-/// As what a child counts in its service.
+/// What one child adds to the counts of its service.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counted {
     /// In [`Service::avail`].
@@ -77,11 +77,12 @@ pub(super) struct Counted {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Child {
     pub(super) generation: u32,
-    /// It accepts when it is told to: it is in an ordered pool.
+    /// It is in an ordered pool: it accepts when it is told to.
     pub(super) ordered: bool,
-    /// One of the first four. An ordered child that leaves is not heard any more: this is what it
-    /// did before.
+    /// Starting, Idle, Ordered or Busy. A child of an ordered pool that leaves is not heard any
+    /// more, so that this stays what it was before.
     pub(super) state: State,
+    /// Why its channel was closed; none while it is heard.
     pub(super) leaving: Option<Leaving>,
     /// An ordered child from before the last reload.
     pub(super) old: bool,
@@ -90,18 +91,21 @@ pub(super) struct Child {
     /// How many clients it has reported, the one that it has included.
     pub(super) clients: u32,
     pub(super) started: Time,
-    /// It has had its client since then, as it reported; or its order, once others do not wait for
-    /// the answer.
+    /// When its client began, by its report. Of a child in state Ordered: when the order was given,
+    /// set once ORDER_TIMEOUT has passed and other orders do not wait for the answer.
     pub(super) since: Option<Time>,
-    /// It was told to leave then.
+    /// When it was told to leave; of a busy child of a pool also when a reload began, because the
+    /// time of its client is limited from then on.
     pub(super) leave_since: Option<Time>,
-    /// When it reaches its age.
+    /// When it reaches its `max_age`, less its share of a tenth.
     #[serde(default)]
     pub(super) recycle_at: Option<Time>,
-    /// What it used when that was measured last, in bytes.
+    /// The memory that it used when it was measured last, in bytes.
     #[serde(default)]
     pub(super) memory: u64,
+    /// Whether it got a signal that ends it, and when.
     pub(super) termination: Termination,
+    /// When the next time limit of those that hold for it is over.
     pub(super) deadline: Option<Time>,
 }
 
@@ -224,7 +228,7 @@ impl Child {
 pub(super) struct End {
     /// It was neither good nor asked for.
     pub(super) failed: bool,
-    /// A failure says something about the command: the child has not served any client.
+    /// Its failure says something about the command: the child has served no client.
     pub(super) indicts_command: bool,
     /// Whether the client that it had was lost, if it had one.
     pub(super) client_lost: Option<bool>,
@@ -262,7 +266,7 @@ impl Service {
         children
     }
 
-    /// The one place where a child changes, and with it its deadline and what is counted of it.
+    /// The one place where a child changes in what is counted of it or in its deadline.
     pub(super) fn change(
         &mut self,
         cx: &mut Context,

@@ -18,13 +18,13 @@ use crate::config;
 /// Children with a deadline, the first one first.
 pub(super) type Deadlines = BTreeSet<(Time, Pid)>;
 
-/// Whether a child was told to end.
+/// Whether a child got a signal that ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Termination {
     No,
-    /// It may clean up.
+    /// It got SIGTERM, in an ordered pool SIGINT, at this time: it may clean up.
     Asked(Time),
-    /// It may not.
+    /// It got SIGKILL.
     Killed,
 }
 

@@ -49,7 +49,8 @@ pub use snapshot::Snapshot;
 pub use statistics::Statistics;
 pub use table::Table;
 
-/// Monotonic time since some origin that never changes while the table lives.
+/// Time since an origin that does not change while the table lives; an upgrade keeps it, too. What is
+/// given to a table as `now` never decreases.
 pub type Time = Duration;
 
 /// A process ID.

@@ -18,7 +18,7 @@ use crate::config::StartLimit;
 
 /// A child that ends sooner ended at once.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// So many children in a row may come to nothing before starts are delayed.
+/// Children in a row that may do nothing before starts are delayed: a program may have a reason.
 const FREE: u32 = 4;
 /// How much longer than the one before each delay is.
 const STEP: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ pub(super) struct Starts {
     /// When the period of `start_limit` began, and the starts in it.
     began: Option<Time>,
     in_period: u32,
-    /// Of lines about delays.
+    /// Limits the lines about delays.
     lines: Limiter<1>,
 }
 

@@ -56,7 +56,7 @@ pub enum Kind {
     /// No children are started for this time.
     Throttled(Duration, Counts),
     Unthrottled(Counts),
-    /// So many children in a row have done nothing, and the next one is started after this time.
+    /// The number of children in a row that have done nothing, and the time until the next start.
     InVain(u32, Duration),
     /// The service has started as many children as it may, and starts none for this time.
     StartLimit(Duration),
@@ -136,7 +136,7 @@ impl Kind {
             Self::Added | Self::Removed(_) | Self::Terminating(_) => Severity::Info,
             Self::Recycled(Outlived::Memory(_)) => Severity::Info,
             Self::Recycled(_) => Severity::Detail,
-            // It is only late.
+            // It is of a former start: no mistake of the child that has the pid now.
             Self::StaleReport(_) => Severity::Info,
             _ => Severity::Warning,
         }

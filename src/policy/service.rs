@@ -49,7 +49,7 @@ pub struct Service {
     pub(super) wakeup_waits: bool,
     /// Whether the service is in [`Context::touched`].
     pub(super) touched: bool,
-    /// Of services with `accept = "ordered"`.
+    /// What a service with `accept = "ordered"` knows of its children.
     pub(super) pool: Option<Box<Pool>>,
     pub(super) rare: Option<Box<Rare>>,
 }
@@ -64,7 +64,7 @@ pub(super) struct Rare {
     pub(super) starts: Starts,
     pub(super) stall: Stall,
     pub(super) limit_warned: Option<Time>,
-    /// Of lines about bad reports.
+    /// Limits the lines about bad reports.
     pub(super) warnings: Limiter,
     #[serde(skip)]
     pub(super) deadlines: Deadlines,
@@ -88,7 +88,7 @@ pub(super) struct Context {
     pub(super) timers: Timers,
     /// The services that changed since they were settled.
     pub(super) touched: Vec<ServiceId>,
-    /// Of the child that was started last.
+    /// The generation of the child that was started last.
     pub(super) generation: u32,
     /// Children of all services that hang in exec.
     pub(super) hanging: u32,
@@ -98,7 +98,7 @@ pub(super) struct Context {
     /// How long children of removed services have to end.
     pub(super) kill_time: Time,
     pub(super) verbose: bool,
-    /// Of the ages of children.
+    /// Has the ages of children differ.
     pub(super) jitter: Jitter,
 }
 

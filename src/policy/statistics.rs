@@ -13,7 +13,7 @@ pub struct Statistics {
     pub peak_at: Option<Time>,
     /// How often all processes that the limit allows were in use.
     pub limit_reached: u64,
-    /// They are.
+    /// Whether they are in use now.
     at_limit: bool,
     /// Clients that children have reported.
     pub connections: u64,
@@ -34,7 +34,7 @@ impl Statistics {
         *count += 1;
     }
 
-    /// So many children are `busy`, of `max` that may be (0 is no limit).
+    /// Takes in the number of `busy` children, of `max` that the service may have (0 is no limit).
     fn count_busy(&mut self, now: Time, busy: u32, max: u32) {
         if busy > self.peak {
             self.peak = busy;

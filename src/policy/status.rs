@@ -69,8 +69,8 @@ impl Service {
         }
         let child = self.children.get(&pid).filter(|child| !child.ordered);
         let Some(child) = child else {
-            // A child of a child, or one whose end was handled before its report was read; or one
-            // of an ordered pool, which has a channel of its own.
+            // Its end was handled before its report was read; or it is a child of an ordered pool,
+            // which has another channel.
             return;
         };
         if child.generation != report.generation {

@@ -12,7 +12,7 @@ const WRITES: &str = "MASTER_FAULT_WRITES";
 /// A child is taken for dead when it is pinged.
 const PINGS: &str = "MASTER_FAULT_PINGS";
 
-/// How rarely each goes wrong; 0 is never.
+/// How rarely each goes wrong: once in this number of times; 0 is never, and so is what is no number.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     children: u64,

@@ -74,7 +74,7 @@ use wakeups::Wakeups;
 const TURN_BUDGET: u32 = 64;
 /// No further child is started in a turn that takes longer, as on a busy machine.
 const TURN_TIME: Duration = Duration::from_millis(10);
-/// What the start of a child costs of it. Other actions cost one.
+/// What the start of a child costs of [`TURN_BUDGET`]. Other actions cost one.
 const SPAWN_COST: u32 = 8;
 /// Room in the queue that is kept: a reload queues thousands of actions, a turn a few.
 const QUEUE_KEPT: usize = 64;
@@ -101,7 +101,7 @@ pub struct Runtime {
     batches: Batches,
     outputs: Outputs,
     templates: Templates,
-    /// When it is looked for clients that no child takes.
+    /// When the master looks for clients that no child takes.
     look_at: Option<Time>,
     wakeups: Wakeups,
     admin: Admin,
@@ -120,7 +120,7 @@ struct Turn {
     ready: Vec<Ready>,
     /// Services whose children's reports are to be read.
     reported: Vec<ServiceId>,
-    /// Of one of them, the children that have some.
+    /// The children of one such service that have reported.
     children: Vec<Pid>,
     pool_channels: Vec<Pid>,
     outputs: Vec<Pid>,
@@ -256,7 +256,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// Tells the policy of clients that wait, once for each service. They wait on while a reload or
+    /// Tells the policy of clients that wait; a service with several listeners may be told twice,
+    /// which changes nothing. They wait on while a reload or
     /// an operator waits for what is queued to be done: the queue must become empty.
     fn report_clients(&mut self, now: Time) {
         let mut services = mem::take(&mut self.turn.clients);

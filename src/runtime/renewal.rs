@@ -9,15 +9,15 @@ use super::templates::{Next, Slot};
 use crate::log::Severity;
 use crate::policy::{Event, Pid, ServiceId, Time};
 
-/// The longest time until it is tried again after templates that could not load.
+/// The longest time between two attempts to load a template, after some that failed.
 const RETRY_MAX: Duration = Duration::from_secs(3600);
 
 /// What a service remembers of its templates.
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
-    /// None is replaced before.
+    /// No template is replaced before this time.
     pub(super) not_before: Time,
-    /// Those that could not load, after the last one that has.
+    /// Templates that could not load since the last one that did.
     pub(super) failures: u32,
 }
 

@@ -32,7 +32,7 @@ pub(super) fn close_listeners(listeners: Listeners) {
     close_within(listeners, listen::SHUTDOWN_TIME);
 }
 
-/// The same, with another limit for the time that this may take.
+/// Closes listeners that no other service has, and waits for at most `limit`.
 fn close_within(listeners: Listeners, limit: Duration) {
     listen::close(listeners.into_iter().filter_map(Arc::into_inner), limit);
 }
@@ -101,7 +101,7 @@ pub(super) struct Activity {
     pub(super) listened_again: Limiter<8, 1>,
     /// A listener of the service manager is about to listen again; readable when that is done.
     pub(super) listening_again: Option<OwnedFd>,
-    /// Of a service of which a child has ended at once.
+    /// What is known of the clients of a service of which a child has ended at once.
     pub(super) remembered: Option<Box<Remembered>>,
 }
 
@@ -357,7 +357,8 @@ impl Services {
         }
     }
 
-    /// The same of all services, also of those whose children all wait for clients.
+    /// Has the poller report listeners that were shut down of all services, also of those whose
+    /// children all wait for clients.
     pub(super) fn watch_hangups(&mut self, poll: &Poll) {
         for index in 0..self.places.len() {
             self.watch_hangup(ServiceId::from_index(index), poll);

@@ -34,9 +34,9 @@ pub(super) struct Templates {
     pub(super) services: BTreeMap<ServiceId, Slot>,
     /// Services whose template is to be started.
     pub(super) missing: BTreeSet<ServiceId>,
-    /// Those that were told to end, and when they are killed.
+    /// Templates that got SIGTERM, and when they get SIGKILL.
     leaving: Vec<(Time, Pid)>,
-    /// Those of which something is ready.
+    /// Templates of which the channel, the socket or a child's connection is readable.
     pub(super) ready: Vec<Pid>,
     warnings: Limiter,
 }
@@ -50,7 +50,7 @@ pub(super) struct Slot {
     /// Children that are asked for, beside the one that the template forks.
     requests: VecDeque<Order>,
     pub(super) renewal: Renewal,
-    /// How many have failed, and the last one: when, and why.
+    /// How many templates have failed; when the last one did, and why.
     pub(super) failures: u32,
     pub(super) failure: Option<(Time, String)>,
 }
@@ -88,7 +88,7 @@ impl Slot {
 }
 
 impl Templates {
-    /// Those that are to get the signal that ends the master's children.
+    /// All template processes, also those that got SIGTERM: the end of the master signals them.
     pub(super) fn pids(&self) -> impl Iterator<Item = Pid> {
         let leaving = self.leaving.iter().map(|(_, pid)| *pid);
         self.running.keys().copied().chain(leaving)

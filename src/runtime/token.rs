@@ -24,7 +24,7 @@ pub(super) enum Token {
     Wakeup(usize),
     /// Programs wait that read the status, or one of them can be sent some.
     Status(usize),
-    /// The same of the master's own user.
+    /// Programs of the master's own user wait that read the status, or one can be sent some.
     OwnStatus(usize),
     /// Operators' programs wait, or one of them has sent a request.
     Control(usize),

@@ -31,7 +31,7 @@ pub fn close(sockets: Vec<OwnedFd>) {
 }
 
 /// Shuts listeners down, so that clients are refused and do not wait in their queues, and closes
-/// them. Waits for so long at the most until all are shut down.
+/// them. Returns when all are shut down, at the latest after `limit`.
 pub fn shut_down(listeners: Vec<OwnedFd>, limit: Duration) {
     let Ok((all_done, done)) = pipe2(OFlag::O_CLOEXEC) else {
         return close(listeners);
@@ -82,7 +82,8 @@ fn shut_down_all(mut listeners: &[OwnedFd]) {
     }
 }
 
-/// Writes a byte for each that is done. After one that was locked, others have gone on.
+/// Writes a byte for each that is done. Returns after a listener that took [`LOCKED`] or longer: the
+/// caller has begun another process for those that follow.
 fn shut_down_until_locked(listeners: &[OwnedFd], step: &OwnedFd) {
     for listener in listeners {
         let begin = Instant::now();

@@ -83,12 +83,12 @@ impl Listening {
         Ok(Self(found))
     }
 
-    /// Those with the same address.
+    /// The listeners with the same address.
     pub fn at(&self, address: SocketAddr) -> impl Iterator<Item = Found> {
         self.0.iter().copied().filter(move |l| l.is_at(address))
     }
 
-    /// Those with an address of which this one is a part, or which is a part of this one.
+    /// The listeners with an address of which this one is a part, or which is a part of this one.
     pub fn overlapping(&self, address: SocketAddr) -> impl Iterator<Item = Found> {
         self.0.iter().copied().filter(move |l| l.overlaps(address))
     }

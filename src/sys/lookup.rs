@@ -98,10 +98,9 @@ impl AsFd for Lookup {
 }
 
 /// What the other process does, for host names without root's rights: the C library reads what a name
-/// server sends.
-/// It leaves when its answers are not wanted any more, which the end
-/// of the connection tells: also where the resolver still waits, and where the master has died.
-/// Signals remain blocked, so that what is for the whole process group does not meet it.
+/// server sends. It leaves when its answers are not wanted any more, which the end of the connection
+/// tells: also where the resolver still waits, and where the master has died. Signals remain blocked,
+/// so that it does not get those that are for the whole process group.
 fn look_up(questions: &[Question], resolve: fn(&Question) -> Answer, mut connection: UnixStream) {
     let fd = connection.as_raw_fd();
     // SAFETY: this process is a copy that never goes back to the values which own these descriptors.

@@ -21,7 +21,7 @@ const ATTRIBUTE: usize = 4;
 
 /// The kernel gives no more than this at a time.
 const PART: usize = 32 * 1024;
-/// So many parts have room for a hundred thousand listeners.
+/// The most parts of an answer: 8 MiB, room for a hundred thousand listeners.
 const PARTS: usize = 256;
 
 /// A connection on which the kernel is asked.

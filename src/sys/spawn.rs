@@ -43,8 +43,8 @@ use crate::protocol::{self, LISTENERS_MAX};
 
 /// How long a child may take from its start to the end of its exec.
 pub const EXEC_TIME: Duration = Duration::from_secs(1);
-/// How long the master waits until the last child has a descriptor table of its own, which takes
-/// that one a single system call.
+/// How long the master waits until the last child has a descriptor table of its own. The child needs
+/// one system call for that.
 const SLOTS_TIME: Duration = Duration::from_millis(1);
 
 /// Words of 16 bytes of a child's stack: some system calls, no recursion. A test sees to it that

@@ -21,9 +21,10 @@ pub(super) struct Pool {
     pub(super) idle: BTreeSet<Pid>,
     #[serde(skip)]
     pub(super) starting: u32,
-    /// The orders that stand for a client that waits, and until when; the oldest first.
+    /// Children with an order and without an answer, the oldest first, and the time until which each
+    /// order counts as an answer to one client that waits.
     outstanding: VecDeque<(Time, Pid)>,
-    /// One of them was answered, or came to nothing: look again how many clients wait.
+    /// An order was answered or its time is over: look again how many clients wait.
     recheck: bool,
     /// A connection waits, and no child is idle.
     pub(super) overloaded: bool,
@@ -32,7 +33,7 @@ pub(super) struct Pool {
     /// Children from before the last reload that are not leaving.
     #[serde(skip)]
     pub(super) old: u32,
-    /// So many of them are to end, because others have taken their places.
+    /// How many old children are to end, because new ones have taken their places.
     pub(super) replaced: u32,
 }
 

@@ -39,7 +39,8 @@ pub(in crate::policy) struct Pace {
     /// Children of a new service that are started at once.
     filling: u32,
     last: Option<Time>,
-    /// Of a ramp: the size of the step that began then, and how much of it is left.
+    /// Of a ramp's present step: when it began, its number of children, and how many of these are
+    /// left to be started.
     step: u32,
     left: u32,
     began: Option<Time>,

@@ -29,7 +29,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// Of a request that is about no service, or an unknown one.
+    /// The outcome of a request that is about no service, or an unknown one.
     fn new(what: impl Into<String>, answer: Answer) -> Self {
         Self {
             what: what.into(),

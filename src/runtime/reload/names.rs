@@ -34,7 +34,7 @@ const AT_A_TIME: Duration = Duration::from_secs(1000);
 #[derive(Debug, Default)]
 pub struct Names {
     known: BTreeMap<Question, Answer>,
-    /// Those that the last parse has asked for in vain.
+    /// Questions that the last parse has asked, and to which there is no answer yet.
     unknown: RefCell<BTreeSet<Question>>,
     lookup: Option<Lookup>,
 }
