@@ -222,6 +222,46 @@ fn missing_sources(code: &str) -> Vec<String> {
     missing
 }
 
+/// Whether a file of Rust has the type, or an `impl` of it, and in it a function, field or variant.
+fn has_member(text: &str, name: &str, member: &str) -> bool {
+    let is_named = |line: &str, word: &str| {
+        line.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(|part| part == word)
+    };
+    let is_home = |line: &str| {
+        let line = line.trim_start().trim_start_matches("pub ");
+        let begins = ["struct ", "enum ", "impl", "pub(", "trait "];
+        begins.iter().any(|begin| line.starts_with(begin)) && is_named(line, name)
+    };
+    let has = |line: &str| {
+        let line = line.trim_start();
+        !line.starts_with("//") && is_named(line, member)
+    };
+    // This is quick, and mostly enough.
+    let may_have = text.contains(name) && text.contains(member);
+    may_have && text.lines().any(is_home) && text.lines().any(has)
+}
+
+/// The members of types, `Type::member`, in a piece of code that no source has, and functions that no
+/// source names. A word with a dot is the name of a file.
+fn missing_members(code: &str, sources: &[String]) -> Vec<String> {
+    let is_part = |c: char| c.is_alphanumeric() || "_:.".contains(c);
+    let words = code.split(|c| !is_part(c));
+    let words = words.map(|word| word.trim_matches(['.', ':']).to_owned());
+    let mut missing: Vec<String> = words.filter(|word| !word.contains('.')).collect();
+    missing.retain(|word| match word.split_once("::") {
+        Some((name, member)) if name.starts_with(char::is_uppercase) => {
+            !sources.iter().any(|text| has_member(text, name, member))
+        }
+        Some(_) => false,
+        None => {
+            let is_function = word.contains('_') && word.chars().all(|c| !c.is_uppercase());
+            is_function && !sources.iter().any(|text| text.contains(word.as_str()))
+        }
+    });
+    missing
+}
+
 /// The subcommand of `masterctl` in a piece of code, if it has one.
 fn subcommand(code: &str) -> Option<&str> {
     let mut words = code.split("masterctl ").nth(1)?.split_whitespace();
@@ -253,6 +293,8 @@ fn pages(text: &str) -> Vec<String> {
 fn what_documents_name_exists() {
     let commands = items(&read("man/masterctl.1"), &[".It Cm "]);
     let settings = items(&read("man/master.5"), &[".It Cm ", ".It Va "]);
+    let rooms = ["src", "exec", "tests"].map(|room| files(&root().join(room)));
+    let sources: Vec<String> = rooms.into_iter().flatten().map(|(_, text)| text).collect();
     let mut wrong = Vec::new();
     for (name, text) in documents() {
         let directory = root().join(&name).parent().map(Path::to_owned).unwrap();
@@ -276,7 +318,8 @@ fn what_documents_name_exists() {
             if BELOW_SRC.contains(&name.as_str()) {
                 missing_sources(&code)
                     .iter()
-                    .for_each(|path| complain(path));
+                    .chain(&missing_members(&code, &sources))
+                    .for_each(|name| complain(name));
             }
             // The arguments of `masterctl` itself, such as `--help`, are no subcommand.
             let command = subcommand(&code).filter(|command| !command.contains(['/', '|']));
