@@ -75,7 +75,7 @@ impl Children {
     /// Has the poller report what the child sends.
     ///
     /// # Errors
-    /// The system's.
+    /// The poller has no room ([`Poll::add`]). The caller has the child leave then, because it cannot be heard.
     pub(super) fn hear(
         &mut self,
         pid: Pid,

@@ -73,7 +73,7 @@ impl ReportSet {
     }
 
     /// # Errors
-    /// The system's.
+    /// The poller has no room ([`Poll::add`]): reports of this child are not read.
     pub(super) fn add(&self, pid: Pid, channel: &Channel) -> io::Result<()> {
         let key = pid as usize;
         self.channels.add(channel, key, Interest::Readable)

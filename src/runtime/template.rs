@@ -157,7 +157,7 @@ impl Template {
     /// Has the poller report all that concerns it.
     ///
     /// # Errors
-    /// The system's.
+    /// The poller has no room ([`Poll::add`]): the template is ended.
     pub(super) fn watch(&mut self, poll: &Poll) -> io::Result<()> {
         poll.add(&self.channel, self.key(), Interest::Readable)?;
         self.watch_socket(poll)

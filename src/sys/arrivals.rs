@@ -16,7 +16,9 @@ pub struct Arrivals(Epoll);
 
 impl Arrivals {
     /// # Errors
-    /// The system's, when descriptors have run out.
+    /// `EMFILE`, `ENFILE`: descriptors have run out; `ENOSPC`: `fs.epoll.max_user_watches` is used up.
+    /// What
+    /// a child has done with its client stays unknown then.
     pub fn new(listeners: impl Iterator<Item = impl AsFd>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         for listener in listeners {

@@ -104,7 +104,8 @@ impl Channel {
     /// The user and the process that have connected, as the kernel knows them.
     ///
     /// # Errors
-    /// The system's.
+    /// `ENOTCONN` and the like, for a socket that is no connection; of one that was accepted, the kernel
+    /// always knows it.
     pub fn peer(&self) -> io::Result<UnixCredentials> {
         Ok(getsockopt(self, sockopt::PeerCredentials)?)
     }

@@ -53,7 +53,8 @@ pub fn check_unlinked(path: &Path) -> io::Result<()> {
 /// which no other program can foresee. A symbolic link is not followed.
 ///
 /// # Errors
-/// The system's.
+/// The file is missing (`ENOENT`), or cannot be renamed (`EACCES`, `EROFS`, `EBUSY` for a mount point):
+/// it is where it was.
 pub fn rename_aside(path: &Path) -> io::Result<PathBuf> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".replaced-{:x}", clock::time_of_day().as_nanos()));

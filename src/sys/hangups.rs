@@ -23,7 +23,8 @@ impl Hangups {
     /// Adds a listener, which must be removed before it is closed.
     ///
     /// # Errors
-    /// The system's.
+    /// `ENOSPC`: `fs.epoll.max_user_watches` is used up; `ENOMEM`. A shutdown of the listener is not
+    /// noticed then.
     pub fn add(&self, listener: &impl AsFd, key: usize) -> io::Result<()> {
         let event = EpollEvent::new(EpollFlags::EPOLLRDHUP, key as u64);
         Ok(self.0.add(listener, event)?)

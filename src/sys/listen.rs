@@ -155,7 +155,8 @@ impl Listener {
     /// another process does it. What becomes readable when it is done, see [`poll`].
     ///
     /// # Errors
-    /// The system's.
+    /// `EAGAIN`, `ENOMEM`: there is no room for another process; `EMFILE`: descriptors have run out. The
+    /// listener is still shut down.
     pub fn listen_again(&self, backlog: u32) -> io::Result<OwnedFd> {
         let done = detached::start(Some(self.as_fd()), |_end| {
             let _ = start_listening(&self.fd, backlog);
@@ -393,7 +394,8 @@ impl Aside {
     /// Puts the file at `path` aside, if there is one.
     ///
     /// # Errors
-    /// The system's.
+    /// The file cannot be renamed (`EACCES`, `EROFS`, `EBUSY`): it is where it was. A path without a file
+    /// is no error.
     pub fn put(path: &Path) -> io::Result<Option<Self>> {
         match rename_aside(path) {
             Ok(aside) => Ok(Some(Self {

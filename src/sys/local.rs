@@ -31,7 +31,8 @@ impl LocalListener {
     /// master may have write access to the directory.
     ///
     /// # Errors
-    /// The system's.
+    /// The path cannot be used (`EACCES`, `ENAMETOOLONG`, `EROFS`, its directory is missing), or
+    /// descriptors have run out.
     pub fn open(path: &Path, kind: SockType, group: Option<u32>) -> io::Result<Self> {
         let fd = bind_path(path, kind)?;
         let listener = Self {

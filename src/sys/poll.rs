@@ -99,7 +99,9 @@ impl Poll {
     /// Adds a descriptor, which must be removed before it is closed. `usize::MAX` is no key.
     ///
     /// # Errors
-    /// The system's.
+    /// `ENOSPC`: the user has used up `fs.epoll.max_user_watches`; `ENOMEM`: the kernel has no memory.
+    /// The descriptor is not in the set then, and nothing is reported of it: the caller looks at it again
+    /// later, or does without it.
     pub fn add(&self, fd: impl AsFd, key: usize, interest: Interest) -> io::Result<()> {
         let (event, mode) = interest.of(key);
         let fd = fd.as_fd().as_raw_fd();
@@ -114,7 +116,8 @@ impl Poll {
     /// Changes what a descriptor in the set is waited for.
     ///
     /// # Errors
-    /// The system's.
+    /// `ENOENT`: the descriptor is not in the set; `ENOMEM`: the kernel has no memory. The interest is the
+    /// former one then.
     pub fn modify(&self, fd: impl AsFd, key: usize, interest: Interest) -> io::Result<()> {
         let (event, mode) = interest.of(key);
         self.poller.modify_with_mode(fd, event, mode)
@@ -139,7 +142,8 @@ impl Poll {
     /// `found`: 5,000 children that end at once do not keep a listener out of it.
     ///
     /// # Errors
-    /// The system's.
+    /// Only for a set that is broken (`EBADF`, `EINVAL`): no event can be read any more, and the master
+    /// ends.
     pub fn wait(&mut self, timeout: Duration, found: &mut Vec<Ready>) -> io::Result<()> {
         found.clear();
         self.events.clear();

@@ -29,11 +29,11 @@ pub fn name(pid: i32) -> Option<String> {
     Some(name.replace(char::is_control, "?"))
 }
 
-/// The resident memory of a process, in bytes: what only it and what it was forked from have, and pages
-/// of files and shared memory. The kernel reads counters for this, and no memory of the process.
+/// The resident memory of a process, in bytes: first the memory that it and the process from which it was
+/// forked have for themselves; second pages of files and shared memory. The kernel reads counters for this, and no memory of the process.
 ///
 /// # Errors
-/// The system's: proc(5) is not mounted, say.
+/// The process has ended, or proc(5) is not mounted or hides it (`hidepid`).
 pub fn memory(pid: i32) -> io::Result<(u64, u64)> {
     let pages = fs::read_to_string(format!("/proc/{pid}/statm"))?;
     let mut pages = pages
@@ -137,7 +137,7 @@ pub(super) fn open_dev_null(first: RawFd) -> io::Result<OwnedFd> {
 /// Points a standard descriptor, of number 0, 1 or 2, at /dev/null.
 ///
 /// # Errors
-/// The system's.
+/// /dev/null cannot be opened: it is missing, or descriptors have run out. The descriptor is what it was.
 pub fn to_dev_null(fd: RawFd) -> io::Result<()> {
     let null = open_dev_null(3)?;
     // SAFETY: no value owns a standard descriptor.
@@ -147,7 +147,7 @@ pub fn to_dev_null(fd: RawFd) -> io::Result<()> {
 /// Opens standard descriptors that are closed, so that no other file takes their numbers.
 ///
 /// # Errors
-/// The system's.
+/// /dev/null cannot be opened: the caller must not open other files then.
 pub fn open_standard_descriptors() -> io::Result<()> {
     for fd in 0..3 {
         // SAFETY: F_GETFD takes any number.
@@ -161,7 +161,8 @@ pub fn open_standard_descriptors() -> io::Result<()> {
 /// Makes this process the parent of descendants whose own parent ends, or no longer.
 ///
 /// # Errors
-/// The system's, where it does not have that.
+/// `EINVAL`, on a kernel without it; what seccomp(2) forbids. Children of templates go to process 1
+/// then, and are not taken for the master's own.
 pub fn set_subreaper(is: bool) -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(is)?)
 }
@@ -197,7 +198,7 @@ pub fn lift_file_size_limit() -> io::Result<()> {
 /// programs that use select(2), or close all descriptors that there could be, rely on a low one.
 ///
 /// # Errors
-/// The system's.
+/// `EPERM` cannot happen, because only the soft limit is raised; what seccomp(2) forbids can.
 pub fn raise_descriptor_limit() -> io::Result<Option<Limit>> {
     let former @ (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft == hard {

@@ -149,7 +149,7 @@ impl Spawner {
     /// Makes the pipe that children use to slow each other down, where all have it.
     ///
     /// # Errors
-    /// The system's.
+    /// `EMFILE`, `ENFILE`: descriptors have run out. It is only called at the start, which fails then.
     pub fn make_flow_pipe(&self) -> io::Result<()> {
         let (read, write) = pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?;
         // SAFETY: nothing owns the reserved numbers.
@@ -163,8 +163,10 @@ impl Spawner {
     /// [`Self::take_exec_error`] and [`Self::next_hanging`].
     ///
     /// # Errors
-    /// The system's, when there is no room for another process or too many listeners are given.
-    /// `WouldBlock`: the child before still borrows the slots; try again a little later.
+    /// `EAGAIN`: a limit on processes is reached (`RLIMIT_NPROC`, `pids.max`, `kernel.pid_max`); `ENOMEM`;
+    /// `EMFILE`, `ENFILE`: no descriptor is left for the pidfd; `EINVAL`: too many listeners are given. No
+    /// child was started then. `WouldBlock`: the child before still borrows the slots; try again a little
+    /// later.
     pub fn spawn<Listener: AsFd>(
         &mut self,
         now: Duration,

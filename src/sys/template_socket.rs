@@ -30,7 +30,8 @@ impl TemplateSocket {
     /// connect. Only the master may have write access to its directory.
     ///
     /// # Errors
-    /// The system's.
+    /// The path cannot be used (`EACCES`, `ENOSPC`, `EROFS`, `ENAMETOOLONG`), or descriptors have run out:
+    /// the template is not started.
     pub fn open(path: &Path) -> io::Result<(Self, File)> {
         let listener = bind_path(path, SockType::Stream)?;
         let handle = OpenOptions::new()

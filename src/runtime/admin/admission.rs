@@ -60,7 +60,8 @@ impl<T: AsFd> Admission<T> {
     /// Opens the socket.
     ///
     /// # Errors
-    /// The system's, or the poller's.
+    /// The socket cannot be made at the path ([`LocalListener::open`]), or the poller has no room: there
+    /// are no clients then.
     pub(super) fn open(
         &mut self,
         path: &Path,
@@ -75,7 +76,7 @@ impl<T: AsFd> Admission<T> {
     /// Goes on with the socket of a former program.
     ///
     /// # Errors
-    /// The poller's.
+    /// The poller has no room: the socket is there, and clients wait in it.
     pub(super) fn resume(&mut self, listener: LocalListener, poll: &Poll) -> io::Result<()> {
         self.listener = Some(listener);
         self.watch(poll)
