@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::child::{Child, Counted, Leaving, State};
 use super::deadlines::Termination;
 use super::service::Context;
-use super::{Action, ExitStatus, Kind, Pid, Progress, Service, Signal};
+use super::{Action, ExitStatus, Kind, Pid, Progress, Service, Signal, Table};
 use crate::protocol::{Availability, StatusReport};
 
 /// The most children of one service that may hang in exec at a time: each keeps memory, and the
@@ -20,6 +20,26 @@ const REPORT_DELAY: Duration = Duration::from_millis(1);
 /// More spare children make reports wait no longer: counts are never older than this allows, and no
 /// child waits for room, of which Linux has enough for 278 reports (`net.core.wmem_default`).
 const SPARE_MAX: u32 = 4;
+
+impl Table {
+    /// Whether another template may be started while these were killed and have not ended, of its
+    /// service and of all. They are no children, so the policy does not count them.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn may_load(&self, of_service: u32, of_all: u32) -> Result<(), String> {
+        let (many, of) = if of_service >= HANGING_MAX {
+            (of_service, "this service")
+        } else if self.cx.hanging.saturating_add(of_all) >= HANGING_OF_ALL_MAX {
+            (self.cx.hanging.saturating_add(of_all), "all services")
+        } else {
+            return Ok(());
+        };
+        Err(format!(
+            "{many} killed processes of {of} have not ended: no template is started before one has"
+        ))
+    }
+}
 
 impl Service {
     /// How long reports may wait to be read together.

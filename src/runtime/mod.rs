@@ -63,7 +63,6 @@ use services::{Services, about};
 pub use settings::{Inherited, environment, log_error, log_settings};
 pub use setup::{Clock, Setup, SystemClock};
 use status::Batches;
-use template::Fault;
 use templates::Templates;
 use token::Token;
 pub use upgrade::Received;
@@ -280,9 +279,8 @@ impl Runtime {
             self.step(now, Event::Deadline);
         }
         while let Some(pid) = self.spawner.next_hanging(now) {
-            if self.templates.is_running(pid) {
-                let fault = Fault::new(libc::ETIMEDOUT, "hangs in exec");
-                self.end_template(now, pid, fault);
+            if self.is_template(pid) {
+                self.template_hangs(now, pid);
             } else {
                 self.step(now, Event::ExecHangs { pid });
             }

@@ -40,7 +40,9 @@ impl Runtime {
             if !self.spawner.wait_for_slots() {
                 return;
             }
-            let started = self.start_template(now, id, &service, &environment);
+            let allowed = self.may_start_template(id).map_err(io::Error::other);
+            let started =
+                allowed.and_then(|()| self.start_template(now, id, &service, &environment));
             let slot = self.templates.services.entry(id).or_default();
             slot.next = Some(match started {
                 Ok(pid) => Next::Loading(pid),

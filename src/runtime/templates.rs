@@ -36,6 +36,8 @@ pub(super) struct Templates {
     pub(super) missing: BTreeSet<ServiceId>,
     /// Templates that got SIGTERM, and when they get SIGKILL.
     leaving: Vec<(Time, Pid)>,
+    /// Templates that got SIGKILL and have not ended, each with its service while that is preloaded.
+    pub(super) killed: BTreeMap<Pid, Option<ServiceId>>,
     /// Templates of which the channel, the socket or a child's connection is readable.
     pub(super) ready: Vec<Pid>,
     warnings: Limiter,
@@ -94,10 +96,6 @@ impl Templates {
         self.running.keys().copied().chain(leaving)
     }
 
-    pub(super) fn is_running(&self, pid: Pid) -> bool {
-        self.running.contains_key(&pid)
-    }
-
     /// Whether a process is a child that a template is about to announce.
     pub(super) fn are_forking(&self, pid: Pid) -> bool {
         self.running
@@ -124,6 +122,18 @@ impl Runtime {
     pub(super) fn may_load(&self, id: ServiceId) -> bool {
         let service = self.table.service(id);
         service.is_some_and(|service| !service.throttled() && !service.removed())
+            && self.may_start_template(id).is_ok()
+    }
+
+    /// Whether one more template of a service may be started, which might not end: those that were
+    /// killed and have not ended keep memory and descriptors.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub(super) fn may_start_template(&self, id: ServiceId) -> Result<(), String> {
+        let killed = &self.templates.killed;
+        let of_service = killed.values().filter(|of| **of == Some(id)).count();
+        self.table.may_load(of_service as u32, killed.len() as u32)
     }
 
     /// The policy asks for a child of a preloaded service.
@@ -278,12 +288,29 @@ impl Runtime {
     pub(super) fn kill_template(&mut self, pid: Pid) {
         if let Some(child) = self.children.get(pid) {
             child.process.send(Signal::SIGKILL);
+            self.templates.killed.insert(pid, Some(child.service));
+        }
+    }
+
+    /// A template has not executed its program in time. It may not end even of SIGKILL.
+    pub(super) fn template_hangs(&mut self, now: Time, pid: Pid) {
+        self.kill_template(pid);
+        let Some(id) = self.children.get(pid).map(|child| child.service) else {
+            return;
+        };
+        let words = match self.may_start_template(id) {
+            Ok(()) => "hangs in exec".to_owned(),
+            Err(why) => format!("hangs in exec; {why}"),
+        };
+        if self.templates.running.contains_key(&pid) {
+            self.end_template(now, pid, Fault::new(libc::ETIMEDOUT, words));
         }
     }
 
     /// Whether a process that has ended was a template.
     pub(super) fn template_ended(&mut self, now: Time, id: ServiceId, pid: Pid, end: End) -> bool {
         self.templates.leaving.retain(|(_, other)| *other != pid);
+        self.templates.killed.remove(&pid);
         let Some(template) = self.templates.running.get(&pid) else {
             return false;
         };
@@ -376,6 +403,9 @@ impl Runtime {
         self.retire_current(now, id);
         self.retire_next(now, id);
         self.templates.missing.remove(&id);
+        for of in self.templates.killed.values_mut() {
+            of.take_if(|of| *of == id);
+        }
         let slot = self.templates.services.remove(&id);
         slot.map(|slot| slot.requests).unwrap_or_default()
     }

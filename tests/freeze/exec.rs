@@ -14,7 +14,7 @@ use testkit::instance::SOON;
 use testkit::operator::masterctl;
 use testkit::poll::{stays, until};
 use testkit::process::Process;
-use testkit::{needs_root, test};
+use testkit::{file, needs_root, test};
 
 /// Maximum wait of another service's client.
 const SECOND: Duration = Duration::from_secs(1);
@@ -201,6 +201,57 @@ fn processes_that_no_signal_ends_are_few() {
     });
     stage.expect_first_byte(SECOND);
     stuck.serves_again();
+}
+
+/// Templates that no signal ends are limited as children are: those that the master starts by itself,
+/// and those that a reload loads.
+///
+/// Without the fix: "waited 20s in vain for as many as are allowed", and nine processes.
+#[test]
+fn templates_that_no_signal_ends_are_few() {
+    needs_root("to mount a file system");
+    let mut stage = Stage::new();
+    stage.configure("[service.\"stuck/unix\"]\npreload = true\nthrottle_time = \"1s\"\n");
+    let program = stage
+        .standalone
+        .install(&file("services/examples/preload.py"));
+    let directory = stage.standalone.path().join("mount");
+    let script = format!("#!/bin/sh\nexec {} nobody\n", program.display());
+    let mut mount = Mount::new(&directory, &script);
+    let command = mount.program().display().to_string();
+    stage.service("stuck unix n", "2", &command).start();
+    let mut client = Client::connect(&stage.address("stuck"));
+    let hanging = |stage: &Stage| {
+        let children = stage.children().into_iter();
+        let hanging = children.filter(|child| is_in_exec(stage.master(), *child));
+        hanging.count()
+    };
+    until(SOON, "as many as are allowed", || {
+        let said = stage.standalone.said();
+        said.contains("hangs in exec; 3 killed processes of this service have not ended")
+    });
+    for _ in 0..2 {
+        let said = stage.reload_within(SOON);
+        assert!(
+            said.contains("the new template has not loaded: 3 killed processes of this service"),
+            "{said}"
+        );
+    }
+    // The last throttle time passes.
+    stays(Duration::from_secs(4), "no more than the limit", || {
+        hanging(&stage) <= 3
+    });
+    stage.expect_first_byte(SECOND);
+    // The next version of the master knows of them.
+    masterctl(&stage.standalone, &["upgrade"]).expect_success();
+    let said = stage.reload_within(SOON);
+    assert!(said.contains("3 killed processes"), "{said}");
+    assert_eq!(hanging(&stage), 3);
+    mount.answer();
+    assert!(client.line_within(SOON).is_some(), "the service serves");
+    until(SOON, "none that hangs", || hanging(&stage) == 0);
+    let said = stage.reload_within(SOON);
+    assert!(said.contains("reload done"), "{said}");
 }
 
 /// The service can be removed, and its processes disappear as soon as they can end.

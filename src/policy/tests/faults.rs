@@ -105,6 +105,22 @@ fn at_most_64_children_of_all_services_hang_at_a_time() {
 }
 
 #[test]
+fn at_most_3_templates_of_a_service_hang_and_64_with_all_children_that_do() {
+    let mut fixture = Fixture::new([inet(25, 10)]);
+    assert_eq!(fixture.table.may_load(2, 63), Ok(()));
+    let why = |of_service, of_all| fixture.table.may_load(of_service, of_all).unwrap_err();
+    let rest = "have not ended: no template is started before one has";
+    let expected = format!("3 killed processes of this service {rest}");
+    assert_eq!(why(3, 3), expected);
+    let expected = format!("64 killed processes of all services {rest}");
+    assert_eq!(why(2, 64), expected);
+    let child = fixture.spawn(FIRST);
+    fixture.hang(child.0);
+    assert!(fixture.table.may_load(2, 62).is_ok());
+    assert!(fixture.table.may_load(2, 63).is_err());
+}
+
+#[test]
 fn a_pools_child_that_hangs_in_exec_is_not_waited_for() {
     let mut fixture = Fixture::new([]);
     let actions = fixture.reload([pool(1, 3)]);

@@ -98,6 +98,7 @@ impl Runtime {
                 }
             }
         }
+        self.templates.killed = self.killed_templates().collect();
         let fault = Fault::new(libc::ECHILD, "was lost in an upgrade");
         for (id, pid) in &lost {
             let slot = self.templates.services.get(id);
@@ -106,6 +107,21 @@ impl Runtime {
             }
         }
         lost.len()
+    }
+
+    /// Templates that have not ended, and are of no use any more.
+    fn killed_templates(&self) -> impl Iterator<Item = (Pid, Option<ServiceId>)> {
+        let templates = &self.templates;
+        let ended = move |pid| templates.pids().all(|other| other != pid);
+        let children = self.children.sorted().into_iter();
+        let ended = children.filter(move |child| {
+            let pid = child.process.pid();
+            self.is_template(pid) && ended(pid)
+        });
+        ended.map(|child| {
+            let id = Some(child.service).filter(|id| templates.services.contains_key(id));
+            (child.process.pid(), id)
+        })
     }
 
     fn resume_slot(&mut self, state: PreloadedState) {
