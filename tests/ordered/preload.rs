@@ -1,6 +1,7 @@
 //! Preloaded services: children that a template forks.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -8,6 +9,7 @@ use nix::sys::signal::Signal;
 use testkit::client::Client;
 use testkit::clock::Clock;
 use testkit::instance::SOON;
+use testkit::network::LOOPBACK_2;
 use testkit::poll::until;
 use testkit::process::Process;
 use testkit::programs::executor;
@@ -409,6 +411,33 @@ fn preload_is_turned_on_and_off_by_a_reload() {
     template(&pool);
     wait_for_children(&pool, 4);
     assert!(talk(&pool.address).is_some());
+}
+
+/// The reload would take the last template away. Without the fix, the next child that the template
+/// forks is "no child of the master".
+#[test]
+fn a_reload_that_fails_leaves_children_of_templates_to_the_master() {
+    let mut pool = pool(ORDERED);
+    wait_for_children(&pool, 4);
+    let mut other = pool.postfix.address();
+    other.replace_range(..other.rfind(':').expect("a port"), LOOPBACK_2);
+    let foreign = TcpListener::bind(&other).expect("a free port");
+    pool.set("accept = \"ordered\"\n");
+    pool.postfix
+        .service(&format!("{other} inet n n n - 1 preload.py nobody"));
+    pool.postfix.write_configuration();
+    pool.postfix.hang_up();
+    pool.postfix
+        .wait_for_log("reload failed and changed nothing");
+    let before = processes(&pool).1;
+    before[0].signal(Signal::SIGKILL);
+    until(SOON, "another child", || {
+        let now = processes(&pool).1;
+        now.len() == 4 && now != before
+    });
+    assert_eq!(pool.postfix.log_lines("no child of the master"), [""; 0]);
+    assert!(talk(&pool.address).is_some());
+    drop(foreign);
 }
 
 /// A pool whose template shows a fault once when the file is written that is returned.

@@ -5,6 +5,7 @@ use anyhow::Context;
 
 use super::listeners;
 use crate::config::Config;
+use crate::errors::describe_error;
 use crate::files::check_executor;
 use crate::policy::{Event, Plan};
 use crate::runtime::Runtime;
@@ -30,8 +31,10 @@ impl Runtime {
         let kill_time = config.parameters.service_kill_time;
         let plan = self.table.plan(&config.services, kill_time);
         let any_preloaded = config.services.iter().any(|s| s.pool().preload);
-        let made_subreaper = process::set_subreaper(any_preloaded);
-        made_subreaper.context("cannot become the parent of what templates fork")?;
+        if any_preloaded {
+            let made_subreaper = process::set_subreaper(true);
+            made_subreaper.context("cannot become the parent of what templates fork")?;
+        }
         let mut opened = listeners::open(&self.services, &self.inherited, &plan, &config)?;
         let variables = environment(&config.parameters, &self.setup.inherited);
         process::set_environment(&variables);
@@ -56,6 +59,15 @@ impl Runtime {
         }
         self.commit_groups(now, &plan);
         self.commit_templates(now, &plan);
+        if !any_preloaded {
+            // All templates have been told to end.
+            if let Err(error) = process::set_subreaper(false) {
+                let reason = describe_error(&error);
+                self.log.warning(format!(
+                    "orphans of children go on to become the master's: {reason}"
+                ));
+            }
+        }
         self.step(now, Event::Reload(plan));
         self.reloader.history.loaded(now);
         Ok((what, replaced.listeners))
