@@ -72,16 +72,17 @@ pub fn main(clock: Rc<dyn Clock>) -> ExitCode {
     }
     let mut inherited: Inherited = std::env::vars_os().collect();
     let mut options = options;
-    let mut failed = None;
+    let (mut failed, mut kept) = (None, None);
     if let Some(fd) = resume::handed_over(&mut inherited) {
-        match resume::resume(&options, fd, inherited.clone(), clock.clone()) {
+        let kept = kept.insert(Vec::new());
+        match resume::resume(&options, fd, inherited.clone(), clock.clone(), kept) {
             Ok(resumed) => return exit(resumed.run(&options)),
             Err(error) => failed = Some(error),
         }
         // No process waits for it any more.
         options.wait = false;
     }
-    let process = match sanitize_process(&options, &inherited) {
+    let process = match sanitize_process(&options, &inherited, kept) {
         Ok(process) => process,
         Err(error) => match error.downcast_ref() {
             Some(&interrupted) => return end(&options, interrupted),

@@ -63,12 +63,14 @@ impl Resumed {
 /// Goes on from a state, with what the former program has left open.
 ///
 /// # Errors
-/// What cannot be done without. The process has no descriptors above 2 then, and may start anew.
+/// What cannot be done without. The process has no descriptors above 2 then but the service manager's
+/// listeners, which are in `kept`, and may start anew.
 pub(super) fn resume(
     options: &Options,
     fd: RawFd,
     mut inherited: Inherited,
     clock: Rc<dyn Clock>,
+    kept: &mut Vec<OwnedFd>,
 ) -> anyhow::Result<Resumed> {
     process::set_umask(0o077);
     signal::reset().context("cannot reset signals")?;
@@ -81,7 +83,8 @@ pub(super) fn resume(
         unknown_fields(&text)?
     };
     drop(text);
-    let received = upgrade::take_over(&state.descriptors)?;
+    *kept = upgrade::keep(&state.process.inherited, &state.descriptors);
+    let received = upgrade::take_over(&state.descriptors, kept)?;
     let spawner = Spawner::resume(state.process.limit).context("cannot reserve descriptors")?;
     let mut received = Received::new(received);
     let locks = state.process.locks.clone();
@@ -123,6 +126,7 @@ pub(super) fn resume(
     signal::release().context("cannot take signals")?;
     runtime.announce_upgrade(resumed);
     process::trim_memory();
+    kept.clear();
     Ok(Resumed {
         runtime,
         _locks: held,

@@ -1,6 +1,6 @@
 //! What a parent process has set and leaked, which must not reach the children.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 
 use anyhow::Context;
 
@@ -27,10 +27,12 @@ pub(super) struct Descriptors {
 }
 
 /// Resets what the parent process has set, closes the descriptors that it has leaked, and reserves
-/// the numbers that children will have, before anything else takes them.
+/// the numbers that children will have, before anything else takes them. The service manager's
+/// listeners are those in `kept`, where an upgrade has failed; else what the environment says.
 pub(super) fn sanitize_process(
     options: &Options,
     inherited: &Inherited,
+    kept: Option<Vec<OwnedFd>>,
 ) -> anyhow::Result<Sanitized> {
     process::set_umask(0o077);
     signal::reset().context("cannot reset signals")?;
@@ -40,7 +42,7 @@ pub(super) fn sanitize_process(
         None => None,
     };
     if options.test_lock {
-        inherited::take(0, 0)?;
+        inherited::take(&[], 0)?;
         process::open_standard_descriptors().context("open /dev/null")?;
         return Ok(Sanitized {
             table,
@@ -49,8 +51,11 @@ pub(super) fn sanitize_process(
     }
     process::lift_file_size_limit().context("cannot raise the limits")?;
     let former = process::raise_descriptor_limit().context("cannot raise the limits")?;
-    let count = inherited::count(|name| variable(inherited, name), std::process::id());
-    let handed = inherited::take(count, Spawner::END).context("LISTEN_FDS")?;
+    let handed = match kept {
+        Some(kept) => kept.into_iter().map(IntoRawFd::into_raw_fd).collect(),
+        None => inherited::handed(|name| variable(inherited, name), std::process::id()),
+    };
+    let handed = inherited::take(&handed, Spawner::END).context("LISTEN_FDS")?;
     process::open_standard_descriptors().context("open /dev/null")?;
     let spawner = Spawner::new(former).context(
         "cannot reserve descriptors for the children, some 270 are needed: raise \"ulimit -n\"",

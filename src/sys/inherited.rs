@@ -18,22 +18,24 @@ const FIRST: RawFd = 3;
 /// More than anybody has, and few enough to look through.
 const COUNT_MAX: RawFd = 1024;
 
-/// How many descriptors, from 3 on, process `pid` was handed.
-pub fn count(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> RawFd {
+/// The descriptors, from 3 on, that process `pid` was handed.
+pub fn handed(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> Vec<RawFd> {
     let number = |name: &str| variable(name)?.to_str()?.parse::<u32>().ok();
     let is_for_us = number("LISTEN_PID") == Some(pid);
     let count = number("LISTEN_FDS").filter(|_| is_for_us).unwrap_or(0);
-    RawFd::try_from(count).unwrap_or(COUNT_MAX).min(COUNT_MAX)
+    let count = RawFd::try_from(count).unwrap_or(COUNT_MAX).min(COUNT_MAX);
+    (FIRST..FIRST + count).collect()
 }
 
-/// Moves `count` descriptors to numbers from `to` on, and closes all others above 2: what a parent
+/// Moves these descriptors to numbers from `to` on, and closes all others above 2: what a parent
 /// leaked must not reach the children.
 ///
 /// # Errors
 /// The system's: there are fewer than was said, or their new numbers are beyond the limit.
-pub fn take(count: RawFd, to: RawFd) -> io::Result<Vec<OwnedFd>> {
-    let taken: Vec<OwnedFd> = (FIRST..FIRST + count)
-        .map(|fd| duplicate(fd, to))
+pub fn take(fds: &[RawFd], to: RawFd) -> io::Result<Vec<OwnedFd>> {
+    let taken: Vec<OwnedFd> = fds
+        .iter()
+        .map(|fd| duplicate(*fd, to))
         .collect::<io::Result<_>>()?;
     let mut first = FIRST;
     // They have the lowest numbers that were free, so they are in order.
@@ -168,21 +170,23 @@ mod tests {
     use nix::fcntl::{FcntlArg, fcntl};
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
-    fn count_of(pairs: &[(&str, &str)]) -> RawFd {
+    fn handed_to(pairs: &[(&str, &str)]) -> Vec<RawFd> {
         let variable = |name: &str| {
             let (_, value) = pairs.iter().find(|(known, _)| *known == name)?;
             Some(OsString::from(value))
         };
-        count(variable, 7)
+        handed(variable, 7)
     }
 
     #[test]
     fn descriptors_are_for_the_process_that_is_named() {
-        assert_eq!(count_of(&[("LISTEN_PID", "7"), ("LISTEN_FDS", "2")]), 2);
-        assert_eq!(count_of(&[("LISTEN_PID", "8"), ("LISTEN_FDS", "2")]), 0);
-        assert_eq!(count_of(&[("LISTEN_FDS", "2")]), 0);
-        assert_eq!(count_of(&[("LISTEN_PID", "7"), ("LISTEN_FDS", "-1")]), 0);
-        assert_eq!(count_of(&[]), 0);
+        let none: [RawFd; 0] = [];
+        let two = [("LISTEN_PID", "7"), ("LISTEN_FDS", "2")];
+        assert_eq!(handed_to(&two), [3, 4]);
+        assert_eq!(handed_to(&[("LISTEN_PID", "8"), two[1]]), none);
+        assert_eq!(handed_to(&two[1..]), none);
+        assert_eq!(handed_to(&[two[0], ("LISTEN_FDS", "-1")]), none);
+        assert_eq!(handed_to(&[]), none);
     }
 
     #[test]
@@ -282,7 +286,7 @@ mod tests {
             let far = fcntl(&leak, FcntlArg::F_DUPFD(500)).unwrap();
             let near = fcntl(&leak, FcntlArg::F_DUPFD(101)).unwrap();
             std::mem::forget(leak);
-            let taken = take(2, 100).unwrap();
+            let taken = take(&handed, 100).unwrap();
             let numbers: Vec<_> = taken.iter().map(AsRawFd::as_raw_fd).collect();
             assert_eq!(numbers, [100, 102]);
             let is_open = |fd: RawFd| std::fs::exists(format!("/proc/self/fd/{fd}")).unwrap();

@@ -111,17 +111,29 @@ pub fn read_state(fd: RawFd) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Takes these descriptors over from the former program, and closes all others but the standard ones.
+/// Further descriptors of these open files. Their numbers are above all that the former program has
+/// handed over: none is taken for one that is missing. What cannot be kept is no reason to give up:
+/// they are needed only when something else fails.
+pub fn keep(fds: &[RawFd], handed_over: &[RawFd]) -> Vec<OwnedFd> {
+    let last = handed_over.iter().copied().fold(Spawner::END, RawFd::max);
+    let kept = fds.iter().map(|fd| process::duplicate(*fd, last + 1));
+    kept.filter_map(Result::ok).collect()
+}
+
+/// Takes these descriptors over from the former program, and closes all others but the standard ones
+/// and those in `kept`.
 ///
 /// # Errors
 /// One that is not open.
-pub fn take_over(numbers: &[RawFd]) -> io::Result<BTreeMap<RawFd, OwnedFd>> {
+pub fn take_over(numbers: &[RawFd], kept: &[OwnedFd]) -> io::Result<BTreeMap<RawFd, OwnedFd>> {
     let mut sorted: Vec<RawFd> = numbers.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
     sorted.retain(|fd| *fd > libc::STDERR_FILENO);
-    // SAFETY: `start` calls this before the process owns any descriptor above 2.
-    unsafe { process::keep_only(sorted.clone()) };
+    let kept = kept.iter().map(AsRawFd::as_raw_fd);
+    let open: Vec<RawFd> = sorted.iter().copied().chain(kept).collect();
+    // SAFETY: `start` calls this before the process owns any other descriptor above 2.
+    unsafe { process::keep_only(open) };
     let mut taken = BTreeMap::new();
     for fd in sorted {
         is_open(fd)?;

@@ -21,6 +21,7 @@ use nix::unistd::User;
 use crate::stage::Stage;
 use testkit::client::Client;
 use testkit::instance::SOON;
+use testkit::operator::masterctl;
 use testkit::poll::until;
 use testkit::ports::Port;
 use testkit::{needs_root, test};
@@ -316,6 +317,71 @@ fn a_socket_of_both_families_of_a_manager_serves_a_port_and_outlives_a_stop() {
 fn a_socket_of_both_families_of_a_manager_serves_a_port_and_outlives_its_service() {
     needs_root("a master that keeps to itself");
     outlives_its_service(|_| Socket::of_both_families());
+}
+
+/// An upgrade to a program that loses a descriptor, so that the master starts anew: with the manager's
+/// sockets, which is seen by a second upgrade, too.
+#[track_caller]
+fn outlives_a_failed_upgrade(make: impl FnOnce(&Stage) -> Socket) {
+    let mut stage = Stage::new();
+    let socket = make(&stage);
+    let command = format!("{} serve", stage.hello());
+    stage.configure(&socket.table());
+    socket.hand_over(&mut stage, &command);
+    drop(socket.expect_service());
+    let master = stage.master().executable();
+    let master = master.display();
+    let program = stage.standalone.script(
+        "closing",
+        &format!(
+            "case \"$*\" in *--resume-check*) exec {master} \"$@\";; esac\n\
+             exec python3 -c '\n{CLOSING}' {master} \"$@\""
+        ),
+    );
+    for _ in 0..2 {
+        let mark = stage.standalone.said().len();
+        // The operator's connection ends with the former program.
+        let _ = masterctl(
+            &stage.standalone,
+            &["upgrade", "--program", &program.to_string_lossy()],
+        );
+        let said = until(SOON, "another start", || {
+            let said = stage.standalone.said().split_off(mark);
+            (said.contains("daemon started") || stage.has_ended()).then_some(said)
+        });
+        assert!(said.contains("starting anew"), "{said}");
+        socket.expect_listening();
+        socket.expect_at_its_path();
+        drop(socket.expect_service());
+    }
+    masterctl(&stage.standalone, &["upgrade"]).expect_success();
+    drop(socket.expect_service());
+    stage.stop();
+    socket.expect_the_managers();
+}
+
+/// Closes the descriptor of a lock and executes the program in its arguments.
+const CLOSING: &str = r#"
+import os, sys
+for fd in os.listdir("/proc/self/fd"):
+    path = "/proc/self/fd/" + fd
+    if os.path.lexists(path) and os.readlink(path).endswith("/master.lock"):
+        os.close(int(fd))
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+/// Without the fix: "cannot listen on 127.0.0.1:PORT: Address already in use".
+#[test]
+fn a_tcp_socket_of_a_manager_outlives_a_failed_upgrade() {
+    needs_root("a master that keeps to itself");
+    outlives_a_failed_upgrade(|_| Socket::tcp());
+}
+
+/// Without the fix: "what is at PATH": another inode, because the master made a socket of its own.
+#[test]
+fn a_unix_socket_of_a_manager_outlives_a_failed_upgrade() {
+    needs_root("a master that keeps to itself");
+    outlives_a_failed_upgrade(Socket::unix);
 }
 
 /// The manager's socket, and not another program, has the port.
