@@ -53,7 +53,10 @@ fn pools(settings: &str) -> Vec<(&'static str, Pool)> {
 /// No child was called bad, and none had to be ended.
 #[track_caller]
 fn no_complaint(name: &str, pool: &Pool) {
-    assert_eq!(pool.postfix.log_lines("warning"), [""; 0], "{name}");
+    let mut warnings = pool.postfix.log_lines("warning");
+    // On a busy machine all children may have a client while one of them is being replaced.
+    warnings.retain(|line| !line.contains("the process limit"));
+    assert_eq!(warnings, [""; 0], "{name}");
 }
 
 #[test]
