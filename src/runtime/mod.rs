@@ -239,7 +239,7 @@ impl Runtime {
         for number in self.lifecycle.take_signals()? {
             match number {
                 libc::SIGHUP => self.reloader.requested = true,
-                libc::SIGUSR2 => self.upgrader.requested = Some(None),
+                libc::SIGUSR2 => self.request_upgrade(now, None, None),
                 libc::SIGCHLD => {
                     self.exits.orphans = true;
                     self.lifecycle.rest_from_sigchld(now)?;

@@ -117,6 +117,37 @@ fn a_program_that_hangs_leaves_nothing_behind_when_it_is_refused() {
 }
 
 #[test]
+fn a_second_request_is_refused_for_another_program_and_shares_the_answer_for_the_same() {
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table("a unix n - - - 5 true\n").start();
+    let (first, program) = hanging(&mut standalone);
+    let path = standalone.path().join("hanging");
+    let same = ["upgrade", "--program", &path.to_string_lossy()];
+    let same = Running::start(&mut standalone.masterctl(&same));
+    let why = format!(
+        "another upgrade, to {}, is under way: try again when it is over",
+        path.display()
+    );
+    for arguments in [&["upgrade", "--program", "/bin/true"][..], &["upgrade"]] {
+        let refused = masterctl(&standalone, arguments).expect_failure();
+        assert!(refused.stderr.contains(&why), "{refused:?}");
+        assert!(program.runs(), "the first goes on to be asked");
+    }
+    // A signal has no other answer than the log.
+    let mark = standalone.said().len();
+    standalone.process().signal(Signal::SIGUSR2);
+    until(SOON, "a line", || standalone.said()[mark..].contains(&why));
+    for operator in [first, same] {
+        let refused = operator.finish(SOON).expect_failure();
+        let silent = format!("{}: it has not said within 5 s", path.display());
+        assert!(refused.stderr.contains(&silent), "{refused:?}");
+    }
+    let again = standalone.path().join("asked").exists();
+    assert!(!again, "the program was asked once");
+    upgrade(&standalone);
+}
+
+#[test]
 fn a_stop_ends_the_program_that_is_asked_and_the_master_can_be_started_anew() {
     let mut standalone = Standalone::of_a_user();
     standalone.write_table("a unix n - - - 5 true\n").start();

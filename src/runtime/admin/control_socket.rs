@@ -75,8 +75,7 @@ impl Runtime {
         };
         if let Some(program) = decode_upgrade(&message[..length]) {
             let program = program.map(|path| PathBuf::from(OsStr::from_bytes(path)));
-            self.upgrader.requested = Some(program);
-            self.upgrader.waiting.push((connection, peer));
+            self.request_upgrade(now, program, Some((connection, peer)));
             return Ok(());
         }
         let outcome = match Request::decode(&message[..length]) {

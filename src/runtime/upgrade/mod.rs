@@ -38,14 +38,17 @@ const ANSWER_MAX: usize = 8192;
 /// An upgrade under way, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Upgrader {
-    /// It was asked for, of this program, or of the one by which the master was started.
-    pub(super) requested: Option<Option<PathBuf>>,
+    /// It was asked for, of this program, or of one whose path is not known.
+    requested: Option<Option<PathBuf>>,
     stage: Option<Stage>,
     /// The answer of the program is ready to be read.
     pub(super) answered: bool,
     /// Operators that wait for the end.
-    pub(super) waiting: Vec<(Channel, UnixCredentials)>,
+    pub(super) waiting: Vec<Operator>,
 }
+
+/// The connection of an operator, and the process that has made it.
+pub(super) type Operator = (Channel, UnixCredentials);
 
 /// How far it has come.
 #[derive(Debug)]
@@ -86,6 +89,12 @@ impl Upgrader {
         })
     }
 
+    /// The program of an upgrade that was requested or is under way.
+    fn program(&self) -> Option<Option<&Path>> {
+        let under_way = self.stage.as_ref().map(|stage| Some(&*stage.program));
+        under_way.or_else(|| self.requested.as_ref().map(Option::as_deref))
+    }
+
     fn forget(&mut self, poll: &Poll) {
         if let Some(Step::Check { answer, .. }) = self.stage.take().map(|stage| stage.step) {
             let _ = poll.remove(&answer);
@@ -100,20 +109,48 @@ struct Refusal {
 }
 
 impl Runtime {
+    /// An operator, or a signal, asks for an upgrade to this program, or to the one by which the master
+    /// was started. There is one upgrade at a time: a request for another program is refused, and one
+    /// for the same program gets the same answer.
+    pub(super) fn request_upgrade(
+        &mut self,
+        now: Time,
+        program: Option<PathBuf>,
+        operator: Option<Operator>,
+    ) {
+        let program = program.or_else(|| self.setup.program.clone());
+        match self.upgrader.program() {
+            Some(other) if other != program.as_deref() => {
+                let other = other.unwrap_or(Path::new("unknown"));
+                let why = format!(
+                    "another upgrade, to {}, is under way: try again when it is over",
+                    other.display()
+                );
+                self.refuse_upgrade(now, &Refusal { program, why }, operator);
+            }
+            Some(_) => self.upgrader.waiting.extend(operator),
+            None => {
+                self.upgrader.requested = Some(program);
+                self.upgrader.waiting.extend(operator);
+            }
+        }
+    }
+
     /// Begins an upgrade that was requested, or goes on with one.
     pub(super) fn upgrade(&mut self, now: Time) {
         let outcome = match self.upgrader.requested.take() {
-            Some(_) if self.upgrader.stage.is_some() => Ok(()),
             Some(program) => self.begin_upgrade(now, program),
             None => self.go_on_with_upgrade(now),
         };
         if let Err(refusal) = outcome {
-            self.refuse_upgrade(now, &refusal);
+            self.upgrader.forget(&self.poll);
+            let waiting = mem::take(&mut self.upgrader.waiting);
+            self.refuse_upgrade(now, &refusal, waiting);
         }
     }
 
     fn begin_upgrade(&mut self, now: Time, program: Option<PathBuf>) -> Result<(), Refusal> {
-        let Some(program) = program.or_else(|| self.setup.program.clone()) else {
+        let Some(program) = program else {
             let why = "the path by which the master was started is not known: name the program";
             return Err(Refusal {
                 program: None,
@@ -222,15 +259,20 @@ impl Runtime {
         describe_error(&upgrade::exec(program, &environment, &state.descriptors))
     }
 
-    fn refuse_upgrade(&mut self, now: Time, refusal: &Refusal) {
-        self.upgrader.forget(&self.poll);
+    /// Logs why there is no upgrade, and tells these operators.
+    fn refuse_upgrade(
+        &mut self,
+        now: Time,
+        refusal: &Refusal,
+        operators: impl IntoIterator<Item = Operator>,
+    ) {
         let program = refusal.program.as_deref();
         let program = program.map(|path| format!("{}: ", path.display()));
         let program = program.unwrap_or_default();
         let why = format!("{program}{}", refusal.why);
         let text = format!("upgrade refused, and nothing has changed: {why}");
         self.log.write(Severity::Warning, &text);
-        for (connection, peer) in mem::take(&mut self.upgrader.waiting) {
+        for (connection, peer) in operators {
             self.answer_upgrade(now, &connection, peer, Answer::NotUpgraded, &why);
         }
     }
