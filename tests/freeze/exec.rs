@@ -1,5 +1,6 @@
 //! Programs whose exec hangs. Each is a shell script that runs `hello` once it can be read.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use testkit::instance::SOON;
 use testkit::operator::masterctl;
 use testkit::poll::{stays, until};
 use testkit::process::Process;
+use testkit::run::{Finished, Running, contents};
 use testkit::{file, needs_root, test};
 
 /// Maximum wait of another service's client.
@@ -316,6 +318,57 @@ fn a_program_whose_exec_takes_a_while_is_started_and_not_throttled() {
     let service = stuck.stage.status("stuck");
     assert_eq!(service.throttled_until, None);
     assert_eq!((service.started, service.killed), (1, 0));
+}
+
+/// A program is upgraded to that was replaced after it was asked whether it understands the state, while
+/// a child hangs in exec. What the operator is told.
+fn replaced_before_an_upgrade() -> Finished {
+    let mut stage = Stage::new();
+    let script = format!("exec {} serve", stage.hello());
+    let lease = Lease::take(&stage.standalone.script("program", &script));
+    let program = lease.program().display().to_string();
+    stage.service("stuck unix n", "1", &program);
+    let mut stuck = Started {
+        lease: Some(lease),
+        stage,
+    };
+    let stage = &mut stuck.stage;
+    stage.start();
+    let (asked, go) = (stage.path("asked"), stage.path("go"));
+    let master = stage.master().executable();
+    let words = format!(
+        "{} \"$@\"; status=$?\n[ -e {go} ] && exit $status\n\
+         echo $PPID >{asked}.new; mv {asked}.new {asked}\n\
+         while [ ! -e {go} ]; do sleep 0.01; done; exit $status",
+        master.display(),
+        asked = asked.display(),
+        go = go.display(),
+    );
+    let next = stage.standalone.script("next", &words);
+    let arguments = ["upgrade", "--program", &next.to_string_lossy()];
+    let operator = Running::start(&mut stage.standalone.masterctl(&arguments));
+    let copy = until(SOON, "the program to be asked", || {
+        contents(&asked).trim().parse().ok()
+    });
+    // The program is executed within a second from here, when this child has or could not.
+    let _client = Client::connect(&stage.address("stuck"));
+    let lease = stuck.lease.as_ref().expect("not released yet");
+    until(SOON, "the exec to hang", || lease.holds());
+    fs::write(&go, "").expect("a file");
+    // It tells the master what the program has said.
+    until(SOON, "its end", || !Process(copy).runs());
+    fs::rename(stage.standalone.script("other", &words), &next).expect("another program");
+    operator.finish(SOON)
+}
+
+/// A package manager may replace the program at any moment, and there is no way back from another.
+#[test]
+fn a_program_that_was_replaced_after_it_was_asked_is_not_executed() {
+    needs_root("a master that keeps to itself");
+    let why = "it was replaced while it was looked at: try again";
+    // On a machine that is very busy it may be replaced too late.
+    let refused = (0..3).any(|_| replaced_before_an_upgrade().stderr.contains(why));
+    assert!(refused, "a program was executed that was not asked");
 }
 
 /// Whether a child has not executed its program yet.

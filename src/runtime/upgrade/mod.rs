@@ -68,7 +68,7 @@ enum Step {
         text: Vec<u8>,
     },
     /// It does, and goes on as soon as nothing is queued and no child is being started.
-    Execute { version: String },
+    Execute { identity: Identity, version: String },
 }
 
 impl Upgrader {
@@ -207,23 +207,28 @@ impl Runtime {
             return Ok(());
         }
         let Stage { program, step, .. } = stage;
-        let version = match step {
+        let next = match step {
             Step::Check {
                 identity,
                 answer,
                 text,
             } => {
                 let _ = self.poll.remove(&answer);
-                checked(&program, identity, &text)
+                version(&Checked::decode(&text)).and_then(|version| {
+                    unchanged(&program, identity)?;
+                    Ok(Step::Execute { identity, version })
+                })
             }
-            Step::Execute { version } => Err(self.execute_program(now, &program, &version)),
+            Step::Execute { identity, version } => {
+                Err(self.execute_program(now, &program, identity, &version))
+            }
         };
-        match version {
-            Ok(version) => {
+        match next {
+            Ok(step) => {
                 self.upgrader.stage = Some(Stage {
                     program,
                     until: now + STARTS_TIME,
-                    step: Step::Execute { version },
+                    step,
                 });
                 Ok(())
             }
@@ -235,7 +240,13 @@ impl Runtime {
     }
 
     /// Executes the program in this process. Returned is why that was not possible.
-    fn execute_program(&mut self, now: Time, program: &Path, version: &str) -> String {
+    fn execute_program(
+        &mut self,
+        now: Time,
+        program: &Path,
+        identity: Identity,
+        version: &str,
+    ) -> String {
         self.log.info(format!(
             "upgrading from {} to {version}: executing {}",
             env!("CARGO_PKG_VERSION"),
@@ -256,6 +267,10 @@ impl Runtime {
         let mut environment = self.setup.inherited.clone();
         let value = variable(std::process::id(), fd);
         environment.insert(VARIABLE.into(), value.into());
+        // It may have waited for long, and there is no way back from another program.
+        if let Err(why) = unchanged(program, identity) {
+            return why;
+        }
         describe_error(&upgrade::exec(program, &environment, &state.descriptors))
     }
 
@@ -302,11 +317,10 @@ fn read(answer: &File, text: &mut Vec<u8>) -> bool {
     }
 }
 
-/// The version of a program that has answered and is still the one that was asked.
-fn checked(program: &Path, identity: Identity, text: &[u8]) -> Result<String, String> {
-    let version = version(&Checked::decode(text))?;
+/// Whether a program's file is still the one that was asked.
+fn unchanged(program: &Path, identity: Identity) -> Result<(), String> {
     match upgrade::executable(program) {
-        Ok(now) if now == identity => Ok(version),
+        Ok(now) if now == identity => Ok(()),
         _ => Err("it was replaced while it was looked at: try again".to_owned()),
     }
 }
