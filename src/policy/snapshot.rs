@@ -12,7 +12,7 @@ use super::pool::Pool;
 use super::recycle::Jitter;
 use super::service::Rare;
 use super::timers::Timer;
-use super::{Pid, Service, ServiceId, Table, Time};
+use super::{Action, Pid, Service, ServiceId, Table, Time};
 use crate::config::{self, ByIdentity};
 
 /// The state of a [`Table`].
@@ -129,6 +129,17 @@ impl Table {
             settled.map_err(|what| format!("{id:?}: {what}"))?;
         }
         Ok(table)
+    }
+
+    /// The channels of these children were lost: they read end of file, and leave.
+    pub fn channels_lost(&mut self, now: Time, pids: &[Pid], out: &mut Vec<Action>) {
+        self.turn(now, out, |table| {
+            for &pid in pids {
+                if let Some(id) = table.service_of(pid) {
+                    table.at(id, |service, cx| service.channel_lost(cx, pid));
+                }
+            }
+        });
     }
 
     fn restore_children(&mut self, id: ServiceId, state: &State) -> Result<(), String> {

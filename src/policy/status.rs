@@ -163,6 +163,17 @@ impl Service {
         });
     }
 
+    /// A child reads end of file from its channel, and leaves when it has finished with its client.
+    pub(super) fn channel_lost(&mut self, cx: &mut Context, pid: Pid) {
+        if self.pool.is_some() {
+            return self.channel_closed(cx, pid);
+        }
+        self.change(cx, pid, |child, now| {
+            child.leaving.get_or_insert(Leaving::Told);
+            child.leave_since.get_or_insert(now);
+        });
+    }
+
     /// Counts no longer on a child that is told to end, and is killed when it has not in time.
     pub(super) fn leave(&mut self, cx: &mut Context, pid: Pid, why: Leaving) {
         self.change(cx, pid, |child, now| {

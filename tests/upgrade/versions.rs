@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use master::upgrade::FORMAT;
 use testkit::client::Client;
-use testkit::operator::{masterctl, read_document, told};
+use testkit::instance::SOON;
+use testkit::operator::{masterctl, read_document, service, told};
+use testkit::poll::until;
 use testkit::standalone::Standalone;
 use testkit::{skip, test};
 
@@ -164,6 +166,33 @@ fn what_a_program_does_not_know_of_anothers_state_is_named_and_the_rest_goes_on(
     upgrade(&standalone);
     assert_eq!(standalone.said().matches("ignoring fields").count(), 1);
     greeted(&standalone);
+}
+
+/// It cannot say any more that it has a client, and reads end of file.
+#[test]
+fn a_child_whose_channel_was_lost_is_not_counted_on() {
+    let mut standalone = Standalone::of_a_user();
+    standalone.unwatched("the services are counted");
+    let deaf = standalone.script("deaf", "exec sleep 1000");
+    standalone.write_table(&format!("a unix n - - - 5 {}\n", deaf.display()));
+    standalone.start();
+    let _client = Client::connect(&standalone.queue().join("public/a").to_string_lossy());
+    let counts = || {
+        let service = service(&standalone, "a");
+        (service.available, service.total)
+    };
+    until(SOON, "a child", || counts() == (1, 1));
+    let channel = "\"channel\":{\"fd\":";
+    let program = with_state(&standalone, &[(channel, &format!("{channel}9999"))]);
+    told(
+        &standalone,
+        &["upgrade", "--program", &program.to_string_lossy()],
+    );
+    // Another is started for the client that waits.
+    until(SOON, "another child", || counts() == (1, 2));
+    standalone.wait_for_line(
+        "warning: children that have lost their channel in an upgrade, and leave: 1",
+    );
 }
 
 #[test]

@@ -3,6 +3,21 @@
 use super::*;
 
 #[test]
+fn children_whose_channels_were_lost_are_not_counted_on_and_others_take_their_places() {
+    let mut fixture = Fixture::new([inet(25, 2)]);
+    let (pid, _) = fixture.spawn(FIRST);
+    assert_eq!(fixture.counts(FIRST), (1, 1));
+    let mut actions = Vec::new();
+    let now = fixture.now;
+    fixture.table.channels_lost(now, &[pid, 9999], &mut actions);
+    assert_eq!((fixture.counts(FIRST), actions), ((0, 1), Vec::new()));
+    fixture.spawn(FIRST);
+    assert_eq!(fixture.counts(FIRST), (1, 2));
+    let actions = fixture.exit((pid, 0), ExitStatus::Code(0));
+    assert_eq!(logged(&actions), [""; 0]);
+}
+
+#[test]
 fn a_child_that_fails_before_its_first_client_throttles_its_service() {
     let mut fixture = Fixture::new([inet(25, 10)]);
     let child = fixture.spawn(FIRST);

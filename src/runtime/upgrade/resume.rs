@@ -67,8 +67,8 @@ impl Received {
             Ok(pidfd) => ChildProcess::new(state.pid, pidfd),
             Err(_) => ChildProcess::open(state.pid)?,
         };
+        // The caller finds what is missing. A child without a channel reads end of file, and leaves.
         let channel = state.channel.map(|channel| self.channel(channel));
-        // A child without a channel is told to leave.
         let channel = channel.and_then(Result::ok);
         let output = state.output.map(|output| self.output(output, configs));
         Ok(ChildIo {
@@ -133,11 +133,15 @@ impl Runtime {
             runtime.resume_service(service, &state.configs, &mut received, &mut listeners)?;
         }
         let children = state.children.len();
-        let mut lost = 0;
+        let (mut lost, mut channels, mut outputs) = (0, Vec::new(), 0);
         for child in state.children {
-            let pid = child.pid;
+            let (pid, had) = (child.pid, (child.channel.is_some(), child.output.is_some()));
             match received.child(child, &state.configs) {
-                Ok(child) => runtime.resume_child(now, child),
+                Ok(child) => {
+                    channels.extend((had.0 && child.channel.is_none()).then_some(pid));
+                    outputs += usize::from(had.1 && child.output.is_none());
+                    runtime.resume_child(now, child);
+                }
                 Err(_) => {
                     lost += 1;
                     runtime.forget_child(now, pid);
@@ -153,6 +157,7 @@ impl Runtime {
         runtime.resume_wakeups(state.wakeups, configs, received);
         runtime.resume_admin(now, state.admin, received);
         runtime.watch_resumed(now);
+        runtime.report_lost(now, &channels, outputs);
         let resumed = Resumed {
             version: state.version,
             began: state.began,
@@ -220,6 +225,24 @@ impl Runtime {
                 progress,
             },
         );
+    }
+
+    /// Says what children have lost, and has the policy count on none that cannot be heard.
+    fn report_lost(&mut self, now: Time, channels: &[Pid], outputs: usize) {
+        self.table
+            .channels_lost(now, channels, &mut self.turn.actions);
+        self.queue.extend(self.turn.actions.drain(..));
+        if !channels.is_empty() {
+            self.log.warning(format!(
+                "children that have lost their channel in an upgrade, and leave: {}",
+                channels.len()
+            ));
+        }
+        if outputs > 0 {
+            self.log.warning(format!(
+                "children that have lost their output in an upgrade: {outputs}"
+            ));
+        }
     }
 
     fn resume_wakeups(
