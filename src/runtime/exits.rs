@@ -58,7 +58,7 @@ impl Exits {
 
     fn look_again(&mut self, at: Time, pid: Pid) {
         self.unwatched.push(pid);
-        self.retry_at.get_or_insert(at);
+        self.retry_at = Some(self.retry_at.map_or(at, |before| before.min(at)));
     }
 
     fn ended(&mut self, id: ServiceId, pid: Pid) {
@@ -199,6 +199,15 @@ impl Runtime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_that_the_poller_refuses_does_not_wait_for_one_that_is_traced() {
+        let mut exits = Exits::default();
+        exits.look_again(RETRY, 1);
+        exits.look_again(Time::ZERO, 2);
+        exits.look_again(RETRY * 2, 3);
+        assert_eq!(exits.next_deadline(RETRY), Some(Time::ZERO));
+    }
 
     #[test]
     fn the_only_child_of_a_service_does_not_wait_for_a_crowd_of_another() {
