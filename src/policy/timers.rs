@@ -11,9 +11,23 @@ use serde_derive::{Deserialize, Serialize};
 use super::service::Context;
 use super::{Service, ServiceId, Time};
 
-/// What to do when time has passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) enum Timer {
+/// An enumeration whose variants are listed once.
+macro_rules! timers {
+    ($($(#[$meta:meta])* $name:ident,)+) => {
+        /// What to do when time has passed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub(super) enum Timer {
+            $($(#[$meta])* $name,)+
+        }
+
+        impl Timer {
+            /// All of them, each at its own number.
+            pub(super) const ALL: [Self; [$(Self::$name),+].len()] = [$(Self::$name),+];
+        }
+    };
+}
+
+timers! {
     Unthrottle,
     /// The next child may be started after many.
     Delay,
@@ -34,23 +48,6 @@ pub(super) enum Timer {
     Surplus,
     /// The next child may be started that no client has asked for.
     Start,
-}
-
-impl Timer {
-    pub(super) const ALL: [Self; Self::Start as usize + 1] = [
-        Self::Unthrottle,
-        Self::Delay,
-        Self::Wakeup,
-        Self::StressEnd,
-        Self::Kill,
-        Self::OrderTimeout,
-        Self::Child,
-        Self::Ping,
-        Self::Age,
-        Self::Measure,
-        Self::Surplus,
-        Self::Start,
-    ];
 }
 
 /// When each [`Timer`] of a service is due.
@@ -115,5 +112,18 @@ impl Timers {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.heap.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_timer_has_a_place_among_the_deadlines_of_a_service() {
+        let deadlines = Deadlines::default();
+        for (place, timer) in Timer::ALL.into_iter().enumerate() {
+            assert_eq!((timer as usize, deadlines[place]), (place, None));
+        }
     }
 }
