@@ -81,8 +81,10 @@ pub(super) unsafe fn keep_only(mut kept: impl AsMut<[RawFd]>) {
     kept.sort_unstable();
     let mut first = libc::STDERR_FILENO + 1;
     for &mut fd in kept {
-        // SAFETY: the caller guarantees that nothing owns what is between those that are kept.
-        unsafe { close_range(first, fd - 1) };
+        if first < fd {
+            // SAFETY: the caller guarantees that nothing owns what is between those that are kept.
+            unsafe { close_range(first, fd - 1) };
+        }
         first = fd + 1;
     }
     // SAFETY: as above.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg};
@@ -136,14 +136,13 @@ pub fn take_over(numbers: &[RawFd], kept: &[OwnedFd]) -> io::Result<BTreeMap<Raw
     unsafe { process::keep_only(open) };
     let mut taken = BTreeMap::new();
     for fd in sorted {
-        is_open(fd)?;
         if is_childrens(fd) {
+            is_open(fd)?;
             continue;
         }
+        set_cloexec(fd, true)?;
         // SAFETY: it is open, nothing owns it (see above), and it is taken once.
-        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
-        set_cloexec(&owned, true)?;
-        taken.insert(fd, owned);
+        taken.insert(fd, unsafe { OwnedFd::from_raw_fd(fd) });
     }
     Ok(taken)
 }
@@ -154,19 +153,23 @@ pub fn take_over(numbers: &[RawFd], kept: &[OwnedFd]) -> io::Result<BTreeMap<Raw
 /// It is not.
 pub fn is_open(fd: RawFd) -> io::Result<()> {
     // SAFETY: the call takes any number.
-    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-        let words = format!("descriptor {fd} is not open");
-        return Err(io::Error::other(words));
-    }
-    Ok(())
+    open_or_not(fd, unsafe { libc::fcntl(fd, libc::F_GETFD) })
 }
 
-fn set_cloexec(fd: impl AsFd, is: bool) -> nix::Result<()> {
-    let flags = FdFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFD)?);
-    let mut wanted = flags;
-    wanted.set(FdFlag::FD_CLOEXEC, is);
-    if wanted != flags {
-        fcntl(&fd, FcntlArg::F_SETFD(wanted))?;
+/// Has a descriptor be closed when another program is executed, or stay open. That is its only flag.
+///
+/// # Errors
+/// It is not open.
+fn set_cloexec(fd: RawFd, is: bool) -> io::Result<()> {
+    let flags = if is { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: the call takes any number, and leaves what the descriptor names as it is.
+    open_or_not(fd, unsafe { libc::fcntl(fd, libc::F_SETFD, flags) })
+}
+
+fn open_or_not(fd: RawFd, result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        let words = format!("descriptor {fd} is not open");
+        return Err(io::Error::other(words));
     }
     Ok(())
 }
@@ -177,12 +180,9 @@ fn is_childrens(fd: RawFd) -> bool {
 }
 
 /// Has these descriptors stay open when another program is executed, or not.
-fn set_all_cloexec(fds: &[RawFd], is: bool) -> nix::Result<()> {
+fn set_all_cloexec(fds: &[RawFd], is: bool) -> io::Result<()> {
     let mut own = fds.iter().filter(|fd| !is_childrens(**fd));
-    own.try_for_each(|fd| {
-        // SAFETY: the caller's list has descriptors that its values own, and are borrowed here.
-        set_cloexec(unsafe { BorrowedFd::borrow_raw(*fd) }, is)
-    })
+    own.try_for_each(|fd| set_cloexec(*fd, is))
 }
 
 /// Executes another program in this process, with the arguments of this one. No signal is taken from
@@ -210,14 +210,14 @@ pub fn exec(
         Ok(mask) => mask,
         Err(errno) => return errno.into(),
     };
-    let executed =
-        set_all_cloexec(fds, false).and_then(|()| execve(&path, &arguments, &variables).map(drop));
+    let executed = set_all_cloexec(fds, false)
+        .and_then(|()| Ok(execve(&path, &arguments, &variables).map(drop)?));
     // What could not be set stays open in a program that is not executed.
     let _ = set_all_cloexec(fds, true);
     let _ = mask.thread_set_mask();
     executed
         .err()
-        .map_or(io::ErrorKind::Other.into(), Into::into)
+        .unwrap_or_else(|| io::ErrorKind::Other.into())
 }
 
 /// What came of a check.
@@ -273,10 +273,8 @@ pub fn check(program: &Path, option: &str, state: &OwnedFd, fds: &[RawFd]) -> io
         let mut inherited = fds.to_vec();
         inherited.push(state.as_raw_fd());
         let mut master = File::from(theirs);
-        let checked = match set_all_cloexec(&inherited, false) {
-            Ok(()) => run(program, option, state.as_raw_fd(), &master),
-            Err(errno) => Err(errno.into()),
-        };
+        let checked = set_all_cloexec(&inherited, false)
+            .and_then(|()| run(program, option, state.as_raw_fd(), &master));
         let checked = checked.unwrap_or_else(|e| Checked::NotExecuted(describe(&e)));
         // The master may have given up.
         let _ = master.write_all(checked.encode().as_bytes());
