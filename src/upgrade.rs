@@ -349,15 +349,21 @@ impl State {
     /// It is of a later program, or is none.
     pub fn decode(text: &[u8]) -> Result<Self, Unfit> {
         let not_read = |error| Unfit(format!("the state cannot be read: {error}"));
-        let Head { format, version } = serde_json::from_slice(text).map_err(not_read)?;
-        if format > FORMAT {
-            let own = env!("CARGO_PKG_VERSION");
-            return Err(Unfit(format!(
-                "the state of version {version} has format {format}, and version {own} knows \
-                 formats up to {FORMAT}: it is an older program, to which only a restart leads back"
-            )));
+        match serde_json::from_slice::<Self>(text) {
+            Ok(state) if state.format <= FORMAT => Ok(state),
+            unfit => {
+                let Head { format, version } = serde_json::from_slice(text).map_err(not_read)?;
+                if format <= FORMAT {
+                    return unfit.map_err(not_read);
+                }
+                let own = env!("CARGO_PKG_VERSION");
+                Err(Unfit(format!(
+                    "the state of version {version} has format {format}, and version {own} knows \
+                     formats up to {FORMAT}: it is an older program, to which only a restart leads \
+                     back"
+                )))
+            }
         }
-        serde_json::from_slice(text).map_err(not_read)
     }
 
     /// Whether the parts fit together, in words if not. The table that goes on from it is returned.
@@ -403,8 +409,7 @@ impl State {
 /// # Errors
 /// The text is no document, or a point in time is beyond all measure.
 pub fn unknown_fields(text: &[u8]) -> Result<Vec<String>, Unfit> {
-    let given: Value = serde_json::from_slice(text).map_err(|e| Unfit(e.to_string()))?;
-    check_times(&given)?;
+    let given = in_time(text)?;
     let known = serde_json::to_value(State::decode(text)?).map_err(|e| Unfit(e.to_string()))?;
     let mut unknown = Vec::new();
     compare(&given, &known, &mut String::new(), &mut unknown);
@@ -436,7 +441,20 @@ fn compare(given: &Value, known: &Value, place: &mut String, unknown: &mut Vec<S
     }
 }
 
-/// Refuses points in time with which the policy could not calculate.
+/// Refuses a document with points in time with which the policy could not calculate.
+///
+/// # Errors
+/// There is one; or the text is no document.
+pub fn check_clocks(text: &[u8]) -> Result<(), Unfit> {
+    in_time(text).map(drop)
+}
+
+fn in_time(text: &[u8]) -> Result<Value, Unfit> {
+    let given = serde_json::from_slice(text).map_err(|e| Unfit(e.to_string()))?;
+    check_times(&given)?;
+    Ok(given)
+}
+
 fn check_times(value: &Value) -> Result<(), Unfit> {
     match value {
         Value::Object(fields) => {

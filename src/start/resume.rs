@@ -21,7 +21,7 @@ use crate::runtime::{
 use crate::sandbox;
 use crate::sys::spawn::Spawner;
 use crate::sys::{privilege, process, signal, upgrade};
-use crate::upgrade::{State, VARIABLE, read_variable, unknown_fields};
+use crate::upgrade::{State, VARIABLE, check_clocks, read_variable, unknown_fields};
 
 /// Answers whether this program could go on from a state, and changes nothing.
 pub(super) fn check(fd: RawFd) -> ExitCode {
@@ -32,7 +32,7 @@ pub(super) fn check(fd: RawFd) -> ExitCode {
 
 fn understand(fd: RawFd) -> anyhow::Result<()> {
     let text = upgrade::read_state(fd).context("cannot read the state")?;
-    unknown_fields(&text)?;
+    check_clocks(&text)?;
     let state = State::decode(&text)?;
     state.check()?;
     for fd in state.descriptors {
