@@ -28,6 +28,7 @@ mod spawn;
 mod spawners;
 mod spread;
 mod system;
+mod upgrades;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,10 +45,11 @@ use measure::Series;
 /// Postfix's own master.
 const ORIGINAL: &str = "/usr/lib/postfix/sbin/master";
 
-const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|profile|others|spawners|pools|spamd|readers|confined]";
+const USAGE: &str = "usage: benches [--quick] [--rounds NUMBER] [--only compare|growth|profile|others|spawners|pools|spamd|readers|confined|upgrade]";
 
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "compare", "growth", "profile", "others", "spawners", "pools", "spamd", "readers", "confined",
+    "upgrade",
 ];
 
 struct Options {
@@ -158,6 +160,12 @@ fn main() -> Result<ExitCode> {
         results.confined = table;
         results.missed |= missed;
     }
+    if options.wants("upgrade") {
+        let (table, missed) = upgrades::measure(&built, options.effort)?;
+        print!("\n{table}");
+        results.upgrades = table;
+        results.missed |= missed;
+    }
     let machine = machine::described();
     println!("\n{machine}");
     if options.keep {
@@ -182,6 +190,7 @@ struct Results {
     spamd: String,
     readers: String,
     confined: String,
+    upgrades: String,
     plot: String,
     /// Whether a goal was missed.
     missed: bool,
@@ -256,6 +265,7 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
         spamd,
         readers,
         confined,
+        upgrades,
         plot,
         ..
     } = results;
@@ -290,7 +300,9 @@ fn keep(results: &Results, machine: &str, rounds: usize) -> Result<()> {
          ## Readers of the status document\n\n\
          {readers}\n\
          ## A child with limits and a sandbox\n\n\
-         {confined}"
+         {confined}\n\
+         ## Upgrades\n\n\
+         {upgrades}"
     );
     for (name, text) in [("RESULTS.md", &text), ("cost.svg", plot)] {
         let path = home().join(name);

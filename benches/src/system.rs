@@ -205,6 +205,26 @@ impl Running<'_> {
         self.wait_for("reload -- version")
     }
 
+    /// Has the same program go on in the master's place, and waits for its log line about it.
+    pub fn upgrade(&self) -> Result<()> {
+        fs::write(self.system.path("log"), "")?;
+        self.signal(Signal::SIGUSR2)?;
+        let end = Instant::now() + TIMEOUT;
+        while !self.system.log().contains("lost, took ") {
+            ensure!(Instant::now() < end, "no upgrade: {}", self.system.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// What the last upgrade took, by the master's log.
+    pub fn upgrade_took(&self) -> Result<Duration> {
+        let log = self.system.log();
+        let (_, rest) = log.rsplit_once("lost, took ").context("no upgrade")?;
+        let number = rest.split(' ').next().context("a number")?;
+        Ok(Duration::from_millis(number.parse()?))
+    }
+
     /// Waits until the master is idle.
     pub fn rest(&self) -> Result<()> {
         let end = Instant::now() + TIMEOUT;
