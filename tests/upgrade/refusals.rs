@@ -84,7 +84,7 @@ fn other_programs_and_older_ones_are_refused() {
     let words = "echo 'master: fatal: unknown option --resume-check' >&2; exit 1";
     let old = standalone.script("old", words);
     refused(&mut standalone, &old, "unknown option --resume-check");
-    let chatty = standalone.script("chatty", "yes");
+    let chatty = standalone.script("chatty", "exec yes");
     refused(&mut standalone, &chatty, "killed by signal");
 }
 
