@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use master::status::Service;
 use testkit::client::Client;
@@ -123,7 +124,12 @@ impl Serving {
             descriptors(standalone)
         };
         let kinds = rest(&mut self.standalone);
-        let before = read_document(&self.standalone);
+        // A reader may get a document that was made for another one just before.
+        let at_rest = SystemTime::now().duration_since(UNIX_EPOCH);
+        let at_rest = at_rest.expect("a time after 1970").as_secs_f64();
+        let before = until(SOON, "a document of the master at rest", || {
+            Some(read_document(&self.standalone)).filter(|document| document.time > at_rest)
+        });
         let clients = upgrade_under_load(&self.standalone, &self.address);
         let connections = before.services[0].connections + clients;
         until(SOON, "all clients to be counted", || {
