@@ -104,10 +104,10 @@ impl Clients {
     }
 
     /// Asserts that the simulation tells what a real system does: in one of some attempts, for a machine
-    /// may be busy; or, with `MASTER_TEST_LONG`, on average over ten runs with other clients each.
+    /// may be busy; or, with `MASTER_TEST_LOADS`, on average over ten runs with other clients each.
     #[track_caller]
     fn expect_the_same(self) {
-        if std::env::var_os("MASTER_TEST_LONG").is_some() {
+        if std::env::var_os("MASTER_TEST_LOADS").is_some() {
             let runs: Vec<_> = (1..=LONG).map(|seed| Self { seed, ..self }.run()).collect();
             let compared = Compared::mean(&runs);
             println!("{compared:.3?}\n{runs:.3?}");
