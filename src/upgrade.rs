@@ -5,12 +5,13 @@
 //! The document is JSON. [`FORMAT`] changes when a field is removed or gets another meaning. Fields
 //! that are added have a default; those that a program does not know are named in its log.
 
+mod fields;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_derive::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::config::{Parameters, Service};
 use crate::files::Location;
@@ -18,6 +19,8 @@ use crate::groups::Groups;
 use crate::log::Terminal;
 use crate::policy::{Limiter, Pid, Snapshot, Time};
 use crate::protocol::template::Order;
+
+pub use fields::check_clocks;
 
 /// The version of the format.
 pub const FORMAT: u32 = 1;
@@ -30,8 +33,6 @@ pub const CHECK: &str = "--resume-check";
 const UNDERSTOOD: &str = "resume-check: understood by version ";
 /// One that does not says this, and why.
 const REFUSED: &str = "resume-check: refused: ";
-/// More seconds than any point in time can have: what is added to one must not overflow.
-const SECONDS_MAX: u64 = 1 << 40;
 
 /// The state of a master. Numbers of descriptors are those that it has, and its next version will have.
 #[derive(Debug, Serialize, Deserialize)]
@@ -400,72 +401,6 @@ impl State {
             }
         }
         Ok(table)
-    }
-}
-
-/// The fields of a document that this program does not know, by their places in it. A program that
-/// begins with the state of a later one says so.
-///
-/// # Errors
-/// The text is no document, or a point in time is beyond all measure.
-pub fn unknown_fields(text: &[u8]) -> Result<Vec<String>, Unfit> {
-    let given = in_time(text)?;
-    let known = serde_json::to_value(State::decode(text)?).map_err(|e| Unfit(e.to_string()))?;
-    let mut unknown = Vec::new();
-    compare(&given, &known, &mut String::new(), &mut unknown);
-    unknown.sort_unstable();
-    unknown.dedup();
-    Ok(unknown)
-}
-
-/// Looks for fields of objects that are only in `given`.
-fn compare(given: &Value, known: &Value, place: &mut String, unknown: &mut Vec<String>) {
-    match (given, known) {
-        (Value::Object(given), Value::Object(known)) => {
-            for (name, value) in given {
-                let length = place.len();
-                place.push_str(if length == 0 { "" } else { "." });
-                place.push_str(name);
-                match known.get(name) {
-                    Some(known) => compare(value, known, place, unknown),
-                    None => unknown.push(place.clone()),
-                }
-                place.truncate(length);
-            }
-        }
-        (Value::Array(given), Value::Array(known)) => {
-            let pairs = given.iter().zip(known);
-            pairs.for_each(|(given, known)| compare(given, known, place, unknown));
-        }
-        _ => {}
-    }
-}
-
-/// Refuses a document with points in time with which the policy could not calculate.
-///
-/// # Errors
-/// There is one; or the text is no document.
-pub fn check_clocks(text: &[u8]) -> Result<(), Unfit> {
-    in_time(text).map(drop)
-}
-
-fn in_time(text: &[u8]) -> Result<Value, Unfit> {
-    let given = serde_json::from_slice(text).map_err(|e| Unfit(e.to_string()))?;
-    check_times(&given)?;
-    Ok(given)
-}
-
-fn check_times(value: &Value) -> Result<(), Unfit> {
-    match value {
-        Value::Object(fields) => {
-            let seconds = fields.get("secs").and_then(Value::as_u64);
-            if seconds.is_some_and(|seconds| seconds > SECONDS_MAX) {
-                return Err(Unfit("a point in time is out of range".to_owned()));
-            }
-            fields.values().try_for_each(check_times)
-        }
-        Value::Array(values) => values.iter().try_for_each(check_times),
-        _ => Ok(()),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::runtime::{
 use crate::sandbox;
 use crate::sys::spawn::Spawner;
 use crate::sys::{privilege, process, signal, upgrade};
-use crate::upgrade::{State, VARIABLE, check_clocks, read_variable, unknown_fields};
+use crate::upgrade::{State, VARIABLE, check_clocks, read_variable};
 
 /// Answers whether this program could go on from a state, and changes nothing.
 pub(super) fn check(fd: RawFd) -> ExitCode {
@@ -80,7 +80,7 @@ pub(super) fn resume(
     let unknown = if state.version == env!("CARGO_PKG_VERSION") {
         Vec::new()
     } else {
-        unknown_fields(&text)?
+        state.unknown_fields(&text)?
     };
     drop(text);
     *kept = upgrade::keep(&state.process.inherited, &state.descriptors);
