@@ -17,11 +17,12 @@ use crate::config::{Kind, ListenAddress, RunOptions, Service};
 use crate::log::About;
 use crate::policy::{Limiter, Pid, Plan, ServiceId};
 use crate::protocol;
+use crate::sys::file;
 use crate::sys::hangups::Hangups;
 use crate::sys::listen::{self, Listener};
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::queues::Queues;
-use crate::sys::spawn::{self, Program};
+use crate::sys::spawn::Program;
 
 /// The listeners of a service, in the order of its [addresses](Service::listen_addresses). A reload may give one to
 /// another service; it is closed when no service has it.
@@ -60,7 +61,7 @@ pub(super) fn program(
         let mut sandbox = service.sandbox().cloned().unwrap_or_default();
         sandbox.control_group = group.map(|path| path.display().to_string());
         let bytes = sandbox.encode().ok_or(io::ErrorKind::FileTooLarge)?;
-        settings = Some(spawn::sealed_file(&bytes)?);
+        settings = Some(file::sealed(c"settings", &bytes)?);
         let number = protocol::LISTEN as usize + listeners;
         argv.splice(..0, [CString::new(number.to_string())?, path]);
         path = CString::new(executor.as_os_str().as_bytes())?;

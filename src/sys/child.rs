@@ -26,6 +26,18 @@ pub struct ChildProcess {
     pidfd: OwnedFd,
 }
 
+/// A descriptor for a process, whatever becomes of its number.
+///
+/// # Errors
+/// `ESRCH`: there is no such process. `EMFILE`, `ENFILE`: descriptors have run out.
+pub(super) fn open_pidfd(pid: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: the call takes two numbers, and returns a new descriptor, owned here only.
+    unsafe {
+        let pidfd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
+        Ok(OwnedFd::from_raw_fd(pidfd as RawFd))
+    }
+}
+
 impl ChildProcess {
     /// A process that clone(2) has made with `CLONE_PIDFD`, perhaps for a former program.
     pub fn new(pid: i32, pidfd: OwnedFd) -> Self {
@@ -37,11 +49,7 @@ impl ChildProcess {
     /// # Errors
     /// The system's: there is no such process.
     pub fn open(pid: i32) -> io::Result<Self> {
-        // SAFETY: the call takes two numbers, and returns a new descriptor, owned here only.
-        let pidfd = unsafe {
-            let pidfd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
-            OwnedFd::from_raw_fd(pidfd as RawFd)
-        };
+        let pidfd = open_pidfd(pid)?;
         Ok(Self { pid, pidfd })
     }
 

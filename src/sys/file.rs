@@ -1,12 +1,29 @@
 //! Files that are regular ones, or an error: nothing else is opened, so that nothing can make the
-//! master wait.
+//! master wait. And files in memory.
 
-use std::fs::{self, FileType, Metadata, Permissions};
-use std::io::{self, ErrorKind};
+use std::ffi::CStr;
+use std::fs::{self, File, FileType, Metadata, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
 use super::{clock, privilege};
+
+/// A file in memory that cannot be changed any more. The name is for `/proc/PID/fd` only.
+///
+/// # Errors
+/// The system's: descriptors or memory have run out.
+pub fn sealed(name: &CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create(name, flags)?);
+    file.write_all(bytes)?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+    Ok(file.into())
+}
 
 /// Whether this is a regular file.
 ///

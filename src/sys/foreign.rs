@@ -14,6 +14,7 @@ use nix::sys::socket::{AddressFamily, SockProtocol, getsockopt, sockopt};
 use nix::sys::stat::fstat;
 use nix::{getsockopt_impl, sockopt_impl};
 
+use super::child::open_pidfd;
 use super::listen::Listener;
 use super::sock_diag::{Dump, LISTENING, attribute, chunk, u32_at};
 use super::{closer, process};
@@ -234,18 +235,13 @@ struct Process(OwnedFd);
 
 impl Process {
     fn open(pid: i32) -> nix::Result<Self> {
-        // SAFETY: the call takes any numbers. What it returns is new, and owned here only.
-        let pidfd = unsafe {
-            let pidfd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
-            OwnedFd::from_raw_fd(pidfd as RawFd)
-        };
-        Ok(Self(pidfd))
+        open_pidfd(pid).map(Self)
     }
 
     /// Another descriptor of what the process has there, which is closed on exec.
     fn take(&self, fd: RawFd) -> nix::Result<OwnedFd> {
         let pidfd = self.0.as_raw_fd();
-        // SAFETY: as above.
+        // SAFETY: the call takes any numbers. What it returns is new, and owned here only.
         let taken = unsafe {
             let taken = Errno::result(libc::syscall(libc::SYS_pidfd_getfd, pidfd, fd, 0))?;
             OwnedFd::from_raw_fd(taken as RawFd)

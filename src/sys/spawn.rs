@@ -35,7 +35,6 @@ use nix::unistd::pipe2;
 use syscalls::{Sysno, raw_syscall};
 
 use self::report::Report;
-pub use self::report::sealed_file;
 use super::child::ChildProcess;
 use super::process::{Limit, place};
 use super::signal;

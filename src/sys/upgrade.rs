@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg};
 use nix::unistd::{Pid, alarm, execve, pipe2};
 
@@ -69,18 +68,6 @@ pub fn executable(path: &Path) -> io::Result<Identity> {
         metadata.mtime(),
         metadata.mtime_nsec(),
     ]))
-}
-
-/// A state in memory that cannot be changed any more.
-///
-/// # Errors
-/// The system's: descriptors or memory have run out.
-pub fn sealed_state(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut file = File::from(memfd_create(c"master-state", flags)?);
-    file.write_all(bytes)?;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
-    Ok(file.into())
 }
 
 /// Reads a state. The descriptor is left open, and belongs to the caller's caller.

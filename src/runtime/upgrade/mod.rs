@@ -8,6 +8,7 @@ mod save;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::mem;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,9 +21,10 @@ use crate::errors::describe_error;
 use crate::log::Severity;
 use crate::policy::Time;
 use crate::sys::channel::Channel;
+use crate::sys::file;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::upgrade::{self, CHECK_TIME, Checked, Identity};
-use crate::upgrade::{CHECK, VARIABLE, read_answer, variable};
+use crate::upgrade::{CHECK, State, VARIABLE, read_answer, variable};
 pub use resume::Received;
 pub(super) use save::Saving;
 
@@ -170,8 +172,7 @@ impl Runtime {
         let described = |error: std::io::Error| describe_error(&error);
         let identity = upgrade::executable(program).map_err(described)?;
         let state = self.save(now);
-        let text = state.encode().map_err(|unfit| unfit.to_string())?;
-        let sealed = upgrade::sealed_state(&text).map_err(described)?;
+        let sealed = sealed(&state)?;
         let answer = upgrade::check(program, CHECK, &sealed, &state.descriptors);
         let answer = answer.map_err(described)?;
         let watched = self
@@ -253,12 +254,7 @@ impl Runtime {
             program.display()
         ));
         let mut state = self.save(now);
-        let text = state.encode().map_err(|unfit| unfit.to_string());
-        let sealed = text.and_then(|text| {
-            let sealed = upgrade::sealed_state(&text);
-            sealed.map_err(|error| describe_error(&error))
-        });
-        let sealed = match sealed {
+        let sealed = match sealed(&state) {
             Ok(sealed) => sealed,
             Err(why) => return why,
         };
@@ -315,6 +311,12 @@ fn read(answer: &File, text: &mut Vec<u8>) -> bool {
             Err(_) => return true,
         }
     }
+}
+
+/// The state's document, in memory that cannot be changed any more.
+fn sealed(state: &State) -> Result<OwnedFd, String> {
+    let text = state.encode().map_err(|unfit| unfit.to_string())?;
+    file::sealed(c"master-state", &text).map_err(|error| describe_error(&error))
 }
 
 /// Whether a program's file is still the one that was asked.

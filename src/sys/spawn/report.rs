@@ -1,32 +1,16 @@
-//! What a program says that applies settings and then executes another, and the settings themselves.
+//! What a program says that applies settings and then executes another.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
 
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use crate::sys::process::set_nonblocking;
 
 /// Longer texts are cut off.
 const TEXT_MAX: usize = 1024;
-
-/// A file in memory that cannot be changed any more.
-///
-/// # Errors
-/// The system's: descriptors have run out.
-pub fn sealed_file(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let file = memfd_create(
-        c"settings",
-        MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
-    )?;
-    let mut file = File::from(file);
-    file.write_all(bytes)?;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
-    Ok(file.into())
-}
 
 /// The master's end of the pipe. The program closes its own when it executes the other.
 #[derive(Debug)]

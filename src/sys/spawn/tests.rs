@@ -3,7 +3,7 @@
 use super::*;
 use crate::sys::child::End;
 use crate::sys::poll::wait_until_readable;
-use crate::sys::{process, testing};
+use crate::sys::{file, process, testing};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use std::fs::File;
@@ -196,7 +196,7 @@ fn with_settings(script: &str) -> Arc<Program> {
     let Ok(mut program) = Arc::try_unwrap(shell(script)) else {
         unreachable!("it was made here");
     };
-    program.settings = Some(sealed_file(b"settings").unwrap());
+    program.settings = Some(file::sealed(c"settings", b"settings").unwrap());
     Arc::new(program)
 }
 
