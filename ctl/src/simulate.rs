@@ -223,6 +223,13 @@ pub struct Forecast {
     pub refused: u64,
 }
 
+impl Forecast {
+    /// Whether no client is refused, and none waits longer than this.
+    pub fn serves_all_within(self, longest: Duration) -> bool {
+        self.refused == 0 && self.wait_most <= longest
+    }
+}
+
 /// Simulates a shared service with this limit and queue, and otherwise Postfix's defaults; none if that
 /// would take long.
 pub fn forecast(rate: f64, time: Duration, maxproc: u32, backlog: u32) -> Option<Forecast> {

@@ -10,17 +10,17 @@ use super::observed::{DAY, Observed, Rates};
 use crate::simulate::{Forecast, forecast};
 use crate::words::{counted, memory, time};
 
-/// A service that was at its limit for so long, in seconds, has a limit that is too small.
+/// A limit is too small if the service was at it for this time, in seconds, or longer.
 const FULL_MIN: f64 = 60.0;
 /// A client that waits for longer has waited noticeably.
 const NOTICEABLE: Duration = Duration::from_millis(100);
-/// A limit is too large if it is so many times what was needed, and not a small number anyway.
+/// A limit is too large if it is this many times the most busy children, and above `SMALL`.
 const TOO_LARGE: u32 = 4;
 const SMALL: u32 = 10;
-/// Starts of children that are worth less of them, and that share of clients which is many.
+/// Fewer starts than this say nothing; there are many if each was for fewer clients than this.
 const STARTS_MIN: u64 = 100;
 const CLIENTS_PER_START: u64 = 10;
-/// For rules about starts, seconds.
+/// The time without which starts say nothing, in seconds.
 const HOUR: f64 = 3600.0;
 
 /// What is advised about one setting.
@@ -131,7 +131,7 @@ fn enough(load: Rates, service: &Service) -> (u32, String) {
     let mut last = (max, String::new());
     for maxproc in steps {
         let foreseen = forecast(load.rate, load.time, maxproc, service.backlog_limit);
-        let is_enough = foreseen.is_some_and(|f| f.wait_most <= NOTICEABLE && f.refused == 0);
+        let is_enough = foreseen.is_some_and(|f| f.serves_all_within(NOTICEABLE));
         last = (maxproc, outcome(load, maxproc, foreseen));
         if is_enough {
             break;
@@ -148,7 +148,7 @@ fn outcome(load: Rates, maxproc: u32, foreseen: Option<Forecast>) -> String {
     );
     match foreseen {
         None => format!("not, for {load} are too many"),
-        Some(f) if f.wait_most <= NOTICEABLE && f.refused == 0 => {
+        Some(f) if f.serves_all_within(NOTICEABLE) => {
             format!("{load}: no client would have waited more than 0.1 s")
         }
         Some(f) => format!(
@@ -197,7 +197,7 @@ fn limit_too_large(observed: &Observed) -> Option<Advice> {
     });
     // The rules of the policy say otherwise.
     if let Some((Some(foreseen), _)) = &simulated {
-        if foreseen.wait_most > NOTICEABLE || foreseen.refused > 0 {
+        if !foreseen.serves_all_within(NOTICEABLE) {
             return None;
         }
     }
@@ -207,7 +207,7 @@ fn limit_too_large(observed: &Observed) -> Option<Advice> {
     })
 }
 
-/// Of a pool, children that are ended for being idle and started again, or that nobody needs.
+/// A pool's `max_idle` that ends children which are started again, or `min_idle` that is never used.
 fn idle_children(observed: &Observed) -> Option<Advice> {
     let service = observed.service;
     let is_ordered = service.accept == "ordered";
