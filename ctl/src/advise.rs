@@ -27,7 +27,7 @@ use rules::Advice;
 
 /// The largest history that is read, in bytes.
 const FILE_MAX: u64 = 64 << 20;
-/// A history that statusd has not continued for so long, in seconds, is not used.
+/// The oldest history that is used, in seconds since statusd has saved it.
 const OLD: f64 = 900.0;
 
 /// What is advised on.

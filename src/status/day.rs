@@ -94,7 +94,7 @@ impl Day {
         let number = (document.time.max(0.0) / PERIOD) as u64;
         let oldest = (number + 1).saturating_sub(PERIODS);
         for day in &mut self.services {
-            // Those that are not yet, after the clock was set back, and those that are old.
+            // Older periods go, and, after the clock was set back, those of the future.
             let is_of_the_day = |period: &Period| (oldest..=number).contains(&period.number);
             day.periods.retain(is_of_the_day);
         }

@@ -10,7 +10,8 @@ use crate::words::time;
 
 /// A whole day, in seconds, but for what is missed when statusd is replaced.
 pub const DAY: f64 = 86_400.0 * 0.98;
-/// A period tells the rate of clients if so much of it was seen, in seconds, and so many came.
+/// A period tells the rate of clients if this part of it was seen, in seconds, and this number of
+/// clients came.
 const SECONDS_MIN: f64 = 60.0;
 const CLIENTS_MIN: u64 = 20;
 /// The longest time of a client that is believed.

@@ -130,7 +130,7 @@ fn a_limit_that_was_never_needed_is_lowered_after_a_day() {
             .contains("at most 3 of 100 children were busy"),
         "{advice:?}"
     );
-    // Nobody has used the other: nothing is known of what it needs.
+    // The other had no client: nothing is known of what it needs.
     assert_eq!(services[1].advice, []);
 }
 
@@ -283,7 +283,7 @@ fn a_day_counts_what_it_has_seen() {
     let mut document = started(TABLE);
     let mut day = day_of(&mut document, 100, full);
     assert_eq!(sums(&day), (100.0, 100.0, 2000));
-    // statusd was away: nobody knows what was meanwhile, but the counters go on.
+    // statusd was away: the time is not known, but the counters went on.
     document.time += 600.0;
     document.services[0].connections += 5;
     day.take(&document);
