@@ -168,6 +168,16 @@ impl System {
     fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
+
+    /// Waits until this is so.
+    fn until(&self, what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+        let end = Instant::now() + TIMEOUT;
+        while !is_so()? {
+            ensure!(Instant::now() < end, "no \"{what}\": {}", self.log());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
 }
 
 impl Running<'_> {
@@ -187,15 +197,13 @@ impl Running<'_> {
 
     /// Waits until the log contains a line and the master is idle.
     fn wait_for(&mut self, line: &str) -> Result<()> {
-        let end = Instant::now() + TIMEOUT;
-        while !(self.system.log().contains(line) && self.process().is_idle()) {
+        let system = self.system;
+        system.until(line, || {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the master ended: {status}: {}", self.system.log());
+                bail!("the master ended: {status}: {}", system.log());
             }
-            ensure!(Instant::now() < end, "no \"{line}\": {}", self.system.log());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
+            Ok(system.log().contains(line) && self.process().is_idle())
+        })
     }
 
     /// Reloads the configuration and waits until that is done.
@@ -209,12 +217,9 @@ impl Running<'_> {
     pub fn upgrade(&self) -> Result<()> {
         fs::write(self.system.path("log"), "")?;
         self.signal(Signal::SIGUSR2)?;
-        let end = Instant::now() + TIMEOUT;
-        while !self.system.log().contains("lost, took ") {
-            ensure!(Instant::now() < end, "no upgrade: {}", self.system.log());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
+        let line = "lost, took ";
+        self.system
+            .until(line, || Ok(self.system.log().contains(line)))
     }
 
     /// What the last upgrade took, by the master's log.
@@ -227,12 +232,7 @@ impl Running<'_> {
 
     /// Waits until the master is idle.
     pub fn rest(&self) -> Result<()> {
-        let end = Instant::now() + TIMEOUT;
-        while !self.process().is_idle() {
-            ensure!(Instant::now() < end, "the master does not rest");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        self.system.until("rest", || Ok(self.process().is_idle()))
     }
 
     /// Waits until nearly all children have been reaped; another service may have one at any time.
