@@ -3,13 +3,12 @@
 use serde_json::Value;
 use testkit::client::Client;
 use testkit::instance::SOON;
+use testkit::operator::{masterctl, service, told};
 use testkit::poll::until;
 use testkit::ports::Port;
 use testkit::programs::{example, statusd};
 use testkit::standalone::Standalone;
 use testkit::{needs_root, test};
-
-use super::stage::{masterctl, service, told};
 
 /// What is advised on each service.
 fn advice(standalone: &Standalone) -> Vec<(String, Value)> {

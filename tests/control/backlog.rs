@@ -5,11 +5,11 @@ use std::os::unix::net::UnixStream;
 
 use testkit::client::Client;
 use testkit::instance::SOON;
+use testkit::operator::{read_document, service, told};
 use testkit::poll::until;
+use testkit::puppet::Puppets;
 use testkit::standalone::Standalone;
 use testkit::test;
-
-use super::stage::{puppets, read_document, service, told};
 
 /// "backlog"
 #[test]
@@ -44,7 +44,7 @@ fn clients_of_a_paused_service_are_counted_whatever_its_type() {
 #[test]
 fn a_service_whose_child_never_accepts_is_stalled_until_it_does() {
     let mut standalone = Standalone::of_a_user();
-    let (puppets, command) = puppets(&standalone, "a");
+    let (puppets, command) = Puppets::of(&standalone, "a");
     standalone
         .write_table(&format!("a unix n - - - 5 {command}\n"))
         .start();
@@ -67,7 +67,7 @@ fn a_service_whose_child_never_accepts_is_stalled_until_it_does() {
 #[test]
 fn who_waits_for_the_only_child_has_the_service_full() {
     let mut standalone = Standalone::of_a_user();
-    let (puppets, command) = puppets(&standalone, "a");
+    let (puppets, command) = Puppets::of(&standalone, "a");
     standalone
         .write_table(&format!("a unix n - - - 1 {command}\n"))
         .start();

@@ -2,11 +2,11 @@
 
 use testkit::client::Client;
 use testkit::instance::SOON;
+use testkit::operator::{service, told};
 use testkit::poll::until;
+use testkit::puppet::Puppets;
 use testkit::standalone::Standalone;
 use testkit::test;
-
-use super::stage::{puppets, service, told};
 
 fn connect(standalone: &Standalone, name: &str) -> Client {
     let socket = standalone.queue().join("public").join(name);
@@ -44,8 +44,8 @@ fn the_status_says_how_long_the_next_failure_throttles() {
 fn the_status_says_of_how_many_clients_the_child_ended_abnormally() {
     let mut standalone = Standalone::of_a_user();
     standalone.write_toml("[service.\"a/unix\"]\ncrash_percent = 50\n");
-    let (watched, watched_command) = puppets(&standalone, "a");
-    let (other, other_command) = puppets(&standalone, "b");
+    let (watched, watched_command) = Puppets::of(&standalone, "a");
+    let (other, other_command) = Puppets::of(&standalone, "b");
     standalone.write_table(&format!(
         "a unix n - - - 5 {watched_command}\nb unix n - - - 5 {other_command}\n"
     ));

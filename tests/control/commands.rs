@@ -7,17 +7,17 @@ use master::status::Document;
 use nix::sys::signal::Signal;
 use testkit::client::Client;
 use testkit::instance::SOON;
+use testkit::operator::{masterctl, read_document, service, told};
 use testkit::poll::until;
+use testkit::puppet::Puppets;
 use testkit::run::run;
 use testkit::standalone::Standalone;
 use testkit::test;
 
-use super::stage::{masterctl, puppets, read_document, service, told};
-
 #[test]
 fn status_shows_services_and_one_with_its_children() {
     for mut standalone in Standalone::all() {
-        let (puppets, command) = puppets(&standalone, "a");
+        let (puppets, command) = Puppets::of(&standalone, "a");
         standalone.write_table(&format!(
             "a unix n - - - 5 {command}\nb unix n - - 60 1 true\n"
         ));
@@ -169,8 +169,8 @@ fn a_reload_that_fails_says_what_the_log_says() {
 #[test]
 fn reload_of_one_service_replaces_its_children_and_no_others() {
     let mut standalone = Standalone::of_a_user();
-    let (first, first_command) = puppets(&standalone, "a");
-    let (second, second_command) = puppets(&standalone, "b");
+    let (first, first_command) = Puppets::of(&standalone, "a");
+    let (second, second_command) = Puppets::of(&standalone, "b");
     standalone.write_table(&format!(
         "a unix n - - - 5 {first_command}\nb unix n - - - 5 {second_command}\n"
     ));
@@ -202,7 +202,7 @@ fn reload_of_one_service_replaces_its_children_and_no_others() {
 #[test]
 fn a_paused_services_clients_wait_until_it_is_resumed() {
     for mut standalone in Standalone::all() {
-        let (puppets, command) = puppets(&standalone, "a");
+        let (puppets, command) = Puppets::of(&standalone, "a");
         let table = format!("a unix n - - - 5 {command}\n");
         standalone.write_table(&table).start();
         assert_eq!(told(&standalone, &["pause", "a"]), "a/unix: paused\n");
@@ -244,7 +244,7 @@ fn wake_starts_a_service_that_nobody_asked_for() {
 #[test]
 fn the_log_level_can_be_changed_while_it_runs() {
     let mut standalone = Standalone::of_a_user();
-    let (puppets, command) = puppets(&standalone, "a");
+    let (puppets, command) = Puppets::of(&standalone, "a");
     standalone
         .write_table(&format!("a unix n - - - 5 {command}\n"))
         .start();

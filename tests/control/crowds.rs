@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 use master::status::{Document, SOCKET};
 use testkit::client::Client;
 use testkit::instance::SOON;
+use testkit::operator::read_document;
 use testkit::poll::{until, within};
 use testkit::run::run;
 use testkit::standalone::Standalone;
 use testkit::test;
-
-use super::stage::{greeter, read_document};
 
 const CROWD: usize = 200;
 /// With this number of services, the document is larger than a socket's buffer.
@@ -66,7 +65,7 @@ fn size(document: &Document) -> u64 {
 fn standalone(services: usize) -> Standalone {
     let mut standalone = Standalone::of_a_user();
     standalone.unwatched("the services are counted");
-    let mut table = format!("hello unix n - - - 5 {}\n", greeter(&standalone));
+    let mut table = format!("hello unix n - - - 5 {}\n", standalone.greeter());
     for n in 0..services {
         writeln!(table, "service-{n} unix n - - - 5 true").expect("a string takes all");
     }

@@ -10,7 +10,6 @@ mod objects; // log lines for machines
 mod refusals; // errors of masterctl
 mod simulate; // a simulated service beside a real one
 mod sockets; // access rights, and invalid messages
-mod stage; // services and status documents for these tests
 
 fn main() -> std::process::ExitCode {
     testkit::main()

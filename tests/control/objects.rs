@@ -5,11 +5,10 @@ use std::fs;
 use serde_json::Value;
 use testkit::client::Client;
 use testkit::instance::SOON;
+use testkit::operator::{masterctl, told};
 use testkit::poll::until;
 use testkit::standalone::Standalone;
 use testkit::test;
-
-use super::stage::{masterctl, told};
 
 /// The first log line that contains these words, parsed.
 #[track_caller]

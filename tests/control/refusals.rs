@@ -7,13 +7,12 @@ use std::os::unix::process::CommandExt;
 use nix::sys::signal::Signal;
 use testkit::client::Client;
 use testkit::instance::SOON;
+use testkit::operator::{masterctl, service};
 use testkit::poll::until;
 use testkit::process::Process;
 use testkit::run::{Finished, Running, run};
 use testkit::standalone::Standalone;
 use testkit::{needs_root, test};
-
-use super::stage::{masterctl, service};
 
 /// All commands that need a running master.
 const COMMANDS: [&[&str]; 10] = [

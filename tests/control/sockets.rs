@@ -15,11 +15,10 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use testkit::instance::SOON;
+use testkit::operator::service;
 use testkit::run::run;
 use testkit::standalone::Standalone;
 use testkit::{needs_root, test};
-
-use super::stage::service;
 
 fn approach(path: &Path) -> OwnedFd {
     let flags = SockFlag::SOCK_CLOEXEC;

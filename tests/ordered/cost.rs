@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
+use testkit::client::talk;
 use testkit::instance::SOON;
 use testkit::poll::until;
 use testkit::process::Process;
 use testkit::programs::service;
 use testkit::{needs_root, skip, test};
 
-use crate::load::talk;
 use crate::pool::{HANDFUL, Pool, STRACE};
 
 /// The number of clients, one after the other, for which calls are counted.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use testkit::client::Client;
+use testkit::client::talk;
 use testkit::instance::SOON;
 
 /// The number of concurrent clients.
@@ -96,12 +96,4 @@ fn one_client(address: &str, load: &Mutex<Load>) -> bool {
     }
     load.lock().expect("no client panics").lost += 1;
     false
-}
-
-/// The process ID of the child, if it has served the client completely.
-pub fn talk(address: &str) -> Option<i32> {
-    let mut client = Client::try_connect(address).ok()?;
-    client.try_say("hello").ok()?;
-    let child = client.try_line().ok()?.parse().ok()?;
-    (client.try_line().ok()? == "hello").then_some(child)
 }

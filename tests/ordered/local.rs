@@ -1,11 +1,12 @@
 //! A pool on a socket in the file system, for which the system does not count waiting clients.
 
 use nix::sys::signal::Signal;
+use testkit::client::talk;
 use testkit::instance::SOON;
 use testkit::poll::until;
 use testkit::{needs_root, test};
 
-use crate::load::{serve_all, talk};
+use crate::load::serve_all;
 use crate::pool::{HANDFUL, Pool};
 
 #[test]

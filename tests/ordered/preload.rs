@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
-use testkit::client::Client;
+use testkit::client::{Client, talk};
 use testkit::clock::Clock;
 use testkit::instance::SOON;
 use testkit::network::LOOPBACK_2;
@@ -15,7 +15,7 @@ use testkit::process::Process;
 use testkit::programs::executor;
 use testkit::{file, needs_root, test};
 
-use crate::load::{serve, serve_all, talk};
+use crate::load::{serve, serve_all};
 use crate::pool::Pool;
 
 const EXAMPLE: &str = "services/examples/preload.py";
@@ -406,6 +406,18 @@ fn preload_is_turned_on_and_off_by_a_reload() {
     pool.postfix.install(&example, "ordered.py");
     pool.become_of(8, "ordered.py nobody", "accept = \"ordered\"\n");
     until(SOON, "no template", || processes(&pool).0.is_empty());
+    // A reload in the middle of their replacement would have those that are left replaced, too: then
+    // there are more for a while.
+    until(SOON, "children of the other program alone", || {
+        let children = pool.children();
+        let is_other = |child: &Process| {
+            child
+                .cmdline()
+                .iter()
+                .any(|word| word.ends_with("ordered.py"))
+        };
+        children.len() == 4 && children.iter().all(is_other)
+    });
     assert!(talk(&pool.address).is_some());
     pool.become_of(8, "preload.py nobody", ORDERED);
     template(&pool);

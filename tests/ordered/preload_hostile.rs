@@ -3,13 +3,12 @@
 use std::fs;
 
 use nix::sys::signal::Signal;
-use testkit::client::Client;
+use testkit::client::{Client, talk};
 use testkit::clock::Clock;
 use testkit::instance::SOON;
 use testkit::poll::until;
 use testkit::test;
 
-use crate::load::talk;
 use crate::pool::Pool;
 use crate::preload::{
     ORDERED, SHARED, pool, processes, rogue, served_in_spite_of, template, wait_for_children,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use testkit::client::talk;
 use testkit::instance::SOON;
 use testkit::needs_root;
 use testkit::poll::until;
 use testkit::test;
 
-use crate::load::{serve, talk};
+use crate::load::serve;
 use crate::pool::Pool;
 
 const ORDERED: &str = "accept = \"ordered\"\nmin_children = 4\nmax_idle = 4\n";

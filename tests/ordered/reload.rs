@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use testkit::client::Client;
+use testkit::client::{Client, talk};
 use testkit::instance::SOON;
 use testkit::poll::until;
 use testkit::programs::service;
 use testkit::vitals::expect_rest;
 use testkit::{needs_root, test};
 
-use crate::load::{serve_all, talk};
+use crate::load::serve_all;
 use crate::pool::needs_module;
 use crate::pool::{HANDFUL, Pool};
 

@@ -3,13 +3,13 @@
 use std::fs;
 
 use nix::sys::signal::Signal;
-use testkit::client::Client;
+use testkit::client::{Client, talk};
 use testkit::instance::SOON;
 use testkit::poll::until;
 use testkit::process::Process;
 use testkit::test;
 
-use crate::load::{serve, talk};
+use crate::load::serve;
 use crate::pool::Pool;
 use crate::preload::{ORDERED, SHARED, pool, processes, rogue, template, wait_for_children};
 

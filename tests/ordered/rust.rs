@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use testkit::client::talk;
 use testkit::client::{Client, hand_on};
 use testkit::instance::{Instance, SOON};
 use testkit::network::{LOOPBACK_2, in_own_network};
@@ -13,7 +14,7 @@ use testkit::process::Process;
 use testkit::programs::service;
 use testkit::{needs_root, original, skip, test, under_test};
 
-use crate::load::{clients, serve, serve_all, talk};
+use crate::load::{clients, serve, serve_all};
 use crate::pool::{AT_ONCE, HANDFUL, Pool, STRACE};
 use crate::reload::every_client_is_served_during_fifty_reloads;
 

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use testkit::client::Client;
+use testkit::client::{Client, talk};
 use testkit::clock::Clock;
 use testkit::instance::SOON;
 use testkit::poll::{stays, until};
 use testkit::test;
 
-use crate::load::{serve_all, talk};
+use crate::load::serve_all;
 use crate::pool::needs_module;
 use crate::pool::{AT_ONCE, HANDFUL, Pool};
 

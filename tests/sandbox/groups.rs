@@ -2,54 +2,31 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use master::groups::find_delegated;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use testkit::groups::{FORKING, delegated, group_of, group_of_child, nothing_is_left, processes};
 use testkit::instance::SOON;
 use testkit::poll::until;
+use testkit::process::Process;
 use testkit::standalone::Standalone;
-use testkit::{needs_root, note, skip, test};
+use testkit::{note, test};
 
 use crate::stage::{CHILDREN, ask, configure, stage, start};
 
-/// Where the groups of masters are made.
-fn delegated() -> PathBuf {
-    needs_root("a control group is delegated to root");
-    find_delegated("self").unwrap_or_else(|fault| skip(&fault))
-}
-
-/// The group of a child, from the line of its `/proc/PID/cgroup`.
-#[track_caller]
-fn group_of(cgroup: &str) -> PathBuf {
-    let line = cgroup.lines().find_map(|line| line.strip_prefix("0::/"));
-    // The tests' own group is the root of what they see, or above `delegated`.
-    let name = line.and_then(|line| line.find("master-").map(|at| &line[at..]));
-    let name = name.unwrap_or_else(|| panic!("a group in {cgroup:?}"));
-    delegated().join(name)
-}
-
-fn processes(group: &Path) -> Vec<i32> {
-    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    text.lines().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-fn lives(pid: i32) -> bool {
-    // One that has ended and is not reaped has no command line.
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|text| !text.is_empty())
-}
-
 /// A running master with a service whose children leave processes behind: with a session of their own,
 /// and without a parent. The group, and what is in it.
-fn forking(settings: &str) -> (Standalone, PathBuf, Vec<i32>) {
+fn forking(settings: &str) -> (Standalone, PathBuf, Vec<Process>) {
+    let (standalone, script, _client) = scripted("forking", FORKING, settings);
+    let (group, all) = group_of_child(&script, 4);
+    (standalone, group, all)
+}
+
+/// A running master whose service `rust` is this script, its path, and a client.
+fn scripted(name: &str, text: &str, settings: &str) -> (Standalone, PathBuf, UnixStream) {
     delegated();
     let mut standalone = stage(Standalone::new());
-    let script = standalone.script(
-        "forking",
-        "trap '' TERM INT HUP\n(setsid sh -c 'trap \"\" TERM; while :; do sleep 999; done' &)\n\
-         (setsid sleep 999 &)\ncat /proc/self/cgroup > $0.group\nexec sleep 999",
-    );
+    let script = standalone.script(name, text);
     standalone.write_table(&format!(
         "rust unix n - n - 1 {}\npython unix n - n - 1 x\n",
         script.display()
@@ -57,25 +34,8 @@ fn forking(settings: &str) -> (Standalone, PathBuf, Vec<i32>) {
     configure(&standalone, settings);
     standalone.start();
     let socket = standalone.queue().join("public/rust");
-    let _client = UnixStream::connect(socket).expect("a listener");
-    let said = PathBuf::from(format!("{}.group", script.display()));
-    until(SOON, "a child", || {
-        fs::read_to_string(&said).is_ok_and(|text| text.contains("0::") && text.ends_with('\n'))
-    });
-    let group = group_of(&fs::read_to_string(&said).expect("a file"));
-    until(SOON, "processes", || processes(&group).len() >= 4);
-    let all = processes(&group);
-    (standalone, group, all)
-}
-
-#[track_caller]
-fn nothing_is_left(group: &Path, processes: &[i32]) {
-    until(SOON, format_args!("{processes:?} end"), || {
-        !processes.iter().any(|pid| lives(*pid))
-    });
-    until(SOON, format_args!("{} is removed", group.display()), || {
-        !group.exists()
-    });
+    let client = UnixStream::connect(socket).expect("a listener");
+    (standalone, script, client)
 }
 
 #[test]
@@ -91,7 +51,7 @@ fn the_children_of_a_service_are_in_a_group_of_its_own() {
         group
     });
     assert_ne!(groups[0], groups[1]);
-    let master = standalone.process().0;
+    let master = standalone.process();
     assert!(
         !groups
             .iter()
@@ -112,9 +72,7 @@ fn a_stop_ends_what_children_have_put_into_the_background() {
 /// The child takes a client, and neither finishes nor ends of SIGTERM.
 #[test]
 fn a_time_limit_ends_what_the_child_has_left_behind() {
-    delegated();
-    let mut standalone = stage(Standalone::new());
-    let script = standalone.script(
+    let (mut standalone, script, client) = scripted(
         "stuck",
         "exec python3 -c '\n\
          import os, signal, socket, struct, sys, time\n\
@@ -126,30 +84,16 @@ fn a_time_limit_ends_what_the_child_has_left_behind() {
                  time.sleep(999)\n\
          generation = int(os.environ[\"GENERATION\"], 8)\n\
          os.write(5, struct.pack(\"iIi\", os.getpid(), generation, 0))\n\
-         group = open(\"/proc/self/cgroup\").read()\n\
-         open(sys.argv[1], \"w\").write(group)\n\
-         time.sleep(999)' $0.group",
-    );
-    standalone.write_table(&format!(
-        "rust unix n - n - 1 {}\npython unix n - n - 1 x\n",
-        script.display()
-    ));
-    configure(
-        &standalone,
+         open(sys.argv[1], \"w\").write(f\"{os.getpid()}\\n\")\n\
+         time.sleep(999)' $0.pid",
         "control_group = true\nrequest_timeout = 2\nstop_timeout = 1",
     );
-    standalone.start();
-    let socket = standalone.queue().join("public/rust");
-    let client = UnixStream::connect(socket).expect("a listener");
-    let said = PathBuf::from(format!("{}.group", script.display()));
-    until(SOON, "a child", || {
-        fs::read_to_string(&said).is_ok_and(|text| text.contains("0::") && text.ends_with('\n'))
-    });
-    let group = group_of(&fs::read_to_string(&said).expect("a file"));
-    let all = processes(&group);
+    let (group, all) = group_of_child(&script, 3);
     assert_eq!(all.len(), 3, "{all:?}");
     drop(client);
-    until(SOON, "their end", || !all.iter().any(|pid| lives(*pid)));
+    until(SOON, "their end", || {
+        !all.iter().any(|process| process.runs())
+    });
     // The service has its group still, and the master serves.
     assert!(group.exists());
     assert!(!standalone.said().contains("terminating"));
@@ -174,13 +118,13 @@ fn a_removed_service_leaves_nothing_behind() {
 #[test]
 fn a_master_that_was_killed_and_is_started_again_ends_what_is_left() {
     let (mut standalone, group, all) = forking("control_group = true");
-    let master = standalone.process().0;
-    kill(Pid::from_raw(master), Signal::SIGKILL).expect("a master");
-    until(SOON, "the master has ended", || !lives(master));
-    assert!(all.iter().any(|pid| lives(*pid)));
+    let master = standalone.process();
+    master.signal(Signal::SIGKILL);
+    until(SOON, "the master has ended", || !master.runs());
+    assert!(all.iter().any(|process| process.runs()));
     standalone.start();
     until(SOON, "what was left ends", || {
-        !all.iter().any(|pid| lives(*pid))
+        !all.iter().any(|process| process.runs())
     });
     standalone.stop_by(Signal::SIGTERM);
     nothing_is_left(&group, &all);
@@ -195,7 +139,7 @@ fn groups_that_are_frozen_or_have_groups_below_are_removed_as_well() {
     }
     let below = group.join("a/".repeat(60));
     fs::create_dir_all(&below).expect("a group");
-    fs::write(below.join("cgroup.procs"), all[0].to_string()).expect("a process");
+    fs::write(below.join("cgroup.procs"), all[0].0.to_string()).expect("a process");
     fs::write(group.join("cgroup.freeze"), "1").expect("a group");
     // Another service is served meanwhile; it has a child in Python in the other tests.
     standalone.stop_by(Signal::SIGTERM);

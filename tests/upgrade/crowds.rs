@@ -14,14 +14,14 @@ use testkit::standalone::Standalone;
 use testkit::test;
 use testkit::vitals::kinds_at_rest;
 
-use crate::stage::{expect_no_more, greeter, upgrade};
+use crate::stage::{expect_no_more, upgrade};
 
 #[test]
 fn a_thousand_services_are_carried_over() {
     let services = 1_000;
     let mut standalone = Standalone::of_a_user();
     standalone.unwatched("the services are counted");
-    let command = greeter(&standalone);
+    let command = standalone.greeter();
     let line = |n| format!("s{n} unix n - - - 5 {command}\n");
     standalone.write_table(&(0..services).map(line).collect::<String>());
     let mut command = standalone.master(&["-d"]);

@@ -4,22 +4,21 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use master::groups::find_delegated;
 use nix::sys::signal::Signal;
+use testkit::groups::{FORKING, delegated, group_of, group_of_child, nothing_is_left, processes};
 use testkit::instance::SOON;
 use testkit::operator::{service, told};
 use testkit::poll::until;
 use testkit::process::Process;
 use testkit::puppet::Puppets;
 use testkit::standalone::Standalone;
-use testkit::{needs_root, note, programs, skip, test};
+use testkit::{note, programs, test};
 
-use crate::stage::{puppets, upgrade};
+use crate::stage::upgrade;
 
 /// A master, not started yet, that can have control groups.
 fn stage() -> Standalone {
-    needs_root("a control group is delegated to root");
-    find_delegated("self").unwrap_or_else(|fault| skip(&fault));
+    delegated();
     let mut standalone = Standalone::new();
     standalone.unwatched("services are added and removed");
     standalone.install(&programs::executor());
@@ -29,7 +28,7 @@ fn stage() -> Standalone {
 /// A running master with a service of puppets in a control group.
 fn grouped() -> (Standalone, Puppets) {
     let mut standalone = stage();
-    let (puppets, command) = puppets(&standalone, "a");
+    let (puppets, command) = Puppets::of(&standalone, "a");
     standalone.write_table(&format!(
         "a unix n n - - 2 {command}\nb unix n n - - 1 true\n"
     ));
@@ -51,25 +50,9 @@ fn connect(standalone: &Standalone) -> UnixStream {
     UnixStream::connect(standalone.queue().join("public/a")).expect("a listener")
 }
 
-/// The group of a process.
-#[track_caller]
-fn group_of(process: Process) -> PathBuf {
-    let text = fs::read_to_string(format!("/proc/{}/cgroup", process.0)).expect("a process");
-    let line = text.lines().find_map(|line| line.strip_prefix("0::/"));
-    let name = line.and_then(|line| line.find("master-").map(|at| &line[at..]));
-    let home = find_delegated("self").expect("it is there");
-    home.join(name.unwrap_or_else(|| panic!("a group in {text}")))
-}
-
 fn limit(group: &Path) -> String {
     let text = fs::read_to_string(group.join("pids.max"));
     text.unwrap_or_default().trim().to_owned()
-}
-
-fn processes(group: &Path) -> Vec<Process> {
-    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    let pids = text.lines().filter_map(|pid| pid.parse().ok());
-    pids.map(Process).collect()
 }
 
 #[test]
@@ -78,7 +61,7 @@ fn children_are_in_the_same_group_afterwards_and_its_limits_can_be_changed() {
     let _client = connect(&standalone);
     let mut first = puppets.next();
     first.take_client();
-    let group = group_of(first.process);
+    let group = group_of(&first.process.cgroup());
     let usage = service(&standalone, "a").processor_time;
     assert!(usage.is_some());
     upgrade(&standalone);
@@ -93,7 +76,7 @@ fn children_are_in_the_same_group_afterwards_and_its_limits_can_be_changed() {
     let _another = connect(&standalone);
     let mut second = puppets.next();
     second.take_client();
-    assert_eq!(group_of(second.process), group);
+    assert_eq!(group_of(&second.process.cgroup()), group);
     let all = processes(&group);
     assert!(all.contains(&second.process) && !all.contains(&standalone.process()));
     configure(&standalone, "[service.\"a/unix\"]\ntasks_max = 60\n");
@@ -115,11 +98,7 @@ fn children_are_in_the_same_group_afterwards_and_its_limits_can_be_changed() {
 /// The group, and what is in it.
 fn forking() -> (Standalone, PathBuf, Vec<Process>) {
     let mut standalone = stage();
-    let script = standalone.script(
-        "forking",
-        "trap '' TERM INT HUP\n(setsid sh -c 'trap \"\" TERM; while :; do sleep 999; done' &)\n\
-         (setsid sleep 999 &)\necho $$ > $0.pid\nexec sleep 999",
-    );
+    let script = standalone.script("forking", FORKING);
     standalone.write_table(&format!(
         "a unix n n - - 1 {}\nb unix n n - - 1 true\n",
         script.display()
@@ -130,21 +109,8 @@ fn forking() -> (Standalone, PathBuf, Vec<Process>) {
     );
     standalone.start();
     let _client = connect(&standalone);
-    let said = PathBuf::from(format!("{}.pid", script.display()));
-    let child = until(SOON, "a child", || {
-        fs::read_to_string(&said).ok()?.trim().parse().ok()
-    });
-    let group = group_of(Process(child));
-    until(SOON, "processes", || processes(&group).len() >= 4);
-    let all = processes(&group);
+    let (group, all) = group_of_child(&script, 4);
     (standalone, group, all)
-}
-
-#[track_caller]
-fn nothing_is_left(group: &Path, all: &[Process]) {
-    until(SOON, "the ends of all", || {
-        !all.iter().any(|process| process.runs()) && !group.exists()
-    });
 }
 
 #[test]

@@ -12,12 +12,12 @@ use testkit::instance::SOON;
 use testkit::operator::{read_document, service, told};
 use testkit::poll::until;
 use testkit::programs::example;
-use testkit::puppet::Puppet;
+use testkit::puppet::{Puppet, Puppets};
 use testkit::standalone::Standalone;
 use testkit::test;
 use testkit::vitals::kinds_at_rest;
 
-use crate::stage::{descriptors, expect_no_more, is_long, puppets, upgrade};
+use crate::stage::{descriptors, expect_no_more, is_long, upgrade};
 
 /// Clients at a time.
 const CONCURRENCY: usize = 8;
@@ -82,7 +82,7 @@ impl Serving {
         let mut standalone = Standalone::of_a_user();
         standalone.unwatched("the services and their children are counted");
         let hello = standalone.install(&example("hello")).display().to_string();
-        let (puppets, puppet) = puppets(&standalone, "stressed");
+        let (puppets, puppet) = Puppets::of(&standalone, "stressed");
         let fails = standalone.script("fails", "exit 1").display().to_string();
         standalone.write_table(&format!(
             "a unix n - - - {limit} {hello} {arguments}\n\

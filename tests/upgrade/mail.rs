@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use master::status::Document;
 use nix::sys::signal::Signal;
 use testkit::instance::{Instance, SOON};
+use testkit::operator::read_document_in;
 use testkit::poll::until;
 use testkit::run::Running;
 use testkit::{needs_root, test};
@@ -26,12 +25,7 @@ fn upgrades() -> u32 {
 }
 
 fn read_document(postfix: &Instance) -> Document {
-    let path = postfix.queue().join(master::status::SOCKET);
-    let mut stream = UnixStream::connect(path).expect("the status socket");
-    stream.set_read_timeout(Some(SOON)).expect("a time limit");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("a document");
-    serde_json::from_str(&text).expect("a document of this format")
+    read_document_in(&postfix.queue())
 }
 
 fn children(document: &Document) -> BTreeSet<i32> {

@@ -14,12 +14,13 @@ use testkit::operator::{masterctl, read_document, service, told};
 use testkit::poll::until;
 use testkit::process::Process;
 use testkit::programs::example;
+use testkit::puppet::Puppets;
 use testkit::puppet_service::PuppetService;
 use testkit::run::{Running, contents};
 use testkit::standalone::Standalone;
 use testkit::{needs_root, test};
 
-use crate::stage::{VERSION, greeter, puppets, upgrade};
+use crate::stage::{VERSION, upgrade};
 
 #[test]
 fn a_reload_that_waits_for_a_name_server_asks_it_again() {
@@ -56,7 +57,7 @@ fn a_reload_that_waits_for_a_name_server_asks_it_again() {
 fn a_reload_of_many_services_is_over_before_or_begins_anew() {
     let mut standalone = Standalone::of_a_user();
     standalone.unwatched("the services are counted");
-    let command = greeter(&standalone);
+    let command = standalone.greeter();
     let table = |name: &str, services: usize| -> String {
         let line = |n| format!("{name}{n} unix n - - - 5 {command}\n");
         (0..services).map(line).collect()
@@ -183,7 +184,7 @@ fn a_signal_to_stop_is_obeyed_at_each_moment_of_an_upgrade() {
 #[test]
 fn an_upgrade_that_is_asked_for_during_a_stop_does_not_keep_the_master() {
     let mut standalone = Standalone::of_a_user();
-    let (puppets, command) = puppets(&standalone, "a");
+    let (puppets, command) = Puppets::of(&standalone, "a");
     standalone.write_table(&format!("a unix n - - - 5 {command}\n"));
     standalone.write_toml("[service.\"a/unix\"]\nstop_timeout = \"2s\"\n");
     standalone.start();
@@ -237,7 +238,7 @@ fn a_pool_that_is_being_filled_gets_as_many_children_as_it_is_to_have() {
 fn each_command_of_an_operator_is_carried_out_and_answered() {
     let mut standalone = Standalone::of_a_user();
     standalone.unwatched("the services are counted");
-    let command = greeter(&standalone);
+    let command = standalone.greeter();
     standalone.write_table(&format!("a unix n - - - 5 {command}\n"));
     standalone.start();
     upgrade(&standalone);

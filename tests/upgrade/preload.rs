@@ -9,7 +9,7 @@ use std::thread;
 
 use master::status::{Template, TemplateState};
 use nix::sys::signal::Signal;
-use testkit::client::Client;
+use testkit::client::{Client, talk};
 use testkit::instance::SOON;
 use testkit::operator::{read_document, service};
 use testkit::poll::until;
@@ -22,7 +22,7 @@ use crate::stage::upgrade;
 const ORDERED: &str = "accept = \"ordered\"\nmin_children = 4\nmax_idle = 4\n";
 const EXAMPLE: &str = "services/examples/preload.py";
 
-/// A running master with a preloaded service of at most so many children, which runs this command.
+/// A running master with a preloaded service that runs this command, of at most `most` children.
 fn preloaded(mut standalone: Standalone, most: u32, command: &str, settings: &str) -> Standalone {
     standalone.unwatched("processes are counted");
     // A child waits for its client for a minute, and it may take that long to build this.
@@ -47,14 +47,6 @@ fn python(most: u32, settings: &str) -> Standalone {
 
 fn address(standalone: &Standalone) -> String {
     standalone.queue().join("public/a").display().to_string()
-}
-
-/// A client that has said something, and the child that serves it, if one does.
-fn talk(address: &str) -> Option<i32> {
-    let mut client = Client::try_connect(address).ok()?;
-    client.try_say("hello").ok()?;
-    let child = client.try_line().ok()?.parse().ok()?;
-    (client.try_line().ok()? == "hello").then_some(child)
 }
 
 /// The template that has loaded and is the only one.

@@ -12,9 +12,7 @@ use testkit::test;
 /// A master with a service that sends a line to each client.
 fn serving() -> Standalone {
     let mut standalone = Standalone::of_a_user();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = standalone.install(&root.join("services/examples/minimal.py"));
-    let command = program.display();
+    let command = standalone.greeter();
     standalone.write_table(&format!("a unix n - - - 5 {command}\n"));
     standalone.start();
     standalone

@@ -1,11 +1,8 @@
-//! What these tests share: services, an upgrade, and what the master has open.
+//! What these tests share: an upgrade, and what the master has open.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use testkit::operator::told;
-use testkit::programs::example;
-use testkit::puppet::Puppets;
 use testkit::standalone::Standalone;
 
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -13,21 +10,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Whether the tests are to upgrade for longer than is possible in each run of all tests.
 pub fn is_long() -> bool {
     std::env::var_os("MASTER_TEST_UPGRADES").is_some()
-}
-
-/// Puppets of a service, and its command for the table.
-pub fn puppets(standalone: &Standalone, name: &str) -> (Puppets, String) {
-    let puppets = Puppets::at(standalone.path(), name);
-    let program = standalone.install(&example("puppet"));
-    let command = format!("{} {}", program.display(), puppets.arguments());
-    (puppets, command)
-}
-
-/// A service that sends a line to each client.
-pub fn greeter(standalone: &Standalone) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = root.join("services/examples/minimal.py");
-    standalone.install(&program).display().to_string()
 }
 
 #[track_caller]

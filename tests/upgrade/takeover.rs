@@ -13,16 +13,17 @@ use testkit::instance::SOON;
 use testkit::operator::{masterctl, read_document, service, told};
 use testkit::poll::until;
 use testkit::ports::Port;
+use testkit::puppet::Puppets;
 use testkit::standalone::Standalone;
 use testkit::test;
 
-use crate::stage::{VERSION, descriptors, expect_no_more, greeter, puppets, upgrade};
+use crate::stage::{VERSION, descriptors, expect_no_more, upgrade};
 
 #[test]
 fn a_client_is_served_on_and_processes_and_counters_stay() {
     for mut standalone in Standalone::all() {
         standalone.unwatched("the services are counted");
-        let (puppets, command) = puppets(&standalone, "a");
+        let (puppets, command) = Puppets::of(&standalone, "a");
         standalone.write_table(&format!(
             "a unix n - - - 5 {command}\nb unix n - - 60 1 true\n"
         ));
@@ -115,7 +116,7 @@ fn pauses_throttles_and_the_log_level_stay() {
 #[test]
 fn a_child_that_ends_and_one_that_is_told_to_leave_are_noticed_afterwards() {
     let mut standalone = Standalone::of_a_user();
-    let (puppets, command) = puppets(&standalone, "a");
+    let (puppets, command) = Puppets::of(&standalone, "a");
     standalone.write_table(&format!("a unix n - - - 5 {command}\n"));
     standalone.start();
     let socket = standalone.queue().join("public/a");
@@ -141,7 +142,7 @@ fn all_listeners_of_a_service_stay_and_are_known_where_they_are() {
     let mut standalone = Standalone::of_a_user();
     standalone.unwatched("the services are counted");
     let reserved = Port::reserve();
-    let command = greeter(&standalone);
+    let command = standalone.greeter();
     standalone.write_table(&format!("a unix n - - - 5 {command}\n"));
     let other = standalone.path().join("other");
     let address = format!("127.0.0.1:{}", reserved.number());
@@ -175,7 +176,7 @@ fn all_listeners_of_a_service_stay_and_are_known_where_they_are() {
 #[test]
 fn the_flow_pipe_and_the_arguments_of_children_stay() {
     let mut standalone = Standalone::of_a_user();
-    let (puppets, command) = puppets(&standalone, "a");
+    let (puppets, command) = Puppets::of(&standalone, "a");
     standalone.write_table(&format!("a unix n - - - 5 {command}\n"));
     standalone.start();
     let pipe = |descriptors: &BTreeMap<i32, testkit::process::Descriptor>| {
@@ -214,7 +215,7 @@ fn no_client_of_a_service_under_load_is_lost_by_twenty_upgrades() {
     standalone.unwatched("the services are counted");
     let reserved = Port::reserve();
     let port = reserved.number();
-    let command = greeter(&standalone);
+    let command = standalone.greeter();
     standalone.write_table(&format!("127.0.0.1:{port} inet n - - - 20 {command}\n"));
     standalone.start();
     let kinds = descriptors(&mut standalone);

@@ -12,7 +12,7 @@ use testkit::poll::until;
 use testkit::standalone::Standalone;
 use testkit::{skip, test};
 
-use crate::stage::{VERSION, greeter, upgrade};
+use crate::stage::{VERSION, upgrade};
 
 /// A text of the same length, with another last character.
 fn next_version() -> String {
@@ -80,7 +80,7 @@ os.execv("{master}", ["{master}", *arguments])
 fn serving() -> Standalone {
     let mut standalone = Standalone::of_a_user();
     standalone.unwatched("the services are counted");
-    let command = greeter(&standalone);
+    let command = standalone.greeter();
     standalone.write_table(&format!("a unix n - - - 5 {command}\n"));
     standalone.start();
     greeted(&standalone);

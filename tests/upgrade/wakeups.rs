@@ -7,10 +7,11 @@ use testkit::instance::SOON;
 use testkit::operator::told;
 use testkit::poll::until;
 use testkit::ports::Port;
+use testkit::puppet::Puppets;
 use testkit::standalone::Standalone;
 use testkit::{client::Client, test};
 
-use crate::stage::{puppets, upgrade};
+use crate::stage::upgrade;
 
 /// `W` and a null byte, as puppets print them.
 const WAKEUP: &str = "5700";
@@ -20,7 +21,7 @@ fn a_wakeup_that_a_service_has_not_answered_stays_open() {
     for kind in ["unix", "inet", "pass"] {
         let mut standalone = Standalone::of_a_user();
         standalone.unwatched("descriptors are counted");
-        let (puppets, command) = puppets(&standalone, "a");
+        let (puppets, command) = Puppets::of(&standalone, "a");
         let reserved = Port::reserve();
         let name = match kind {
             "inet" => format!("127.0.0.1:{}", reserved.number()),
@@ -65,7 +66,7 @@ fn a_wakeup_that_a_service_has_not_answered_stays_open() {
 fn a_wakeup_that_waits_for_its_connection_is_made_afterwards() {
     let mut standalone = Standalone::of_a_user();
     standalone.unwatched("another service would have clients");
-    let (puppets, command) = puppets(&standalone, "a");
+    let (puppets, command) = Puppets::of(&standalone, "a");
     let reserved = Port::reserve();
     let address = SocketAddr::from(([127, 0, 0, 1], reserved.number()));
     // The first use of the service wakes it up.

@@ -93,6 +93,15 @@ impl Client {
     }
 }
 
+/// A client of a service that sends the process ID of the child and then what the client has said: the
+/// child, if it has served the client completely.
+pub fn talk(address: &str) -> Option<i32> {
+    let mut client = Client::try_connect(address).ok()?;
+    client.try_say("hello").ok()?;
+    let child = client.try_line().ok()?.parse().ok()?;
+    (client.try_line().ok()? == "hello").then_some(child)
+}
+
 /// Passes a connection to a service of type pass at a path, with attributes. Returns the other end
 /// of the connection to that service.
 #[track_caller]

@@ -19,6 +19,7 @@ pub mod differs;
 pub mod disk;
 pub mod documents;
 pub mod fake_master;
+pub mod groups;
 pub mod harness;
 pub mod instance;
 pub mod layout;

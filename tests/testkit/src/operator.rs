@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use master::status::{Document, Service};
 
@@ -23,7 +24,12 @@ pub fn told(standalone: &Standalone, arguments: &[&str]) -> String {
 
 /// The status document, read from its socket.
 pub fn read_document(standalone: &Standalone) -> Document {
-    let path = standalone.queue().join(master::status::SOCKET);
+    read_document_in(&standalone.queue())
+}
+
+/// The status document of the master with this queue directory.
+pub fn read_document_in(queue: &Path) -> Document {
+    let path = queue.join(master::status::SOCKET);
     let mut stream = UnixStream::connect(path).expect("the status socket");
     stream.set_read_timeout(Some(SOON)).expect("a time limit");
     let mut text = String::new();

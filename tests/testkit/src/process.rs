@@ -80,6 +80,11 @@ impl Process {
         })
     }
 
+    /// The text of `/proc/PID/cgroup`.
+    pub fn cgroup(self) -> String {
+        self.text("cgroup")
+    }
+
     /// Whether it exists and has not ended.
     pub fn runs(self) -> bool {
         !matches!(self.stat(3).as_deref(), None | Some("Z" | "X"))

@@ -13,6 +13,7 @@ use crate::instance::{Instance, SOON};
 use crate::poll::{until, within};
 use crate::process::Process;
 use crate::programs::example;
+use crate::standalone::Standalone;
 
 /// Bytes in the puppets' hexadecimal form.
 pub fn hex(bytes: &[u8]) -> String {
@@ -30,6 +31,14 @@ impl Puppets {
     pub fn new(instance: &Instance, name: &str) -> Self {
         instance.install(&example("puppet"), "puppet");
         Self::at(instance.path(), name)
+    }
+
+    /// Puppets of a service of a stand-alone master, and their command for its table.
+    pub fn of(standalone: &Standalone, name: &str) -> (Self, String) {
+        let puppets = Self::at(standalone.path(), name);
+        let program = standalone.install(&example("puppet"));
+        let command = format!("{} {}", program.display(), puppets.arguments());
+        (puppets, command)
     }
 
     /// Creates a socket in this directory for puppets of any user.

@@ -18,7 +18,7 @@ use crate::process::Process;
 use crate::programs::masterctl;
 use crate::run::{Finished, Running, contents, run};
 use crate::watch::Watch;
-use crate::{canary, programs};
+use crate::{canary, file, programs};
 
 /// A user ID without a name.
 const STRANGER: u32 = 47_110;
@@ -152,6 +152,12 @@ impl Standalone {
             command.uid(self.uid).gid(self.uid);
         }
         command
+    }
+
+    /// The command of a service that sends `hello` to each client, and closes the connection.
+    pub fn greeter(&self) -> String {
+        let program = self.install(&file("services/examples/minimal.py"));
+        program.display().to_string()
     }
 
     /// Copies a program so that other users can run it, and returns its path for the table.
