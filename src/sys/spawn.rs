@@ -45,6 +45,9 @@ pub const EXEC_TIME: Duration = Duration::from_secs(1);
 /// How long the master waits until the last child has a descriptor table of its own. The child needs
 /// one system call for that.
 const SLOTS_TIME: Duration = Duration::from_millis(1);
+/// How long the last child's descriptors stay in the slots of a master that has nothing else to do.
+/// Sooner would be one more turn for most starts: a client's next step takes some milliseconds.
+const CLEAR_TIME: Duration = Duration::from_millis(50);
 
 /// Words of 16 bytes of a child's stack: some system calls, no recursion. A test sees to it that
 /// little of this is used.
@@ -273,10 +276,9 @@ impl Spawner {
     }
 
     /// When [`Self::clear_slots`] has something to do, or [`Self::next_hanging`] may have a child.
-    pub fn next_deadline(&mut self, now: Duration) -> Option<Duration> {
-        self.collect();
+    pub fn next_deadline(&self, now: Duration) -> Option<Duration> {
         if self.used > protocol::STATUS {
-            return Some(now + SLOTS_TIME);
+            return Some(now + CLEAR_TIME);
         }
         let deadlines = self.launches.iter().filter_map(|launch| launch.deadline);
         deadlines.min()

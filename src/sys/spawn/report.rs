@@ -7,8 +7,6 @@ use std::os::fd::OwnedFd;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
-use crate::sys::process::set_nonblocking;
-
 /// Longer texts are cut off.
 const TEXT_MAX: usize = 1024;
 
@@ -23,8 +21,8 @@ pub(super) struct Report {
 impl Report {
     /// A new one, and the end of the pipe that is the program's.
     pub(super) fn pipe() -> io::Result<(Self, OwnedFd)> {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        set_nonblocking(&read)?;
+        // The program's one text has room in an empty pipe, so that it does not have to wait either.
+        let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let report = Self {
             pipe: read.into(),
             text: Vec::new(),
