@@ -19,16 +19,17 @@ mod value;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_derive::{Deserialize, Serialize};
 
 use self::home::Home;
 use crate::errors::describe_error;
-use crate::sys::detached;
+use crate::sys::detached::{self, Write};
 pub use home::find_delegated;
 pub use value::Value;
 
@@ -58,6 +59,9 @@ const RETRY: Duration = Duration::from_millis(100);
 /// After this number of times it is left to the next start of the master.
 const RETRIES_MAX: u32 = 600;
 
+/// Bytes of what could not be set that are read at a time.
+const FAULTS_MAX: u64 = 4096;
+
 /// The group of a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Group {
@@ -67,6 +71,16 @@ struct Group {
     remnants: bool,
     /// New children are not in it any more.
     released: bool,
+}
+
+/// Limits that another process writes.
+#[derive(Clone, Debug)]
+struct Change {
+    place: usize,
+    /// What could not be set, a line each.
+    faults: Arc<File>,
+    /// When these are read again.
+    at: Duration,
 }
 
 /// A group that is removed once it is empty.
@@ -87,6 +101,9 @@ pub struct Groups {
     #[serde(with = "pairs")]
     groups: BTreeMap<usize, Group>,
     dying: Vec<Dying>,
+    /// Those that are under way at an upgrade come to their end untold.
+    #[serde(skip)]
+    changing: Vec<Change>,
 }
 
 impl Groups {
@@ -109,7 +126,13 @@ impl Groups {
 
     /// Gives a service a group with these settings, or changes those of the group that it has. What
     /// could not be set.
-    pub fn set(&mut self, place: usize, service: &str, settings: Vec<Setting>) -> Vec<String> {
+    pub fn set(
+        &mut self,
+        now: Duration,
+        place: usize,
+        service: &str,
+        settings: Vec<Setting>,
+    ) -> Vec<String> {
         let Some(Ok(home)) = &mut self.home else {
             return Vec::new();
         };
@@ -117,10 +140,19 @@ impl Groups {
         if let Some(group) = self.groups.get_mut(&place) {
             group.released = false;
             let former = std::mem::replace(&mut group.settings, settings);
-            let changed = changes(&former, &group.settings);
-            let writes = changed.map(|(file, value)| (group.path.join(file), value));
-            if let Err(error) = detached::write_files(writes.collect()) {
-                faults.push(format!("cannot change limits: {}", describe_error(&error)));
+            let writes: Vec<_> = changes(&former, group).collect();
+            if writes.is_empty() {
+                return faults;
+            }
+            match detached::write_files(writes) {
+                Ok(faults) => self.changing.push(Change {
+                    place,
+                    faults: faults.into(),
+                    at: now + RETRY,
+                }),
+                Err(error) => {
+                    faults.push(format!("cannot change limits: {}", describe_error(&error)))
+                }
             }
             return faults;
         }
@@ -132,7 +164,7 @@ impl Groups {
             remnants: false,
             released: false,
         };
-        faults.extend(group.make().err());
+        faults.extend(group.make());
         self.groups.insert(place, group);
         faults
     }
@@ -142,7 +174,7 @@ impl Groups {
         let group = self.groups.get(&place).filter(|group| !group.released)?;
         if !group.path.is_dir() {
             // A child that cannot join it says so.
-            let _ = group.make();
+            group.make();
         }
         Some(&group.path)
     }
@@ -200,11 +232,14 @@ impl Groups {
 
     /// When [`Self::expire`] has something to do.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.dying.iter().map(|dying| dying.at).min()
+        let dying = self.dying.iter().map(|dying| dying.at);
+        let changing = self.changing.iter().map(|change| change.at);
+        dying.chain(changing).min()
     }
 
-    /// Removes groups whose processes have ended since.
-    pub fn expire(&mut self, now: Duration) {
+    /// Removes groups whose processes have ended since. The places of others, and what could not be set
+    /// there.
+    pub fn expire(&mut self, now: Duration) -> Vec<(usize, String)> {
         self.dying.retain_mut(|dying| {
             if dying.at > now {
                 return true;
@@ -215,6 +250,10 @@ impl Groups {
             dying.tries = dying.tries.saturating_add(1);
             !tree::remove(&dying.path) && dying.tries < RETRIES_MAX
         });
+        let mut faults = Vec::new();
+        self.changing
+            .retain_mut(|change| change.at > now || change.is_under_way(now, &mut faults));
+        faults
     }
 
     /// What a service's processes use.
@@ -231,8 +270,9 @@ impl Groups {
         Some(Usage { memory, processor })
     }
 
-    pub fn are_any(&self) -> bool {
-        !self.groups.is_empty()
+    /// Whether there is a place for groups, which [`Self::end_all`] removes.
+    pub fn have_home(&self) -> bool {
+        matches!(self.home, Some(Ok(_)))
     }
 
     /// Whether a process is left in any group.
@@ -259,47 +299,63 @@ impl Groups {
     }
 }
 
-impl Group {
-    /// Makes the group. One that is there already, because its processes have not ended yet, gets all
-    /// values anew.
-    fn make(&self) -> Result<(), String> {
-        let fault = |what: &str, error: io::Error| {
-            let path = self.path.display();
-            format!("{what} {path}: {}", describe_error(&error))
-        };
-        match fs::create_dir(&self.path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => tree::restore(&self.path),
-            Err(error) => return Err(fault("cannot make the group", error)),
-        }
-        let mut faults = Vec::new();
-        for setting in &self.settings {
-            let text = setting.value.text();
-            if let Err(error) = fs::write(self.path.join(&*setting.file), text) {
-                faults.push(fault(&format!("cannot set \"{}\" of", setting.name), error));
-            }
-        }
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(faults.join("\n"))
-        }
+impl Change {
+    /// Reads what could not be set. Whether there may be more.
+    fn is_under_way(&mut self, now: Duration, faults: &mut Vec<(usize, String)>) -> bool {
+        let mut text = String::new();
+        let read = (&*self.faults).take(FAULTS_MAX).read_to_string(&mut text);
+        faults.extend(text.lines().map(|line| (self.place, line.to_owned())));
+        self.at = now + RETRY;
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
-/// The files that get other values, with these values.
-fn changes<'a>(
-    former: &'a [Setting],
-    wanted: &'a [Setting],
-) -> impl Iterator<Item = (&'a str, String)> {
-    let set = wanted.iter().filter(|setting| !former.contains(setting));
-    let set = set.map(|setting| (&*setting.file, setting.value.text()));
+impl Group {
+    /// The beginning of a line that says that a setting of the group has no effect.
+    fn cannot_set(&self, setting: &Setting) -> String {
+        format!("cannot set \"{}\" of {}", setting.name, self.path.display())
+    }
+
+    /// Makes the group. One that is there already, because its processes have not ended yet, gets all
+    /// values anew. What could not be done.
+    fn make(&self) -> Vec<String> {
+        let fault = |what: String, error: io::Error| format!("{what}: {}", describe_error(&error));
+        match fs::create_dir(&self.path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => tree::restore(&self.path),
+            Err(error) => {
+                let what = format!("cannot make the group {}", self.path.display());
+                return vec![fault(what, error)];
+            }
+        }
+        let set = |setting: &Setting| {
+            let file = self.path.join(&*setting.file);
+            let error = fs::write(file, setting.value.text()).err()?;
+            Some(fault(self.cannot_set(setting), error))
+        };
+        self.settings.iter().filter_map(set).collect()
+    }
+}
+
+/// What is written where a group had `former` settings: what is usual for those that are gone, and
+/// then what has changed.
+fn changes<'a>(former: &'a [Setting], group: &'a Group) -> impl Iterator<Item = Write> + 'a {
+    let wanted = &group.settings;
     let is_wanted = |file| wanted.iter().any(|setting| setting.file == file);
-    let usual = former
+    let gone = former
         .iter()
         .filter(move |setting| !is_wanted(&*setting.file));
-    let usual = usual.map(|setting| (&*setting.file, setting.usual.to_string()));
-    usual.chain(set)
+    let gone = gone.map(|setting| (setting, setting.usual.to_string(), None));
+    let set = wanted.iter().filter(|setting| !former.contains(setting));
+    let set = set.map(|setting| {
+        let text = setting.value.text();
+        (setting, text, Some(group.cannot_set(setting)))
+    });
+    gone.chain(set).map(|(setting, text, fault)| Write {
+        file: group.path.join(&*setting.file),
+        text,
+        fault,
+    })
 }
 
 /// A map whose keys are numbers, which JSON does not have.
@@ -338,6 +394,15 @@ mod tests {
         }
     }
 
+    fn group(settings: impl Into<Vec<Setting>>) -> Group {
+        Group {
+            path: "/group".into(),
+            settings: settings.into(),
+            remnants: false,
+            released: false,
+        }
+    }
+
     #[test]
     fn a_reload_writes_what_has_changed_and_what_is_usual_for_what_is_gone() {
         let former = [
@@ -345,16 +410,25 @@ mod tests {
             setting("pids.max", "2", "max"),
             setting("cpu.weight", "3", "100"),
         ];
-        let wanted = [
+        let group = group([
             setting("memory.max", "1", "max"),
             setting("pids.max", "5", "max"),
             setting("cpu.idle", "1", "0"),
+        ]);
+        let changed: Vec<_> = changes(&former, &group).collect();
+        let fault = Some("cannot set \"name\" of /group");
+        let expected = [
+            ("/group/cpu.weight", "100", None),
+            ("/group/pids.max", "5", fault),
+            ("/group/cpu.idle", "1", fault),
         ];
-        let changed: Vec<_> = changes(&former, &wanted).collect();
-        let expected = [("cpu.weight", "100"), ("pids.max", "5"), ("cpu.idle", "1")];
+        let written = |write: &Write| {
+            let file = write.file.display().to_string();
+            (file, write.text.clone(), write.fault.clone())
+        };
         assert_eq!(
-            changed,
-            expected.map(|(file, text)| (file, text.to_owned()))
+            changed.iter().map(written).collect::<Vec<_>>(),
+            expected.map(|(file, text, fault)| (file.into(), text.into(), fault.map(Into::into)))
         );
     }
 

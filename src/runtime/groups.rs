@@ -29,10 +29,19 @@ impl Runtime {
                     .warning(format!("services have no control groups: {fault}"));
             }
             let name = format!("{}-{}", entry.service.kind, entry.service.canonical);
-            for fault in self.groups.set(place, &name, settings.to_vec()) {
+            for fault in self.groups.set(now, place, &name, settings.to_vec()) {
                 let service = described(&entry.service);
                 self.log.warning(format!("{service}: {fault}"));
             }
+        }
+    }
+
+    /// Removes groups that are empty by now, and says what could not be changed in others.
+    pub(super) fn expire_groups(&mut self, now: Time) {
+        for (place, fault) in self.groups.expire(now) {
+            let io = self.services.get(ServiceId::from_index(place));
+            let service = io.map_or("a removed service".into(), |io| described(&io.service));
+            self.log.warning(format!("{service}: {fault}"));
         }
     }
 
@@ -66,7 +75,7 @@ impl Runtime {
 
     /// The master ends, and with it all that is in its groups. Clients are not served any more.
     pub(super) fn end_groups(&mut self) {
-        if !self.groups.are_any() {
+        if !self.groups.have_home() {
             return;
         }
         wait(LEAVE_TIME, || !self.groups.are_populated());

@@ -285,7 +285,7 @@ impl Runtime {
                 self.step(now, Event::ExecHangs { pid });
             }
         }
-        self.groups.expire(now);
+        self.expire_groups(now);
         self.wakeups.expire(now, &self.poll, &mut self.log);
         self.lifecycle.pass_exit_time(now);
     }

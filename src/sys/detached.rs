@@ -1,7 +1,7 @@
 //! A copy of this process that is not its child, so that it need not be reaped.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, pipe2};
 
 use super::process;
+use crate::errors::describe_error;
 
 /// Makes a copy of this process, which must have a single thread, and which goes on meanwhile. The
 /// copy acts, and ends.
@@ -43,22 +44,32 @@ pub(super) fn run(act: impl FnOnce()) -> io::Result<()> {
     }
 }
 
-/// Writes texts into files of the kernel, one after the other, in a copy of this process: a write can
-/// wait for what others do. Nothing is done if there is nothing to write.
+/// A text for a file of the kernel.
+#[derive(Debug)]
+pub struct Write {
+    pub file: PathBuf,
+    pub text: String,
+    /// How the line begins that tells of a failure; none if a failure does not matter.
+    pub fault: Option<String>,
+}
+
+/// Writes into files, one after the other, in a copy of this process: a write can wait for what others
+/// do. The copy sends a line for each failure that matters: the descriptor never blocks, and is at its
+/// end when all is written.
 ///
 /// # Errors
-/// The system's: there is no room for another process.
-pub fn write_files(writes: Vec<(PathBuf, String)>) -> io::Result<()> {
-    if writes.is_empty() {
-        return Ok(());
-    }
-    run(|| {
-        // SAFETY: this copy uses no descriptors but those that it opens, and leaves.
-        unsafe { process::keep_only([]) };
-        for (path, text) in writes {
-            let _ = fs::write(path, text);
+/// `EAGAIN`, `ENOMEM`, `EMFILE`, `ENFILE`: there is no room for another process, or for the pipe.
+pub fn write_files(writes: Vec<Write>) -> io::Result<File> {
+    let faults = start(None, |mut pipe| {
+        for Write { file, text, fault } in writes {
+            if let (Err(error), Some(fault)) = (fs::write(file, text), fault) {
+                // It fails when the master has ended.
+                let _ = writeln!(pipe, "{fault}: {}", describe_error(&error));
+            }
         }
-    })
+    })?;
+    process::set_nonblocking(&faults)?;
+    Ok(faults)
 }
 
 /// Has a copy of this process act that has nothing but the standard descriptors, the write end of a

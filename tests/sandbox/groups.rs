@@ -112,7 +112,8 @@ fn a_removed_service_leaves_nothing_behind() {
     standalone.write_table(&format!("{}\n", rest[0]));
     standalone.reload();
     nothing_is_left(&group, &all);
-    assert!(standalone.process().0 > 0);
+    standalone.stop_by(Signal::SIGTERM);
+    nothing_is_left(group.parent().expect("the master's group"), &[]);
 }
 
 #[test]
@@ -181,6 +182,11 @@ fn limits_are_those_of_the_group_and_a_reload_changes_them_in_place() {
     for (_, file, _, value) in files.into_iter().filter(|(controller, ..)| has(controller)) {
         until(SOON, file, || read(file) == value);
     }
+    let refused = format!("cannot set \"memory_max\" of {}", group.display());
+    // Once when the group was made, and once when it was changed.
+    until(SOON, "the limit that cannot be set", || {
+        has("memory") || standalone.said().matches(&refused).count() == 2
+    });
     let after = ask(&mut standalone, "rust", "read /proc/self/cgroup");
     assert_eq!(group_of(&after), group);
     standalone.stop_by(Signal::SIGTERM);
