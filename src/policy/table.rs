@@ -269,6 +269,19 @@ impl Table {
         matters.then_some(child.started)
     }
 
+    /// Whether the end of a child with this status is a failure that the log is to explain; nothing for
+    /// a process that is no service's child.
+    pub fn is_failure(&self, pid: Pid, status: ExitStatus) -> Option<bool> {
+        let service = self.service(self.service_of(pid)?)?;
+        Some(
+            service
+                .children
+                .get(&pid)?
+                .end(status, service.removed)
+                .failed,
+        )
+    }
+
     /// All children of services with a `stop_timeout`, with that: how long each may take to end.
     pub fn awaited(&self) -> impl Iterator<Item = (Pid, Duration)> {
         self.services().flat_map(|(_, service)| {

@@ -143,9 +143,16 @@ impl Runtime {
             }
             return;
         };
-        // SIGTERM is how the master ends one.
-        let failed = ![End::Code(0), End::Signal(libc::SIGTERM)].contains(&end);
+        let status = match end {
+            End::Code(code) => ExitStatus::Code(code),
+            End::Signal(signal) => ExitStatus::Signal(signal),
+        };
         self.read_last_words(now, pid);
+        // SIGTERM is how the master ends a template, which the policy does not know.
+        let failed = self
+            .table
+            .is_failure(pid, status)
+            .unwrap_or_else(|| ![End::Code(0), End::Signal(libc::SIGTERM)].contains(&end));
         self.finish_output(now, pid, failed);
         self.log_exec_error(id, pid);
         self.children.remove(pid, &mut self.services, &self.poll);
@@ -154,10 +161,6 @@ impl Runtime {
         if self.template_ended(now, id, pid, end) {
             return;
         }
-        let status = match end {
-            End::Code(code) => ExitStatus::Code(code),
-            End::Signal(signal) => ExitStatus::Signal(signal),
-        };
         let progress = self.progress(now, id, pid, status);
         self.step(
             now,

@@ -156,6 +156,33 @@ fn a_child_that_ends_well_or_is_told_to_leave_has_no_last_words() {
     assert_eq!(words(&log), [""; 0]);
 }
 
+/// SIGINT is how the master ends idle children of a pool.
+#[test]
+fn a_child_of_a_pool_that_dies_of_the_masters_sigint_has_no_last_words() {
+    let mut standalone = Standalone::of_a_user();
+    let ready = standalone.path().join("ready");
+    let script = format!(
+        "exec python3 -c '\n\
+         import os, struct, time\n\
+         os.write(5, b\"I\" + struct.pack(\"=i\", os.getpid()) + b\"\\n\")\n\
+         open(\"{}\", \"a\").close()\n\
+         time.sleep(600)\n\
+         '",
+        ready.display()
+    );
+    let log = start(
+        &mut standalone,
+        &script,
+        "accept = \"ordered\"\nmin_idle = 1\n",
+    );
+    until(SOON, "an idle child", || ready.exists());
+    let child = master(&standalone).children()[0];
+    told(&standalone, &["reload"]);
+    until(SOON, "the old child's end", || !child.runs());
+    told(&standalone, &["stop"]);
+    assert_eq!(words(&log), [""; 0]);
+}
+
 /// A child with the terminal could put commands into it (TIOCSTI), or read what is typed.
 #[test]
 fn a_child_of_an_attached_master_has_nothing_of_its_terminal() {
