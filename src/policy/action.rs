@@ -56,7 +56,13 @@ impl Action {
             | Self::Order { pid, .. }
             | Self::CloseChannel { pid }
             | Self::Measure { pid } => Some(pid),
-            _ => None,
+            Self::Watch(_)
+            | Self::Unwatch(_)
+            | Self::Spawn { .. }
+            | Self::Wake(_)
+            | Self::Close(_)
+            | Self::Terminate { .. }
+            | Self::Log(_) => None,
         }
     }
 }
