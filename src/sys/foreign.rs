@@ -15,7 +15,7 @@ use nix::sys::stat::fstat;
 use nix::{getsockopt_impl, sockopt_impl};
 
 use super::child::open_pidfd;
-use super::listen::Listener;
+use super::listen::{Listener, overlap};
 use super::sock_diag::{Dump, LISTENING, attribute, chunk, u32_at};
 use super::{closer, process};
 use crate::protocol;
@@ -55,11 +55,7 @@ impl Found {
 
     /// Whether the system may refuse the address because of it.
     fn overlaps(&self, address: SocketAddr) -> bool {
-        // An IPv4 address may be written as one of IPv6.
-        let own = self.address.ip().to_canonical();
-        let same_family = own.is_ipv6() == address.is_ipv6() || self.both;
-        let any = own.is_unspecified() || address.ip().is_unspecified();
-        self.address.port() == address.port() && same_family && (any || own == address.ip())
+        overlap(self.address, self.both, address)
     }
 }
 

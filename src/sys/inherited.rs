@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{SockType, SockaddrStorage, getsockname, getsockopt, sockopt};
 
-use super::listen::{FileId, Listener, PathKind};
+use super::listen::{FileId, Listener, PathKind, overlap};
 use super::process::{close_range, duplicate, set_nonblocking};
 
 /// The first of them, by that protocol.
@@ -105,9 +105,7 @@ impl InheritedListener {
         let Address::Inet { address, both } = self.address else {
             return false;
         };
-        let same_family = address.is_ipv6() == wanted.is_ipv6() || both;
-        let any = address.ip().is_unspecified() || wanted.ip().is_unspecified();
-        address.port() == wanted.port() && same_family && (any || address.ip() == wanted.ip())
+        overlap(address, both, wanted)
     }
 
     /// Whether it is the listener at a path, which may lead there through links.

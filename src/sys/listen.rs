@@ -203,7 +203,7 @@ fn with_queue(fd: OwnedFd) -> Vec<OwnedFd> {
             let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
             recv(fd.as_raw_fd(), &mut [0], flags).map(|_| None)
         }
-        Ok(_) => accept(&fd).map(Some),
+        Ok(_) => accept(&fd).and_then(|client| client.ok_or(Errno::EAGAIN).map(Some)),
         // A fifo.
         Err(_) => return Vec::new(),
     };
@@ -432,6 +432,16 @@ impl Drop for Aside {
             let _ = fs::rename(&self.aside, &self.path);
         }
     }
+}
+
+/// Whether the system may refuse a listener at an address because of another at `own`, which serves
+/// `both` families or that of its address alone.
+pub(super) fn overlap(own: SocketAddr, both: bool, wanted: SocketAddr) -> bool {
+    // An IPv4 address may be written as one of IPv6.
+    let ip = own.ip().to_canonical();
+    let same_family = ip.is_ipv6() == wanted.is_ipv6() || both;
+    let any = ip.is_unspecified() || wanted.ip().is_unspecified();
+    own.port() == wanted.port() && same_family && (any || ip == wanted.ip())
 }
 
 #[cfg(test)]

@@ -79,12 +79,10 @@ impl LocalListener {
     /// The next connection, if one waits.
     ///
     /// # Errors
-    /// The system's: descriptors have run out, say.
+    /// `EMFILE`, `ENFILE`, `ENOMEM`: there is no room for its descriptor.
     pub fn accept(&self) -> io::Result<Option<Channel>> {
-        let fd = match accept(&self.fd) {
-            Ok(fd) => fd,
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
+        let Some(fd) = accept(&self.fd)? else {
+            return Ok(None);
         };
         if self.kind == SockType::Stream {
             // What the other side sends has no place to pile up. If it has gone already, it cannot
@@ -95,12 +93,18 @@ impl LocalListener {
     }
 }
 
-/// The next connection in a listener's queue. Neither it nor the call waits.
-pub(super) fn accept(listener: &OwnedFd) -> nix::Result<OwnedFd> {
+/// The next connection in a listener's queue, if one waits. Neither it nor the call waits.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`, `ENOMEM`: there is no room for its descriptor.
+pub(super) fn accept(listener: &OwnedFd) -> nix::Result<Option<OwnedFd>> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = accept4(listener.as_raw_fd(), flags)?;
-    // SAFETY: the descriptor is new, and owned here only.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    match accept4(listener.as_raw_fd(), flags) {
+        // SAFETY: the descriptor is new, and owned here only.
+        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+        Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 impl AsFd for LocalListener {

@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::sys::socket::{SockType, setsockopt, sockopt};
 
 use super::channel::{Channel, refuse_descriptors};
@@ -68,13 +67,10 @@ impl TemplateSocket {
     /// The next connection, if one waits.
     ///
     /// # Errors
-    /// The system's: descriptors have run out, say.
+    /// `EMFILE`, `ENFILE`, `ENOMEM`: there is no room for its descriptor.
     pub fn accept(&self) -> io::Result<Option<Channel>> {
-        match accept(&self.listener) {
-            Ok(fd) => Ok(Some(Channel::new(fd, self.refuses))),
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
-            Err(errno) => Err(errno.into()),
-        }
+        let connection = accept(&self.listener)?;
+        Ok(connection.map(|fd| Channel::new(fd, self.refuses)))
     }
 }
 
@@ -88,6 +84,7 @@ impl AsFd for TemplateSocket {
 mod tests {
     use super::super::channel::Found;
     use super::*;
+    use nix::errno::Errno;
     use std::os::unix::net::UnixStream;
 
     #[test]
