@@ -20,7 +20,7 @@ mod value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ use serde_derive::{Deserialize, Serialize};
 
 use self::home::Home;
 use crate::errors::describe_error;
-use crate::sys::detached::{self, Write};
+use crate::sys::{detached, process};
 pub use home::find_delegated;
 pub use value::Value;
 
@@ -144,7 +144,7 @@ impl Groups {
             if writes.is_empty() {
                 return faults;
             }
-            match detached::write_files(writes) {
+            match write_all(writes) {
                 Ok(faults) => self.changing.push(Change {
                     place,
                     faults: faults.into(),
@@ -335,6 +335,34 @@ impl Group {
         };
         self.settings.iter().filter_map(set).collect()
     }
+}
+
+/// A text for a file of the kernel.
+#[derive(Debug)]
+struct Write {
+    file: PathBuf,
+    text: String,
+    /// How the line begins that tells of a failure; none if a failure does not matter.
+    fault: Option<String>,
+}
+
+/// Writes into files, one after the other, in a copy of this process: a write can wait for what others
+/// do. The copy sends a line for each failure that matters: the descriptor never blocks, and is at its
+/// end when all is written.
+///
+/// # Errors
+/// `EAGAIN`, `ENOMEM`, `EMFILE`, `ENFILE`: there is no room for another process, or for the pipe.
+fn write_all(writes: Vec<Write>) -> io::Result<File> {
+    let faults = detached::start(None, |mut pipe| {
+        for Write { file, text, fault } in writes {
+            if let (Err(error), Some(fault)) = (fs::write(file, text), fault) {
+                // It fails when the master has ended.
+                let _ = writeln!(pipe, "{fault}: {}", describe_error(&error));
+            }
+        }
+    })?;
+    process::set_nonblocking(&faults)?;
+    Ok(faults)
 }
 
 /// What is written where a group had `former` settings: what is usual for those that are gone, and
