@@ -450,3 +450,23 @@ fn every_file_names_the_same_version() {
     let is_newest = newest.is_some_and(|line| line.starts_with(&format!("## [{version}] - ")));
     assert!(is_newest, "{newest:?}");
 }
+
+/// Lines of a mistake with this mark, without it.
+fn marked(mistake: &str, mark: char) -> String {
+    let lines = mistake.lines().filter_map(|line| line.strip_prefix(mark));
+    lines.flat_map(|line| ["\n", line]).collect()
+}
+
+#[test]
+fn each_mistake_that_a_test_must_notice_can_still_be_made() {
+    let text = fs::read_to_string(root().join("tests/mutants/policy.txt")).unwrap();
+    for mistake in text.split("\n== ").skip(1) {
+        let (title, rest) = mistake.split_once('\n').unwrap();
+        let file = rest.lines().next().unwrap();
+        let source = fs::read_to_string(root().join(file)).unwrap();
+        let before = marked(rest, '-') + "\n";
+        let found = format!("\n{source}").matches(&before).count();
+        assert_eq!(found, 1, "{file} has the lines of this mistake: {title}");
+        assert_ne!(marked(rest, '-'), marked(rest, '+'), "{title}");
+    }
+}

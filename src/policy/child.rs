@@ -7,6 +7,11 @@ use super::service::Context;
 use super::timers::Timer;
 use super::{ExitStatus, Pid, Service, Time};
 
+/// Signals by which the master ends children. POSIX has these numbers for kill(1).
+const SIGINT: i32 = 2;
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+
 /// What a child does. One that shares its listeners is idle or busy, as it reported last; a new one
 /// counts as idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -154,6 +159,12 @@ impl Child {
         matches!(self.state, State::Ordered | State::Busy) && !self.counted().departing
     }
 
+    /// It is told to leave, unless it was before.
+    pub(super) fn leaves(&mut self, why: Leaving, now: Time) {
+        self.leaving.get_or_insert(why);
+        self.leave_since.get_or_insert(now);
+    }
+
     pub(super) fn hangs(&self) -> bool {
         self.leaving == Some(Leaving::Hanging)
     }
@@ -191,35 +202,57 @@ impl Child {
 
     /// What its end says, of a service that is removed or not.
     pub(super) fn end(&self, status: ExitStatus, removed: bool) -> End {
-        let rogue = self.leaving == Some(Leaving::Rogue);
-        let told = match self.leaving {
-            Some(Leaving::Gone) => self.termination == Termination::Killed,
-            _ => self.termination != Termination::No,
-        };
-        let busy = self.state == State::Busy;
-        let overstayed = told && !rogue && (busy || !self.ordered);
-        // A child that was told to leave says nothing about the command of today.
-        let old = self.old || !self.ordered && !self.is_heard();
-        // One that was ready and had no client has started well, and was ended by something else.
-        let started_well = self.ordered && self.state == State::Idle;
-        let excused = old || overstayed || self.hangs() || removed || started_well;
-        let indicts_command = self.uses == 0 && !excused;
-        // SIGTERM, SIGKILL and SIGINT, the numbers of which are the same on every system.
-        let by_us = match status {
-            ExitStatus::Signal(15 | 9) => removed || told,
-            ExitStatus::Signal(2) => self.ordered && told,
-            _ => false,
-        };
-        let expected = self.hangs() || by_us && !indicts_command;
+        let indicts_command = self.uses == 0 && !self.is_excused(removed);
+        let was_ended = self.is_masters_end(status, removed);
+        let expected = self.hangs() || was_ended && !indicts_command;
         // Nothing else would show a command that does nothing.
         let unready = indicts_command && self.state == State::Starting;
         let failed = (status != ExitStatus::Code(0) || unready) && !expected;
-        let had_client = busy && !old && !rogue;
+        let had_client = self.state == State::Busy && !self.is_former() && !self.is_rogue();
         End {
             failed,
             indicts_command,
-            client_lost: had_client.then_some(failed || overstayed),
+            client_lost: had_client.then_some(failed || self.overstayed()),
             recycled: self.leaving == Some(Leaving::Recycled),
+        }
+    }
+
+    fn is_rogue(&self) -> bool {
+        self.leaving == Some(Leaving::Rogue)
+    }
+
+    /// Whether it was told to leave, or is from before the last reload. Then it says nothing about the
+    /// command of today.
+    fn is_former(&self) -> bool {
+        self.old || !self.ordered && !self.is_heard()
+    }
+
+    /// Whether it got a signal that ends it.
+    fn got_signal(&self) -> bool {
+        match self.leaving {
+            Some(Leaving::Gone) => self.termination == Termination::Killed,
+            _ => self.termination != Termination::No,
+        }
+    }
+
+    /// Whether it got the signal because it had its client for too long, or did not leave.
+    fn overstayed(&self) -> bool {
+        self.got_signal() && !self.is_rogue() && (self.state == State::Busy || !self.ordered)
+    }
+
+    /// Whether something else than the command explains why it has served no client.
+    fn is_excused(&self, removed: bool) -> bool {
+        // It was ready, and something else has ended it.
+        let started_well = self.ordered && self.state == State::Idle;
+        removed || started_well || self.is_former() || self.overstayed() || self.hangs()
+    }
+
+    /// Whether this status is that of a signal of the master's.
+    fn is_masters_end(&self, status: ExitStatus, removed: bool) -> bool {
+        match status {
+            ExitStatus::Signal(SIGTERM | SIGKILL) => removed || self.got_signal(),
+            ExitStatus::Signal(SIGINT) => self.ordered && self.got_signal(),
+            _ => false,
         }
     }
 }

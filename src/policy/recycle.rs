@@ -115,10 +115,7 @@ impl Service {
             return self.end_member(cx, pid, Leaving::Recycled);
         }
         cx.close_channel(pid);
-        self.change(cx, pid, |child, now| {
-            child.leaving = Some(Leaving::Recycled);
-            child.leave_since = Some(now);
-        });
+        self.change(cx, pid, |child, now| child.leaves(Leaving::Recycled, now));
     }
 
     /// Tells the children to leave whose time has come, at most `RECYCLED_MAX` at a time.

@@ -157,10 +157,7 @@ impl Service {
         let heard = self.children.iter().filter(|(_, child)| child.is_heard());
         cx.out
             .extend(heard.map(|(&pid, _)| Action::CloseChannel { pid }));
-        self.change_all(cx, |child, now| {
-            child.leaving.get_or_insert(Leaving::Told);
-            child.leave_since.get_or_insert(now);
-        });
+        self.change_all(cx, |child, now| child.leaves(Leaving::Told, now));
     }
 
     /// A child reads end of file from its channel, and leaves when it has finished with its client.
@@ -168,17 +165,13 @@ impl Service {
         if self.pool.is_some() {
             return self.channel_closed(cx, pid);
         }
-        self.change(cx, pid, |child, now| {
-            child.leaving.get_or_insert(Leaving::Told);
-            child.leave_since.get_or_insert(now);
-        });
+        self.change(cx, pid, |child, now| child.leaves(Leaving::Told, now));
     }
 
     /// Counts no longer on a child that is told to end, and is killed when it has not in time.
     pub(super) fn leave(&mut self, cx: &mut Context, pid: Pid, why: Leaving) {
         self.change(cx, pid, |child, now| {
-            child.leaving.get_or_insert(why);
-            child.leave_since.get_or_insert(now);
+            child.leaves(why, now);
             if child.termination == Termination::No {
                 child.termination = Termination::Asked(now);
             }
