@@ -257,12 +257,32 @@ pub struct AdminState {
     pub sockets: Vec<Option<SocketState>>,
     /// Documents that were not sent to all of their readers.
     pub documents: Vec<String>,
-    /// The socket, the connection, its document and the bytes that were sent of it.
-    pub readers: Vec<(usize, ChannelState, usize, usize)>,
+    pub readers: Vec<ReaderState>,
     /// Connections on which no request has come yet.
     pub operators: Vec<ChannelState>,
-    /// Operators that wait for the end of the upgrade, with their user and process.
-    pub waiting: Vec<(ChannelState, u32, i32)>,
+    /// Operators that wait for the end of the upgrade.
+    pub waiting: Vec<OperatorState>,
+}
+
+/// A client that reads a status document.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReaderState {
+    /// The place of its socket in [`AdminState::sockets`].
+    pub socket: usize,
+    pub connection: ChannelState,
+    /// The place of its document in [`AdminState::documents`].
+    pub document: usize,
+    /// Bytes of it that were sent.
+    pub sent: usize,
+}
+
+/// A client whose request is carried out.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OperatorState {
+    pub connection: ChannelState,
+    /// Its user and process.
+    pub uid: u32,
+    pub pid: i32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

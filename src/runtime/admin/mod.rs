@@ -23,7 +23,7 @@ use crate::sys::channel::Channel;
 use crate::sys::local::LocalListener;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::privilege;
-use crate::upgrade::{AdminState, SocketState};
+use crate::upgrade::{AdminState, OperatorState, SocketState};
 
 use super::Runtime;
 use super::token::Token;
@@ -105,8 +105,11 @@ impl Admin {
         }
         let operators = self.operators.clients();
         state.operators = operators.map(|channel| saving.channel(channel)).collect();
-        let waiting = waiting.iter();
-        let waiting = waiting.map(|(c, peer)| (saving.channel(c), peer.uid(), peer.pid()));
+        let waiting = waiting.iter().map(|(connection, peer)| OperatorState {
+            connection: saving.channel(connection),
+            uid: peer.uid(),
+            pid: peer.pid(),
+        });
         state.waiting = waiting.collect();
         state
     }
@@ -155,9 +158,10 @@ impl Admin {
         check(socket.and_then(|s| s.map_or(Ok(()), |s| operators.resume(s, poll))));
         let documents = state.documents.into_iter();
         let documents: Vec<Arc<[u8]>> = documents.map(|d| d.into_bytes().into()).collect();
-        for (socket, channel, document, sent) in state.readers {
-            let reader = Reader::resume(channel, documents.get(document), sent, received);
-            let kept = reader.and_then(|reader| match self.readers.get_mut(socket) {
+        for reader in state.readers {
+            let readers = self.readers.get_mut(reader.socket);
+            let reader = Reader::resume(reader, &documents, received);
+            let kept = reader.and_then(|reader| match readers {
                 Some(readers) => readers.keep(now, reader, Interest::Writable, poll),
                 None => Err(io::ErrorKind::NotFound.into()),
             });

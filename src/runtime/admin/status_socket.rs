@@ -14,7 +14,7 @@ use crate::runtime::upgrade::{Received, Saving};
 use crate::sys::channel::Channel;
 use crate::sys::poll::{Interest, Poll};
 use crate::sys::process;
-use crate::upgrade::{AdminState, ChannelState};
+use crate::upgrade::{AdminState, ReaderState};
 
 /// How long a document is given to further readers.
 const CURRENT: Duration = Duration::from_millis(100);
@@ -48,8 +48,12 @@ impl Reader {
             state.documents.push(document.into_owned());
             state.documents.len() - 1
         });
-        let channel = saving.channel(&self.connection);
-        state.readers.push((socket, channel, at, self.sent));
+        state.readers.push(ReaderState {
+            socket,
+            connection: saving.channel(&self.connection),
+            document: at,
+            sent: self.sent,
+        });
     }
 
     /// Goes on with a reader of a former program.
@@ -57,15 +61,15 @@ impl Reader {
     /// # Errors
     /// Its connection or its document is missing.
     pub(super) fn resume(
-        channel: ChannelState,
-        document: Option<&Arc<[u8]>>,
-        sent: usize,
+        state: ReaderState,
+        documents: &[Arc<[u8]>],
         received: &mut Received,
     ) -> io::Result<Self> {
+        let document = documents.get(state.document);
         let document = document.ok_or(io::ErrorKind::NotFound)?.clone();
         Ok(Self {
-            connection: received.channel(channel)?,
-            sent: sent.min(document.len()),
+            connection: received.channel(state.connection)?,
+            sent: state.sent.min(document.len()),
             document,
         })
     }

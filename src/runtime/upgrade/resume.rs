@@ -26,7 +26,8 @@ use crate::sys::listen::Listener;
 use crate::sys::poll::Interest;
 use crate::sys::spawn::Spawner;
 use crate::upgrade::{
-    AdminState, ChannelState, ChildState, OutputState, ServiceState, State, WakeupState,
+    AdminState, ChannelState, ChildState, OperatorState, OutputState, ServiceState, State,
+    WakeupState,
 };
 
 /// The descriptors that a former program has handed over. What is not taken is closed in the end.
@@ -262,9 +263,14 @@ impl Runtime {
     }
 
     fn resume_admin(&mut self, now: Time, state: AdminState, received: &mut Received) {
-        for (channel, uid, pid) in &state.waiting {
-            if let Ok(channel) = received.channel(*channel) {
-                let (uid, pid, gid) = (*uid, *pid, 0);
+        for &OperatorState {
+            connection,
+            uid,
+            pid,
+        } in &state.waiting
+        {
+            if let Ok(channel) = received.channel(connection) {
+                let gid = 0;
                 let peer = UnixCredentials::from(libc::ucred { pid, uid, gid });
                 self.upgrader.waiting.push((channel, peer));
             }
