@@ -4,6 +4,8 @@
 //! They are in cargo's output directory. `cargo test --test NAME` builds the master and the test,
 //! and no other package, so the others are built here when first needed.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -69,6 +71,12 @@ fn profile() -> PathBuf {
     let test = std::env::current_exe().expect("the test's path");
     let profile = test.parent().and_then(Path::parent);
     profile.expect("a directory").to_owned()
+}
+
+/// Whether a program was built here, and all users may run it. Tests change none of these.
+pub(crate) fn is_built(program: &Path) -> bool {
+    let mode = fs::metadata(program).map(|program| program.permissions().mode());
+    program.starts_with(profile()) && mode.is_ok_and(|mode| mode & 0o055 == 0o055)
 }
 
 fn is_release() -> bool {

@@ -274,10 +274,14 @@ impl Standalone {
     }
 }
 
-/// Copies a program so that all users can run it. A separate process does it: a child that another
-/// test starts in this moment would inherit the copy's descriptor, open for writing, and the
-/// program could not be run.
+/// Puts a program where all users can run it: by a link to what was built, or else by a copy, which is
+/// tens of megabytes for each test. A separate process makes the copy: a child that another test starts
+/// in this moment would inherit the copy's descriptor, open for writing, and the program could not be
+/// run.
 fn copy(program: &Path, to: &Path) {
+    if programs::is_built(program) && fs::hard_link(program, to).is_ok() {
+        return;
+    }
     let mut install = Command::new("install");
     run(install.args(["-m", "755"]).arg(program).arg(to), SOON).expect_success();
 }
