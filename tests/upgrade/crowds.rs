@@ -17,8 +17,8 @@ use testkit::vitals::kinds_at_rest;
 use crate::stage::{expect_no_more, upgrade};
 
 #[test]
-fn a_thousand_services_are_carried_over() {
-    let services = 1_000;
+fn five_thousand_services_are_carried_over() {
+    let services = 5_000;
     let mut standalone = Standalone::of_a_user();
     standalone.unwatched("the services are counted");
     let command = standalone.greeter();

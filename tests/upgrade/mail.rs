@@ -111,7 +111,12 @@ fn no_message_is_lost_or_refused_by_an_upgrade_each_second() {
     }
     let log = postfix.log();
     for words in ["warning: ", "error: ", "fatal: ", "panic: "] {
-        let lines: Vec<_> = log.lines().filter(|line| line.contains(words)).collect();
+        // The machine stood still for a moment.
+        let is_clock = |line: &str| {
+            line.contains("file system clock is") || line.contains("resetting file time stamps")
+        };
+        let lines = log.lines().filter(|line| line.contains(words));
+        let lines: Vec<_> = lines.filter(|line| !is_clock(line)).collect();
         assert!(lines.is_empty(), "{lines:#?}");
     }
     assert_eq!(
