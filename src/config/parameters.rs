@@ -211,7 +211,9 @@ pub(super) fn read(
 ) -> (Option<Parameters>, TableSettings) {
     let mut shares_nobody = false;
     if let Some(stand_alone) = stand_alone {
-        shares_nobody = stand_alone.user.is_none() && dictionary.get(b"mail_owner").is_none();
+        // A file with an error may have a value that is not here.
+        let is_default = dictionary.get(b"mail_owner").is_none() && !findings.has_errors();
+        shares_nobody = stand_alone.user.is_none() && is_default;
         complete_stand_alone(&mut dictionary, stand_alone, resolver);
     }
     complete(&mut dictionary, &resolver.hostname(), resolver.process_id());
