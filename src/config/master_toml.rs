@@ -189,8 +189,29 @@ impl<'a> File<'a> {
         let mut line = self.line(start);
         let comment = self.text[line.clone()].find('#');
         line.end = comment.map_or(line.end, |at| line.start + at);
-        let error = || Diagnostic::error(self.place(start), error.message());
-        self.odd_in(line).unwrap_or_else(error)
+        let error = || match self.unquoted(start, line.clone()) {
+            Some((at, value)) => Diagnostic::error(
+                self.place(at),
+                format!(
+                    "bad value {value}: expected an integer without zeros before it, or a string: \
+                     \"{value}\""
+                ),
+            ),
+            None => Diagnostic::error(self.place(start), error.message()),
+        };
+        self.odd_in(line.clone()).unwrap_or_else(error)
+    }
+
+    /// The value of the line and where it begins, if there is an error in it and it is one such as
+    /// `0027`, `100:200` or `30s`: the parser takes its begin for a number or a time of day.
+    fn unquoted(&self, error: usize, line: Range<usize>) -> Option<(usize, &'a str)> {
+        let (_, rest) = self.text.get(line.clone())?.split_once('=')?;
+        let begin = line.end - rest.trim_start().len();
+        let value = rest.trim();
+        let is_plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | ',');
+        let is_unquoted =
+            value.starts_with(|c: char| c.is_ascii_digit()) && value.chars().all(is_plain);
+        (error >= begin && is_unquoted).then_some((begin, value))
     }
 
     /// An error about a character of the file that is not what it seems to be.

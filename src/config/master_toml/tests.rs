@@ -336,3 +336,53 @@ fn the_directory_of_tables_is_an_absolute_path_and_has_no_effect_beside_a_named_
     let default = Some("/etc/postfix/master.cf.d".into());
     assert_eq!(config.parameters.table_directory, default);
 }
+
+#[test]
+fn a_value_without_quotation_marks_is_told_as_that() {
+    let expected = |at: &str, value: &str| {
+        format!(
+            "master.toml: {at}: bad value {value}: expected an integer without zeros before it, or a \
+             string: \"{value}\""
+        )
+    };
+    let table = "[service.\"a/unix\"]\n";
+    for (value, text) in [
+        ("200:100", "limit_nofile = 200:100\n"),
+        ("0027", "umask = 0027 # octal\n"),
+        ("30s", "stop_timeout = 30s"),
+        ("100/10s", "start_limit  =  100/10s\r\n"),
+        ("127.0.0.1", "user = 127.0.0.1\n"),
+    ] {
+        let column = text.find(value).unwrap() + 1;
+        let at = format!("line 2: column {column}");
+        assert_eq!(error(&format!("{table}{text}")), expected(&at, value));
+    }
+    // The parser's own words are better here.
+    for text in ["30s = 1 2\n", "a = \"0\n", "a = [01, \"2\"]\n", "a = 1 2\n"] {
+        let errors = errors(parse(text.as_bytes(), ""));
+        assert!(
+            errors.iter().all(|e| !e.contains("without zeros")),
+            "{errors:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_file_with_a_syntax_error_may_set_is_not_called_a_default() {
+    let mut sources = stand_alone(None, "a unix - n n - - a\n");
+    let toml = |text: &str| {
+        Some(Source {
+            path: "master.toml".into(),
+            text: text.into(),
+        })
+    };
+    let told = |sources: &Sources| {
+        let parsed = Config::parse(sources, &FakeSystem::default());
+        let findings = parsed.map_or_else(|findings| findings.0, |config| config.warnings);
+        let is_it = |finding: &Diagnostic| finding.message.contains("the services run as nobody");
+        findings.iter().any(is_it)
+    };
+    assert!(told(&sources));
+    sources.master_toml = toml("mail_owner = \"a\"\nservice_kill_time = 30s\n");
+    assert!(!told(&sources));
+}
