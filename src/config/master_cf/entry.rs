@@ -250,7 +250,7 @@ impl<'a, 'f> Entry<'a, 'f> {
     }
 
     fn wakeup(&mut self, kind: Option<Kind>) -> Read<Option<Wakeup>> {
-        let expected = "seconds, perhaps with \"?\" after them, or \"-\"";
+        let expected = "seconds, at most 2147483647, perhaps with \"?\" after them, or \"-\"";
         let number = self.number("wakeup_time", 0, &["?"], expected)?;
         if number.value == 0 {
             return Some(None);
@@ -268,7 +268,7 @@ impl<'a, 'f> Entry<'a, 'f> {
     }
 
     fn max(&mut self, default: u32) -> Read<u32> {
-        let expected = "a number of processes, 0 for no limit, or \"-\"";
+        let expected = "a number of processes, at most 2147483647, 0 for no limit, or \"-\"";
         let number = self.number("max_proc", default, &[], expected)?;
         Some(number.value)
     }

@@ -120,9 +120,9 @@ fn text_after_a_number_is_ignored_with_a_warning() {
         warnings(parse_master(table)),
         [
             "master.cf: line 1: column 16: field \"wakeup_time\": ignoring \"m\" after \"60\": \
-             expected seconds, perhaps with \"?\" after them, or \"-\"",
+             expected seconds, at most 2147483647, perhaps with \"?\" after them, or \"-\"",
             "master.cf: line 1: column 19: field \"max_proc\": ignoring \"?\" after \"5\": \
-             expected a number of processes, 0 for no limit, or \"-\"",
+             expected a number of processes, at most 2147483647, 0 for no limit, or \"-\"",
         ]
     );
 }
@@ -295,9 +295,9 @@ fn every_bad_column_is_an_error_of_its_own() {
             "master.cf: line 1: column 14: field \"chroot\": bad value: \"N\": \
              expected \"y\", \"n\" or \"-\"",
             "master.cf: line 1: column 16: field \"wakeup_time\": bad value: \"x\": \
-             expected seconds, perhaps with \"?\" after them, or \"-\"",
+             expected seconds, at most 2147483647, perhaps with \"?\" after them, or \"-\"",
             "master.cf: line 1: column 18: field \"max_proc\": bad value: \"-1\": \
-             expected a number of processes, 0 for no limit, or \"-\"",
+             expected a number of processes, at most 2147483647, 0 for no limit, or \"-\"",
             "master.cf: line 1: column 21: field \"command\" has no default value",
             "master.cf: line 1: column 23: missing '}' in \"{\"",
         ]

@@ -175,7 +175,7 @@ fn number(value: &Value, to: &mut Option<u32>) -> Result<(), &'static str> {
             .and_then(|n| u32::try_from(n).ok()),
         _ => None,
     };
-    *to = Some(number.ok_or("a number of processes, as an integer")?);
+    *to = Some(number.ok_or("a number of processes from 0 to 2147483647, as an integer")?);
     Ok(())
 }
 

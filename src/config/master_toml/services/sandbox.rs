@@ -167,8 +167,8 @@ fn limit(sandbox: &mut Sandbox, setting: &Setting) -> Result<(), Mistake> {
     };
     let what = match limit {
         Limit::Nofile | Limit::Nproc => "a number",
-        Limit::Cpu => "a time in seconds (or with m, h, d)",
-        _ => "a size in bytes (or with K, M, G)",
+        Limit::Cpu => "a time in seconds (or with m, h, d, w)",
+        _ => "a size in bytes (or with K, M, G, T)",
     };
     let (soft, hard) = bounds.ok_or_else(|| {
         format!("{what}, two of them as \"soft:hard\", or \"infinity\"; none is below 0")
