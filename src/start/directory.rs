@@ -25,16 +25,16 @@ pub(super) fn ensure(path: &Path, mode: u32, uid: u32, gid: u32) -> anyhow::Resu
             match make(path, mode, uid, gid) {
                 // With ".." in it, a parent that was missing is made together with it.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    check(&fs::symlink_metadata(path)?, uid)
+                    check(path, &fs::symlink_metadata(path)?, uid)
                 }
                 made => made.context("cannot make this directory"),
             }
         }
-        found => check(&found.context("cannot make this directory")?, uid),
+        found => check(path, &found.context("cannot make this directory")?, uid),
     }
 }
 
-fn check(metadata: &Metadata, uid: u32) -> anyhow::Result<()> {
+fn check(path: &Path, metadata: &Metadata, uid: u32) -> anyhow::Result<()> {
     ensure!(
         metadata.is_dir(),
         "expected a directory, not a file or a link"
@@ -42,12 +42,14 @@ fn check(metadata: &Metadata, uid: u32) -> anyhow::Result<()> {
     let owner = metadata.uid();
     ensure!(
         owner == 0 || owner == uid || owner == privilege::user().0,
-        "it belongs to another user, whose ID is {owner}"
+        "it belongs to another user, whose ID is {owner}: \"chown {uid} {path}\" ends that",
+        path = path.display()
     );
     let mode = metadata.mode() & 0o7777;
     ensure!(
         mode & 0o022 == 0,
-        "others may write to it (mode {mode:o}): \"chmod go-w\" ends that"
+        "others may write to it (mode {mode:o}): \"chmod go-w {}\" ends that",
+        path.display()
     );
     Ok(())
 }
@@ -102,7 +104,9 @@ mod tests {
         for mode in [0o775, 0o757, 0o1777] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             let error = ensure_own(&path).unwrap_err();
-            let words = format!("others may write to it (mode {mode:o})");
+            let path = path.display();
+            let words =
+                format!("others may write to it (mode {mode:o}): \"chmod go-w {path}\" ends");
             assert!(error.to_string().contains(&words), "{error}");
         }
     }
@@ -131,6 +135,7 @@ mod tests {
         assert_eq!((metadata.uid(), metadata.gid()), (4711, 4712));
         ensure(&path, 0o700, 4711, 4712).expect("the user's own");
         let error = ensure_own(&path).unwrap_err();
-        assert!(error.to_string().contains("ID is 4711"), "{error}");
+        let words = format!("ID is 4711: \"chown 0 {}\" ends that", path.display());
+        assert!(error.to_string().contains(&words), "{error}");
     }
 }

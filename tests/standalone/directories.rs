@@ -87,10 +87,9 @@ fn a_directory_in_which_others_may_write_is_refused() {
     fs::create_dir_all(standalone.queue()).unwrap();
     fs::set_permissions(standalone.queue(), fs::Permissions::from_mode(0o777)).unwrap();
     let said = standalone.fail(&["-d"]).stderr;
-    assert!(
-        said.contains("others may write to it (mode 777): \"chmod go-w\" ends that"),
-        "{said}"
-    );
+    let remedy = format!("\"chmod go-w {}\" ends that", standalone.queue().display());
+    let words = format!("others may write to it (mode 777): {remedy}");
+    assert!(said.contains(&words), "{said}");
 }
 
 #[test]
