@@ -60,7 +60,8 @@ fn main() -> ExitCode {
 
 fn complain(error: &anyhow::Error) -> ExitCode {
     // If standard error cannot be written, the message is lost.
-    let _ = writeln!(io::stderr(), "masterctl: {error:#}");
+    let words = master::errors::describe_error(error.as_ref());
+    let _ = writeln!(io::stderr(), "masterctl: {words}");
     failure::exit_code(error)
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
 use master::config::{self, Config, nearest};
 use master::control::{Target, identity};
 use master::status::{Document, Service};
@@ -19,13 +18,15 @@ pub fn find<'a>(document: &'a Document, name: &str) -> Result<&'a Service, Failu
     let found: Vec<&Service> = services.filter(|service| is_meant(service, name)).collect();
     match found[..] {
         [service] => Ok(service),
-        [] => Err(unknown(document, name)),
-        _ => {
-            let names: Vec<String> = found.iter().map(|service| full_name(service)).collect();
-            let names = names.join(" or ");
-            let message = format!("\"{name}\" could be {names}: say which");
-            Err(Failure::new(Status::UnknownService, message))
+        [] => {
+            let services = document.services.iter();
+            let names = services.flat_map(|s| [&*s.name, &*s.endpoint]);
+            Err(unknown(name, names, "\"masterctl status\" shows all"))
         }
+        _ => Err(ambiguous(
+            name,
+            found.iter().map(|s| full_name(s)).collect(),
+        )),
     }
 }
 
@@ -59,7 +60,7 @@ pub fn is_name_of(name: &str, own: [&str; 2], kind: &str) -> bool {
 ///
 /// # Errors
 /// No service has this name, or several have it.
-pub fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a config::Service> {
+pub fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a config::Service, Failure> {
     let is_meant = |service: &&Arc<config::Service>| {
         is_name_of(
             name,
@@ -67,25 +68,31 @@ pub fn configured<'a>(config: &'a Config, name: &str) -> Result<&'a config::Serv
             service.kind.as_str(),
         )
     };
-    let mut found = config.services.iter().filter(is_meant);
-    match (found.next(), found.next()) {
-        (Some(service), None) => Ok(service),
-        (Some(_), Some(_)) => {
-            bail!("\"{name}\" names several services: add the type, as in \"{name}/unix\"")
+    let found: Vec<_> = config.services.iter().filter(is_meant).collect();
+    match found[..] {
+        [service] => Ok(service),
+        [] => {
+            let services = config.services.iter();
+            let names = services.flat_map(|s| [&*s.name, &*s.canonical]);
+            Err(unknown(name, names, "see the first column of the table"))
         }
-        _ => bail!("no service \"{name}\" in the configuration"),
+        _ => {
+            let names = found.iter().map(|s| format!("{}/{}", s.name, s.kind));
+            Err(ambiguous(name, names.collect()))
+        }
     }
 }
 
-fn unknown(document: &Document, name: &str) -> Failure {
-    let names = document
-        .services
-        .iter()
-        .flat_map(|s| [&*s.name, &*s.endpoint]);
-    let near = nearest(name, names);
-    let advice = match near {
+fn ambiguous(name: &str, meant: Vec<String>) -> Failure {
+    let meant = meant.join(" or ");
+    let message = format!("\"{name}\" could be {meant}: say which");
+    Failure::new(Status::UnknownService, message)
+}
+
+fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>, otherwise: &str) -> Failure {
+    let advice = match nearest(name, known) {
         Some(known) => format!("did you mean \"{known}\"?"),
-        None => "\"masterctl status\" shows all".to_owned(),
+        None => otherwise.to_owned(),
     };
     let message = format!("there is no service \"{name}\": {advice}");
     Failure::new(Status::UnknownService, message)

@@ -22,7 +22,7 @@ use crate::connection::MasterClient;
 use crate::names;
 use crate::table::{self, Column};
 use crate::words::counted;
-use load::{Load, Slow, duration, rate};
+use load::{Load, Slow, duration, integer, rate};
 use world::{Manners, Outcome, simulate};
 
 /// Clients of one run at the most: more would take minutes.
@@ -55,7 +55,7 @@ pub struct Options {
     #[arg(long, value_name = "SHARE:TIME")]
     slow: Option<Slow>,
     /// Process limits to compare, separated by commas; by default the service's own
-    #[arg(long, value_name = "N", value_delimiter = ',')]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = integer::<u32>)]
     maxproc: Vec<u32>,
     /// The simulated time
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
@@ -67,7 +67,7 @@ pub struct Options {
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "20ms")]
     start: Duration,
     /// Clients that a child serves before it leaves, Postfix's max_use; 0 is no limit
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", value_parser = integer::<u32>, default_value_t = 100)]
     max_use: u32,
     /// How long a child waits for a client before it leaves, Postfix's max_idle
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "100s")]
@@ -76,10 +76,10 @@ pub struct Options {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     stress_time: Option<Duration>,
     /// Memory of one child, in MiB
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = integer::<u32>)]
     memory: Option<u32>,
     /// Other clients of the same kind for each seed
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", value_parser = integer::<u64>, default_value_t = 1)]
     seed: u64,
     /// Show JSON
     #[arg(long)]

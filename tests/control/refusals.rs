@@ -121,6 +121,36 @@ fn a_service_that_is_not_there_or_not_clear_is_told() {
             "\"hello\" could be hello/unix or hello/fifo: say which",
         );
     }
+    // By the configuration.
+    let simulate = ["simulate", "--rate=1", "--time=1s", "--service"];
+    for command in [&["sandbox"][..], &simulate] {
+        let ask = |name| masterctl(&standalone, &[command, &[name]].concat());
+        expect(
+            &ask("helo"),
+            6,
+            "there is no service \"helo\": did you mean \"hello\"?",
+        );
+        expect(
+            &ask("xyzzy"),
+            6,
+            "there is no service \"xyzzy\": see the first column",
+        );
+        expect(
+            &ask("hello"),
+            6,
+            "\"hello\" could be hello/unix or hello/fifo: say which",
+        );
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_in_words() {
+    let mut standalone = Standalone::of_a_user();
+    standalone.write_table("a unix n - - - 5 true\n");
+    let file = standalone.table().with_file_name("master.toml");
+    std::os::unix::fs::symlink("/nonexistent", &file).unwrap();
+    let checked = masterctl(&standalone, &["check"]);
+    expect(&checked, 2, "master.toml: No such file or directory\n");
 }
 
 #[test]

@@ -123,6 +123,16 @@ pub fn rate(text: &str) -> Result<f64> {
     Ok(rate)
 }
 
+/// An integer as large as its type permits.
+///
+/// # Errors
+/// What was expected.
+pub fn integer<N: TryFrom<u64>>(text: &str) -> Result<N> {
+    let most = u64::MAX >> (u64::BITS as usize - 8 * size_of::<N>());
+    let number = text.parse::<u64>().ok().and_then(|n| N::try_from(n).ok());
+    number.with_context(|| format!("expected an integer from 0 to {most}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +156,16 @@ mod tests {
             "1e400",
         ] {
             assert_eq!(seconds(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_integer_is_as_large_as_its_type_permits() {
+        assert_eq!(integer::<u32>("4294967295").unwrap(), u32::MAX);
+        assert_eq!(integer::<u64>("18446744073709551615").unwrap(), u64::MAX);
+        for wrong in ["", "a", "1.5", "-1", "4294967296"] {
+            let error = integer::<u32>(wrong).unwrap_err().to_string();
+            assert_eq!(error, "expected an integer from 0 to 4294967295", "{wrong}");
         }
     }
 
