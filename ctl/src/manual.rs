@@ -56,6 +56,17 @@ fn the_manual_has_every_command() {
 }
 
 #[test]
+fn the_synopsis_has_every_command() {
+    let command = Arguments::command();
+    let lines = section("SYNOPSIS");
+    let marks = lines.iter().filter_map(|line| line.strip_prefix(".Cm "));
+    let named: BTreeSet<&str> = marks.flat_map(|words| words.split(" | ")).collect();
+    for name in command.get_subcommands().map(|c| c.get_name()) {
+        assert!(named.contains(name), "{name}");
+    }
+}
+
+#[test]
 fn the_manual_has_every_option() {
     let command = Arguments::command();
     let commands = std::iter::once(&command).chain(command.get_subcommands());

@@ -84,6 +84,31 @@ const ELSEWHERE: [&str; 3] = [
     "a listener of the service manager",
 ];
 
+/// mandoc(1) does not complain about these: `.Xr a 8 , b 8` shows `a(8), b 8`, and the parenthesis of
+/// `.It Fl a Pq b , Fl c` ends at the end of the line.
+#[test]
+fn macros_of_the_manuals_reach_as_far_as_they_are_meant_to() {
+    let mut wrong = Vec::new();
+    let pages = fs::read_dir(root().join("man")).unwrap();
+    for path in pages.map(|entry| entry.unwrap().path()) {
+        let (page, text) = (path.display(), fs::read_to_string(&path).unwrap());
+        for line in text.lines().filter(|line| line.starts_with('.')) {
+            let words: Vec<&str> = line.trim_start_matches('.').split(' ').collect();
+            let is_section = |word: &str| matches!(word, "1" | "5" | "7" | "8");
+            let is_without_mark =
+                |part: &[&str]| part[0] != "Xr" && part[1].len() > 1 && is_section(part[2]);
+            let has_reference = words.contains(&"Xr") && words.windows(3).any(is_without_mark);
+            let has_parenthesis = line
+                .split_once(" Pq ")
+                .is_some_and(|(_, rest)| rest.contains(" , Fl "));
+            if has_reference || has_parenthesis {
+                wrong.push(format!("{page}: {line}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn every_log_line_is_in_the_manual() {
     let page = shown(&read("man/master-log.7"));
