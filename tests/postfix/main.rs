@@ -8,6 +8,7 @@ mod errors; // error messages for users
 mod leaks; // descriptors do not accumulate
 mod mail; // mail is delivered
 mod options; // the command line
+mod partners; // TLS, passwords, a mail filter and postscreen, confined
 mod reload; // changes of a running system
 
 fn main() -> std::process::ExitCode {
