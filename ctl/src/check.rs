@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use master::config::{
-    Config, Diagnostic, Diagnostics, LogFormat, Position, Service, Severity, Sources,
+    Config, Diagnostic, Diagnostics, ListenAddress, LogFormat, Position, Service, Severity, Sources,
 };
 use master::errors::describe_error;
 use master::files::{Location, Names, beside_this_program, check_executor};
@@ -35,7 +36,11 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<ExitCode> {
         Err(findings) => return refuse(&location, &findings, out),
     };
     let services = config.services.iter();
-    let missing = services.filter_map(|service| missing_program(service, &sources));
+    let missing = services.flat_map(|service| {
+        let places = service.listen_addresses();
+        let places = places.filter_map(|place| missing_place(place, service, &config, &sources));
+        places.chain(missing_program(service, &sources))
+    });
     let findings = config.warnings.iter().cloned().chain(missing);
     let findings = findings.chain(no_way_out(&location, &config));
     let findings: Vec<_> = findings.chain(no_groups(arguments, &config)).collect();
@@ -193,6 +198,46 @@ fn command_position(text: &str, line: u32) -> Position {
             })
         });
     words.nth(7).unwrap_or(Position { line, column: 1 })
+}
+
+/// The master finds out only when it listens there: a start then fails, and so does a reload that adds
+/// the place. One that listens there already goes on.
+fn missing_place(
+    place: ListenAddress<'_>,
+    service: &Service,
+    config: &Config,
+    sources: &Sources,
+) -> Option<Diagnostic> {
+    let problem = match place {
+        ListenAddress::Inet(mut address) if !config.parameters.bind_missing_addresses => {
+            address.set_port(0);
+            let error = UdpSocket::bind(address).err()?;
+            if error.kind() != io::ErrorKind::AddrNotAvailable {
+                return None;
+            }
+            "no network interface of this machine has that address: a start fails, unless \
+             bind_missing_addresses is set to yes"
+                .to_owned()
+        }
+        ListenAddress::Path(path) if path.is_absolute() => {
+            let directory = path.parent()?;
+            let error = fs::metadata(directory).err()?;
+            if error.kind() != io::ErrorKind::NotFound {
+                return None;
+            }
+            let directory = directory.display();
+            format!("the directory {directory} is missing, and a start fails: make it")
+        }
+        _ => return None,
+    };
+    let table = sources.tables().find(|table| table.path == *service.table);
+    let line = service.line;
+    Some(Diagnostic {
+        severity: Severity::Warning,
+        path: service.table.to_path_buf(),
+        position: table.map(|_| Position { line, column: 1 }),
+        message: format!("cannot listen on {place}: {problem}"),
+    })
 }
 
 /// A reload does not check that programs exist, so a missing one would be noticed only by the first

@@ -16,7 +16,7 @@ use testkit::poll::until;
 use testkit::ports::Port;
 use testkit::process::Process;
 use testkit::programs::{example, service};
-use testkit::run::Finished;
+use testkit::run::{Finished, run};
 use testkit::standalone::Standalone;
 use testkit::{needs_root, test};
 
@@ -303,4 +303,48 @@ fn a_reload_changes_whether_an_address_may_be_missing() {
     standalone.write_toml("bind_missing_addresses = false\n");
     let said = standalone.reload();
     assert!(said.contains("reload done"), "{said}");
+}
+
+#[test]
+fn check_warns_of_places_where_a_start_could_not_listen() {
+    let mut standalone = Standalone::of_a_user();
+    let (port, other) = (Port::reserve(), Port::reserve());
+    let table = ["127.0.0.1", "192.0.2.77", "[2001:db8::77]"]
+        .map(|host| line(&standalone, &format!("{host}:{port}")));
+    standalone.write_table(&table.concat());
+    let also = |toml: &str| {
+        let key = format!("[service.\"127.0.0.1:{port}/inet\"]");
+        let missing = standalone.path().join("missing/a.sock");
+        let places = format!(
+            "\"127.0.0.1:{other}\", \"192.0.2.78:{other}\", \"unix:{}\"",
+            missing.display()
+        );
+        standalone.write_toml(&format!("{toml}{key}\nalso_listen = [{places}]\n"));
+        let checked = run(&mut standalone.masterctl(&["check"]), SOON).expect_success();
+        let lines = checked
+            .stdout
+            .lines()
+            .filter(|l| l.contains("cannot listen on "));
+        let places = lines.map(|l| {
+            let (place, rest) = l
+                .split_once(": column 1: cannot listen on ")
+                .expect("a column");
+            assert!(rest.contains("a start fails"), "{l}");
+            let (_, line) = place.split_once("line ").expect("a line");
+            format!("{line} {}", rest.split_once(": ").expect("a reason").0)
+        });
+        places.collect::<Vec<_>>()
+    };
+    let path = standalone.path().join("missing/a.sock");
+    let path = format!("1 {}", path.display());
+    assert_eq!(
+        also(""),
+        [
+            format!("1 192.0.2.78:{other}"),
+            path.clone(),
+            format!("2 192.0.2.77:{port}"),
+            format!("3 [2001:db8::77]:{port}"),
+        ]
+    );
+    assert_eq!(also("bind_missing_addresses = true\n"), [path]);
 }
