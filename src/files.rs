@@ -67,6 +67,11 @@ impl Location {
     /// There is no configuration, or no directory for the user's files.
     pub fn find(path: &Path, variable: impl Fn(&str) -> Option<OsString>) -> anyhow::Result<Self> {
         let shown = path.display();
+        ensure!(
+            !path.as_os_str().is_empty(),
+            "the name of the configuration is empty: name the configuration directory, or a service \
+             table, with -c"
+        );
         let path = std::path::absolute(path).with_context(|| format!("configuration {shown}"))?;
         let is_there = |file: &Path| file.symlink_metadata().is_ok();
         if path.is_dir() {
@@ -380,6 +385,16 @@ mod tests {
     fn found(variables: &[(&str, &str)]) -> [String; 2] {
         let found = directories(variables).unwrap();
         found.map(|path| path.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn an_empty_name_names_no_configuration() {
+        let error = Location::find(Path::new(""), |_| None).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("the name of the configuration is empty: name")
+        );
     }
 
     #[test]
