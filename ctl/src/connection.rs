@@ -25,6 +25,7 @@ use nix::sys::time::TimeVal;
 use crate::arguments::Arguments;
 use crate::directory::Directory;
 use crate::failure::{Failure, Status};
+use crate::process;
 
 /// Bytes of a reason that may follow an answer.
 const REASON_MAX: usize = 4096;
@@ -160,7 +161,13 @@ impl MasterClient {
     fn silent(&self, error: &io::Error) -> Failure {
         match error.kind() {
             ErrorKind::WouldBlock => {
-                self.gone(&format!("no answer within {} s", self.timeout.as_secs()))
+                let time = self.timeout.as_secs();
+                let stopped = self.holder().filter(|pid| process::is_stopped(*pid));
+                let reason = stopped.map(|pid| {
+                    format!(": process {pid} is stopped: \"kill -CONT {pid}\" continues it")
+                });
+                let reason = reason.unwrap_or_default();
+                self.gone(&format!("no answer within {time} s{reason}"))
             }
             _ => self.gone(&describe_error(error)),
         }
@@ -195,11 +202,12 @@ impl MasterClient {
                      the queue directory with --queue"
                 ),
             ),
-            Errno::ENOENT | Errno::ECONNREFUSED if self.is_locked() => Failure::new(
+            Errno::ENOENT | Errno::ECONNREFUSED if self.holder().is_some() => Failure::new(
                 Status::NoMaster,
                 format!(
                     "the master in {queue} has no {shown}: it is Postfix's own, or could not make \
-                     it and has said why in its log"
+                     it and has said why in its log; if the socket was removed, a stop and a start \
+                     make it again"
                 ),
             ),
             Errno::ENOENT | Errno::ECONNREFUSED => {
@@ -231,19 +239,19 @@ impl MasterClient {
         Failure::new(status, message)
     }
 
-    /// Whether a master runs in this directory. This does not take the master's lock, because a
+    /// The process that has the master's lock in this directory. This does not take the lock, because a
     /// master that starts at the same time would fail.
-    fn is_locked(&self) -> bool {
-        let Ok(file) = fs::metadata(self.queue.path.join("pid/master.pid")) else {
-            return false;
-        };
+    fn holder(&self) -> Option<i32> {
+        let file = fs::metadata(self.queue.path.join("pid/master.pid")).ok()?;
         // In proc_locks(5), a lock's file is written as MAJOR:MINOR:INODE.
         let inode = format!(":{}", file.ino());
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
         let mut locks = locks.lines().map(str::split_whitespace);
-        locks.any(|mut words| {
-            let kind = words.nth(1);
-            kind == Some("FLOCK") && words.any(|word| word.ends_with(&inode))
+        locks.find_map(|mut words| {
+            // NUMBER: FLOCK ADVISORY WRITE PID FILE ...
+            words.nth(1).filter(|kind| *kind == "FLOCK")?;
+            let pid = words.nth(2)?.parse().ok()?;
+            words.next()?.ends_with(&inode).then_some(pid)
         })
     }
 }
@@ -280,8 +288,11 @@ mod tests {
     use super::*;
     use crate::pictures::calm;
     use master::config::{Diagnostic, Severity};
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
     use std::io::Write;
     use std::os::unix::net::UnixListener;
+    use std::process::Command;
     use tempfile::TempDir;
 
     /// A queue directory with a socket, and a client that waits for at most one second.
@@ -336,6 +347,37 @@ mod tests {
             error.ends_with("does not answer: no answer within 1 s"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_master_that_is_stopped_is_told_from_one_that_has_ended() {
+        let (queue, _listener, client) = client();
+        let lock = queue.path().join("pid/master.pid");
+        let mut command = Command::new("flock");
+        let mut master = command
+            .arg("--no-fork")
+            .arg(lock)
+            .args(["sleep", "600"])
+            .spawn()
+            .expect("flock(1)");
+        let pid = master.id() as i32;
+        let until = |holds: &dyn Fn() -> bool| {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !holds() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        until(&|| client.holder() == Some(pid));
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("a child");
+        until(&|| process::is_stopped(pid));
+        let error = client.status().expect_err("silence").to_string();
+        master
+            .kill()
+            .and_then(|()| master.wait().map(drop))
+            .expect("its end");
+        let words =
+            format!("within 1 s: process {pid} is stopped: \"kill -CONT {pid}\" continues it");
+        assert!(error.ends_with(&words), "{error}");
     }
 
     #[test]

@@ -39,6 +39,11 @@ pub fn began(pid: i32) -> Option<u64> {
     (!ended).then_some(began)
 }
 
+/// Whether a process was stopped by a signal.
+pub fn is_stopped(pid: i32) -> bool {
+    stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state == "T"))
+}
+
 /// The user and group that a process acts for; `None` if it has ended.
 pub fn user(pid: i32) -> Option<User> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -59,6 +59,11 @@ fn a_master_without_these_sockets_is_not_called_none() {
         }
         let status = masterctl(&standalone, &["status"]);
         expect(&status, 3, "it is Postfix's own, or could not make it");
+        expect(
+            &status,
+            3,
+            "if the socket was removed, a stop and a start make it",
+        );
     }
 }
 
