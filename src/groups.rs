@@ -10,8 +10,9 @@
 //! there (`CLONE_INTO_CGROUP`): until exec it shares the master's memory, and when a group has used up
 //! its own, the kernel kills all processes that share memory with the one that it chooses.
 //!
-//! Nothing here waits. Limits of a group that has processes are written by another process: a lower one
-//! of memory takes pages away from them, in the time of the writer.
+//! Nothing here waits. Limits of a group that has processes are written by another process, one at a
+//! time for each group: a lower one of memory takes pages away from them, in the time of the writer. For
+//! the same reason a group is not used again in which a former service of its name has left processes.
 
 mod home;
 mod tree;
@@ -62,11 +63,17 @@ const RETRIES_MAX: u32 = 600;
 /// Bytes of what could not be set that are read at a time.
 const FAULTS_MAX: u64 = 4096;
 
+/// Groups of a service's name that may not be gone yet when it gets another one.
+const NAMES_MAX: u32 = 100;
+
 /// The group of a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Group {
     path: PathBuf,
     settings: Vec<Setting>,
+    /// Some of them could not be written: the next reload writes all of them.
+    #[serde(default)]
+    unsure: bool,
     /// A child had to be killed, and may have left processes behind.
     remnants: bool,
     /// New children are not in it any more.
@@ -81,6 +88,9 @@ struct Change {
     faults: Arc<File>,
     /// When these are read again.
     at: Duration,
+    /// There are other settings by now, which are written when these are: two processes at a time could
+    /// overtake each other.
+    again: bool,
 }
 
 /// A group that is removed once it is empty.
@@ -139,34 +149,56 @@ impl Groups {
         let mut faults = home.enable(&settings);
         if let Some(group) = self.groups.get_mut(&place) {
             group.released = false;
-            let former = std::mem::replace(&mut group.settings, settings);
-            let writes: Vec<_> = changes(&former, group).collect();
-            if writes.is_empty() {
-                return faults;
-            }
-            match write_all(writes) {
-                Ok(faults) => self.changing.push(Change {
-                    place,
-                    faults: faults.into(),
-                    at: now + RETRY,
-                }),
-                Err(error) => {
-                    faults.push(format!("cannot change limits: {}", describe_error(&error)))
-                }
-            }
+            faults.extend(self.change(now, place, settings));
             return faults;
         }
-        let path = home.path().join(tree::name(place, service));
-        self.dying.retain(|dying| dying.path != path);
+        // A group of that name may have processes that do not end: it is not used again.
+        let mut paths = (0..NAMES_MAX).map(|number| {
+            let name = tree::name(place, service, number);
+            home.path().join(name)
+        });
+        let free = paths.find(|path| !path.exists());
         let group = Group {
-            path,
+            path: free.unwrap_or_else(|| home.path().join(tree::name(place, service, NAMES_MAX))),
             settings,
+            unsure: false,
             remnants: false,
             released: false,
         };
         faults.extend(group.make());
         self.groups.insert(place, group);
         faults
+    }
+
+    /// Changes the settings of a group, in another process. Why there is none.
+    fn change(&mut self, now: Duration, place: usize, settings: Vec<Setting>) -> Option<String> {
+        let group = self.groups.get_mut(&place)?;
+        let former = std::mem::replace(&mut group.settings, settings);
+        let mut changing = self.changing.iter_mut();
+        if let Some(change) = changing.find(|change| change.place == place) {
+            change.again |= former != group.settings;
+            // Should an upgrade come before that.
+            group.unsure |= change.again;
+            return None;
+        }
+        let unsure = std::mem::take(&mut group.unsure);
+        let writes: Vec<_> = changes((!unsure).then_some(&former), group).collect();
+        if writes.is_empty() {
+            return None;
+        }
+        match write_all(writes) {
+            Ok(faults) => self.changing.push(Change {
+                place,
+                faults: faults.into(),
+                at: now + RETRY,
+                again: false,
+            }),
+            Err(error) => {
+                group.unsure = true;
+                return Some(format!("cannot change limits: {}", describe_error(&error)));
+            }
+        }
+        None
     }
 
     /// The group of a service, made again if another process has removed it.
@@ -251,8 +283,20 @@ impl Groups {
             !tree::remove(&dying.path) && dying.tries < RETRIES_MAX
         });
         let mut faults = Vec::new();
-        self.changing
-            .retain_mut(|change| change.at > now || change.is_under_way(now, &mut faults));
+        for mut change in std::mem::take(&mut self.changing) {
+            if change.at > now || change.is_under_way(now, &mut faults) {
+                self.changing.push(change);
+            } else if let Some(group) = self.groups.get(&change.place).filter(|_| change.again) {
+                let settings = group.settings.clone();
+                let fault = self.change(now, change.place, settings);
+                faults.extend(fault.map(|fault| (change.place, fault)));
+            }
+        }
+        for (place, _) in &faults {
+            if let Some(group) = self.groups.get_mut(place) {
+                group.unsure = true;
+            }
+        }
         faults
     }
 
@@ -316,17 +360,12 @@ impl Group {
         format!("cannot set \"{}\" of {}", setting.name, self.path.display())
     }
 
-    /// Makes the group. One that is there already, because its processes have not ended yet, gets all
-    /// values anew. What could not be done.
+    /// Makes the group, which has no processes yet. What could not be done.
     fn make(&self) -> Vec<String> {
         let fault = |what: String, error: io::Error| format!("{what}: {}", describe_error(&error));
-        match fs::create_dir(&self.path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => tree::restore(&self.path),
-            Err(error) => {
-                let what = format!("cannot make the group {}", self.path.display());
-                return vec![fault(what, error)];
-            }
+        if let Err(error) = fs::create_dir(&self.path) {
+            let what = format!("cannot make the group {}", self.path.display());
+            return vec![fault(what, error)];
         }
         let set = |setting: &Setting| {
             let file = self.path.join(&*setting.file);
@@ -365,22 +404,27 @@ fn write_all(writes: Vec<Write>) -> io::Result<File> {
     Ok(faults)
 }
 
-/// What is written where a group had `former` settings: what is usual for those that are gone, and
-/// then what has changed.
-fn changes<'a>(former: &'a [Setting], group: &'a Group) -> impl Iterator<Item = Write> + 'a {
+/// What is written where a group had `former` settings, or any: what is usual for those that are gone,
+/// and then what has changed.
+fn changes<'a>(
+    former: Option<&'a [Setting]>,
+    group: &'a Group,
+) -> impl Iterator<Item = Write> + 'a {
     let wanted = &group.settings;
+    let had: Vec<(&str, &str)> = match former {
+        Some(former) => former.iter().map(|s| (&*s.file, &*s.usual)).collect(),
+        None => tree::USUAL.to_vec(),
+    };
     let is_wanted = |file| wanted.iter().any(|setting| setting.file == file);
-    let gone = former
-        .iter()
-        .filter(move |setting| !is_wanted(&*setting.file));
-    let gone = gone.map(|setting| (setting, setting.usual.to_string(), None));
-    let set = wanted.iter().filter(|setting| !former.contains(setting));
-    let set = set.map(|setting| {
-        let text = setting.value.text();
-        (setting, text, Some(group.cannot_set(setting)))
+    let gone = had.into_iter().filter(move |(file, _)| !is_wanted(*file));
+    let gone = gone.map(|(file, usual)| (file, usual.to_owned(), None));
+    let is_new = move |setting: &&Setting| former.is_none_or(|former| !former.contains(setting));
+    let set = wanted.iter().filter(is_new).map(|setting| {
+        let fault = group.cannot_set(setting);
+        (&*setting.file, setting.value.text(), Some(fault))
     });
-    gone.chain(set).map(|(setting, text, fault)| Write {
-        file: group.path.join(&*setting.file),
+    gone.chain(set).map(|(file, text, fault)| Write {
+        file: group.path.join(file),
         text,
         fault,
     })
@@ -409,85 +453,4 @@ mod pairs {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn setting(file: &'static str, text: &str, usual: &'static str) -> Setting {
-        Setting {
-            name: "name".into(),
-            shown: text.to_owned(),
-            file: file.into(),
-            value: Value::Text(text.to_owned()),
-            usual: usual.into(),
-        }
-    }
-
-    fn group(settings: impl Into<Vec<Setting>>) -> Group {
-        Group {
-            path: "/group".into(),
-            settings: settings.into(),
-            remnants: false,
-            released: false,
-        }
-    }
-
-    #[test]
-    fn a_reload_writes_what_has_changed_and_what_is_usual_for_what_is_gone() {
-        let former = [
-            setting("memory.max", "1", "max"),
-            setting("pids.max", "2", "max"),
-            setting("cpu.weight", "3", "100"),
-        ];
-        let group = group([
-            setting("memory.max", "1", "max"),
-            setting("pids.max", "5", "max"),
-            setting("cpu.idle", "1", "0"),
-        ]);
-        let changed: Vec<_> = changes(&former, &group).collect();
-        let fault = Some("cannot set \"name\" of /group");
-        let expected = [
-            ("/group/cpu.weight", "100", None),
-            ("/group/pids.max", "5", fault),
-            ("/group/cpu.idle", "1", fault),
-        ];
-        let written = |write: &Write| {
-            let file = write.file.display().to_string();
-            (file, write.text.clone(), write.fault.clone())
-        };
-        assert_eq!(
-            changed.iter().map(written).collect::<Vec<_>>(),
-            expected.map(|(file, text, fault)| (file.into(), text.into(), fault.map(Into::into)))
-        );
-    }
-
-    #[test]
-    fn names_of_groups_are_safe_and_different() {
-        let name = |service: &str| tree::name(3, service);
-        assert_eq!(name("inet-[::1]:25"), "service-3-inet-%5b::1%5d:25");
-        assert_eq!(name("unix-private/.."), "service-3-unix-private%2f..");
-        let long = "x".repeat(5000);
-        let other = format!("{long}y");
-        assert!(name(&long).len() < 200);
-        assert_ne!(name(&long), name(&other));
-        let odd = "\u{e9}\n\0/%";
-        assert!(name(odd).bytes().all(|b| b.is_ascii_graphic() && b != b'/'));
-    }
-
-    #[test]
-    fn the_group_is_found_below_the_mount_that_has_it() {
-        let mounts = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
-                      32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
-                      33 31 0:30 /other /mnt/part rw - cgroup2 cgroup2 rw\n\
-                      34 31 0:30 / /sys/fs/c\\040group rw,relatime shared:9 - cgroup2 cgroup2 rw\n";
-        let found = home::locate("1:cpu:/a\n0::/system.slice/x.service\n", mounts);
-        let path = Path::new("/sys/fs/c group/system.slice/x.service");
-        assert_eq!(found.as_deref(), Some(path));
-        assert_eq!(home::locate("1:cpu:/a\n", mounts), None);
-        // Outside of the process's namespace.
-        assert_eq!(home::locate("0::/../x\n", mounts), None);
-        assert_eq!(
-            home::locate("0::/other/x\n", mounts).as_deref(),
-            Some(Path::new("/mnt/part/x"))
-        );
-    }
-}
+mod tests;

@@ -13,12 +13,22 @@ const NAME_MAX: usize = 160;
 const REMOVED_MAX: u32 = 256;
 /// The kernel's file for that, from Linux 5.14 on.
 pub(super) const KILL: &str = "cgroup.kill";
+/// The files of limits, with what is there if none is set.
+pub(super) const USUAL: [(&str, &str); 7] = [
+    ("memory.max", "max"),
+    ("memory.high", "max"),
+    ("pids.max", "max"),
+    ("cpu.idle", "0"),
+    ("cpu.max", "max"),
+    ("cpu.weight", "100"),
+    ("io.weight", "default 100"),
+];
 /// How deep below a service's group they are looked for.
 const DEPTH_MAX: u32 = 256;
 
-/// The name of a service's group. The place comes first, which no other living service has; no name is
-/// one of the kernel's files.
-pub(super) fn name(place: usize, service: &str) -> String {
+/// The name of a service's group. The place comes first, which no other living service has, and then the
+/// number of its groups before that have not ended; no name is one of the kernel's files.
+pub(super) fn name(place: usize, service: &str, number: u32) -> String {
     let mut safe = String::new();
     for byte in service.bytes() {
         match byte {
@@ -33,6 +43,10 @@ pub(super) fn name(place: usize, service: &str) -> String {
         safe.truncate(NAME_MAX);
         write!(safe, "%{:016x}", digest(service.as_bytes())).unwrap_or_default();
     }
+    let place = match number {
+        0 => place.to_string(),
+        number => format!("{place}.{number}"),
+    };
     format!("service-{place}-{safe}")
 }
 
@@ -81,26 +95,6 @@ fn remove_below(path: &Path, left: &mut u32, depth: u32) {
             remove_below(&path, left, depth - 1);
             let _ = fs::remove_dir(&path);
         }
-    }
-}
-
-/// Undoes what processes of a group can have done to it that is used again: children could not join.
-pub(super) fn restore(path: &Path) {
-    kill(path);
-    remove_below(path, &mut REMOVED_MAX.clone(), DEPTH_MAX);
-    let usual = [
-        ("cgroup.freeze", "0"),
-        ("memory.max", "max"),
-        ("memory.high", "max"),
-        ("pids.max", "max"),
-        ("cpu.idle", "0"),
-        ("cpu.max", "max"),
-        ("cpu.weight", "100"),
-        ("io.weight", "default 100"),
-    ];
-    for (file, value) in usual {
-        // Files of controllers that are not there.
-        let _ = fs::write(path.join(file), value);
     }
 }
 

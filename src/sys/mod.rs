@@ -27,6 +27,6 @@ pub mod spawn;
 pub mod supervisor;
 pub mod template_socket;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod trigger;
 pub mod upgrade;

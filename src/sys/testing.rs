@@ -13,7 +13,7 @@ const MARK: &str = "MASTER_TEST_IN_OWN_PROCESS";
 
 /// The test program calls itself for the one test named here, and goes on there, where this is
 /// true. Where it is false, the test is over.
-pub(super) fn in_own_process(test: &str) -> bool {
+pub(crate) fn in_own_process(test: &str) -> bool {
     if is_own_process() {
         return true;
     }
