@@ -79,6 +79,9 @@ pub struct Process {
     pub locks: Vec<i32>,
     /// Listeners of the service manager.
     pub inherited: Vec<i32>,
+    /// Children that have not executed their program, and when they have taken too long.
+    #[serde(default)]
+    pub unfinished: Vec<(Pid, Time)>,
 }
 
 /// What a service has of the system.

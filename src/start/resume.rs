@@ -85,7 +85,8 @@ pub(super) fn resume(
     drop(text);
     *kept = upgrade::keep(&state.process.inherited, &state.descriptors);
     let received = upgrade::take_over(&state.descriptors, kept)?;
-    let spawner = Spawner::resume(state.process.limit).context("cannot reserve descriptors")?;
+    let spawner = Spawner::resume(state.process.limit, state.process.unfinished.clone())
+        .context("cannot reserve descriptors")?;
     let mut received = Received::new(received);
     let locks = state.process.locks.clone();
     let held = locks.iter().map(|fd| received.take(*fd));

@@ -48,6 +48,23 @@ pub fn memory(pid: i32) -> io::Result<(u64, u64)> {
     Ok((resident.saturating_sub(shared) * page, shared * page))
 }
 
+/// A flag in proc(5) of a process that was forked and has not executed a program (linux/sched.h).
+const FORKED: u64 = 0x40;
+
+/// Whether a process has executed a program since it was forked, as far as proc(5) can be read.
+pub(super) fn has_executed(pid: i32) -> bool {
+    let text = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    // The name can have any characters, and ends with the last parenthesis.
+    let flags = text
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_ascii_whitespace().nth(6));
+    flags
+        .and_then(|flags| flags.parse::<u64>().ok())
+        .is_none_or(|flags| flags & FORKED == 0)
+}
+
 /// The user for whom a process was started, as far as it has not changed that.
 pub fn real_user(pid: i32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

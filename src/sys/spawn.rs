@@ -95,6 +95,8 @@ pub struct Spawner {
     /// Children that have not executed their program, as far as is known, in the order of their
     /// starts. Those that could not execute it stay until they have ended.
     launches: Vec<Launch>,
+    /// Such children of a former program, and when they have taken too long.
+    taken_over: Vec<(i32, Duration)>,
     /// Whether children get a session of their own, and no standard input.
     pub apart: bool,
     /// Children's, where it is not the master's.
@@ -251,6 +253,7 @@ impl Spawner {
     /// Why the child could not execute its program; it then ends with status 1. To be called when
     /// it has ended: nothing is kept of it afterwards.
     pub fn take_exec_error(&mut self, pid: i32) -> Option<ExecError> {
+        self.taken_over.retain(|(other, _)| *other != pid);
         let at = self.launches.iter().position(|launch| launch.pid == pid)?;
         let Launch { task, report, .. } = self.launches.remove(at);
         let (lives, errno) = task.state();
@@ -270,7 +273,9 @@ impl Spawner {
     pub fn next_hanging(&mut self, now: Duration) -> Option<i32> {
         self.collect();
         let late = |launch: &&mut Launch| launch.deadline.is_some_and(|deadline| deadline <= now);
-        let launch = self.launches.iter_mut().find(late)?;
+        let Some(launch) = self.launches.iter_mut().find(late) else {
+            return self.next_taken_over(now);
+        };
         launch.deadline = None;
         Some(launch.pid)
     }
@@ -281,7 +286,8 @@ impl Spawner {
             return Some(now + CLEAR_TIME);
         }
         let deadlines = self.launches.iter().filter_map(|launch| launch.deadline);
-        deadlines.min()
+        let taken_over = self.taken_over.iter().map(|(_, deadline)| *deadline);
+        deadlines.chain(taken_over).min()
     }
 
     /// Takes back the tasks of children that have executed their program.

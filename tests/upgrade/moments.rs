@@ -1,10 +1,15 @@
 //! Upgrades at a bad moment: during a reload, a look-up of a name, a stop, the fill of a pool, and
 //! operators' commands.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::libc::{F_SETLEASE, F_WRLCK, SIGURG, fcntl};
 use nix::sys::signal::Signal;
 use testkit::client::Client;
 use testkit::instance::{Instance, SOON};
@@ -21,6 +26,11 @@ use testkit::standalone::Standalone;
 use testkit::{needs_root, test};
 
 use crate::stage::{VERSION, upgrade};
+
+/// From linux/fcntl.h; the crate libc does not have it.
+const F_SETSIG: i32 = 10;
+/// Most of the second that an exec may take.
+const MOST: Duration = Duration::from_millis(900);
 
 #[test]
 fn a_reload_that_waits_for_a_name_server_asks_it_again() {
@@ -279,4 +289,46 @@ fn each_command_of_an_operator_is_carried_out_and_answered() {
     assert!(!document.verbose && document.version == VERSION);
     let refused = masterctl(standalone, &["upgrade", "--program", "/bin/false"]);
     refused.expect_failure();
+}
+
+/// One program begins to hang after the other: whenever the upgrade waits no longer, one is in its
+/// exec, and nothing ends it if the next version does not know of it.
+#[test]
+fn a_program_that_hangs_in_exec_is_ended_by_the_next_version() {
+    let mut standalone = Standalone::of_a_user();
+    let program = standalone.install(Path::new("/bin/true"));
+    let command = program.display();
+    let names = ["a", "b", "c"];
+    standalone.write_table(
+        &names
+            .map(|name| format!("{name} unix n - - - 1 {command}\n"))
+            .concat(),
+    );
+    standalone.start();
+    let file = File::options().write(true).open(&program);
+    let file = file.expect("a program");
+    // The kernel lets a program with a write lease be executed after 45 seconds. SIGIO is for its owner.
+    until(SOON, "a lease", || {
+        // SAFETY: neither call has a pointer. SIGURG is ignored.
+        unsafe {
+            fcntl(file.as_raw_fd(), F_SETSIG, SIGURG);
+            fcntl(file.as_raw_fd(), F_SETLEASE, F_WRLCK) == 0
+        }
+    });
+    let directory = standalone.queue().join("public");
+    let master = standalone.process();
+    let _clients = names.map(|name| {
+        let client = UnixStream::connect(directory.join(name)).expect("a listener");
+        let began = Instant::now();
+        until(SOON, "a child", || !master.children().is_empty());
+        if name == "a" {
+            master.signal(Signal::SIGUSR2);
+        }
+        until(SOON, "most of its time", || began.elapsed() >= MOST);
+        client
+    });
+    standalone.wait_for_line("upgraded from ");
+    until(SOON, "a line for each", || {
+        standalone.said().matches("hangs in exec").count() == names.len()
+    });
 }

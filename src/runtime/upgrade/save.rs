@@ -123,6 +123,7 @@ impl Runtime {
                 limit: self.spawner.limit(),
                 locks: self.setup.locks.clone(),
                 inherited,
+                unfinished: self.spawner.unfinished(),
             },
             location: self.setup.location.clone(),
             parameters: self.config.parameters.clone(),

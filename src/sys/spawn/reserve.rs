@@ -3,19 +3,41 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use super::{Launch, Limit, Spawner};
 use crate::protocol;
-use crate::sys::process::open_dev_null;
+use crate::sys::process::{self, open_dev_null};
 
 impl Spawner {
     /// Takes the children's descriptors, as [`Self::new`], for a program that goes on in the place of
-    /// another: the flow pipe is there.
+    /// another: the flow pipe is there, and these children are its [unfinished](Self::unfinished) ones.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn resume(limit: Option<Limit>) -> io::Result<Self> {
-        Self::reserve(limit, protocol::STATUS)
+    pub fn resume(limit: Option<Limit>, unfinished: Vec<(i32, Duration)>) -> io::Result<Self> {
+        let mut spawner = Self::reserve(limit, protocol::STATUS)?;
+        spawner.taken_over = unfinished;
+        Ok(spawner)
+    }
+
+    /// Children that may not have executed their program, and when they have taken too long.
+    pub fn unfinished(&self) -> Vec<(i32, Duration)> {
+        let launches = self.launches.iter();
+        let own = launches.filter_map(|launch| Some((launch.pid, launch.deadline?)));
+        own.chain(self.taken_over.iter().copied()).collect()
+    }
+
+    /// A child of a former program that has not executed its own in time; each is told once.
+    pub(super) fn next_taken_over(&mut self, now: Duration) -> Option<i32> {
+        let late = |(_, deadline): &(i32, Duration)| *deadline <= now;
+        while let Some(at) = self.taken_over.iter().position(late) {
+            let (pid, _) = self.taken_over.swap_remove(at);
+            if !process::has_executed(pid) {
+                return Some(pid);
+            }
+        }
+        None
     }
 
     pub(super) fn reserve(limit: Option<Limit>, first: RawFd) -> io::Result<Self> {
@@ -23,6 +45,7 @@ impl Spawner {
             null: open_dev_null(Self::END)?,
             used: protocol::STATUS,
             launches: Vec::new(),
+            taken_over: Vec::new(),
             apart: false,
             limit,
             idle: Vec::new(),

@@ -5,7 +5,7 @@ use crate::sys::child::End;
 use crate::sys::poll::wait_until_readable;
 use crate::sys::{file, process, testing};
 use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use nix::unistd::{ForkResult, pipe2};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -189,6 +189,33 @@ fn an_exec_that_hangs_is_reported_once_and_keeps_no_other_from_starting() {
     assert_eq!(output(&mut spawner, "echo here >&6", 1), "here\n");
     assert!(spawner.take_exec_error(child.pid()).is_none());
     assert!(spawner.launches.is_empty());
+}
+
+#[test]
+fn a_child_of_a_former_program_that_hangs_in_its_exec_is_reported_once() {
+    if !in_own_process("a_child_of_a_former_program_that_hangs_in_its_exec_is_reported_once") {
+        return;
+    }
+    let ForkResult::Parent { child } = process::fork().unwrap() else {
+        nix::unistd::pause();
+        unreachable!("it is killed");
+    };
+    let own = std::process::id() as i32;
+    let (child, late) = (child.as_raw(), NOW + EXEC_TIME);
+    let unfinished = vec![(own, late), (child, late), (i32::MAX, late)];
+    let mut spawner = Spawner::resume(None, unfinished.clone()).unwrap();
+    assert_eq!(spawner.unfinished(), unfinished);
+    assert_eq!(spawner.next_deadline(NOW), Some(late));
+    assert_eq!(spawner.next_hanging(late - Duration::from_millis(1)), None);
+    assert_eq!(spawner.next_hanging(late), Some(child));
+    assert_eq!(spawner.next_hanging(late), None);
+    assert_eq!(spawner.next_deadline(NOW), None);
+    let mut spawner = Spawner::resume(None, vec![(child, late)]).unwrap();
+    assert!(spawner.take_exec_error(child).is_none());
+    assert_eq!(spawner.next_deadline(NOW), None);
+    ChildProcess::open(child)
+        .unwrap()
+        .send(nix::sys::signal::Signal::SIGKILL);
 }
 
 /// A program with settings, which are the descriptor 7 beside one listener; it reports on 8.
