@@ -29,8 +29,11 @@ const STOP: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 /// Signals that are taken at a time: more than there are kinds.
 const SIGNALS_MAX: usize = 8;
 
-/// The only signal that has a handler here. A child must not run it, see `spawn`.
-pub(super) const CAUGHT: libc::c_int = libc::SIGALRM;
+/// The only signal that has a handler here.
+const CAUGHT: libc::c_int = libc::SIGALRM;
+/// The signals that mean to a child what they mean to any program: it must not run the handler, see
+/// `spawn`.
+pub(super) const OWN: [libc::c_int; 2] = [CAUGHT, libc::SIGXFSZ];
 
 /// Has the signals that the master takes as events wait until it does so: during its start they
 /// would end it, or as process 1 be lost.
@@ -42,7 +45,8 @@ pub fn hold() -> io::Result<()> {
 }
 
 /// Gives every signal its default meaning, whatever the parent process had set, except SIGPIPE,
-/// which is ignored here and in all children.
+/// which is ignored here and in all children, and SIGXFSZ: a log file that is as large as a file may
+/// be is no reason to end.
 ///
 /// # Errors
 /// The system's, which cannot happen for signals that exist.
@@ -52,6 +56,7 @@ pub fn reset() -> io::Result<()> {
         // SIGSTOP and what the C library has for itself.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
+    set(Signal::SIGXFSZ, SigHandler::SigIgn)?;
     set(Signal::SIGPIPE, SigHandler::SigIgn)
 }
 

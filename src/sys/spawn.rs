@@ -468,12 +468,12 @@ extern "C" fn run_child(task: *mut libc::c_void) -> libc::c_int {
                 old
             );
         }
-        // The master's handler is none of the child's. This comes before any signal can.
-        let (default, none) = ([0_u64; 4], [0_u64; 1]);
-        let (caught, old) = (signal::CAUGHT, ptr::null::<u64>());
-        let action = default.as_ptr();
-        raw_syscall!(Sysno::rt_sigaction, caught, action, old, SIGNAL_SET);
-        let how = libc::SIG_SETMASK;
+        // What the master does with signals is not the child's. This comes before any signal can.
+        let (default, none, how) = ([0_u64; 4], [0_u64; 1], libc::SIG_SETMASK);
+        let (action, old) = (default.as_ptr(), ptr::null::<u64>());
+        for signal in signal::OWN {
+            raw_syscall!(Sysno::rt_sigaction, signal, action, old, SIGNAL_SET);
+        }
         raw_syscall!(Sysno::rt_sigprocmask, how, none.as_ptr(), old, SIGNAL_SET);
         let (argv, envp) = (task.argv.as_ptr(), task.envp.as_ptr());
         let path = task.program.path.as_ptr();

@@ -243,3 +243,36 @@ fn a_master_whose_postlogd_cannot_run_writes_the_log_by_itself() {
         contents(&file).contains("terminating on signal")
     });
 }
+
+#[test]
+fn a_log_file_as_large_as_a_file_may_be_does_not_end_the_master() {
+    let mut standalone = Standalone::of_a_user();
+    let (file, script) = (
+        standalone.path().join("log"),
+        standalone.script(
+            "say",
+            "echo from a child\nulimit -f 0\necho x >\"$0.out\"\nexit 0",
+        ),
+    );
+    set_log(&standalone, &file);
+    let key = "[service.\"a/unix\"]\nmin_idle = 1\ncapture_output = true\n";
+    let toml = fs::read_to_string(standalone.path().join("master.toml")).expect("settings");
+    standalone.write_toml(&format!("{toml}{key}"));
+    standalone.write_table(&format!("a unix n - - - 1 {}\n", script.display()));
+    standalone.start();
+    let process = standalone.process();
+    let mut command = standalone.as_user(Path::new("/usr/bin/prlimit"));
+    let size = fs::metadata(&file).expect("a log").len();
+    command.args(["--pid", &process.0.to_string(), &format!("--fsize={size}")]);
+    run(&mut command, SOON).expect_success();
+    for _ in 0..3 {
+        told(&standalone, &["reload"]);
+    }
+    let lost = read_document(&standalone).log;
+    assert!(lost.ends_with(": File too large"), "{lost}");
+    assert_eq!(standalone.process().0, process.0);
+    // A child that writes too much ends, as anywhere else.
+    until(SOON, "a child that ends by SIGXFSZ", || {
+        read_document(&standalone).services[0].killed > 0
+    });
+}
