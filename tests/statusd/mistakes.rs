@@ -82,7 +82,7 @@ fn a_mistake_in_the_table_is_told_by_everybody_in_the_same_words() {
     let mut real = with_mistake(|real| real.write("# greetings\nhello unix n - - - many true\n"));
     let mistake = format!(
         "{}: line 2: column 20: field \"max_proc\": bad value: \"many\": expected a number of \
-         processes, 0 for no limit, or \"-\"",
+         processes, at most 2147483647, 0 for no limit, or \"-\"",
         real.table().display()
     );
     expect_all_report(&mut real, &mistake);
