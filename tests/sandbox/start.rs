@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
 
 use testkit::instance::SOON;
 use testkit::run::run;
 use testkit::standalone::Standalone;
-use testkit::test;
+use testkit::{programs, test};
 
 use crate::stage::{CHILDREN, ask, configure, program, stage, start, started, status};
 
@@ -99,11 +101,20 @@ fn a_program_that_cannot_be_executed_is_named_itself() {
     ));
 }
 
+/// The program that applies settings, as a copy: its mode is not that of the other tests' program.
+fn own_executor(standalone: &Standalone) -> PathBuf {
+    let executor = standalone.path().join("master-exec");
+    fs::remove_file(&executor).expect("a link");
+    let mut install = Command::new("install");
+    run(install.arg(programs::executor()).arg(&executor), SOON).expect_success();
+    executor
+}
+
 #[test]
 fn without_the_program_that_applies_them_settings_are_refused() {
     for standalone in Standalone::all() {
         let mut standalone = start(standalone, "");
-        let executor = standalone.path().join("master-exec");
+        let executor = own_executor(&standalone);
         fs::set_permissions(&executor, fs::Permissions::from_mode(0o777)).expect("a mode");
         configure(&standalone, "oom_score_adjust = 900");
         let refused = standalone.reload();
@@ -125,7 +136,7 @@ fn without_the_program_that_applies_them_settings_are_refused() {
 fn check_tells_what_is_wrong_with_the_program_that_applies_settings() {
     for standalone in Standalone::all() {
         let standalone = stage(standalone);
-        let executor = standalone.path().join("master-exec");
+        let executor = own_executor(&standalone);
         let check = |settings: &str| {
             configure(&standalone, settings);
             run(&mut standalone.masterctl(&["check"]), SOON)
