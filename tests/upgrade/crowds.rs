@@ -39,7 +39,11 @@ fn five_thousand_services_are_carried_over() {
         upgrade(&standalone);
         let socket = standalone.queue().join(format!("public/s{n}"));
         assert_eq!(Client::connect(&socket.to_string_lossy()).line(), "hello");
-        // Its child ends, so that nothing is kept for it.
+        // Otherwise its end would throttle the service.
+        until(SOON, "a child that has served", || {
+            service(&standalone, &format!("s{n}")).available == 1
+        });
+        // It ends, so that nothing is kept for it.
         process
             .children()
             .iter()
