@@ -202,24 +202,34 @@ fn a_warm_child_that_ends_at_once_is_not_started_again_and_again() {
     assert!((30..45).contains(&started), "{started}");
 }
 
-#[test]
-fn a_pools_child_that_is_idle_and_ends_at_once_comes_to_nothing() {
+fn pool() -> Fixture {
     let mut service = unix("a", 5);
     service.extra = with_pool(Pool::ordered());
-    let mut fixture = Fixture::new([service]);
+    Fixture::new([service])
+}
+
+/// A child of a pool that is idle, and closes its channel.
+fn idle_and_gone(fixture: &mut Fixture, generation: u32) -> (Pid, u32) {
+    fixture.next_pid += 1;
+    let pid = fixture.next_pid;
+    fixture.step(Event::Spawned {
+        service: FIRST,
+        generation,
+        pid,
+    });
+    let report = Report::Idle;
+    fixture.step(Event::PoolReport { pid, report });
+    assert_eq!(fixture.table.ended_at_once(fixture.now, pid, WELL), None);
+    fixture.step(Event::ChannelClosed { pid });
+    (pid, generation)
+}
+
+#[test]
+fn a_pools_child_that_is_idle_and_ends_at_once_comes_to_nothing() {
+    let mut fixture = pool();
     for generation in 1..=5 {
-        fixture.next_pid += 1;
-        let pid = fixture.next_pid;
-        fixture.step(Event::Spawned {
-            service: FIRST,
-            generation,
-            pid,
-        });
-        let report = Report::Idle;
-        fixture.step(Event::PoolReport { pid, report });
-        assert_eq!(fixture.table.ended_at_once(fixture.now, pid, WELL), None);
-        fixture.step(Event::ChannelClosed { pid });
-        fixture.exit_with((pid, generation), WELL, Progress::Made);
+        let child = idle_and_gone(&mut fixture, generation);
+        fixture.exit_with(child, WELL, Progress::Made);
         let expected = if generation < 5 {
             Duration::ZERO
         } else {
@@ -292,4 +302,17 @@ fn a_removed_service_has_no_starts_to_delay() {
         fixture.exit_with(child, WELL, Progress::None);
     }
     assert!(fixture.table.service(FIRST).is_none());
+}
+
+#[test]
+fn a_removed_pool_has_no_starts_to_delay() {
+    let mut fixture = pool();
+    for generation in 1..=4 {
+        let child = idle_and_gone(&mut fixture, generation);
+        fixture.exit_with(child, WELL, Progress::Made);
+    }
+    let last = idle_and_gone(&mut fixture, 5);
+    fixture.reload([]);
+    let said = fixture.exit_with(last, WELL, Progress::Made);
+    assert_eq!(logged(&said), [""; 0]);
 }
