@@ -347,6 +347,7 @@ impl Runtime {
         self.queue.extend(waiting);
         if self.queue.is_empty() {
             self.queue.shrink_to(QUEUE_KEPT);
+            self.turn.actions.shrink_to(QUEUE_KEPT);
         }
     }
 

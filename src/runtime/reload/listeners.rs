@@ -217,8 +217,10 @@ impl<'a> Opening<'a> {
         }
         open(self, false);
         for (entry, places) in new.iter().zip(all) {
-            let listeners = places.into_iter().filter_map(|(_, listener)| listener);
-            self.opened.listeners.push((entry.id, listeners.collect()));
+            // Collected, they would stay in the memory of the places, 256 bytes for each service.
+            let mut listeners = Vec::with_capacity(places.len());
+            listeners.extend(places.into_iter().filter_map(|(_, listener)| listener));
+            self.opened.listeners.push((entry.id, listeners));
         }
     }
 
