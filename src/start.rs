@@ -277,8 +277,8 @@ impl Master<'_> {
         let set = |parameters: &Parameters, log: &mut Log| {
             log.set(log_settings(parameters, log.settings().terminal));
         };
-        let names = Names::look_up_all(|names| drop(Config::parse(&sources, names)))?;
-        match Config::parse(&sources, &names) {
+        let (parsed, names) = Names::look_up_all(|names| Config::parse(&sources, names))?;
+        match parsed {
             Ok(config) => {
                 set(&config.parameters, log);
                 Ok(config)

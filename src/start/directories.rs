@@ -21,8 +21,8 @@ const PID_FILE: &str = "pid/master.pid";
 /// Whether a master is running, for `-t`.
 pub(super) fn is_locked(location: &Location, log: &mut Log) -> anyhow::Result<bool> {
     let sources = location.read_parameters()?;
-    let names = Names::look_up_all(|names| drop(Parameters::parse(&sources, names)))?;
-    let parameters = Parameters::parse(&sources, &names)?;
+    let (parameters, _) = Names::look_up_all(|names| Parameters::parse(&sources, names))?;
+    let parameters = parameters?;
     let path = parameters.queue_directory.join(PID_FILE);
     if !path.try_exists().unwrap_or(true) {
         return Ok(false);

@@ -40,17 +40,19 @@ pub struct Names {
 }
 
 impl Names {
-    /// Looks up all names for which `parse` asks, at the start.
+    /// Looks up all names for which `parse` asks, at the start. What it has made of the answers, and
+    /// these.
     ///
     /// # Errors
     /// There can be no other process, or a signal has come that ends the master.
-    pub fn look_up_all(parse: impl Fn(&Self)) -> anyhow::Result<Self> {
+    pub fn look_up_all<T>(parse: impl Fn(&Self) -> T) -> anyhow::Result<(T, Self)> {
         let mut names = Self::default();
         loop {
-            parse(&names);
+            let parsed = parse(&names);
             if !names.begin().context("cannot look host names up")? {
-                return Ok(names);
+                return Ok((parsed, names));
             }
+            drop(parsed);
             // A start waits for host names as long as it takes.
             let limit = names.is_about_files().then_some(FILES_TIME);
             let until = limit.map(|limit| clock::monotonic() + limit);
