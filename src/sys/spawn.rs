@@ -47,7 +47,7 @@ pub const EXEC_TIME: Duration = Duration::from_secs(1);
 const SLOTS_TIME: Duration = Duration::from_millis(1);
 /// How long the last child's descriptors stay in the slots of a master that has nothing else to do.
 /// Sooner would be one more turn for most starts: a client's next step takes some milliseconds.
-const CLEAR_TIME: Duration = Duration::from_millis(50);
+const CLEAR_TIME: Duration = Duration::from_millis(5);
 
 /// Words of 16 bytes of a child's stack: some system calls, no recursion. A test sees to it that
 /// little of this is used.

@@ -170,6 +170,8 @@ fn listeners(master: Process) -> Vec<String> {
     });
     let mut targets: Vec<String> = listeners.map(|one| one.target.clone()).collect();
     targets.sort();
+    // What a child was given just now is there twice.
+    targets.dedup();
     targets
 }
 
