@@ -39,15 +39,15 @@ fn five_thousand_services_are_carried_over() {
         upgrade(&standalone);
         let socket = standalone.queue().join(format!("public/s{n}"));
         assert_eq!(Client::connect(&socket.to_string_lossy()).line(), "hello");
-        // Otherwise its end would throttle the service.
-        until(SOON, "a child that has served", || {
-            service(&standalone, &format!("s{n}")).available == 1
+        let children = process.children();
+        // The end of a child that has not reported its client yet would throttle the service.
+        until(SOON, "a child that waits for the next client", || {
+            children.iter().all(|child| child.waits())
         });
         // It ends, so that nothing is kept for it.
-        process
-            .children()
-            .iter()
-            .for_each(|child| child.signal(Signal::SIGKILL));
+        for child in children {
+            child.signal(Signal::SIGKILL);
+        }
         until(SOON, "no child", || {
             process.children_and_zombies().is_empty()
         });
