@@ -3,7 +3,7 @@
 //! measures the first client's wait, without a running child and with an idle one.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
@@ -302,7 +302,22 @@ fn first_client(built: &Path, min_idle: usize) -> Result<f64> {
     let arguments = setup.pool(10, &child, &format!("min_idle = {min_idle}\n"))?;
     let running = Stopped::start(Command::new(built.join("master")).args(arguments))?;
     wait_for_idle(running.process(), min_idle)?;
-    Ok(millis(load::echo(setup.address)?))
+    let end = Instant::now() + LIMIT;
+    loop {
+        match load::echo(setup.address) {
+            // Without children to wait for, it may not listen yet.
+            Err(error) if is_refused(&error) && Instant::now() < end => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            time => return time.map(millis),
+        }
+    }
+}
+
+/// Whether no process listens yet.
+fn is_refused(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Measures everything in `rounds` rounds. Returns a table in Markdown, which is empty if the
