@@ -7,7 +7,7 @@ use testkit::client::hand_on;
 use testkit::instance::Instance;
 use testkit::ports::Port;
 use testkit::programs::service;
-use testkit::{layout, needs_root, test};
+use testkit::{layout, needs_ours, needs_root, test};
 
 use crate::stage::{Stage, ask};
 
@@ -97,6 +97,7 @@ fn a_line_of_the_log_bears_the_systems_name_and_the_programs() {
 #[test]
 fn a_service_keeps_no_descriptor_that_it_does_not_need() {
     needs_root("a mail system");
+    needs_ours("without postlogd the original does not log that a reload is done");
     let mut stage = Stage::new("whois", "-", "");
     // Then the library writes root's log file itself, as long as it has root's rights.
     stage.without("postlog", "unix-dgram").write_configuration();
