@@ -46,6 +46,20 @@ pub struct Setting {
     pub usual: Cow<'static, str>,
 }
 
+impl Setting {
+    /// A setting of this name, which is `value` in this file of the kernel.
+    pub fn new(name: &'static str, shown: String, file: &'static str, value: Value) -> Self {
+        let usual = tree::USUAL.iter().find(|(other, _)| *other == file);
+        Self {
+            name: name.into(),
+            shown,
+            file: file.into(),
+            value,
+            usual: usual.map_or("", |(_, usual)| usual).into(),
+        }
+    }
+}
+
 /// What all processes of a group use.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
@@ -153,13 +167,10 @@ impl Groups {
             return faults;
         }
         // A group of that name may have processes that do not end: it is not used again.
-        let mut paths = (0..NAMES_MAX).map(|number| {
-            let name = tree::name(place, service, number);
-            home.path().join(name)
-        });
-        let free = paths.find(|path| !path.exists());
+        let path = |number| home.path().join(tree::name(place, service, number));
+        let free = (0..NAMES_MAX).find(|number| !path(*number).exists());
         let group = Group {
-            path: free.unwrap_or_else(|| home.path().join(tree::name(place, service, NAMES_MAX))),
+            path: path(free.unwrap_or(NAMES_MAX)),
             settings,
             unsure: false,
             remnants: false,

@@ -4,14 +4,14 @@
 use super::{Value, digits, size};
 use crate::groups::{self, Setting};
 
-/// All keys but [`GROUP`], with the kernel's file and its value where the setting is not there.
-const KEYS: [(&str, &str, &str, Read); 6] = [
-    ("memory_max", "memory.max", "max", memory),
-    ("memory_high", "memory.high", "max", memory),
-    ("tasks_max", "pids.max", "max", tasks),
-    ("cpu_weight", "cpu.weight", "100", cpu_weight),
-    ("cpu_max", "cpu.max", "max", cpu_max),
-    ("io_weight", "io.weight", "default 100", io_weight),
+/// All keys but [`GROUP`], with the kernel's file.
+const KEYS: [(&str, &str, Read); 6] = [
+    ("memory_max", "memory.max", memory),
+    ("memory_high", "memory.high", memory),
+    ("tasks_max", "pids.max", tasks),
+    ("cpu_weight", "cpu.weight", cpu_weight),
+    ("cpu_max", "cpu.max", cpu_max),
+    ("io_weight", "io.weight", io_weight),
 ];
 
 /// Has a service have a group without other settings.
@@ -46,21 +46,14 @@ pub(super) fn set(
             _ => Err("true or false"),
         });
     }
-    let (name, file, usual, read) = *KEYS.iter().find(|(name, ..)| *name == key)?;
+    let (name, file, read) = *KEYS.iter().find(|(name, ..)| *name == key)?;
     Some(read(value).map(|read| {
+        let shown = shown(value);
         // A group whose processes run only when no others do has another file.
-        let (file, usual) = if name == "cpu_weight" && shown(value) == "idle" {
-            ("cpu.idle", "0")
-        } else {
-            (file, usual)
-        };
-        group.get_or_insert_default().push(Setting {
-            name: name.into(),
-            shown: shown(value),
-            file: file.into(),
-            value: read,
-            usual: usual.into(),
-        });
+        let is_idle = name == "cpu_weight" && shown == "idle";
+        let file = if is_idle { "cpu.idle" } else { file };
+        let setting = Setting::new(name, shown, file, read);
+        group.get_or_insert_default().push(setting);
     }))
 }
 
