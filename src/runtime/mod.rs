@@ -375,8 +375,6 @@ impl Runtime {
             Action::Wake(id) => self.wake(now, id),
             Action::Close(id) => {
                 self.drop_templates(now, id);
-                // Its listeners are among what the last child was given.
-                self.spawner.clear_slots();
                 self.services.close(id, &self.poll);
                 self.end_group_if_unused(now, id);
             }
