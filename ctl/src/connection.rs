@@ -294,6 +294,8 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::process::Command;
     use tempfile::TempDir;
+    use testkit::instance::SOON;
+    use testkit::poll::until;
 
     /// A queue directory with a socket, and a client that waits for at most one second.
     fn client() -> (TempDir, UnixListener, MasterClient) {
@@ -361,15 +363,9 @@ mod tests {
             .spawn()
             .expect("flock(1)");
         let pid = master.id() as i32;
-        let until = |holds: &dyn Fn() -> bool| {
-            let deadline = Instant::now() + Duration::from_secs(30);
-            while !holds() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        };
-        until(&|| client.holder() == Some(pid));
+        until(SOON, "the lock", || client.holder() == Some(pid));
         kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("a child");
-        until(&|| process::is_stopped(pid));
+        until(SOON, "its stop", || process::is_stopped(pid));
         let error = client.status().expect_err("silence").to_string();
         master
             .kill()

@@ -155,6 +155,11 @@ impl Fixture {
             _ => None,
         });
         let generation = spawn.unwrap_or_else(|| panic!("no spawn in {actions:?}"));
+        self.spawned(service, generation)
+    }
+
+    /// A child that was asked for runs.
+    fn spawned(&mut self, service: ServiceId, generation: u32) -> (Pid, u32) {
         self.next_pid += 1;
         let pid = self.next_pid;
         self.step(Event::Spawned {

@@ -180,15 +180,9 @@ fn a_warm_child_that_ends_at_once_is_not_started_again_and_again() {
     let mut generation = 1;
     let end = fixture.now + 60 * SECOND;
     while fixture.now < end {
-        fixture.next_pid += 1;
-        let pid = fixture.next_pid;
-        fixture.step(Event::Spawned {
-            service: FIRST,
-            generation,
-            pid,
-        });
+        let child = fixture.spawned(FIRST, generation);
         started += 1;
-        let mut actions = fixture.exit_with((pid, generation), WELL, Progress::None);
+        let mut actions = fixture.exit_with(child, WELL, Progress::None);
         let mut is_spawn = actions.iter().any(|a| matches!(a, Action::Spawn { .. }));
         while !is_spawn {
             let at = fixture.table.next_deadline().expect("the next start");
@@ -210,13 +204,7 @@ fn pool() -> Fixture {
 
 /// A child of a pool that is idle, and closes its channel.
 fn idle_and_gone(fixture: &mut Fixture, generation: u32) -> (Pid, u32) {
-    fixture.next_pid += 1;
-    let pid = fixture.next_pid;
-    fixture.step(Event::Spawned {
-        service: FIRST,
-        generation,
-        pid,
-    });
+    let (pid, generation) = fixture.spawned(FIRST, generation);
     let report = Report::Idle;
     fixture.step(Event::PoolReport { pid, report });
     assert_eq!(fixture.table.ended_at_once(fixture.now, pid, WELL), None);
