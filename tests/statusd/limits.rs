@@ -144,7 +144,7 @@ const CLIENTS: usize = 30;
 /// Memory of a debug build with its history, the document and some answers, in KiB.
 const MEMORY: u64 = 150 * 1024;
 
-// Without optimization a sample of so many services takes a second of processor time.
+// Without optimization a sample of 3,000 services takes a second of processor time.
 #[test(alone)]
 fn slow_readers_of_a_large_status_share_their_answers() {
     needs_root("a mail system");
